@@ -1,0 +1,49 @@
+# `make demo` and `make test` set up whatever they need; `make help` lists the rest.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv || echo .uv/bin/uv)
+PYTHON := .venv/bin/python
+export AIRFLOW_HOME ?= $(CURDIR)/.demo/airflow
+
+.PHONY: help
+help: ## List the targets
+	@grep --extended-regexp '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: setup ## Run the orders DAG twice, with changes in between, and show that it adds up
+	@$(PYTHON) -m scripts.demo
+
+.PHONY: dev
+dev: setup ## Keep Airflow's UI up on the same parts, to trigger and retry by hand
+	@$(PYTHON) -m scripts.dev
+
+.PHONY: test
+test: setup lint ## Lint, types, and every test that needs no cluster
+	$(PYTHON) -m pytest
+
+.PHONY: lint
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/shellcheck .ci/run $(wildcard scripts/*.sh)
+
+.PHONY: setup
+setup: .venv/.ready ## Install Python packages into .venv (done by the others when needed)
+
+.venv/.ready: pyproject.toml uv.lock etl_image/pyproject.toml airflow_image/pyproject.toml | $(UV)
+	@scripts/setup-system.sh
+	$(UV) sync --frozen
+	@touch $@
+
+.uv/bin/uv:
+	@python3 -c 'import sys; sys.exit("Python 3.11 or later is needed.") if sys.version_info < (3, 11) else None'
+	@python3 -m venv .uv || { echo 'Install the venv module first (Debian: apt-get install python3-venv).' >&2; exit 1; }
+	@.uv/bin/pip install --quiet uv==$(UV_VERSION)
+
+.PHONY: clean
+clean: ## Remove everything that was installed or made here
+	rm -rf .venv .uv .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,100 @@
+"""Makes the DAG of a pipeline: plan → for each partition extract → filter → load → reconcile."""
+
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pendulum
+from airflow.sdk import DAG, Asset, Param, get_current_context, task, task_group
+from etl.pipeline import Pipeline
+
+from etl_dag.connections import SINK, SOURCE
+from etl_dag.operator import EtlPodOperator
+
+_PARAMS = {
+    "full_refresh": Param(
+        False, type="boolean", title="Full refresh", description="Read the whole table again; nothing is deleted."
+    ),
+    "since": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="Since",
+        description="Read the versions after this time instead of those after the watermark.",
+    ),
+    "until": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="Until",
+        description="Read the versions up to and with this time instead of up to now.",
+    ),
+}
+
+
+def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.DateTime, owner: str) -> DAG:
+    """Make the DAG `<name>_etl`. `schedule` is a cron expression in the time zone of `start_date`."""
+    with DAG(
+        dag_id=f"{pipeline.name}_etl",
+        description=f"{pipeline.source} → {pipeline.sink} where {pipeline.filter}",
+        doc_md=_doc(pipeline),
+        schedule=schedule,
+        start_date=start_date,
+        catchup=False,
+        # One run at a time: two windows of one pipeline never overtake each other.
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=12),
+        tags=["etl", str(pipeline.source), str(pipeline.sink)],
+        params=_PARAMS,
+        default_args={
+            "owner": owner,
+            "retries": 3,
+            "retry_delay": timedelta(seconds=30),
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": timedelta(minutes=10),
+            "execution_timeout": timedelta(hours=3),
+        },
+    ) as dag:
+
+        @task
+        def plan() -> list[str]:
+            """Choose the window and cut it into partitions by key."""
+            from etl_dag.plan import plan_partitions
+
+            context = get_current_context()
+            return plan_partitions(pipeline, dict(context["params"]), SOURCE, SINK)
+
+        @task_group
+        def partition(partition: Any) -> None:
+            """Bring one partition through; it can be retried alone."""
+            steps = [EtlPodOperator.for_step(step, pipeline, partition) for step in ("extract", "filter", "load")]
+            for earlier, later in pairwise(steps):
+                earlier >> later
+
+        @task(outlets=[Asset(f"sink/{pipeline.sink}")])
+        def reconcile(partitions: list[str]) -> dict[str, Any]:
+            """Check that everything adds up, then advance the watermark."""
+            from etl_dag.reconcile import reconcile_run
+
+            return reconcile_run(pipeline, get_current_context()["run_id"], partitions, SINK)
+
+        partitions: Any = plan()
+        partition.expand(partition=partitions) >> reconcile(partitions)
+    return dag
+
+
+def _doc(pipeline: Pipeline) -> str:
+    """The pipeline as people read it in Airflow's UI."""
+    rows = (f"| `{name}` | {column} | {column.tsql} |" for name, column in pipeline.types.items())
+    columns = "\n".join(rows)
+    return f"""Rows of `{pipeline.source}` for which `{pipeline.filter}` go to `{pipeline.sink}` and stay there.
+
+* A row is known by `{", ".join(pipeline.key)}`; the newer `{pipeline.version}` wins.
+* A run reads what changed after the watermark, and {pipeline.look_back} behind it again for late commits.
+* {pipeline.tolerated_rejects} rows of a run may break the contract below; with more the run fails.
+* A failed partition is retried alone: clear its `extract`, with what follows.
+
+| column | source | sink |
+|---|---|---|
+{columns}
+"""

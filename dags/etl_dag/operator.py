@@ -1,0 +1,126 @@
+"""Runs one ETL step in a pod of its own, or as a local process where there is no cluster."""
+
+import json
+import os
+import signal
+import subprocess
+from typing import Any, Self
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
+from etl.errors import DO_NOT_RETRY
+from etl.pipeline import Pipeline
+from kubernetes.client import models as k8s
+
+from etl_dag import pod
+
+RUNNER_VARIABLE = "ETL_RUNNER"
+"""Set to `process` to run steps as processes beside Airflow: for the demo and for development."""
+
+
+class EtlPodOperator(KubernetesPodOperator):
+    """A KubernetesPodOperator that knows what the exit codes of `etl` mean, and that a killed pod is no success.
+
+    The provider deletes the pod of a task that is killed and then calls the task a success (apache/airflow#73006).
+    """
+
+    @classmethod
+    def for_step(cls, step: str, pipeline: Pipeline, partition: Any) -> Self:
+        """The operator of a step; `partition` is a Partition as JSON, also as a mapped argument."""
+        return cls(
+            task_id=step,
+            name=f"{pipeline.name.replace('_', '-')}-{step}",
+            namespace=pod.NAMESPACE,
+            image=pod.IMAGE,
+            image_pull_policy="IfNotPresent",
+            cmds=["etl"],
+            arguments=[step, "--run-id", "{{ run_id }}", "--partition", partition],
+            env_vars={"ETL_PIPELINE": pipeline.model_dump_json()},
+            env_from=pod.ENVIRONMENT_FROM,
+            labels={
+                "app.kubernetes.io/name": "etl",
+                "app.kubernetes.io/component": step,
+                "app.kubernetes.io/part-of": f"{pipeline.name}-etl",
+            },
+            container_resources=pod.RESOURCES,
+            security_context=pod.POD_SECURITY,
+            container_security_context=pod.CONTAINER_SECURITY,
+            volumes=pod.VOLUMES,
+            volume_mounts=pod.VOLUME_MOUNTS,
+            automount_service_account_token=False,
+            # The last lines of the log become the pod's message, and so the task's error.
+            termination_message_policy="FallbackToLogsOnError",
+            startup_timeout_seconds=300,
+            startup_check_interval_seconds=1,
+            termination_grace_period=30,
+            map_index_template="{{ partition }}",
+        )
+
+    def execute(self, context: Any) -> Any:
+        """Run the step. Raises AirflowFailException where a retry cannot help, AirflowException where it may."""
+        context["partition"] = json.loads(self.arguments[-1])["id"]
+        if os.environ.get(RUNNER_VARIABLE) == "process":
+            return self._run_process()
+        result = super().execute(context)
+        if self._killed:
+            raise AirflowException("The pod was killed before it ended; the step is repeated.")
+        return result
+
+    def cleanup(
+        self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, xcom_result: dict[str, Any] | None = None, context: Any = None
+    ) -> None:
+        """Delete the pod and raise for a failed one, telling failures that a retry cannot help from others."""
+        try:
+            super().cleanup(pod, remote_pod, xcom_result, context)
+        except AirflowSkipException:
+            raise
+        except AirflowException as error:
+            self._raise_for(_exit_code(remote_pod, self.base_container_name), str(error))
+            raise
+
+    def on_kill(self) -> None:
+        """End the process, or delete the pod."""
+        process = getattr(self, "_process", None)
+        if process is None:
+            super().on_kill()
+        elif process.poll() is None:
+            self._killed = True
+            os.killpg(process.pid, signal.SIGTERM)
+
+    def _run_process(self) -> None:
+        """Run the very command line of the pod as a local process, its output in the task's log."""
+        command = [*self.cmds, *self.arguments]
+        self.log.warning("%s=process: this step runs as a local process, not in a pod.", RUNNER_VARIABLE)
+        environment = {variable.name: variable.value for variable in self.env_vars if not isinstance(variable, str)}
+        last = ""
+        with subprocess.Popen(  # noqa: S603 - our own command, no shell
+            command,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            self._process = process
+            for line in process.stdout or ():
+                last = line.rstrip()
+                self.log.info("%s", last)
+        if self._killed:
+            raise AirflowException("The process was killed before it ended; the step is repeated.")
+        if process.returncode != 0:
+            self._raise_for(process.returncode, last)
+            raise AirflowException(f"etl ended with exit code {process.returncode}: {last}")
+
+    def _raise_for(self, exit_code: int | None, message: str) -> None:
+        if exit_code in DO_NOT_RETRY:
+            raise AirflowFailException(f"etl ended with exit code {exit_code}, a retry cannot help: {message}")
+
+
+def _exit_code(remote_pod: k8s.V1Pod | None, container: str) -> int | None:
+    """The exit code of the pod's container; None where it did not end by itself."""
+    statuses = (remote_pod.status.container_statuses if remote_pod and remote_pod.status else None) or []
+    for status in statuses:
+        if status.name == container and status.state and status.state.terminated:
+            return int(status.state.terminated.exit_code)
+    return None

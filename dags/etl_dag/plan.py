@@ -1,0 +1,105 @@
+"""What a run covers: its window, from the watermark in the sink to now at the source, cut into partitions by key."""
+
+import logging
+import math
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
+from airflow.providers.postgres.hooks.postgres import PostgresHook
+from airflow.sdk.exceptions import AirflowFailException
+from etl import sink_sql, source_sql
+from etl.pipeline import Pipeline
+from etl.window import Partition, Window
+from pydantic import ValidationError
+
+MOST_PARTITIONS = 1000
+"""Airflow's own bound is [core] max_map_length = 1024; larger windows get larger partitions."""
+log = logging.getLogger(__name__)
+
+
+def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sink: str) -> list[str]:
+    """The run's partitions as JSON, none where nothing changed. `source` and `sink` are Airflow connections.
+
+    Raises AirflowFailException for Params that contradict each other or the clock.
+    """
+    watermark = read_watermark(pipeline, MsSqlHook(sink))
+    with PostgresHook(source).get_conn() as connection, connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        for statement in source_sql.SESSION:
+            cursor.execute(statement)
+        cursor.execute("SELECT now()")
+        window = choose_window(pipeline, params, watermark, cursor.fetchone()[0])
+        cursor.execute(source_sql.count_window(pipeline, window))
+        rows = cursor.fetchone()[0]
+        size = max(pipeline.partition_size, math.ceil(rows / MOST_PARTITIONS))
+        bounds = []
+        if rows > size:
+            cursor.execute(source_sql.partition_bounds(pipeline, window, size))
+            bounds = [list(keys) for keys in cursor.fetchall()]
+    partitions = cut(window, rows, size, bounds)
+    log.info(
+        "%s: the watermark is %s; versions after %s up to %s are %d rows in %d partitions.",
+        *(pipeline.name, watermark or "not set", window.low or "the beginning", window.high, rows, len(partitions)),
+    )
+    return [partition.model_dump_json() for partition in partitions]
+
+
+def read_watermark(pipeline: Pipeline, hook: MsSqlHook) -> datetime | None:
+    """The version up to which the sink is complete; None before the first run."""
+    table = sink_sql.quote_table(sink_sql.WATERMARK)
+    if hook.get_first(f"SELECT OBJECT_ID({sink_sql.quote_text(table)}, N'U')")[0] is None:
+        return None
+    query = f"SELECT {sink_sql.time_text('value')} FROM {table} WHERE [pipeline] = %s"
+    found = hook.get_first(query, parameters=(pipeline.name,))
+    return None if found is None else datetime.fromisoformat(f"{found[0]}+00:00")
+
+
+def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetime | None, now: datetime) -> Window:
+    """The versions to read. Raises AirflowFailException, in words, for Params that make no sense."""
+    since, until = (_time(params, name) for name in ("since", "until"))
+    if params.get("full_refresh") and since:
+        raise AirflowFailException("full_refresh reads from the beginning and since does not: give one of them.")
+    if until and until > now:
+        raise AirflowFailException(f"until ({until}) lies in the future; it is {now} at the source.")
+    if since is not None:
+        low = since
+    elif params.get("full_refresh") or watermark is None:
+        low = None
+    else:
+        low = watermark - pipeline.look_back
+    try:
+        return Window(low=low, high=until or now)
+    except ValidationError:
+        reason = "since" if since else f"the watermark less the look-back of {pipeline.look_back}"
+        raise AirflowFailException(f"The window is empty: {reason} ({low}) is not before {until or now}.") from None
+
+
+def cut(window: Window, rows: int, size: int, bounds: list[list[str]]) -> list[Partition]:
+    """Partitions between the bounds. The first and the last are open, so that no key falls between or outside them."""
+    if rows == 0:
+        return []
+    edges = [None, *bounds, None] if rows % size or not bounds else [None, *bounds[:-1], None]
+    return [
+        Partition(
+            window=window,
+            id=f"{number:04d}",
+            lower=lower,
+            upper=upper,
+            expected_rows=min(size, rows - (number - 1) * size),
+        )
+        for number, (lower, upper) in enumerate(pairwise(edges), start=1)
+    ]
+
+
+def _time(params: dict[str, Any], name: str) -> datetime | None:
+    if not params.get(name):
+        return None
+    try:
+        value = datetime.fromisoformat(params[name])
+    except ValueError:
+        raise AirflowFailException(f"{name} ({params[name]}) is not a time such as 2026-01-31T00:00:00Z.") from None
+    if value.tzinfo is None:
+        raise AirflowFailException(f"{name} ({params[name]}) has no time zone; add Z or an offset such as +01:00.")
+    return value

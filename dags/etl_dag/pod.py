@@ -1,0 +1,42 @@
+"""What every ETL pod has in common: restricted, bounded, with the staging volume and the connections' secret."""
+
+import os
+
+from kubernetes.client import models as k8s
+
+NAMESPACE = os.environ.get("ETL_NAMESPACE", "etl-poc")
+IMAGE = os.environ.get("ETL_IMAGE", "etl:0.1.0")
+SECRET = "etl-connections"  # noqa: S105 - a name, not a secret
+STAGING_CLAIM = "etl-staging"
+STAGING_PATH = "/var/lib/etl/staging"
+SCRATCH_PATH = "/tmp"  # noqa: S108 - an emptyDir of the pod's own
+
+RESOURCES = k8s.V1ResourceRequirements(
+    requests={"cpu": "250m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
+    limits={"memory": "512Mi", "ephemeral-storage": "4Gi"},
+)
+POD_SECURITY = k8s.V1PodSecurityContext(
+    run_as_non_root=True,
+    run_as_user=10001,
+    run_as_group=10001,
+    fs_group=10001,
+    seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
+)
+CONTAINER_SECURITY = k8s.V1SecurityContext(
+    allow_privilege_escalation=False,
+    read_only_root_filesystem=True,
+    capabilities=k8s.V1Capabilities(drop=["ALL"]),
+)
+VOLUMES = [
+    k8s.V1Volume(
+        name="staging",
+        persistent_volume_claim=k8s.V1PersistentVolumeClaimVolumeSource(claim_name=STAGING_CLAIM),
+    ),
+    k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="4Gi")),
+]
+VOLUME_MOUNTS = [
+    k8s.V1VolumeMount(name="staging", mount_path=STAGING_PATH),
+    k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH_PATH),
+]
+# SOURCE_URL, SINK_URL and their passwords; never in the DAG, the pod's arguments or Airflow's database.
+ENVIRONMENT_FROM = [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=SECRET))]

@@ -1,0 +1,111 @@
+"""What must hold before the watermark moves: SQL checks in the sink, told in words where they fail."""
+
+import logging
+from typing import Any
+
+from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
+from airflow.sdk.exceptions import AirflowFailException
+from etl import sink_sql
+from etl.pipeline import Pipeline
+from etl.window import Partition, Window
+
+log = logging.getLogger(__name__)
+
+
+def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: str) -> dict[str, Any]:
+    """Check the run and advance the watermark; returns its totals. `sink` is an Airflow connection.
+
+    Raises AirflowFailException with every check that failed; the watermark then stays where it is, so the next run
+    reads the same rows again.
+    """
+    hook = MsSqlHook(sink)
+    planned = [Partition.model_validate_json(partition) for partition in partitions]
+    window = planned[0].window
+    audits = read_audit(pipeline, run_id, hook)
+    problems = [
+        *check_audit(pipeline, planned, audits),
+        *check_sink(pipeline, window, hook),
+    ]
+    totals = {name: sum(audit[name] for audit in audits.values()) for name in sink_sql.COUNTS}
+    log.info("%s, run %s:\n%s", pipeline.name, run_id, as_table(audits, totals))
+    if problems:
+        raise AirflowFailException(f"{pipeline.name} does not add up: {' '.join(problems)} The watermark stays.")
+    advanced = advance_watermark(pipeline, run_id, window, hook)
+    log.info("Everything adds up; the watermark %s.", f"is now {window.high}" if advanced else "stays")
+    return {**totals, "partitions": len(audits), "watermark_advanced": advanced, "verdict": "adds up"}
+
+
+def read_audit(pipeline: Pipeline, run_id: str, hook: MsSqlHook) -> dict[str, dict[str, int]]:
+    """The run's audit rows: partition to its counts."""
+    columns = ", ".join(sink_sql.quote_name(name) for name in sink_sql.COUNTS)
+    rows = hook.get_records(
+        f"SELECT [partition_id], {columns} FROM {sink_sql.quote_table(sink_sql.AUDIT)}"
+        " WHERE [pipeline] = %s AND [run_id] = %s ORDER BY [partition_id]",
+        parameters=(pipeline.name, run_id),
+    )
+    return {row[0]: dict(zip(sink_sql.COUNTS, map(int, row[1:]), strict=True)) for row in rows}
+
+
+def check_audit(pipeline: Pipeline, planned: list[Partition], audits: dict[str, dict[str, int]]) -> list[str]:
+    """Sentences about partitions that are missing or whose counts do not add up."""
+    problems = [
+        f"Partition {partition.id} has no audit row: clear its tasks."
+        for partition in planned
+        if partition.id not in audits
+    ]
+    for name, audit in audits.items():
+        sums = (
+            ("extracted", ("kept", "dropped", "rejected")),
+            ("kept", ("inserted", "updated", "unchanged")),
+            ("kept", ("standing",)),
+        )
+        for whole, parts in sums:
+            if audit[whole] != sum(audit[part] for part in parts):
+                told = " + ".join(f"{part} {audit[part]}" for part in parts)
+                problems.append(f"Partition {name}: {whole} {audit[whole]} is not {told}.")
+    rejected = sum(audit["rejected"] for audit in audits.values())
+    if rejected > pipeline.tolerated_rejects:
+        problems.append(f"{rejected} rows of the run were rejected, {pipeline.tolerated_rejects} are tolerated.")
+    return problems
+
+
+def check_sink(pipeline: Pipeline, window: Window, hook: MsSqlHook) -> list[str]:
+    """Sentences about what must never stand in the sink, looked for among the versions of the window."""
+    checks = {
+        "keys stand more than once": sink_sql.count_duplicate_keys(pipeline, window),
+        "rows lack a required value": sink_sql.count_nulls(pipeline, window),
+        f"rows are not ({pipeline.filter})": sink_sql.count_unwanted(pipeline, window),
+    }
+    found = {words: int(hook.get_first(query)[0]) for words, query in checks.items()}
+    return [f"In {pipeline.sink} {count} {words}." for words, count in found.items() if count]
+
+
+def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsSqlHook) -> bool:
+    """Move the watermark to the window's end, never back, and never over versions that no run has read."""
+    table = sink_sql.quote_table(sink_sql.WATERMARK)
+    high = sink_sql.quote_time(window.high)
+    reaches = f" AND [value] >= {sink_sql.quote_time(window.low)}" if window.low else ""
+    update = (
+        f"UPDATE {table} SET [value] = {high}, [run_id] = %s, [advanced_at] = SYSUTCDATETIME()"
+        f" WHERE [pipeline] = %s AND [value] < {high}{reaches}"
+    )
+    insert = (
+        f"INSERT INTO {table} ([pipeline], [value], [run_id], [advanced_at]) SELECT %s, {high}, %s, SYSUTCDATETIME()"
+        f" WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE [pipeline] = %s)"
+    )
+    with hook.get_conn() as connection, connection.cursor() as cursor:
+        cursor.execute(update, (run_id, pipeline.name))
+        moved = int(cursor.rowcount)
+        if not window.low:
+            cursor.execute(insert, (pipeline.name, run_id, pipeline.name))
+            moved += int(cursor.rowcount)
+        connection.commit()
+    return moved > 0
+
+
+def as_table(audits: dict[str, dict[str, int]], totals: dict[str, int]) -> str:
+    """The audit rows and their sum as aligned text."""
+    lines: list[tuple[str, ...]] = [("partition", *sink_sql.COUNTS)]
+    lines += [(name, *(str(audit[count]) for count in sink_sql.COUNTS)) for name, audit in audits.items()]
+    lines.append(("all", *(str(totals[count]) for count in sink_sql.COUNTS)))
+    return "\n".join("  ".join(f"{cell:>10}" for cell in line) for line in lines)

@@ -1,0 +1,111 @@
+"""The `etl` command: one step of one partition of one run."""
+
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import structlog
+import typer
+from pydantic import BaseModel, ValidationError
+
+from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError
+from etl.logs import blot_out, configure_logs
+from etl.pipeline import Pipeline
+from etl.settings import read_settings
+from etl.step import Work
+from etl.window import Partition
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+app = typer.Typer(
+    help="One step of a pipeline from Postgres to SQL Server; every step may be repeated at any time.\n\n"
+    "Exit codes: 75 try again; 78 (configuration), 65 (data) and 2 (usage) do not retry.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _add_command(name: str, description: str, *steps: tuple[str, str]) -> None:
+    """Add a command that does some steps, each a module and its function, in one process."""
+
+    @app.command(name, help=description)
+    def command(
+        pipeline: Annotated[str, typer.Option(envvar="ETL_PIPELINE", help="JSON, or the path of a .json file")],
+        run_id: Annotated[str, typer.Option(help="the run that this partition belongs to")],
+        partition: Annotated[
+            str, typer.Option(help='JSON: {"window": {"low": TIME, "high": TIME}, "lower": [KEY], "upper": [KEY]}')
+        ],
+    ) -> None:
+        work = Work(
+            pipeline=_parse(Pipeline, "pipeline", _read(pipeline)),
+            run_id=run_id,
+            partition=_parse(Partition, "partition", partition),
+            settings=read_settings(),
+        )
+        for module, function in steps:
+            # Imported when needed: a step starts without the engines of the others.
+            getattr(import_module(module), function)(work)
+
+
+_EXTRACT, _FILTER, _LOAD = ("etl.extract", "extract"), ("etl.filter", "filter_rows"), ("etl.load", "load")
+_add_command("extract", "Read a partition of the source, in one snapshot, into staging.", _EXTRACT)
+_add_command("filter", "Keep the staged rows the filter is true for; set aside what breaks the contract.", _FILTER)
+_add_command("load", "Bring the kept rows into the sink, exactly once.", _LOAD)
+_add_command("run", "Extract, filter and load, in one process.", _EXTRACT, _FILTER, _LOAD)
+
+
+def main() -> NoReturn:
+    """Run the command. A failure is one sentence on stderr and an exit code."""
+    secrets: list[str] = []
+    configure_logs(secrets)
+    try:
+        secrets.extend(read_settings().secrets())
+        code = app(standalone_mode=False) or ExitCode.OK
+    except typer.Exit as ended:
+        code = ended.exit_code
+    except EtlError as error:
+        structlog.get_logger().error(str(error))
+        code = error.exit_code
+    except OSError as error:
+        told = TryAgainError(f"The system said: {error.strerror or error} ({error.filename or 'no file'}).")
+        structlog.get_logger().error(str(told))
+        code = told.exit_code
+    except Exception as error:
+        code = _unexpected(error, secrets)
+    sys.exit(int(code))
+
+
+def _unexpected(error: Exception, secrets: list[str]) -> int:
+    """Usage errors are shown as Typer shows them; anything else is a fault of ours, with its traceback."""
+    show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is not None and exit_code is not None:
+        show()
+        return int(exit_code)
+    structlog.get_logger().error(
+        f"This is a fault in etl, please report it: {type(error).__name__}: {error}",
+        traceback=blot_out(traceback.format_exc(), secrets),
+    )
+    return ExitCode.UNEXPECTED
+
+
+def _read(pipeline: str) -> str:
+    if not pipeline.endswith(".json"):
+        return pipeline
+    try:
+        return Path(pipeline).read_text()
+    except OSError as error:
+        raise ConfigurationError(f"--pipeline: {pipeline} cannot be read: {error.strerror}.") from error
+
+
+def _parse(model: type[_Model], option: str, text: str) -> _Model:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        problems = (
+            f"{'.'.join([option, *map(str, problem['loc'])])}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors(include_url=False)
+        )
+        raise ConfigurationError("; ".join(problems) + ".") from None

@@ -1,0 +1,152 @@
+"""`etl load`: the kept rows into SQL Server, exactly once, with an audit row that adds up."""
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl import sink_sql
+from etl.errors import ConfigurationError, TryAgainError
+from etl.pipeline import TableName
+from etl.progress import Progress
+from etl.sink import Sink, connect_sink
+from etl.staging import Manifest
+from etl.step import Work
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did to the sink, in rows; kept = inserted + updated + unchanged."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+    standing: int
+
+
+def load(work: Work) -> Loaded:
+    """Bring the kept rows of one partition into the sink. Repeating it changes nothing.
+
+    The rows go into a staging table of this attempt alone and are counted there by the server; then one transaction
+    under an application lock updates what is newer, inserts what is missing, and writes the audit row.
+    Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
+    """
+    log = work.log("load")
+    manifest = work.staging.manifest("filter", work.fingerprint)
+    progress = Progress("load", manifest.kept)
+    with connect_sink(work) as sink:
+        created = sink.create_missing(work.pipeline)
+        if created:
+            log.info("load: created tables in the sink", tables=created)
+        _check_sink(work, sink)
+        _drop_leftovers(work, sink)
+        staging = sink_sql.staging_table(work.pipeline, _staging_name(work))
+        sink.create(staging)
+        _fill(work, sink, staging.name, manifest, progress)
+        loaded = _apply(work, sink, staging.name, manifest)
+        sink.execute(f"DROP TABLE {sink_sql.quote_table(staging.name)}")
+        sink.commit()
+    metrics = work.metrics("load")
+    for outcome in ("inserted", "updated", "unchanged"):
+        metrics.rows(outcome, getattr(loaded, outcome))
+    metrics.bytes(manifest.kept * manifest.row_bytes)
+    metrics.seconds(progress.seconds)
+    log.info("load: done", kept=manifest.kept, **vars(loaded), seconds=round(progress.seconds, 1))
+    return loaded
+
+
+def _check_sink(work: Work, sink: Sink) -> None:
+    """Compare the sink's columns with the pipeline. Raises ConfigurationError naming the first that differs."""
+    found = sink.columns(work.pipeline.sink)
+    for name, column in work.pipeline.types.items():
+        if name not in found:
+            raise ConfigurationError(f"{work}: sink table {work.pipeline.sink} has no column {name}.")
+        if found[name] != column.tsql.replace("float(53)", found[name] if found[name].startswith("float") else ""):
+            raise ConfigurationError(
+                f"{work}: column {name} of sink table {work.pipeline.sink} is {found[name]},"
+                f" the pipeline needs {column.tsql}."
+            )
+
+
+def _fill(work: Work, sink: Sink, table: TableName, manifest: Manifest, progress: Progress) -> None:
+    """Bulk copy the kept rows and let the server count them: the driver's own count is of what it sent."""
+    with work.staging.reading(manifest.files["rows"]) as file:
+        parquet = pq.ParquetFile(file, pre_buffer=False)
+        if manifest.kept:
+            batches = _batches(parquet, manifest, progress)
+            sink.bulk_copy(table, pa.RecordBatchReader.from_batches(parquet.schema_arrow, batches))
+    arrived = sink.value(sink_sql.count_rows(table))
+    sink.commit()
+    if arrived != manifest.kept:
+        raise TryAgainError(f"{work}: of {manifest.kept} rows sent {arrived} arrived in the sink; nothing was applied.")
+
+
+def _batches(parquet: pq.ParquetFile, manifest: Manifest, progress: Progress) -> Iterator[pa.RecordBatch]:
+    batch_rows = max(1024, 8 * 1024 * 1024 // max(manifest.row_bytes, 1))
+    for batch in parquet.iter_batches(batch_rows, use_threads=False):
+        yield batch
+        progress.add(batch.num_rows)
+
+
+def _apply(work: Work, sink: Sink, staging: TableName, manifest: Manifest) -> Loaded:
+    """One transaction: lock, update what is newer, insert what is missing, check, write the audit row, commit."""
+    pipeline = work.pipeline
+    sink.lock(f"etl: {pipeline.sink}", int(work.settings.sink_lock_timeout.total_seconds() * 1000))
+    updated = sink.execute(sink_sql.update_newer(pipeline, staging))
+    inserted = sink.execute(sink_sql.insert_missing(pipeline, staging))
+    standing = sink.value(sink_sql.count_standing(pipeline, staging))
+    loaded = Loaded(inserted, updated, manifest.kept - inserted - updated, standing)
+    if loaded.unchanged < 0 or loaded.standing != manifest.kept:
+        sink.rollback()
+        raise TryAgainError(f"{work}: {manifest.kept} rows kept, but the sink counts {vars(loaded)}; none applied.")
+    _audit(work, sink, manifest, loaded)
+    sink.commit()
+    return loaded
+
+
+def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
+    """Write this partition's audit row; a repetition that found nothing to do leaves the first one's."""
+    identity = (work.pipeline.name, work.run_id, work.partition.id)
+    table = sink_sql.quote_table(sink_sql.AUDIT)
+    where = "[pipeline] = ? AND [run_id] = ? AND [partition_id] = ?"
+    earlier = sink.rows(f"SELECT [checksum], [kept] FROM {table} WHERE {where}", *identity)
+    if earlier == [(manifest.checksum, manifest.kept)] and loaded.inserted + loaded.updated == 0:
+        return
+    sink.execute(f"DELETE FROM {table} WHERE {where}", *identity)
+    values = {
+        **dict(zip(("pipeline", "run_id", "partition_id"), identity, strict=True)),
+        "window_high": manifest.partition.window.high.replace(tzinfo=None),
+        **{name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")},
+        **vars(loaded),
+        "checksum": manifest.checksum,
+        "loaded_at": datetime.now(UTC).replace(tzinfo=None),
+    }
+    if manifest.partition.window.low is not None:  # left out where it is null: a null parameter has no type
+        values["window_low"] = manifest.partition.window.low.replace(tzinfo=None)
+    names = ", ".join(sink_sql.quote_name(name) for name in values)
+    sink.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(values))})", *values.values())
+
+
+def _staging_name(work: Work) -> str:
+    """A name of this attempt alone; it says whose it is and since when, for whoever cleans up."""
+    return f"{work.pipeline.name}_{datetime.now(UTC):%Y%m%d%H%M%S}_{_owner(work)}_{uuid.uuid4().hex[:8]}"
+
+
+def _owner(work: Work) -> str:
+    return hashlib.sha256(f"{work.run_id}\n{work.partition.id}".encode()).hexdigest()[:12]
+
+
+def _drop_leftovers(work: Work, sink: Sink) -> None:
+    """Drop the staging tables of earlier attempts at this partition, and of any that are past keeping."""
+    oldest = f"{datetime.now(UTC) - max(work.settings.staging_retention, timedelta(days=1)):%Y%m%d%H%M%S}"
+    names = sink.rows("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?", sink_sql.STAGING)
+    for (name,) in names:
+        parts = name.rsplit("_", 3)
+        if len(parts) == 4 and parts[0] == work.pipeline.name and (parts[2] == _owner(work) or parts[1] < oldest):
+            table = TableName(schema_name=sink_sql.STAGING, table=name)
+            sink.execute(f"DROP TABLE IF EXISTS {sink_sql.quote_table(table)}")
+    sink.commit()

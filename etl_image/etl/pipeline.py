@@ -1,0 +1,136 @@
+"""A pipeline: which rows of which table go where. Checked when the DAG is parsed and again when a step starts."""
+
+import re
+from datetime import timedelta
+from functools import cached_property
+from typing import Annotated, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+from sqlglot import exp
+
+from etl.column_types import MAX_KEY_TEXT, ColumnType, parse_column_type
+from etl.predicate import parse_predicate
+
+VERSION_TYPES = ("timestamptz", "timestamp")
+
+
+def _check_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", value):
+        raise ValueError(f"'{value}' must be a lower-case letter, then letters, digits and _ (48 at most)")
+    return value
+
+
+def _check_identifier(value: str) -> str:
+    if not 1 <= len(value.encode()) <= 63 or not value.isprintable():
+        raise ValueError(f"'{value}' is not a name that Postgres can have (1 to 63 bytes, printable)")
+    return value
+
+
+Identifier = Annotated[str, AfterValidator(_check_identifier)]
+
+
+class TableName(BaseModel):
+    """A table and the schema it is in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_name: Identifier
+    table: Identifier
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        schema_name, dot, table = value.partition(".")
+        if not dot:
+            raise ValueError(f"'{value}' must name the schema too, for example public.{value}")
+        return {"schema_name": schema_name, "table": table}
+
+    def __str__(self) -> str:
+        return f"{self.schema_name}.{self.table}"
+
+
+class Pipeline(BaseModel):
+    """One table's way from Postgres to SQL Server.
+
+    Raises pydantic.ValidationError naming the field for anything unknown or contradictory.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    source: TableName
+    sink: TableName
+    columns: dict[Identifier, str] = Field(min_length=1, description="name to type, as in Postgres DDL")
+    key: list[str] = Field(min_length=1, description="the columns that identify a row")
+    version: str = Field(description="the watermark column: a timestamp that grows whenever the row changes")
+    filter: str = Field(description="a SQL boolean expression; the rows it is true for are kept")
+    look_back: timedelta = Field(
+        default=timedelta(minutes=10),
+        ge=timedelta(0),
+        description="how far behind the watermark a run reads again, for transactions that committed late",
+    )
+    partition_size: PositiveInt = Field(default=500_000, description="rows of the source in one partition")
+    tolerated_rejects: NonNegativeInt = Field(default=0, description="rows of one run that may break the contract")
+
+    @field_validator("columns")
+    @classmethod
+    def _columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name, declaration in columns.items():
+            try:
+                parse_column_type(declaration)
+            except ValueError as error:
+                raise ValueError(f"column {name}: {error}") from error
+        lowered = [name.lower() for name in columns]
+        twice = {name for name in columns if lowered.count(name.lower()) > 1}
+        if twice:
+            raise ValueError(f"{', '.join(sorted(twice))} differ in case only, which SQL Server does not tell apart")
+        return columns
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        types = self.types
+        if len(set(self.key)) != len(self.key):
+            raise ValueError("key: a column is named twice")
+        for name in [*self.key, self.version]:
+            role = "version" if name == self.version else "key"
+            if name not in types:
+                raise ValueError(f"{role}: '{name}' is not among the columns")
+            if types[name].nullable:
+                raise ValueError(f"{role}: '{name}' may not be null")
+        for name in self.key:
+            if not types[name].can_be_key:
+                raise ValueError(f"key: '{name}' is {types[name]}, which SQL Server cannot index; a varchar(400) can")
+        if sum(types[name].length or 0 for name in self.key) > MAX_KEY_TEXT:
+            raise ValueError(f"key: its text columns together are over the {MAX_KEY_TEXT} SQL Server can index")
+        if self.version in self.key:
+            raise ValueError(f"version: '{self.version}' is part of the key, so no row could ever change")
+        if types[self.version].name not in VERSION_TYPES:
+            raise ValueError(
+                f"version: '{self.version}' is {types[self.version]}; it must be {' or '.join(VERSION_TYPES)}"
+            )
+        try:
+            parse_predicate(self.filter, set(types))
+        except ValueError as error:
+            raise ValueError(f"filter: {error}") from error
+        return self
+
+    @cached_property
+    def types(self) -> dict[str, ColumnType]:
+        """The parsed type of each column, in the order declared."""
+        return {name: parse_column_type(declaration) for name, declaration in self.columns.items()}
+
+    @cached_property
+    def predicate(self) -> exp.Expression:
+        """The parsed filter."""
+        return parse_predicate(self.filter, set(self.columns))

@@ -1,0 +1,153 @@
+"""Where the source, the sink and the staging folder are: read from the environment, checked before anything runs.
+
+Passwords come by environment or file, and are kept so that no log, repr or traceback shows them.
+"""
+
+import ipaddress
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from etl.errors import ConfigurationError
+
+_YES = {"yes": "yes", "true": "yes", "1": "yes", "mandatory": "yes"}
+_NO = {"no": "no", "false": "no", "0": "no", "optional": "no"}
+_SWITCH = _YES | _NO
+_ENCRYPT = _SWITCH | {"strict": "strict"}
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from environment variables of the same names in capitals."""
+
+    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    source_url: SecretStr | None = Field(default=None, description="postgresql://user:password@host:port/database")
+    source_password: SecretStr | None = Field(default=None, description="instead of the one in SOURCE_URL")
+    source_password_file: Path | None = None
+    sink_url: SecretStr | None = Field(default=None, description="mssql://user:password@host:port/database")
+    sink_password: SecretStr | None = Field(default=None, description="instead of the one in SINK_URL")
+    sink_password_file: Path | None = None
+    staging_url: str = Field(default="file:///var/lib/etl/staging", description="file:// or s3://bucket/folder")
+    staging_retention: timedelta = Field(default=timedelta(days=7), description="how long files of a run are kept")
+    sink_lock_timeout: timedelta = Field(default=timedelta(minutes=5), description="how long to wait for another load")
+    statsd_host: str | None = Field(default=None, description="no metrics are sent where this is not set")
+    statsd_port: int = 8125
+
+    @model_validator(mode="after")
+    def _one_password_each(self) -> Self:
+        for name in ("source", "sink"):
+            if getattr(self, f"{name}_password") and getattr(self, f"{name}_password_file"):
+                raise ValueError(f"{name.upper()}_PASSWORD and {name.upper()}_PASSWORD_FILE are both set; keep one")
+        return self
+
+    def source(self) -> SecretStr:
+        """The source as a libpq URL. Raises ConfigurationError."""
+        url = _split("SOURCE_URL", self.source_url, {"postgresql", "postgres"})
+        password = _password("SOURCE", url, self.source_password, self.source_password_file)
+        user = quote(unquote(url.username or ""), safe="")
+        netloc = f"{user}:{quote(password, safe='')}@{_host(url)}:{url.port or 5432}"
+        return SecretStr(url._replace(scheme="postgresql", netloc=netloc).geturl())
+
+    def sink(self) -> SecretStr:
+        """The sink as an ODBC connection string. Raises ConfigurationError."""
+        url = _split("SINK_URL", self.sink_url, {"mssql", "sqlserver", "mssql+pymssql", "mssql+pyodbc"})
+        options = {name.lower(): values[-1] for name, values in parse_qs(url.query).items()}
+        database = unquote(url.path.strip("/")) or options.pop("database", "")
+        if not database:
+            raise ConfigurationError("SINK_URL names no database; write mssql://user:password@host:1433/DATABASE.")
+        # On loopback no network is crossed and a certificate is rarely at hand; elsewhere TLS is verified.
+        default = "no" if _is_loopback(url.hostname or "") else "yes"
+        words = {
+            "Server": f"{_host(url)},{url.port or 1433}",
+            "Database": database,
+            "UID": unquote(url.username or ""),
+            "PWD": _password("SINK", url, self.sink_password, self.sink_password_file),
+            "Encrypt": _option(options, "encrypt", _ENCRYPT, default),
+            "TrustServerCertificate": _option(options, "trustservercertificate", _SWITCH, "no"),
+            "APP": "etl",
+        }
+        if options:
+            raise ConfigurationError(
+                f"SINK_URL: unknown option {', '.join(sorted(options))};"
+                " known are encrypt, trustservercertificate and database."
+            )
+        return SecretStr(";".join(f"{name}={{{value.replace('}', '}}')}}}" for name, value in words.items()))
+
+    def secrets(self) -> list[str]:
+        """Every text that no output may show, longest first."""
+        texts: set[str] = set()
+        for password in (self.source_password, self.sink_password):
+            texts.add(password.get_secret_value() if password else "")
+        for url in (self.source_url, self.sink_url):
+            texts |= _raw_passwords(url.get_secret_value() if url else "")
+        for file in (self.source_password_file, self.sink_password_file):
+            texts.add(file.read_text().rstrip("\r\n") if file and file.is_file() else "")
+        return sorted(texts - {""}, key=len, reverse=True)
+
+
+def read_settings() -> Settings:
+    """Read the environment. Raises ConfigurationError naming the variable that is wrong, never its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"Environment variable {name or 'set'}: {first['msg']}.") from None
+
+
+def _split(name: str, url: SecretStr | None, schemes: set[str]) -> SplitResult:
+    if url is None:
+        raise ConfigurationError(f"{name} is not set; write {sorted(schemes)[0]}://user:password@host:port/database.")
+    try:
+        parts = urlsplit(url.get_secret_value())
+        usable = parts.scheme in schemes and parts.hostname and parts.username and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            f"{name} is not a URL such as {sorted(schemes)[0]}://user:password@host:port/database;"
+            " characters such as @ / : in a password are written %40 %2F %3A, or set the password apart."
+        )
+    return parts
+
+
+def _password(name: str, url: SplitResult, password: SecretStr | None, file: Path | None) -> str:
+    if password is not None:
+        return password.get_secret_value()
+    if file is None:
+        return unquote(url.password or "")
+    try:
+        return file.read_text().rstrip("\r\n")
+    except OSError as error:
+        raise ConfigurationError(f"{name}_PASSWORD_FILE ({file}) cannot be read: {error.strerror}.") from error
+
+
+def _raw_passwords(url: str) -> set[str]:
+    try:
+        password = urlsplit(url).password or ""
+    except ValueError:
+        return set()
+    return {password, unquote(password)}
+
+
+def _option(options: dict[str, str], name: str, known: dict[str, str], default: str) -> str:
+    value = options.pop(name, default)
+    if value.lower() not in known:
+        raise ConfigurationError(f"SINK_URL: {name}={value} is unknown; use one of {', '.join(known)}.")
+    return known[value.lower()]
+
+
+def _host(url: SplitResult) -> str:
+    host = url.hostname or ""
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

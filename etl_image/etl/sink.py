@@ -1,0 +1,154 @@
+"""The sink: a SQL Server that is loaded through `mssql-python`."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import mssql_python
+import pyarrow as pa
+
+from etl import sink_sql
+from etl.errors import ConfigurationError, DataError, EtlError, TryAgainError
+from etl.logs import blot_out
+from etl.pipeline import Pipeline, TableName
+from etl.sink_sql import Table
+from etl.step import Work
+
+_BULK_BATCH_ROWS = 100_000
+# What the server says (sys.messages) where the same command would only fail again. The driver passes on the words, not
+# the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916.
+_CONFIGURATION = re.compile(
+    r"Login failed|Cannot open database|Invalid object name|Invalid column name|permission (was )?denied"
+    r"|does not exist or you do not have permission|not able to access the database|specified schema name",
+    re.IGNORECASE,
+)
+# 2627, 2601, 515, 2628, 8152, 8115.
+_DATA = re.compile(r"duplicate key|Cannot insert the value NULL|would be truncated|Arithmetic overflow", re.IGNORECASE)
+
+
+class Sink:
+    """One connection. Statements run in a transaction until `commit`; whatever fails rolls it back."""
+
+    def __init__(self, connection: mssql_python.Connection) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor()
+
+    def execute(self, statement: str, *parameters: object) -> int:
+        """Run a statement; returns the number of rows it touched."""
+        self._cursor.execute(statement, *parameters)
+        return int(self._cursor.rowcount)
+
+    def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run a query and return its rows."""
+        self._cursor.execute(statement, *parameters)
+        return [tuple(row) for row in self._cursor.fetchall()]
+
+    def value(self, statement: str, *parameters: object) -> Any:
+        """Run a query of one row and return its first column."""
+        return self.rows(statement, *parameters)[0][0]
+
+    def commit(self) -> None:
+        """Make what was done since the last commit stand."""
+        self._connection.commit()
+
+    def rollback(self) -> None:
+        """Undo what was done since the last commit, and let go of its locks."""
+        self._connection.rollback()
+
+    def exists(self, table: TableName) -> bool:
+        """Whether there is such a table."""
+        return self.value(f"SELECT OBJECT_ID({sink_sql.quote_text(sink_sql.quote_table(table))}, N'U')") is not None
+
+    def create(self, table: Table) -> None:
+        """Create a table, and commit."""
+        self.execute(sink_sql.create_table(table))
+        self.commit()
+
+    def create_missing(self, pipeline: Pipeline) -> list[str]:
+        """Create the schemas and tables that are not there yet, and commit; returns their names."""
+        tables = [*sink_sql.bookkeeping_tables(), sink_sql.sink_table(pipeline)]
+        missing = [table for table in tables if not self.exists(table.name)]
+        # Two loads may come at once to an empty sink: one creates, the other waits and then finds them.
+        if missing or not self._has_schema(sink_sql.STAGING):
+            self.lock("etl: create tables", 60_000)
+            for schema_name in dict.fromkeys([*(table.name.schema_name for table in missing), sink_sql.STAGING]):
+                if not self._has_schema(schema_name):
+                    self.execute(f"CREATE SCHEMA {sink_sql.quote_name(schema_name)}")
+            missing = [table for table in missing if not self.exists(table.name)]
+            for table in missing:
+                self.execute(sink_sql.create_table(table))
+        self.commit()
+        return [str(table.name) for table in missing]
+
+    def lock(self, resource: str, timeout_ms: int) -> None:
+        """Hold an application lock until the transaction ends. Raises TryAgainError where another holds it."""
+        if int(self.value(sink_sql.lock(resource, timeout_ms))) < 0:
+            seconds = timeout_ms / 1000
+            raise TryAgainError(f"Another load has held the lock '{resource}' for {seconds:g} s; try again later.")
+
+    def bulk_copy(self, table: TableName, rows: pa.RecordBatchReader) -> None:
+        """Copy rows into a table, columns mapped by name. The driver uses a connection and commits of its own."""
+        self._cursor.bulkcopy_arrow(
+            sink_sql.quote_table(table),
+            rows,
+            batch_size=_BULK_BATCH_ROWS,
+            timeout=0,
+            column_mappings=list(rows.schema.names),
+            table_lock=True,
+        )
+
+    def columns(self, table: TableName) -> dict[str, str]:
+        """The columns of a table with their types, as the DDL here writes them."""
+        found = self.rows(
+            "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE,"
+            " DATETIME_PRECISION FROM INFORMATION_SCHEMA.COLUMNS"
+            " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+            table.schema_name,
+            table.table,
+        )
+        return {name: _written(*description) for name, *description in found}
+
+    def _has_schema(self, name: str) -> bool:
+        return self.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(name)})") is not None
+
+
+@contextmanager
+def connect_sink(work: Work) -> Iterator[Sink]:
+    """Connect to the sink. Raises ConfigurationError, DataError or TryAgainError for whatever it answers."""
+    # A pooled connection would keep its session, and with it locks and settings, after it is closed.
+    mssql_python.pooling(enabled=False)
+    try:
+        connection = mssql_python.connect(work.settings.sink().get_secret_value(), autocommit=False)
+        try:
+            sink = Sink(connection)
+            sink.execute("SET XACT_ABORT ON")
+            yield sink
+        finally:
+            connection.close()
+    except (mssql_python.Error, RuntimeError) as error:
+        raise _sorted(error, work) from None
+
+
+def _sorted(error: Exception, work: Work) -> EtlError:
+    """The server's answer as one of ours: in its own words, without the driver's frame and without secrets."""
+    text = blot_out(str(error), work.settings.secrets())
+    words = text.split("DDBC Error:")[-1].split("[SQL Server]")[-1].strip().splitlines()[0]
+    sentence = f"{work}: the sink said: {words}"
+    if _CONFIGURATION.search(text):
+        return ConfigurationError(sentence)
+    if _DATA.search(text):
+        return DataError(sentence)
+    return TryAgainError(sentence)
+
+
+def _written(data_type: str, length: int | None, precision: int | None, scale: int | None, fraction: int | None) -> str:
+    if data_type in ("decimal", "numeric"):
+        return f"decimal({precision},{scale})"
+    if data_type == "float":
+        return f"float({precision})"
+    if data_type in ("datetime2", "time"):
+        return f"{data_type}({fraction})"
+    if length is not None:
+        return f"{data_type}({'max' if length == -1 else length})"
+    return data_type

@@ -1,0 +1,193 @@
+"""The T-SQL that is sent to SQL Server, as text: for `load` in the image and `reconcile` in the DAG.
+
+No MERGE: its concurrency bugs are long known; UPDATE and INSERT inside one transaction under an application lock do
+the same. Every name and value is quoted here and nowhere else.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from etl.column_types import KEY_COLLATION, ColumnType, parse_column_type
+from etl.pipeline import Pipeline, TableName
+from etl.predicate import render_predicate
+from etl.window import Window
+
+BOOKKEEPING = "etl"
+"""Schema of the audit and watermark tables."""
+STAGING = "etl_staging"
+"""Schema of the tables that bulk loads fill before they are applied."""
+AUDIT = TableName(schema_name=BOOKKEEPING, table="audit")
+WATERMARK = TableName(schema_name=BOOKKEEPING, table="watermark")
+COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing")
+"""Row counts of an audit row. `standing`: kept rows that stand in the sink at their version or a newer one."""
+_IDENTITY = {"pipeline": "varchar(48)", "run_id": "varchar(250)", "partition_id": "varchar(16)"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to create: columns with their types, and the key; a heap has no constraint on it."""
+
+    name: TableName
+    columns: dict[str, ColumnType]
+    key: tuple[str, ...]
+    heap: bool = False
+
+
+def quote_name(name: str) -> str:
+    """A SQL Server identifier, quoted."""
+    return "[" + name.replace("]", "]]") + "]"
+
+
+def quote_text(value: str) -> str:
+    """A SQL Server Unicode literal."""
+    return "N'" + value.replace("'", "''") + "'"
+
+
+def quote_time(value: datetime) -> str:
+    """A SQL Server datetime2(6) of a time in UTC."""
+    return f"CAST({quote_text(value.replace(tzinfo=None).isoformat(timespec='microseconds'))} AS datetime2(6))"
+
+
+def quote_table(table: TableName) -> str:
+    """A SQL Server table, quoted."""
+    return f"{quote_name(table.schema_name)}.{quote_name(table.table)}"
+
+
+def bookkeeping_tables() -> list[Table]:
+    """The tables that every pipeline shares."""
+    audit = {
+        **_IDENTITY,
+        "window_low": "timestamptz null",
+        "window_high": "timestamptz",
+        **dict.fromkeys(COUNTS, "bigint"),
+        "checksum": "varchar(64)",
+        "loaded_at": "timestamptz",
+    }
+    watermark = {
+        "pipeline": _IDENTITY["pipeline"],
+        "value": "timestamptz",
+        "run_id": _IDENTITY["run_id"],
+        "advanced_at": "timestamptz",
+    }
+    return [
+        Table(AUDIT, _types(audit), tuple(_IDENTITY)),
+        Table(WATERMARK, _types(watermark), ("pipeline",)),
+    ]
+
+
+def sink_table(pipeline: Pipeline) -> Table:
+    """The table that a pipeline fills."""
+    return Table(pipeline.sink, pipeline.types, tuple(pipeline.key))
+
+
+def staging_table(pipeline: Pipeline, name: str) -> Table:
+    """A heap of the same columns as the sink's."""
+    # Same names, types and collations as the sink, so that the two join without conversion.
+    return Table(TableName(schema_name=STAGING, table=name), pipeline.types, tuple(pipeline.key), heap=True)
+
+
+def create_table(table: Table) -> str:
+    """DDL of a table; the text columns of its key tell case and accents as Postgres does."""
+    lines = []
+    for name, column in table.columns.items():
+        collation = f" COLLATE {KEY_COLLATION}" if name in table.key and column.is_text else ""
+        lines.append(f"{quote_name(name)} {column.tsql}{collation} {'NULL' if column.nullable else 'NOT NULL'}")
+    if not table.heap:
+        constraint = quote_name(f"pk_{table.name.schema_name}_{table.name.table}")
+        lines.append(f"CONSTRAINT {constraint} PRIMARY KEY ({_names(table.key)})")
+    return f"CREATE TABLE {quote_table(table.name)} ({', '.join(lines)})"
+
+
+def lock(resource: str, timeout_ms: int) -> str:
+    """Take an application lock that ends with the transaction; one row: below zero where it was not granted."""
+    return (
+        "SET NOCOUNT ON; DECLARE @granted int;"
+        f" EXEC @granted = sp_getapplock @Resource = {quote_text(resource)}, @LockMode = N'Exclusive',"
+        f" @LockOwner = N'Transaction', @LockTimeout = {int(timeout_ms)}; SELECT @granted;"
+    )
+
+
+def update_newer(pipeline: Pipeline, staging: TableName) -> str:
+    """Overwrite the rows of the sink that stand in staging at a newer version."""
+    version = quote_name(pipeline.version)
+    columns = [quote_name(name) for name in pipeline.columns if name not in pipeline.key]
+    assignments = ", ".join(f"t.{name} = s.{name}" for name in columns)
+    return (
+        f"UPDATE t SET {assignments} FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
+        f" ON {_same_key(pipeline)} WHERE t.{version} < s.{version}"
+    )
+
+
+def insert_missing(pipeline: Pipeline, staging: TableName) -> str:
+    """Add the rows of staging whose key the sink does not have."""
+    selected = ", ".join(f"s.{quote_name(name)}" for name in pipeline.columns)
+    return (
+        f"INSERT INTO {quote_table(pipeline.sink)} ({_names(pipeline.columns)}) SELECT {selected}"
+        f" FROM {quote_table(staging)} AS s WHERE NOT EXISTS"
+        f" (SELECT 1 FROM {quote_table(pipeline.sink)} AS t WHERE {_same_key(pipeline)})"
+    )
+
+
+def count_standing(pipeline: Pipeline, staging: TableName) -> str:
+    """One row: how many rows of staging stand in the sink at their version or a newer one."""
+    version = quote_name(pipeline.version)
+    return (
+        f"SELECT COUNT_BIG(*) FROM {quote_table(staging)} AS s JOIN {quote_table(pipeline.sink)} AS t"
+        f" ON {_same_key(pipeline)} WHERE t.{version} >= s.{version}"
+    )
+
+
+def count_rows(table: TableName) -> str:
+    """One row: how many rows a table has."""
+    return f"SELECT COUNT_BIG(*) FROM {quote_table(table)}"
+
+
+def count_duplicate_keys(pipeline: Pipeline, window: Window) -> str:
+    """One row: how many keys stand in the sink more than once, within the window."""
+    keys = _names(pipeline.key)
+    return (
+        f"SELECT COUNT_BIG(*) FROM (SELECT {keys} FROM {quote_table(pipeline.sink)}"
+        f" WHERE {_in_window(pipeline, window)} GROUP BY {keys} HAVING COUNT_BIG(*) > 1) AS duplicates"
+    )
+
+
+def count_nulls(pipeline: Pipeline, window: Window) -> str:
+    """One row: how many rows of the window lack a required value."""
+    required = [name for name, column in pipeline.types.items() if not column.nullable]
+    is_null = " OR ".join(f"{quote_name(name)} IS NULL" for name in required)
+    return f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} WHERE {_in_window(pipeline, window)} AND ({is_null})"
+
+
+def count_unwanted(pipeline: Pipeline, window: Window) -> str:
+    """One row: how many rows of the window the filter is not true for."""
+    predicate = render_predicate(pipeline.predicate, "tsql")
+    return (
+        f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} WHERE {_in_window(pipeline, window)}"
+        f" AND CASE WHEN {predicate} THEN 1 ELSE 0 END = 0"
+    )
+
+
+def time_text(column: str) -> str:
+    """A datetime2(6) column as ISO 8601 text, which every driver reads exactly."""
+    return f"CONVERT(nvarchar(33), {quote_name(column)}, 126)"
+
+
+def _in_window(pipeline: Pipeline, window: Window) -> str:
+    version = quote_name(pipeline.version)
+    conditions = [f"{version} <= {quote_time(window.high)}"]
+    if window.low is not None:
+        conditions.append(f"{version} > {quote_time(window.low)}")
+    return " AND ".join(conditions)
+
+
+def _same_key(pipeline: Pipeline) -> str:
+    return " AND ".join(f"t.{quote_name(name)} = s.{quote_name(name)}" for name in pipeline.key)
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(quote_name(name) for name in columns)
+
+
+def _types(declarations: dict[str, str]) -> dict[str, ColumnType]:
+    return {name: parse_column_type(declaration) for name, declaration in declarations.items()}

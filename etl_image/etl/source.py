@@ -1,0 +1,73 @@
+"""The source: a Postgres that is read, in one snapshot, and never written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import adbc_driver_manager.dbapi as dbapi
+import adbc_driver_postgresql.dbapi as postgres
+
+from etl import source_sql
+from etl.errors import ConfigurationError, TryAgainError
+from etl.logs import blot_out
+from etl.pipeline import Pipeline
+from etl.step import Work
+
+# SQLSTATE classes (PostgreSQL's Appendix A) that the same command would only meet again:
+# wrong data type or value, no such table or column, no permission, syntax, password, database.
+_CONFIGURATION = ("22", "28", "3D", "3F", "42")
+_REFUSED = ("password authentication failed", "does not exist", "no pg_hba.conf entry", "SSL", "no password supplied")
+
+
+@contextmanager
+def connect_source(work: Work) -> Iterator[postgres.Connection]:
+    """Connect and begin one read-only snapshot. Raises ConfigurationError or TryAgainError."""
+    url = work.settings.source().get_secret_value()
+    try:
+        connection = postgres.connect(url)
+    except dbapi.Error as error:
+        kind = ConfigurationError if any(words in str(error) for words in _REFUSED) else TryAgainError
+        raise kind(f"{work}: cannot connect to the source: {_words(error, work)}") from None
+    try:
+        with connection, connection.cursor() as cursor:
+            # The driver begins a transaction with the first statement; this makes it one unchanging snapshot.
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            for statement in source_sql.SESSION:
+                cursor.execute(statement)
+            yield connection
+            connection.rollback()
+    except dbapi.Error as error:
+        kind = ConfigurationError if str(error.sqlstate or "").startswith(_CONFIGURATION) else TryAgainError
+        raise kind(f"{work}: reading {work.pipeline.source} failed: {_words(error, work)}") from None
+
+
+def check_source(pipeline: Pipeline, cursor: postgres.Cursor) -> None:
+    """Compare the source table with the pipeline. Raises ConfigurationError naming the first column that differs."""
+    cursor.execute(source_sql.describe_columns(pipeline.source))
+    found = {name: (source_type, required) for name, source_type, required in cursor.fetchall()}
+    if not found:
+        raise ConfigurationError(f"{pipeline.name}: there is no table {pipeline.source} at the source.")
+    for name, declared in pipeline.types.items():
+        if name not in found:
+            raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {name}.")
+        source_type, required = found[name]
+        if not declared.carries(source_type):
+            raise ConfigurationError(
+                f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared}."
+            )
+        if name in (*pipeline.key, pipeline.version) and not required:
+            raise ConfigurationError(
+                f"{pipeline.name}: column {name} of {pipeline.source} may be null, so rows could be missed;"
+                " make it NOT NULL at the source."
+            )
+    cursor.execute(source_sql.unique_indexes(pipeline.source))
+    if not any(set(names) <= set(pipeline.key) for (names,) in cursor.fetchall()):
+        raise ConfigurationError(
+            f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(pipeline.key)},"
+            " so it does not identify a row; correct the key or add the index."
+        )
+
+
+def _words(error: dbapi.Error, work: Work) -> str:
+    """The server's own first line, without the driver's frame and without secrets."""
+    text = str(error).split("ERROR: ")[-1].split("failed: ")[-1].strip().splitlines()[0].strip()
+    return blot_out(text, work.settings.secrets())

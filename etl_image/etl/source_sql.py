@@ -1,0 +1,101 @@
+"""The SQL that is sent to Postgres, as text: for `plan` in the DAG and for `extract` in the image.
+
+Every name and value is quoted here and nowhere else.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from etl.pipeline import Pipeline, TableName
+from etl.window import Partition, Window
+
+SESSION = ("SET TIME ZONE 'UTC'", "SET datestyle = 'ISO, YMD'")
+"""Makes key values and times read the same as text in every session."""
+
+
+def quote_name(name: str) -> str:
+    """A Postgres identifier, quoted."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(value: str) -> str:
+    """A Postgres string literal; E'' so that it means the same whatever standard_conforming_strings says."""
+    return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def quote_table(table: TableName) -> str:
+    """A Postgres table, quoted."""
+    return f"{quote_name(table.schema_name)}.{quote_name(table.table)}"
+
+
+def count_window(pipeline: Pipeline, window: Window) -> str:
+    """One row: how many rows of the source the window covers."""
+    return f"SELECT count(*) FROM {quote_table(pipeline.source)} WHERE {_in_window(pipeline, window)}"
+
+
+def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
+    """The key of every `size`-th row of the window in key order, each column as text."""
+    keys = ", ".join(quote_name(name) for name in pipeline.key)
+    as_text = ", ".join(f"{quote_name(name)}::text" for name in pipeline.key)
+    return (
+        f"SELECT {as_text} FROM (SELECT {keys}, row_number() OVER (ORDER BY {keys}) AS position"
+        f" FROM {quote_table(pipeline.source)} WHERE {_in_window(pipeline, window)}) AS keys"
+        f" WHERE position % {int(size)} = 0 ORDER BY position"
+    )
+
+
+def extract_rows(pipeline: Pipeline, partition: Partition) -> str:
+    """The rows of one partition, the columns in the pipeline's order."""
+    columns = ", ".join(quote_name(name) for name in pipeline.columns)
+    conditions = [_in_window(pipeline, partition.window)]
+    if partition.lower is not None:
+        conditions.append(_compare_key(pipeline, ">", partition.lower))
+    if partition.upper is not None:
+        conditions.append(_compare_key(pipeline, "<=", partition.upper))
+    return f"SELECT {columns} FROM {quote_table(pipeline.source)} WHERE {' AND '.join(conditions)}"
+
+
+def describe_columns(table: TableName) -> str:
+    """A row for each column of a table: name, type, whether it is NOT NULL; none where there is no such table."""
+    return (
+        "SELECT attname, format_type(atttypid, NULL), attnotnull FROM pg_catalog.pg_attribute"
+        f" WHERE attrelid = to_regclass({quote_text(quote_table(table))}) AND attnum > 0 AND NOT attisdropped"
+        " ORDER BY attnum"
+    )
+
+
+def unique_indexes(table: TableName) -> str:
+    """The column names of each unique index (whole, immediate and on plain columns) of a table, as an array."""
+    return (
+        "SELECT array_agg(a.attname::text) FROM pg_catalog.pg_index AS i"
+        " JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts-1])"
+        f" WHERE i.indrelid = to_regclass({quote_text(quote_table(table))})"
+        " AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL"
+        " GROUP BY i.indexrelid"
+    )
+
+
+def _in_window(pipeline: Pipeline, window: Window) -> str:
+    version = quote_name(pipeline.version)
+    conditions = [f"{version} <= {_version(pipeline, window.high)}"]
+    if window.low is not None:
+        conditions.insert(0, f"{version} > {_version(pipeline, window.low)}")
+    return " AND ".join(conditions)
+
+
+def _version(pipeline: Pipeline, value: datetime) -> str:
+    """A version as a literal; a `timestamp` column is taken to hold UTC."""
+    text = value.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    type_name = pipeline.types[pipeline.version].name
+    return f"{quote_text(text + ('+00' if type_name == 'timestamptz' else ''))}::{type_name}"
+
+
+def _compare_key(pipeline: Pipeline, operator: str, values: Sequence[str]) -> str:
+    names = ", ".join(quote_name(name) for name in pipeline.key)
+    # char without a length would be char(1); bpchar is char of any length.
+    types = [pipeline.types[name].name.replace("varchar", "text") for name in pipeline.key]
+    literals = ", ".join(
+        f"{quote_text(value)}::{'bpchar' if type_name == 'char' else type_name}"
+        for value, type_name in zip(values, types, strict=True)
+    )
+    return f"({names}) {operator} ({literals})"

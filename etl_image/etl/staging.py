@@ -1,0 +1,165 @@
+"""The staging folder: where a step leaves its output for the next, on a volume or in S3.
+
+    PIPELINE/RUN/PARTITION/STEP.json      the manifest, written last: what is not named in it does not exist
+    PIPELINE/RUN/PARTITION/STEP-ID/…      the files of one attempt; a repeated step writes new ones
+
+So a step that dies half-way leaves nothing that the next could read, and two attempts never share a file.
+"""
+
+import hashlib
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import IO, Literal
+
+import fsspec
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+
+from etl.errors import ConfigurationError, TryAgainError
+from etl.settings import Settings
+from etl.window import Partition
+
+Step = Literal["extract", "filter"]
+
+
+class Manifest(BaseModel):
+    """What a step left, and what it was asked for. Paths are relative to the staging folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: Partition
+    fingerprint: str
+    files: dict[str, str]
+    extracted: NonNegativeInt
+    kept: NonNegativeInt = 0
+    dropped: NonNegativeInt = 0
+    rejected: NonNegativeInt = 0
+    row_bytes: NonNegativeInt = 0
+    checksum: str = ""
+
+
+class Staging:
+    """The files of one partition of one run."""
+
+    def __init__(self, settings: Settings, pipeline: str, run_id: str, partition: str) -> None:
+        try:
+            self.filesystem, root = fsspec.core.url_to_fs(settings.staging_url)
+        except (ValueError, ImportError) as error:
+            raise ConfigurationError(f"STAGING_URL ({settings.staging_url}) cannot be used: {error}.") from error
+        self._root = root.rstrip("/")
+        self._pipeline = f"{self._root}/{pipeline}"
+        self._folder = f"{self._pipeline}/{run_folder(run_id)}/{partition}"
+        self.is_local = "file" in self.filesystem.protocol
+
+    def path(self, name: str) -> str:
+        """The full path of a file named in a manifest."""
+        return f"{self._folder}/{name}"
+
+    def new_folder(self, step: Step) -> str:
+        """Name a folder for one attempt of a step, relative to the partition's."""
+        name = f"{step}-{uuid.uuid4().hex[:12]}"
+        with told("written"):
+            self.filesystem.makedirs(self.path(name), exist_ok=True)
+        return name
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a new file for writing. Raises TryAgainError where the medium is full or away."""
+        with told("written"), self.filesystem.open(self.path(name), "wb") as file:
+            yield file
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a file for reading. Raises TryAgainError where it is away."""
+        try:
+            with told("read"), self.filesystem.open(self.path(name), "rb") as file:
+                yield file
+        except FileNotFoundError:
+            raise TryAgainError(f"{self.path(name)} is gone; clear the run from `extract` on.") from None
+
+    def publish(self, step: Step, manifest: Manifest) -> None:
+        """Make a step's output visible, in place of an earlier attempt's, whose files are then removed."""
+        final, draft = self.path(f"{step}.json"), self.path(f"{step}-{uuid.uuid4().hex[:12]}.json.part")
+        with told("written"):
+            self.filesystem.pipe_file(draft, manifest.model_dump_json(indent=1).encode())
+            earlier = self._files_of(step)
+            # A rename on a volume, a copy of one object in S3: nobody ever reads half a manifest.
+            self.filesystem.mv(draft, final)
+            for folder in {name.split("/")[0] for name in earlier - set(manifest.files.values())}:
+                self._remove(self.path(folder))
+
+    def manifest(self, step: Step, fingerprint: str) -> Manifest:
+        """What a step left. Raises TryAgainError where it has not finished, ConfigurationError where it is stale."""
+        try:
+            with told("read"):
+                text = self.filesystem.cat_file(self.path(f"{step}.json"))
+        except FileNotFoundError:
+            raise TryAgainError(
+                f"There is no finished `etl {step}` of this partition in {self._folder}; run `etl {step}` first."
+            ) from None
+        try:
+            manifest = Manifest.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigurationError(f"{self.path(f'{step}.json')} was not written by this version of etl.") from error
+        if manifest.fingerprint != fingerprint:
+            raise ConfigurationError(
+                f"The pipeline changed after `etl {step}` of this partition ran; clear the run from `extract` on."
+            )
+        return manifest
+
+    def sweep(self, older_than: datetime) -> int:
+        """Remove the runs of this pipeline in which nothing was written since; returns how many."""
+        swept = 0
+        with told("swept"):
+            for run in self._list(self._pipeline):
+                times = [_modified(info) for info in self.filesystem.find(run, detail=True).values()]
+                if times and max(times) < older_than:
+                    self._remove(run)
+                    swept += 1
+        return swept
+
+    def _files_of(self, step: Step) -> set[str]:
+        try:
+            return set(Manifest.model_validate_json(self.filesystem.cat_file(self.path(f"{step}.json"))).files.values())
+        except (FileNotFoundError, ValidationError):
+            return set()
+
+    def _list(self, folder: str) -> list[str]:
+        if not self.filesystem.exists(folder):
+            return []
+        return [str(path) for path in self.filesystem.ls(folder, detail=False)]
+
+    def _remove(self, path: str) -> None:
+        with suppress(FileNotFoundError):  # another attempt may be quicker
+            self.filesystem.rm(path, recursive=True)
+
+
+def run_folder(run_id: str) -> str:
+    """A folder name for a run: readable, safe in any file system, and different for every run."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", run_id).strip(".")[:80]
+    return f"{readable}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
+
+
+@contextmanager
+def told(done: str) -> Iterator[None]:
+    """Turn a fault of the storage into a sentence; a missing file stays FileNotFoundError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"Staging cannot be {done}: {error.strerror} ({error.filename}); check its owner."
+        ) from error
+    except OSError as error:
+        raise TryAgainError(
+            f"Staging cannot be {done}: {error.strerror or error}; free or enlarge it, then retry."
+        ) from error
+
+
+def _modified(info: dict[str, object]) -> datetime:
+    """When a file was last written: local files tell seconds since 1970, S3 a date."""
+    when = info.get("mtime", info.get("LastModified"))
+    return when if isinstance(when, datetime) else datetime.fromtimestamp(float(str(when)), UTC)

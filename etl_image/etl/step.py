@@ -1,0 +1,48 @@
+"""What every step is given: the pipeline, and which partition of which run to work on."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import structlog
+
+from etl.metrics import Metrics
+from etl.pipeline import Pipeline
+from etl.settings import Settings
+from etl.staging import Staging
+from etl.window import Partition
+
+
+@dataclass(frozen=True)
+class Work:
+    """One partition of one run of a pipeline, and the settings to do it with."""
+
+    pipeline: Pipeline
+    run_id: str
+    partition: Partition
+    settings: Settings
+
+    @cached_property
+    def staging(self) -> Staging:
+        """Where this partition's files are."""
+        return Staging(self.settings, self.pipeline.name, self.run_id, self.partition.id)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells one definition of the pipeline and partition from another."""
+        parts = (part.model_dump_json() for part in (self.pipeline, self.partition))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def metrics(self, step: str) -> Metrics:
+        """Where to send the metrics of a step."""
+        return Metrics(self.settings, pipeline=self.pipeline.name, step=step)
+
+    def log(self, step: str) -> structlog.stdlib.BoundLogger:
+        """A log whose lines say which step of which partition they come from."""
+        log: structlog.stdlib.BoundLogger = structlog.get_logger().bind(
+            pipeline=self.pipeline.name, run_id=self.run_id, partition=self.partition.id, step=step
+        )
+        return log
+
+    def __str__(self) -> str:
+        return f"{self.pipeline.name}, partition {self.partition.id}"

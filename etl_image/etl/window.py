@@ -1,0 +1,43 @@
+"""What one run covers: a window of versions, cut into partitions of keys."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+class Window(BaseModel):
+    """The versions a run covers: later than `low` (from the beginning where it is None), up to and with `high`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: UtcDatetime | None = None
+    high: UtcDatetime
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low is not None and self.low >= self.high:
+            raise ValueError(f"low ({self.low.isoformat()}) must be before high ({self.high.isoformat()})")
+        return self
+
+
+class Partition(BaseModel):
+    """A range of keys within a window: after the key `lower`, up to and with the key `upper`; None is open.
+
+    Key values are written as Postgres writes them as text, in the order of the pipeline's key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window: Window
+    id: str = Field(default="all", pattern=r"^[a-z0-9]{1,16}$")
+    lower: list[str] | None = None
+    upper: list[str] | None = None
+    expected_rows: NonNegativeInt | None = None

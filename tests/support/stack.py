@@ -1,0 +1,87 @@
+"""The whole product on one machine: a real Postgres, a sink, and Airflow beside them.
+
+The sink is the SQL Server that SINK_URL names, else the stand-in, which is a test double and says so.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tests.support.postgres import Postgres, run_postgres
+from tests.support.standin import StandIn
+
+ROOT = Path(__file__).resolve().parents[2]
+INIT_SQL = ROOT / "external-db" / "init.sql"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack: where things are, and the environment that Airflow and `etl` need to find them."""
+
+    postgres: Postgres
+    source_url: str
+    sink_url: str
+    sink_is_stand_in: bool
+    environment: dict[str, str] = field(repr=False)
+
+    def run(self, *command: str, quiet: bool = False) -> None:
+        """Run a command with the stack's environment. Raises CalledProcessError."""
+        subprocess.run(command, env=os.environ | self.environment, check=True, capture_output=quiet, cwd=ROOT)
+
+
+@contextmanager
+def run_stack(folder: Path) -> Iterator[Stack]:
+    """Run Postgres and the sink until the block ends; `folder` takes Airflow's home and the staging files."""
+    with run_postgres() as postgres, _sink() as (sink_url, is_stand_in):
+        source_url = postgres.create_database("orders", INIT_SQL)
+        metadata_url = postgres.create_database("airflow")
+        environment = airflow_environment(folder, metadata_url, source_url, sink_url)
+        yield Stack(postgres, source_url, sink_url, is_stand_in, environment)
+
+
+def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_url: str) -> dict[str, str]:
+    """What Airflow and the ETL steps, run as processes, read from their environment."""
+    return {
+        "AIRFLOW_HOME": str(folder / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__MP_START_METHOD": "fork",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata_url.replace("postgresql://", "postgresql+psycopg2://"),
+        "AIRFLOW_CONN_SOURCE": _airflow_connection("postgres", source_url),
+        "AIRFLOW_CONN_SINK": _airflow_connection("mssql", sink_url),
+        "ETL_RUNNER": "process",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "dags"),
+        "SOURCE_URL": source_url,
+        "SINK_URL": sink_url,
+        "STAGING_URL": f"file://{folder}/staging",
+    }
+
+
+@contextmanager
+def _sink() -> Iterator[tuple[str, bool]]:
+    if url := os.environ.get("SINK_URL"):
+        yield url, False
+        return
+    with StandIn() as server:
+        yield server.url, True
+
+
+def _airflow_connection(kind: str, url: str) -> str:
+    parts = urlsplit(url)
+    return json.dumps(
+        {
+            "conn_type": kind,
+            "host": parts.hostname,
+            "port": parts.port or {"postgres": 5432, "mssql": 1433}[kind],
+            "login": unquote(parts.username or ""),
+            "password": unquote(parts.password or ""),
+            "schema": unquote(parts.path.strip("/")),
+        }
+    )
