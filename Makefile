@@ -6,7 +6,7 @@ SHELL := bash
 UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
-export AIRFLOW_HOME ?= $(CURDIR)/.demo/airflow
+export PYTHONPATH := dags
 
 .PHONY: help
 help: ## List the targets

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from typing import Any, Self
 
+from airflow.providers.cncf.kubernetes.backcompat.backwards_compat_converters import convert_env_vars_or_raise_error
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
 from airflow.sdk.exceptions import AirflowFailException
@@ -92,7 +93,7 @@ class EtlPodOperator(KubernetesPodOperator):
         """Run the very command line of the pod as a local process, its output in the task's log."""
         command = [*self.cmds, *self.arguments]
         self.log.warning("%s=process: this step runs as a local process, not in a pod.", RUNNER_VARIABLE)
-        environment = {variable.name: variable.value for variable in self.env_vars if not isinstance(variable, str)}
+        environment = {variable.name: variable.value for variable in convert_env_vars_or_raise_error(self.env_vars)}
         last = ""
         with subprocess.Popen(  # noqa: S603 - our own command, no shell
             command,

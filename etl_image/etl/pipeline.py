@@ -120,7 +120,7 @@ class Pipeline(BaseModel):
                 f"version: '{self.version}' is {types[self.version]}; it must be {' or '.join(VERSION_TYPES)}"
             )
         try:
-            parse_predicate(self.filter, set(types))
+            parse_predicate(self.filter, types)
         except ValueError as error:
             raise ValueError(f"filter: {error}") from error
         return self
@@ -133,4 +133,4 @@ class Pipeline(BaseModel):
     @cached_property
     def predicate(self) -> exp.Expression:
         """The parsed filter."""
-        return parse_predicate(self.filter, set(self.columns))
+        return parse_predicate(self.filter, self.types)

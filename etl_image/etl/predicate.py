@@ -1,25 +1,25 @@
 """A pipeline's filter: one boolean expression that means the same in Postgres, DuckDB and SQL Server.
 
-Only constructs with one meaning in all three are let through, so the filter can run on staged files, be pushed to
-the source, and be checked again in the sink.
+Only constructs with one meaning in all three are let through, so the filter can run on staged files and be checked
+again in the sink. T-SQL tells conditions from values, so the grammar here does too.
 """
 
-from typing import cast
+from collections.abc import Mapping
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-_ALLOWED: tuple[type[exp.Expression], ...] = (
-    exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.Paren, exp.Tuple,
-    exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE,
-    exp.In, exp.Between, exp.Is, exp.Like,
-    exp.Add, exp.Sub, exp.Mul, exp.Neg,
+from etl.column_types import ColumnType
+
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Like, exp.Between, exp.In)
+_VALUES = (
+    exp.Column, exp.Literal, exp.Boolean, exp.Paren, exp.Add, exp.Sub, exp.Mul, exp.Neg,
     exp.Lower, exp.Upper, exp.Coalesce, exp.Abs,
 )  # fmt: skip
 
 
-def parse_predicate(text: str, columns: set[str]) -> exp.Expression:
+def parse_predicate(text: str, columns: Mapping[str, ColumnType]) -> exp.Expression:
     """Parse a filter and check that it uses known columns and portable constructs only.
 
     Raises ValueError, in words, for anything else.
@@ -28,20 +28,10 @@ def parse_predicate(text: str, columns: set[str]) -> exp.Expression:
         statements = sqlglot.parse(text, dialect="postgres")
     except SqlglotError as error:
         raise ValueError(f"'{text}' is not a SQL expression: {str(error).splitlines()[0]}") from error
-    if len(statements) != 1 or statements[0] is None:
+    if len(statements) != 1 or not isinstance(statements[0], exp.Expression):
         raise ValueError(f"'{text}' must be one SQL expression")
-    expression = cast(exp.Expression, statements[0])
-    for node in expression.walk():
-        if not isinstance(node, _ALLOWED) or (isinstance(node, exp.In) and not node.expressions):
-            raise ValueError(f"'{node.sql('postgres')}' is not allowed: its meaning may differ between source and sink")
-    for column in expression.find_all(exp.Column):
-        if column.table:
-            raise ValueError(f"write '{column.name}' without the table's name")
-    unknown = predicate_columns(expression) - columns
-    if unknown:
-        raise ValueError(f"unknown column {', '.join(sorted(unknown))}; the pipeline has {', '.join(sorted(columns))}")
-    if isinstance(expression, exp.Literal | exp.Null | exp.Add | exp.Sub | exp.Mul | exp.Neg | exp.Tuple):
-        raise ValueError(f"'{text}' is not true or false")
+    expression = statements[0]
+    _check_condition(expression, columns)
     return expression
 
 
@@ -52,4 +42,40 @@ def predicate_columns(expression: exp.Expression) -> set[str]:
 
 def render_predicate(expression: exp.Expression, dialect: str) -> str:
     """The filter as SQL of a dialect (`postgres`, `duckdb`, `tsql`), every identifier quoted."""
-    return expression.sql(dialect=dialect, identify=True)
+    # Only as part of a query does a bare boolean column become a comparison in T-SQL.
+    query = exp.select("1").where(expression).sql(dialect=dialect, identify=True)
+    return query.removeprefix("SELECT 1 WHERE ")
+
+
+def _check_condition(node: exp.Expression, columns: Mapping[str, ColumnType]) -> None:
+    if isinstance(node, exp.And | exp.Or | exp.Not | exp.Paren):
+        for operand in node.iter_expressions():
+            _check_condition(operand, columns)
+    elif isinstance(node, exp.Column):
+        _check_value(node, columns)
+        if columns[node.name].name != "boolean":
+            raise ValueError(f"{_told(node)} is {columns[node.name]}, not true or false; compare it")
+    elif isinstance(node, exp.Is) and isinstance(node.expression, exp.Null):
+        _check_value(node.this, columns)
+    elif isinstance(node, _COMPARISONS) and node.args.get("query") is None:
+        for value in node.iter_expressions():
+            _check_value(value, columns)
+    elif not isinstance(node, exp.Boolean):
+        raise ValueError(f"{_told(node)} is not a condition that means the same at source and sink")
+
+
+def _check_value(node: exp.Expression, columns: Mapping[str, ColumnType]) -> None:
+    if not isinstance(node, _VALUES):
+        raise ValueError(f"{_told(node)} is not a value that means the same at source and sink")
+    if isinstance(node, exp.Column):
+        if node.table:
+            raise ValueError(f"{_told(node)} names a table; write the column alone")
+        if node.name not in columns:
+            raise ValueError(f"unknown column {node.name}; the pipeline has {', '.join(columns)}")
+        return
+    for operand in node.iter_expressions():
+        _check_value(operand, columns)
+
+
+def _told(node: exp.Expression) -> str:
+    return f"'{node.sql('postgres')}'"

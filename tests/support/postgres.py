@@ -36,10 +36,11 @@ class Postgres:
         """The libpq URL of one database."""
         return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
 
-    def create_database(self, name: str, *scripts: Path) -> str:
+    def create_database(self, name: str, *scripts: Path, template: str = "template1") -> str:
         """Create a database, run the SQL scripts in it, and return its URL."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            names = (sql.Identifier(name), sql.Identifier(template))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
         with psycopg.connect(self.url(name), autocommit=True) as connection:
             for script in scripts:
                 connection.execute(script.read_bytes())
@@ -70,7 +71,15 @@ def _serve(folder: Path) -> Iterator[Postgres]:
         for path in (folder, password_file):
             shutil.chown(path, user)
     options = ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
-    command = [binaries / "initdb", "--pgdata", data, "--username", "postgres", "--pwfile", password_file]
+    command: list[str | Path] = [
+        binaries / "initdb",
+        "--pgdata",
+        data,
+        "--username",
+        "postgres",
+        "--pwfile",
+        password_file,
+    ]
     subprocess.run([*command, *options], check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
     port = free_port()
     settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}

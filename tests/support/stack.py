@@ -5,12 +5,14 @@ The sink is the SQL Server that SINK_URL names, else the stand-in, which is a te
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.support.postgres import Postgres, run_postgres
@@ -29,20 +31,38 @@ class Stack:
     sink_url: str
     sink_is_stand_in: bool
     environment: dict[str, str] = field(repr=False)
+    log: Path
 
     def run(self, *command: str, quiet: bool = False) -> None:
         """Run a command with the stack's environment. Raises CalledProcessError."""
         subprocess.run(command, env=os.environ | self.environment, check=True, capture_output=quiet, cwd=ROOT)
 
+    def run_dag(self, dag_id: str, **params: Any) -> dict[str, Any]:
+        """Run a DAG once; returns its run_id, its state, and the tasks with theirs. Its output goes to `log`."""
+        command = [sys.executable, "-m", "tests.support.run_dag", dag_id, "--conf", json.dumps(params)]
+        with self.log.open("ab") as log:
+            completed = subprocess.run(
+                command, env=os.environ | self.environment, stdout=subprocess.PIPE, stderr=log, check=False, cwd=ROOT
+            )
+            log.write(completed.stdout)
+        if completed.returncode != 0:
+            raise RuntimeError(f"{dag_id} could not be run; its output ends:\n{self.log_end()}")
+        result: dict[str, Any] = json.loads(completed.stdout.splitlines()[-1])
+        return result
+
+    def log_end(self, lines: int = 40) -> str:
+        """The last lines of what Airflow and the steps printed."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
 
 @contextmanager
 def run_stack(folder: Path) -> Iterator[Stack]:
     """Run Postgres and the sink until the block ends; `folder` takes Airflow's home and the staging files."""
-    with run_postgres() as postgres, _sink() as (sink_url, is_stand_in):
+    with run_postgres() as postgres, run_sink() as (sink_url, is_stand_in):
         source_url = postgres.create_database("orders", INIT_SQL)
         metadata_url = postgres.create_database("airflow")
         environment = airflow_environment(folder, metadata_url, source_url, sink_url)
-        yield Stack(postgres, source_url, sink_url, is_stand_in, environment)
+        yield Stack(postgres, source_url, sink_url, is_stand_in, environment, folder / "log")
 
 
 def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_url: str) -> dict[str, str]:
@@ -53,8 +73,8 @@ def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_u
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__MP_START_METHOD": "fork",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata_url.replace("postgresql://", "postgresql+psycopg2://"),
-        "AIRFLOW_CONN_SOURCE": _airflow_connection("postgres", source_url),
-        "AIRFLOW_CONN_SINK": _airflow_connection("mssql", sink_url),
+        "AIRFLOW_CONN_SOURCE": airflow_connection("postgres", source_url),
+        "AIRFLOW_CONN_SINK": airflow_connection("mssql", sink_url),
         "ETL_RUNNER": "process",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "dags"),
@@ -65,15 +85,17 @@ def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_u
 
 
 @contextmanager
-def _sink() -> Iterator[tuple[str, bool]]:
+def run_sink() -> Iterator[tuple[str, bool]]:
+    """The URL of the SQL Server that SINK_URL names, else of a stand-in; and whether it is the stand-in."""
     if url := os.environ.get("SINK_URL"):
         yield url, False
         return
-    with StandIn() as server:
+    with StandIn(password=secrets.token_urlsafe(16)) as server:
         yield server.url, True
 
 
-def _airflow_connection(kind: str, url: str) -> str:
+def airflow_connection(kind: str, url: str) -> str:
+    """A database URL as Airflow reads a connection from its environment."""
     parts = urlsplit(url)
     return json.dumps(
         {

@@ -1,0 +1,21 @@
+"""Settings that every test needs before Airflow is imported: a home of its own, and no examples."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-tests-")
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+# Settings of whoever runs the tests must not reach them.
+for variable in [name for name in os.environ if name.startswith(("ETL_", "STAGING_", "STATSD_"))]:
+    del os.environ[variable]
+
+
+def pytest_unconfigure() -> None:
+    """Remove the home that was made above."""
+    shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)

@@ -1,0 +1,57 @@
+"""A real Postgres, and the SQL Server that SINK_URL names or the stand-in for it."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.support.pipelines import ORDERS
+from tests.support.postgres import Postgres, run_postgres
+from tests.support.site import Site, site
+from tests.support.stack import INIT_SQL, run_sink
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The server that SOURCE_URL names (its user may create databases), else one of our own."""
+    if url := os.environ.get("SOURCE_URL"):
+        parts = urlsplit(url)
+        yield Postgres(
+            parts.port or 5432, parts.hostname or "", unquote(parts.username or ""), unquote(parts.password or "")
+        )
+        return
+    with run_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sink_url() -> Iterator[str]:
+    with run_sink() as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Postgres) -> Iterator[str]:
+    """A database made by init.sql, to copy."""
+    name = f"template_{uuid.uuid4().hex[:8]}"
+    postgres.create_database(name, INIT_SQL)
+    yield name
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def source_url(postgres: Postgres, template: str) -> Iterator[str]:
+    """An orders database of the test's own."""
+    name = f"orders_{uuid.uuid4().hex[:8]}"
+    yield postgres.create_database(name, template=template)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def orders(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
+    """The orders pipeline between databases of the test's own."""
+    with site(ORDERS, source_url, sink_url, tmp_path) as made:
+        yield made

@@ -1,0 +1,164 @@
+"""A pipeline between a source database and a sink, as a test sees them: run its steps, look at both ends."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import mssql_python
+import psycopg
+from etl import sink_sql
+from etl.extract import extract
+from etl.filter import filter_rows
+from etl.load import load
+from etl.pipeline import Pipeline
+from etl.settings import Settings
+from etl.step import Work
+from etl.window import Partition
+from pydantic import SecretStr
+
+from tests.support.pipelines import make, whole
+
+STEPS = {"extract": extract, "filter": filter_rows, "load": load}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One pipeline and both of its ends. Its name and sink table are its own, so that sites do not meet."""
+
+    pipeline: Pipeline
+    settings: Settings
+    source_url: str
+    sink_url: str
+
+    def work(self, run_id: str = "run", partition: Partition | None = None, **changes: Any) -> Work:
+        """The work of one partition; `changes` are made to the settings."""
+        settings = self.settings.model_copy(update=changes)
+        return Work(self.pipeline, run_id, partition or whole(), settings)
+
+    def run(self, run_id: str = "run", partition: Partition | None = None, *steps: str) -> dict[str, Any]:
+        """Run steps (all where none are named) in this process; returns what each gave."""
+        return {step: STEPS[step](self.work(run_id, partition)) for step in steps or STEPS}
+
+    def command(self, step: str, run_id: str = "run", partition: Partition | None = None) -> list[str]:
+        """The command line of a step."""
+        options = {"--run-id": run_id, "--partition": (partition or whole()).model_dump_json()}
+        words = [word for option in options.items() for word in option]
+        return [sys.executable, "-m", "etl", step, "--pipeline", self.pipeline.model_dump_json(), *words]
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """The environment of a command line."""
+        urls = {"SOURCE_URL": self.source_url, "SINK_URL": self.sink_url, "STAGING_URL": self.settings.staging_url}
+        return os.environ | urls | changes
+
+    def cli(self, step: str, run_id: str = "run", **changes: str) -> "subprocess.CompletedProcess[str]":
+        """Run a step as a process of its own."""
+        command = self.command(step, run_id)
+        return subprocess.run(command, env=self.environment(**changes), capture_output=True, text=True, check=False)
+
+    def change(self, statement: str, *parameters: object) -> None:
+        """Change something at the source."""
+        with psycopg.connect(self.source_url, autocommit=True) as connection:
+            connection.execute(statement.encode(), parameters or None)
+
+    def source_rows(self, condition: str = "true") -> dict[Any, tuple[Any, ...]]:
+        """The rows of the source by key, times in UTC without a zone as the sink has them."""
+        names = ", ".join(f'"{name}"' for name in self.pipeline.columns)
+        table = self.pipeline.source
+        query = f'SELECT {names} FROM "{table.schema_name}"."{table.table}" WHERE {condition}'
+        with psycopg.connect(self.source_url, options="-c timezone=UTC") as connection:
+            return self._by_key(connection.execute(query.encode()).fetchall())
+
+    def sink_exists(self) -> bool:
+        """Whether there is a sink table yet."""
+        return self.query(f"SELECT OBJECT_ID(N'{sink_sql.quote_table(self.pipeline.sink)}', N'U')") != [(None,)]
+
+    def sink_rows(self) -> dict[Any, tuple[Any, ...]]:
+        """The rows of the sink by key."""
+        names = ", ".join(sink_sql.quote_name(name) for name in self.pipeline.columns)
+        return self._by_key(self.query(f"SELECT {names} FROM {sink_sql.quote_table(self.pipeline.sink)}"))
+
+    def audits(self) -> list[dict[str, Any]]:
+        """The audit rows of the pipeline."""
+        names = ("run_id", "partition_id", *sink_sql.COUNTS, "checksum")
+        columns = ", ".join(sink_sql.quote_name(name) for name in names)
+        query = f"SELECT {columns} FROM [etl].[audit] WHERE [pipeline] = ? ORDER BY [run_id], [partition_id]"
+        return [dict(zip(names, row, strict=True)) for row in self.query(query, self.pipeline.name)]
+
+    def staging_tables(self) -> list[str]:
+        """The staging tables of the pipeline that stand in the sink."""
+        rows = self.query("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?", sink_sql.STAGING)
+        return [name for (name,) in rows if name.startswith(self.pipeline.name)]
+
+    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run a query in the sink."""
+        with connect(self.settings) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(statement, *parameters)
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def execute(self, statement: str) -> None:
+        """Run a statement in the sink."""
+        with connect(self.settings) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(statement)
+
+    def clean(self) -> None:
+        """Remove everything of this pipeline from the sink."""
+        for name in self.staging_tables():
+            self.execute(f"DROP TABLE IF EXISTS [etl_staging].{sink_sql.quote_name(name)}")
+        self.execute(f"DROP TABLE IF EXISTS {sink_sql.quote_table(self.pipeline.sink)}")
+        for table in sink_sql.bookkeeping_tables():
+            name = sink_sql.quote_table(table.name)
+            if self.query(f"SELECT OBJECT_ID(N'{name}', N'U')") != [(None,)]:
+                self.execute(f"DELETE FROM {name} WHERE [pipeline] = N'{self.pipeline.name}'")
+
+    def _by_key(self, rows: list[tuple[Any, ...]]) -> dict[Any, tuple[Any, ...]]:
+        names = list(self.pipeline.columns)
+        places = [names.index(name) for name in self.pipeline.key]
+        found: dict[Any, tuple[Any, ...]] = {}
+        for row in rows:
+            values = tuple(value.replace(tzinfo=None) if isinstance(value, datetime) else value for value in row)
+            key = tuple(values[place] for place in places)
+            assert key not in found, f"{key} stands twice"
+            found[key] = values
+        return found
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator[mssql_python.Connection]:
+    """A connection to the sink in which every statement stands at once."""
+    mssql_python.pooling(enabled=False)
+    connection = mssql_python.connect(settings.sink().get_secret_value(), autocommit=True)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def existing_site(pipeline: Pipeline, source_url: str, sink_url: str, staging: Path = Path("/nonexistent")) -> Site:
+    """A site for a pipeline as it is."""
+    settings = Settings(source_url=SecretStr(source_url), sink_url=SecretStr(sink_url), staging_url=f"file://{staging}")
+    return Site(pipeline, settings, source_url, sink_url)
+
+
+@contextmanager
+def site(definition: dict[str, Any], source_url: str, sink_url: str, staging: Path, **changes: Any) -> Iterator[Site]:
+    """A site for a definition under a name of its own, cleaned up in the sink afterwards."""
+    name = f"{definition['name']}_{uuid.uuid4().hex[:8]}"
+    pipeline = make(definition, **{"name": name, "sink": f"dbo.{name}", **changes})
+    made = existing_site(pipeline, source_url, sink_url, staging)
+    try:
+        yield made
+    finally:
+        made.clean()
+
+
+def as_json(completed: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
+    """The log lines of a command."""
+    return [json.loads(line) for line in completed.stderr.splitlines()]

@@ -1,0 +1,153 @@
+"""A step's pod is restricted and bounded, its exit code decides on a retry, and a killed step is never a success."""
+
+import os
+import signal
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.common.compat.sdk import AirflowException
+from airflow.sdk.exceptions import AirflowFailException
+from etl.errors import ExitCode
+from etl_dag.operator import EtlPodOperator
+from kubernetes.client import models as k8s
+
+from tests.support.pipelines import ORDERS, make, whole
+
+PARTITION = whole().model_dump_json()
+
+
+@pytest.fixture
+def operator() -> EtlPodOperator:
+    return EtlPodOperator.for_step("load", make(ORDERS), PARTITION)
+
+
+@pytest.fixture
+def pod(operator: EtlPodOperator) -> k8s.V1Pod:
+    with mock.patch.object(EtlPodOperator, "hook"):
+        return operator.build_pod_request_obj(dry_run=True)
+
+
+def test_the_pod_runs_the_step_in_the_etl_image(pod: k8s.V1Pod) -> None:
+    container = pod.spec.containers[0]
+    assert container.command == ["etl"]
+    assert container.args == ["load", "--run-id", "{{ run_id }}", "--partition", PARTITION]
+    assert not container.image.endswith(":latest")
+    assert container.image_pull_policy == "IfNotPresent"
+    assert {variable.name for variable in container.env} == {"ETL_PIPELINE"}
+
+
+def test_the_pod_is_restricted(pod: k8s.V1Pod) -> None:
+    assert pod.spec.security_context.run_as_non_root
+    assert pod.spec.security_context.seccomp_profile.type == "RuntimeDefault"
+    assert pod.spec.automount_service_account_token is False
+    security = pod.spec.containers[0].security_context
+    assert security.allow_privilege_escalation is False
+    assert security.read_only_root_filesystem
+    assert security.capabilities.drop == ["ALL"]
+
+
+def test_the_pod_is_bounded_and_labelled(pod: k8s.V1Pod) -> None:
+    resources = pod.spec.containers[0].resources
+    assert {"cpu", "memory"} <= set(resources.requests)
+    assert "memory" in resources.limits
+    assert pod.metadata.labels["app.kubernetes.io/name"] == "etl"
+    assert pod.metadata.labels["app.kubernetes.io/component"] == "load"
+
+
+def ended(exit_code: int) -> k8s.V1Pod:
+    """A pod as the API shows it after its container ended so."""
+    terminated = k8s.V1ContainerStateTerminated(exit_code=exit_code, message="the last line")
+    status = k8s.V1ContainerStatus(
+        name="base", image="etl", image_id="etl", ready=False, restart_count=0,
+        state=k8s.V1ContainerState(terminated=terminated),
+    )  # fmt: skip
+    phase = "Succeeded" if exit_code == 0 else "Failed"
+    return k8s.V1Pod(
+        metadata=k8s.V1ObjectMeta(name="pod", namespace="etl-poc"),
+        spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base")]),
+        status=k8s.V1PodStatus(phase=phase, container_statuses=[status]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "raised"),
+    [
+        (ExitCode.CONFIGURATION, AirflowFailException),
+        (ExitCode.DATA, AirflowFailException),
+        (ExitCode.USAGE, AirflowFailException),
+        (ExitCode.TRY_AGAIN, AirflowException),
+        (ExitCode.UNEXPECTED, AirflowException),
+        (137, AirflowException),
+    ],
+)
+def test_only_failures_that_may_pass_are_retried(
+    operator: EtlPodOperator, exit_code: int, raised: type[Exception]
+) -> None:
+    with mock.patch.object(EtlPodOperator, "client"), pytest.raises(AirflowException) as caught:
+        operator.cleanup(ended(exit_code), ended(exit_code))
+    assert isinstance(caught.value, AirflowFailException) == (raised is AirflowFailException)
+    assert "the last line" in str(caught.value)
+
+
+def test_a_pod_that_ended_well_is_a_success(operator: EtlPodOperator) -> None:
+    with mock.patch.object(EtlPodOperator, "client"):
+        operator.cleanup(ended(0), ended(0))
+
+
+def test_a_killed_pod_is_never_a_success(operator: EtlPodOperator) -> None:
+    def killed_while_waiting(self: EtlPodOperator, _: Any) -> None:
+        self.on_kill()  # what the provider does then, it calls a success
+
+    with (
+        mock.patch.object(KubernetesPodOperator, "execute", killed_while_waiting),
+        pytest.raises(AirflowException, match="killed"),
+    ):
+        operator.execute({})
+
+
+@pytest.fixture
+def process(operator: EtlPodOperator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run the operator as a process, with a shell script in place of `etl`."""
+
+    def run(script: str) -> None:
+        command = tmp_path / "etl"
+        command.write_text(f"#!/bin/sh\n{script}\n")
+        command.chmod(command.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setenv("ETL_RUNNER", "process")
+        operator.execute({})
+
+    return run
+
+
+def test_as_a_process_it_runs_the_very_same_command_line(process: Any, tmp_path: Path) -> None:
+    process(f'printf "%s\\n" "$@" "$ETL_PIPELINE" > {tmp_path}/seen')
+    seen = (tmp_path / "seen").read_text().splitlines()
+    assert seen == ["load", "--run-id", "{{ run_id }}", "--partition", PARTITION, make(ORDERS).model_dump_json()]
+
+
+def test_as_a_process_exit_codes_mean_the_same(process: Any) -> None:
+    with pytest.raises(AirflowFailException, match="exit code 78, a retry cannot help: no such table"):
+        process("echo no such table; exit 78")
+    with pytest.raises(AirflowException, match="exit code 75: later"):
+        process("echo later; exit 75")
+
+
+def test_as_a_process_it_ends_when_the_task_is_killed(operator: EtlPodOperator, process: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "started")
+
+    def kill_once_started() -> None:
+        (tmp_path / "started").read_text()
+        operator.on_kill()
+
+    killer = threading.Thread(target=kill_once_started)
+    killer.start()
+    with pytest.raises(AirflowException, match="killed"):
+        process(f"echo > {tmp_path}/started; exec sleep 60")
+    killer.join()
+    assert operator._process.returncode == -signal.SIGTERM

@@ -1,0 +1,65 @@
+"""A run's window never leaves a gap, and its partitions cover every key once."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from etl.window import Window
+from etl_dag.plan import choose_window, cut
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.pipelines import ORDERS, make, window
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+YESTERDAY = NOW - timedelta(days=1)
+PIPELINE = make(ORDERS, look_back=600)
+
+
+def test_the_first_run_reads_from_the_beginning() -> None:
+    assert choose_window(PIPELINE, {}, None, NOW) == Window(low=None, high=NOW)
+
+
+def test_the_next_run_reads_after_the_watermark_less_the_look_back() -> None:
+    assert choose_window(PIPELINE, {}, YESTERDAY, NOW) == Window(low=YESTERDAY - timedelta(minutes=10), high=NOW)
+
+
+def test_params_choose_another_window() -> None:
+    params = {"full_refresh": True, "since": None, "until": "2026-04-01T00:00:00+02:00"}
+    assert choose_window(PIPELINE, params, YESTERDAY, NOW) == window(None, "2026-03-31T22:00:00Z")
+    params = {"full_refresh": False, "since": "2026-01-01T00:00:00Z", "until": None}
+    assert choose_window(PIPELINE, params, YESTERDAY, NOW) == Window(low=datetime(2026, 1, 1, tzinfo=UTC), high=NOW)
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"full_refresh": True, "since": "2026-01-01T00:00:00Z"}, "give one of them"),
+        ({"until": "2026-06-01T00:00:00Z"}, "lies in the future"),
+        ({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, "The window is empty: since"),
+        ({"until": "2026-01-01T00:00:00Z"}, "The window is empty: the watermark"),
+        ({"since": "yesterday"}, "since (yesterday) is not a time"),
+        ({"until": "2026-01-01T00:00:00"}, "has no time zone"),
+    ],
+)
+def test_params_that_make_no_sense_are_refused_in_words(params: dict[str, Any], told: str) -> None:
+    with pytest.raises(AirflowFailException) as caught:
+        choose_window(PIPELINE, params, YESTERDAY, NOW)
+    assert told in str(caught.value)
+
+
+@given(rows=st.integers(0, 60), size=st.integers(1, 25))
+def test_partitions_cover_every_key_exactly_once(rows: int, size: int) -> None:
+    bounds = [[str(position)] for position in range(size, rows + 1, size)] if rows > size else []
+    partitions = cut(window(), rows, size, bounds)
+    for key in range(-1, rows + 3):  # keys that come after the count belong somewhere, too
+        holders = [
+            partition
+            for partition in partitions
+            if (partition.lower is None or key > int(partition.lower[0]))
+            and (partition.upper is None or key <= int(partition.upper[0]))
+        ]
+        assert len(holders) == (1 if rows else 0)
+    assert sum(partition.expected_rows or 0 for partition in partitions) == rows
+    assert len({partition.id for partition in partitions}) == len(partitions)

@@ -1,0 +1,65 @@
+"""A filter is one expression of known columns that means the same in Postgres, DuckDB and SQL Server."""
+
+import pytest
+from etl.column_types import parse_column_type
+from etl.predicate import parse_predicate, predicate_columns, render_predicate
+
+COLUMNS = {
+    name: parse_column_type(declared)
+    for name, declared in {"status": "text", "amount": "numeric(9,2)", "active": "boolean", "note": "text null"}.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "tsql"),
+    [
+        ("status = 'confirmed'", "[status] = 'confirmed'"),
+        ("status IN ('a', 'b') AND NOT amount > 1.5", "[status] IN ('a', 'b') AND NOT [amount] > 1.5"),
+        ("active", "[active] <> 0"),
+        ("active AND amount <> 0", "[active] <> 0 AND [amount] <> 0"),
+        ("note IS NOT NULL OR amount BETWEEN 1 AND 2", "[note] IS NOT NULL OR [amount] BETWEEN 1 AND 2"),
+        ("NOT active OR true", "NOT [active] <> 0 OR (1 = 1)"),
+        ("active = true", "[active] = 1"),
+        ("lower(note) LIKE 'it''s %'", "LOWER([note]) LIKE 'it''s %'"),
+    ],
+)
+def test_a_filter_is_rendered_for_sql_server(text: str, tsql: str) -> None:
+    assert render_predicate(parse_predicate(text, COLUMNS), "tsql") == tsql
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "status =",
+        "status = 'a'; DROP TABLE orders",
+        "status = 'a' -- comment\n; SELECT 1",
+        "state = 'a'",
+        "orders.status = 'a'",
+        "status IN (SELECT status FROM orders)",
+        "EXISTS (SELECT 1)",
+        "pg_sleep(10) IS NULL",
+        "status ~ 'a.*'",
+        "status ILIKE 'a'",
+        "now() > amount",
+        "amount / 2 = 1",
+        "status || 'x' = 'ax'",
+        "status::int = 1",
+        "amount + 1",
+        "'confirmed'",
+        "$1 = status",
+        "status",
+        "coalesce(active, false)",
+        "(amount > 1) = active",
+        "active IS TRUE",
+        "status = NULL",
+        "status = ANY (ARRAY['a'])",
+    ],
+)
+def test_anything_else_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match=r"'|unknown column"):
+        parse_predicate(text, COLUMNS)
+
+
+def test_the_columns_of_a_filter_are_known() -> None:
+    assert predicate_columns(parse_predicate("status = 'a' OR amount > 1", COLUMNS)) == {"status", "amount"}
