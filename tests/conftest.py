@@ -19,3 +19,6 @@ for variable in [name for name in os.environ if name.startswith(("ETL_", "STAGIN
 def pytest_unconfigure() -> None:
     """Remove the home that was made above."""
     shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+
+pytest_plugins = ["tests.support.fixtures"]

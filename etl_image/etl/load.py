@@ -100,7 +100,7 @@ def _apply(work: Work, sink: Sink, staging: TableName, manifest: Manifest) -> Lo
     inserted = sink.execute(sink_sql.insert_missing(pipeline, staging))
     standing = sink.value(sink_sql.count_standing(pipeline, staging))
     loaded = Loaded(inserted, updated, manifest.kept - inserted - updated, standing)
-    if loaded.unchanged < 0 or loaded.standing != manifest.kept:
+    if min(vars(loaded).values()) < 0 or loaded.standing != manifest.kept:
         sink.rollback()
         raise TryAgainError(f"{work}: {manifest.kept} rows kept, but the sink counts {vars(loaded)}; none applied.")
     _audit(work, sink, manifest, loaded)

@@ -68,7 +68,6 @@ class Settings(BaseSettings):
             "PWD": _password("SINK", url, self.sink_password, self.sink_password_file),
             "Encrypt": _option(options, "encrypt", _ENCRYPT, default),
             "TrustServerCertificate": _option(options, "trustservercertificate", _SWITCH, "no"),
-            "APP": "etl",
         }
         if options:
             raise ConfigurationError(

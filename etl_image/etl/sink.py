@@ -20,7 +20,7 @@ _BULK_BATCH_ROWS = 100_000
 # the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916.
 _CONFIGURATION = re.compile(
     r"Login failed|Cannot open database|Invalid object name|Invalid column name|permission (was )?denied"
-    r"|does not exist or you do not have permission|not able to access the database|specified schema name",
+    r"|does not exist|not able to access the database|specified schema name",
     re.IGNORECASE,
 )
 # 2627, 2601, 515, 2628, 8152, 8115.

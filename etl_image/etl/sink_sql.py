@@ -105,6 +105,8 @@ def lock(resource: str, timeout_ms: int) -> str:
         "SET NOCOUNT ON; DECLARE @granted int;"
         f" EXEC @granted = sp_getapplock @Resource = {quote_text(resource)}, @LockMode = N'Exclusive',"
         f" @LockOwner = N'Transaction', @LockTimeout = {int(timeout_ms)}; SELECT @granted;"
+        # It would last for the session, and the driver would no longer learn how many rows a statement touched.
+        " SET NOCOUNT OFF;"
     )
 
 

@@ -59,16 +59,15 @@ class Staging:
 
     def new_folder(self, step: Step) -> str:
         """Name a folder for one attempt of a step, relative to the partition's."""
-        name = f"{step}-{uuid.uuid4().hex[:12]}"
-        with told("written"):
-            self.filesystem.makedirs(self.path(name), exist_ok=True)
-        return name
+        return f"{step}-{uuid.uuid4().hex[:12]}"
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Open a new file for writing. Raises TryAgainError where the medium is full or away."""
-        with told("written"), self.filesystem.open(self.path(name), "wb") as file:
-            yield file
+        with told("written"):
+            self.filesystem.makedirs(self.path(name).rsplit("/", 1)[0], exist_ok=True)
+            with self.filesystem.open(self.path(name), "wb") as file:
+                yield file
 
     @contextmanager
     def reading(self, name: str) -> Iterator[IO[bytes]]:

@@ -49,7 +49,7 @@ EVERYTHING: dict[str, Any] = {
         "raw": "bytea null",
         "doc": "jsonb null",
         "plain_doc": "json null",
-        "naïve [name]": "text null",
+        "naïve name": "text null",
     },
     "key": ["region", "serial"],
     "version": "local",

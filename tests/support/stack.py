@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.support.postgres import Postgres, run_postgres
-from tests.support.standin import StandIn
 
 ROOT = Path(__file__).resolve().parents[2]
 INIT_SQL = ROOT / "external-db" / "init.sql"
@@ -90,6 +89,8 @@ def run_sink() -> Iterator[tuple[str, bool]]:
     if url := os.environ.get("SINK_URL"):
         yield url, False
         return
+    from tests.support.standin import StandIn
+
     with StandIn(password=secrets.token_urlsafe(16)) as server:
         yield server.url, True
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk import DAG
+from airflow.sdk import DAG, CronTriggerTimetable
 from etl_dag.operator import EtlPodOperator
 
 FOLDER = Path(__file__).resolve().parents[2] / "dags"
@@ -39,6 +39,7 @@ def test_it_has_an_owner_tags_and_a_page_of_documentation(dag: DAG) -> None:
 
 
 def test_it_has_a_cron_schedule_in_a_named_time_zone(dag: DAG) -> None:
+    assert isinstance(dag.timetable, CronTriggerTimetable)
     assert len(dag.timetable.expression.split()) == 5
     assert dag.timezone.name != "UTC"
     assert not dag.catchup
@@ -51,7 +52,7 @@ def test_it_runs_one_at_a_time_and_not_for_ever(dag: DAG) -> None:
 
 def test_every_task_retries_with_backoff_and_has_a_time_limit(dag: DAG) -> None:
     for task in dag.tasks:
-        assert task.retries >= 2, task.task_id
+        assert (task.retries or 0) >= 2, task.task_id
         assert task.retry_exponential_backoff, task.task_id
         assert task.execution_timeout is not None, task.task_id
         assert task.execution_timeout <= timedelta(hours=3), task.task_id

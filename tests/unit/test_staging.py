@@ -107,4 +107,4 @@ def test_an_unknown_medium_is_refused() -> None:
 def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(ConfigurationError, match="check its owner"):
-        stage(f"file://{tmp_path}").new_folder("extract")
+        write(stage(f"file://{tmp_path}"), b"one", 1)

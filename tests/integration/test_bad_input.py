@@ -1,0 +1,165 @@
+"""Whatever is wrong ends in one clear sentence, a proper exit code, and an unchanged sink."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from etl.errors import ExitCode
+
+from tests.support.pipelines import ORDERS
+from tests.support.process import free_port
+from tests.support.site import Site, as_json, site
+
+CONFIGURATION, DATA, TRY_AGAIN = ExitCode.CONFIGURATION, ExitCode.DATA, ExitCode.TRY_AGAIN
+
+
+def refused(made: Site, step: str, exit_code: int, *told: str, **environment: str) -> None:
+    """The step, run as a command, fails so, in one line that tells so, and no secret is shown."""
+    completed = made.cli(step, **environment)
+    assert completed.returncode == exit_code, completed.stderr
+    lines = as_json(completed)
+    errors = [line for line in lines if line["level"] == "error"]
+    assert len(errors) == 1, completed.stderr
+    for words in told:
+        assert words in errors[0]["event"]
+    assert "Traceback" not in completed.stderr
+    for url in (made.source_url, made.sink_url, *environment.values()):
+        password = urlsplit(url).password
+        assert password is None or password not in completed.stderr + completed.stdout
+
+
+@contextmanager
+def unchanged(made: Site) -> Iterator[None]:
+    """The sink is the same afterwards."""
+    made.run("before")
+    rows, audits = made.sink_rows(), made.audits()
+    yield
+    assert (made.sink_rows(), made.audits()) == (rows, audits)
+    assert made.staging_tables() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("ALTER TABLE orders DROP CONSTRAINT orders_amount_check, ALTER amount TYPE text", "column amount of public.orders is text"),
+        ("ALTER TABLE orders DROP COLUMN note", "public.orders has no column note"),
+        ("ALTER TABLE orders RENAME COLUMN status TO state", "public.orders has no column status"),
+        ("ALTER TABLE orders ALTER updated_at DROP NOT NULL", "column updated_at of public.orders may be null"),
+        ("ALTER TABLE orders DROP CONSTRAINT orders_pkey", "no unique index of public.orders covers order_id"),
+        ("DROP TABLE orders", "there is no table public.orders"),
+    ],
+)
+def test_a_source_that_is_not_as_the_pipeline_says(orders: Site, statement: str, told: str) -> None:
+    with unchanged(orders):
+        orders.change(statement)
+        refused(orders, "run", CONFIGURATION, told)
+
+
+@pytest.mark.parametrize("side", ["SOURCE", "SINK"])
+def test_a_bad_password(orders: Site, side: str) -> None:
+    with unchanged(orders):
+        refused(orders, "run", CONFIGURATION, "ailed", **{f"{side}_PASSWORD": "wrong-and-secret"})
+
+
+@pytest.mark.parametrize("side", ["SOURCE", "SINK"])
+def test_an_unreachable_database_may_be_tried_again(orders: Site, side: str) -> None:
+    url = {"SOURCE": orders.source_url, "SINK": orders.sink_url}[side]
+    nowhere = url.replace(f":{urlsplit(url).port}/", f":{free_port()}/")
+    with unchanged(orders):
+        refused(orders, "run", TRY_AGAIN, "orders", **{f"{side}_URL": nowhere})
+
+
+@pytest.mark.parametrize("side", ["SOURCE", "SINK"])
+def test_a_database_that_does_not_exist(orders: Site, side: str) -> None:
+    url = {"SOURCE": orders.source_url, "SINK": orders.sink_url}[side]
+    with unchanged(orders):
+        refused(orders, "run", CONFIGURATION, "nowhere", **{f"{side}_URL": f"{url.rpartition('/')[0]}/nowhere"})
+
+
+def test_a_sink_table_of_other_columns(orders: Site) -> None:
+    name = orders.pipeline.name
+    orders.execute(f"CREATE TABLE [dbo].[{name}] ([order_id] bigint NOT NULL, [customer] nvarchar(50) NOT NULL)")
+    refused(orders, "run", CONFIGURATION, "column customer of sink table", "nvarchar(50)", "needs nvarchar(100)")
+
+
+def test_a_step_before_its_predecessor_may_be_tried_again(orders: Site) -> None:
+    refused(orders, "load", TRY_AGAIN, "run `etl filter` first")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[str]:
+    """A staging folder on a file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield f"file://{folder}"
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_may_be_tried_again(orders: Site, small_disk: str) -> None:
+    with unchanged(orders):
+        orders.change("UPDATE orders SET note = repeat(md5(random()::text), 100)")
+        refused(orders, "run", TRY_AGAIN, "No space left on device", STAGING_URL=small_disk)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"filter": "status = "}, "pipeline: filter: 'status = ' is not a SQL expression"),
+        ({"filter": "state = 'confirmed'"}, "filter: unknown column state"),
+        ({"colour": "red"}, "pipeline.colour: Extra inputs are not permitted"),
+        ({"columns": {"order_id": "money"}}, "pipeline.columns: column order_id: 'money' cannot be carried exactly"),
+    ],
+)
+def test_a_pipeline_that_makes_no_sense(orders: Site, changes: dict[str, Any], told: str, tmp_path: Path) -> None:
+    import json
+
+    file = tmp_path / "pipeline.json"
+    file.write_text(json.dumps({**ORDERS, **changes}))
+    command = orders.command("run")
+    command[command.index("--pipeline") + 1] = str(file)
+    completed = subprocess.run(command, env=orders.environment(), capture_output=True, text=True, check=False)
+    assert completed.returncode == CONFIGURATION
+    assert told in as_json(completed)[0]["event"]
+
+
+def test_an_unknown_option_is_a_usage_error(orders: Site) -> None:
+    command = [*orders.command("run"), "--colour", "red"]
+    completed = subprocess.run(command, env=orders.environment(), capture_output=True, text=True, check=False)
+    assert completed.returncode == ExitCode.USAGE
+    assert "--colour" in completed.stderr
+
+
+def test_rejects_above_the_tolerance_load_nothing_and_name_key_and_column(orders: Site) -> None:
+    orders.change("ALTER TABLE orders ALTER amount TYPE numeric")
+    with unchanged(orders):
+        orders.change("UPDATE orders SET amount = 1.005 WHERE order_id IN (10, 20)")
+        refused(orders, "run", DATA, "2 rows break the contract, 0 are tolerated", "order_id=10: amount is not exactly")
+
+
+def test_rejects_within_the_tolerance_are_set_aside_and_counted(source_url: str, sink_url: str, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    with site(ORDERS, source_url, sink_url, tmp_path, tolerated_rejects=2) as made:
+        made.change("ALTER TABLE orders ALTER amount TYPE numeric; ALTER TABLE orders ALTER customer DROP NOT NULL")
+        made.change("UPDATE orders SET amount = 'NaN' WHERE order_id = 10")
+        made.change("UPDATE orders SET customer = NULL WHERE order_id = 20")
+        made.change("UPDATE orders SET customer = NULL WHERE order_id = 1 AND status = 'pending'")
+        given = made.run()
+        (audit,) = made.audits()
+        assert (audit["extracted"], audit["kept"], audit["dropped"], audit["rejected"]) == (4000, 1598, 2400, 2)
+        with made.work().staging.reading(given["filter"].files["rejects"]) as file:
+            rejects = {row["order_id"]: row for row in pq.read_table(file).to_pylist()}
+        assert {key: row["reason"] for key, row in rejects.items()} == {
+            "10": "amount is not exactly a decimal(12,2)",
+            "20": "customer is null but required",
+        }
+        assert rejects["10"]["amount"].lower() == "nan"
+        assert set(made.sink_rows()) == set(made.source_rows("status = 'confirmed' AND order_id NOT IN (10, 20)"))

@@ -1,0 +1,194 @@
+"""The real DAG in the real Airflow: what it leaves in the sink, and what it does when something does not add up."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mssql_python
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from etl import sink_sql
+from etl.window import Partition
+from etl_dag.reconcile import reconcile_run
+from orders_etl import ORDERS
+
+from tests.support.postgres import Postgres
+from tests.support.site import Site, existing_site
+from tests.support.stack import INIT_SQL, ROOT, Stack, airflow_connection, airflow_environment
+
+TASKS = ("partition.extract", "partition.filter", "partition.load")
+
+
+@pytest.fixture(scope="module")
+def stack(postgres: Postgres, sink_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Airflow on databases of the module's own."""
+    folder = tmp_path_factory.mktemp("stack")
+    suffix = f"{os.getpid()}"
+    source_url = postgres.create_database(f"dag_orders_{suffix}", INIT_SQL)
+    metadata_url = postgres.create_database(f"dag_airflow_{suffix}")
+    environment = airflow_environment(folder, metadata_url, source_url, sink_url)
+    made = Stack(postgres, source_url, sink_url, True, environment, folder / "log")
+    made.run("airflow", "db", "migrate", quiet=True)
+    yield made
+    for name in ("dag_orders", "dag_airflow"):
+        postgres.drop_database(f"{name}_{suffix}")
+
+
+@pytest.fixture(scope="module")
+def real(stack: Stack) -> Iterator[Site]:
+    """The real pipeline, under its real name."""
+    made = existing_site(ORDERS, stack.source_url, stack.sink_url, Path(stack.environment["STAGING_URL"][7:]))
+    made.clean()
+    yield made
+    made.clean()
+
+
+@pytest.fixture(scope="module")
+def first_run(stack: Stack, real: Site) -> dict[str, Any]:
+    return stack.run_dag("orders_etl")
+
+
+def watermark(made: Site) -> Any:
+    query = f"SELECT [value] FROM [etl].[watermark] WHERE [pipeline] = '{made.pipeline.name}'"
+    return made.query(query)[0][0]
+
+
+def test_a_run_brings_the_confirmed_orders_and_moves_the_watermark(first_run: dict[str, Any], real: Site) -> None:
+    assert first_run["state"] == "success"
+    assert set(first_run["tasks"].values()) == {"success"}
+    assert real.sink_rows() == real.source_rows("status = 'confirmed'")
+    (newest,) = real.query("SELECT MAX([updated_at]) FROM [dbo].[orders]")
+    assert watermark(real) > newest[0]
+
+
+def test_the_next_run_carries_only_what_changed(first_run: dict[str, Any], stack: Stack, real: Site) -> None:
+    assert first_run["state"] == "success"
+    before, before_watermark = real.sink_rows(), watermark(real)
+    real.change("UPDATE orders SET status = 'confirmed' WHERE order_id BETWEEN 1 AND 30")
+    run = stack.run_dag("orders_etl")
+    assert run["state"] == "success"
+    (audit,) = [audit for audit in real.audits() if audit["run_id"] == run["run_id"]]
+    assert (audit["extracted"], audit["inserted"], audit["updated"], audit["unchanged"]) == (30, 18, 12, 0)
+    assert real.sink_rows() == {**before, **real.source_rows("order_id BETWEEN 1 AND 30")}
+    assert watermark(real) > before_watermark
+
+
+def test_an_empty_window_ends_green_with_everything_skipped(
+    first_run: dict[str, Any], stack: Stack, real: Site
+) -> None:
+    before = watermark(real)
+    run = stack.run_dag("orders_etl", since="2020-01-01T00:00:00Z", until="2020-02-01T00:00:00Z")
+    assert run["state"] == "success"
+    states = {task: state for task, state in run["tasks"].items() if not task.startswith("plan")}
+    assert set(states.values()) == {"skipped"}
+    assert watermark(real) == before
+
+
+def test_a_backfill_does_not_move_the_watermark_back(first_run: dict[str, Any], stack: Stack, real: Site) -> None:
+    before, rows = watermark(real), real.sink_rows()
+    run = stack.run_dag("orders_etl", full_refresh=True, until="2026-01-05T00:00:00Z")
+    assert run["state"] == "success"
+    assert watermark(real) == before
+    assert real.sink_rows() == rows
+
+
+def test_params_that_make_no_sense_fail_the_plan_at_once(first_run: dict[str, Any], stack: Stack) -> None:
+    run = stack.run_dag("orders_etl", full_refresh=True, since="2026-01-01T00:00:00Z")
+    assert run["state"] == "failed"
+    assert run["tasks"]["plan[-1]"] == "failed"
+    assert "give one of them" in stack.log.read_text()
+
+
+@pytest.fixture
+def airflow_sink(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("AIRFLOW_CONN_SINK", airflow_connection("mssql", stack.sink_url))
+    return "sink"
+
+
+def planned(real: Site) -> tuple[str, list[str]]:
+    """The last run that loaded something, and its partitions."""
+    run_id = real.audits()[-1]["run_id"]
+    whole_table = {"window": {"low": None, "high": "2026-01-09T00:00:00Z"}, "id": "0001"}
+    return run_id, [Partition.model_validate(whole_table).model_dump_json()]
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        ("UPDATE [etl].[audit] SET [dropped] = 1 WHERE [pipeline] = 'orders'", "extracted"),
+        ("UPDATE [etl].[audit] SET [inserted] = 1000000 WHERE [pipeline] = 'orders'", "is not inserted 1000000"),
+        ("UPDATE [etl].[audit] SET [standing] = 0 WHERE [pipeline] = 'orders'", "is not standing 0"),
+        ("UPDATE [etl].[audit] SET [rejected] = 3 WHERE [pipeline] = 'orders'", "3 rows of the run were rejected"),
+        ("DELETE FROM [etl].[audit] WHERE [pipeline] = 'orders'", "Partition 0001 has no audit row"),
+        (
+            "UPDATE [dbo].[orders] SET [status] = 'pending' WHERE [order_id] = 100",
+            "1 rows are not (status =",
+        ),
+    ],
+)
+def test_what_does_not_add_up_fails_and_keeps_the_watermark(
+    first_run: dict[str, Any], real: Site, airflow_sink: str, harm: str, told: str
+) -> None:
+    run_id, partitions = planned(real)
+    before = watermark(real)
+    tables = [sink_sql.AUDIT, real.pipeline.sink]
+    saved = {table: real.query(f"SELECT * FROM {sink_sql.quote_table(table)}") for table in tables}
+    real.execute(harm)
+    with pytest.raises(AirflowFailException) as caught:
+        reconcile_run(real.pipeline, run_id, partitions, airflow_sink)
+    assert told in str(caught.value)
+    assert watermark(real) == before
+    for table, rows in saved.items():
+        restore(real, sink_sql.quote_table(table), rows)
+
+
+def restore(made: Site, table: str, rows: list[tuple[Any, ...]]) -> None:
+    """Put a table back as it was."""
+    made.execute(f"DELETE FROM {table}")
+    with mssql_python.connect(made.settings.sink().get_secret_value(), autocommit=True) as connection:
+        connection.cursor().bulkcopy(table.replace("[", "").replace("]", ""), rows, timeout=0)
+
+
+def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, tmp_path: Path) -> None:
+    """The twenty lines of README's example, with other types and a composite key, run as they stand."""
+    readme = (ROOT / "README.md").read_text()
+    example = readme.split("```python\n")[1].split("```")[0]
+    assert len(example.splitlines()) <= 32
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    (dags / "stock_etl.py").write_text(example)
+    (dags / "etl_dag").symlink_to(ROOT / "dags" / "etl_dag")
+    (dags / ".airflowignore").write_text("etl_dag/\n")
+    site = existing_site(ORDERS, stack.source_url, stack.sink_url)
+    site.change(
+        "CREATE TABLE stock (warehouse uuid, sku varchar(40), counted_on date NOT NULL, quantity integer, weight real,"
+        " active boolean NOT NULL, changed_at timestamp NOT NULL, PRIMARY KEY (warehouse, sku));"
+        " INSERT INTO stock SELECT gen_random_uuid(), 'sku-' || n, '2026-01-01', n, n / 2.0, n % 3 > 0, now()"
+        " FROM generate_series(1, 90) AS n",
+    )
+    other = Stack(
+        stack.postgres,
+        stack.source_url,
+        stack.sink_url,
+        stack.sink_is_stand_in,
+        {**stack.environment, "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "PYTHONPATH": str(dags)},
+        stack.log,
+    )
+    run = other.run_dag("stock_etl")
+    assert run["state"] == "success", other.log_end()
+    assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[stock]") == [(60,)]
+    site.execute("DROP TABLE [dbo].[stock]")
+    for table in ("audit", "watermark"):
+        site.execute(f"DELETE FROM [etl].[{table}] WHERE [pipeline] = 'stock'")
+
+
+def test_a_configuration_error_is_not_retried(first_run: dict[str, Any], stack: Stack, real: Site) -> None:
+    """The source is away for the steps alone: the task fails at its first try."""
+    environment = {**stack.environment, "SOURCE_PASSWORD": "wrong"}
+    broken = Stack(stack.postgres, stack.source_url, stack.sink_url, True, environment, stack.log)
+    real.change("UPDATE orders SET amount = 5 WHERE order_id = 4")
+    run = broken.run_dag("orders_etl")
+    assert run["state"] == "failed"
+    assert run["tasks"]["partition.extract[0]"] == "failed"
+    assert "a retry cannot help" in stack.log.read_text()

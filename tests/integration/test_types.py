@@ -1,0 +1,151 @@
+"""Every type arrives exactly as it was, in a second table with a composite key and names that need quoting."""
+
+import json
+import struct
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from etl.errors import DataError
+from etl.window import Partition
+
+from tests.support.pipelines import EVERYTHING, window
+from tests.support.postgres import Postgres
+from tests.support.site import Site, site
+
+TABLE = """
+CREATE TABLE "Every Thing" (
+    region varchar(8) NOT NULL, serial uuid NOT NULL,
+    small smallint, medium integer, big bigint, money numeric(38,10), ratio real, precise double precision,
+    active boolean NOT NULL, text text, short varchar(10), code char(4), day date, clock time,
+    local timestamp NOT NULL, moment timestamptz, raw bytea, doc jsonb, plain_doc json, "naïve name" text,
+    PRIMARY KEY (region, serial)
+)
+"""
+EXTREMES: list[dict[str, Any]] = [
+    {},
+    {
+        "small": -32768, "medium": -(2**31), "big": -(2**63), "money": "-9999999999999999999999999999.9999999999",
+        "ratio": -3.4e38, "precise": -1.7e308, "text": "", "short": "", "code": "", "day": "0001-01-01",
+        "clock": "00:00:00", "local": "0001-01-01 00:00:00", "moment": "0001-01-01 00:00:00+00", "raw": b"",
+        "doc": "{}", "plain_doc": "[]", "naïve name": "'; DROP TABLE x --",
+    },
+    {
+        "small": 32767, "medium": 2**31 - 1, "big": 2**63 - 1, "money": "9999999999999999999999999999.9999999999",
+        "ratio": 3.4e38, "precise": 1.7e308, "text": "日本語 🚚 \u200d é\r\n\t", "short": "ten chars!", "code": "äöü",
+        "day": "9999-12-31", "clock": "23:59:59.999999", "local": "2099-12-31 23:59:59.999999",
+        "moment": "9999-12-31 23:59:59.999999+00", "raw": bytes(range(256)) * 50, "doc": '{"a": [1, null, "é"]}',
+        "plain_doc": '{"b" :1,  "b":2}', "naïve name": "x" * 100_000,
+    },
+    {"moment": "2026-03-29 02:59:59.999999+05:30", "money": "0.0000000001", "ratio": 1.1754944e-38, "precise": 5e-324, "short": "🚚🚚🚚🚚🚚", "text": " "},
+]  # fmt: skip
+
+
+@pytest.fixture
+def everything(postgres: Postgres, sink_url: str, tmp_path: Path) -> Iterator[Site]:
+    name = f"everything_{uuid.uuid4().hex[:8]}"
+    url = postgres.create_database(name)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(TABLE)
+    with site(EVERYTHING, url, sink_url, tmp_path) as made:
+        yield made
+    postgres.drop_database(name)
+
+
+def insert(made: Site, region: str, number: int, **values: Any) -> None:
+    """Insert a row of the table."""
+    row = {"region": region, "serial": uuid.UUID(int=number), "active": True, "local": "2026-01-01", **values}
+    names = ", ".join(f'"{name}"' for name in row)
+    made.change(f'INSERT INTO "Every Thing" ({names}) VALUES ({", ".join(["%s"] * len(row))})', *row.values())
+
+
+def as_sink(made: Site) -> dict[Any, tuple[Any, ...]]:
+    """The rows of the source as the sink must show them: documents as text, char padded."""
+    rows = {}
+    with psycopg.connect(made.source_url, options="-c timezone=UTC") as connection:
+        for loader in ("json", "jsonb"):
+            connection.adapters.register_loader(loader, psycopg.types.string.TextLoader)
+        names = ", ".join(f'"{name}"' for name in made.pipeline.columns)
+        for row in connection.execute(f'SELECT {names} FROM "Every Thing" WHERE active'.encode()).fetchall():
+            values = [value.replace(tzinfo=None) if hasattr(value, "tzinfo") else value for value in row]
+            place = list(EVERYTHING["columns"]).index("ratio")
+            if values[place] is not None:  # four bytes at the source, printed as short as tells them apart
+                values[place] = struct.unpack("f", struct.pack("f", values[place]))[0]
+            rows[values[0], values[1]] = tuple(values)
+    return rows
+
+
+def test_every_type_arrives_exactly_and_comes_back_the_same(everything: Site) -> None:
+    for number, values in enumerate(EXTREMES):
+        insert(everything, "eu", number, **values)
+    insert(everything, "eu", 99, active=False)
+    insert(everything, "test", 1)
+    everything.run()
+    found, expected = everything.sink_rows(), as_sink(everything)
+    del expected["test", uuid.UUID(int=1)]
+    assert found.keys() == expected.keys()
+    for key, row in expected.items():
+        assert dict(zip(EVERYTHING["columns"], found[key], strict=True)) == dict(
+            zip(EVERYTHING["columns"], row, strict=True)
+        )
+    assert everything.run("again")["load"].unchanged == len(EXTREMES)
+
+
+def test_keys_that_differ_in_case_or_accent_only_stay_apart(everything: Site) -> None:
+    for region in ("eu", "EU", "Eu", "éu"):
+        insert(everything, region, 1)
+    everything.run()
+    assert {region for region, _ in everything.sink_rows()} == {"eu", "EU", "Eu", "éu"}
+    assert everything.run("again")["load"].unchanged == 4
+
+
+def test_partitions_of_a_composite_key_cover_it(everything: Site) -> None:
+    for region in ("a", "b", "c'\\"):
+        for number in range(3):
+            insert(everything, region, number)
+    bounds = [None, ["a", str(uuid.UUID(int=1))], ["c'\\", str(uuid.UUID(int=0))], None]
+    for number in range(3):
+        part = Partition(window=window(), id=str(number), lower=bounds[number], upper=bounds[number + 1])
+        everything.run("run", part)
+    assert [audit["extracted"] for audit in everything.audits()] == [2, 5, 2]
+    assert len(everything.sink_rows()) == 9
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("precise", "NaN", "precise is not a finite number"),
+        ("ratio", "Infinity", "ratio is not a finite number"),
+        ("money", "NaN", "money is not exactly a decimal(38,10)"),
+        ("day", "infinity", "day is outside the years 1 to 9999"),
+        ("day", "10000-01-01", "day is outside the years 1 to 9999"),
+        ("moment", "-infinity", "moment is outside the years 1 to 9999"),
+        ("moment", "0001-01-01 BC", "moment is outside the years 1 to 9999"),
+        ("clock", "24:00:00", "clock is 24:00:00"),
+        ("short", "🚚🚚🚚🚚🚚!", "short is longer than nvarchar(10)"),
+    ],
+)
+def test_what_cannot_be_carried_names_row_key_and_column(everything: Site, column: str, value: str, told: str) -> None:
+    insert(everything, "eu", 7, **{column: value})
+    with pytest.raises(DataError) as caught:
+        everything.run()
+    assert f"region=eu, serial={uuid.UUID(int=7)}: {told}" in str(caught.value)
+    assert not everything.sink_exists() or everything.sink_rows() == {}
+
+
+def test_a_row_that_the_filter_drops_may_be_anything(everything: Site) -> None:
+    insert(everything, "eu", 7, precise="NaN", active=False)
+    everything.run()
+    assert [(audit["dropped"], audit["rejected"]) for audit in everything.audits()] == [(1, 0)]
+
+
+def test_a_document_is_text_in_the_sink(everything: Site) -> None:
+    insert(everything, "eu", 1, doc=json.dumps({"b": 1, "a": "é"}), plain_doc='{"b": 1,   "a": 2}')
+    everything.run()
+    (row,) = everything.sink_rows().values()
+    names = list(EVERYTHING["columns"])
+    assert row[names.index("doc")] == '{"a": "é", "b": 1}'
+    assert row[names.index("plain_doc")] == '{"b": 1,   "a": 2}'

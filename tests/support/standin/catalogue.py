@@ -1,0 +1,166 @@
+"""The declared types of tables, kept beside the data in DuckDB, in the words of INFORMATION_SCHEMA.
+
+They are rows of the database, so they are part of its transactions and of its file.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+from zlib import crc32
+
+from .sqltypes import DEFAULT_COLLATION, INT, SMALLINT, TINYINT, SqlType, parse_type, text_type
+
+SCHEMA = "stand-in catalogue"
+SYSTEM_TABLES = {
+    "TABLES": {"TABLE_CATALOG": "", "TABLE_SCHEMA": "", "TABLE_NAME": "", "TABLE_TYPE": ""},
+    "COLUMNS": {
+        "TABLE_CATALOG": "", "TABLE_SCHEMA": "", "TABLE_NAME": "", "COLUMN_NAME": "", "ORDINAL_POSITION": INT,
+        "COLUMN_DEFAULT": "", "IS_NULLABLE": "", "DATA_TYPE": "", "CHARACTER_MAXIMUM_LENGTH": INT,
+        "NUMERIC_PRECISION": TINYINT, "NUMERIC_SCALE": INT, "DATETIME_PRECISION": SMALLINT, "COLLATION_NAME": "",
+    },
+}  # fmt: skip
+"""The INFORMATION_SCHEMA views: columns and their types ("" is nvarchar(128))."""
+_STATEMENTS = f"""
+CREATE SCHEMA IF NOT EXISTS "{SCHEMA}";
+CREATE SCHEMA IF NOT EXISTS dbo;
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."TABLES" (
+    TABLE_CATALOG VARCHAR, TABLE_SCHEMA VARCHAR COLLATE NOCASE, TABLE_NAME VARCHAR COLLATE NOCASE,
+    TABLE_TYPE VARCHAR, key_name VARCHAR, key_columns VARCHAR[]);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."COLUMNS" (
+    TABLE_CATALOG VARCHAR, TABLE_SCHEMA VARCHAR COLLATE NOCASE, TABLE_NAME VARCHAR COLLATE NOCASE,
+    COLUMN_NAME VARCHAR COLLATE NOCASE, ORDINAL_POSITION INTEGER, COLUMN_DEFAULT VARCHAR, IS_NULLABLE VARCHAR,
+    DATA_TYPE VARCHAR COLLATE NOCASE, CHARACTER_MAXIMUM_LENGTH INTEGER, NUMERIC_PRECISION UTINYINT,
+    NUMERIC_SCALE INTEGER, DATETIME_PRECISION SMALLINT, COLLATION_NAME VARCHAR, declared VARCHAR);
+"""
+
+
+class Connection(Protocol):
+    """What is needed of a DuckDB connection."""
+
+    def execute(self, query: str, parameters: object = None, /) -> Any:
+        """Run a statement."""
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column as it was declared; `default` is its T-SQL expression, empty for none."""
+
+    name: str
+    type: SqlType
+    nullable: bool = True
+    default: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was declared; without a key, `key_name` is empty."""
+
+    schema: str
+    name: str
+    columns: tuple[TableColumn, ...]
+    key_name: str = ""
+    key: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The name as SQL Server's messages tell it."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def sql(self) -> str:
+        """The name as DuckDB wants it quoted."""
+        return f"{quote(self.schema)}.{quote(self.name)}"
+
+    def column(self, name: str) -> TableColumn | None:
+        """The column of that name, without regard to case."""
+        return next((column for column in self.columns if column.name.lower() == name.lower()), None)
+
+
+class Catalogue:
+    """What tables and schemas one session sees, and how it changes them."""
+
+    def __init__(self, connection: Connection, database: str) -> None:
+        self._connection = connection
+        self.database = database
+
+    def table(self, schema: str, name: str) -> Table | None:
+        """A table, without regard to the case of its name."""
+        found = self._connection.execute(
+            f'SELECT TABLE_SCHEMA, TABLE_NAME, key_name, key_columns FROM "{SCHEMA}"."TABLES"'
+            " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            [schema, name],
+        ).fetchone()
+        if found is None:
+            return None
+        columns = self._connection.execute(
+            "SELECT COLUMN_NAME, declared, IS_NULLABLE = 'YES', coalesce(COLUMN_DEFAULT, ''),"
+            f' coalesce(COLLATION_NAME, \'\') FROM "{SCHEMA}"."COLUMNS"'
+            " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+            [schema, name],
+        ).fetchall()
+        return Table(found[0], found[1], tuple(_column(*row) for row in columns), found[2], tuple(found[3]))
+
+    def schema(self, name: str) -> str | None:
+        """A schema's name as it was written when it was created."""
+        found = self._connection.execute(
+            "SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()"
+            " AND lower(schema_name) = lower(?) AND (NOT internal OR schema_name = 'dbo') AND schema_name <> ?",
+            [name, SCHEMA],
+        ).fetchone()
+        return None if found is None or found[0].lower() in ("main", "pg_catalog") else found[0]
+
+    def has_tables(self, schema: str) -> bool:
+        """Whether there is a table in a schema."""
+        query = f'SELECT 1 FROM "{SCHEMA}"."TABLES" WHERE TABLE_SCHEMA = ? LIMIT 1'
+        return self._connection.execute(query, [schema]).fetchone() is not None
+
+    def add(self, table: Table) -> None:
+        """Enter a table that was created."""
+        where = [self.database, table.schema, table.name]
+        self._connection.execute(
+            f'INSERT INTO "{SCHEMA}"."TABLES" VALUES (?, ?, ?, \'BASE TABLE\', ?, ?)',
+            [*where, table.key_name, list(table.key)],
+        )
+        for position, column in enumerate(table.columns, 1):
+            self._connection.execute(
+                f'INSERT INTO "{SCHEMA}"."COLUMNS" VALUES ({", ".join("?" * 14)})',
+                [*where, column.name, position, column.default or None, "YES" if column.nullable else "NO",
+                 column.type.name, *column.type.described, column.type.collation or None, column.type.declared],
+            )  # fmt: skip
+
+    def remove(self, table: Table) -> None:
+        """Take out a table that was dropped."""
+        for catalogue in SYSTEM_TABLES:
+            self._connection.execute(
+                f'DELETE FROM "{SCHEMA}".{quote(catalogue)} WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?',
+                [table.schema, table.name],
+            )
+
+
+def create_catalogue(connection: Connection) -> None:
+    """Create what the catalogue is kept in, unless the database has it."""
+    connection.execute(_STATEMENTS)
+
+
+def system_table(name: str) -> Table | None:
+    """An INFORMATION_SCHEMA view as a table."""
+    columns = SYSTEM_TABLES.get(name.upper())
+    if columns is None:
+        return None
+    name_type = text_type(128).collated(DEFAULT_COLLATION)
+    return Table(SCHEMA, name.upper(), tuple(TableColumn(c, t or name_type) for c, t in columns.items()))  # type: ignore[arg-type]
+
+
+def object_id(name: str) -> int:
+    """A number for a table or schema, the same for the same name."""
+    return crc32(name.lower().encode()) & 0x7FFF_FFFF
+
+
+def quote(name: str) -> str:
+    """An identifier for DuckDB."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _column(name: str, declared: str, nullable: bool, default: str, collation: str) -> TableColumn:
+    declared_type = parse_type(declared)
+    assert declared_type is not None  # it was written by `add`
+    return TableColumn(name, declared_type.collated(collation), nullable, default)

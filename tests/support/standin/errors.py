@@ -1,0 +1,68 @@
+"""Errors as SQL Server numbers and words them (its sys.messages)."""
+
+
+class SqlError(Exception):
+    """An error for the client: SQL Server's number, its message, and its severity ("class" in TDS)."""
+
+    def __init__(self, number: int, message: str, severity: int = 16) -> None:
+        super().__init__(number, message)
+        self.number = number
+        self.message = message
+        self.severity = severity
+
+
+class ConnectionCutError(Exception):
+    """The connection is to be closed without another word: the client left, or a fault asks for it."""
+
+
+class AttentionError(Exception):
+    """The client has asked for what is running to be given up."""
+
+
+def unknown_statement(text: str) -> SqlError:
+    """Error 102 for whatever is outside the grammar; it quotes the first 300 characters."""
+    return SqlError(102, f"the stand-in does not know this statement: {text.strip()[:300]}", 15)
+
+
+def unknown_object(name: str) -> SqlError:
+    """Error 208: there is no such table."""
+    return SqlError(208, f"Invalid object name '{name}'.")
+
+
+def unknown_column(name: str) -> SqlError:
+    """Error 207: no table in reach has such a column."""
+    return SqlError(207, f"Invalid column name '{name}'.")
+
+
+def deadlock_victim(session_id: int) -> SqlError:
+    """Error 1205: the transaction was rolled back and may be run again."""
+    return SqlError(
+        1205,
+        f"Transaction (Process ID {session_id}) was deadlocked on lock resources with another process and has been"
+        " chosen as the deadlock victim. Rerun the transaction.",
+        13,
+    )
+
+
+def null_not_allowed(column: str, table: str, verb: str) -> SqlError:
+    """Error 515; `table` with database and schema, `verb` INSERT or UPDATE."""
+    return SqlError(
+        515,
+        f"Cannot insert the value NULL into column '{column}', table '{table}'; column does not allow nulls."
+        f" {verb} fails.",
+    )
+
+
+def duplicate_key(constraint: str, table: str, value: str) -> SqlError:
+    """Error 2627; `table` with its schema, `value` the key's values joined by commas."""
+    return SqlError(
+        2627,
+        f"Violation of PRIMARY KEY constraint '{constraint}'. Cannot insert duplicate key in object '{table}'."
+        f" The duplicate key value is ({value}).",
+        14,
+    )
+
+
+def login_failed(login: str) -> SqlError:
+    """Error 18456: wrong password or no such login."""
+    return SqlError(18456, f"Login failed for user '{login}'.", 14)

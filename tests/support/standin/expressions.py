@@ -1,0 +1,330 @@
+"""Values and conditions: T-SQL in, DuckDB's SQL out. T-SQL tells the two apart, and so does this."""
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from .catalogue import Catalogue
+from .conversions import Expr, arithmetic, common_type, comparable, convert
+from .lexer import Cursor
+from .rpc import Parameter
+from .scope import Scope
+from .sqltypes import BIGINT, DATETIME2, FLOAT, INT, SqlType, binary_type, parse_type, text_type, utf16_length
+
+_COMPARISONS = ("=", "<>", "!=", "<=", ">=", "<", ">")
+RESERVED = frozenset(
+    [
+        "SELECT",
+        "FROM",
+        "WHERE",
+        "GROUP",
+        "HAVING",
+        "ORDER",
+        "UNION",
+        "JOIN",
+        "INNER",
+        "LEFT",
+        "RIGHT",
+        "FULL",
+        "CROSS",
+        "ON",
+        "AND",
+        "OR",
+        "NOT",
+        "IN",
+        "IS",
+        "LIKE",
+        "BETWEEN",
+        "EXISTS",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "END",
+        "AS",
+        "SET",
+        "VALUES",
+        "INTO",
+        "WITH",
+        "TOP",
+        "DISTINCT",
+        "ALL",
+        "ASC",
+        "DESC",
+        "BY",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "EXEC",
+        "EXECUTE",
+        "DECLARE",
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK",
+        "CREATE",
+        "DROP",
+        "TRUNCATE",
+        "USE",
+        "IF",
+    ]
+)
+_LONG_LITERAL = 1000
+
+
+@dataclass
+class Context:
+    """What a statement can refer to: the session's tables, its parameters and variables, and its state."""
+
+    catalogue: Catalogue
+    version: str
+    trancount: int = 0
+    variables: dict[str, Parameter] = field(default_factory=dict)
+
+
+class Expressions(Cursor):
+    """Reads values and conditions. `values` are those that DuckDB gets beside the SQL, by name."""
+
+    functions: dict[str, Callable[["Expressions"], Expr | None]]
+
+    def __init__(self, text: str, context: Context) -> None:
+        super().__init__(text)
+        self.context = context
+        self.scope = Scope()
+        self.values: dict[str, Any] = {}
+
+    @abstractmethod
+    def subquery(self) -> str:
+        """Read a query inside of parentheses, the first of which has been taken."""
+
+    def condition(self) -> str:
+        """Read a condition."""
+        terms = [self._conjunction()]
+        while self.accept("OR"):
+            terms.append(self._conjunction())
+        return " OR ".join(terms) if len(terms) == 1 else f"({' OR '.join(terms)})"
+
+    def value(self) -> Expr:
+        """Read a value."""
+        left = self._product()
+        while operator := self.accept_any("+", "-"):
+            left = self._operation(operator, left, self._product())
+        return left
+
+    def values_list(self) -> list[Expr]:
+        """Read values separated by commas."""
+        found = [self.value()]
+        while self.accept(","):
+            found.append(self.value())
+        return found
+
+    def type_name(self) -> SqlType:
+        """Read a type."""
+        name = self.name()
+        if self.accept("("):
+            name += "(" + self.take().value
+            while not self.accept(")"):
+                name += self.take().value
+            name += ")"
+        found = parse_type(name)
+        if found is None:
+            raise self.unknown()
+        return found
+
+    def literal(self, value: Any, declared: SqlType) -> Expr:
+        """A value that is known, as an expression."""
+        known = value if isinstance(value, str) else None
+        if value is None:
+            return Expr(f"CAST(NULL AS {declared.duckdb})", declared)
+        short = known is not None and len(known) < _LONG_LITERAL and "\0" not in known
+        if short or not (declared.is_text or declared.is_binary or declared in (FLOAT,) or declared.name == "real"):
+            text = str(value).replace("'", "''")
+            sql = f"'{text}'" if declared.is_text else f"CAST('{text}' AS {declared.duckdb})"
+            return Expr(sql, declared, known=known)
+        name = f"v{len(self.values)}"
+        self.values[name] = value
+        return Expr(f"CAST(${name} AS {declared.duckdb})", declared, known=known)
+
+    def _conjunction(self) -> str:
+        terms = [self._negation()]
+        while self.accept("AND"):
+            terms.append(self._negation())
+        return " AND ".join(terms)
+
+    def _negation(self) -> str:
+        if self.accept("NOT"):
+            return f"NOT ({self._negation()})"
+        if self.accept("EXISTS"):
+            self.expect("(")
+            return f"EXISTS ({self.subquery()})"
+        if self.sees("(") and not self.sees("(", "SELECT"):
+            # What is in parentheses may be a condition or the beginning of a value.
+            before = self.at
+            try:
+                self.expect("(")
+                inner = self.condition()
+                self.expect(")")
+                return f"({inner})"
+            except Exception:
+                self.at = before
+        return self._predicate()
+
+    def _predicate(self) -> str:
+        left = self.value()
+        if operator := self.accept_any(*_COMPARISONS):
+            a, b = comparable(left, self.value())
+            return f"({a} {operator} {b})"
+        if self.accept("IS"):
+            negated = self.accept("NOT")
+            self.expect("NULL")
+            return f"({left.sql} IS {'NOT ' if negated else ''}NULL)"
+        prefix = "NOT " if self.accept("NOT") else ""
+        if self.accept("IN"):
+            return f"({prefix}{self._membership(left)})"
+        if self.accept("BETWEEN"):
+            low = self.value()
+            self.expect("AND")
+            high = self.value()
+            (a, b), (c, d) = comparable(left, low), comparable(left, high)
+            return f"({prefix}({a} >= {b} AND {c} <= {d}))"
+        self.expect("LIKE")
+        return f"({prefix}{self._like(left)})"
+
+    def _membership(self, left: Expr) -> str:
+        self.expect("(")
+        if self.sees("SELECT"):
+            return f"{left.sql} IN ({self.subquery()})"
+        options = self.values_list()
+        self.expect(")")
+        pairs = (comparable(left, option) for option in options)
+        return "(" + " OR ".join(f"{a} = {b}" for a, b in pairs) + ")"
+
+    def _like(self, left: Expr) -> str:
+        pattern = self.value()
+        if pattern.known is None or left.type is None or not left.type.is_text:
+            raise self.unknown()
+        options = "si" if left.type.ignores_case else "s"
+        expression = self.literal(_pattern(pattern.known), text_type(4000)).sql
+        return f"regexp_full_match({left.sql}, {expression}, '{options}')"
+
+    def _product(self) -> Expr:
+        left = self._factor()
+        while operator := self.accept_any("*", "/", "%"):
+            left = self._operation(operator, left, self._factor())
+        return left
+
+    def _operation(self, operator: str, left: Expr, right: Expr) -> Expr:
+        result = arithmetic(operator, left, right)
+        if result is None:
+            raise self.unknown()
+        return result
+
+    def _factor(self) -> Expr:
+        if self.accept("-"):
+            operand = self._factor()
+            return Expr(f"(-{operand.sql})", operand.type)
+        if self.accept("+"):
+            return self._factor()
+        if self.accept("("):
+            if self.sees("SELECT"):
+                raise self.unknown()
+            inner = self.value()
+            self.expect(")")
+            return Expr(f"({inner.sql})", inner.type, known=inner.known)
+        return self._primary()
+
+    def _primary(self) -> Expr:
+        token = self.token
+        if token.kind == "text":
+            return self.literal(self.take().value, text_type(utf16_length(token.value)))
+        if token.kind == "number":
+            return _number(self.take().value)
+        if token.kind == "blob":
+            data = bytes.fromhex(self.take().value.rjust(len(token.value) + len(token.value) % 2, "0"))
+            return self.literal(data, binary_type(len(data)))
+        if token.kind == "variable":
+            return self._variable()
+        if self.accept("NULL"):
+            return Expr("NULL", None)
+        if self.accept("CASE"):
+            return self._case()
+        if token.kind == "word" and self.tokens[self.at + 1].value == "(":
+            return self._call()
+        if token.kind == "word" and token.value.upper() in RESERVED:
+            raise self.unknown()
+        return self._column()
+
+    def _column(self) -> Expr:
+        first = self.name()
+        return self.scope.qualified(first, self.name()) if self.accept(".") else self.scope.column(first)
+
+    def _variable(self) -> Expr:
+        name = self.take().value.upper()
+        if name == "@@VERSION":
+            return self.literal(self.context.version, text_type(300))
+        if name == "@@TRANCOUNT":
+            return Expr(str(self.context.trancount), INT)
+        if name not in self.context.variables:
+            raise self.unknown()
+        variable = self.context.variables[name]
+        return self.literal(variable.value, variable.type)
+
+    def _call(self) -> Expr:
+        function = self.functions.get(self.take().value.upper())
+        self.expect("(")
+        result = function(self) if function else None
+        if result is None:
+            raise self.unknown()
+        self.expect(")")
+        return result
+
+    def _case(self) -> Expr:
+        conditions, results = [], []
+        while self.accept("WHEN"):
+            conditions.append(self.condition())
+            self.expect("THEN")
+            results.append(self.value())
+        if not conditions:
+            raise self.unknown()
+        otherwise = self.value() if self.accept("ELSE") else Expr("NULL", None)
+        self.expect("END")
+        declared = common_type([*results, otherwise])
+        if declared is None:
+            raise self.unknown()
+        whens = (f"WHEN {c} THEN {convert(r, declared)}" for c, r in zip(conditions, results, strict=True))
+        return Expr(f"(CASE {' '.join(whens)} ELSE {convert(otherwise, declared)} END)", declared)
+
+
+def utc_now() -> Expr:
+    """SYSUTCDATETIME(): the time of the statement, in microseconds."""
+    return Expr(f"CAST('{datetime.now(UTC).replace(tzinfo=None)}' AS TIMESTAMP)", DATETIME2)
+
+
+def _number(text: str) -> Expr:
+    if "e" in text.lower():
+        return Expr(f"CAST({text} AS DOUBLE)", FLOAT)
+    whole, _, fraction = text.partition(".")
+    if fraction or "." in text:
+        whole = whole.lstrip("0")
+        declared = SqlType("decimal", precision=max(len(whole) + len(fraction), 1), scale=len(fraction))
+        return Expr(f"CAST('{text}' AS {declared.duckdb})", declared)
+    number = int(text)
+    if number < 2**31:
+        return Expr(text, INT)
+    # SQL Server would make it a decimal; as a bigint it compares and adds up the same.
+    return Expr(text, BIGINT if number < 2**63 else SqlType("decimal", precision=len(text)))
+
+
+def _pattern(like: str) -> str:
+    """A LIKE pattern as a regular expression."""
+    parts = []
+    for match in re.finditer(r"\[(\^?)([^\]]+)\]|(.)", like, re.DOTALL):
+        negation, members, character = match.groups()
+        if members:
+            escaped = re.sub(r"([\\^\[])", r"\\\1", members)
+            parts.append(f"[{negation}{escaped}]")
+        else:
+            parts.append({"%": ".*", "_": "."}.get(character, re.escape(character)))
+    return "".join(parts)

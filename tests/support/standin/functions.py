@@ -1,0 +1,156 @@
+"""The functions that the stand-in knows. Each reads its arguments; the parentheses are the caller's."""
+
+from .catalogue import object_id
+from .conversions import Expr, average_type, common_type, convert, convert_styled, sum_type
+from .errors import unknown_statement
+from .expressions import Expressions, utc_now
+from .lexer import Cursor
+from .sqltypes import BIGINT, INT, text_type
+
+
+def _arguments(at: Expressions, count: int) -> list[Expr]:
+    found = at.values_list()
+    if len(found) != count:
+        raise at.unknown()
+    return found
+
+
+def _cast(at: Expressions) -> Expr:
+    value = at.value()
+    at.expect("AS")
+    target = at.type_name()
+    return Expr(convert(value, target), target, known=value.known if target.is_text else None)
+
+
+def _convert(at: Expressions) -> Expr | None:
+    target = at.type_name()
+    at.expect(",")
+    value = at.value()
+    if not at.accept(","):
+        return Expr(convert(value, target), target)
+    styled = convert_styled(value, target, int(at.of_kind("number")))
+    return None if styled is None else Expr(styled, target)
+
+
+def _count(at: Expressions) -> Expr:
+    if at.accept("*"):
+        return Expr("CAST(count(*) AS INTEGER)", INT)
+    distinct = "DISTINCT " if at.accept("DISTINCT") else ""
+    return Expr(f"CAST(count({distinct}{at.value().sql}) AS INTEGER)", INT)
+
+
+def _count_big(at: Expressions) -> Expr:
+    counted = _count(at)
+    return Expr(counted.sql.replace(" AS INTEGER)", " AS BIGINT)"), BIGINT)
+
+
+def _sum(at: Expressions) -> Expr | None:
+    value = at.value()
+    if value.type is None or not value.type.is_number or value.type.name == "bit":
+        return None
+    declared = sum_type(value.type)
+    return Expr(f"CAST(sum({value.sql}) AS {declared.duckdb})", declared)
+
+
+def _average(at: Expressions) -> Expr | None:
+    value = at.value()
+    if value.type is None or not value.type.is_number or value.type.name == "bit":
+        return None
+    declared = average_type(value.type)
+    average = f"trunc(avg({value.sql}))" if declared.is_integer else f"avg({value.sql})"
+    return Expr(f"CAST({average} AS {declared.duckdb})", declared)
+
+
+def _extreme(at: Expressions, function: str) -> Expr:
+    value = at.value()
+    return Expr(f"{function}({value.sql})", value.type)
+
+
+def _coalesce(at: Expressions) -> Expr | None:
+    values = at.values_list()
+    declared = common_type(values)
+    if declared is None:
+        return None
+    return Expr(f"coalesce({', '.join(convert(value, declared) for value in values)})", declared)
+
+
+def _is_null(at: Expressions) -> Expr | None:
+    value, otherwise = _arguments(at, 2)
+    declared = value.type or otherwise.type
+    if declared is None:
+        return None
+    return Expr(f"coalesce({convert(value, declared)}, {convert(otherwise, declared)})", declared)
+
+
+def _of_text(at: Expressions, function: str) -> Expr | None:
+    (value,) = _arguments(at, 1)
+    if value.type is None or not value.type.is_text:
+        return None
+    return Expr(f"{function}({value.sql})", value.type)
+
+
+def _length(at: Expressions) -> Expr | None:
+    text = _of_text(at, "standin_length")
+    return text and Expr(text.sql, INT)
+
+
+def _absolute(at: Expressions) -> Expr | None:
+    (value,) = _arguments(at, 1)
+    if value.type is None or not value.type.is_number:
+        return None
+    return Expr(f"abs({value.sql})", value.type)
+
+
+def _now(at: Expressions) -> Expr:
+    return utc_now() if at.sees(")") else _none(at)
+
+
+def _none(at: Expressions) -> Expr:
+    raise at.unknown()
+
+
+def _database_name(at: Expressions) -> Expr:
+    return at.literal(at.context.catalogue.database, text_type(128))
+
+
+def _schema_id(at: Expressions) -> Expr:
+    (name,) = _arguments(at, 1)
+    schema = at.context.catalogue.schema(name.known or "")
+    return at.literal(None if schema is None else object_id(schema), INT)
+
+
+def _object_id(at: Expressions) -> Expr | None:
+    name, *kinds = at.values_list()
+    if name.known is None or [kind.known for kind in kinds] not in ([], ["U"]):
+        return None
+    words = Cursor(name.known)
+    parts = [words.name()]
+    while words.accept("."):
+        parts.append(words.name())
+    if len(parts) > 3 or words.token.kind != "end":
+        raise unknown_statement(f"OBJECT_ID('{name.known}')")
+    schema = (parts[-2] if len(parts) > 1 else "") or "dbo"
+    table = at.context.catalogue.table(schema, parts[-1])
+    return at.literal(None if table is None else object_id(table.told), INT)
+
+
+FUNCTIONS = {
+    "ABS": _absolute,
+    "AVG": _average,
+    "CAST": _cast,
+    "COALESCE": _coalesce,
+    "CONVERT": _convert,
+    "COUNT": _count,
+    "COUNT_BIG": _count_big,
+    "DB_NAME": _database_name,
+    "ISNULL": _is_null,
+    "LEN": _length,
+    "LOWER": lambda at: _of_text(at, "lower"),
+    "MAX": lambda at: _extreme(at, "max"),
+    "MIN": lambda at: _extreme(at, "min"),
+    "OBJECT_ID": _object_id,
+    "SCHEMA_ID": _schema_id,
+    "SUM": _sum,
+    "SYSUTCDATETIME": _now,
+    "UPPER": lambda at: _of_text(at, "upper"),
+}

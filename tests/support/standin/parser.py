@@ -1,0 +1,231 @@
+"""Whole statements: reads a batch one statement after the other."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from .catalogue import Table, TableColumn
+from .changes import Changes
+from .expressions import Context
+from .sqltypes import DEFAULT_COLLATION
+from .statements import (
+    ClearFaults,
+    CreateSchema,
+    CreateTable,
+    Declare,
+    DropSchema,
+    DropTable,
+    GetAppLock,
+    InjectFault,
+    InsertBulk,
+    Nothing,
+    Select,
+    SetOption,
+    Statement,
+    Transaction,
+    TruncateTable,
+    Use,
+)
+
+# What the drivers set at connect. None of it changes what these statements mean to DuckDB.
+_SETTINGS = {
+    "ANSI_DEFAULTS", "ANSI_NULL_DFLT_ON", "ANSI_NULLS", "ANSI_PADDING", "ANSI_WARNINGS", "ARITHABORT",
+    "CONCAT_NULL_YIELDS_NULL", "CURSOR_CLOSE_ON_COMMIT", "IMPLICIT_TRANSACTIONS", "LANGUAGE", "DATEFORMAT",
+    "NOEXEC", "QUOTED_IDENTIFIER", "TEXTSIZE", "LOCK_TIMEOUT",
+}  # fmt: skip
+_BULK_WITH = {"TABLOCK", "CHECK_CONSTRAINTS", "FIRE_TRIGGERS", "KEEP_NULLS"}
+
+
+class Parser(Changes):
+    """Reads a batch, or the statement of a prepared call. Each statement is read after the one before has run."""
+
+    def __init__(self, text: str, context: Context) -> None:
+        super().__init__(text, context)
+        self._statements: dict[str, Callable[[], Statement]] = {
+            "SELECT": self._select_statement,
+            "INSERT": self._insert_statement,
+            "UPDATE": self.update,
+            "DELETE": self.delete,
+            "SET": self._set,
+            "USE": lambda: Use(self.name()),
+            "DECLARE": self._declare,
+            "EXEC": self._execute,
+            "EXECUTE": self._execute,
+            "BEGIN": lambda: self._transaction("BEGIN"),
+            "COMMIT": lambda: self._transaction("COMMIT"),
+            "ROLLBACK": lambda: self._transaction("ROLLBACK"),
+            "CREATE": self._create,
+            "DROP": self._drop,
+            "TRUNCATE": self._truncate,
+        }
+
+    def next_statement(self) -> Statement | None:
+        """Read the next statement; None at the end of the batch. Raises SqlError."""
+        while self.accept(";"):
+            pass
+        if self.token.kind == "end":
+            return None
+        self.statement_start = self.token.start
+        read = self._statements.get(self.token.value.upper()) if self.token.kind == "word" else None
+        if read is None:
+            raise self.unknown()
+        self.take()
+        self.values = {}
+        statement = read()
+        if self.token.value.upper() not in {";", "", *self._statements}:
+            raise self.unknown()
+        return statement
+
+    def _select_statement(self) -> Select:
+        self.at -= 1
+        query = self.query()
+        return Select(query.sql, query.columns, self.values)
+
+    def _insert_statement(self) -> Statement:
+        return self._insert_bulk() if self.accept("BULK") else self.insert()
+
+    def _insert_bulk(self) -> InsertBulk:
+        table = self.table()
+        self.expect("(")
+        names = []
+        while True:
+            names.append(self.name())
+            self.type_name()
+            if self.accept("COLLATE"):
+                self.name()
+            if not self.accept(","):
+                break
+        self.expect(")")
+        if self.accept("WITH"):
+            self.expect("(")
+            while not self.accept(")"):
+                if self.name().upper() not in _BULK_WITH:
+                    raise self.unknown()
+                self.accept(",")
+        return InsertBulk(table, tuple(names))
+
+    def _set(self) -> Statement:
+        if self.accept("TRANSACTION", "ISOLATION", "LEVEL"):
+            if not any(self.accept(*level.split()) for level in ("READ COMMITTED", "READ UNCOMMITTED")):
+                raise self.unknown()
+            return Nothing()
+        option = self.name().upper()
+        if option in ("NOCOUNT", "XACT_ABORT"):
+            return SetOption(option, on=self._on_or_off())  # type: ignore[arg-type]
+        while option not in _SETTINGS or self.accept(","):
+            if option not in _SETTINGS:
+                raise self.unknown()
+            option = self.name().upper()
+        self.accept("-")
+        self.take()
+        return Nothing()
+
+    def _on_or_off(self) -> bool:
+        if self.accept("ON"):
+            return True
+        self.expect("OFF")
+        return False
+
+    def _declare(self) -> Declare:
+        return Declare(self.of_kind("variable").upper(), self.type_name())
+
+    def _transaction(self, verb: str) -> Transaction:
+        if not self.accept_any("TRANSACTION", "TRAN") and verb == "BEGIN":
+            raise self.unknown()
+        self.accept("WORK")
+        return Transaction(verb)  # type: ignore[arg-type]
+
+    def _execute(self) -> Statement:
+        variable = ""
+        if self.token.kind == "variable":
+            variable = self.take().value.upper()
+            self.expect("=")
+        procedure = self.name().lower()
+        given = self._named_arguments()
+        if procedure == "sp_getapplock" and not given.keys() - {"RESOURCE", "LOCKMODE", "LOCKOWNER", "LOCKTIMEOUT"}:
+            modes = (str(given.get("LOCKMODE")).lower(), str(given.get("LOCKOWNER", "Transaction")).lower())
+            if given.get("RESOURCE") and modes == ("exclusive", "transaction"):
+                return GetAppLock(variable, str(given["RESOURCE"]), int(given.get("LOCKTIMEOUT", -1)))
+        if procedure == "standin_inject" and "FAULT" in given and not given.keys() - {"FAULT", "VALUE", "TIMES"}:
+            return InjectFault(str(given["FAULT"]), int(given.get("VALUE", 0)), int(given.get("TIMES", 1)))
+        if procedure == "standin_clear_faults" and not given:
+            return ClearFaults()
+        raise self.unknown()
+
+    def _named_arguments(self) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+        while self.token.kind == "variable":
+            name = self.take().value.upper().lstrip("@")
+            self.expect("=")
+            given[name] = self._argument()
+            if not self.accept(","):
+                break
+        return given
+
+    def _argument(self) -> Any:
+        if self.token.kind == "variable" and self.token.value.upper() in self.context.variables:
+            return self.context.variables[self.take().value.upper()].value
+        if self.token.kind == "text":
+            return self.take().value
+        sign = -1 if self.accept("-") else 1
+        digits = self.of_kind("number")
+        if not re.fullmatch(r"\d+", digits):
+            raise self.unknown()
+        return sign * int(digits)
+
+    def _create(self) -> Statement:
+        if self.accept("SCHEMA"):
+            return CreateSchema(self.name())
+        self.expect("TABLE")
+        parts = self.dotted_name()
+        self.expect("(")
+        columns: list[TableColumn] = []
+        key_name, key = "", ()
+        while True:
+            if self.sees("CONSTRAINT") or self.sees("PRIMARY", "KEY"):
+                key_name, key = self._primary_key(parts[-1])
+            else:
+                columns.append(self._column_definition())
+            if not self.accept(","):
+                break
+        self.expect(")")
+        # The columns of a primary key are never NULL.
+        in_key = {name.lower() for name in key}
+        settled = (replace(column, nullable=False) if column.name.lower() in in_key else column for column in columns)
+        return CreateTable(Table(parts[-2] if len(parts) > 1 else "dbo", parts[-1], tuple(settled), key_name, key))
+
+    def _primary_key(self, table: str) -> tuple[str, tuple[str, ...]]:
+        name = self.name() if self.accept("CONSTRAINT") else f"PK__{table}"
+        self.expect("PRIMARY", "KEY")
+        self.accept_any("CLUSTERED", "NONCLUSTERED")
+        return name, tuple(self.column_names())
+
+    def _column_definition(self) -> TableColumn:
+        name, declared = self.name(), self.type_name()
+        if declared.is_text:
+            collation = self.name() if self.accept("COLLATE") else DEFAULT_COLLATION
+            declared = declared.collated(collation)
+        nullable, default = True, ""
+        while True:
+            if self.accept("NOT", "NULL"):
+                nullable = False
+            elif self.accept("DEFAULT"):
+                self.expect("SYSUTCDATETIME", "(", ")")
+                default = "(sysutcdatetime())"
+            elif not self.accept("NULL"):
+                return TableColumn(name, declared, nullable, default)
+
+    def _drop(self) -> Statement:
+        what = self.accept_any("TABLE", "SCHEMA")
+        if_exists = self.accept("IF", "EXISTS")
+        if what == "SCHEMA":
+            return DropSchema(self.name(), if_exists)
+        if what != "TABLE":
+            raise self.unknown()
+        parts = self.dotted_name()
+        return DropTable(parts[-2] if len(parts) > 1 else "dbo", parts[-1], if_exists)
+
+    def _truncate(self) -> TruncateTable:
+        self.expect("TABLE")
+        return TruncateTable(self.table())

@@ -1,0 +1,138 @@
+"""The statements that the stand-in knows: a closed list, everything else is error 102."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .catalogue import Table
+from .sqltypes import SqlType
+from .tokens import Column
+
+
+@dataclass(frozen=True)
+class Select:
+    """A query; `values` go to DuckDB beside the SQL."""
+
+    sql: str
+    columns: Sequence[Column]
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """INSERT, UPDATE or DELETE on a table."""
+
+    verb: Literal["INSERT", "UPDATE", "DELETE"]
+    sql: str
+    table: Table
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CreateTable:
+    """CREATE TABLE."""
+
+    table: Table
+
+
+@dataclass(frozen=True)
+class DropTable:
+    """DROP TABLE, with IF EXISTS or without."""
+
+    schema: str
+    name: str
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class TruncateTable:
+    """TRUNCATE TABLE."""
+
+    table: Table
+
+
+@dataclass(frozen=True)
+class CreateSchema:
+    """CREATE SCHEMA."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class DropSchema:
+    """DROP SCHEMA, with IF EXISTS or without."""
+
+    name: str
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class SetOption:
+    """SET of an option that changes what the session does."""
+
+    option: Literal["NOCOUNT", "XACT_ABORT"]
+    on: bool
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A statement that is known and needs nothing done."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """USE of a database."""
+
+    database: str
+
+
+@dataclass(frozen=True)
+class Declare:
+    """DECLARE of a variable."""
+
+    name: str
+    type: SqlType
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """BEGIN, COMMIT or ROLLBACK of a transaction."""
+
+    verb: Literal["BEGIN", "COMMIT", "ROLLBACK"]
+
+
+@dataclass(frozen=True)
+class GetAppLock:
+    """sp_getapplock of an exclusive lock for the transaction; the result goes into a variable, if one is named."""
+
+    variable: str
+    resource: str
+    timeout_ms: int
+
+
+@dataclass(frozen=True)
+class InjectFault:
+    """standin_inject: have a fault happen `times` times."""
+
+    fault: str
+    value: int
+    times: int
+
+
+@dataclass(frozen=True)
+class ClearFaults:
+    """standin_clear_faults: have no more faults happen."""
+
+
+@dataclass(frozen=True)
+class InsertBulk:
+    """INSERT BULK: announces rows in a message of their own, in the order of these columns."""
+
+    table: Table
+    columns: tuple[str, ...] = field(default=())
+
+
+Statement = (
+    Select | Change | CreateTable | DropTable | TruncateTable | CreateSchema | DropSchema | SetOption | Nothing | Use
+    | Declare | Transaction | GetAppLock | InjectFault | ClearFaults | InsertBulk
+)  # fmt: skip

@@ -1,0 +1,260 @@
+"""One session's view of the store: its transaction, and the statements that run in it."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from threading import Event
+from typing import Any
+
+import duckdb
+
+from .catalogue import Catalogue, Table, quote
+from .engine import Engine, explain
+from .errors import AttentionError, ConnectionCutError, SqlError, deadlock_victim
+from .faults import Faults
+from .locks import INVALID, TIMED_OUT, AppLocks
+from .sqltypes import SqlType
+from .statements import Change, CreateSchema, CreateTable, DropSchema, DropTable, GetAppLock, Select, TruncateTable
+
+_FETCH_ROWS = 2000
+
+
+class Store:
+    """Runs statements in DuckDB as SQL Server would in READ COMMITTED, as far as DuckDB lets it.
+
+    A DuckDB transaction sees the data as they were when it began. So that a transaction sees what others have
+    committed, as in SQL Server, it is begun only with the first statement that writes.
+    """
+
+    def __init__(self, engine: Engine, locks: AppLocks, faults: Faults, session_id: int) -> None:
+        self._connection = engine.connect()
+        self._engine = engine
+        self._locks = locks
+        self._faults = faults
+        self._session_id = session_id
+        self._writing = False
+        self._changed = False
+        self.catalogue = Catalogue(self._connection, engine.database)
+        self.trancount = 0
+        self.doomed = False
+        self.xact_abort = False
+        self.given_up = Event()
+
+    def interrupt(self) -> None:
+        """Give up what is running; may be called from another thread."""
+        self.given_up.set()
+        self._connection.interrupt()
+
+    def begin(self) -> None:
+        """Begin a transaction, or one more level of it."""
+        self.trancount += 1
+
+    def commit(self) -> None:
+        """Commit, at the outermost level. Raises SqlError 3902 or 3930, or ConnectionCutError for a fault."""
+        if not self.trancount:
+            raise SqlError(3902, "The COMMIT TRANSACTION request has no corresponding BEGIN TRANSACTION.")
+        self.check_doomed()
+        if self.trancount > 1:
+            self.trancount -= 1
+            return
+        changed = self._changed
+        if changed and self._faults.take("drop_connection_before_commit") is not None:
+            raise ConnectionCutError("fault: drop_connection_before_commit")
+        try:
+            if self._writing:
+                self._run("COMMIT")
+        finally:
+            self._end()
+        if changed and self._faults.take("drop_connection_after_commit") is not None:
+            raise ConnectionCutError("fault: drop_connection_after_commit")
+
+    def rollback(self) -> None:
+        """Undo the transaction. Raises SqlError 3903 where there is none."""
+        if not self.trancount:
+            raise SqlError(3903, "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION.")
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Undo the transaction, if there is one, and let go of its locks."""
+        if self._writing:
+            self._undo()
+        self._end()
+
+    def fail(self, error: SqlError) -> bool:
+        """Do to the transaction what an error does to it; returns whether that ended it.
+
+        DuckDB cannot undo one statement of a transaction. Where SQL Server would, without XACT_ABORT, the
+        transaction stays open for nothing but ROLLBACK.
+        """
+        if not self.trancount:
+            return False
+        if self.xact_abort or error.number == 1205:
+            self.abandon()
+            return True
+        if self._writing:
+            self._undo()
+            self.doomed = True
+        return False
+
+    def check_doomed(self) -> None:
+        """Raise SqlError 3930 in a transaction that can only be rolled back."""
+        if self.doomed:
+            raise SqlError(
+                3930,
+                "The current transaction cannot be committed and cannot support operations that write to the log"
+                " file. Roll back the transaction.",
+            )
+
+    def lock(self, request: GetAppLock) -> int:
+        """Take an application lock; returns what sp_getapplock returns."""
+        if not self.trancount:
+            return INVALID
+        if self._faults.take("lock_timeout") is not None:
+            return TIMED_OUT
+        result = self._locks.acquire(self, request.resource, request.timeout_ms, self.given_up.is_set)
+        if self.given_up.is_set():
+            raise AttentionError
+        return result
+
+    def select(self, query: Select) -> Iterator[list[tuple[Any, ...]]]:
+        """Run a query and yield its rows in batches, the first of which may be empty."""
+        self._delay()
+        cursor = self._run(query.sql, query.values)
+        while True:
+            rows = self._translated(lambda: cursor.fetchmany(_FETCH_ROWS), None, "")
+            yield rows
+            if len(rows) < _FETCH_ROWS:
+                return
+
+    def change(self, change: Change) -> int:
+        """Run an INSERT, UPDATE or DELETE; returns how many rows it touched."""
+        self._delay()
+        if self.trancount and self._faults.take("deadlock_victim") is not None:
+            raise deadlock_victim(self._session_id)
+        with_counts = self.write(lambda: self._run(change.sql, change.values, change.table, change.verb).fetchone())
+        self._changed = bool(self.trancount)
+        return int(with_counts[0])
+
+    def insert_arrow(self, table: Table, columns: Mapping[str, str], rows: Any) -> None:
+        """Append an Arrow table; `columns`: the columns to fill, and with what in DuckDB's SQL."""
+        names = ", ".join(map(quote, columns))
+        self._connection.register("standin_bulk", rows)
+        try:
+            sql = f"INSERT INTO {table.sql} ({names}) SELECT {', '.join(columns.values())} FROM standin_bulk"
+            self._run(sql, None, table, "INSERT")
+        finally:
+            self._connection.unregister("standin_bulk")
+
+    def create_table(self, statement: CreateTable) -> None:
+        """Create a table. Raises SqlError 2714 where there is one, 2760 where there is no such schema."""
+        table = statement.table
+        if self.catalogue.schema(table.schema) is None:
+            raise SqlError(
+                2760,
+                f'The specified schema name "{table.schema}" either does not exist or you do not have permission'
+                " to use it.",
+            )
+        if self.catalogue.table(table.schema, table.name) is not None:
+            raise SqlError(2714, f"There is already an object named '{table.name}' in the database.")
+        self.write(lambda: (self._run(_ddl(table)), self.catalogue.add(table)))
+
+    def drop_table(self, statement: DropTable) -> None:
+        """Drop a table. Raises SqlError 3701 where there is none, unless that may be."""
+        table = self.catalogue.table(statement.schema, statement.name)
+        if table is not None:
+            self.write(lambda: (self._run(f"DROP TABLE {table.sql}"), self.catalogue.remove(table)))
+        elif not statement.if_exists:
+            raise SqlError(
+                3701,
+                f"Cannot drop the table '{statement.schema}.{statement.name}', because it does not exist or you do"
+                " not have permission.",
+                11,
+            )
+
+    def truncate_table(self, statement: TruncateTable) -> None:
+        """Delete all rows of a table."""
+        self.write(lambda: self._run(f"DELETE FROM {statement.table.sql}"))
+
+    def create_schema(self, statement: CreateSchema) -> None:
+        """Create a schema. Raises SqlError 2714 where there is one."""
+        if self.catalogue.schema(statement.name) is not None:
+            raise SqlError(2714, f"There is already an object named '{statement.name}' in the database.")
+        self.write(lambda: self._run(f"CREATE SCHEMA {quote(statement.name)}"))
+
+    def drop_schema(self, statement: DropSchema) -> None:
+        """Drop a schema. Raises SqlError 3729 where it has tables, 15151 where there is none."""
+        name = self.catalogue.schema(statement.name)
+        if name is None:
+            if statement.if_exists:
+                return
+            raise SqlError(
+                15151,
+                f"Cannot drop the schema '{statement.name}', because it does not exist or you do not have"
+                " permission.",
+            )
+        if self.catalogue.has_tables(name):
+            raise SqlError(3729, f"Cannot drop schema '{name}' because it is being referenced by an object.")
+        self.write(lambda: self._run(f"DROP SCHEMA {quote(name)}"))
+
+    def write(self, work: Callable[[], Any]) -> Any:
+        """Do what writes: within the session's transaction, or in one of its own."""
+        self.check_doomed()
+        if not self._writing:
+            self._run("BEGIN TRANSACTION")
+            self._writing = True
+        if self.trancount:
+            return work()
+        try:
+            result = work()
+            self._run("COMMIT")
+        except BaseException:
+            self._undo()
+            raise
+        self._writing = False
+        return result
+
+    def close(self) -> None:
+        """Undo what was not committed, and let go of everything."""
+        self.abandon()
+        self._connection.close()
+
+    def _run(
+        self, sql: str, values: Mapping[str, Any] | None = None, table: Table | None = None, verb: str = ""
+    ) -> duckdb.DuckDBPyConnection:
+        if self.given_up.is_set():
+            raise AttentionError
+        return self._translated(lambda: self._connection.execute(sql, values or None), table, verb)
+
+    def _translated(self, work: Callable[[], Any], table: Table | None, verb: str) -> Any:
+        try:
+            return work()
+        except (duckdb.InterruptException, KeyboardInterrupt) as error:
+            raise AttentionError from error
+        except duckdb.Error as error:
+            raise explain(error, self._session_id, self._engine.database, table, verb) from error
+
+    def _delay(self) -> None:
+        if milliseconds := self._faults.take("statement_delay"):
+            self.given_up.wait(milliseconds / 1000)
+
+    def _undo(self) -> None:
+        self._writing = False
+        try:
+            self._connection.execute("ROLLBACK")
+        except duckdb.Error:
+            pass  # DuckDB has already rolled back, as it does where a commit fails
+
+    def _end(self) -> None:
+        self.trancount = 0
+        self._writing = self._changed = self.doomed = False
+        self._locks.release(self)
+
+
+def _ddl(table: Table) -> str:
+    lines = [f"{quote(c.name)} {_stored_as(c.type)}{'' if c.nullable else ' NOT NULL'}" for c in table.columns]
+    if table.key:
+        lines.append(f"PRIMARY KEY ({', '.join(map(quote, table.key))})")
+    return f"CREATE TABLE {table.sql} ({', '.join(lines)})"
+
+
+def _stored_as(declared: SqlType) -> str:
+    return declared.duckdb + (" COLLATE NOCASE" if declared.ignores_case else "")
