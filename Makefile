@@ -36,7 +36,7 @@ setup: .venv/.ready ## Install Python packages into .venv (done by the others wh
 
 .venv/.ready: pyproject.toml uv.lock etl_image/pyproject.toml airflow_image/pyproject.toml | $(UV)
 	@scripts/setup-system.sh
-	$(UV) sync --frozen
+	$(UV) sync --frozen --compile-bytecode
 	@touch $@
 
 .uv/bin/uv:

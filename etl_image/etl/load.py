@@ -86,7 +86,7 @@ def _fill(work: Work, sink: Sink, table: TableName, manifest: Manifest, progress
 
 
 def _batches(parquet: pq.ParquetFile, manifest: Manifest, progress: Progress) -> Iterator[pa.RecordBatch]:
-    batch_rows = max(1024, 8 * 1024 * 1024 // max(manifest.row_bytes, 1))
+    batch_rows = max(1024, 4 * 1024 * 1024 // max(manifest.row_bytes, 1))
     for batch in parquet.iter_batches(batch_rows, use_threads=False):
         yield batch
         progress.add(batch.num_rows)

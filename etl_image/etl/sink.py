@@ -42,6 +42,9 @@ class Sink:
     def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a query and return its rows."""
         self._cursor.execute(statement, *parameters)
+        # An application lock that is not granted gives a result without rows before the query's.
+        while self._cursor.description is None and self._cursor.nextset():
+            pass
         return [tuple(row) for row in self._cursor.fetchall()]
 
     def value(self, statement: str, *parameters: object) -> Any:
@@ -96,6 +99,7 @@ class Sink:
             timeout=0,
             column_mappings=list(rows.schema.names),
             table_lock=True,
+            keep_nulls=True,
         )
 
     def columns(self, table: TableName) -> dict[str, str]:

@@ -13,7 +13,7 @@ from etl.errors import TryAgainError
 from etl.window import Partition
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.support.pipelines import ORDERS, whole
 from tests.support.postgres import Postgres
@@ -114,10 +114,6 @@ class Orders(RuleBasedStateMachine):
         staging = self.site.work(*run).staging
         with staging.writing(f"{staging.new_folder(step)}/rows.parquet") as file:  # type: ignore[arg-type]
             file.write(b"half a file")
-
-    @rule(run=consumes(runs))
-    def forget(self, run: tuple[str, Partition]) -> Any:
-        return multiple()
 
     @invariant()
     def the_sink_equals_the_model(self) -> None:

@@ -10,15 +10,15 @@ from zlib import crc32
 from .sqltypes import DEFAULT_COLLATION, INT, SMALLINT, TINYINT, SqlType, parse_type, text_type
 
 SCHEMA = "stand-in catalogue"
-SYSTEM_TABLES = {
-    "TABLES": {"TABLE_CATALOG": "", "TABLE_SCHEMA": "", "TABLE_NAME": "", "TABLE_TYPE": ""},
+SYSTEM_TABLES: dict[str, dict[str, SqlType | None]] = {
+    "TABLES": dict.fromkeys(("TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE")),
     "COLUMNS": {
-        "TABLE_CATALOG": "", "TABLE_SCHEMA": "", "TABLE_NAME": "", "COLUMN_NAME": "", "ORDINAL_POSITION": INT,
-        "COLUMN_DEFAULT": "", "IS_NULLABLE": "", "DATA_TYPE": "", "CHARACTER_MAXIMUM_LENGTH": INT,
-        "NUMERIC_PRECISION": TINYINT, "NUMERIC_SCALE": INT, "DATETIME_PRECISION": SMALLINT, "COLLATION_NAME": "",
+        "TABLE_CATALOG": None, "TABLE_SCHEMA": None, "TABLE_NAME": None, "COLUMN_NAME": None, "ORDINAL_POSITION": INT,
+        "COLUMN_DEFAULT": None, "IS_NULLABLE": None, "DATA_TYPE": None, "CHARACTER_MAXIMUM_LENGTH": INT,
+        "NUMERIC_PRECISION": TINYINT, "NUMERIC_SCALE": INT, "DATETIME_PRECISION": SMALLINT, "COLLATION_NAME": None,
     },
 }  # fmt: skip
-"""The INFORMATION_SCHEMA views: columns and their types ("" is nvarchar(128))."""
+"""The INFORMATION_SCHEMA views: columns and their types (None is nvarchar(128))."""
 _STATEMENTS = f"""
 CREATE SCHEMA IF NOT EXISTS "{SCHEMA}";
 CREATE SCHEMA IF NOT EXISTS dbo;
@@ -113,7 +113,7 @@ class Catalogue:
         query = f'SELECT 1 FROM "{SCHEMA}"."TABLES" WHERE TABLE_SCHEMA = ? LIMIT 1'
         return self._connection.execute(query, [schema]).fetchone() is not None
 
-    def add(self, table: Table) -> None:
+    def enter(self, table: Table) -> None:
         """Enter a table that was created."""
         where = [self.database, table.schema, table.name]
         self._connection.execute(
@@ -147,7 +147,7 @@ def system_table(name: str) -> Table | None:
     if columns is None:
         return None
     name_type = text_type(128).collated(DEFAULT_COLLATION)
-    return Table(SCHEMA, name.upper(), tuple(TableColumn(c, t or name_type) for c, t in columns.items()))  # type: ignore[arg-type]
+    return Table(SCHEMA, name.upper(), tuple(TableColumn(c, t or name_type) for c, t in columns.items()))
 
 
 def object_id(name: str) -> int:

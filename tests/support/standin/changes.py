@@ -4,8 +4,9 @@ from .catalogue import Table, TableColumn, quote
 from .conversions import Expr, assign, common_type, convert
 from .errors import SqlError, unknown_column
 from .expressions import utc_now
-from .queries import Join, Queries
+from .queries import Queries
 from .scope import Scope, Source
+from .sources import Join
 from .sqltypes import INT, SqlType
 from .statements import Change
 
@@ -94,9 +95,7 @@ class Changes(Queries):
         while self.accept(","):
             rows.append(self._row())
         if any(len(row) != len(rows[0]) for row in rows):
-            raise SqlError(
-                10709, "The number of columns for each row in a table value constructor must be the same."
-            )
+            raise SqlError(10709, "The number of columns for each row in a table value constructor must be the same.")
         types = [common_type([row[at] for row in rows]) for at in range(len(rows[0]))]
         written = (map(_unified, row, types) for row in rows)
         sql = ", ".join(f"({', '.join(row)})" for row in written)

@@ -146,7 +146,8 @@ def _as_text(value: Expr, target: SqlType) -> str:
 
 
 def _comparable_texts(left: Expr, right: Expr) -> tuple[str, str]:
-    assert left.type is not None and right.type is not None
+    assert left.type is not None  # both are texts
+    assert right.type is not None
     sides = [left.sql, right.sql]
     fixed = [side.type is not None and side.type.name in _FIXED for side in (left, right)]
     if fixed[0] != fixed[1]:  # stored without padding, which does not count in comparisons

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -26,7 +27,6 @@ CREATE TEMP MACRO standin_divisor(x) AS CASE
     WHEN x = 0 THEN error('standin 8134 Divide by zero error encountered.') ELSE x END;
 """
 _OWN = re.compile(r"standin (\d+) (.*)", re.DOTALL)
-_OVERFLOW = re.compile(r"out of range|overflow|doesn't fit|could not be cast|Could not cast value", re.IGNORECASE)
 _TARGET = re.compile(r"(?:type|to) ([A-Z]\w*(?:\([\d,]+\))?)")
 _TSQL_NAMES = {
     "INT8": "tinyint", "UINT8": "tinyint", "INT16": "smallint", "INT32": "int", "INT64": "bigint", "BOOL": "bit",
@@ -50,7 +50,7 @@ class Engine:
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A connection for one session."""
         connection = self._root.cursor()
-        connection.execute(f'USE "{_CATALOG}"; SET integer_division = true; SET TimeZone = \'UTC\'')
+        connection.execute(f"USE \"{_CATALOG}\"; SET integer_division = true; SET TimeZone = 'UTC'")
         connection.execute(_MACROS)
         return connection
 
@@ -60,64 +60,70 @@ class Engine:
         self._root.close()
 
 
-def explain(
-    error: duckdb.Error, session_id: int, database: str, table: Table | None, verb: str
-) -> SqlError:
-    """DuckDB's error as SQL Server would put it; `table` and `verb` are of the statement that failed."""
-    text = str(error).split("\n\nLINE ")[0]
-    if own := _OWN.search(text):
-        return SqlError(int(own[1]), own[2], 16)
-    for number, explanation in _EXPLANATIONS:
-        if number.search(text):
-            found = explanation(text, session_id, database, table, verb)
-            if found:
+@dataclass(frozen=True)
+class Failure:
+    """A statement that DuckDB has refused: DuckDB's words, and what they are about."""
+
+    text: str
+    session_id: int
+    database: str
+    table: Table | None
+    verb: str
+
+    def explain(self) -> SqlError:
+        """The error as SQL Server would put it."""
+        if own := _OWN.search(self.text):
+            return SqlError(int(own[1]), own[2])
+        for words, explain in _EXPLANATIONS:
+            if words.search(self.text) and (found := explain(self)) is not None:
                 return found
-    return SqlError(50000, f"the stand-in could not run this: {text}")
+        return SqlError(50000, f"the stand-in could not run this: {self.text}")
 
 
-def _conflict(text: str, session_id: int, database: str, table: Table | None, verb: str) -> SqlError:
-    return deadlock_victim(session_id)
+def _conflict(failure: Failure) -> SqlError:
+    return deadlock_victim(failure.session_id)
 
 
-def _duplicate(text: str, session_id: int, database: str, table: Table | None, verb: str) -> SqlError | None:
+def _duplicate(failure: Failure) -> SqlError | None:
+    table = failure.table
     if table is None:
         return None
-    pattern = ", ".join(f"{re.escape(name)}: (.*)" for name in table.key)
-    match = re.search(f'Duplicate key "{pattern}" violates', text, re.DOTALL)
-    return duplicate_key(table.key_name, table.told, ", ".join(match.groups()) if match else "?")
+    named = ", ".join(f"{re.escape(name)}: (.*)" for name in table.key)
+    match = re.search(f'uplicate key "{named}"', failure.text, re.DOTALL)
+    match = match or re.search('uplicate key "(.*)"', failure.text, re.DOTALL)
+    return duplicate_key(table.key_name, table.told, ", ".join(match.groups()) if match else "")
 
 
-def _null(text: str, session_id: int, database: str, table: Table | None, verb: str) -> SqlError | None:
-    match = re.search(r"NOT NULL constraint failed: (.*)", text)
-    if table is None or match is None:
+def _null(failure: Failure) -> SqlError | None:
+    match = re.search(r"NOT NULL constraint failed: (.*)", failure.text)
+    if failure.table is None or match is None:
         return None
-    return null_not_allowed(match[1].removeprefix(f"{table.name}."), f"{database}.{table.told}", verb)
+    column = match[1].removeprefix(f"{failure.table.name}.")
+    return null_not_allowed(column, f"{failure.database}.{failure.table.told}", failure.verb)
 
 
-def _overflow(text: str, session_id: int, database: str, table: Table | None, verb: str) -> SqlError:
-    return SqlError(8115, f"Arithmetic overflow error converting expression to data type {_target(text)}.")
+def _overflow(failure: Failure) -> SqlError:
+    return SqlError(8115, f"Arithmetic overflow error converting expression to data type {_target(failure)}.")
 
 
-def _conversion(text: str, session_id: int, database: str, table: Table | None, verb: str) -> SqlError:
-    if re.search(r"date|time", text, re.IGNORECASE):
+def _conversion(failure: Failure) -> SqlError:
+    if re.search(r"date|time", failure.text, re.IGNORECASE):
         return SqlError(241, "Conversion failed when converting date and/or time from character string.")
-    value = re.search(r"string '(.*)' to|\"(.*)\" to", text, re.DOTALL)
+    value = re.search(r"string '(.*)' to|\"(.*)\" to", failure.text, re.DOTALL)
     told = f" the nvarchar value '{value[1] or value[2]}'" if value else ""
-    return SqlError(245, f"Conversion failed when converting{told} to data type {_target(text)}.")
+    return SqlError(245, f"Conversion failed when converting{told} to data type {_target(failure)}.")
 
 
-def _target(text: str) -> str:
-    names = _TARGET.findall(text)
-    if not names:
-        return "numeric"
+def _target(failure: Failure) -> str:
+    """The last type that DuckDB names, in T-SQL."""
+    names = _TARGET.findall(failure.text) or ["DECIMAL"]
     return "numeric" if names[-1].startswith("DECIMAL") else _TSQL_NAMES.get(names[-1], names[-1].lower())
 
 
-_Explanation = Callable[[str, int, str, Table | None, str], SqlError | None]
-_EXPLANATIONS: list[tuple[re.Pattern[str], _Explanation]] = [
+_EXPLANATIONS: list[tuple[re.Pattern[str], Callable[[Failure], SqlError | None]]] = [
     (re.compile(r"conflict|Failed to commit|has been (altered|dropped)", re.IGNORECASE), _conflict),
-    (re.compile(r"Duplicate key"), _duplicate),
+    (re.compile(r"uplicate key"), _duplicate),
     (re.compile(r"NOT NULL constraint failed"), _null),
-    (_OVERFLOW, _overflow),
+    (re.compile(r"out of range|overflow|doesn't fit|could not cast value", re.IGNORECASE), _overflow),
     (re.compile(r"Conversion Error"), _conversion),
 ]

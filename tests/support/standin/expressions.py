@@ -1,20 +1,19 @@
-"""Values and conditions: T-SQL in, DuckDB's SQL out. T-SQL tells the two apart, and so does this."""
+"""Values: T-SQL in, DuckDB's SQL out."""
 
-import re
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from .catalogue import Catalogue
-from .conversions import Expr, arithmetic, common_type, comparable, convert
+from .conversions import Expr, arithmetic, common_type, convert
 from .lexer import Cursor
 from .rpc import Parameter
 from .scope import Scope
 from .sqltypes import BIGINT, DATETIME2, FLOAT, INT, SqlType, binary_type, parse_type, text_type, utf16_length
 
-_COMPARISONS = ("=", "<>", "!=", "<=", ">=", "<", ">")
 RESERVED = frozenset(
     [
         "SELECT",
@@ -85,7 +84,7 @@ class Context:
 
 
 class Expressions(Cursor):
-    """Reads values and conditions. `values` are those that DuckDB gets beside the SQL, by name."""
+    """Reads values. `values` are those that DuckDB gets beside the SQL, by name."""
 
     functions: dict[str, Callable[["Expressions"], Expr | None]]
 
@@ -99,12 +98,9 @@ class Expressions(Cursor):
     def subquery(self) -> str:
         """Read a query inside of parentheses, the first of which has been taken."""
 
+    @abstractmethod
     def condition(self) -> str:
         """Read a condition."""
-        terms = [self._conjunction()]
-        while self.accept("OR"):
-            terms.append(self._conjunction())
-        return " OR ".join(terms) if len(terms) == 1 else f"({' OR '.join(terms)})"
 
     def value(self) -> Expr:
         """Read a value."""
@@ -140,74 +136,12 @@ class Expressions(Cursor):
             return Expr(f"CAST(NULL AS {declared.duckdb})", declared)
         short = known is not None and len(known) < _LONG_LITERAL and "\0" not in known
         if short or not (declared.is_text or declared.is_binary or declared in (FLOAT,) or declared.name == "real"):
-            text = str(value).replace("'", "''")
+            text = (f"{value:f}" if isinstance(value, Decimal) else str(value)).replace("'", "''")
             sql = f"'{text}'" if declared.is_text else f"CAST('{text}' AS {declared.duckdb})"
             return Expr(sql, declared, known=known)
         name = f"v{len(self.values)}"
         self.values[name] = value
         return Expr(f"CAST(${name} AS {declared.duckdb})", declared, known=known)
-
-    def _conjunction(self) -> str:
-        terms = [self._negation()]
-        while self.accept("AND"):
-            terms.append(self._negation())
-        return " AND ".join(terms)
-
-    def _negation(self) -> str:
-        if self.accept("NOT"):
-            return f"NOT ({self._negation()})"
-        if self.accept("EXISTS"):
-            self.expect("(")
-            return f"EXISTS ({self.subquery()})"
-        if self.sees("(") and not self.sees("(", "SELECT"):
-            # What is in parentheses may be a condition or the beginning of a value.
-            before = self.at
-            try:
-                self.expect("(")
-                inner = self.condition()
-                self.expect(")")
-                return f"({inner})"
-            except Exception:
-                self.at = before
-        return self._predicate()
-
-    def _predicate(self) -> str:
-        left = self.value()
-        if operator := self.accept_any(*_COMPARISONS):
-            a, b = comparable(left, self.value())
-            return f"({a} {operator} {b})"
-        if self.accept("IS"):
-            negated = self.accept("NOT")
-            self.expect("NULL")
-            return f"({left.sql} IS {'NOT ' if negated else ''}NULL)"
-        prefix = "NOT " if self.accept("NOT") else ""
-        if self.accept("IN"):
-            return f"({prefix}{self._membership(left)})"
-        if self.accept("BETWEEN"):
-            low = self.value()
-            self.expect("AND")
-            high = self.value()
-            (a, b), (c, d) = comparable(left, low), comparable(left, high)
-            return f"({prefix}({a} >= {b} AND {c} <= {d}))"
-        self.expect("LIKE")
-        return f"({prefix}{self._like(left)})"
-
-    def _membership(self, left: Expr) -> str:
-        self.expect("(")
-        if self.sees("SELECT"):
-            return f"{left.sql} IN ({self.subquery()})"
-        options = self.values_list()
-        self.expect(")")
-        pairs = (comparable(left, option) for option in options)
-        return "(" + " OR ".join(f"{a} = {b}" for a, b in pairs) + ")"
-
-    def _like(self, left: Expr) -> str:
-        pattern = self.value()
-        if pattern.known is None or left.type is None or not left.type.is_text:
-            raise self.unknown()
-        options = "si" if left.type.ignores_case else "s"
-        expression = self.literal(_pattern(pattern.known), text_type(4000)).sql
-        return f"regexp_full_match({left.sql}, {expression}, '{options}')"
 
     def _product(self) -> Expr:
         left = self._factor()
@@ -315,16 +249,3 @@ def _number(text: str) -> Expr:
         return Expr(text, INT)
     # SQL Server would make it a decimal; as a bigint it compares and adds up the same.
     return Expr(text, BIGINT if number < 2**63 else SqlType("decimal", precision=len(text)))
-
-
-def _pattern(like: str) -> str:
-    """A LIKE pattern as a regular expression."""
-    parts = []
-    for match in re.finditer(r"\[(\^?)([^\]]+)\]|(.)", like, re.DOTALL):
-        negation, members, character = match.groups()
-        if members:
-            escaped = re.sub(r"([\\^\[])", r"\\\1", members)
-            parts.append(f"[{negation}{escaped}]")
-        else:
-            parts.append({"%": ".*", "_": "."}.get(character, re.escape(character)))
-    return "".join(parts)

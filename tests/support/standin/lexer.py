@@ -78,6 +78,10 @@ class Cursor:
         tokens: Sequence[Token] = self.tokens[self.at : self.at + len(words)]
         return [t.value.upper() for t in tokens if t.kind in ("word", "mark", "variable")] == list(words)
 
+    def sees_end(self) -> bool:
+        """Whether nothing comes next."""
+        return self.token.kind == "end"
+
     def accept(self, *words: str) -> bool:
         """Take these words or marks if they come next."""
         found = self.sees(*words)

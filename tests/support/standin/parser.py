@@ -7,7 +7,9 @@ from typing import Any
 
 from .catalogue import Table, TableColumn
 from .changes import Changes
+from .errors import unknown_statement
 from .expressions import Context
+from .lexer import Token
 from .sqltypes import DEFAULT_COLLATION
 from .statements import (
     ClearFaults,
@@ -28,12 +30,12 @@ from .statements import (
     Use,
 )
 
-# What the drivers set at connect. None of it changes what these statements mean to DuckDB.
-_SETTINGS = {
-    "ANSI_DEFAULTS", "ANSI_NULL_DFLT_ON", "ANSI_NULLS", "ANSI_PADDING", "ANSI_WARNINGS", "ARITHABORT",
-    "CONCAT_NULL_YIELDS_NULL", "CURSOR_CLOSE_ON_COMMIT", "IMPLICIT_TRANSACTIONS", "LANGUAGE", "DATEFORMAT",
-    "NOEXEC", "QUOTED_IDENTIFIER", "TEXTSIZE", "LOCK_TIMEOUT",
+# What the drivers set at connect: SQL Server's usual ways, which are the only ones that the stand-in has.
+_ALWAYS_ON = {
+    "ANSI_NULL_DFLT_ON", "ANSI_NULLS", "ANSI_PADDING", "ANSI_WARNINGS", "ARITHABORT", "CONCAT_NULL_YIELDS_NULL",
+    "CURSOR_CLOSE_ON_COMMIT", "QUOTED_IDENTIFIER",
 }  # fmt: skip
+_WHOLE_TEXTS = "2147483647"
 _BULK_WITH = {"TABLOCK", "CHECK_CONSTRAINTS", "FIRE_TRIGGERS", "KEEP_NULLS"}
 
 
@@ -59,23 +61,32 @@ class Parser(Changes):
             "DROP": self._drop,
             "TRUNCATE": self._truncate,
         }
+        self._check_verbs()
 
     def next_statement(self) -> Statement | None:
         """Read the next statement; None at the end of the batch. Raises SqlError."""
         while self.accept(";"):
             pass
-        if self.token.kind == "end":
+        if self.sees_end():
             return None
         self.statement_start = self.token.start
-        read = self._statements.get(self.token.value.upper()) if self.token.kind == "word" else None
-        if read is None:
-            raise self.unknown()
-        self.take()
         self.values = {}
-        statement = read()
-        if self.token.value.upper() not in {";", "", *self._statements}:
+        statement = self._statements[self.take().value.upper()]()
+        if not (self.sees(";") or self.sees_end() or self._is_verb(self.token)):
             raise self.unknown()
         return statement
+
+    def _check_verbs(self) -> None:
+        """Refuse a batch with an unknown statement before any of it runs, as far as its first words tell."""
+        begins = True
+        for token in self.tokens:
+            is_semicolon = token.kind == "mark" and token.value == ";"
+            if begins and not (is_semicolon or token.kind == "end" or self._is_verb(token)):
+                raise unknown_statement(self.text[token.start :])
+            begins = is_semicolon
+
+    def _is_verb(self, token: Token) -> bool:
+        return token.kind == "word" and token.value.upper() in self._statements
 
     def _select_statement(self) -> Select:
         self.at -= 1
@@ -113,12 +124,12 @@ class Parser(Changes):
         option = self.name().upper()
         if option in ("NOCOUNT", "XACT_ABORT"):
             return SetOption(option, on=self._on_or_off())  # type: ignore[arg-type]
-        while option not in _SETTINGS or self.accept(","):
-            if option not in _SETTINGS:
-                raise self.unknown()
-            option = self.name().upper()
-        self.accept("-")
-        self.take()
+        if option in _ALWAYS_ON:
+            self.expect("ON")
+        elif option == "IMPLICIT_TRANSACTIONS":
+            self.expect("OFF")
+        elif option != "TEXTSIZE" or self.of_kind("number") != _WHOLE_TEXTS:
+            raise self.unknown()
         return Nothing()
 
     def _on_or_off(self) -> bool:
@@ -181,7 +192,8 @@ class Parser(Changes):
         parts = self.dotted_name()
         self.expect("(")
         columns: list[TableColumn] = []
-        key_name, key = "", ()
+        key_name = ""
+        key: tuple[str, ...] = ()
         while True:
             if self.sees("CONSTRAINT") or self.sees("PRIMARY", "KEY"):
                 key_name, key = self._primary_key(parts[-1])

@@ -9,7 +9,7 @@ from .sqltypes import DATETIME2, TIME, SqlType
 from .typeinfo import read_type
 from .values import read_value
 
-EXECUTESQL, PREPARE, EXECUTE, PREPEXEC, UNPREPARE = 10, 11, 12, 13, 15
+PREPARE, EXECUTE, PREPEXEC, UNPREPARE = 11, 12, 13, 15
 _BY_NUMBER = 0xFFFF
 # Times are kept in microseconds; a datetimeoffset is kept as SQL Server converts it to datetime2.
 _KEPT_AS = {"time": TIME, "datetime2": DATETIME2, "datetimeoffset": DATETIME2}
@@ -40,13 +40,13 @@ def skip_headers(data: bytes) -> bytes:
     return data[size:]
 
 
-def read_calls(data: bytes) -> Iterator[tuple[Call, bool]]:
-    """Read the calls of one request; with each, whether it is the last."""
+def read_calls(data: bytes) -> Iterator[Call]:
+    """Read the calls of one request."""
     at = 0
     while at < len(data):
         call, at = _read_call(data, at)
         at += 1  # the separator
-        yield call, at >= len(data)
+        yield call
 
 
 def _read_call(data: bytes, at: int) -> tuple[Call, int]:

@@ -1,21 +1,21 @@
 """One session's view of the store: its transaction, and the statements that run in it."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
 from .catalogue import Catalogue, Table, quote
-from .engine import Engine, explain
+from .engine import Engine, Failure
 from .errors import AttentionError, ConnectionCutError, SqlError, deadlock_victim
 from .faults import Faults
 from .locks import INVALID, TIMED_OUT, AppLocks
-from .sqltypes import SqlType
-from .statements import Change, CreateSchema, CreateTable, DropSchema, DropTable, GetAppLock, Select, TruncateTable
+from .statements import Change, GetAppLock, Select
 
 _FETCH_ROWS = 2000
+_T = TypeVar("_T")
 
 
 class Store:
@@ -61,7 +61,7 @@ class Store:
             raise ConnectionCutError("fault: drop_connection_before_commit")
         try:
             if self._writing:
-                self._run("COMMIT")
+                self.run("COMMIT")
         finally:
             self._end()
         if changed and self._faults.take("drop_connection_after_commit") is not None:
@@ -118,7 +118,7 @@ class Store:
     def select(self, query: Select) -> Iterator[list[tuple[Any, ...]]]:
         """Run a query and yield its rows in batches, the first of which may be empty."""
         self._delay()
-        cursor = self._run(query.sql, query.values)
+        cursor = self.run(query.sql, query.values)
         while True:
             rows = self._translated(lambda: cursor.fetchmany(_FETCH_ROWS), None, "")
             yield rows
@@ -130,107 +130,56 @@ class Store:
         self._delay()
         if self.trancount and self._faults.take("deadlock_victim") is not None:
             raise deadlock_victim(self._session_id)
-        with_counts = self.write(lambda: self._run(change.sql, change.values, change.table, change.verb).fetchone())
+        ((count,),) = self.write(lambda: self.run(change.sql, change.values, change.table, change.verb).fetchall())
         self._changed = bool(self.trancount)
-        return int(with_counts[0])
+        return int(count)
 
     def insert_arrow(self, table: Table, columns: Mapping[str, str], rows: Any) -> None:
         """Append an Arrow table; `columns`: the columns to fill, and with what in DuckDB's SQL."""
         names = ", ".join(map(quote, columns))
         self._connection.register("standin_bulk", rows)
-        try:
-            sql = f"INSERT INTO {table.sql} ({names}) SELECT {', '.join(columns.values())} FROM standin_bulk"
-            self._run(sql, None, table, "INSERT")
-        finally:
-            self._connection.unregister("standin_bulk")
+        sql = f"INSERT INTO {table.sql} ({names}) SELECT {', '.join(columns.values())} FROM standin_bulk"
+        self.run(sql, None, table, "INSERT")
+        self._connection.unregister("standin_bulk")  # where the insert fails, the rollback does it
 
-    def create_table(self, statement: CreateTable) -> None:
-        """Create a table. Raises SqlError 2714 where there is one, 2760 where there is no such schema."""
-        table = statement.table
-        if self.catalogue.schema(table.schema) is None:
-            raise SqlError(
-                2760,
-                f'The specified schema name "{table.schema}" either does not exist or you do not have permission'
-                " to use it.",
-            )
-        if self.catalogue.table(table.schema, table.name) is not None:
-            raise SqlError(2714, f"There is already an object named '{table.name}' in the database.")
-        self.write(lambda: (self._run(_ddl(table)), self.catalogue.add(table)))
-
-    def drop_table(self, statement: DropTable) -> None:
-        """Drop a table. Raises SqlError 3701 where there is none, unless that may be."""
-        table = self.catalogue.table(statement.schema, statement.name)
-        if table is not None:
-            self.write(lambda: (self._run(f"DROP TABLE {table.sql}"), self.catalogue.remove(table)))
-        elif not statement.if_exists:
-            raise SqlError(
-                3701,
-                f"Cannot drop the table '{statement.schema}.{statement.name}', because it does not exist or you do"
-                " not have permission.",
-                11,
-            )
-
-    def truncate_table(self, statement: TruncateTable) -> None:
-        """Delete all rows of a table."""
-        self.write(lambda: self._run(f"DELETE FROM {statement.table.sql}"))
-
-    def create_schema(self, statement: CreateSchema) -> None:
-        """Create a schema. Raises SqlError 2714 where there is one."""
-        if self.catalogue.schema(statement.name) is not None:
-            raise SqlError(2714, f"There is already an object named '{statement.name}' in the database.")
-        self.write(lambda: self._run(f"CREATE SCHEMA {quote(statement.name)}"))
-
-    def drop_schema(self, statement: DropSchema) -> None:
-        """Drop a schema. Raises SqlError 3729 where it has tables, 15151 where there is none."""
-        name = self.catalogue.schema(statement.name)
-        if name is None:
-            if statement.if_exists:
-                return
-            raise SqlError(
-                15151,
-                f"Cannot drop the schema '{statement.name}', because it does not exist or you do not have"
-                " permission.",
-            )
-        if self.catalogue.has_tables(name):
-            raise SqlError(3729, f"Cannot drop schema '{name}' because it is being referenced by an object.")
-        self.write(lambda: self._run(f"DROP SCHEMA {quote(name)}"))
-
-    def write(self, work: Callable[[], Any]) -> Any:
+    def write(self, work: Callable[[], _T]) -> _T:
         """Do what writes: within the session's transaction, or in one of its own."""
         self.check_doomed()
         if not self._writing:
-            self._run("BEGIN TRANSACTION")
+            self.run("BEGIN TRANSACTION")
             self._writing = True
         if self.trancount:
             return work()
         try:
             result = work()
-            self._run("COMMIT")
+            self.run("COMMIT")
         except BaseException:
             self._undo()
             raise
         self._writing = False
         return result
 
+    def run(
+        self, sql: str, values: Mapping[str, Any] | None = None, table: Table | None = None, verb: str = ""
+    ) -> duckdb.DuckDBPyConnection:
+        """Run DuckDB's SQL. Raises SqlError, about the statement's table and verb, or AttentionError."""
+        if self.given_up.is_set():
+            raise AttentionError
+        return self._translated(lambda: self._connection.execute(sql, values or None), table, verb)
+
     def close(self) -> None:
         """Undo what was not committed, and let go of everything."""
         self.abandon()
         self._connection.close()
 
-    def _run(
-        self, sql: str, values: Mapping[str, Any] | None = None, table: Table | None = None, verb: str = ""
-    ) -> duckdb.DuckDBPyConnection:
-        if self.given_up.is_set():
-            raise AttentionError
-        return self._translated(lambda: self._connection.execute(sql, values or None), table, verb)
-
-    def _translated(self, work: Callable[[], Any], table: Table | None, verb: str) -> Any:
+    def _translated(self, work: Callable[[], _T], table: Table | None, verb: str) -> _T:
         try:
             return work()
         except (duckdb.InterruptException, KeyboardInterrupt) as error:
             raise AttentionError from error
         except duckdb.Error as error:
-            raise explain(error, self._session_id, self._engine.database, table, verb) from error
+            text = str(error).split("\n\nLINE ")[0]
+            raise Failure(text, self._session_id, self._engine.database, table, verb).explain() from error
 
     def _delay(self) -> None:
         if milliseconds := self._faults.take("statement_delay"):
@@ -238,23 +187,10 @@ class Store:
 
     def _undo(self) -> None:
         self._writing = False
-        try:
+        with suppress(duckdb.Error):  # DuckDB has already rolled back, as it does where a commit fails
             self._connection.execute("ROLLBACK")
-        except duckdb.Error:
-            pass  # DuckDB has already rolled back, as it does where a commit fails
 
     def _end(self) -> None:
         self.trancount = 0
         self._writing = self._changed = self.doomed = False
         self._locks.release(self)
-
-
-def _ddl(table: Table) -> str:
-    lines = [f"{quote(c.name)} {_stored_as(c.type)}{'' if c.nullable else ' NOT NULL'}" for c in table.columns]
-    if table.key:
-        lines.append(f"PRIMARY KEY ({', '.join(map(quote, table.key))})")
-    return f"CREATE TABLE {table.sql} ({', '.join(lines)})"
-
-
-def _stored_as(declared: SqlType) -> str:
-    return declared.duckdb + (" COLLATE NOCASE" if declared.ignores_case else "")

@@ -115,7 +115,7 @@ def read_plp(data: bytes, at: int) -> tuple[bytes | None, int]:
     at += 8
     if total == _PLP_NULL:
         return None, at
-    parts = []
+    parts: list[bytes] = []
     while True:
         (size,) = _U32.unpack_from(data, at)
         at += 4

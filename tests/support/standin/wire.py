@@ -5,22 +5,28 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-from .errors import ConnectionCutError
+from .errors import AttentionError, ConnectionCutError
 
 SQL_BATCH, RPC, REPLY, ATTENTION, BULK_LOAD, TRANSACTION, LOGIN, PRELOGIN = 1, 3, 4, 6, 7, 14, 16, 18
 DEFAULT_PACKET_SIZE = 4096
 _HEADER = struct.Struct(">BBHHBB")
-_END_OF_MESSAGE = 1
+_END_OF_MESSAGE, _RESET_CONNECTION = 1, 8
 _READ_SIZE = 1 << 18
 
 
 class Wire:
-    """One client's socket, as packets. `delay` says how many seconds to wait before each packet."""
+    """One client's socket, as packets. `delay` says how many seconds to wait before each packet.
+
+    `reset_requested`: the last message asked for the session to be as new (a pool hands it to another user).
+    `prompt`: nothing is delayed for now.
+    """
 
     def __init__(self, sock: socket.socket, session_id: int, delay: Callable[[], float]) -> None:
         self.socket = sock
         self.packet_size = DEFAULT_PACKET_SIZE
         self.delay = delay
+        self.reset_requested = False
+        self.prompt = False
         self._session_id = session_id
         self._received = b""
         self._position = 0
@@ -29,6 +35,8 @@ class Wire:
 
     def read_message(self) -> tuple[int, bytes]:
         """Read a whole message: its type and payload. Raises ConnectionCutError at the end of the stream."""
+        self._fill(_HEADER.size)
+        self.reset_requested = bool(self._received[self._position + 1] & _RESET_CONNECTION)
         kind, first, last = self._read_packet()
         payload = [first]
         while not last:
@@ -42,9 +50,14 @@ class Wire:
         return self._received[self._position]
 
     def stream_message(self) -> Iterator[bytes]:
-        """Yield the payload of the next message packet by packet, as it arrives."""
+        """Yield the payload of the next message packet by packet, as it arrives.
+
+        Raises AttentionError where an attention comes instead; that is left to be read.
+        """
         last = False
         while not last:
+            if self.peek_type() == ATTENTION:
+                raise AttentionError
             _, part, last = self._read_packet()
             yield part
 
@@ -67,7 +80,7 @@ class Wire:
         self._unsent.clear()
 
     def _send(self, data: memoryview, room: int, last: bool) -> None:
-        parts = []
+        parts: list[bytes | memoryview] = []
         for start in range(0, len(data) or 1, room):
             part = data[start : start + room]
             status = _END_OF_MESSAGE if last and start + room >= len(data) else 0
@@ -101,5 +114,5 @@ class Wire:
             self._position = 0
 
     def _wait(self) -> None:
-        if seconds := self.delay():
+        if not self.prompt and (seconds := self.delay()):
             time.sleep(seconds)

@@ -1,0 +1,46 @@
+"""Runs the stand-in as a process: one line of JSON on stdout when it is ready, its log on stderr."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from .server import Server
+
+NOTICE = "this is a test double, not SQL Server"
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # for all threads: this one waits for them
+    options = _options()
+    level = logging.DEBUG if options.log_statements else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s stand-in %(message)s")
+    password = os.environ.get(options.password_env)
+    if not password:
+        sys.exit(f"Set {options.password_env} to the password that {options.login} has to give.")
+    server = Server(options.host, options.port, options.database, options.database_file, options.login, password)
+    host, port = server.address
+    print(json.dumps({"stand_in": NOTICE, "host": host, "port": port}), flush=True)
+    signal.sigwait(signals)
+    server.close()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="standin", description=f"Answers TDS over DuckDB: {NOTICE}.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 (the default) is any free one")
+    parser.add_argument("--database", default="sink", help="the name of its only database")
+    parser.add_argument("--database-file", type=Path, help="where to keep the data; in memory without it")
+    parser.add_argument("--login", default="sa")
+    parser.add_argument("--password-env", default="STANDIN_PASSWORD", help="the variable that holds the password")
+    parser.add_argument("--log-statements", action="store_true", help="log every batch")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The stand-in as a context manager. It runs as a process of its own, so that it shares no GIL with the tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from tests.support.process import die_with_parent
+
+PASSWORD = "only-for-tests"
+_ROOT = Path(__file__).resolve().parents[3]
+_STOP_SECONDS = 30
+
+
+class StandIn:
+    """A running stand-in: its host and port, and the URL to connect by. It ends with the block, or with this process.
+
+    With a `database_file` it keeps its data; `port` 0 is any free one.
+    """
+
+    login = "sa"
+
+    def __init__(
+        self,
+        password: str = PASSWORD,
+        database: str = "sink",
+        database_file: Path | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.password = password
+        self.database = database
+        self.host = host
+        self.port = port
+        self._file = database_file
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        """mssql://LOGIN:PASSWORD@HOST:PORT/DATABASE."""
+        return f"mssql://{self.login}:{quote(self.password, safe='')}@{self.host}:{self.port}/{self.database}"
+
+    def start(self) -> None:
+        """Start it and wait until it listens. Raises RuntimeError where it does not."""
+        command = [sys.executable, "-m", __package__, "--host", self.host, "--port", str(self.port)]
+        command += ["--database", self.database, "--login", self.login]
+        if self._file is not None:
+            command += ["--database-file", str(self._file)]
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=_ROOT,
+            env=os.environ | {"STANDIN_PASSWORD": self.password},
+            preexec_fn=die_with_parent,
+        )
+        assert self._process.stdout is not None  # it is a pipe
+        ready = self._process.stdout.readline()
+        if not ready:
+            raise RuntimeError(f"The stand-in did not start: exit status {self._process.wait()}.")
+        self.port = json.loads(ready)["port"]
+
+    def stop(self) -> None:
+        """End it, and wait until its file is closed."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.communicate(timeout=_STOP_SECONDS)
+            self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,156 @@
+"""Runs the statements of a batch or of a prepared call, and writes what they answer."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from . import definitions
+from .errors import SqlError
+from .expressions import Context
+from .faults import Faults
+from .parser import Parser
+from .rpc import Parameter
+from .sqltypes import INT
+from .statements import (
+    Change,
+    ClearFaults,
+    CreateSchema,
+    CreateTable,
+    Declare,
+    DropSchema,
+    DropTable,
+    GetAppLock,
+    InjectFault,
+    InsertBulk,
+    Nothing,
+    Select,
+    SetOption,
+    Statement,
+    Transaction,
+    TruncateTable,
+    Use,
+)
+from .store import Store
+from .tokens import DELETE, DONE, ENV_ROLLBACK, INSERT, SELECT, UPDATE, Reply
+from .values import encoder
+
+VERSION = "Stand-in for Microsoft SQL Server: a test double over DuckDB, not SQL Server (TDS 7.4)"
+_COMMANDS = {"INSERT": INSERT, "UPDATE": UPDATE, "DELETE": DELETE}
+
+
+class Executor:
+    """A session's statements and its options.
+
+    `bulk`: the INSERT BULK that waits for its rows. `injected`: the request has injected a fault, which is not to
+    hit the answer to it. `transaction_descriptor`: of the transaction, if a request of its own has begun it.
+    """
+
+    def __init__(self, store: Store, faults: Faults) -> None:
+        self.store = store
+        self.faults = faults
+        self.no_count = False
+        self.bulk: InsertBulk | None = None
+        self.transaction_descriptor = b""
+        self.injected = False
+        self._variables: dict[str, Parameter] = {}
+        self._reply: Reply
+        self._done = DONE
+        self._actions: dict[type[Statement], Callable[..., None]] = {
+            Select: self._select,
+            Change: self._change,
+            CreateTable: partial(definitions.create_table, store),
+            DropTable: partial(definitions.drop_table, store),
+            TruncateTable: partial(definitions.truncate_table, store),
+            CreateSchema: partial(definitions.create_schema, store),
+            DropSchema: partial(definitions.drop_schema, store),
+            SetOption: self._set_option,
+            Nothing: lambda _: None,
+            Use: self._use,
+            Declare: self._declare,
+            Transaction: self._transaction,
+            GetAppLock: self._get_app_lock,
+            InjectFault: self._inject_fault,
+            ClearFaults: lambda _: self.faults.clear(),
+            InsertBulk: self._announce_bulk,
+        }
+
+    def run(self, text: str, parameters: Iterable[Parameter], reply: Reply, done: int = DONE) -> None:
+        """Run a text's statements and answer each with a DONE of a kind. Raises SqlError, which `fail` answers."""
+        self._variables = {parameter.name.upper(): parameter for parameter in parameters}
+        self._reply, self._done = reply, done
+        parser = Parser(text, self.context())
+        while (statement := parser.next_statement()) is not None:
+            self._actions[type(statement)](statement)
+            parser.context = self.context()
+
+    def fail(self, error: SqlError, reply: Reply, done: int = DONE) -> None:
+        """Answer with an error, after doing to the transaction what the error does to it."""
+        if self.store.fail(error) and self.transaction_descriptor:
+            reply.transaction_ended(ENV_ROLLBACK, self.transaction_descriptor)
+            self.transaction_descriptor = b""
+        reply.error(error)
+        reply.done(done, error=True)
+
+    def reset(self) -> None:
+        """Make the session as new."""
+        self.store.abandon()
+        self.store.xact_abort = self.no_count = False
+        self.transaction_descriptor = b""
+        self.bulk = None
+
+    def context(self) -> Context:
+        """What the next statement can refer to."""
+        return Context(self.store.catalogue, VERSION, self.store.trancount, self._variables)
+
+    def _select(self, query: Select) -> None:
+        encoders = [encoder(column.type) for column in query.columns]
+        count = 0
+        for batch, rows in enumerate(self.store.select(query)):
+            if not batch:
+                self._reply.columns(query.columns)
+            count += len(rows)
+            columns = [map(encode, values) for encode, values in zip(encoders, zip(*rows, strict=True), strict=False)]
+            self._reply.write(b"".join(b"\xd1" + b"".join(row) for row in zip(*columns, strict=True)))
+        self._reply.done(self._done, SELECT, count)
+
+    def _change(self, change: Change) -> None:
+        count = self.store.change(change)
+        if not self.no_count:
+            self._reply.done(self._done, _COMMANDS[change.verb], count)
+
+    def _set_option(self, statement: SetOption) -> None:
+        if statement.option == "NOCOUNT":
+            self.no_count = statement.on
+        else:
+            self.store.xact_abort = statement.on
+
+    def _use(self, statement: Use) -> None:
+        if statement.database.lower() != self.store.catalogue.database.lower():
+            raise SqlError(
+                911, f"Database '{statement.database}' does not exist. Make sure that the name is entered correctly."
+            )
+        self._reply.database(self.store.catalogue.database)
+
+    def _declare(self, statement: Declare) -> None:
+        self._variables[statement.name] = Parameter(statement.name, statement.type, None)
+
+    def _transaction(self, statement: Transaction) -> None:
+        if statement.verb == "BEGIN":
+            self.store.begin()
+        elif statement.verb == "COMMIT":
+            self.store.commit()
+        else:
+            self.store.rollback()
+
+    def _get_app_lock(self, statement: GetAppLock) -> None:
+        result = self.store.lock(statement)
+        if statement.variable:
+            if statement.variable not in self._variables:
+                raise SqlError(137, f'Must declare the scalar variable "{statement.variable.lower()}".')
+            self._variables[statement.variable] = Parameter(statement.variable, INT, result)
+
+    def _announce_bulk(self, statement: InsertBulk) -> None:
+        self.bulk = statement
+
+    def _inject_fault(self, statement: InjectFault) -> None:
+        self.faults.inject(statement.fault, statement.value, statement.times)
+        self.injected = True

@@ -1,0 +1,81 @@
+"""The listening socket: a thread for each connection."""
+
+import logging
+import socket
+from itertools import count
+from pathlib import Path
+from threading import Lock, Thread
+
+from .engine import Engine
+from .errors import ConnectionCutError
+from .faults import Faults
+from .locks import AppLocks
+from .session import Session, Shared
+from .watch import AttentionWatch
+from .wire import Wire
+
+log = logging.getLogger(__name__)
+_FIRST_SESSION = 51  # SQL Server keeps the numbers below for itself
+_BACKLOG = 128
+
+
+class Server:
+    """Listens, and serves whoever connects until it is closed. Port 0 is any free one."""
+
+    def __init__(self, host: str, port: int, database: str, path: Path | None, login: str, password: str) -> None:
+        self._shared = Shared(Engine(database, path), AppLocks(), Faults(), AttentionWatch(), login, password)
+        self._listener = socket.create_server((host, port), backlog=_BACKLOG)
+        self._clients: set[socket.socket] = set()
+        self._threads: set[Thread] = set()
+        self._lock = Lock()
+        self._acceptor = Thread(target=self._accept, name="accept", daemon=True)
+        self._acceptor.start()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, port = self._listener.getsockname()[:2]
+        return str(host), int(port)
+
+    def close(self) -> None:
+        """Cut all connections, roll back what they had not committed, and close the database."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
+        self._listener.close()
+        with self._lock:
+            threads = list(self._threads)
+            for client in self._clients:
+                client.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        self._shared.watch.close()
+        self._shared.engine.close()
+
+    def _accept(self) -> None:
+        for session_id in count(_FIRST_SESSION):
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            thread = Thread(target=self._serve, args=(client, session_id), name=f"session {session_id}", daemon=True)
+            with self._lock:
+                self._clients.add(client)
+                self._threads.add(thread)
+            thread.start()
+
+    def _serve(self, client: socket.socket, session_id: int) -> None:
+        faults = self._shared.faults
+        wire = Wire(client, session_id, lambda: (faults.take("slow_network") or 0) / 1000)
+        try:
+            Session(wire, self._shared, session_id).run()
+        except ConnectionCutError as cut:
+            log.info("session %d ends: %s", session_id, cut)
+        except Exception:
+            log.exception("session %d ends", session_id)
+        finally:
+            with self._lock:
+                self._clients.discard(client)
+                for thread in [thread for thread in self._threads if not thread.is_alive()]:
+                    self._threads.discard(thread)
+            client.close()
