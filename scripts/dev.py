@@ -2,12 +2,14 @@
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -16,10 +18,13 @@ from tests.support.process import die_with_parent, free_port
 from tests.support.stack import ROOT, Stack, run_stack
 
 START_SECONDS = 300
+STOP_SECONDS = 20
 
 
 def main() -> int:
     """Run until Ctrl-C; returns the exit code."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     console = Console()
     with tempfile.TemporaryDirectory(prefix="etl-dev-") as folder:
         console.print("Starting Postgres, the sink, and Airflow …")
@@ -54,6 +59,7 @@ def _airflow(stack: Stack, folder: Path, port: int, password: str) -> "subproces
             stdout=log,
             stderr=log,
             preexec_fn=die_with_parent,
+            start_new_session=True,
         )
 
 
@@ -74,8 +80,17 @@ def _stay(console: Console, stack: Stack, airflow: "subprocess.Popen[bytes]", po
         console.print("Stopping …")
         return 0
     finally:
-        airflow.terminate()
-        airflow.wait(timeout=60)
+        _stop(airflow)
+
+
+def _stop(airflow: "subprocess.Popen[bytes]") -> None:
+    """Ask `airflow standalone` to end its components, and end the whole session where one of them hangs."""
+    airflow.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        airflow.wait(timeout=STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(airflow.pid, signal.SIGKILL)
+    airflow.wait()
 
 
 def _wait_until_up(airflow: "subprocess.Popen[bytes]", port: int) -> bool:

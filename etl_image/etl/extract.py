@@ -12,7 +12,6 @@ from etl.source import check_source, connect_source
 from etl.staging import Manifest
 from etl.step import Work
 
-
 _BATCH_BYTES = 4 * 1024 * 1024
 
 

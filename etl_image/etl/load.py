@@ -119,14 +119,15 @@ def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
     sink.execute(f"DELETE FROM {table} WHERE {where}", *identity)
     values = {
         **dict(zip(("pipeline", "run_id", "partition_id"), identity, strict=True)),
-        "window_high": manifest.partition.window.high.replace(tzinfo=None),
+        "window_high": sink_sql.time_literal(manifest.partition.window.high),
         **{name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")},
         **vars(loaded),
         "checksum": manifest.checksum,
-        "loaded_at": datetime.now(UTC).replace(tzinfo=None),
+        "loaded_at": sink_sql.time_literal(datetime.now(UTC)),
     }
     if manifest.partition.window.low is not None:  # left out where it is null: a null parameter has no type
-        values["window_low"] = manifest.partition.window.low.replace(tzinfo=None)
+        values["window_low"] = sink_sql.time_literal(manifest.partition.window.low)
+    # Times go as text: the driver refuses datetime parameters before 1753.
     names = ", ".join(sink_sql.quote_name(name) for name in values)
     sink.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(values))})", *values.values())
 

@@ -98,6 +98,12 @@ def read_settings() -> Settings:
         raise ConfigurationError(f"Environment variable {name or 'set'}: {first['msg']}.") from None
 
 
+def place(url: SecretStr | None) -> str:
+    """Host, port and database of a URL, for messages: what of it is no secret."""
+    parts = urlsplit(url.get_secret_value() if url else "")
+    return parts.netloc.rpartition("@")[2] + parts.path
+
+
 def _split(name: str, url: SecretStr | None, schemes: set[str]) -> SplitResult:
     if url is None:
         raise ConfigurationError(f"{name} is not set; write {sorted(schemes)[0]}://user:password@host:port/database.")

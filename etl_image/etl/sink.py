@@ -12,6 +12,7 @@ from etl import sink_sql
 from etl.errors import ConfigurationError, DataError, EtlError, TryAgainError
 from etl.logs import blot_out
 from etl.pipeline import Pipeline, TableName
+from etl.settings import place
 from etl.sink_sql import Table
 from etl.step import Work
 
@@ -138,7 +139,7 @@ def _sorted(error: Exception, work: Work) -> EtlError:
     """The server's answer as one of ours: in its own words, without the driver's frame and without secrets."""
     text = blot_out(str(error), work.settings.secrets())
     words = text.split("DDBC Error:")[-1].split("[SQL Server]")[-1].strip().splitlines()[0]
-    sentence = f"{work}: the sink said: {words}"
+    sentence = f"{work}: the sink {place(work.settings.sink_url)} said: {words}"
     if _CONFIGURATION.search(text):
         return ConfigurationError(sentence)
     if _DATA.search(text):

@@ -44,9 +44,14 @@ def quote_text(value: str) -> str:
     return "N'" + value.replace("'", "''") + "'"
 
 
+def time_literal(value: datetime) -> str:
+    """A time in UTC as SQL Server reads it in any language setting."""
+    return value.replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
 def quote_time(value: datetime) -> str:
     """A SQL Server datetime2(6) of a time in UTC."""
-    return f"CAST({quote_text(value.replace(tzinfo=None).isoformat(timespec='microseconds'))} AS datetime2(6))"
+    return f"CAST({quote_text(time_literal(value))} AS datetime2(6))"
 
 
 def quote_table(table: TableName) -> str:

@@ -10,6 +10,7 @@ from etl import source_sql
 from etl.errors import ConfigurationError, TryAgainError
 from etl.logs import blot_out
 from etl.pipeline import Pipeline
+from etl.settings import place
 from etl.step import Work
 
 # SQLSTATE classes (PostgreSQL's Appendix A) that the same command would only meet again:
@@ -26,7 +27,8 @@ def connect_source(work: Work) -> Iterator[postgres.Connection]:
         connection = postgres.connect(url)
     except dbapi.Error as error:
         kind = ConfigurationError if any(words in str(error) for words in _REFUSED) else TryAgainError
-        raise kind(f"{work}: cannot connect to the source: {_words(error, work)}") from None
+        where = place(work.settings.source_url)
+        raise kind(f"{work}: cannot connect to the source {where}: {_words(error, work)}") from None
     try:
         with connection, connection.cursor() as cursor:
             # The driver begins a transaction with the first statement; this makes it one unchanging snapshot.

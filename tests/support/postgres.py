@@ -87,7 +87,7 @@ def _serve(folder: Path) -> Iterator[Postgres]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
             [binaries / "postgres", "-D", data, *options],
-            user=user, cwd=folder, stdout=log, stderr=log, preexec_fn=die_with_parent,
+            user=user, cwd=folder, stdout=log, stderr=log, preexec_fn=die_with_parent, start_new_session=True,
         )  # fmt: skip
     try:
         postgres = Postgres(port)

@@ -2,6 +2,18 @@
 
 It knows the statements of this project and its tests, and refuses all others with error 102. What passes here shows
 that drivers and loader work together; it says nothing about T-SQL that the stand-in does not know.
+
+Where it differs from SQL Server:
+
+- Nobody waits for another's locks, except for application locks. Who writes what another has not yet committed becomes
+  a deadlock victim (1205); 1222 is never sent. Readers see what was committed when their statement began; from a
+  transaction's first write on, what was committed then.
+- An error undoes the whole transaction, with XACT_ABORT or without; without, it stays open for nothing but ROLLBACK.
+- A key tells case, whatever its collation. Other comparisons follow the collation's `_BIN` or `_CS`, but for blanks at
+  the end, which count except in nchar, and for accents.
+- AVG of decimals is computed as a float; division of decimals is refused. Times have microseconds, no less, no more.
+- A batch is refused for an unknown verb before it runs; for anything else when its turn comes.
+- There is no encryption.
 """
 
 from .client import StandIn

@@ -101,14 +101,6 @@ def _absolute(at: Expressions) -> Expr | None:
     return Expr(f"abs({value.sql})", value.type)
 
 
-def _now(at: Expressions) -> Expr:
-    return utc_now() if at.sees(")") else _none(at)
-
-
-def _none(at: Expressions) -> Expr:
-    raise at.unknown()
-
-
 def _database_name(at: Expressions) -> Expr:
     return at.literal(at.context.catalogue.database, text_type(128))
 
@@ -151,6 +143,6 @@ FUNCTIONS = {
     "OBJECT_ID": _object_id,
     "SCHEMA_ID": _schema_id,
     "SUM": _sum,
-    "SYSUTCDATETIME": _now,
+    "SYSUTCDATETIME": lambda _: utc_now(),
     "UPPER": lambda at: _of_text(at, "upper"),
 }

@@ -6,6 +6,7 @@ from threading import Event
 from typing import Any, TypeVar
 
 import duckdb
+import pyarrow as pa
 
 from .catalogue import Catalogue, Table, quote
 from .engine import Engine, Failure
@@ -134,13 +135,15 @@ class Store:
         self._changed = bool(self.trancount)
         return int(count)
 
-    def insert_arrow(self, table: Table, columns: Mapping[str, str], rows: Any) -> None:
+    def insert_arrow(self, table: Table, columns: Mapping[str, str], rows: pa.Table) -> None:
         """Append an Arrow table; `columns`: the columns to fill, and with what in DuckDB's SQL."""
         names = ", ".join(map(quote, columns))
-        self._connection.register("standin_bulk", rows)
         sql = f"INSERT INTO {table.sql} ({names}) SELECT {', '.join(columns.values())} FROM standin_bulk"
-        self.run(sql, None, table, "INSERT")
-        self._connection.unregister("standin_bulk")  # where the insert fails, the rollback does it
+        self._translated(lambda: self._insert(sql, rows), table, "INSERT")
+
+    def _insert(self, sql: str, standin_bulk: pa.Table) -> None:
+        # DuckDB finds the Arrow table by the name of this variable. Registered, it would be held until commit.
+        self._connection.execute(sql)
 
     def write(self, work: Callable[[], _T]) -> _T:
         """Do what writes: within the session's transaction, or in one of its own."""
