@@ -140,6 +140,9 @@ def _sorted(error: Exception, work: Work) -> EtlError:
     text = blot_out(str(error), work.settings.secrets())
     words = text.split("DDBC Error:")[-1].split("[SQL Server]")[-1].strip().splitlines()[0]
     sentence = f"{work}: the sink {place(work.settings.sink_url)} said: {words}"
+    if sink_sql.STAGING in words:
+        # A later attempt at the same partition drops the tables of the earlier ones.
+        return TryAgainError(sentence)
     if _CONFIGURATION.search(text):
         return ConfigurationError(sentence)
     if _DATA.search(text):
