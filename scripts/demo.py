@@ -39,9 +39,7 @@ def main() -> int:
 
 def _demonstrate(console: Console, stack: Stack) -> bool:
     if stack.sink_is_stand_in:
-        console.print(
-            "The sink is a stand-in, a test double and not SQL Server; SINK_URL names a real one.", style="yellow"
-        )
+        console.print("The sink is a stand-in: a test double, not SQL Server.", style="yellow")
     console.print("The steps run as local processes (ETL_RUNNER=process); on K3s each is a pod.")
     stack.run("airflow", "db", "migrate", quiet=True)
     site = existing_site(ORDERS, stack.source_url, stack.sink_url)

@@ -38,7 +38,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--database-file", type=Path, help="where to keep the data; in memory without it")
     parser.add_argument("--login", default="sa")
     parser.add_argument("--password-env", default="STANDIN_PASSWORD", help="the variable that holds the password")
-    parser.add_argument("--log-statements", action="store_true", help="log every batch")
+    parser.add_argument("--log-statements", action="store_true", help="log every batch, and how sessions end")
     return parser.parse_args()
 
 

@@ -70,7 +70,7 @@ class Server:
         try:
             Session(wire, self._shared, session_id).run()
         except ConnectionCutError as cut:
-            log.info("session %d ends: %s", session_id, cut)
+            log.debug("session %d ends: %s", session_id, cut)
         except Exception:
             log.exception("session %d ends", session_id)
         finally:
