@@ -1,0 +1,56 @@
+"""The checklist, the README and the documentation speak of things that exist."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from etl.column_types import parse_column_type
+from etl.errors import ExitCode
+from etl.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PROOFS = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "CHECKLIST.md").read_text())
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_every_row_of_the_checklist_names_a_test() -> None:
+    rows = [line for line in (ROOT / "CHECKLIST.md").read_text().splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == len(PROOFS) > 20
+
+
+@pytest.mark.parametrize(("file", "name"), PROOFS, ids=[name for _, name in PROOFS])
+def test_the_test_exists(file: str, name: str) -> None:
+    tree = ast.parse((ROOT / file).read_text())
+    assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_readme_names_targets_and_folders_that_exist() -> None:
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z]+)\b", readme):
+        assert f"\n{target}:" in makefile
+    for path in re.findall(r"`([\w-]+/)`", readme):
+        assert (ROOT / path).is_dir()
+    for link in re.findall(r"\]\(([\w/.-]+)\)", readme):
+        assert (ROOT / link).exists()
+
+
+def test_the_documented_exit_codes_are_the_real_ones() -> None:
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", ARCHITECTURE, re.MULTILINE)}
+    assert documented == {int(code) for code in ExitCode}
+
+
+def test_the_documented_types_are_the_real_ones() -> None:
+    table = ARCHITECTURE.split("## Types")[1].split("##")[0]
+    for row in re.findall(r"^\| ([^|]+) \| ([^|]+) \|", table, re.MULTILINE)[2:]:
+        sources, sinks = re.split(r", (?![^(]*\))", row[0]), re.split(r", (?![^(]*\))", row[1].removesuffix(", in UTC"))
+        for index, source in enumerate(sources):
+            declared = source.replace("(p,s)", "(9,2)").replace("(n)", "(7)")
+            expected = sinks[min(index, len(sinks) - 1)].replace("(p,s)", "(9,2)").replace("(n)", "(7)")
+            assert parse_column_type(declared).tsql == expected
+
+
+def test_every_setting_is_documented() -> None:
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    for name in Settings.model_fields:
+        assert f"`{name.upper()}`" in operations

@@ -1,0 +1,96 @@
+"""The SQL that is sent, as text: every name and value quoted, and nothing that is known to be racy."""
+
+import pytest
+from etl import sink_sql, source_sql
+from etl.pipeline import TableName
+from etl.window import Partition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.pipelines import EVERYTHING, ORDERS, make, window
+
+PIPELINE = make(ORDERS)
+STAGING = TableName(schema_name="etl_staging", table="x")
+WINDOW = window("2026-01-01T00:00:00+01:00", "2026-02-01T00:00:00.000001Z")
+
+
+def test_updating_touches_only_older_rows() -> None:
+    statement = sink_sql.update_newer(
+        make(ORDERS, columns={"id": "bigint", "v": "timestamp"}, key=["id"], version="v", filter="id > 0"), STAGING
+    )
+    assert statement == (
+        "UPDATE t SET t.[v] = s.[v] FROM [dbo].[orders] AS t JOIN [etl_staging].[x] AS s"
+        " ON t.[id] = s.[id] WHERE t.[v] < s.[v]"
+    )
+
+
+def test_inserting_touches_only_missing_keys() -> None:
+    statement = sink_sql.insert_missing(make(EVERYTHING), STAGING)
+    assert statement.endswith(
+        "WHERE NOT EXISTS (SELECT 1 FROM [dbo].[Every Thing] AS t"
+        " WHERE t.[region] = s.[region] AND t.[serial] = s.[serial])"
+    )
+
+
+def test_the_window_of_the_sink_is_the_window_of_the_source_in_utc() -> None:
+    assert (
+        "[updated_at] <= CAST(N'2026-02-01T00:00:00.000001' AS datetime2(6))"
+        " AND [updated_at] > CAST(N'2025-12-31T23:00:00.000000' AS datetime2(6))"
+    ) in sink_sql.count_nulls(PIPELINE, WINDOW)
+    assert (
+        "\"updated_at\" > E'2025-12-31 23:00:00.000000+00'::timestamptz"
+        " AND \"updated_at\" <= E'2026-02-01 00:00:00.000001+00'::timestamptz"
+    ) in source_sql.count_window(PIPELINE, WINDOW)
+
+
+def test_the_filter_is_checked_again_in_the_sink() -> None:
+    assert "CASE WHEN [status] = 'confirmed' THEN 1 ELSE 0 END = 0" in sink_sql.count_unwanted(PIPELINE, WINDOW)
+
+
+def test_a_partition_is_a_range_of_whole_keys() -> None:
+    partition = Partition(window=WINDOW, lower=["eu", "a'b"], upper=["us\\", "c"])
+    assert source_sql.extract_rows(make(EVERYTHING), partition).endswith(
+        " AND (\"region\", \"serial\") > (E'eu'::text, E'a''b'::uuid)"
+        " AND (\"region\", \"serial\") <= (E'us\\\\'::text, E'c'::uuid)"
+    )
+
+
+def test_the_tables_are_keyed_and_staging_is_a_heap() -> None:
+    orders = sink_sql.create_table(sink_sql.sink_table(PIPELINE))
+    assert orders.startswith(
+        "CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [customer] nvarchar(100) NOT NULL,"
+    )
+    assert orders.endswith("CONSTRAINT [pk_dbo_orders] PRIMARY KEY ([order_id]))")
+    assert "PRIMARY KEY" not in sink_sql.create_table(sink_sql.staging_table(PIPELINE, "x"))
+
+
+def test_text_keys_tell_case_in_sink_and_staging_alike() -> None:
+    pipeline = make(EVERYTHING)
+    for table in (sink_sql.sink_table(pipeline), sink_sql.staging_table(pipeline, "x")):
+        statement = sink_sql.create_table(table)
+        assert "[region] nvarchar(8) COLLATE Latin1_General_BIN2 NOT NULL" in statement
+        assert "[short] nvarchar(10) NULL" in statement
+
+
+def test_no_statement_merges() -> None:
+    for statement in (sink_sql.update_newer(PIPELINE, STAGING), sink_sql.insert_missing(PIPELINE, STAGING)):
+        assert "MERGE" not in statement
+
+
+@given(st.text(st.characters(exclude_characters="\0"), max_size=20))
+def test_whatever_is_quoted_stays_one_token(text: str) -> None:
+    """Undone the way the server does it, the text is there again and nothing is left over."""
+    assert sink_sql.quote_name(text)[1:-1].replace("]]", "").count("]") == 0
+    assert sink_sql.quote_text(text)[2:-1].replace("''", "").count("'") == 0
+    assert source_sql.quote_name(text)[1:-1].replace('""', "").count('"') == 0
+    inner = source_sql.quote_text(text)[2:-1].replace("\\\\", "").replace("''", "")
+    assert "'" not in inner
+    assert "\\" not in inner
+
+
+@pytest.mark.parametrize("timeout", [0, 5000])
+def test_the_lock_ends_with_the_transaction(timeout: int) -> None:
+    statement = sink_sql.lock("etl: dbo.o'rders", timeout)
+    assert "@Resource = N'etl: dbo.o''rders'" in statement
+    assert "@LockOwner = N'Transaction'" in statement
+    assert f"@LockTimeout = {timeout};" in statement
