@@ -7,8 +7,10 @@ from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql
 from etl.pipeline import Pipeline
-from etl.window import Partition, Window
+from etl.window import Partition, Window, fingerprint
 
+Audit = dict[str, int]
+"""Row counts of a partition by name, as in sink_sql.COUNTS."""
 log = logging.getLogger(__name__)
 
 
@@ -21,7 +23,7 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
     hook = MsSqlHook(sink)
     planned = [Partition.model_validate_json(partition) for partition in partitions]
     window = planned[0].window
-    audits = read_audit(pipeline, run_id, hook)
+    audits = read_audit(pipeline, run_id, planned, hook)
     problems = [
         *check_audit(pipeline, planned, audits),
         *check_sink(pipeline, window, hook),
@@ -35,24 +37,23 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
     return {**totals, "partitions": len(audits), "watermark_advanced": advanced, "verdict": "adds up"}
 
 
-def read_audit(pipeline: Pipeline, run_id: str, hook: MsSqlHook) -> dict[str, dict[str, int]]:
-    """The run's audit rows: partition to its counts."""
+def read_audit(pipeline: Pipeline, run_id: str, planned: list[Partition], hook: MsSqlHook) -> dict[str, Audit]:
+    """The audit rows of what was planned: partition to counts. Rows of an earlier plan of the run do not count."""
     columns = ", ".join(sink_sql.quote_name(name) for name in sink_sql.COUNTS)
     rows = hook.get_records(
-        f"SELECT [partition_id], {columns} FROM {sink_sql.quote_table(sink_sql.AUDIT)}"
-        " WHERE [pipeline] = %s AND [run_id] = %s ORDER BY [partition_id]",
+        f"SELECT [partition_id], [fingerprint], {columns} FROM {sink_sql.quote_table(sink_sql.AUDIT)}"
+        " WHERE [pipeline] = %s AND [run_id] = %s",
         parameters=(pipeline.name, run_id),
     )
-    return {row[0]: dict(zip(sink_sql.COUNTS, map(int, row[1:]), strict=True)) for row in rows}
+    found = {(row[0], row[1]): dict(zip(sink_sql.COUNTS, map(int, row[2:]), strict=True)) for row in rows}
+    loaded = {partition.id: found.get((partition.id, fingerprint(pipeline, partition))) for partition in planned}
+    return {name: audit for name, audit in loaded.items() if audit is not None}
 
 
-def check_audit(pipeline: Pipeline, planned: list[Partition], audits: dict[str, dict[str, int]]) -> list[str]:
-    """Sentences about partitions that are missing or whose counts do not add up."""
-    problems = [
-        f"Partition {partition.id} has no audit row: clear its tasks."
-        for partition in planned
-        if partition.id not in audits
-    ]
+def check_audit(pipeline: Pipeline, planned: list[Partition], audits: dict[str, Audit]) -> list[str]:
+    """Sentences about partitions that are not in as planned or whose counts do not add up."""
+    missing = [partition.id for partition in planned if partition.id not in audits]
+    problems = [f"Partition {name} was not loaded as it was planned: clear its tasks." for name in missing]
     for name, audit in audits.items():
         sums = (
             ("extracted", ("kept", "dropped", "rejected")),
@@ -103,7 +104,7 @@ def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsS
     return moved > 0
 
 
-def as_table(audits: dict[str, dict[str, int]], totals: dict[str, int]) -> str:
+def as_table(audits: dict[str, Audit], totals: Audit) -> str:
     """The audit rows and their sum as aligned text."""
     lines: list[tuple[str, ...]] = [("partition", *sink_sql.COUNTS)]
     lines += [(name, *(str(audit[count]) for count in sink_sql.COUNTS)) for name, audit in audits.items()]

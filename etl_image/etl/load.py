@@ -113,8 +113,8 @@ def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
     identity = (work.pipeline.name, work.run_id, work.partition.id)
     table = sink_sql.quote_table(sink_sql.AUDIT)
     where = "[pipeline] = ? AND [run_id] = ? AND [partition_id] = ?"
-    earlier = sink.rows(f"SELECT [checksum], [kept] FROM {table} WHERE {where}", *identity)
-    if earlier == [(manifest.checksum, manifest.kept)] and loaded.inserted + loaded.updated == 0:
+    earlier = sink.rows(f"SELECT [fingerprint], [checksum] FROM {table} WHERE {where}", *identity)
+    if earlier == [(manifest.fingerprint, manifest.checksum)] and loaded.inserted + loaded.updated == 0:
         return
     sink.execute(f"DELETE FROM {table} WHERE {where}", *identity)
     values = {
@@ -122,6 +122,7 @@ def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
         "window_high": sink_sql.time_literal(manifest.partition.window.high),
         **{name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")},
         **vars(loaded),
+        "fingerprint": manifest.fingerprint,
         "checksum": manifest.checksum,
         "loaded_at": sink_sql.time_literal(datetime.now(UTC)),
     }

@@ -66,7 +66,8 @@ def bookkeeping_tables() -> list[Table]:
         "window_low": "timestamptz null",
         "window_high": "timestamptz",
         **dict.fromkeys(COUNTS, "bigint"),
-        "checksum": "varchar(64)",
+        "fingerprint": "varchar(16)",
+        "checksum": "varchar(16)",
         "loaded_at": "timestamptz",
     }
     watermark = {

@@ -1,6 +1,5 @@
 """What every step is given: the pipeline, and which partition of which run to work on."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +9,7 @@ from etl.metrics import Metrics
 from etl.pipeline import Pipeline
 from etl.settings import Settings
 from etl.staging import Staging
-from etl.window import Partition
+from etl.window import Partition, fingerprint
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,7 @@ class Work:
     @cached_property
     def fingerprint(self) -> str:
         """Tells one definition of the pipeline and partition from another."""
-        parts = (part.model_dump_json() for part in (self.pipeline, self.partition))
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        return fingerprint(self.pipeline, self.partition)
 
     def metrics(self, step: str) -> Metrics:
         """Where to send the metrics of a step."""

@@ -1,9 +1,12 @@
 """What one run covers: a window of versions, cut into partitions of keys."""
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+
+from etl.pipeline import Pipeline
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -41,3 +44,9 @@ class Partition(BaseModel):
     lower: list[str] | None = None
     upper: list[str] | None = None
     expected_rows: NonNegativeInt | None = None
+
+
+def fingerprint(pipeline: Pipeline, partition: Partition) -> str:
+    """What was asked for, as 16 hexadecimal digits: tells the output of one definition and plan from another's."""
+    parts = (pipeline.model_dump_json(), partition.model_dump_json(exclude={"expected_rows"}))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

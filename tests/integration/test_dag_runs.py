@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import mssql_python
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql
-from etl.window import Partition
+from etl.window import Partition, Window
 from etl_dag.reconcile import reconcile_run
 from orders_etl import ORDERS
 
@@ -107,10 +108,12 @@ def airflow_sink(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def planned(real: Site) -> tuple[str, list[str]]:
-    """The last run that loaded something, and its partitions."""
-    run_id = real.audits()[-1]["run_id"]
-    whole_table = {"window": {"low": None, "high": "2026-01-09T00:00:00Z"}, "id": "0001"}
-    return run_id, [Partition.model_validate(whole_table).model_dump_json()]
+    """The first run that read everything, and its partition."""
+    ((run_id, high),) = real.query(
+        "SELECT [run_id], [window_high] FROM [etl].[audit] WHERE [pipeline] = 'orders' AND [inserted] = 1600"
+    )
+    partition = Partition(window=Window(high=high.replace(tzinfo=UTC)), id="0001", expected_rows=4000)
+    return run_id, [partition.model_dump_json()]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,11 @@ def planned(real: Site) -> tuple[str, list[str]]:
         ("UPDATE [etl].[audit] SET [inserted] = 1000000 WHERE [pipeline] = 'orders'", "is not inserted 1000000"),
         ("UPDATE [etl].[audit] SET [standing] = 0 WHERE [pipeline] = 'orders'", "is not standing 0"),
         ("UPDATE [etl].[audit] SET [rejected] = 3 WHERE [pipeline] = 'orders'", "3 rows of the run were rejected"),
-        ("DELETE FROM [etl].[audit] WHERE [pipeline] = 'orders'", "Partition 0001 has no audit row"),
+        (
+            "UPDATE [etl].[audit] SET [fingerprint] = 'of another plan'",
+            "Partition 0001 was not loaded as it was planned",
+        ),
+        ("DELETE FROM [etl].[audit] WHERE [pipeline] = 'orders'", "Partition 0001 was not loaded as it was planned"),
         (
             "UPDATE [dbo].[orders] SET [status] = 'pending' WHERE [order_id] = 100",
             "1 rows are not (status =",
