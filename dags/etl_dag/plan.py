@@ -80,7 +80,8 @@ def cut(window: Window, rows: int, size: int, bounds: list[list[str]]) -> list[P
     """Partitions between the bounds. The first and the last are open, so that no key falls between or outside them."""
     if rows == 0:
         return []
-    edges = [None, *bounds, None] if rows % size or not bounds else [None, *bounds[:-1], None]
+    # Where the last partition is full too, its upper bound is one of them.
+    inner = bounds if rows % size else bounds[:-1]
     return [
         Partition(
             window=window,
@@ -89,7 +90,7 @@ def cut(window: Window, rows: int, size: int, bounds: list[list[str]]) -> list[P
             upper=upper,
             expected_rows=min(size, rows - (number - 1) * size),
         )
-        for number, (lower, upper) in enumerate(pairwise(edges), start=1)
+        for number, (lower, upper) in enumerate(pairwise([None, *inner, None]), start=1)
     ]
 
 

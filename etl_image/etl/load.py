@@ -60,16 +60,16 @@ def load(work: Work) -> Loaded:
 
 
 def _check_sink(work: Work, sink: Sink) -> None:
-    """Compare the sink's columns with the pipeline. Raises ConfigurationError naming the first that differs."""
-    found = sink.columns(work.pipeline.sink)
-    for name, column in work.pipeline.types.items():
-        if name not in found:
-            raise ConfigurationError(f"{work}: sink table {work.pipeline.sink} has no column {name}.")
-        if found[name] != column.tsql.replace("float(53)", found[name] if found[name].startswith("float") else ""):
-            raise ConfigurationError(
-                f"{work}: column {name} of sink table {work.pipeline.sink} is {found[name]},"
-                f" the pipeline needs {column.tsql}."
-            )
+    """Compare the sink's columns with what is needed. Raises ConfigurationError naming the first that differs."""
+    for table in (*sink_sql.bookkeeping_tables(), sink_sql.sink_table(work.pipeline)):
+        found = sink.columns(table.name)
+        for name, column in table.columns.items():
+            if name not in found:
+                raise ConfigurationError(f"{work}: sink table {table.name} has no column {name}.")
+            if found[name] != column.tsql:
+                raise ConfigurationError(
+                    f"{work}: column {name} of sink table {table.name} is {found[name]}, {column.tsql} is needed."
+                )
 
 
 def _fill(work: Work, sink: Sink, table: TableName, manifest: Manifest, progress: Progress) -> None:

@@ -154,6 +154,7 @@ def _written(data_type: str, length: int | None, precision: int | None, scale: i
     if data_type in ("decimal", "numeric"):
         return f"decimal({precision},{scale})"
     if data_type == "float":
+        # float(25) to float(53) are one type, which the catalogue tells in bits.
         return f"float({precision})"
     if data_type in ("datetime2", "time"):
         return f"{data_type}({fraction})"

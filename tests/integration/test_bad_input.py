@@ -87,7 +87,7 @@ def test_a_database_that_does_not_exist(orders: Site, side: str) -> None:
 def test_a_sink_table_of_other_columns(orders: Site) -> None:
     name = orders.pipeline.name
     orders.execute(f"CREATE TABLE [dbo].[{name}] ([order_id] bigint NOT NULL, [customer] nvarchar(50) NOT NULL)")
-    refused(orders, "run", CONFIGURATION, "column customer of sink table", "nvarchar(50)", "needs nvarchar(100)")
+    refused(orders, "run", CONFIGURATION, "column customer of sink table", "nvarchar(50)", "nvarchar(100) is needed")
 
 
 def test_a_step_before_its_predecessor_may_be_tried_again(orders: Site) -> None:
