@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import mssql_python
+from etl.errors import EtlError
 from orders_etl import ORDERS
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +31,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="etl-demo-") as folder:
         console.print("Starting Postgres, the sink, and Airflow's database …")
         with run_stack(Path(folder)) as stack:
-            good = _demonstrate(console, stack)
+            try:
+                good = _demonstrate(console, stack)
+            except (RuntimeError, EtlError, mssql_python.Error) as error:
+                console.print(f"The demo cannot go on: {error}", style="bold red", markup=False)
+                return 1
             if not good:
                 console.print(stack.log_end(), highlight=False, markup=False)
     verdict = "Everything adds up" if good else "It does NOT add up"
@@ -43,7 +49,7 @@ def _demonstrate(console: Console, stack: Stack) -> bool:
     console.print("The steps run as local processes (ETL_RUNNER=process); on K3s each is a pod.")
     stack.run("airflow", "db", "migrate", quiet=True)
     site = existing_site(ORDERS, stack.source_url, stack.sink_url)
-    site.clean()
+    site.claim()
     runs = {"initial load": _run(console, stack, site, "initial load", {})}
     console.print(f"Changing the source: {CHANGES} orders are added or changed …")
     before = site.sink_rows()

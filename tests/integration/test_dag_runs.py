@@ -15,7 +15,7 @@ from etl_dag.reconcile import reconcile_run
 from orders_etl import ORDERS
 
 from tests.support.postgres import Postgres
-from tests.support.site import Site, existing_site
+from tests.support.site import MARK, Site, existing_site
 from tests.support.stack import INIT_SQL, ROOT, Stack, airflow_connection, airflow_environment
 
 TASKS = ("partition.extract", "partition.filter", "partition.load")
@@ -40,7 +40,7 @@ def stack(postgres: Postgres, sink_url: str, tmp_path_factory: pytest.TempPathFa
 def real(stack: Stack) -> Iterator[Site]:
     """The real pipeline, under its real name."""
     made = existing_site(ORDERS, stack.source_url, stack.sink_url, Path(stack.environment["STAGING_URL"][7:]))
-    made.clean()
+    made.claim()
     yield made
     made.clean()
 
@@ -188,6 +188,15 @@ def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, t
     site.execute("DROP TABLE [dbo].[stock]")
     for table in ("audit", "watermark"):
         site.execute(f"DELETE FROM [etl].[{table}] WHERE [pipeline] = 'stock'")
+
+
+def test_rows_that_no_demo_made_are_not_touched(real: Site, first_run: dict[str, Any]) -> None:
+    rows = real.sink_rows()
+    real.execute(f"DROP TABLE {MARK}")
+    with pytest.raises(RuntimeError, match="no demo made them"):
+        real.claim()
+    assert real.sink_rows() == rows
+    real.execute(f"CREATE TABLE {MARK} ([made_by] nvarchar(40) NOT NULL)")
 
 
 def test_a_configuration_error_is_not_retried(first_run: dict[str, Any], stack: Stack, real: Site) -> None:

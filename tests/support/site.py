@@ -26,6 +26,8 @@ from pydantic import SecretStr
 
 from tests.support.pipelines import make, whole
 
+MARK = "[etl].[demo]"
+"""A table that marks a sink as one that demos and tests may empty."""
 STEPS = {"extract": extract, "filter": filter_rows, "load": load}
 
 
@@ -78,12 +80,12 @@ class Site:
 
     def sink_exists(self) -> bool:
         """Whether there is a sink table yet."""
-        return self.query(f"SELECT OBJECT_ID(N'{sink_sql.quote_table(self.pipeline.sink)}', N'U')") != [(None,)]
+        return self._exists(self._sink)
 
     def sink_rows(self) -> dict[Any, tuple[Any, ...]]:
         """The rows of the sink by key."""
         names = ", ".join(sink_sql.quote_name(name) for name in self.pipeline.columns)
-        return self._by_key(self.query(f"SELECT {names} FROM {sink_sql.quote_table(self.pipeline.sink)}"))
+        return self._by_key(self.query(f"SELECT {names} FROM {self._sink}"))
 
     def audits(self) -> list[dict[str, Any]]:
         """The audit rows of the pipeline."""
@@ -108,15 +110,39 @@ class Site:
         with connect(self.settings) as connection, closing(connection.cursor()) as cursor:
             cursor.execute(statement)
 
+    def claim(self) -> None:
+        """Empty the sink for a pipeline under its real name, and mark it as ours.
+
+        Raises RuntimeError where the sink holds rows that no earlier demo or test has marked so.
+        """
+        marked = self._exists(MARK)
+        if self.sink_exists() and not marked and self.query(f"SELECT TOP (1) 1 FROM {self._sink}"):
+            raise RuntimeError(
+                f"The sink already has a table {self.pipeline.sink} with rows, and no demo made them."
+                " Let SINK_URL name a database for demos and tests only."
+            )
+        self.clean()
+        if not marked:
+            if self.query("SELECT SCHEMA_ID(N'etl')") == [(None,)]:
+                self.execute("CREATE SCHEMA [etl]")
+            self.execute(f"CREATE TABLE {MARK} ([made_by] nvarchar(40) NOT NULL)")
+
     def clean(self) -> None:
         """Remove everything of this pipeline from the sink."""
         for name in self.staging_tables():
             self.execute(f"DROP TABLE IF EXISTS [etl_staging].{sink_sql.quote_name(name)}")
-        self.execute(f"DROP TABLE IF EXISTS {sink_sql.quote_table(self.pipeline.sink)}")
+        self.execute(f"DROP TABLE IF EXISTS {self._sink}")
         for table in sink_sql.bookkeeping_tables():
             name = sink_sql.quote_table(table.name)
-            if self.query(f"SELECT OBJECT_ID(N'{name}', N'U')") != [(None,)]:
+            if self._exists(name):
                 self.execute(f"DELETE FROM {name} WHERE [pipeline] = N'{self.pipeline.name}'")
+
+    @property
+    def _sink(self) -> str:
+        return sink_sql.quote_table(self.pipeline.sink)
+
+    def _exists(self, table: str) -> bool:
+        return self.query(f"SELECT OBJECT_ID({sink_sql.quote_text(table)}, N'U')") != [(None,)]
 
     def _by_key(self, rows: list[tuple[Any, ...]]) -> dict[Any, tuple[Any, ...]]:
         names = list(self.pipeline.columns)
