@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.postgres import Postgres, run_postgres
 
@@ -105,6 +105,6 @@ def airflow_connection(kind: str, url: str) -> str:
             "port": parts.port or {"postgres": 5432, "mssql": 1433}[kind],
             "login": unquote(parts.username or ""),
             "password": unquote(parts.password or ""),
-            "schema": unquote(parts.path.strip("/")),
+            "schema": unquote(parts.path.strip("/")) or parse_qs(parts.query).get("database", [""])[0],
         }
     )
