@@ -12,6 +12,8 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+from etl.settings import place
+from pydantic import SecretStr
 from rich.console import Console
 
 from tests.support.process import die_with_parent, free_port
@@ -71,9 +73,10 @@ def _stay(console: Console, stack: Stack, airflow: "subprocess.Popen[bytes]", po
             return 1
         console.print(f"Airflow is at http://127.0.0.1:{port} (user admin, password {password}).", style="bold green")
         console.print(f"The orders are at {stack.source_url}")
-        console.print(
-            f"The sink is {'a stand-in (a test double) ' if stack.sink_is_stand_in else ''}at {stack.sink_url}"
-        )
+        if stack.sink_is_stand_in:
+            console.print(f"The sink is a stand-in, a test double and not SQL Server, at {stack.sink_url}")
+        else:
+            console.print(f"The sink is {place(SecretStr(stack.sink_url))}")
         console.print(f"Logs go to {stack.log}. Ctrl-C stops everything.")
         return airflow.wait()
     except KeyboardInterrupt:

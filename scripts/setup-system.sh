@@ -12,7 +12,9 @@ TEXT
 }
 
 is_missing() {
-  ! { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep --quiet --fixed-strings "$1"
+  local known
+  known=$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p)
+  [[ $known != *"$1"* ]]
 }
 
 as_root() {

@@ -104,9 +104,13 @@ class EtlPodOperator(KubernetesPodOperator):
             start_new_session=True,
         ) as process:
             self._process = process
-            for line in process.stdout or ():
-                last = line.rstrip()
-                self.log.info("%s", last)
+            try:
+                for line in process.stdout or ():
+                    last = line.rstrip()
+                    self.log.info("%s", last)
+            except BaseException:  # the task's time is up; the block would wait for the process
+                self.on_kill()
+                raise
         if self._killed:
             raise AirflowException("The process was killed before it ended; the step is repeated.")
         if process.returncode != 0:

@@ -82,10 +82,13 @@ def check_sink(pipeline: Pipeline, window: Window, hook: MsSqlHook) -> list[str]
 
 
 def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsSqlHook) -> bool:
-    """Move the watermark to the window's end, never back, and never over versions that no run has read."""
+    """Move the watermark to the window's end, never back, and never over versions that no run has read.
+
+    A window that does not begin the look-back before the watermark leaves late commits there unread.
+    """
     table = sink_sql.quote_table(sink_sql.WATERMARK)
     high = sink_sql.quote_time(window.high)
-    reaches = f" AND [value] >= {sink_sql.quote_time(window.low)}" if window.low else ""
+    reaches = f" AND [value] >= {sink_sql.quote_time(window.low + pipeline.look_back)}" if window.low else ""
     update = (
         f"UPDATE {table} SET [value] = {high}, [run_id] = %s, [advanced_at] = SYSUTCDATETIME()"
         f" WHERE [pipeline] = %s AND [value] < {high}{reaches}"

@@ -1,5 +1,6 @@
 """`etl extract`: one partition of the source, in one read-only snapshot, to Parquet in staging."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import adbc_driver_postgresql.dbapi as postgres
@@ -7,7 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl import source_sql
+from etl.errors import TryAgainError
+from etl.logs import blot_out
 from etl.progress import Progress
+from etl.settings import place
 from etl.source import check_source, connect_source
 from etl.staging import Manifest
 from etl.step import Work
@@ -47,7 +51,7 @@ def _stage(work: Work, cursor: postgres.Cursor, progress: Progress) -> Manifest:
     name = f"{work.staging.new_folder('extract')}/rows.parquet"
     size = 0
     with work.staging.writing(name) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in reader:
+        for batch in _arriving(work, reader):
             # A batch becomes a row group: neither side holds more than one.
             writer.write_batch(_storage(batch, schema))
             size += batch.nbytes
@@ -59,6 +63,18 @@ def _stage(work: Work, cursor: postgres.Cursor, progress: Progress) -> Manifest:
         extracted=progress.rows,
         row_bytes=size // max(progress.rows, 1),
     )
+
+
+def _arriving(work: Work, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The batches of a reader. Raises TryAgainError where the source goes away in between."""
+    try:
+        yield from reader
+    except (OSError, pa.ArrowException) as error:
+        where = place(work.settings.source_url)
+        told = str(error).strip().splitlines()[0]
+        raise TryAgainError(
+            f"{work}: the source {where} broke off: {blot_out(told, work.settings.secrets())}"
+        ) from None
 
 
 def _stored(field_type: pa.DataType) -> pa.DataType:

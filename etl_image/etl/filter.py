@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from etl.column_types import ColumnType
 from etl.contract import breach, converted, quote, quote_text
-from etl.errors import DataError, TryAgainError
+from etl.errors import ConfigurationError, DataError, TryAgainError
 from etl.predicate import predicate_columns, render_predicate
 from etl.progress import Progress
 from etl.staging import Manifest
@@ -76,6 +76,10 @@ def _engine(work: Work, staged: Manifest) -> Iterator[duckdb.DuckDBPyConnection]
             yield engine
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise TryAgainError(f"{work}: staged rows cannot be filtered: {str(error).splitlines()[0]}") from error
+        except duckdb.Error as error:
+            raise ConfigurationError(
+                f"{work}: the filter ({work.pipeline.filter}) cannot be evaluated: {str(error).splitlines()[0]}"
+            ) from error
         finally:
             engine.close()
 

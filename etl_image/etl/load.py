@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl import sink_sql
+from etl.column_types import KEY_COLLATION
 from etl.errors import ConfigurationError, TryAgainError
 from etl.pipeline import TableName
 from etl.progress import Progress
@@ -66,9 +67,15 @@ def _check_sink(work: Work, sink: Sink) -> None:
         for name, column in table.columns.items():
             if name not in found:
                 raise ConfigurationError(f"{work}: sink table {table.name} has no column {name}.")
-            if found[name] != column.tsql:
+            tsql, collation = found[name]
+            if tsql != column.tsql:
                 raise ConfigurationError(
-                    f"{work}: column {name} of sink table {table.name} is {found[name]}, {column.tsql} is needed."
+                    f"{work}: column {name} of sink table {table.name} is {tsql}, {column.tsql} is needed."
+                )
+            if name in table.key and column.is_text and "BIN2" not in (collation or "").upper():
+                raise ConfigurationError(
+                    f"{work}: column {name} of sink table {table.name} has the collation {collation};"
+                    f" in the key {KEY_COLLATION} is needed, or keys that differ in case only would be one."
                 )
 
 
@@ -96,11 +103,12 @@ def _apply(work: Work, sink: Sink, staging: TableName, manifest: Manifest) -> Lo
     """One transaction: lock, update what is newer, insert what is missing, check, write the audit row, commit."""
     pipeline = work.pipeline
     sink.lock(f"etl: {pipeline.sink}", int(work.settings.sink_lock_timeout.total_seconds() * 1000))
+    unchanged = sink.value(sink_sql.count_standing(pipeline, staging))
     updated = sink.execute(sink_sql.update_newer(pipeline, staging))
     inserted = sink.execute(sink_sql.insert_missing(pipeline, staging))
     standing = sink.value(sink_sql.count_standing(pipeline, staging))
-    loaded = Loaded(inserted, updated, manifest.kept - inserted - updated, standing)
-    if min(vars(loaded).values()) < 0 or loaded.standing != manifest.kept:
+    loaded = Loaded(inserted, updated, unchanged, standing)
+    if inserted + updated + unchanged != manifest.kept or standing != manifest.kept:
         sink.rollback()
         raise TryAgainError(f"{work}: {manifest.kept} rows kept, but the sink counts {vars(loaded)}; none applied.")
     _audit(work, sink, manifest, loaded)

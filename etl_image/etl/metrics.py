@@ -1,6 +1,7 @@
 """Metrics over StatsD, with tags in the InfluxDB form that Airflow also uses here."""
 
 import statsd
+import structlog
 
 from etl.settings import Settings
 
@@ -10,7 +11,13 @@ class Metrics:
 
     def __init__(self, settings: Settings, **tags: str) -> None:
         self._tags = "".join(f",{name}={_tag(value)}" for name, value in tags.items())
-        self._client = statsd.StatsClient(settings.statsd_host, settings.statsd_port) if settings.statsd_host else None
+        self._client = None
+        if settings.statsd_host:
+            try:
+                self._client = statsd.StatsClient(settings.statsd_host, settings.statsd_port)
+            except OSError as error:  # the name is looked up here
+                where = f"STATSD_HOST ({settings.statsd_host})"
+                structlog.get_logger().warning(f"No metrics are sent: {where} cannot be reached: {error}")
 
     def rows(self, outcome: str, count: int) -> None:
         """Count rows by outcome: extracted, kept, dropped, rejected, inserted, updated, unchanged."""

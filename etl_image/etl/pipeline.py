@@ -73,7 +73,9 @@ class Pipeline(BaseModel):
     sink: TableName
     columns: dict[Identifier, str] = Field(min_length=1, description="name to type, as in Postgres DDL")
     key: list[str] = Field(min_length=1, description="the columns that identify a row")
-    version: str = Field(description="the watermark column: a timestamp that grows whenever the row changes")
+    version: str = Field(
+        description="the watermark column: grows whenever the row changes; a `timestamp` is taken to be UTC"
+    )
     filter: str = Field(description="a SQL boolean expression; the rows it is true for are kept")
     look_back: timedelta = Field(
         default=timedelta(minutes=10),
@@ -123,6 +125,8 @@ class Pipeline(BaseModel):
             parse_predicate(self.filter, types)
         except ValueError as error:
             raise ValueError(f"filter: {error}") from error
+        if re.search(r"\{[{%#]", self.model_dump_json()):
+            raise ValueError("{{, {% and {# may not stand in a pipeline: Airflow would take them for a template")
         return self
 
     @cached_property

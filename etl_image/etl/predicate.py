@@ -5,14 +5,16 @@ again in the sink. T-SQL tells conditions from values, so the grammar here does 
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from etl.column_types import ColumnType
+from etl.column_types import KEY_COLLATION, ColumnType
 
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Like, exp.Between, exp.In)
+_ORDERED = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between)
 _VALUES = (
     exp.Column, exp.Literal, exp.Boolean, exp.Paren, exp.Add, exp.Sub, exp.Mul, exp.Neg,
     exp.Lower, exp.Upper, exp.Coalesce, exp.Abs,
@@ -41,9 +43,23 @@ def predicate_columns(expression: exp.Expression) -> set[str]:
 
 
 def render_predicate(expression: exp.Expression, dialect: str) -> str:
-    """The filter as SQL of a dialect (`postgres`, `duckdb`, `tsql`), every identifier quoted."""
-    # Only as part of a query does a bare boolean column become a comparison in T-SQL.
-    query = exp.select("1").where(expression).sql(dialect=dialect, identify=True)
+    """The filter as SQL of `postgres` or `duckdb`, every identifier quoted."""
+    return expression.sql(dialect=dialect, identify=True)
+
+
+def render_predicate_tsql(expression: exp.Expression, columns: Mapping[str, ColumnType]) -> str:
+    """The filter as T-SQL that decides as Postgres does, whatever the collation of the sink's columns."""
+
+    def exact(node: exp.Expression) -> exp.Expression:
+        if isinstance(node, exp.Literal) and node.is_string:
+            # Without N the text would go through the database's code page, and lose what that does not have.
+            return exp.National(this=node.this)
+        if isinstance(node, exp.Column) and columns[node.name].is_text:
+            return exp.Collate(this=node.copy(), expression=exp.var(KEY_COLLATION))
+        return node
+
+    # Only as part of a query does a bare boolean column become a comparison.
+    query = exp.select("1").where(expression.transform(exact)).sql(dialect="tsql", identify=True)
     return query.removeprefix("SELECT 1 WHERE ")
 
 
@@ -60,6 +76,7 @@ def _check_condition(node: exp.Expression, columns: Mapping[str, ColumnType]) ->
     elif isinstance(node, _COMPARISONS) and node.args.get("query") is None:
         for value in node.iter_expressions():
             _check_value(value, columns)
+        _check_comparison(node, columns)
     elif not isinstance(node, exp.Boolean):
         raise ValueError(f"{_told(node)} is not a condition that means the same at source and sink")
 
@@ -74,7 +91,36 @@ def _check_value(node: exp.Expression, columns: Mapping[str, ColumnType]) -> Non
             raise ValueError(f"unknown column {node.name}; the pipeline has {', '.join(columns)}")
         return
     for operand in node.iter_expressions():
+        if isinstance(operand, exp.Boolean):
+            raise ValueError(f"{_told(node)}: true and false are conditions in SQL Server, not values")
         _check_value(operand, columns)
+
+
+def _check_comparison(node: exp.Expression, columns: Mapping[str, ColumnType]) -> None:
+    """Refuse comparisons whose outcome depends on who makes them."""
+    texts = [literal.this for literal in node.find_all(exp.Literal) if literal.is_string]
+    types = [columns[column.name] for column in node.find_all(exp.Column)]
+    if isinstance(node, exp.In) and not node.expressions:
+        raise ValueError(f"{_told(node)} has an empty list, so it is never true")
+    if isinstance(node, exp.Like):
+        if not isinstance(node.expression, exp.Literal) or any(sign in node.expression.this for sign in "\\["):
+            raise ValueError(f"{_told(node)}: a pattern is a text without \\ and [, which not all databases read alike")
+    elif isinstance(node, _ORDERED) and any(column.is_text for column in types):
+        raise ValueError(f"{_told(node)}: source and sink order text differently; compare it by =, <>, IN or LIKE")
+    if any(text.endswith(" ") for text in texts) and any(column.is_text for column in types):
+        raise ValueError(f"{_told(node)}: a text that ends in a space does not compare alike everywhere")
+    if any(column.name in ("timestamp", "timestamptz") for column in types):
+        for text in texts:
+            _check_time(text)
+
+
+def _check_time(text: str) -> None:
+    try:
+        zone = datetime.fromisoformat(text).tzinfo
+    except ValueError:
+        raise ValueError(f"'{text}' is not a time; write it as 2026-01-31 or 2026-01-31 12:00:00, in UTC") from None
+    if zone is not None:
+        raise ValueError(f"'{text}' has an offset; write the time in UTC, without one")
 
 
 def _told(node: exp.Expression) -> str:

@@ -4,6 +4,7 @@ Passwords come by environment or file, and are kept so that no log, repr or trac
 """
 
 import ipaddress
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -33,7 +34,7 @@ class Settings(BaseSettings):
     sink_password_file: Path | None = None
     staging_url: str = Field(default="file:///var/lib/etl/staging", description="file:// or s3://bucket/folder")
     staging_retention: timedelta = Field(default=timedelta(days=7), description="how long files of a run are kept")
-    sink_lock_timeout: timedelta = Field(default=timedelta(minutes=5), description="how long to wait for another load")
+    sink_lock_timeout: timedelta = Field(default=timedelta(hours=1), description="how long to wait for another load")
     statsd_host: str | None = Field(default=None, description="no metrics are sent where this is not set")
     statsd_port: int = 8125
 
@@ -84,7 +85,8 @@ class Settings(BaseSettings):
         for url in (self.source_url, self.sink_url):
             texts |= _raw_passwords(url.get_secret_value() if url else "")
         for file in (self.source_password_file, self.sink_password_file):
-            texts.add(file.read_text().rstrip("\r\n") if file and file.is_file() else "")
+            with suppress(OSError):  # told where the password is needed
+                texts.add(file.read_text().rstrip("\r\n") if file else "")
         return sorted(texts - {""}, key=len, reverse=True)
 
 

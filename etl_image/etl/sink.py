@@ -21,11 +21,19 @@ _BULK_BATCH_ROWS = 100_000
 # the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916.
 _CONFIGURATION = re.compile(
     r"Login failed|Cannot open database|Invalid object name|Invalid column name|permission (was )?denied"
-    r"|does not exist|not able to access the database|specified schema name",
+    r"|does not exist|Incorrect syntax|collation conflict|IDENTITY_INSERT|certificate verify failed"
+    r"|not able to access the database|specified schema name",
     re.IGNORECASE,
 )
+# A server that is on its way up refuses logins, too.
+_PASSING = re.compile(r"script upgrade mode|being recovered|is starting up", re.IGNORECASE)
+# A later attempt at the same partition drops the staging tables of the earlier ones.
+_GONE = re.compile(r"Invalid object name|does not exist", re.IGNORECASE)
 # 2627, 2601, 515, 2628, 8152, 8115.
-_DATA = re.compile(r"duplicate key|Cannot insert the value NULL|would be truncated|Arithmetic overflow", re.IGNORECASE)
+_DATA = re.compile(
+    r"duplicate key|Cannot insert the value NULL|would be truncated|Arithmetic overflow|FOREIGN KEY constraint",
+    re.IGNORECASE,
+)
 
 
 class Sink:
@@ -103,16 +111,16 @@ class Sink:
             keep_nulls=True,
         )
 
-    def columns(self, table: TableName) -> dict[str, str]:
-        """The columns of a table with their types, as the DDL here writes them."""
+    def columns(self, table: TableName) -> dict[str, tuple[str, str | None]]:
+        """The columns of a table with their types, as the DDL here writes them, and their collations."""
         found = self.rows(
             "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE,"
-            " DATETIME_PRECISION FROM INFORMATION_SCHEMA.COLUMNS"
+            " DATETIME_PRECISION, COLLATION_NAME FROM INFORMATION_SCHEMA.COLUMNS"
             " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
             table.schema_name,
             table.table,
         )
-        return {name: _written(*description) for name, *description in found}
+        return {name: (_written(*description), collation) for name, *description, collation in found}
 
     def _has_schema(self, name: str) -> bool:
         return self.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(name)})") is not None
@@ -140,8 +148,7 @@ def _sorted(error: Exception, work: Work) -> EtlError:
     text = blot_out(str(error), work.settings.secrets())
     words = text.split("DDBC Error:")[-1].split("[SQL Server]")[-1].strip().splitlines()[0]
     sentence = f"{work}: the sink {place(work.settings.sink_url)} said: {words}"
-    if sink_sql.STAGING in words:
-        # A later attempt at the same partition drops the tables of the earlier ones.
+    if _PASSING.search(text) or (sink_sql.STAGING in words and _GONE.search(words)):
         return TryAgainError(sentence)
     if _CONFIGURATION.search(text):
         return ConfigurationError(sentence)

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from etl.column_types import KEY_COLLATION, ColumnType, parse_column_type
 from etl.pipeline import Pipeline, TableName
-from etl.predicate import render_predicate
+from etl.predicate import render_predicate_tsql
 from etl.window import Window
 
 BOOKKEEPING = "etl"
@@ -169,7 +169,7 @@ def count_nulls(pipeline: Pipeline, window: Window) -> str:
 
 def count_unwanted(pipeline: Pipeline, window: Window) -> str:
     """One row: how many rows of the window the filter is not true for."""
-    predicate = render_predicate(pipeline.predicate, "tsql")
+    predicate = render_predicate_tsql(pipeline.predicate, pipeline.types)
     return (
         f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} WHERE {_in_window(pipeline, window)}"
         f" AND CASE WHEN {predicate} THEN 1 ELSE 0 END = 0"

@@ -16,7 +16,10 @@ from etl.step import Work
 # SQLSTATE classes (PostgreSQL's Appendix A) that the same command would only meet again:
 # wrong data type or value, no such table or column, no permission, syntax, password, database.
 _CONFIGURATION = ("22", "28", "3D", "3F", "42")
-_REFUSED = ("password authentication failed", "does not exist", "no pg_hba.conf entry", "SSL", "no password supplied")
+_REFUSED = (
+    "certificate verify failed", "does not support SSL", "does not exist",
+    "password authentication failed", "no password supplied", "no pg_hba.conf entry",
+)  # fmt: skip
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import IO, Literal
 
 import fsspec
+from botocore.exceptions import BotoCoreError, NoCredentialsError
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from etl.errors import ConfigurationError, TryAgainError
@@ -66,8 +67,14 @@ class Staging:
         """Open a new file for writing. Raises TryAgainError where the medium is full or away."""
         with told("written"):
             self.filesystem.makedirs(self.path(name).rsplit("/", 1)[0], exist_ok=True)
-            with self.filesystem.open(self.path(name), "wb") as file:
-                yield file
+            try:
+                with self.filesystem.open(self.path(name), "wb") as file:
+                    yield file
+            except BaseException:
+                # A full volume would stay full.
+                with suppress(Exception):
+                    self._remove(self.path(name).rsplit("/", 1)[0])
+                raise
 
     @contextmanager
     def reading(self, name: str) -> Iterator[IO[bytes]]:
@@ -152,9 +159,12 @@ def told(done: str) -> Iterator[None]:
         raise ConfigurationError(
             f"Staging cannot be {done}: {error.strerror} ({error.filename}); check its owner."
         ) from error
-    except OSError as error:
+    except NoCredentialsError as error:
+        raise ConfigurationError(f"Staging cannot be {done}: {error}; set AWS_ACCESS_KEY_ID and its secret.") from error
+    except (OSError, BotoCoreError) as error:
+        words = getattr(error, "strerror", None) or error
         raise TryAgainError(
-            f"Staging cannot be {done}: {error.strerror or error}; free or enlarge it, then retry."
+            f"Staging cannot be {done}: {words}; where it is full, free or enlarge it, then retry."
         ) from error
 
 

@@ -13,7 +13,7 @@ from etl.errors import ExitCode
 
 from tests.support.pipelines import ORDERS
 from tests.support.process import free_port
-from tests.support.site import Site, as_json, site
+from tests.support.site import Site, as_json, existing_site, site
 
 CONFIGURATION, DATA, TRY_AGAIN = ExitCode.CONFIGURATION, ExitCode.DATA, ExitCode.TRY_AGAIN
 
@@ -131,6 +131,32 @@ def test_a_pipeline_that_makes_no_sense(orders: Site, changes: dict[str, Any], t
     completed = subprocess.run(command, env=orders.environment(), capture_output=True, text=True, check=False)
     assert completed.returncode == CONFIGURATION
     assert told in as_json(completed)[0]["event"]
+
+
+def test_a_filter_that_does_not_fit_the_types_is_told(source_url: str, sink_url: str, tmp_path: Path) -> None:
+    with site(ORDERS, source_url, sink_url, tmp_path, filter="amount = 'abc'") as made:
+        refused(made, "run", CONFIGURATION, "the filter (amount = 'abc') cannot be evaluated")
+
+
+def test_a_metrics_server_that_is_away_holds_nothing_up(orders: Site) -> None:
+    completed = orders.cli("run", STATSD_HOST="nowhere.invalid")
+    assert completed.returncode == 0
+    assert "No metrics are sent: STATSD_HOST (nowhere.invalid)" in completed.stderr
+    assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
+
+
+def test_a_sink_whose_key_does_not_tell_case_is_refused(orders: Site) -> None:
+    columns = ", ".join(
+        f"[{name}] {column.tsql} {'NULL' if column.nullable else 'NOT NULL'}"
+        for name, column in orders.pipeline.types.items()
+    )
+    orders.execute(f"CREATE TABLE [dbo].[{orders.pipeline.name}] ({columns}, PRIMARY KEY ([customer]))")
+    by_customer = existing_site(
+        orders.pipeline.model_copy(update={"key": ["customer"]}), orders.source_url, orders.sink_url
+    )
+    by_customer.change("DELETE FROM orders WHERE order_id > 5; CREATE UNIQUE INDEX ON orders (customer)")
+    environment = {"STAGING_URL": orders.settings.staging_url}
+    refused(by_customer, "run", CONFIGURATION, "column customer of sink table", "collation", **environment)
 
 
 def test_an_unknown_option_is_a_usage_error(orders: Site) -> None:

@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import mssql_python
 import pytest
+from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql
 from etl.window import Partition, Window
-from etl_dag.reconcile import reconcile_run
+from etl_dag.reconcile import advance_watermark, reconcile_run
 from orders_etl import ORDERS
 
 from tests.support.postgres import Postgres
@@ -48,6 +49,12 @@ def real(stack: Stack) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def first_run(stack: Stack, real: Site) -> dict[str, Any]:
     return stack.run_dag("orders_etl")
+
+
+@pytest.fixture
+def airflow_sink(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("AIRFLOW_CONN_SINK", airflow_connection("mssql", stack.sink_url))
+    return "sink"
 
 
 def watermark(made: Site) -> Any:
@@ -94,17 +101,28 @@ def test_a_backfill_does_not_move_the_watermark_back(first_run: dict[str, Any], 
     assert real.sink_rows() == rows
 
 
+def test_a_run_that_leaves_the_look_back_unread_does_not_move_the_watermark(
+    first_run: dict[str, Any], real: Site, airflow_sink: str
+) -> None:
+    """A transaction that committed late, just before the watermark, would never be read."""
+    before = watermark(real).replace(tzinfo=UTC)
+    high, look_back = before + timedelta(minutes=1), real.pipeline.look_back
+    for low, moves in ((before, False), (before - look_back + timedelta(microseconds=1), False)):
+        assert advance(real, airflow_sink, low, high) is moves
+    assert watermark(real).replace(tzinfo=UTC) == before
+    assert advance(real, airflow_sink, before - look_back, high)
+    assert watermark(real).replace(tzinfo=UTC) == high
+
+
+def advance(made: Site, sink: str, low: datetime, high: datetime) -> bool:
+    return advance_watermark(made.pipeline, "by hand", Window(low=low, high=high), MsSqlHook(sink))
+
+
 def test_params_that_make_no_sense_fail_the_plan_at_once(first_run: dict[str, Any], stack: Stack) -> None:
     run = stack.run_dag("orders_etl", full_refresh=True, since="2026-01-01T00:00:00Z")
     assert run["state"] == "failed"
     assert run["tasks"]["plan[-1]"] == "failed"
     assert "give one of them" in stack.log.read_text()
-
-
-@pytest.fixture
-def airflow_sink(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("AIRFLOW_CONN_SINK", airflow_connection("mssql", stack.sink_url))
-    return "sink"
 
 
 def planned(real: Site) -> tuple[str, list[str]]:
@@ -168,9 +186,10 @@ def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, t
     (dags / "etl_dag").symlink_to(ROOT / "dags" / "etl_dag")
     (dags / ".airflowignore").write_text("etl_dag/\n")
     site = existing_site(ORDERS, stack.source_url, stack.sink_url)
+    assert site.query("SELECT OBJECT_ID(N'[dbo].[stock]', N'U')") == [(None,)], "SINK_URL has a dbo.stock of its own"
     site.change(
         "CREATE TABLE stock (warehouse uuid, sku varchar(40), counted_on date NOT NULL, quantity integer, weight real,"
-        " active boolean NOT NULL, changed_at timestamp NOT NULL, PRIMARY KEY (warehouse, sku));"
+        " active boolean NOT NULL, changed_at timestamptz NOT NULL, PRIMARY KEY (warehouse, sku));"
         " INSERT INTO stock SELECT gen_random_uuid(), 'sku-' || n, '2026-01-01', n, n / 2.0, n % 3 > 0, now()"
         " FROM generate_series(1, 90) AS n",
     )

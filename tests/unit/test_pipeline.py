@@ -34,6 +34,7 @@ def test_a_pipeline_survives_being_written_as_json(definition: dict[str, Any]) -
         ({"version": "amount"}, "version: 'amount' is numeric(12,2)"),
         ({"filter": "status ="}, "filter"),
         ({"filter": "state = 'confirmed'"}, "filter: unknown column state"),
+        ({"filter": "status LIKE '{%'"}, "would take them for a template"),
         ({"look_back": -1}, "look_back"),
         ({"partition_size": 0}, "partition_size"),
         ({"tolerated_rejects": -1}, "tolerated_rejects"),

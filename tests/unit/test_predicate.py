@@ -2,29 +2,43 @@
 
 import pytest
 from etl.column_types import parse_column_type
-from etl.predicate import parse_predicate, predicate_columns, render_predicate
+from etl.predicate import parse_predicate, predicate_columns, render_predicate_tsql
 
 COLUMNS = {
     name: parse_column_type(declared)
-    for name, declared in {"status": "text", "amount": "numeric(9,2)", "active": "boolean", "note": "text null"}.items()
+    for name, declared in {
+        "status": "text",
+        "amount": "numeric(9,2)",
+        "active": "boolean",
+        "note": "text null",
+        "at": "timestamptz",
+    }.items()
 }
 
 
 @pytest.mark.parametrize(
     ("text", "tsql"),
     [
-        ("status = 'confirmed'", "[status] = 'confirmed'"),
-        ("status IN ('a', 'b') AND NOT amount > 1.5", "[status] IN ('a', 'b') AND NOT [amount] > 1.5"),
+        ("status = 'confirmed'", "[status] COLLATE Latin1_General_BIN2 = N'confirmed'"),
+        (
+            "status IN ('a', 'b') AND NOT amount > 1.5",
+            "[status] COLLATE Latin1_General_BIN2 IN (N'a', N'b') AND NOT [amount] > 1.5",
+        ),
         ("active", "[active] <> 0"),
         ("active AND amount <> 0", "[active] <> 0 AND [amount] <> 0"),
-        ("note IS NOT NULL OR amount BETWEEN 1 AND 2", "[note] IS NOT NULL OR [amount] BETWEEN 1 AND 2"),
+        (
+            "note IS NOT NULL OR amount BETWEEN 1 AND 2",
+            "[note] COLLATE Latin1_General_BIN2 IS NOT NULL OR [amount] BETWEEN 1 AND 2",
+        ),
         ("NOT active OR true", "NOT [active] <> 0 OR (1 = 1)"),
         ("active = true", "[active] = 1"),
-        ("lower(note) LIKE 'it''s %'", "LOWER([note]) LIKE 'it''s %'"),
+        ("at >= '2026-01-31'", "[at] >= N'2026-01-31'"),
+        ("status = 'Дмитрий'", "[status] COLLATE Latin1_General_BIN2 = N'Дмитрий'"),
+        ("lower(note) LIKE 'it''s %'", "LOWER([note] COLLATE Latin1_General_BIN2) LIKE N'it''s %'"),
     ],
 )
 def test_a_filter_is_rendered_for_sql_server(text: str, tsql: str) -> None:
-    assert render_predicate(parse_predicate(text, COLUMNS), "tsql") == tsql
+    assert render_predicate_tsql(parse_predicate(text, COLUMNS), COLUMNS) == tsql
 
 
 @pytest.mark.parametrize(
@@ -53,6 +67,16 @@ def test_a_filter_is_rendered_for_sql_server(text: str, tsql: str) -> None:
         "(amount > 1) = active",
         "active IS TRUE",
         "status = NULL",
+        "status IN ()",
+        "status = 'a '",
+        "status > 'a'",
+        "status BETWEEN 'a' AND 'b'",
+        "note LIKE '50\\%'",
+        "note LIKE '[c]%'",
+        "note LIKE status",
+        "at < '2026-01-02T00:00:00+02:00'",
+        "at < 'yesterday'",
+        "coalesce(active, false) = true",
         "status = ANY (ARRAY['a'])",
     ],
 )

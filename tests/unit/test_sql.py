@@ -44,7 +44,10 @@ def test_the_window_of_the_sink_is_the_window_of_the_source_in_utc() -> None:
 
 
 def test_the_filter_is_checked_again_in_the_sink() -> None:
-    assert "CASE WHEN [status] = 'confirmed' THEN 1 ELSE 0 END = 0" in sink_sql.count_unwanted(PIPELINE, WINDOW)
+    assert (
+        "CASE WHEN [status] COLLATE Latin1_General_BIN2 = N'confirmed' THEN 1 ELSE 0 END = 0"
+        in sink_sql.count_unwanted(PIPELINE, WINDOW)
+    )
 
 
 def test_a_partition_is_a_range_of_whole_keys() -> None:

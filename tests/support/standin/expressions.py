@@ -37,6 +37,7 @@ RESERVED = frozenset(
         "IS",
         "LIKE",
         "BETWEEN",
+        "COLLATE",
         "EXISTS",
         "CASE",
         "WHEN",
@@ -167,7 +168,14 @@ class Expressions(Cursor):
             inner = self.value()
             self.expect(")")
             return Expr(f"({inner.sql})", inner.type, known=inner.known)
-        return self._primary()
+        value = self._primary()
+        return self._collated(value) if self.accept("COLLATE") else value
+
+    def _collated(self, value: Expr) -> Expr:
+        if value.type is None or not value.type.is_text:
+            raise self.unknown()
+        declared = value.type.collated(self.name())
+        return Expr(f"({value.sql} COLLATE {'NOCASE' if declared.ignores_case else 'C'})", declared)
 
     def _primary(self) -> Expr:
         token = self.token
