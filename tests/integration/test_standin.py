@@ -538,6 +538,8 @@ class TestStatements:
         assert rows(sink, query + "a = N'X'") == [(1,)]
         assert rows(sink, query + "b = N'X'") == [(0,)]
         assert rows(sink, query + "c = N'x'") == [(1,)]
+        assert rows(sink, query + "a COLLATE Latin1_General_BIN2 = N'X'") == [(0,)]
+        assert rows(sink, query + "b COLLATE SQL_Latin1_General_CP1_CI_AS = N'X'") == [(1,)]
 
     def test_a_long_statement_can_be_interrupted_and_blocks_no_one(self, server: StandIn, sink: Any) -> None:
         sink.cursor().execute("CREATE TABLE big ([n] int)")
