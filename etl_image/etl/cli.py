@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn, TypeVar
 import structlog
 import typer
 from pydantic import BaseModel, ValidationError
+from structlog.contextvars import bind_contextvars
 
 from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError
 from etl.logs import blot_out, configure_logs
@@ -45,7 +46,10 @@ def _add_command(name: str, description: str, *steps: tuple[str, str]) -> None:
             partition=_parse(Partition, "partition", partition),
             settings=read_settings(),
         )
+        # Every line of the step says what it is about, also the last one of a failure.
+        bind_contextvars(pipeline=work.pipeline.name, run_id=run_id, partition=work.partition.id)
         for module, function in steps:
+            bind_contextvars(step=module.removeprefix("etl."))
             # Imported when needed: a step starts without the engines of the others.
             getattr(import_module(module), function)(work)
 

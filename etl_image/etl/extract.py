@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import adbc_driver_postgresql.dbapi as postgres
 import pyarrow as pa
 import pyarrow.parquet as pq
+import structlog
 
 from etl import source_sql
 from etl.errors import TryAgainError
@@ -25,7 +26,7 @@ def extract(work: Work) -> Manifest:
     Memory does not grow with the table: rows pass in Arrow batches of a few megabytes.
     Raises ConfigurationError where the source is not as the pipeline says, TryAgainError where it is away.
     """
-    log = work.log("extract")
+    log = structlog.get_logger()
     swept = work.staging.sweep(datetime.now(UTC) - work.settings.staging_retention)
     if swept:
         log.info("extract: removed old runs from staging", runs=swept)

@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import structlog
 
 from etl.column_types import ColumnType
 from etl.contract import breach, converted, quote, quote_text
@@ -30,19 +31,18 @@ def filter_rows(work: Work) -> Manifest:
     A row is rejected when it would be kept but breaks the contract, or when what is wrong with it is in a column that
     the predicate reads. Raises DataError above the tolerance; the rejects are then in staging, with the reasons.
     """
-    log = work.log("filter")
-    progress = Progress("filter", None)
+    log = structlog.get_logger()
     staged = work.staging.manifest("extract", work.fingerprint)
+    progress = Progress("filter")
     with _engine(work, staged) as engine:
         counts, checksum = _judge(engine, work, staged)
+        progress.expect(counts["kept"])
         folder = work.staging.new_folder("filter")
         files = {"rows": f"{folder}/rows.parquet"}
-        select = ", ".join(quote(name) for name in work.pipeline.columns)
-        kept_schema = pa.schema([(name, _arrow_type(column)) for name, column in work.pipeline.types.items()])
-        query = f"SELECT {select} FROM judged WHERE {_OUTCOME} = 'kept'"
-        written = _write(engine, work, staged, query, files["rows"], kept_schema)
-        if written != counts["kept"]:
-            raise TryAgainError(f"{work}: of {counts['kept']} rows to keep {written} were written; run the step again.")
+        _keep(engine, work, staged, files["rows"], progress)
+        if progress.rows != counts["kept"]:
+            told = f"of {counts['kept']} rows to keep {progress.rows} were written"
+            raise TryAgainError(f"{work}: {told}; run the step again.")
         if counts["rejected"]:
             files["rejects"] = f"{folder}/rejects/rows.parquet"
             _set_aside(engine, work, staged, files["rejects"])
@@ -118,28 +118,37 @@ def _judge(engine: duckdb.DuckDBPyConnection, work: Work, staged: Manifest) -> t
     return counts, f"{row[4] or 0:016x}"
 
 
-def _write(
-    engine: duckdb.DuckDBPyConnection, work: Work, staged: Manifest, query: str, name: str, schema: pa.Schema
-) -> int:
-    """Stream a query's rows to a Parquet file; returns how many."""
-    rows = 0
-    batch_rows = max(2048, _BATCH_BYTES // max(staged.row_bytes, 1))
+def _batches(
+    engine: duckdb.DuckDBPyConnection, staged: Manifest, query: str, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a query in the types of a schema, a few megabytes at a time."""
+    for batch in engine.sql(query).to_arrow_reader(max(2048, _BATCH_BYTES // max(staged.row_bytes, 1))):
+        columns = [
+            (column.storage if isinstance(column, pa.ExtensionArray) else column).cast(field.type)
+            for column, field in zip(batch.columns, schema, strict=True)
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _keep(engine: duckdb.DuckDBPyConnection, work: Work, staged: Manifest, name: str, progress: Progress) -> None:
+    """Write the kept rows in the types that the bulk copy takes; `progress` counts them."""
+    columns = ", ".join(quote(column) for column in work.pipeline.columns)
+    schema = pa.schema([(column, _arrow_type(kind)) for column, kind in work.pipeline.types.items()])
+    query = f"SELECT {columns} FROM judged WHERE {_OUTCOME} = 'kept'"
     with work.staging.writing(name) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in engine.sql(query).to_arrow_reader(batch_rows):
-            columns = [
-                (column.storage if isinstance(column, pa.ExtensionArray) else column).cast(field.type)
-                for column, field in zip(batch.columns, schema, strict=True)
-            ]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-            rows += batch.num_rows
-    return rows
+        for batch in _batches(engine, staged, query, schema):
+            writer.write_batch(batch)
+            progress.add(batch.num_rows)
 
 
 def _set_aside(engine: duckdb.DuckDBPyConnection, work: Work, staged: Manifest, name: str) -> None:
     """Write the rejected rows as the source had them, as text, and the reason in words."""
     columns = ", ".join(_raw_text(column) for column in work.pipeline.columns)
     schema = pa.schema([(column, pa.string()) for column in (*work.pipeline.columns, "reason")])
-    _write(engine, work, staged, f"SELECT {columns}, {_BREACH} FROM judged WHERE {_OUTCOME} = 'rejected'", name, schema)
+    query = f"SELECT {columns}, {_BREACH} FROM judged WHERE {_OUTCOME} = 'rejected'"
+    with work.staging.writing(name) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in _batches(engine, staged, query, schema):
+            writer.write_batch(batch)
 
 
 def _refuse_above_tolerance(engine: duckdb.DuckDBPyConnection, work: Work, rejected: int, file: str) -> None:

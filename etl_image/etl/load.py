@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import structlog
 
 from etl import sink_sql
 from etl.column_types import KEY_COLLATION
@@ -36,7 +37,7 @@ def load(work: Work) -> Loaded:
     under an application lock updates what is newer, inserts what is missing, and writes the audit row.
     Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
     """
-    log = work.log("load")
+    log = structlog.get_logger()
     manifest = work.staging.manifest("filter", work.fingerprint)
     progress = Progress("load", manifest.kept)
     with connect_sink(work) as sink:

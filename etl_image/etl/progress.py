@@ -10,7 +10,7 @@ _EVERY = 5.0
 class Progress:
     """Counts rows and tells about it from time to time; `expected` rows give the time left."""
 
-    def __init__(self, step: str, expected: int | None) -> None:
+    def __init__(self, step: str, expected: int | None = None) -> None:
         self.rows = 0
         self._step = step
         self._expected = expected
@@ -21,6 +21,10 @@ class Progress:
     def seconds(self) -> float:
         """Seconds since the step began."""
         return time.monotonic() - self._began
+
+    def expect(self, rows: int) -> None:
+        """Note how many rows there will be, where that is known only later."""
+        self._expected = rows
 
     def add(self, rows: int) -> None:
         """Note that so many more rows are through."""

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import structlog
-
 from etl.metrics import Metrics
 from etl.pipeline import Pipeline
 from etl.settings import Settings
@@ -34,13 +32,6 @@ class Work:
     def metrics(self, step: str) -> Metrics:
         """Where to send the metrics of a step."""
         return Metrics(self.settings, pipeline=self.pipeline.name, step=step)
-
-    def log(self, step: str) -> structlog.stdlib.BoundLogger:
-        """A log whose lines say which step of which partition they come from."""
-        log: structlog.stdlib.BoundLogger = structlog.get_logger().bind(
-            pipeline=self.pipeline.name, run_id=self.run_id, partition=self.partition.id, step=step
-        )
-        return log
 
     def __str__(self) -> str:
         return f"{self.pipeline.name}, partition {self.partition.id}"

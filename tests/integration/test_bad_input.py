@@ -27,6 +27,7 @@ def refused(made: Site, step: str, exit_code: int, *told: str, **environment: st
     assert len(errors) == 1, completed.stderr
     for words in told:
         assert words in errors[0]["event"]
+    assert (errors[0]["pipeline"], errors[0]["run_id"], errors[0]["partition"]) == (made.pipeline.name, "run", "all")
     assert "Traceback" not in completed.stderr
     for url in (made.source_url, made.sink_url, *environment.values()):
         password = urlsplit(url).password
