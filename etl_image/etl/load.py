@@ -143,7 +143,7 @@ def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
 
 
 def _staging_name(work: Work) -> str:
-    """A name of this attempt alone; it says whose it is and since when, for whoever cleans up."""
+    """A name of this attempt alone, as sink_sql.STAGING_NAME reads it."""
     return f"{work.pipeline.name}_{datetime.now(UTC):%Y%m%d%H%M%S}_{_owner(work)}_{uuid.uuid4().hex[:8]}"
 
 
@@ -156,8 +156,10 @@ def _drop_leftovers(work: Work, sink: Sink) -> None:
     oldest = f"{datetime.now(UTC) - max(work.settings.staging_retention, timedelta(days=1)):%Y%m%d%H%M%S}"
     names = sink.rows("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?", sink_sql.STAGING)
     for (name,) in names:
-        parts = name.rsplit("_", 3)
-        if len(parts) == 4 and parts[0] == work.pipeline.name and (parts[2] == _owner(work) or parts[1] < oldest):
+        match = sink_sql.STAGING_NAME.fullmatch(name)
+        if not match or match["pipeline"] != work.pipeline.name:
+            continue
+        if match["owner"] == _owner(work) or match["made"] < oldest:
             table = TableName(schema_name=sink_sql.STAGING, table=name)
             sink.execute(f"DROP TABLE IF EXISTS {sink_sql.quote_table(table)}")
     sink.commit()

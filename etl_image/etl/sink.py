@@ -148,7 +148,7 @@ def _sorted(error: Exception, work: Work) -> EtlError:
     text = blot_out(str(error), work.settings.secrets())
     words = text.split("DDBC Error:")[-1].split("[SQL Server]")[-1].strip().splitlines()[0]
     sentence = f"{work}: the sink {place(work.settings.sink_url)} said: {words}"
-    if _PASSING.search(text) or (sink_sql.STAGING in words and _GONE.search(words)):
+    if _PASSING.search(text) or (sink_sql.STAGING_NAME.search(words) and _GONE.search(words)):
         return TryAgainError(sentence)
     if _CONFIGURATION.search(text):
         return ConfigurationError(sentence)

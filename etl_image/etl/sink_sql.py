@@ -4,6 +4,7 @@ No MERGE: its concurrency bugs are long known; UPDATE and INSERT inside one tran
 the same. Every name and value is quoted here and nowhere else.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,8 @@ BOOKKEEPING = "etl"
 """Schema of the audit and watermark tables."""
 STAGING = "etl_staging"
 """Schema of the tables that bulk loads fill before they are applied."""
+STAGING_NAME = re.compile(r"(?P<pipeline>\w+)_(?P<made>\d{14})_(?P<owner>[0-9a-f]{12})_[0-9a-f]{8}")
+"""Name of such a table: it says whose it is and since when (UTC), for whoever cleans up."""
 AUDIT = TableName(schema_name=BOOKKEEPING, table="audit")
 WATERMARK = TableName(schema_name=BOOKKEEPING, table="watermark")
 COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing")

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from .catalogue import Table, create_catalogue
-from .errors import SqlError, deadlock_victim, duplicate_key, null_not_allowed
+from .errors import SqlError, deadlock_victim, duplicate_key, null_not_allowed, unknown_object
 
 _CATALOG = "stand-in store"
 # Lengths are in UTF-16 code units: DuckDB counts code points, of which those beyond the BMP take two.
@@ -84,6 +84,12 @@ def _conflict(failure: Failure) -> SqlError:
     return deadlock_victim(failure.session_id)
 
 
+def _gone(failure: Failure) -> SqlError | None:
+    """Another session has dropped the table after this one had found it."""
+    match = re.search(r"Table with name (\S+) does not exist", failure.text)
+    return unknown_object(match[1]) if match else None
+
+
 def _duplicate(failure: Failure) -> SqlError | None:
     table = failure.table
     if table is None:
@@ -122,6 +128,7 @@ def _target(failure: Failure) -> str:
 
 _EXPLANATIONS: list[tuple[re.Pattern[str], Callable[[Failure], SqlError | None]]] = [
     (re.compile(r"conflict|Failed to commit|has been (altered|dropped)", re.IGNORECASE), _conflict),
+    (re.compile(r"Table with name"), _gone),
     (re.compile(r"uplicate key"), _duplicate),
     (re.compile(r"NOT NULL constraint failed"), _null),
     (re.compile(r"out of range|overflow|doesn't fit|could not cast value", re.IGNORECASE), _overflow),
