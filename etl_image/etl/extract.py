@@ -14,10 +14,8 @@ from etl.logs import blot_out
 from etl.progress import Progress
 from etl.settings import place
 from etl.source import check_source, connect_source
-from etl.staging import Manifest
+from etl.staging import BATCH_BYTES, Manifest
 from etl.step import Work
-
-_BATCH_BYTES = 4 * 1024 * 1024
 
 
 def extract(work: Work) -> Manifest:
@@ -44,8 +42,8 @@ def extract(work: Work) -> Manifest:
 
 
 def _stage(work: Work, cursor: postgres.Cursor, progress: Progress) -> Manifest:
-    # The driver's default of 16 MB a batch would be several times that in memory, with Parquet's encoding of it.
-    cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
+    # The driver's default is 16 MB.
+    cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
     cursor.execute(source_sql.extract_rows(work.pipeline, work.partition))
     reader = cursor.fetch_record_batch()
     schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in reader.schema])

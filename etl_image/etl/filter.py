@@ -13,14 +13,13 @@ import structlog
 from etl.column_types import ColumnType
 from etl.contract import breach, converted, quote, quote_text
 from etl.errors import ConfigurationError, DataError, TryAgainError
-from etl.predicate import predicate_columns, render_predicate
+from etl.predicate import predicate_columns, render_duckdb
 from etl.progress import Progress
 from etl.staging import Manifest
 from etl.step import Work
 
 MEMORY_LIMIT = "96MB"
 """What DuckDB may hold before it spills to a temporary folder."""
-_BATCH_BYTES = 4 * 1024 * 1024
 # Columns of our own beside the pipeline's: a tab is not printable, so no column of a pipeline is called that.
 _RAW, _BREACH, _UNDECIDED, _OUTCOME = (f'"\t{name}"' for name in ("raw", "breach", "undecided", "outcome"))
 
@@ -90,7 +89,7 @@ def _judged(work: Work) -> str:
     typed = ", ".join(f"{converted(name, column)} AS {quote(name)}" for name, column in pipeline.types.items())
     needed = predicate_columns(pipeline.predicate)
     undecided = _joined([check for name, check in breaches.items() if check and name in needed])
-    keep = f"coalesce({render_predicate(pipeline.predicate, 'duckdb')}, false)"
+    keep = f"coalesce({render_duckdb(pipeline.predicate)}, false)"
     return (
         f"SELECT *, CASE WHEN {_BREACH} <> '' AND ({keep} OR {_UNDECIDED} <> '') THEN 'rejected'"
         f" WHEN {keep} THEN 'kept' ELSE 'dropped' END AS {_OUTCOME} FROM ("
@@ -122,7 +121,7 @@ def _batches(
     engine: duckdb.DuckDBPyConnection, staged: Manifest, query: str, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a query in the types of a schema, a few megabytes at a time."""
-    for batch in engine.sql(query).to_arrow_reader(max(2048, _BATCH_BYTES // max(staged.row_bytes, 1))):
+    for batch in engine.sql(query).to_arrow_reader(staged.batch_rows):
         columns = [
             (column.storage if isinstance(column, pa.ExtensionArray) else column).cast(field.type)
             for column, field in zip(batch.columns, schema, strict=True)

@@ -63,7 +63,7 @@ def load(work: Work) -> Loaded:
 
 def _check_sink(work: Work, sink: Sink) -> None:
     """Compare the sink's columns with what is needed. Raises ConfigurationError naming the first that differs."""
-    for table in (*sink_sql.bookkeeping_tables(), sink_sql.sink_table(work.pipeline)):
+    for table in sink_sql.needed_tables(work.pipeline):
         found = sink.columns(table.name)
         for name, column in table.columns.items():
             if name not in found:
@@ -94,8 +94,7 @@ def _fill(work: Work, sink: Sink, table: TableName, manifest: Manifest, progress
 
 
 def _batches(parquet: pq.ParquetFile, manifest: Manifest, progress: Progress) -> Iterator[pa.RecordBatch]:
-    batch_rows = max(1024, 4 * 1024 * 1024 // max(manifest.row_bytes, 1))
-    for batch in parquet.iter_batches(batch_rows, use_threads=False):
+    for batch in parquet.iter_batches(manifest.batch_rows, use_threads=False):
         yield batch
         progress.add(batch.num_rows)
 

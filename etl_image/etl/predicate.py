@@ -42,12 +42,12 @@ def predicate_columns(expression: exp.Expression) -> set[str]:
     return {column.name for column in expression.find_all(exp.Column)}
 
 
-def render_predicate(expression: exp.Expression, dialect: str) -> str:
-    """The filter as SQL of `postgres` or `duckdb`, every identifier quoted."""
-    return expression.sql(dialect=dialect, identify=True)
+def render_duckdb(expression: exp.Expression) -> str:
+    """The filter as SQL of DuckDB, every identifier quoted."""
+    return expression.sql(dialect="duckdb", identify=True)
 
 
-def render_predicate_tsql(expression: exp.Expression, columns: Mapping[str, ColumnType]) -> str:
+def render_tsql(expression: exp.Expression, columns: Mapping[str, ColumnType]) -> str:
     """The filter as T-SQL that decides as Postgres does, whatever the collation of the sink's columns."""
 
     def exact(node: exp.Expression) -> exp.Expression:

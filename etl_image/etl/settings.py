@@ -86,7 +86,7 @@ class Settings(BaseSettings):
             texts |= _raw_passwords(url.get_secret_value() if url else "")
         for file in (self.source_password_file, self.sink_password_file):
             with suppress(OSError):  # told where the password is needed
-                texts.add(file.read_text().rstrip("\r\n") if file else "")
+                texts.add(_read_password(file) if file else "")
         return sorted(texts - {""}, key=len, reverse=True)
 
 
@@ -128,9 +128,13 @@ def _password(name: str, url: SplitResult, password: SecretStr | None, file: Pat
     if file is None:
         return unquote(url.password or "")
     try:
-        return file.read_text().rstrip("\r\n")
+        return _read_password(file)
     except OSError as error:
         raise ConfigurationError(f"{name}_PASSWORD_FILE ({file}) cannot be read: {error.strerror}.") from error
+
+
+def _read_password(file: Path) -> str:
+    return file.read_text().rstrip("\r\n")
 
 
 def _raw_passwords(url: str) -> set[str]:

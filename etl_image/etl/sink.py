@@ -18,7 +18,7 @@ from etl.step import Work
 
 _BULK_BATCH_ROWS = 100_000
 # What the server says (sys.messages) where the same command would only fail again. The driver passes on the words, not
-# the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916.
+# the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916, 102, 468, 544.
 _CONFIGURATION = re.compile(
     r"Login failed|Cannot open database|Invalid object name|Invalid column name|permission (was )?denied"
     r"|does not exist|Incorrect syntax|collation conflict|IDENTITY_INSERT|certificate verify failed"
@@ -29,7 +29,7 @@ _CONFIGURATION = re.compile(
 _PASSING = re.compile(r"script upgrade mode|being recovered|is starting up", re.IGNORECASE)
 # A later attempt at the same partition drops the staging tables of the earlier ones.
 _GONE = re.compile(r"Invalid object name|does not exist", re.IGNORECASE)
-# 2627, 2601, 515, 2628, 8152, 8115.
+# 2627, 2601, 515, 2628, 8152, 8115, 547.
 _DATA = re.compile(
     r"duplicate key|Cannot insert the value NULL|would be truncated|Arithmetic overflow|FOREIGN KEY constraint",
     re.IGNORECASE,
@@ -79,8 +79,7 @@ class Sink:
 
     def create_missing(self, pipeline: Pipeline) -> list[str]:
         """Create the schemas and tables that are not there yet, and commit; returns their names."""
-        tables = [*sink_sql.bookkeeping_tables(), sink_sql.sink_table(pipeline)]
-        missing = [table for table in tables if not self.exists(table.name)]
+        missing = [table for table in sink_sql.needed_tables(pipeline) if not self.exists(table.name)]
         # Two loads may come at once to an empty sink: one creates, the other waits and then finds them.
         if missing or not self._has_schema(sink_sql.STAGING):
             self.lock("etl: create tables", 60_000)
@@ -161,7 +160,6 @@ def _written(data_type: str, length: int | None, precision: int | None, scale: i
     if data_type in ("decimal", "numeric"):
         return f"decimal({precision},{scale})"
     if data_type == "float":
-        # float(25) to float(53) are one type, which the catalogue tells in bits.
         return f"float({precision})"
     if data_type in ("datetime2", "time"):
         return f"{data_type}({fraction})"

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from etl.column_types import KEY_COLLATION, ColumnType, parse_column_type
 from etl.pipeline import Pipeline, TableName
-from etl.predicate import render_predicate_tsql
+from etl.predicate import render_tsql
 from etl.window import Window
 
 BOOKKEEPING = "etl"
@@ -88,6 +88,11 @@ def bookkeeping_tables() -> list[Table]:
 def sink_table(pipeline: Pipeline) -> Table:
     """The table that a pipeline fills."""
     return Table(pipeline.sink, pipeline.types, tuple(pipeline.key))
+
+
+def needed_tables(pipeline: Pipeline) -> list[Table]:
+    """Every table that a load of the pipeline needs in the sink, but for its staging table."""
+    return [*bookkeeping_tables(), sink_table(pipeline)]
 
 
 def staging_table(pipeline: Pipeline, name: str) -> Table:
@@ -172,7 +177,7 @@ def count_nulls(pipeline: Pipeline, window: Window) -> str:
 
 def count_unwanted(pipeline: Pipeline, window: Window) -> str:
     """One row: how many rows of the window the filter is not true for."""
-    predicate = render_predicate_tsql(pipeline.predicate, pipeline.types)
+    predicate = render_tsql(pipeline.predicate, pipeline.types)
     return (
         f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} WHERE {_in_window(pipeline, window)}"
         f" AND CASE WHEN {predicate} THEN 1 ELSE 0 END = 0"

@@ -23,6 +23,8 @@ from etl.settings import Settings
 from etl.window import Partition
 
 Step = Literal["extract", "filter"]
+BATCH_BYTES = 4 * 1024 * 1024
+"""About how many bytes of rows a step holds at a time; with Parquet's encoding it is several times that in memory."""
 
 
 class Manifest(BaseModel):
@@ -40,6 +42,11 @@ class Manifest(BaseModel):
     row_bytes: NonNegativeInt = 0
     checksum: str = ""
 
+    @property
+    def batch_rows(self) -> int:
+        """How many of these rows make a batch of about BATCH_BYTES."""
+        return max(1024, BATCH_BYTES // max(self.row_bytes, 1))
+
 
 class Staging:
     """The files of one partition of one run."""
@@ -49,8 +56,7 @@ class Staging:
             self.filesystem, root = fsspec.core.url_to_fs(settings.staging_url)
         except (ValueError, ImportError) as error:
             raise ConfigurationError(f"STAGING_URL ({settings.staging_url}) cannot be used: {error}.") from error
-        self._root = root.rstrip("/")
-        self._pipeline = f"{self._root}/{pipeline}"
+        self._pipeline = f"{root.rstrip('/')}/{pipeline}"
         self._folder = f"{self._pipeline}/{run_folder(run_id)}/{partition}"
         self.is_local = "file" in self.filesystem.protocol
 
@@ -65,15 +71,16 @@ class Staging:
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Open a new file for writing. Raises TryAgainError where the medium is full or away."""
+        folder = self.path(name).rsplit("/", 1)[0]
         with told("written"):
-            self.filesystem.makedirs(self.path(name).rsplit("/", 1)[0], exist_ok=True)
+            self.filesystem.makedirs(folder, exist_ok=True)
             try:
                 with self.filesystem.open(self.path(name), "wb") as file:
                     yield file
             except BaseException:
                 # A full volume would stay full.
                 with suppress(Exception):
-                    self._remove(self.path(name).rsplit("/", 1)[0])
+                    self._remove(folder)
                 raise
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -193,14 +194,8 @@ def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, t
         " INSERT INTO stock SELECT gen_random_uuid(), 'sku-' || n, '2026-01-01', n, n / 2.0, n % 3 > 0, now()"
         " FROM generate_series(1, 90) AS n",
     )
-    other = Stack(
-        stack.postgres,
-        stack.source_url,
-        stack.sink_url,
-        stack.sink_is_stand_in,
-        {**stack.environment, "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "PYTHONPATH": str(dags)},
-        stack.log,
-    )
+    environment = {**stack.environment, "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "PYTHONPATH": str(dags)}
+    other = replace(stack, environment=environment)
     run = other.run_dag("stock_etl")
     assert run["state"] == "success", other.log_end()
     assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[stock]") == [(60,)]
@@ -221,7 +216,7 @@ def test_rows_that_no_demo_made_are_not_touched(real: Site, first_run: dict[str,
 def test_a_configuration_error_is_not_retried(first_run: dict[str, Any], stack: Stack, real: Site) -> None:
     """The source is away for the steps alone: the task fails at its first try."""
     environment = {**stack.environment, "SOURCE_PASSWORD": "wrong"}
-    broken = Stack(stack.postgres, stack.source_url, stack.sink_url, True, environment, stack.log)
+    broken = replace(stack, environment=environment)
     real.change("UPDATE orders SET amount = 5 WHERE order_id = 4")
     run = broken.run_dag("orders_etl")
     assert run["state"] == "failed"

@@ -2,7 +2,7 @@
 
 import pytest
 from etl.column_types import parse_column_type
-from etl.predicate import parse_predicate, predicate_columns, render_predicate_tsql
+from etl.predicate import parse_predicate, predicate_columns, render_tsql
 
 COLUMNS = {
     name: parse_column_type(declared)
@@ -38,7 +38,7 @@ COLUMNS = {
     ],
 )
 def test_a_filter_is_rendered_for_sql_server(text: str, tsql: str) -> None:
-    assert render_predicate_tsql(parse_predicate(text, COLUMNS), COLUMNS) == tsql
+    assert render_tsql(parse_predicate(text, COLUMNS), COLUMNS) == tsql
 
 
 @pytest.mark.parametrize(
