@@ -35,8 +35,8 @@ class EtlPodOperator(KubernetesPodOperator):
             namespace=pod.NAMESPACE,
             image=pod.IMAGE,
             image_pull_policy="IfNotPresent",
-            cmds=["etl"],
-            arguments=[step, "--run-id", "{{ run_id }}", "--partition", partition],
+            # No `cmds`: the image's entry point, an init that passes signals on, runs this.
+            arguments=["etl", step, "--run-id", "{{ run_id }}", "--partition", partition],
             env_vars={"ETL_PIPELINE": pipeline.model_dump_json()},
             env_from=pod.ENVIRONMENT_FROM,
             labels={
@@ -91,7 +91,7 @@ class EtlPodOperator(KubernetesPodOperator):
 
     def _run_process(self) -> None:
         """Run the very command line of the pod as a local process, its output in the task's log."""
-        command = [*self.cmds, *self.arguments]
+        command = self.arguments
         self.log.warning("%s=process: this step runs as a local process, not in a pod.", RUNNER_VARIABLE)
         environment = {variable.name: variable.value for variable in convert_env_vars_or_raise_error(self.env_vars)}
         last = ""

@@ -5,9 +5,11 @@ import os
 from kubernetes.client import models as k8s
 
 NAMESPACE = os.environ.get("ETL_NAMESPACE", "etl-poc")
-IMAGE = os.environ.get("ETL_IMAGE", "etl:0.1.0")
-SECRET = "etl-connections"  # noqa: S105 - a name, not a secret
-STAGING_CLAIM = "etl-staging"
+IMAGE = os.environ.get("ETL_IMAGE", "localhost/etl:0.1.0")
+CONNECTIONS = "etl-connections"
+"""The name of a ConfigMap and of a Secret."""
+STAGING_CLAIM = os.environ.get("ETL_STAGING_CLAIM", "etl-staging")
+"""The volume claim of the staging folder; empty where staging is in S3."""
 STAGING_PATH = "/var/lib/etl/staging"
 SCRATCH_PATH = "/tmp"  # noqa: S108 - an emptyDir of the pod's own
 
@@ -27,16 +29,14 @@ CONTAINER_SECURITY = k8s.V1SecurityContext(
     read_only_root_filesystem=True,
     capabilities=k8s.V1Capabilities(drop=["ALL"]),
 )
-VOLUMES = [
-    k8s.V1Volume(
-        name="staging",
-        persistent_volume_claim=k8s.V1PersistentVolumeClaimVolumeSource(claim_name=STAGING_CLAIM),
-    ),
-    k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="4Gi")),
+VOLUMES = [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="4Gi"))]
+VOLUME_MOUNTS = [k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH_PATH)]
+if STAGING_CLAIM:
+    claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=STAGING_CLAIM)
+    VOLUMES.append(k8s.V1Volume(name="staging", persistent_volume_claim=claim))
+    VOLUME_MOUNTS.append(k8s.V1VolumeMount(name="staging", mount_path=STAGING_PATH))
+# SOURCE_URL, SINK_URL and STAGING_URL, and the passwords; never in the DAG, the pod's arguments or Airflow's database.
+ENVIRONMENT_FROM = [
+    k8s.V1EnvFromSource(config_map_ref=k8s.V1ConfigMapEnvSource(name=CONNECTIONS)),
+    k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=CONNECTIONS)),
 ]
-VOLUME_MOUNTS = [
-    k8s.V1VolumeMount(name="staging", mount_path=STAGING_PATH),
-    k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH_PATH),
-]
-# SOURCE_URL, SINK_URL and their passwords; never in the DAG, the pod's arguments or Airflow's database.
-ENVIRONMENT_FROM = [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=SECRET))]

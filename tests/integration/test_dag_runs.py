@@ -13,12 +13,13 @@ from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql
 from etl.window import Partition, Window
+from etl_connections import UrlConnections
 from etl_dag.reconcile import advance_watermark, reconcile_run
 from orders_etl import ORDERS
 
 from tests.support.postgres import Postgres
 from tests.support.site import MARK, Site, existing_site
-from tests.support.stack import INIT_SQL, ROOT, Stack, airflow_connection, airflow_environment
+from tests.support.stack import INIT_SQL, ROOT, Stack, airflow_environment
 
 TASKS = ("partition.extract", "partition.filter", "partition.load")
 
@@ -54,8 +55,14 @@ def first_run(stack: Stack, real: Site) -> dict[str, Any]:
 
 @pytest.fixture
 def airflow_sink(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("AIRFLOW_CONN_SINK", airflow_connection("mssql", stack.sink_url))
+    monkeypatch.setenv("AIRFLOW_CONN_SINK", airflow_connection(stack, monkeypatch, "sink"))
     return "sink"
+
+
+def airflow_connection(stack: Stack, monkeypatch: pytest.MonkeyPatch, name: str) -> str:
+    """A connection of the stack as Airflow's environment has it."""
+    monkeypatch.setenv(f"{name.upper()}_URL", stack.environment[f"{name.upper()}_URL"])
+    return UrlConnections().get_conn_value(name) or ""
 
 
 def watermark(made: Site) -> Any:
@@ -194,7 +201,11 @@ def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, t
         " INSERT INTO stock SELECT gen_random_uuid(), 'sku-' || n, '2026-01-01', n, n / 2.0, n % 3 > 0, now()"
         " FROM generate_series(1, 90) AS n",
     )
-    environment = {**stack.environment, "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "PYTHONPATH": str(dags)}
+    environment = {
+        **stack.environment,
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "PYTHONPATH": f"{dags}:{ROOT}/airflow_image/config",
+    }
     other = replace(stack, environment=environment)
     run = other.run_dag("stock_etl")
     assert run["state"] == "success", other.log_end()
@@ -213,9 +224,13 @@ def test_rows_that_no_demo_made_are_not_touched(real: Site, first_run: dict[str,
     real.execute(f"CREATE TABLE {MARK} ([made_by] nvarchar(40) NOT NULL)")
 
 
-def test_a_configuration_error_is_not_retried(first_run: dict[str, Any], stack: Stack, real: Site) -> None:
+def test_a_configuration_error_is_not_retried(
+    first_run: dict[str, Any], stack: Stack, real: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The source is away for the steps alone: the task fails at its first try."""
-    environment = {**stack.environment, "SOURCE_PASSWORD": "wrong"}
+    environment = {**stack.environment, "SOURCE_PASSWORD": "wrong", "AIRFLOW__SECRETS__BACKEND": ""}
+    for name in ("source", "sink"):
+        environment[f"AIRFLOW_CONN_{name.upper()}"] = airflow_connection(stack, monkeypatch, name)
     broken = replace(stack, environment=environment)
     real.change("UPDATE orders SET amount = 5 WHERE order_id = 4")
     run = broken.run_dag("orders_etl")

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.postgres import Postgres, run_postgres
 
@@ -72,11 +71,10 @@ def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_u
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__MP_START_METHOD": "fork",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata_url.replace("postgresql://", "postgresql+psycopg2://"),
-        "AIRFLOW_CONN_SOURCE": airflow_connection("postgres", source_url),
-        "AIRFLOW_CONN_SINK": airflow_connection("mssql", sink_url),
+        "AIRFLOW__SECRETS__BACKEND": "etl_connections.UrlConnections",
         "ETL_RUNNER": "process",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT / "dags"),
+        "PYTHONPATH": f"{ROOT}/dags:{ROOT}/airflow_image/config",
         "SOURCE_URL": source_url,
         "SINK_URL": sink_url,
         "STAGING_URL": f"file://{folder}/staging",
@@ -93,18 +91,3 @@ def run_sink() -> Iterator[tuple[str, bool]]:
 
     with StandIn(password=secrets.token_urlsafe(16)) as server:
         yield server.url, True
-
-
-def airflow_connection(kind: str, url: str) -> str:
-    """A database URL as Airflow reads a connection from its environment."""
-    parts = urlsplit(url)
-    return json.dumps(
-        {
-            "conn_type": kind,
-            "host": parts.hostname,
-            "port": parts.port or {"postgres": 5432, "mssql": 1433}[kind],
-            "login": unquote(parts.username or ""),
-            "password": unquote(parts.password or ""),
-            "schema": unquote(parts.path.strip("/")) or parse_qs(parts.query).get("database", [""])[0],
-        }
-    )

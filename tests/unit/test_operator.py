@@ -34,8 +34,8 @@ def pod(operator: EtlPodOperator) -> k8s.V1Pod:
 
 def test_the_pod_runs_the_step_in_the_etl_image(pod: k8s.V1Pod) -> None:
     container = pod.spec.containers[0]
-    assert container.command == ["etl"]
-    assert container.args == ["load", "--run-id", "{{ run_id }}", "--partition", PARTITION]
+    assert not container.command  # the image's entry point is an init: signals reach the step
+    assert container.args == ["etl", "load", "--run-id", "{{ run_id }}", "--partition", PARTITION]
     assert not container.image.endswith(":latest")
     assert container.image_pull_policy == "IfNotPresent"
     assert {variable.name for variable in container.env} == {"ETL_PIPELINE"}
