@@ -1,4 +1,4 @@
-"""The `etl` command: one step of one partition of one run."""
+"""The `etl` command: one step of one partition of one run, or what the sink needs before the first of them."""
 
 import sys
 import traceback
@@ -21,7 +21,7 @@ from etl.window import Partition
 _Model = TypeVar("_Model", bound=BaseModel)
 
 app = typer.Typer(
-    help="One step of a pipeline from Postgres to SQL Server; every step may be repeated at any time.\n\n"
+    help="The steps of a pipeline from Postgres to SQL Server; every command may be repeated at any time.\n\n"
     "Exit codes: 75 try again; 78 (configuration), 65 (data) and 2 (usage) do not retry.",
     add_completion=False,
     no_args_is_help=True,
@@ -59,6 +59,22 @@ _add_command("extract", "Read a partition of the source, in one snapshot, into s
 _add_command("filter", "Keep the staged rows the filter is true for; set aside what breaks the contract.", _FILTER)
 _add_command("load", "Bring the kept rows into the sink, exactly once.", _LOAD)
 _add_command("run", "Extract, filter and load, in one process.", _EXTRACT, _FILTER, _LOAD)
+
+
+@app.command(
+    "prepare-sink",
+    help="Make what loads need in the sink: database, login, schemas, tables, grants; an administrator's task.",
+)
+def prepare(
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option(help="JSON, or the path of a .json file; may be repeated: loads then create no other tables"),
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="seconds to wait for a server that is not up yet")] = 60,
+) -> None:
+    bind_contextvars(step="prepare-sink")
+    pipelines = [_parse(Pipeline, "pipeline", _read(each)) for each in pipeline or []]
+    import_module("etl.prepare").prepare_sink(read_settings(), pipelines, wait)
 
 
 def main() -> NoReturn:

@@ -5,6 +5,7 @@ Passwords come by environment or file, and are kept so that no log, repr or trac
 
 import ipaddress
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -19,6 +20,18 @@ _YES = {"yes": "yes", "true": "yes", "1": "yes", "mandatory": "yes"}
 _NO = {"no": "no", "false": "no", "0": "no", "optional": "no"}
 _SWITCH = _YES | _NO
 _ENCRYPT = _SWITCH | {"strict": "strict"}
+_SIDES = ("source", "sink", "sink_admin")
+"""What has a password: the settings NAME_PASSWORD and NAME_PASSWORD_FILE."""
+_LONGEST_PASSWORD = 128  # SQL Server's
+
+
+@dataclass(frozen=True)
+class SinkLogin:
+    """What SINK_URL says of whom the loader is, and of where it loads."""
+
+    database: str
+    user: str
+    password: SecretStr
 
 
 class Settings(BaseSettings):
@@ -32,6 +45,9 @@ class Settings(BaseSettings):
     sink_url: SecretStr | None = Field(default=None, description="mssql://user:password@host:port/database")
     sink_password: SecretStr | None = Field(default=None, description="instead of the one in SINK_URL")
     sink_password_file: Path | None = None
+    sink_admin_user: str = Field(default="sa", min_length=1, description="who prepares the sink")
+    sink_admin_password: SecretStr | None = None
+    sink_admin_password_file: Path | None = None
     staging_url: str = Field(default="file:///var/lib/etl/staging", description="file:// or s3://bucket/folder")
     staging_retention: timedelta = Field(default=timedelta(days=7), description="how long files of a run are kept")
     sink_lock_timeout: timedelta = Field(default=timedelta(hours=1), description="how long to wait for another load")
@@ -40,7 +56,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_password_each(self) -> Self:
-        for name in ("source", "sink"):
+        for name in _SIDES:
             if getattr(self, f"{name}_password") and getattr(self, f"{name}_password_file"):
                 raise ValueError(f"{name.upper()}_PASSWORD and {name.upper()}_PASSWORD_FILE are both set; keep one")
         return self
@@ -48,13 +64,33 @@ class Settings(BaseSettings):
     def source(self) -> SecretStr:
         """The source as a libpq URL. Raises ConfigurationError."""
         url = _split("SOURCE_URL", self.source_url, {"postgresql", "postgres"})
-        password = _password("SOURCE", url, self.source_password, self.source_password_file)
+        password = _password("SOURCE", url.password, self.source_password, self.source_password_file)
         user = quote(unquote(url.username or ""), safe="")
         netloc = f"{user}:{quote(password, safe='')}@{_host(url)}:{url.port or 5432}"
         return SecretStr(url._replace(scheme="postgresql", netloc=netloc).geturl())
 
     def sink(self) -> SecretStr:
         """The sink as an ODBC connection string. Raises ConfigurationError."""
+        return _connection_string(self._sink_words())
+
+    def sink_admin(self) -> SecretStr:
+        """The sink's server as an ODBC connection string for its administrator. Raises ConfigurationError."""
+        password = _password("SINK_ADMIN", "", self.sink_admin_password, self.sink_admin_password_file)
+        who = {"UID": self.sink_admin_user, "PWD": _usable("SINK_ADMIN", password)}
+        # The sink's own database may not be there yet.
+        return _connection_string(self._sink_words() | {"Database": "master"} | who)
+
+    def sink_login(self) -> SinkLogin:
+        """The login that the sink is to have, with its password. Raises ConfigurationError."""
+        words = self._sink_words()
+        if words["UID"].lower() == self.sink_admin_user.lower():
+            raise ConfigurationError(
+                f"SINK_URL names the administrator, {self.sink_admin_user}; name a login of the pipelines' own there."
+            )
+        return SinkLogin(words["Database"], words["UID"], SecretStr(_usable("SINK", words["PWD"])))
+
+    def _sink_words(self) -> dict[str, str]:
+        """The words of the sink's ODBC connection string."""
         url = _split("SINK_URL", self.sink_url, {"mssql", "sqlserver", "mssql+pymssql", "mssql+pyodbc"})
         options = {name.lower(): values[-1] for name, values in parse_qs(url.query).items()}
         database = unquote(url.path.strip("/")) or options.pop("database", "")
@@ -66,7 +102,7 @@ class Settings(BaseSettings):
             "Server": f"{_host(url)},{url.port or 1433}",
             "Database": database,
             "UID": unquote(url.username or ""),
-            "PWD": _password("SINK", url, self.sink_password, self.sink_password_file),
+            "PWD": _password("SINK", url.password, self.sink_password, self.sink_password_file),
             "Encrypt": _option(options, "encrypt", _ENCRYPT, default),
             "TrustServerCertificate": _option(options, "trustservercertificate", _SWITCH, "no"),
         }
@@ -75,18 +111,19 @@ class Settings(BaseSettings):
                 f"SINK_URL: unknown option {', '.join(sorted(options))};"
                 " known are encrypt, trustservercertificate and database."
             )
-        return SecretStr(";".join(f"{name}={{{value.replace('}', '}}')}}}" for name, value in words.items()))
+        return words
 
     def secrets(self) -> list[str]:
         """Every text that no output may show, longest first."""
         texts: set[str] = set()
-        for password in (self.source_password, self.sink_password):
+        for password in (getattr(self, f"{side}_password") for side in _SIDES):
             texts.add(password.get_secret_value() if password else "")
         for url in (self.source_url, self.sink_url):
             texts |= _raw_passwords(url.get_secret_value() if url else "")
-        for file in (self.source_password_file, self.sink_password_file):
+        for file in (getattr(self, f"{side}_password_file") for side in _SIDES):
             with suppress(OSError):  # told where the password is needed
                 texts.add(_read_password(file) if file else "")
+        texts |= {text.replace("'", "''") for text in texts}  # as SQL quotes it
         return sorted(texts - {""}, key=len, reverse=True)
 
 
@@ -122,11 +159,15 @@ def _split(name: str, url: SecretStr | None, schemes: set[str]) -> SplitResult:
     return parts
 
 
-def _password(name: str, url: SplitResult, password: SecretStr | None, file: Path | None) -> str:
+def _connection_string(words: dict[str, str]) -> SecretStr:
+    return SecretStr(";".join(f"{name}={{{value.replace('}', '}}')}}}" for name, value in words.items()))
+
+
+def _password(name: str, in_url: str | None, password: SecretStr | None, file: Path | None) -> str:
     if password is not None:
         return password.get_secret_value()
     if file is None:
-        return unquote(url.password or "")
+        return unquote(in_url or "")
     try:
         return _read_password(file)
     except OSError as error:
@@ -135,6 +176,15 @@ def _password(name: str, url: SplitResult, password: SecretStr | None, file: Pat
 
 def _read_password(file: Path) -> str:
     return file.read_text().rstrip("\r\n")
+
+
+def _usable(name: str, password: str) -> str:
+    """The password, if SQL Server can have it. Raises ConfigurationError."""
+    if not password:
+        raise ConfigurationError(f"{name}_PASSWORD is not set; set it, or {name}_PASSWORD_FILE to a file with it.")
+    if len(password) > _LONGEST_PASSWORD:
+        raise ConfigurationError(f"{name}_PASSWORD has more than {_LONGEST_PASSWORD} characters; choose a shorter one.")
+    return password
 
 
 def _raw_passwords(url: str) -> set[str]:

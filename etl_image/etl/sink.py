@@ -7,22 +7,23 @@ from typing import Any
 
 import mssql_python
 import pyarrow as pa
+from pydantic import SecretStr
 
 from etl import sink_sql
 from etl.errors import ConfigurationError, DataError, EtlError, TryAgainError
 from etl.logs import blot_out
 from etl.pipeline import Pipeline, TableName
-from etl.settings import place
+from etl.settings import Settings, place
 from etl.sink_sql import Table
 from etl.step import Work
 
 _BULK_BATCH_ROWS = 100_000
 # What the server says (sys.messages) where the same command would only fail again. The driver passes on the words, not
-# the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916, 102, 468, 544.
+# the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916, 102, 468, 544, 15247, 15116, 15118.
 _CONFIGURATION = re.compile(
     r"Login failed|Cannot open database|Invalid object name|Invalid column name|permission (was )?denied"
     r"|does not exist|Incorrect syntax|collation conflict|IDENTITY_INSERT|certificate verify failed"
-    r"|not able to access the database|specified schema name",
+    r"|not able to access the database|specified schema name|not have permission|Password validation failed",
     re.IGNORECASE,
 )
 # A server that is on its way up refuses logins, too.
@@ -128,25 +129,43 @@ class Sink:
 @contextmanager
 def connect_sink(work: Work) -> Iterator[Sink]:
     """Connect to the sink. Raises ConfigurationError, DataError or TryAgainError for whatever it answers."""
+    with _connected(work.settings, work.settings.sink(), str(work), autocommit=False) as sink:
+        sink.execute("SET XACT_ABORT ON")
+        yield sink
+
+
+@contextmanager
+def connect_to_prepare(settings: Settings, *, as_loader: bool = False) -> Iterator[Sink]:
+    """Connect to the sink's server as its administrator, or to the sink as the loader; every statement stands at once.
+
+    Raises ConfigurationError or TryAgainError for whatever it answers.
+    """
+    connection_string = settings.sink() if as_loader else settings.sink_admin()
+    with _connected(settings, connection_string, "prepare-sink", autocommit=True) as sink:
+        yield sink
+
+
+@contextmanager
+def _connected(settings: Settings, connection_string: SecretStr, about: str, *, autocommit: bool) -> Iterator[Sink]:
     # A pooled connection would keep its session, and with it locks and settings, after it is closed.
     mssql_python.pooling(enabled=False)
     try:
-        connection = mssql_python.connect(work.settings.sink().get_secret_value(), autocommit=False)
+        connection = mssql_python.connect(connection_string.get_secret_value(), autocommit=autocommit)
         try:
-            sink = Sink(connection)
-            sink.execute("SET XACT_ABORT ON")
-            yield sink
+            yield Sink(connection)
         finally:
             connection.close()
     except (mssql_python.Error, RuntimeError) as error:
-        raise _sorted(error, work) from None
+        raise _sorted(error, about, settings) from None
 
 
-def _sorted(error: Exception, work: Work) -> EtlError:
+def _sorted(error: Exception, about: str, settings: Settings) -> EtlError:
     """The server's answer as one of ours: in its own words, without the driver's frame and without secrets."""
-    text = blot_out(str(error), work.settings.secrets())
+    text = blot_out(str(error), settings.secrets())
     words = text.split("DDBC Error:")[-1].split("[SQL Server]")[-1].strip().splitlines()[0]
-    sentence = f"{work}: the sink {place(work.settings.sink_url)} said: {words}"
+    sentence = f"{about}: the sink {place(settings.sink_url)} said: {words}"
+    if "Password validation failed" in words:
+        sentence += " Choose another SINK_PASSWORD."
     if _PASSING.search(text) or (sink_sql.STAGING_NAME.search(words) and _GONE.search(words)):
         return TryAgainError(sentence)
     if _CONFIGURATION.search(text):

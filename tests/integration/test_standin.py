@@ -1,6 +1,10 @@
 """The stand-in for SQL Server does what the loader, its checks and the drivers need of one, and refuses the rest."""
 
+import ast
 import json
+import shutil
+import subprocess
+import sys
 import threading
 import time as clock
 from collections.abc import Callable, Iterator
@@ -15,6 +19,7 @@ import pyarrow as pa
 import pymssql
 import pytest
 
+from tests.support import standin
 from tests.support.standin import StandIn
 
 mssql_python.pooling(enabled=False)
@@ -84,9 +89,11 @@ def quote(name: str) -> str:
     return "[" + name.replace("]", "]]") + "]"
 
 
-def connect(server: StandIn, *, autocommit: bool = True, password: str = "", database: str = "") -> Any:
+def connect(
+    server: StandIn, *, autocommit: bool = True, user: str = "sa", password: str = "", database: str = ""
+) -> Any:
     return mssql_python.connect(
-        f"Server={server.host},{server.port};Database={database or server.database};UID=sa;"
+        f"Server={server.host},{server.port};Database={database or server.database};UID={user};"
         f"PWD={password or server.password};Encrypt=no;TrustServerCertificate=yes",
         autocommit=autocommit,
     )
@@ -700,8 +707,39 @@ def test_a_database_file_survives_a_restart(tmp_path: Path) -> None:
             "CREATE TABLE [s].[t] ([n] int NOT NULL, [x] nchar(3), CONSTRAINT [p] PRIMARY KEY ([n]))"
         )
         connection.cursor().execute("INSERT INTO [s].[t] ([n], [x]) VALUES (1, N'a')")
-    with StandIn(database_file=file) as server, connect(server) as connection:
-        assert rows(connection, "SELECT [n], [x] FROM [s].[t]") == [(1, "a  ")]
+        connection.cursor().execute("CREATE LOGIN [loader] WITH PASSWORD = N'Loader-1'")
+        connection.cursor().execute("CREATE USER [loader] FOR LOGIN [loader]")
+        connection.cursor().execute("GRANT SELECT ON SCHEMA::[s] TO [loader]")
+    with (
+        StandIn(database_file=file) as server,
+        connect(server) as connection,
+        connect(server, user="loader", password="Loader-1") as loader,
+    ):
+        assert rows(loader, "SELECT [n], [x] FROM [s].[t]") == [(1, "a  ")]
         assert "Cannot insert duplicate key" in error_of(
             lambda: connection.cursor().execute("INSERT INTO [s].[t] ([n]) VALUES (1)")
         )
+
+
+def test_a_database_file_of_another_name_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "sink.duckdb"
+    with StandIn(database_file=file):
+        pass
+    with pytest.raises(RuntimeError, match="did not start"), StandIn(database_file=file, database="other"):
+        pass
+
+
+def test_the_package_runs_alone_with_what_the_etl_image_has(tmp_path: Path) -> None:
+    package = Path(standin.__file__).parent
+    shutil.copytree(package, tmp_path / "standin", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "standin", "--help"]
+    completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env={})
+    assert "a test double, not SQL Server" in completed.stdout
+    imported = set()
+    for file in package.glob("*.py"):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(str(node.module).partition(".")[0])
+    assert imported - sys.stdlib_module_names == {"duckdb", "pyarrow"}

@@ -6,7 +6,7 @@ import pytest
 from etl.errors import ConfigurationError
 from etl.settings import Settings, read_settings
 
-VARIABLES = ("URL", "PASSWORD", "PASSWORD_FILE")
+VARIABLES = ("URL", "PASSWORD", "PASSWORD_FILE", "ADMIN_USER", "ADMIN_PASSWORD", "ADMIN_PASSWORD_FILE")
 
 
 @pytest.fixture(autouse=True)
@@ -69,11 +69,52 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings()
 
 
-def test_two_passwords_for_one_side_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SINK_PASSWORD", "a")
-    monkeypatch.setenv("SINK_PASSWORD_FILE", "/run/secrets/b")
+@pytest.mark.parametrize("side", ["SOURCE", "SINK", "SINK_ADMIN"])
+def test_two_passwords_for_one_side_are_refused(monkeypatch: pytest.MonkeyPatch, side: str) -> None:
+    monkeypatch.setenv(f"{side}_PASSWORD", "a")
+    monkeypatch.setenv(f"{side}_PASSWORD_FILE", "/run/secrets/b")
     with pytest.raises(ConfigurationError, match="both set"):
         read_settings()
+
+
+def test_the_administrator_goes_to_the_same_server_but_to_master(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SINK_URL", "mssql://etl:x@db:1434/shop?encrypt=strict")
+    (tmp_path / "password").write_text("p;w}\n")
+    monkeypatch.setenv("SINK_ADMIN_PASSWORD_FILE", str(tmp_path / "password"))
+    assert read_settings().sink_admin().get_secret_value() == (
+        "Server={db,1434};Database={master};UID={sa};PWD={p;w}}};Encrypt={strict};TrustServerCertificate={no}"
+    )
+    login = read_settings().sink_login()
+    assert (login.database, login.user, login.password.get_secret_value()) == ("shop", "etl", "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("SINK_PASSWORD", "", "SINK_PASSWORD is not set"),
+        ("SINK_PASSWORD", "x" * 129, "SINK_PASSWORD has more than 128 characters"),
+        ("SINK_ADMIN_PASSWORD", "", "SINK_ADMIN_PASSWORD is not set"),
+        ("SINK_ADMIN_USER", "ETL", "SINK_URL names the administrator"),
+        ("SINK_ADMIN_USER", "", "SINK_ADMIN_USER"),
+    ],
+)
+def test_what_no_sink_can_be_prepared_with_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    given = {"SINK_URL": "mssql://etl@db/shop", "SINK_PASSWORD": "secret-1", "SINK_ADMIN_PASSWORD": "secret-2"}
+    for variable, text in (given | {name: value}).items():
+        monkeypatch.setenv(variable, text)
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        (read_settings().sink_login(), read_settings().sink_admin())
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_is_a_secret_as_sql_quotes_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINK_PASSWORD", "a'b")
+    monkeypatch.setenv("SINK_ADMIN_PASSWORD", "admin")
+    assert read_settings().secrets() == ["admin", "a''b", "a'b"]
 
 
 def test_no_repr_shows_a_password(monkeypatch: pytest.MonkeyPatch) -> None:

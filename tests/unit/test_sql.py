@@ -1,11 +1,13 @@
 """The SQL that is sent, as text: every name and value quoted, and nothing that is known to be racy."""
 
 import pytest
-from etl import sink_sql, source_sql
+from etl import prepare_sql, sink_sql, source_sql
 from etl.pipeline import TableName
+from etl.settings import SinkLogin
 from etl.window import Partition
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from tests.support.pipelines import EVERYTHING, ORDERS, make, window
 
@@ -89,6 +91,43 @@ def test_whatever_is_quoted_stays_one_token(text: str) -> None:
     inner = source_sql.quote_text(text)[2:-1].replace("\\\\", "").replace("''", "")
     assert "'" not in inner
     assert "\\" not in inner
+
+
+def test_a_login_is_created_and_changed_with_its_password_quoted() -> None:
+    login = SinkLogin("sink", "e]tl", SecretStr("a'b]c"))
+    assert prepare_sql.create_login(login) == "CREATE LOGIN [e]]tl] WITH PASSWORD = N'a''b]c'"
+    assert prepare_sql.change_password(login) == "ALTER LOGIN [e]]tl] WITH PASSWORD = N'a''b]c'"
+    assert prepare_sql.create_user(login) == "CREATE USER [e]]tl] FOR LOGIN [e]]tl]"
+    assert prepare_sql.change_login(login) == "ALTER USER [e]]tl] WITH LOGIN = [e]]tl]"
+    assert prepare_sql.add_member(login) == "ALTER ROLE [etl_loader] ADD MEMBER [e]]tl]"
+    assert "a'b" not in repr(login)
+
+
+def test_a_new_database_is_one_whose_readers_wait_for_no_load() -> None:
+    assert prepare_sql.create_database("s]k") == [
+        "CREATE DATABASE [s]]k]",
+        "ALTER DATABASE [s]]k] SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE",
+    ]
+
+
+def test_the_loader_may_delete_nothing_but_audit_rows() -> None:
+    statements = prepare_sql.grants()
+    assert statements == [
+        "GRANT CREATE TABLE TO [etl_loader]",
+        "GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[audit] TO [etl_loader]",
+        "GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[watermark] TO [etl_loader]",
+        "GRANT ALTER, SELECT, INSERT, UPDATE ON SCHEMA::[dbo] TO [etl_loader]",
+    ]
+
+
+def test_with_named_pipelines_the_loader_may_change_no_schema_but_that_of_staging() -> None:
+    statements = prepare_sql.grants([PIPELINE, make(EVERYTHING)])
+    assert statements[:3] == prepare_sql.grants()[:3]
+    assert statements[3:] == [
+        "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader]",
+        "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[Every Thing] TO [etl_loader]",
+        "REVOKE ALTER, SELECT, INSERT, UPDATE ON SCHEMA::[dbo] FROM [etl_loader]",
+    ]
 
 
 @pytest.mark.parametrize("timeout", [0, 5000])

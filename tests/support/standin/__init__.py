@@ -14,6 +14,10 @@ Where it differs from SQL Server:
 - AVG of decimals is computed as a float; division of decimals is refused. Times have microseconds, no less, no more.
 - A batch is refused for an unknown verb before it runs; for anything else when its turn comes.
 - There is no encryption.
+- There is `master`, in which nothing is kept, and one database beside it. Only the administrator, whose name and
+  password it is started with, creates databases, logins, users, roles and grants. What they say is enforced for
+  statements on tables; what the system's views hold is visible to all. There is no DENY, no chain of ownership, no
+  lockout and no expiry.
 """
 
 from .client import StandIn

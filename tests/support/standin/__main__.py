@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+from .engine import Engine
+from .principals import Administrator
 from .server import Server
 
 NOTICE = "this is a test double, not SQL Server"
@@ -23,7 +25,11 @@ def main() -> None:
     password = os.environ.get(options.password_env)
     if not password:
         sys.exit(f"Set {options.password_env} to the password that {options.login} has to give.")
-    server = Server(options.host, options.port, options.database, options.database_file, options.login, password)
+    try:
+        engine = Engine(options.database, options.database_file)
+    except ValueError as error:
+        sys.exit(f"--database-file {options.database_file}: {error}.")
+    server = Server(options.host, options.port, engine, Administrator(options.login, password))
     host, port = server.address
     print(json.dumps({"stand_in": NOTICE, "host": host, "port": port}), flush=True)
     signal.sigwait(signals)
@@ -34,9 +40,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="standin", description=f"Answers TDS over DuckDB: {NOTICE}.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 (the default) is any free one")
-    parser.add_argument("--database", default="sink", help="the name of its only database")
-    parser.add_argument("--database-file", type=Path, help="where to keep the data; in memory without it")
-    parser.add_argument("--login", default="sa")
+    parser.add_argument("--database", default="sink", help="created at the start; '' leaves it to CREATE DATABASE")
+    parser.add_argument("--database-file", type=Path, help="where to keep data and logins; in memory without it")
+    parser.add_argument("--login", default="sa", help="the administrator")
     parser.add_argument("--password-env", default="STANDIN_PASSWORD", help="the variable that holds the password")
     parser.add_argument("--log-statements", action="store_true", help="log every batch, and how sessions end")
     return parser.parse_args()

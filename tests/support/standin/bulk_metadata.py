@@ -30,7 +30,9 @@ def describe_table(name: str, context: Context, reply: Reply) -> None:
 
     Raises SqlError 208 where there is no such table.
     """
-    table = Queries(name, context).table()
+    asked = Queries(name, context)
+    table = asked.table()
+    asked.require("SELECT", table)
     reply.columns([Column("", INT)])
     reply.write(b"\xd1" + encoder(INT)(context.trancount))
     reply.done(count=1)

@@ -1,4 +1,4 @@
-"""The declared types of tables, kept beside the data in DuckDB, in the words of INFORMATION_SCHEMA.
+"""What databases, schemas and tables there are, kept beside the data in DuckDB, in SQL Server's own words.
 
 They are rows of the database, so they are part of its transactions and of its file.
 """
@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from zlib import crc32
 
-from .sqltypes import DEFAULT_COLLATION, INT, SMALLINT, TINYINT, SqlType, parse_type, text_type
+from .sqltypes import BIT, DEFAULT_COLLATION, INT, SMALLINT, TINYINT, SqlType, parse_type, text_type
 
 SCHEMA = "stand-in catalogue"
-SYSTEM_TABLES: dict[str, dict[str, SqlType | None]] = {
+MASTER = "master"
+"""The database that is always there. It is a name to log in to: no tables are kept in it."""
+_INFORMATION_SCHEMA: dict[str, dict[str, SqlType | None]] = {
+    "SCHEMATA": dict.fromkeys(("SCHEMA_NAME", "SCHEMA_OWNER")),
     "TABLES": dict.fromkeys(("TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE")),
     "COLUMNS": {
         "TABLE_CATALOG": None, "TABLE_SCHEMA": None, "TABLE_NAME": None, "COLUMN_NAME": None, "ORDINAL_POSITION": INT,
@@ -18,10 +21,22 @@ SYSTEM_TABLES: dict[str, dict[str, SqlType | None]] = {
         "NUMERIC_PRECISION": TINYINT, "NUMERIC_SCALE": INT, "DATETIME_PRECISION": SMALLINT, "COLLATION_NAME": None,
     },
 }  # fmt: skip
-"""The INFORMATION_SCHEMA views: columns and their types (None is nvarchar(128))."""
+_OF_SERVER: dict[str, dict[str, SqlType | None]] = {
+    "DATABASES": {"name": None, "is_read_committed_snapshot_on": BIT},
+    "SQL_LOGINS": {"name": None, "sid": None, "password_hash": None, "is_disabled": BIT},
+}
+_SYS = _OF_SERVER | {"DATABASE_PRINCIPALS": dict.fromkeys(("name", "type", "sid"))}
+_SYSTEM_TABLES = {"INFORMATION_SCHEMA": _INFORMATION_SCHEMA, "SYS": _SYS}
+"""The system's views that are known: columns and their types (None is nvarchar(128))."""
 _STATEMENTS = f"""
 CREATE SCHEMA IF NOT EXISTS "{SCHEMA}";
 CREATE SCHEMA IF NOT EXISTS dbo;
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."DATABASES" (
+    name VARCHAR COLLATE NOCASE PRIMARY KEY, is_read_committed_snapshot_on BOOLEAN);
+INSERT OR IGNORE INTO "{SCHEMA}"."DATABASES" VALUES ('{MASTER}', false);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."SCHEMATA" (
+    SCHEMA_NAME VARCHAR COLLATE NOCASE PRIMARY KEY, SCHEMA_OWNER VARCHAR COLLATE NOCASE);
+INSERT OR IGNORE INTO "{SCHEMA}"."SCHEMATA" VALUES ('dbo', 'dbo');
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."TABLES" (
     TABLE_CATALOG VARCHAR, TABLE_SCHEMA VARCHAR COLLATE NOCASE, TABLE_NAME VARCHAR COLLATE NOCASE,
     TABLE_TYPE VARCHAR, key_name VARCHAR, key_columns VARCHAR[]);
@@ -76,14 +91,36 @@ class Table:
 
 
 class Catalogue:
-    """What tables and schemas one session sees, and how it changes them."""
+    """What databases, schemas and tables one session sees, and how it changes them; `database`: where it is."""
 
-    def __init__(self, connection: Connection, database: str) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.database = database
+        self.database = MASTER
+
+    @property
+    def in_master(self) -> bool:
+        """Whether the session is where there are no tables."""
+        return self.database == MASTER
+
+    def database_named(self, name: str) -> str | None:
+        """A database's name as it was written when it was created."""
+        found = self._connection.execute(f'SELECT name FROM "{SCHEMA}"."DATABASES" WHERE name = ?', [name]).fetchone()
+        return None if found is None else str(found[0])
+
+    def own_database(self) -> str | None:
+        """The name of the one database beside master; None before it is created."""
+        query = f'SELECT name FROM "{SCHEMA}"."DATABASES" WHERE name <> ?'
+        found = self._connection.execute(query, [MASTER]).fetchone()
+        return None if found is None else str(found[0])
+
+    def create_database(self, name: str) -> None:
+        """Enter the one database."""
+        self._connection.execute(f'INSERT INTO "{SCHEMA}"."DATABASES" VALUES (?, false)', [name])
 
     def table(self, schema: str, name: str) -> Table | None:
         """A table, without regard to the case of its name."""
+        if self.in_master:
+            return None
         found = self._connection.execute(
             f'SELECT TABLE_SCHEMA, TABLE_NAME, key_name, key_columns FROM "{SCHEMA}"."TABLES"'
             " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
@@ -101,12 +138,11 @@ class Catalogue:
 
     def schema(self, name: str) -> str | None:
         """A schema's name as it was written when it was created."""
-        found = self._connection.execute(
-            "SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()"
-            " AND lower(schema_name) = lower(?) AND (NOT internal OR schema_name = 'dbo') AND schema_name <> ?",
-            [name, SCHEMA],
-        ).fetchone()
-        return None if found is None or found[0].lower() in ("main", "pg_catalog") else found[0]
+        if self.in_master:
+            return None
+        query = f'SELECT SCHEMA_NAME FROM "{SCHEMA}"."SCHEMATA" WHERE SCHEMA_NAME = ?'
+        found = self._connection.execute(query, [name]).fetchone()
+        return None if found is None else str(found[0])
 
     def has_tables(self, schema: str) -> bool:
         """Whether there is a table in a schema."""
@@ -129,7 +165,7 @@ class Catalogue:
 
     def remove(self, table: Table) -> None:
         """Take out a table that was dropped."""
-        for catalogue in SYSTEM_TABLES:
+        for catalogue in ("TABLES", "COLUMNS"):
             self._connection.execute(
                 f'DELETE FROM "{SCHEMA}".{quote(catalogue)} WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?',
                 [table.schema, table.name],
@@ -141,10 +177,15 @@ def create_catalogue(connection: Connection) -> None:
     connection.execute(_STATEMENTS)
 
 
-def system_table(name: str) -> Table | None:
-    """An INFORMATION_SCHEMA view as a table."""
-    columns = SYSTEM_TABLES.get(name.upper())
-    if columns is None:
+def is_system_schema(name: str) -> bool:
+    """Whether a schema is one of the system's own."""
+    return name.upper() in _SYSTEM_TABLES
+
+
+def system_table(schema: str, name: str, in_master: bool) -> Table | None:
+    """A view of the system as a table; in master only those of the whole server."""
+    columns = _SYSTEM_TABLES[schema.upper()].get(name.upper())
+    if columns is None or (in_master and name.upper() not in _OF_SERVER):
         return None
     name_type = text_type(128).collated(DEFAULT_COLLATION)
     return Table(SCHEMA, name.upper(), tuple(TableColumn(c, t or name_type) for c, t in columns.items()))

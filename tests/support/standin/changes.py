@@ -18,6 +18,7 @@ class Changes(Queries):
         """Read what follows INSERT."""
         self.accept("INTO")
         table = self.table()
+        self.require("INSERT", table)
         self.hints()
         columns = [_column(table, name) for name in self.column_names()] or list(table.columns)
         if self.accept("VALUES"):
@@ -56,6 +57,8 @@ class Changes(Queries):
             self.scope.sources.append(Source(table.name, table.columns, table))
         after, self.at = self.at, set_at
         changed = self._changed(target)
+        if changed.table is not None:
+            self.require("UPDATE", changed.table)
         assignments = [self._assignment(changed)]
         while self.accept(","):
             assignments.append(self._assignment(changed))
@@ -69,9 +72,10 @@ class Changes(Queries):
         """Read what follows DELETE."""
         self.accept("FROM")
         table = self.table()
+        self.require("DELETE", table)
         self.hints()
         self.scope = Scope([Source(table.name, table.columns, table)])
-        condition = f" WHERE {self.condition()}" if self.accept("WHERE") else ""
+        condition = f" WHERE {self._chosen(table)}" if self.accept("WHERE") else ""
         sql = f"DELETE FROM {table.sql} AS {quote(table.name)}{condition}"
         return Change("DELETE", sql, table, self.values)
 
@@ -89,6 +93,11 @@ class Changes(Queries):
     def told(self, table: Table) -> str:
         """A table's name as messages about its rows tell it."""
         return f"{self.context.catalogue.database}.{table.told}"
+
+    def _chosen(self, table: Table) -> str:
+        """Read the condition after WHERE, by which the rows to change are chosen: they are read for it."""
+        self.require("SELECT", table)
+        return self.condition()
 
     def _rows(self) -> tuple[str, list[Expr]]:
         rows = [self._row()]
@@ -135,7 +144,7 @@ class Changes(Queries):
         assert changed.table is not None  # there are assignments to its columns
         conditions = []
         if self.accept("WHERE"):
-            conditions.append(f"({self.condition()})")
+            conditions.append(f"({self._chosen(changed.table)})")
         if any(join.how == "LEFT JOIN" for join in joins):
             raise self.unknown()
         conditions += [f"({join.condition})" for join in joins if join.condition]

@@ -9,8 +9,6 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from tests.support.process import die_with_parent
-
 PASSWORD = "only-for-tests"
 _ROOT = Path(__file__).resolve().parents[3]
 _STOP_SECONDS = 30
@@ -19,7 +17,8 @@ _STOP_SECONDS = 30
 class StandIn:
     """A running stand-in: its host and port, and the URL to connect by. It ends with the block, or with this process.
 
-    With a `database_file` it keeps its data; `port` 0 is any free one.
+    With a `database_file` it keeps its data and logins; without a `database` it waits for CREATE DATABASE; `port` 0 is
+    any free one.
     """
 
     login = "sa"
@@ -46,6 +45,8 @@ class StandIn:
 
     def start(self) -> None:
         """Start it and wait until it listens. Raises RuntimeError where it does not."""
+        from tests.support.process import die_with_parent  # the package also runs without the tests around it
+
         command = [sys.executable, "-m", __package__, "--host", self.host, "--port", str(self.port)]
         command += ["--database", self.database, "--login", self.login]
         if self._file is not None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import duckdb
 
-from .catalogue import Table, create_catalogue
+from .catalogue import Catalogue, Table, create_catalogue
 from .errors import SqlError, deadlock_victim, duplicate_key, null_not_allowed, unknown_object
+from .principals import create_principals
 
 _CATALOG = "stand-in store"
 # Lengths are in UTF-16 code units: DuckDB counts code points, of which those beyond the BMP take two.
@@ -23,6 +24,8 @@ CREATE TEMP MACRO standin_fit_text(x, size, told) AS CASE
     ELSE standin_too_long(told, left(x, size)) END;
 CREATE TEMP MACRO standin_fit_bytes(x, size, told) AS CASE
     WHEN x IS NULL OR octet_length(x) <= size THEN x ELSE standin_too_long(told, '') END;
+CREATE TEMP MACRO standin_password_matches(x, hashed) AS CASE
+    WHEN hashed IS NULL THEN NULL WHEN sha256(left(hashed, 16) || x) = substr(hashed, 17) THEN 1 ELSE 0 END;
 CREATE TEMP MACRO standin_divisor(x) AS CASE
     WHEN x = 0 THEN error('standin 8134 Divide by zero error encountered.') ELSE x END;
 """
@@ -36,16 +39,21 @@ _TSQL_NAMES = {
 
 
 class Engine:
-    """The database that all sessions share, in memory or in a file."""
+    """What all sessions share, in memory or in a file.
+
+    `database` is created where it is not there; without a name, that is left to CREATE DATABASE. Raises ValueError
+    where the file has a database of another name.
+    """
 
     def __init__(self, database: str, path: Path | None = None) -> None:
-        self.database = database
         self._root = duckdb.connect()
         # The name is one that no schema can be mistaken for.
         target = str(path or ":memory:").replace("'", "''")
         self._root.execute(f"ATTACH '{target}' AS \"{_CATALOG}\"")
         self._root.execute(f'USE "{_CATALOG}"')
         create_catalogue(self._root)
+        create_principals(self._root)
+        self._create(database)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A connection for one session."""
@@ -53,6 +61,14 @@ class Engine:
         connection.execute(f"USE \"{_CATALOG}\"; SET integer_division = true; SET TimeZone = 'UTC'")
         connection.execute(_MACROS)
         return connection
+
+    def _create(self, database: str) -> None:
+        catalogue = Catalogue(self._root)
+        there = catalogue.own_database()
+        if database and there is None:
+            catalogue.create_database(database)
+        elif database and there != database:
+            raise ValueError(f"the file has the database {there}, not {database}")
 
     def close(self) -> None:
         """Write what is in memory to the file, and close it."""

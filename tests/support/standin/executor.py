@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from . import definitions
+from . import definitions, security
 from .errors import SqlError
 from .expressions import Context
 from .faults import Faults
@@ -11,19 +11,29 @@ from .parser import Parser
 from .rpc import Parameter
 from .sqltypes import INT
 from .statements import (
+    AddMember,
     Change,
+    ChangeOwner,
     ClearFaults,
+    CreateDatabase,
+    CreateRole,
     CreateSchema,
     CreateTable,
     Declare,
+    DisableLogin,
+    DropLogin,
     DropSchema,
     DropTable,
     GetAppLock,
+    Grant,
     InjectFault,
     InsertBulk,
     Nothing,
+    ReadFromSnapshots,
     Select,
+    SetLogin,
     SetOption,
+    SetUser,
     Statement,
     Transaction,
     TruncateTable,
@@ -71,6 +81,16 @@ class Executor:
             InjectFault: self._inject_fault,
             ClearFaults: lambda _: self.faults.clear(),
             InsertBulk: self._announce_bulk,
+            ChangeOwner: partial(security.change_owner, store),
+            CreateDatabase: partial(security.create_database, store),
+            ReadFromSnapshots: partial(security.read_from_snapshots, store),
+            SetLogin: partial(security.set_login, store),
+            DisableLogin: partial(security.disable_login, store),
+            DropLogin: partial(security.drop_login, store),
+            SetUser: partial(security.set_user, store),
+            CreateRole: partial(security.create_role, store),
+            AddMember: partial(security.add_member, store),
+            Grant: partial(security.grant, store),
         }
 
     def run(self, text: str, parameters: Iterable[Parameter], reply: Reply, done: int = DONE) -> None:
@@ -99,7 +119,8 @@ class Executor:
 
     def context(self) -> Context:
         """What the next statement can refer to."""
-        return Context(self.store.catalogue, VERSION, self.store.trancount, self._variables)
+        store = self.store
+        return Context(store.catalogue, store.principals, VERSION, store.trancount, self._variables)
 
     def _select(self, query: Select) -> None:
         encoders = [encoder(column.type) for column in query.columns]
@@ -124,11 +145,15 @@ class Executor:
             self.store.xact_abort = statement.on
 
     def _use(self, statement: Use) -> None:
-        if statement.database.lower() != self.store.catalogue.database.lower():
+        found = self.store.catalogue.database_named(statement.database)
+        if found is None:
             raise SqlError(
                 911, f"Database '{statement.database}' does not exist. Make sure that the name is entered correctly."
             )
-        self._reply.database(self.store.catalogue.database)
+        if not self.store.principals.may_enter(found):
+            raise SqlError(916, f"The server principal is not able to access the database '{found}'.", 14)
+        self.store.catalogue.database = found
+        self._reply.database(found)
 
     def _declare(self, statement: Declare) -> None:
         self._variables[statement.name] = Parameter(statement.name, statement.type, None)

@@ -10,75 +10,27 @@ from typing import Any
 from .catalogue import Catalogue
 from .conversions import Expr, arithmetic, common_type, convert
 from .lexer import Cursor
+from .principals import Principals
 from .rpc import Parameter
 from .scope import Scope
 from .sqltypes import BIGINT, DATETIME2, FLOAT, INT, SqlType, binary_type, parse_type, text_type, utf16_length
 
-RESERVED = frozenset(
-    [
-        "SELECT",
-        "FROM",
-        "WHERE",
-        "GROUP",
-        "HAVING",
-        "ORDER",
-        "UNION",
-        "JOIN",
-        "INNER",
-        "LEFT",
-        "RIGHT",
-        "FULL",
-        "CROSS",
-        "ON",
-        "AND",
-        "OR",
-        "NOT",
-        "IN",
-        "IS",
-        "LIKE",
-        "BETWEEN",
-        "COLLATE",
-        "EXISTS",
-        "CASE",
-        "WHEN",
-        "THEN",
-        "ELSE",
-        "END",
-        "AS",
-        "SET",
-        "VALUES",
-        "INTO",
-        "WITH",
-        "TOP",
-        "DISTINCT",
-        "ALL",
-        "ASC",
-        "DESC",
-        "BY",
-        "INSERT",
-        "UPDATE",
-        "DELETE",
-        "EXEC",
-        "EXECUTE",
-        "DECLARE",
-        "BEGIN",
-        "COMMIT",
-        "ROLLBACK",
-        "CREATE",
-        "DROP",
-        "TRUNCATE",
-        "USE",
-        "IF",
-    ]
-)
+RESERVED = frozenset({
+    "SELECT", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "UNION", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS",
+    "ON", "AND", "OR", "NOT", "IN", "IS", "LIKE", "BETWEEN", "COLLATE", "EXISTS", "CASE", "WHEN", "THEN", "ELSE",
+    "END", "AS", "SET", "VALUES", "INTO", "WITH", "TOP", "DISTINCT", "ALL", "ASC", "DESC", "BY", "INSERT", "UPDATE",
+    "DELETE", "EXEC", "EXECUTE", "DECLARE", "BEGIN", "COMMIT", "ROLLBACK", "CREATE", "DROP", "TRUNCATE", "USE", "IF",
+    "ALTER", "GRANT", "REVOKE",
+})  # fmt: skip
 _LONG_LITERAL = 1000
 
 
 @dataclass
 class Context:
-    """What a statement can refer to: the session's tables, its parameters and variables, and its state."""
+    """What a statement can refer to: the session's tables and rights, its parameters and variables, and its state."""
 
     catalogue: Catalogue
+    principals: Principals
     version: str
     trancount: int = 0
     variables: dict[str, Parameter] = field(default_factory=dict)

@@ -126,6 +126,19 @@ def _object_id(at: Expressions) -> Expr | None:
     return at.literal(None if table is None else object_id(table.told), INT)
 
 
+def _password_matches(at: Expressions) -> Expr:
+    password, hashed = _arguments(at, 2)
+    return Expr(f"standin_password_matches({password.sql}, {hashed.sql})", INT)
+
+
+def _is_role_member(at: Expressions) -> Expr | None:
+    role, member = _arguments(at, 2)
+    if role.known is None or member.known is None:
+        return None
+    found = at.context.principals.is_member(role.known, member.known)
+    return at.literal(None if found is None else int(found), INT)
+
+
 FUNCTIONS = {
     "ABS": _absolute,
     "AVG": _average,
@@ -136,11 +149,13 @@ FUNCTIONS = {
     "COUNT_BIG": _count_big,
     "DB_NAME": _database_name,
     "ISNULL": _is_null,
+    "IS_ROLEMEMBER": _is_role_member,
     "LEN": _length,
     "LOWER": lambda at: _of_text(at, "lower"),
     "MAX": lambda at: _extreme(at, "max"),
     "MIN": lambda at: _extreme(at, "min"),
     "OBJECT_ID": _object_id,
+    "PWDCOMPARE": _password_matches,
     "SCHEMA_ID": _schema_id,
     "SUM": _sum,
     "SYSUTCDATETIME": lambda _: utc_now(),

@@ -5,15 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from .administration import Administration
 from .catalogue import Table, TableColumn
-from .changes import Changes
 from .errors import unknown_statement
 from .expressions import Context
 from .lexer import Token
 from .sqltypes import DEFAULT_COLLATION
 from .statements import (
     ClearFaults,
-    CreateSchema,
     CreateTable,
     Declare,
     DropSchema,
@@ -39,7 +38,7 @@ _WHOLE_TEXTS = "2147483647"
 _BULK_WITH = {"TABLOCK", "CHECK_CONSTRAINTS", "FIRE_TRIGGERS", "KEEP_NULLS"}
 
 
-class Parser(Changes):
+class Parser(Administration):
     """Reads a batch, or the statement of a prepared call. Each statement is read after the one before has run."""
 
     def __init__(self, text: str, context: Context) -> None:
@@ -60,6 +59,9 @@ class Parser(Changes):
             "CREATE": self._create,
             "DROP": self._drop,
             "TRUNCATE": self._truncate,
+            "ALTER": self.alter,
+            "GRANT": lambda: self.grant(revoke=False),
+            "REVOKE": lambda: self.grant(revoke=True),
         }
         self._check_verbs()
 
@@ -98,6 +100,7 @@ class Parser(Changes):
 
     def _insert_bulk(self) -> InsertBulk:
         table = self.table()
+        self.require("INSERT", table)
         self.expect("(")
         names = []
         while True:
@@ -186,8 +189,8 @@ class Parser(Changes):
         return sign * int(digits)
 
     def _create(self) -> Statement:
-        if self.accept("SCHEMA"):
-            return CreateSchema(self.name())
+        if what := self.accept_any("DATABASE", "SCHEMA", "LOGIN", "USER", "ROLE"):
+            return self.create(what)
         self.expect("TABLE")
         parts = self.dotted_name()
         self.expect("(")
@@ -229,6 +232,8 @@ class Parser(Changes):
                 return TableColumn(name, declared, nullable, default)
 
     def _drop(self) -> Statement:
+        if self.accept("LOGIN"):
+            return self.drop_login()
         what = self.accept_any("TABLE", "SCHEMA")
         if_exists = self.accept("IF", "EXISTS")
         if what == "SCHEMA":

@@ -3,13 +3,13 @@
 import logging
 import socket
 from itertools import count
-from pathlib import Path
 from threading import Lock, Thread
 
 from .engine import Engine
 from .errors import ConnectionCutError
 from .faults import Faults
 from .locks import AppLocks
+from .principals import Administrator
 from .session import Session, Shared
 from .watch import AttentionWatch
 from .wire import Wire
@@ -22,8 +22,8 @@ _BACKLOG = 128
 class Server:
     """Listens, and serves whoever connects until it is closed. Port 0 is any free one."""
 
-    def __init__(self, host: str, port: int, database: str, path: Path | None, login: str, password: str) -> None:
-        self._shared = Shared(Engine(database, path), AppLocks(), Faults(), AttentionWatch(), login, password)
+    def __init__(self, host: str, port: int, engine: Engine, administrator: Administrator) -> None:
+        self._shared = Shared(engine, administrator, AppLocks(), Faults(), AttentionWatch())
         self._listener = socket.create_server((host, port), backlog=_BACKLOG)
         self._clients: set[socket.socket] = set()
         self._threads: set[Thread] = set()

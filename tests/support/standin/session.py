@@ -1,6 +1,7 @@
 """One connection, from login to leave."""
 
 import logging
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,12 +9,14 @@ from dataclasses import dataclass
 from . import bulk
 from .bulk_metadata import describe_table, table_asked_for
 from .calls import Calls
+from .catalogue import MASTER
 from .engine import Engine
 from .errors import AttentionError, ConnectionCutError, SqlError, login_failed, unknown_statement
 from .executor import Executor
 from .faults import Faults
 from .locks import AppLocks
 from .login import Login, prelogin_answer, read_login
+from .principals import Administrator
 from .rpc import skip_headers
 from .store import Store
 from .tokens import BULK_INSERT, ENV_COMMIT, ENV_ROLLBACK, Reply
@@ -21,20 +24,20 @@ from .watch import AttentionWatch
 from .wire import ATTENTION, BULK_LOAD, LOGIN, PRELOGIN, RPC, SQL_BATCH, TRANSACTION, Wire
 
 log = logging.getLogger(__name__)
+_PASSWORD = re.compile(r"PASSWORD\s*=\s*N?'(?:[^']|'')*'", re.IGNORECASE)
 _BEGIN, _COMMIT, _ROLLBACK = 5, 7, 8
 _BEGIN_ANOTHER = 1
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all sessions share, and the login that is let in."""
+    """What all sessions share."""
 
     engine: Engine
+    administrator: Administrator
     locks: AppLocks
     faults: Faults
     watch: AttentionWatch
-    login: str
-    password: str
 
 
 class Session:
@@ -43,7 +46,7 @@ class Session:
     def __init__(self, wire: Wire, shared: Shared, session_id: int) -> None:
         self._wire = wire
         self._shared = shared
-        self._store = Store(shared.engine, shared.locks, shared.faults, session_id)
+        self._store = Store(shared.engine, shared.administrator, shared.locks, shared.faults, session_id)
         self._executor = Executor(self._store, shared.faults)
         self._calls = Calls(self._executor)
         self._transactions = 0
@@ -85,17 +88,19 @@ class Session:
         raise ConnectionCutError(refusal.message)
 
     def _refusal(self, login: Login) -> SqlError | None:
-        known = (login.user.lower(), login.password) == (self._shared.login.lower(), self._shared.password)
+        known = self._store.principals.log_in(login.user, login.password)
         if not known or self._shared.faults.take("login_failure") is not None:
             return login_failed(login.user)
-        if login.database and login.database.lower() != self._shared.engine.database.lower():
+        database = self._store.catalogue.database_named(login.database or MASTER)
+        if database is None or not self._store.principals.may_enter(database):
             return SqlError(
                 4060, f'Cannot open database "{login.database}" requested by the login. The login failed.', 11
             )
+        self._store.catalogue.database = database
         return None
 
     def _welcome(self, login: Login, reply: Reply) -> None:
-        reply.database(self._shared.engine.database)
+        reply.database(self._store.catalogue.database)
         reply.collation()
         reply.login_accepted()
         reply.packet_size(login.packet_size)
@@ -143,7 +148,7 @@ class Session:
 
     def _batch(self, data: bytes, reply: Reply) -> None:
         text = data.decode("utf-16-le")
-        log.debug("batch: %s", text)
+        log.debug("batch: %s", _PASSWORD.sub("PASSWORD = ***", text))
         try:
             if (table := table_asked_for(text)) is not None:
                 describe_table(table, self._executor.context(), reply)

@@ -3,9 +3,9 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from .catalogue import Table, TableColumn, system_table
+from .catalogue import SCHEMA, Table, TableColumn, is_system_schema, system_table
 from .conditions import Conditions
-from .errors import unknown_object
+from .errors import SqlError, unknown_object
 from .expressions import RESERVED
 from .scope import Scope, Source
 from .tokens import Column
@@ -47,8 +47,8 @@ class Sources(Conditions):
     def table_named(self, parts: list[str]) -> Table:
         """The table of a name. Raises SqlError 208 where there is none."""
         schema = parts[-2] if len(parts) > 1 else "dbo"
-        if schema.upper() == "INFORMATION_SCHEMA":
-            found = system_table(parts[-1])
+        if is_system_schema(schema):
+            found = system_table(schema, parts[-1], self.context.catalogue.in_master)
         else:
             found = self.context.catalogue.table(schema, parts[-1])
         if found is None:
@@ -65,6 +65,13 @@ class Sources(Conditions):
         if len(parts) == 3 and parts[0].lower() != self.context.catalogue.database.lower():
             raise unknown_object(".".join(parts))
         return parts
+
+    def require(self, permission: str, table: Table) -> None:
+        """Raise SqlError 229 unless the session has a permission on a table; the system's views are for all to read."""
+        if table.schema != SCHEMA:
+            self.context.principals.require(permission, table, self.context.catalogue.database)
+        elif permission != "SELECT":
+            raise SqlError(259, "Ad hoc updates to system catalogs are not allowed.")
 
     def from_clause(self) -> list[Join]:
         """Read the sources that follow FROM, into the scope."""
@@ -106,6 +113,7 @@ class Sources(Conditions):
 
     def _named(self) -> Source:
         table = self.table()
+        self.require("SELECT", table)
         alias = self.alias() or table.name
         self.hints()
         return Source(alias, table.columns, table)

@@ -53,9 +53,10 @@ class TruncateTable:
 
 @dataclass(frozen=True)
 class CreateSchema:
-    """CREATE SCHEMA."""
+    """CREATE SCHEMA, with the owner that AUTHORIZATION names."""
 
     name: str
+    owner: str = "dbo"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,86 @@ class DropSchema:
 
     name: str
     if_exists: bool
+
+
+@dataclass(frozen=True)
+class ChangeOwner:
+    """ALTER AUTHORIZATION of a schema."""
+
+    schema: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class CreateDatabase:
+    """CREATE DATABASE."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ReadFromSnapshots:
+    """ALTER DATABASE … SET READ_COMMITTED_SNAPSHOT ON."""
+
+    database: str
+
+
+@dataclass(frozen=True)
+class SetLogin:
+    """CREATE LOGIN, or ALTER LOGIN with another password."""
+
+    name: str
+    password: str = field(repr=False)
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class DisableLogin:
+    """ALTER LOGIN … DISABLE."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class DropLogin:
+    """DROP LOGIN."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class SetUser:
+    """CREATE USER for a login, or ALTER USER with another login."""
+
+    name: str
+    login: str
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class CreateRole:
+    """CREATE ROLE."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class AddMember:
+    """ALTER ROLE … ADD MEMBER."""
+
+    role: str
+    member: str
+
+
+@dataclass(frozen=True)
+class Grant:
+    """GRANT, or REVOKE, on a table; with an empty `table` on a schema; without either on the database."""
+
+    permissions: tuple[str, ...]
+    schema: str
+    table: str
+    grantee: str
+    revoke: bool
 
 
 @dataclass(frozen=True)
@@ -134,5 +215,6 @@ class InsertBulk:
 
 Statement = (
     Select | Change | CreateTable | DropTable | TruncateTable | CreateSchema | DropSchema | SetOption | Nothing | Use
-    | Declare | Transaction | GetAppLock | InjectFault | ClearFaults | InsertBulk
+    | Declare | Transaction | GetAppLock | InjectFault | ClearFaults | InsertBulk | ChangeOwner | CreateDatabase
+    | ReadFromSnapshots | SetLogin | DisableLogin | DropLogin | SetUser | CreateRole | AddMember | Grant
 )  # fmt: skip

@@ -13,6 +13,7 @@ from .engine import Engine, Failure
 from .errors import AttentionError, ConnectionCutError, SqlError, deadlock_victim
 from .faults import Faults
 from .locks import INVALID, TIMED_OUT, AppLocks
+from .principals import Administrator, Principals
 from .statements import Change, GetAppLock, Select
 
 _FETCH_ROWS = 2000
@@ -26,15 +27,17 @@ class Store:
     committed, as in SQL Server, it is begun only with the first statement that writes.
     """
 
-    def __init__(self, engine: Engine, locks: AppLocks, faults: Faults, session_id: int) -> None:
+    def __init__(
+        self, engine: Engine, administrator: Administrator, locks: AppLocks, faults: Faults, session_id: int
+    ) -> None:
         self._connection = engine.connect()
-        self._engine = engine
         self._locks = locks
         self._faults = faults
         self._session_id = session_id
         self._writing = False
         self._changed = False
-        self.catalogue = Catalogue(self._connection, engine.database)
+        self.catalogue = Catalogue(self._connection)
+        self.principals = Principals(self._connection, administrator)
         self.trancount = 0
         self.doomed = False
         self.xact_abort = False
@@ -182,7 +185,7 @@ class Store:
             raise AttentionError from error
         except duckdb.Error as error:
             text = str(error).split("\n\nLINE ")[0]
-            raise Failure(text, self._session_id, self._engine.database, table, verb).explain() from error
+            raise Failure(text, self._session_id, self.catalogue.database, table, verb).explain() from error
 
     def _delay(self) -> None:
         if milliseconds := self._faults.take("statement_delay"):

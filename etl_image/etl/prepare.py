@@ -1,0 +1,116 @@
+"""`etl prepare-sink`: what the pipelines need in SQL Server before the first load, made by its administrator.
+
+It may be repeated at any time: what is there and right is left alone. Another SINK_PASSWORD becomes the login's.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import structlog
+
+from etl import prepare_sql, sink_sql
+from etl.errors import EtlError
+from etl.pipeline import Pipeline
+from etl.settings import Settings, SinkLogin
+from etl.sink import Sink, connect_to_prepare
+
+_PAUSE_SECONDS = 2
+
+
+def prepare_sink(settings: Settings, pipelines: Sequence[Pipeline] = (), wait_seconds: float = 0) -> list[str]:
+    """Make database, login, user, role, schemas, bookkeeping tables and grants; returns what was missing or wrong.
+
+    Where `pipelines` are named their tables are made too, and the login may then create no others.
+    Raises ConfigurationError or TryAgainError.
+    """
+    log = structlog.get_logger()
+    login = settings.sink_login()
+    _wait_for_server(settings, wait_seconds)
+    with connect_to_prepare(settings) as sink:
+        done = [*_prepare_server(sink, login), *_prepare_database(sink, login, pipelines)]
+    with connect_to_prepare(settings, as_loader=True):
+        pass  # it could be disabled, or locked out
+    log.info("prepare-sink: the login can connect, and may do what loads need", login=login.user, done=done)
+    return done
+
+
+def _wait_for_server(settings: Settings, seconds: float) -> None:
+    """Return once the administrator can log in. Raises what the server last said when the time is up."""
+    settings.sink_admin()  # what is wrong in the settings is told at once
+    deadline = time.monotonic() + seconds
+    told = ""
+    while True:
+        try:
+            with connect_to_prepare(settings):
+                return
+        except EtlError as error:
+            # Also a refused login: on its way up, a server does not know its administrator's password yet.
+            if time.monotonic() >= deadline:
+                raise
+            if str(error) != told:
+                told = str(error)
+                structlog.get_logger().info(f"{told} Trying again for up to {seconds:g} s.")
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _prepare_server(sink: Sink, login: SinkLogin) -> Iterator[str]:
+    """The database and the login; yields what it did."""
+    found = sink.rows(prepare_sql.FIND_DATABASE, login.database)
+    if not found:
+        for statement in prepare_sql.create_database(login.database):
+            sink.execute(statement)
+        yield f"created database {login.database}"
+    elif not found[0][0]:
+        structlog.get_logger().info(
+            f"prepare-sink: readers of database {login.database} wait for loads: READ_COMMITTED_SNAPSHOT is off there."
+        )
+    matches = sink.rows(prepare_sql.MATCH_LOGIN, login.password.get_secret_value(), login.user)
+    if not matches:
+        sink.execute(prepare_sql.create_login(login))
+        yield f"created login {login.user}"
+    elif matches[0][0] != 1:
+        sink.execute(prepare_sql.change_password(login))
+        yield f"changed the password of login {login.user}"
+
+
+def _prepare_database(sink: Sink, login: SinkLogin, pipelines: Sequence[Pipeline]) -> Iterator[str]:
+    """What is in the database; yields what it did."""
+    sink.execute(prepare_sql.use(login.database))
+    yield from _prepare_principals(sink, login)
+    owners = {sink_sql.BOOKKEEPING: prepare_sql.OWNER, sink_sql.STAGING: prepare_sql.ROLE}
+    for schema in [*owners, *(pipeline.sink.schema_name for pipeline in pipelines)]:
+        yield from _prepare_schema(sink, schema, owners.get(schema, prepare_sql.OWNER))
+    for table in [*sink_sql.bookkeeping_tables(), *map(sink_sql.sink_table, pipelines)]:
+        if not sink.exists(table.name):
+            sink.create(table)
+            yield f"created table {table.name}"
+    for statement in prepare_sql.grants(pipelines):
+        sink.execute(statement)
+
+
+def _prepare_principals(sink: Sink, login: SinkLogin) -> Iterator[str]:
+    """The user and its role."""
+    logins = sink.rows(prepare_sql.FIND_LOGIN_OF_USER, login.user)
+    if not logins:
+        sink.execute(prepare_sql.create_user(login))
+        yield f"created user {login.user}"
+    elif (logins[0][0] or "").lower() != login.user.lower():
+        sink.execute(prepare_sql.change_login(login))
+        yield f"tied user {login.user} to its login"
+    if not sink.rows(prepare_sql.FIND_ROLE, prepare_sql.ROLE):
+        sink.execute(prepare_sql.create_role())
+        yield f"created role {prepare_sql.ROLE}"
+    if sink.value(prepare_sql.IS_MEMBER, prepare_sql.ROLE, login.user) != 1:
+        sink.execute(prepare_sql.add_member(login))
+        yield f"added {login.user} to role {prepare_sql.ROLE}"
+
+
+def _prepare_schema(sink: Sink, schema: str, owner: str) -> Iterator[str]:
+    """A schema. Only that of the staging tables has to be its owner's; another may stay whose it is."""
+    found = sink.rows(prepare_sql.FIND_OWNER, schema)
+    if not found:
+        sink.execute(prepare_sql.create_schema(schema, owner))
+        yield f"created schema {schema}"
+    elif schema == sink_sql.STAGING and found[0][0] != owner:
+        sink.execute(prepare_sql.change_owner(schema, owner))
+        yield f"gave schema {schema} to {owner}"

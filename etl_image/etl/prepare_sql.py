@@ -1,0 +1,120 @@
+"""The T-SQL that `etl prepare-sink` sends, as text. Names and values are quoted by sink_sql.
+
+Statements that define something take no parameters, so a login's password stands in their text.
+"""
+
+from collections.abc import Sequence
+
+from etl import sink_sql
+from etl.pipeline import Pipeline, TableName
+from etl.settings import SinkLogin
+from etl.sink_sql import quote_name, quote_table, quote_text
+
+ROLE = "etl_loader"
+"""The database role that may do what load, plan and reconcile do. It owns the schema of the staging tables."""
+SINK_SCHEMA = "dbo"
+"""The schema in which `etl load` may create sink tables, unless pipelines are named."""
+OWNER = "dbo"
+"""Owns everything else, so that no trigger on a staging table could reach it by a chain of ownership."""
+
+FIND_DATABASE = "SELECT is_read_committed_snapshot_on FROM sys.databases WHERE name = ?"
+MATCH_LOGIN = "SELECT PWDCOMPARE(?, password_hash) FROM sys.sql_logins WHERE name = ?"
+FIND_LOGIN_OF_USER = (
+    "SELECT l.name FROM sys.database_principals AS p LEFT JOIN sys.sql_logins AS l ON l.sid = p.sid WHERE p.name = ?"
+)
+FIND_ROLE = "SELECT name FROM sys.database_principals WHERE name = ?"
+IS_MEMBER = "SELECT IS_ROLEMEMBER(?, ?)"
+FIND_OWNER = "SELECT SCHEMA_OWNER FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?"
+
+
+def create_database(name: str) -> list[str]:
+    """Create a database in which readers see what was committed when their statement began, and wait for no load."""
+    quoted = quote_name(name)
+    # Without that, a reader that waited for a load has read some rows before it and the others after it.
+    return [
+        f"CREATE DATABASE {quoted}",
+        f"ALTER DATABASE {quoted} SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE",
+    ]
+
+
+def use(database: str) -> str:
+    """Go on in another database."""
+    return f"USE {quote_name(database)}"
+
+
+def create_login(login: SinkLogin) -> str:
+    """Create a login; the server's policy for passwords applies."""
+    return f"CREATE LOGIN {quote_name(login.user)} WITH PASSWORD = {quote_text(login.password.get_secret_value())}"
+
+
+def change_password(login: SinkLogin) -> str:
+    """Give a login its new password."""
+    return f"ALTER LOGIN {quote_name(login.user)} WITH PASSWORD = {quote_text(login.password.get_secret_value())}"
+
+
+def create_user(login: SinkLogin) -> str:
+    """Let a login into the database, under the same name."""
+    return f"CREATE USER {quote_name(login.user)} FOR LOGIN {quote_name(login.user)}"
+
+
+def change_login(login: SinkLogin) -> str:
+    """Tie a user to its login again, as after a restore from another server."""
+    return f"ALTER USER {quote_name(login.user)} WITH LOGIN = {quote_name(login.user)}"
+
+
+def create_role() -> str:
+    """Create the role."""
+    return f"CREATE ROLE {quote_name(ROLE)}"
+
+
+def add_member(login: SinkLogin) -> str:
+    """Put the user into the role."""
+    return f"ALTER ROLE {quote_name(ROLE)} ADD MEMBER {quote_name(login.user)}"
+
+
+def create_schema(name: str, owner: str) -> str:
+    """Create a schema for its owner."""
+    return f"CREATE SCHEMA {quote_name(name)} AUTHORIZATION {quote_name(owner)}"
+
+
+def change_owner(schema: str, owner: str) -> str:
+    """Give a schema, and what is in it, to another owner."""
+    return f"ALTER AUTHORIZATION ON SCHEMA::{quote_name(schema)} TO {quote_name(owner)}"
+
+
+def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]]:
+    """What the role may do, by securable ('' is the database); only on the tables of `pipelines`, where any are named.
+
+    ALTER on a schema goes with creating tables in it. It also allows to drop them, to empty them, and to put triggers
+    on them, so it is not granted where pipelines are named.
+    """
+    allowed: dict[str, tuple[str, ...]] = {
+        "": ("CREATE TABLE",),
+        _object(sink_sql.AUDIT): ("SELECT", "INSERT", "DELETE"),
+        _object(sink_sql.WATERMARK): ("SELECT", "INSERT", "UPDATE"),
+    }
+    if not pipelines:
+        return allowed | {_schema(SINK_SCHEMA): ("ALTER", "SELECT", "INSERT", "UPDATE")}
+    return allowed | {_object(pipeline.sink): ("SELECT", "INSERT", "UPDATE") for pipeline in pipelines}
+
+
+def grants(pipelines: Sequence[Pipeline] = ()) -> list[str]:
+    """Grant the role what it may do; where pipelines are named, take back what it may have had on the schema."""
+    allowed = permissions(pipelines)
+    statements = [f"GRANT {', '.join(words)}{_on(on)} TO {quote_name(ROLE)}" for on, words in allowed.items()]
+    if pipelines:
+        schema = _schema(SINK_SCHEMA)
+        statements.append(f"REVOKE {', '.join(permissions()[schema])}{_on(schema)} FROM {quote_name(ROLE)}")
+    return statements
+
+
+def _on(securable: str) -> str:
+    return f" ON {securable}" if securable else ""
+
+
+def _schema(name: str) -> str:
+    return f"SCHEMA::{quote_name(name)}"
+
+
+def _object(table: TableName) -> str:
+    return f"OBJECT::{quote_table(table)}"

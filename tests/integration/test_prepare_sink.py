@@ -1,0 +1,362 @@
+"""`etl prepare-sink` makes an empty server ready for the pipelines, whose own login may then do what they do, no more.
+
+Where SINK_URL names a real server, its login has to be an administrator's; database and login are the tests' own there.
+"""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import mssql_python
+import pytest
+from etl import prepare, prepare_sql
+from etl.errors import ConfigurationError, ExitCode
+from etl.pipeline import Pipeline
+from etl.prepare import prepare_sink
+from etl.settings import Settings
+from etl.window import Partition
+from etl_connections import UrlConnections
+from etl_dag.plan import plan_partitions
+from etl_dag.reconcile import reconcile_run
+from pydantic import SecretStr
+
+from tests.support.pipelines import ORDERS, make
+from tests.support.process import free_port
+from tests.support.site import Site, as_json, existing_site
+
+PASSWORD = "p@ss;w}o{r/d:€ %41'?%(x)s--1A"
+OTHER_PASSWORD = "Another-1'"
+ORDERS_PIPELINE = make(ORDERS)
+needs_stand_in = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server does not fail on demand")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server without the sink, and the names that the sink is to have there. Addresses are without a database."""
+
+    admin_url: str
+    database: str
+    login: str
+    password: str = PASSWORD
+
+    @property
+    def sink_url(self) -> str:
+        """SINK_URL of the pipelines, without the password."""
+        return self.url(f"{self.login}@")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What `etl prepare-sink` reads from its environment."""
+        admin = urlsplit(self.admin_url)
+        return {
+            "SINK_URL": self.sink_url,
+            "SINK_PASSWORD": self.password,
+            "SINK_ADMIN_USER": unquote(admin.username or ""),
+            "SINK_ADMIN_PASSWORD": unquote(admin.password or ""),
+        }
+
+    @property
+    def settings(self) -> Settings:
+        """The same as settings."""
+        return Settings.model_validate({name.lower(): value for name, value in self.environment.items()})
+
+    def url(self, user: str = "", database: str = "") -> str:
+        """The URL of a database; its user is the administrator where none is given."""
+        parts = urlsplit(self.admin_url)
+        user = user or parts.netloc.rpartition("@")[0] + "@"
+        netloc = user + parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=netloc, path=f"/{database or self.database}").geturl()
+
+    def prepare(self, *pipelines: Pipeline) -> list[str]:
+        """Run the command's function; returns what it did."""
+        return prepare_sink(self.settings, pipelines)
+
+    def cli(self, *options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run the command itself."""
+        command = [sys.executable, "-m", "etl", "prepare-sink", "--wait", "0", *options]
+        variables = os.environ | self.environment | environment
+        return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+    def as_administrator(self, statement: str, *parameters: object, database: str = "") -> list[tuple[Any, ...]]:
+        """Run a statement, in the sink unless another database is named."""
+        return run(self.url(database=database), statement, *parameters)
+
+    def as_loader(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run a statement with the login of the pipelines."""
+        return run(self.url(f"{quote(self.login)}:{quote(self.password, safe='')}@"), statement, *parameters)
+
+    def pipeline(self, source_url: str, staging: Path, pipeline: Pipeline = ORDERS_PIPELINE) -> Site:
+        """A pipeline that loads with that login."""
+        url = self.url(f"{quote(self.login)}:{quote(self.password, safe='')}@")
+        return existing_site(pipeline, source_url, url, staging)
+
+
+def run(url: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Run a statement in the database of a URL."""
+    settings = Settings(sink_url=SecretStr(url), sink_password=None, sink_password_file=None)
+    mssql_python.pooling(enabled=False)
+    with closing(mssql_python.connect(settings.sink().get_secret_value(), autocommit=True)) as connection:
+        cursor = connection.cursor()
+        cursor.execute(statement, *parameters)
+        return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+
+@contextmanager
+def refused(told: str) -> Iterator[None]:
+    """What runs here is refused by the server, in such words."""
+    with pytest.raises(mssql_python.Error) as caught:
+        yield
+    assert told in str(caught.value)
+
+
+@pytest.fixture(scope="session")
+def admin_url() -> Iterator[str]:
+    """An administrator's URL of the server that SINK_URL names, else of a stand-in without a database."""
+    if url := os.environ.get("SINK_URL"):
+        if run(url, "SELECT IS_SRVROLEMEMBER(N'sysadmin')") != [(1,)]:
+            pytest.skip("the login of SINK_URL is no administrator's")
+        yield url
+        return
+    yield ""
+
+
+@pytest.fixture
+def server(admin_url: str) -> Iterator[Server]:
+    if not admin_url:
+        from tests.support.standin import StandIn
+
+        with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
+            yield Server(stand_in.url, "sink", "etl")
+        return
+    name = f"etl test {uuid.uuid4().hex[:8]}"
+    made = Server(admin_url, name, name.replace(" ", "_"))
+    yield made
+    for statement in (
+        f"ALTER DATABASE [{name}] SET SINGLE_USER WITH ROLLBACK IMMEDIATE",
+        f"DROP DATABASE [{name}]",
+        f"DROP LOGIN [{made.login}]",
+        f"DROP LOGIN [{made.login}_2]",
+    ):
+        try:
+            made.as_administrator(statement, database="master")
+        except mssql_python.Error as error:
+            print(error)  # not every test makes all of them
+
+
+@pytest.fixture
+def prepared(server: Server) -> Server:
+    """A server on which an earlier load has left a table."""
+    server.prepare()
+    server.as_loader("CREATE TABLE [dbo].[t] ([n] int NOT NULL)")
+    server.as_loader("INSERT INTO [dbo].[t] ([n]) VALUES (1)")
+    return server
+
+
+def test_on_an_empty_server_everything_is_made(server: Server) -> None:
+    assert server.prepare() == [
+        f"created database {server.database}",
+        f"created login {server.login}",
+        f"created user {server.login}",
+        "created role etl_loader",
+        f"added {server.login} to role etl_loader",
+        "created schema etl",
+        "created schema etl_staging",
+        "created table etl.audit",
+        "created table etl.watermark",
+    ]
+    assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database) == [(True,)]
+    assert server.as_loader("SELECT COUNT(*) FROM [etl].[audit]") == [(0,)]
+
+
+def test_twice_is_once(prepared: Server) -> None:
+    prepared.as_administrator(
+        "INSERT INTO [etl].[watermark] ([pipeline], [value], [run_id], [advanced_at])"
+        " VALUES (N'orders', '2026-01-01', N'run', '2026-01-01')"
+    )
+
+    def state() -> list[list[tuple[Any, ...]]]:
+        return [
+            prepared.as_administrator("SELECT sid, password_hash FROM sys.sql_logins WHERE name = ?", prepared.login),
+            prepared.as_administrator("SELECT name, sid FROM sys.database_principals ORDER BY name"),
+            prepared.as_administrator(
+                "SELECT SCHEMA_NAME, SCHEMA_OWNER FROM INFORMATION_SCHEMA.SCHEMATA ORDER BY SCHEMA_NAME"
+            ),
+            prepared.as_administrator("SELECT TABLE_SCHEMA, TABLE_NAME FROM INFORMATION_SCHEMA.TABLES ORDER BY 1, 2"),
+            prepared.as_administrator("SELECT [pipeline], [run_id] FROM [etl].[watermark]"),
+            prepared.as_administrator("SELECT [n] FROM [dbo].[t]"),
+        ]
+
+    before = state()
+    assert prepared.prepare() == []
+    assert state() == before
+
+
+def run_pipeline(made: Site, run_id: str, source: str, sink: str) -> dict[str, Any]:
+    """What a run of the DAG does: plan, the steps of each partition, reconcile."""
+    partitions = plan_partitions(made.pipeline, {}, source, sink)
+    for partition in partitions:
+        made.run(run_id, Partition.model_validate_json(partition))
+    return reconcile_run(made.pipeline, run_id, partitions, sink)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_pipelines_run_with_their_own_login_alone(
+    server: Server, source_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    server.prepare(*([ORDERS_PIPELINE] if named else []))
+    made = server.pipeline(source_url, tmp_path)
+    for variable, value in {"SOURCE_URL": source_url, "SINK_URL": made.sink_url}.items():
+        monkeypatch.setenv(variable, value)
+    for variable in ("SOURCE_PASSWORD", "SINK_PASSWORD"):
+        monkeypatch.delenv(variable, raising=False)
+    for name in ("source", "sink"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", str(UrlConnections().get_conn_value(name)))
+    first = run_pipeline(made, "first", "source", "sink")
+    assert (first["inserted"], first["verdict"], first["watermark_advanced"]) == (1600, "adds up", True)
+    assert made.sink_rows() == made.source_rows("status = 'confirmed'")
+    made.change("UPDATE orders SET amount = amount + 1, status = 'confirmed' WHERE order_id <= 500")
+    second = run_pipeline(made, "second", "source", "sink")
+    assert (second["updated"], second["verdict"], second["watermark_advanced"]) == (200, "adds up", True)
+    assert made.sink_rows() == made.source_rows("status = 'confirmed'")
+    made.run("second", None, "extract", "filter", "load")
+    assert made.staging_tables() == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM [dbo].[t]",
+        "UPDATE [etl].[audit] SET [kept] = 0",
+        "DELETE FROM [etl].[watermark]",
+        "TRUNCATE TABLE [etl].[audit]",
+        "DROP TABLE [etl].[audit]",
+        "CREATE TABLE [etl].[mine] ([n] int)",
+        "CREATE SCHEMA [mine]",
+        "CREATE DATABASE [mine]",
+        "CREATE LOGIN [mine] WITH PASSWORD = N'Mine-all-1'",
+        "CREATE ROLE [mine]",
+        "GRANT DELETE ON SCHEMA::[dbo] TO [etl_loader]",
+        "ALTER AUTHORIZATION ON SCHEMA::[etl] TO [etl_loader]",
+    ],
+)
+def test_their_login_may_do_nothing_else(prepared: Server, statement: str) -> None:
+    with refused("permission"):
+        prepared.as_loader(statement)
+    assert prepared.as_loader("SELECT [n] FROM [dbo].[t]") == [(1,)]
+    assert prepared.as_loader("SELECT COUNT(*) FROM [etl].[audit]") == [(0,)]
+
+
+def test_with_named_pipelines_their_tables_are_made_and_no_others_can_be(prepared: Server) -> None:
+    assert prepared.prepare(ORDERS_PIPELINE, make(ORDERS, name="sales", sink="shop.sales")) == [
+        "created schema shop",
+        "created table dbo.orders",
+        "created table shop.sales",
+    ]
+    for table in ("[dbo].[orders]", "[shop].[sales]"):
+        assert prepared.as_loader(f"SELECT COUNT(*) FROM {table}") == [(0,)]
+        for statement in ("DELETE FROM", "TRUNCATE TABLE", "DROP TABLE"):
+            with refused("permission"):
+                prepared.as_loader(f"{statement} {table}")
+    for statement in ("CREATE TABLE [dbo].[other] ([n] int)", "SELECT [n] FROM [dbo].[t]", "DROP TABLE [dbo].[t]"):
+        with refused("permission"):
+            prepared.as_loader(statement)
+
+
+def test_another_password_takes_the_place_of_the_old_one(prepared: Server) -> None:
+    rotated = replace(prepared, password=OTHER_PASSWORD)
+    assert rotated.prepare() == [f"changed the password of login {prepared.login}"]
+    assert rotated.as_loader("SELECT [n] FROM [dbo].[t]") == [(1,)]
+    with refused("Login failed"):
+        prepared.as_loader("SELECT 1")
+
+
+def test_a_login_without_a_user_cannot_enter(prepared: Server) -> None:
+    prepared.as_administrator(f"CREATE LOGIN [{prepared.login}_2] WITH PASSWORD = N'{OTHER_PASSWORD[:-1]}'")
+    with refused("Cannot open database"):
+        replace(prepared, login=f"{prepared.login}_2", password=OTHER_PASSWORD[:-1]).as_loader("SELECT 1")
+    with refused("Login failed"):
+        replace(prepared, login=f"{prepared.login}_3").as_loader("SELECT 1")
+
+
+def test_a_sink_that_loads_have_made_themselves_gets_the_right_owner(server: Server) -> None:
+    server.as_administrator(f"CREATE DATABASE [{server.database}]", database="master")
+    server.as_administrator("CREATE SCHEMA [etl_staging]")
+    server.as_administrator("CREATE TABLE [etl_staging].[left] ([n] int)")
+    done = server.prepare()
+    assert f"created database {server.database}" not in done
+    assert "gave schema etl_staging to etl_loader" in done
+    server.as_loader("DROP TABLE [etl_staging].[left]")
+    assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database) == [(False,)]
+
+
+def test_a_user_without_its_login_is_tied_to_the_new_one(prepared: Server) -> None:
+    prepared.as_administrator(f"DROP LOGIN [{prepared.login}]")
+    assert prepared.prepare() == [f"created login {prepared.login}", f"tied user {prepared.login} to its login"]
+    assert prepared.as_loader("SELECT [n] FROM [dbo].[t]") == [(1,)]
+
+
+def test_a_login_that_cannot_connect_is_told(prepared: Server) -> None:
+    prepared.as_administrator(f"ALTER LOGIN [{prepared.login}] DISABLE")
+    with pytest.raises(ConfigurationError, match=f"Login failed for user '{prepared.login}'"):
+        prepared.prepare()
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "told"),
+    [
+        ({"SINK_ADMIN_PASSWORD": "wrong-and-secret"}, ExitCode.CONFIGURATION, "Login failed for user"),
+        ({"SINK_ADMIN_USER": "nobody"}, ExitCode.CONFIGURATION, "Login failed for user 'nobody'"),
+        ({"SINK_ADMIN_PASSWORD": ""}, ExitCode.CONFIGURATION, "SINK_ADMIN_PASSWORD is not set"),
+        ({"SINK_PASSWORD": ""}, ExitCode.CONFIGURATION, "SINK_PASSWORD is not set"),
+        ({"SINK_PASSWORD": "sh0rt-E"}, ExitCode.CONFIGURATION, "too short"),
+        ({"SINK_PASSWORD": "a-b-c-d-e-f-g-h"}, ExitCode.CONFIGURATION, "Choose another SINK_PASSWORD"),
+        ({"SINK_ADMIN_USER": "ETL", "SINK_URL": "mssql://etl@db/sink"}, ExitCode.CONFIGURATION, "the administrator"),
+        ({"SINK_URL": f"mssql://etl@127.0.0.1:{free_port()}/sink"}, ExitCode.TRY_AGAIN, "the sink 127.0.0.1"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_without_secrets(
+    server: Server, environment: dict[str, str], code: ExitCode, told: str
+) -> None:
+    completed = server.cli(**environment)
+    assert completed.returncode == code, completed.stderr
+    (line,) = as_json(completed)
+    assert told in line["event"]
+    assert line["level"] == "error"
+    for name, value in (server.environment | environment).items():
+        assert "PASSWORD" not in name or not value or value not in completed.stderr + completed.stdout
+
+
+def test_the_command_says_what_it_did_without_secrets(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "orders.json"
+    file.write_text(ORDERS_PIPELINE.model_dump_json())
+    completed = server.cli("--pipeline", str(file))
+    assert completed.returncode == 0, completed.stderr
+    (line,) = as_json(completed)
+    assert (line["step"], line["login"], line["done"][-1]) == ("prepare-sink", server.login, "created table dbo.orders")
+    for name, value in server.environment.items():
+        assert "PASSWORD" not in name or value not in completed.stderr + completed.stdout
+
+
+def test_only_an_administrator_can_prepare(prepared: Server) -> None:
+    loader = {"SINK_ADMIN_USER": prepared.login, "SINK_ADMIN_PASSWORD": PASSWORD}
+    completed = prepared.cli(**loader, SINK_URL=prepared.url("another@"), SINK_PASSWORD=OTHER_PASSWORD)
+    assert completed.returncode == ExitCode.CONFIGURATION, completed.stderr
+    assert "permission" in as_json(completed)[-1]["event"]
+
+
+@needs_stand_in
+def test_a_server_that_is_coming_up_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "_PAUSE_SECONDS", 0.1)
+    inject = "EXEC standin_inject @fault = N'login_failure', @times = 3"
+    server.as_administrator(inject, database="master")
+    assert prepare_sink(server.settings, wait_seconds=30)
+    server.as_administrator(inject, database="master")
+    with pytest.raises(ConfigurationError, match="Login failed"):
+        prepare_sink(server.settings, wait_seconds=0)
