@@ -14,7 +14,7 @@ STAGING_PATH = "/var/lib/etl/staging"
 SCRATCH_PATH = "/tmp"  # noqa: S108 - an emptyDir of the pod's own
 
 RESOURCES = k8s.V1ResourceRequirements(
-    requests={"cpu": "250m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
+    requests={"cpu": "150m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
     limits={"memory": "512Mi", "ephemeral-storage": "4Gi"},
 )
 POD_SECURITY = k8s.V1PodSecurityContext(

@@ -5,13 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
+from etl import prepare_sql
 from etl.column_types import parse_column_type
 from etl.errors import ExitCode
 from etl.settings import Settings
+from orders_etl import ORDERS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROOFS = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "CHECKLIST.md").read_text())
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
 def test_every_row_of_the_checklist_names_a_test() -> None:
@@ -51,6 +54,21 @@ def test_the_documented_types_are_the_real_ones() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    operations = (ROOT / "docs" / "operations.md").read_text()
     for name in Settings.model_fields:
-        assert f"`{name.upper()}`" in operations
+        assert f"`{name.upper()}`" in OPERATIONS
+
+
+def test_the_documented_grants_are_the_real_ones() -> None:
+    table = OPERATIONS.split("## Grants")[1].split("##")[0]
+    rows: list[tuple[str, str]] = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)[1:]
+    documented = {place.strip("`"): words for place, words in rows}
+    assert documented.pop("etl_staging").startswith("everything")
+    of_named = documented.pop("instead of that, with `--pipeline`: its sink table")
+    assert documented == told(prepare_sql.permissions())
+    del documented["dbo"]
+    assert {**documented, "dbo.orders": of_named} == told(prepare_sql.permissions([ORDERS]))
+
+
+def told(permissions: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    """Permissions as the documentation writes them."""
+    return {re.sub(r"\w+::|[][]", "", on) or "the database": ", ".join(words) for on, words in permissions.items()}

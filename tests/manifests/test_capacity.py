@@ -1,0 +1,93 @@
+"""What the pods ask for is there: the namespace's quota admits it, and one small machine carries it."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import NamedTuple, Self
+
+import pytest
+from kubernetes.utils import parse_quantity
+
+from tests.manifests.kustomizations import DEFAULT
+from tests.manifests.pods import Pod, controller, pods_of, step, worker
+from tests.manifests.rendering import Manifest, Rendering, renderings
+from tests.manifests.rendering import rendering as overlay
+
+each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
+
+
+class Amount(NamedTuple):
+    """Pods, cores and bytes."""
+
+    pods: int = 0
+    cpu: Decimal = Decimal(0)
+    memory: Decimal = Decimal(0)
+
+    @classmethod
+    def of(cls, pod: Pod, count: int = 1) -> Self:
+        """What so many pods ask for."""
+        asked = [container.content["resources"]["requests"] for container in pod.containers]
+        cpu, memory = (sum((parse_quantity(one[name]) for one in asked), Decimal(0)) for name in ("cpu", "memory"))
+        return cls(count, count * cpu, count * memory)
+
+    def fits(self, room: "Amount") -> bool:
+        """Whether there is room for it."""
+        return self.pods <= room.pods and self.cpu <= room.cpu and self.memory <= room.memory
+
+
+MACHINE = Amount(110, Decimal(2), Decimal(8 * 10**9))
+K3S = Amount(6, Decimal("0.2"), Decimal(1100 * 2**20))
+"""CoreDNS and metrics-server ask for 100m and 70Mi each; K3s itself asks for nothing and takes about 900 MiB."""
+
+
+def total(amounts: Iterable[Amount]) -> Amount:
+    return Amount(*(sum(one) for one in zip(*amounts, strict=True)))
+
+
+def replicas(pod: Pod) -> int:
+    """How many of it there may be at most."""
+    for autoscaler in pod.rendering.of_kind("HorizontalPodAutoscaler"):
+        if pod.owner == "{kind}/{name}".format_map(autoscaler["spec"]["scaleTargetRef"]):
+            return int(autoscaler["spec"]["maxReplicas"])
+    return int(controller(pod).spec.get("replicas", 1))
+
+
+def deployed(rendering: Rendering) -> Amount:
+    """The servers and the Jobs."""
+    return total(Amount.of(pod, replicas(pod)) for pod in pods_of(rendering))
+
+
+def tasks(rendering: Rendering) -> Amount:
+    """As many tasks as run at once, each a worker and the pod of a step."""
+    scheduler = next(pod for pod in pods_of(rendering) if pod.owner == "Deployment/airflow-scheduler")
+    count = int(scheduler.containers[0].environment()["AIRFLOW__CORE__PARALLELISM"])
+    return total([Amount.of(worker(rendering), count), Amount.of(step(rendering), count)])
+
+
+def surge(rendering: Rendering) -> Amount:
+    """A pod more of each Deployment while a new version is rolled out: a quarter of them, rounded up."""
+    rolled = [pod for pod in pods_of(rendering) if pod.kind == "Deployment"]
+    return total(Amount.of(pod, -(-replicas(pod) // 4)) for pod in rolled)
+
+
+@each_rendering
+def test_the_quota_admits_all_pods_with_as_many_tasks_as_run_at_once_also_while_rolling_out(
+    rendering: Rendering,
+) -> None:
+    (quota,) = (Manifest(rendering, item).spec["hard"] for item in rendering.of_kind("ResourceQuota"))
+    room = Amount(int(quota["pods"]), parse_quantity(quota["requests.cpu"]), parse_quantity(quota["requests.memory"]))
+    needed = total([deployed(rendering), tasks(rendering), surge(rendering)])
+    assert needed.fits(room), f"{needed} in {room}"
+
+
+@each_rendering
+def test_the_default_pool_is_as_large_as_the_number_of_tasks_at_once(rendering: Rendering) -> None:
+    environment = next(
+        pod.containers[0].environment() for pod in pods_of(rendering) if pod.owner == "Job/airflow-migrate"
+    )
+    assert environment["AIRFLOW__CORE__DEFAULT_POOL_TASK_SLOT_COUNT"] == environment["AIRFLOW__CORE__PARALLELISM"]
+
+
+def test_a_machine_of_two_cores_and_8_gb_has_room_for_everything() -> None:
+    single = overlay(DEFAULT)
+    needed = total([deployed(single), tasks(single), K3S])
+    assert needed.fits(MACHINE), f"{needed} on {MACHINE}"

@@ -1,0 +1,108 @@
+"""What every container is: a pinned image, without rights, within bounds. Also those that Airflow starts."""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from kubernetes.utils import parse_quantity
+
+from tests.manifests.pods import Container, Pod, distinct_pods
+
+WRITES_TO_ITS_ROOT = {
+    "mssql": "SQL Server writes to /.system, /tmp and its own folders, and Microsoft supports no read-only root.",
+}
+MOUNTABLE = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+
+PODS = distinct_pods()
+
+each_pod = pytest.mark.parametrize("pod", PODS, ids=str)
+each_container = pytest.mark.parametrize("container", [one for pod in PODS for one in pod.containers], ids=str)
+
+
+def amount(container: Container, bound: str, resource: str) -> Decimal:
+    resources: dict[str, Any] = container.content.get("resources", {})
+    return Decimal(parse_quantity(resources.get(bound, {}).get(resource, 0)))
+
+
+@each_container
+def test_the_image_has_a_version_and_says_where_it_is_from(container: Container) -> None:
+    registry, tag = r"[\w-]+(?:\.[\w-]+)+|localhost", r"\w[\w.-]*"
+    assert re.fullmatch(rf"(?:{registry})/[\w./-]+:{tag}", container.content["image"])
+    assert not container.content["image"].endswith(":latest")
+
+
+@each_container
+def test_the_image_is_not_pulled_when_it_is_there(container: Container) -> None:
+    assert container.content["imagePullPolicy"] == "IfNotPresent"
+
+
+@each_container
+def test_it_does_not_run_as_root(container: Container) -> None:
+    assert container.security("runAsNonRoot") is True
+    # Without a number the kubelet must trust the image.
+    assert container.security("runAsUser") > 0
+
+
+@each_container
+def test_it_may_make_the_usual_system_calls_only(container: Container) -> None:
+    assert container.security("seccompProfile") == {"type": "RuntimeDefault"}
+
+
+@each_container
+def test_it_cannot_gain_privileges(container: Container) -> None:
+    assert container.security("allowPrivilegeEscalation") is False
+    assert not container.security("privileged")
+
+
+@each_container
+def test_it_has_no_capability(container: Container) -> None:
+    assert container.security("capabilities") == {"drop": ["ALL"]}
+
+
+@each_container
+def test_its_root_file_system_is_read_only(container: Container) -> None:
+    expected = None if container.name in WRITES_TO_ITS_ROOT else True
+    assert container.security("readOnlyRootFilesystem") is expected
+
+
+@each_container
+def test_it_asks_for_cpu_and_memory(container: Container) -> None:
+    assert amount(container, "requests", "cpu") > 0
+    assert amount(container, "requests", "memory") > 0
+
+
+@each_container
+def test_its_memory_is_limited_to_no_less_than_it_asks_for(container: Container) -> None:
+    assert amount(container, "limits", "memory") >= amount(container, "requests", "memory")
+
+
+@each_container
+def test_it_mounts_volumes_that_its_pod_has(container: Container) -> None:
+    mounted = {mount["name"] for mount in container.content.get("volumeMounts", [])}
+    assert mounted <= {volume["name"] for volume in container.pod.volumes}
+
+
+@each_container
+def test_it_mounts_each_path_once(container: Container) -> None:
+    paths = [mount["mountPath"] for mount in container.content.get("volumeMounts", [])]
+    assert sorted(paths) == sorted(set(paths))
+
+
+@each_pod
+def test_a_pod_shares_nothing_of_its_node(pod: Pod) -> None:
+    assert [setting for setting in ("hostNetwork", "hostPID", "hostIPC") if pod.spec.get(setting)] == []
+    assert {kind for volume in pod.volumes for kind in volume.keys() - {"name"}} <= MOUNTABLE
+    ports = [port for container in pod.containers for port in container.content.get("ports", [])]
+    assert not [port for port in ports if "hostPort" in port]
+
+
+@each_pod
+def test_a_pod_has_no_volume_that_it_does_not_mount(pod: Pod) -> None:
+    mounted = {mount["name"] for container in pod.containers for mount in container.content.get("volumeMounts", [])}
+    assert {volume["name"] for volume in pod.volumes} == mounted
+
+
+@each_pod
+def test_what_a_pod_writes_beside_its_data_is_bounded(pod: Pod) -> None:
+    assert [volume for volume in pod.volumes if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]] == []
