@@ -24,12 +24,23 @@ dev: setup ## Keep Airflow's UI up on the same parts, to trigger and retry by ha
 test: setup lint ## Lint, types, and every test that needs no cluster
 	$(PYTHON) -m pytest
 
+.PHONY: e2e
+e2e: setup ## Deploy to a real cluster and use it: the one of KUBECONFIG, else one that is made and ended
+	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
+	$(PYTHON) -m pytest --exitfirst --capture=no --timeout=3600 tests/e2e
+
+.PHONY: cluster
+cluster: setup ## Keep such a cluster up for experiments, until Ctrl-C
+	@tests/cluster/setup-system.sh
+	@$(PYTHON) -m tests.cluster up
+
 .PHONY: lint
 lint: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	.venv/bin/shellcheck .ci/run $(wildcard scripts/*.sh)
+	.venv/bin/shellcheck $$(git ls-files '*.sh') .ci/run
+	.venv/bin/hadolint $$(git ls-files '*Dockerfile')
 
 .PHONY: setup
 setup: .venv/.ready ## Install Python packages into .venv (done by the others when needed)
@@ -46,4 +57,4 @@ setup: .venv/.ready ## Install Python packages into .venv (done by the others wh
 
 .PHONY: clean
 clean: ## Remove everything that was installed or made here
-	rm -rf .venv .uv .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .uv .demo .e2e .pytest_cache .mypy_cache .ruff_cache .hypothesis

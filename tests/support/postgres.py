@@ -53,16 +53,19 @@ class Postgres:
 
 
 @contextmanager
-def run_postgres() -> Iterator[Postgres]:
-    """Run a server in a temporary folder until the block ends, then stop it and delete its data."""
+def run_postgres(address: str = "127.0.0.1", port: int | None = None) -> Iterator[Postgres]:
+    """Run a server in a temporary folder until the block ends, then stop it and delete its data.
+
+    On a free port of loopback; where the pods of a cluster are to reach it, at another address of this machine.
+    """
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
-        yield from _serve(folder)
+        yield from _serve(folder, address, port or free_port())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(folder: Path) -> Iterator[Postgres]:
+def _serve(folder: Path, address: str, port: int) -> Iterator[Postgres]:
     binaries, user = _binaries(folder)
     data = folder / "data"
     password_file = folder / "password"
@@ -81,8 +84,10 @@ def _serve(folder: Path) -> Iterator[Postgres]:
         password_file,
     ]
     subprocess.run([*command, *options], check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
-    port = free_port()
-    settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
+    if address != "127.0.0.1":
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
+    settings = {"listen_addresses": address, "port": port, "unix_socket_directories": "", "fsync": "off"}
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
@@ -90,7 +95,7 @@ def _serve(folder: Path) -> Iterator[Postgres]:
             user=user, cwd=folder, stdout=log, stderr=log, preexec_fn=die_with_parent, start_new_session=True,
         )  # fmt: skip
     try:
-        postgres = Postgres(port)
+        postgres = Postgres(port, address)
         _wait_until_ready(postgres, server, folder / "log")
         yield postgres
     finally:

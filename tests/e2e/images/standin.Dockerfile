@@ -3,5 +3,5 @@ ARG ETL=localhost/etl:0.1.0
 FROM ${ETL}
 COPY standin /opt/standin/standin
 ENV PYTHONPATH=/opt/standin
-CMD ["python", "-m", "standin", "--host", "0.0.0.0", "--port", "1433", "--password-env", "MSSQL_SA_PASSWORD", \
+CMD ["python", "-m", "standin", "--host", "0.0.0.0", "--port", "1433", "--password-env", "MSSQL_SA_PASSWORD", "--database", "", \
      "--database-file", "/var/opt/mssql/sink.duckdb"]

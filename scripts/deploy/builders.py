@@ -1,0 +1,150 @@
+"""docker, podman or buildah: what builds images and writes them to archives."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from scripts.deploy import commands
+from scripts.deploy.console import Console, DeployError
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is to be built, and with what."""
+
+    image: str
+    dockerfile: Path
+    root: Path
+    ca_file: Path | None = None
+    pull: bool = True
+
+
+class Builder:
+    """A program that builds images; the three differ in a few flags."""
+
+    name = ""
+    environment: ClassVar[Mapping[str, str]] = {}
+    build_flags: tuple[str, ...] = ()
+    no_pull_flag = ""
+    probe: tuple[str, ...] = ("info",)
+    inspect: tuple[str, ...] = ("image", "inspect", "--format={{.Id}}")
+
+    def problem(self) -> str | None:
+        """Why it cannot build here, or None."""
+        if not shutil.which(self.name):
+            return f"{self.name} is not installed"
+        if not commands.works([self.name, *self.probe]):
+            return f"`{self.name} {' '.join(self.probe)}` fails"
+        return None
+
+    def build(self, console: Console, build: Build) -> str:
+        """Build an image from the project's root; returns its ID."""
+        with tempfile.TemporaryDirectory() as folder:
+            id_file = Path(folder) / "id"
+            command = [
+                *(self.name, "build", *self.build_flags, "--network=host"),
+                *(f"--file={build.dockerfile}", f"--tag={build.image}", f"--iidfile={id_file}"),
+                # Known to every Dockerfile; the values are taken from the environment.
+                *(f"--build-arg={proxy}" for proxy in _PROXIES if os.environ.get(proxy)),
+            ]
+            if build.ca_file:
+                command.append(f"--secret=id=ca,src={build.ca_file}")
+            if not build.pull:
+                command.append(self.no_pull_flag)
+            what = f"Building {build.image} with {self.name}"
+            commands.follow(console, what, [*command, str(build.root)], self.environment)
+            return id_file.read_text().strip()
+
+    def fetch(self, console: Console, image: str) -> str:
+        """Pull an image unless it is here; returns its ID."""
+        find = [self.name, *self.inspect, image]
+        if not commands.works(find):
+            commands.follow(console, f"Pulling {image}", [self.name, "pull", image])
+        return commands.run(find).strip()
+
+    def save(self, console: Console, image: str, archive: Path) -> None:
+        """Write an image to an archive that containerd can import."""
+        commands.follow(console, f"Saving {image}", self.save_command(image, archive))
+
+    def save_command(self, image: str, archive: Path) -> list[str]:
+        """The command that writes an image to an archive."""
+        raise NotImplementedError
+
+
+class Docker(Builder):
+    """Docker, with BuildKit: the Dockerfiles mount a secret."""
+
+    name = "docker"
+    # Attestations carry the time, so that an image would get another ID each time it is built from the cache.
+    environment: ClassVar[Mapping[str, str]] = {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+    no_pull_flag = "--pull=false"
+
+    def problem(self) -> str | None:
+        """Docker needs a daemon, and since 23 a plug-in to build with BuildKit."""
+        if not shutil.which(self.name):
+            return "docker is not installed"
+        try:
+            client, _, server = commands.run(
+                ["docker", "version", "--format={{.Client.Version}}/{{.Server.Version}}"], timeout=20
+            ).partition("/")
+        except DeployError:
+            return "docker's daemon cannot be reached (`docker version`)"
+        major = client.partition(".")[0]
+        if not server.strip() or (not commands.works(["docker", "buildx", "version"]) and int(major or 0) >= 23):
+            return (
+                "docker lacks the buildx plug-in (Debian: docker-buildx, Docker's own packages: docker-buildx-plugin)"
+            )
+        return None
+
+    def save_command(self, image: str, archive: Path) -> list[str]:
+        """`docker save`."""
+        return ["docker", "save", f"--output={archive}", image]
+
+
+class Podman(Builder):
+    """Podman."""
+
+    name = "podman"
+    build_flags = ("--layers",)
+    no_pull_flag = "--pull=never"
+
+    def save_command(self, image: str, archive: Path) -> list[str]:
+        """`podman save`, in the format of Docker."""
+        return ["podman", "save", "--format=docker-archive", f"--output={archive}", image]
+
+
+class Buildah(Builder):
+    """Buildah."""
+
+    name = "buildah"
+    build_flags = ("--layers",)
+    no_pull_flag = "--pull=never"
+    inspect = ("inspect", "--type=image", "--format={{.FromImageID}}")
+
+    def save_command(self, image: str, archive: Path) -> list[str]:
+        """`buildah push` to a file."""
+        return ["buildah", "push", image, f"docker-archive:{archive}:{image}"]
+
+
+BUILDERS: dict[str, Builder] = {builder.name: builder for builder in (Docker(), Podman(), Buildah())}
+
+
+def choose_builder(name: str) -> Builder:
+    """The one that was asked for, or with `auto` the first that works. Raises DeployError with what each lacks."""
+    candidates = list(BUILDERS.values()) if name == "auto" else [BUILDERS[name]]
+    problems = []
+    for builder in candidates:
+        problem = builder.problem()
+        if problem is None:
+            return builder
+        problems.append(problem)
+    raise DeployError(
+        f"Images cannot be built here: {'; '.join(problems)}."
+        " Install docker, podman or buildah, or install from an archive that was made elsewhere (--from-bundle)."
+    )

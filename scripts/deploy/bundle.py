@@ -1,0 +1,151 @@
+"""One archive with everything for a machine without a network: scripts, manifests, images, and checksums of all."""
+
+import gzip
+import hashlib
+import json
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from scripts.deploy.builders import Builder
+from scripts.deploy.console import Console, DeployError
+from scripts.deploy.images import archive_name, build_images, work_folder
+from scripts.deploy.options import Options
+
+TOP = "etl-poc"
+"""The folder that unpacking makes."""
+MANIFEST = "manifest.json"
+_PROJECT = ("scripts", "k8s", "docs", "external-db", "README.md")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was unpacked and checked."""
+
+    root: Path
+    overlay: str
+    """The folder of the overlay below the root."""
+    images: dict[str, str]
+    """Names and IDs."""
+
+    def archive(self, image: str, _folder: Path) -> Path:
+        """The archive of an image."""
+        return self.root / "images" / archive_name(image)
+
+
+@dataclass(frozen=True)
+class Project:
+    """What is bundled: a checkout, the overlay in it, and the overlay's images."""
+
+    root: Path
+    overlay: Path
+    images: list[str]
+
+
+def write_bundle(console: Console, options: Options, builder: Builder, project: Project, target: Path) -> None:
+    """Build or pull every image and write the archive. Raises DeployError."""
+    if not project.overlay.is_relative_to(project.root):
+        raise DeployError(f"{project.overlay} does not lie in {project.root}, which is what is bundled: move it there.")
+    with work_folder() as name:
+        folder = Path(name)
+        ids = build_images(console, builder, project.images, project.root, options.ca_file, pull=options.pull)
+        for image in project.images:
+            ids[image] = ids.get(image) or builder.fetch(console, image)
+            builder.save(console, image, folder / archive_name(image))
+        files = dict(_project_files(project.root))
+        files |= {f"images/{file.name}": file for file in sorted(folder.iterdir())}
+        if options.k3s_files:
+            files |= {f"k3s/{path.name}": path for path in sorted(options.k3s_files.iterdir()) if path.is_file()}
+        console.say(f"Writing {target} …")
+        manifest = {
+            "overlay": str(project.overlay.relative_to(project.root)),
+            "images": ids,
+            "sha256": {name: _checksum(file) for name, file in files.items()},
+        }
+        _write(target, files, json.dumps(manifest, indent=2), folder)
+    console.say(f"Wrote {target} ({target.stat().st_size / 1000**2:.0f} MB).")
+    console.show(
+        f"On the other machine: tar --extract --file {target.name} && cd {TOP}"
+        " && sudo scripts/apply-all.sh --from-bundle ."
+    )
+
+
+def open_bundle(console: Console, path: Path, folder: Path) -> Bundle:
+    """Unpack a bundle into the folder, or take one that is unpacked already, and check it. Raises DeployError."""
+    root = path
+    if not path.is_dir():
+        console.say(f"Unpacking {path} …")
+        root = folder / TOP
+        _unpack(path, folder)
+    try:
+        manifest = json.loads((root / MANIFEST).read_text())
+        checksums, images, overlay = manifest["sha256"], dict(manifest["images"]), str(manifest["overlay"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DeployError(f"{path} is not a bundle: it holds no {TOP}/{MANIFEST} that can be read.") from None
+    console.say("Checking the checksums of the bundle …")
+    bad = [name for name, checksum in checksums.items() if not _is_intact(root / name, checksum)]
+    if bad:
+        raise DeployError(f"{path} is damaged ({', '.join(bad)}): copy it again.")
+    return Bundle(root, overlay, images)
+
+
+def _project_files(root: Path) -> Iterator[tuple[str, Path]]:
+    for name in _PROJECT:
+        top = root / name
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield str(path.relative_to(root)), path
+
+
+def _write(target: Path, files: dict[str, Path], manifest: str, folder: Path) -> None:
+    """Write beside the target and rename, so that a bundle of that name is always whole."""
+    partial = target.with_name(f".{target.name}.part")
+    note = folder / MANIFEST
+    note.write_text(manifest)
+    try:
+        # Images are large and compress well enough with the fastest level.
+        with (
+            partial.open("wb") if target.suffix == ".tar" else gzip.open(partial, "wb", compresslevel=1) as stream,
+            tarfile.open(fileobj=stream, mode="w|") as tar,
+        ):
+            for name, file in {MANIFEST: note, **files}.items():
+                tar.add(file, f"{TOP}/{name}", filter=_without_owner)
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DeployError(f"{target} cannot be written: {error.strerror}.") from error
+
+
+def _without_owner(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack regular files only, and only below the folder."""
+    try:
+        with tarfile.open(archive, mode="r|*") as tar:
+            for entry in tar:
+                name = PurePosixPath(entry.name)
+                content = tar.extractfile(entry) if entry.isfile() else None
+                if content is None or name.is_absolute() or ".." in name.parts:
+                    continue
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as file:
+                    shutil.copyfileobj(content, file, 1 << 20)
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise DeployError(f"{archive} cannot be unpacked ({error}): copy it again.") from error
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _is_intact(file: Path, checksum: str) -> bool:
+    return file.is_file() and _checksum(file) == checksum

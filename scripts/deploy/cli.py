@@ -1,0 +1,39 @@
+"""Runs what the command line asks for; every failure ends in one sentence and exit code 1."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.deploy.bundle import open_bundle
+from scripts.deploy.console import Console, DeployError
+from scripts.deploy.down import down
+from scripts.deploy.images import work_folder
+from scripts.deploy.kubectl import Kubectl
+from scripts.deploy.options import Options, parse
+from scripts.deploy.up import make_bundle, up
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The whole command; returns the exit code."""
+    options = parse(arguments)
+    console = Console()
+    try:
+        _run(console, options)
+    except DeployError as error:
+        console.fail(str(error))
+        return 1
+    except KeyboardInterrupt:
+        console.fail("Stopped. Run the same again to go on from where it was.")
+        return INTERRUPTED
+    return 0
+
+
+def _run(console: Console, options: Options) -> None:
+    kubectl = Kubectl()
+    if options.bundle:
+        make_bundle(console, options, kubectl, options.bundle)
+        return
+    with work_folder() as folder:
+        bundle = open_bundle(console, options.from_bundle, Path(folder)) if options.from_bundle else None
+        (down if options.action == "down" else up)(console, options, kubectl, bundle)

@@ -1,0 +1,80 @@
+"""Runs other programs: kubectl, the image builders, the import into the node."""
+
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from typing import IO
+
+from scripts.deploy.console import Console, DeployError
+
+TELL_SECONDS = 15.0
+"""How often a command that takes long is said to be still running."""
+_TAIL_BYTES = 8000
+
+
+def run(
+    command: Sequence[str], *, stdin: str | None = None, timeout: float | None = None, hide: Collection[str] = ()
+) -> str:
+    """Run to the end and return standard output. Raises DeployError; texts in `hide` are never shown."""
+    try:
+        done = subprocess.run(
+            command, input=stdin or "", capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+        )
+    except FileNotFoundError:
+        raise DeployError(f"The command {command[0]} is not on PATH.") from None
+    except subprocess.TimeoutExpired:
+        raise DeployError(f"`{shlex.join(command)}` gave no answer within {timeout:.0f} s.") from None
+    if done.returncode:
+        words = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-10:])
+        for text in hide:
+            words = words.replace(text, "***")
+        raise DeployError(f"`{shlex.join(command)}` failed: {words or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def works(command: Sequence[str], timeout: float = 20) -> bool:
+    """Whether the command is there and ends well."""
+    try:
+        run(command, timeout=timeout)
+    except DeployError:
+        return False
+    return True
+
+
+def follow(console: Console, what: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    """Run a command that may take minutes: tells that it is alive, and shows its output only where it fails."""
+    console.say(f"{what} …")
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | dict(environment or {}),
+            )
+        except FileNotFoundError:
+            raise DeployError(f"{what}: the command {command[0]} is not on PATH.") from None
+        with process:
+            code = _wait(console, process, output)
+        if code:
+            console.show("\n".join(_tail(output, 40)))
+            raise DeployError(f"{what} failed (`{shlex.join(command)}`, exit code {code}); its last lines are above.")
+
+
+def _wait(console: Console, process: "subprocess.Popen[bytes]", output: IO[bytes]) -> int:
+    while True:
+        try:
+            return process.wait(timeout=TELL_SECONDS)
+        except subprocess.TimeoutExpired:
+            for line in _tail(output, 1):
+                console.say(f"  … {line[:110]}")
+
+
+def _tail(output: IO[bytes], lines: int) -> list[str]:
+    """The end of what was written, read without moving the place at which the command writes on."""
+    size = os.fstat(output.fileno()).st_size
+    text = os.pread(output.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace")
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]

@@ -1,0 +1,40 @@
+"""What is said to the person who runs it, and the error that is a sentence."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+
+class DeployError(Exception):
+    """The deployment cannot go on; the text says why and what to do."""
+
+
+class Console:
+    """Lines on standard output, each with the time since the start; failures on standard error."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """A step that begins or has ended."""
+        seconds = int(time.monotonic() - self._began)
+        print(f"{seconds // 60:3}:{seconds % 60:02}  {text}", flush=True)
+
+    def show(self, text: str = "") -> None:
+        """Text as it is: a table, a log."""
+        print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Something that does not stop the deployment and may be wrong."""
+        print(f"Note: {text}", flush=True)
+
+    def fail(self, text: str) -> None:
+        """What stopped the deployment."""
+        print(text, file=sys.stderr, flush=True)
+
+
+def table(rows: Sequence[Sequence[object]]) -> str:
+    """Aligned text; the first row is the head."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(texts[0]))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in texts)

@@ -1,0 +1,87 @@
+"""`down`: removes what runs. Volumes, Secrets and their namespace stay unless they are to go as well."""
+
+import os
+import sys
+from pathlib import Path, PurePosixPath
+
+from scripts.deploy.bundle import Bundle
+from scripts.deploy.console import Console, DeployError
+from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object, name_of
+from scripts.deploy.nodes import DATA_LABEL, read_nodes
+from scripts.deploy.options import Options
+from scripts.deploy.preflight import overlay_folder
+from scripts.deploy.rendering import STAGES, Rendering, render, set_data_folder
+from scripts.deploy.volumes import delete_folders, live_volumes
+
+KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret")
+"""What the data needs to be read again."""
+_KEPT_STAGES = ("foundation", "storage")
+_WORD = "delete"
+
+
+def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
+    """Remove the deployment. Raises DeployError."""
+    rendering = render(kubectl, overlay_folder(options, bundle))
+    if options.data_folder:
+        set_data_folder(rendering, PurePosixPath(options.data_folder))
+    parts = [(stage, going(rendering, stage, data=options.delete_data)) for stage in reversed(STAGES)]
+    paths = _data_paths(kubectl, rendering) if options.delete_data else []
+    if options.dry_run:
+        lines = [f"  delete {name_of(item)}" for _, objects in parts for item in objects]
+        console.show("\n".join(["Would, in this order:", *lines, *(f"  delete {path}" for path in paths)]))
+        return
+    if options.delete_data:
+        _confirm(console, options, paths)
+    for stage, objects in parts:
+        if objects:
+            console.say(f"Removing {stage}: {', '.join(map(name_of, objects))}")
+            kubectl.delete(objects, options.timeout)
+        if stage == "airflow":
+            # Tasks that still run belong to no workload.
+            wait = f"--timeout={options.timeout:.0f}s"
+            kubectl.run("delete", "pods", "--namespace", NAMESPACE, "--selector=dag_id", wait, seconds=0)
+    if options.delete_data:
+        _delete_data(console, kubectl, paths)
+    else:
+        console.say(
+            f"Removed. Data, Secrets and the namespace {NAMESPACE} stay: `scripts/apply-all.sh` brings all back,"
+            " `down --delete-data` removes them."
+        )
+
+
+def going(rendering: Rendering, stage: str, *, data: bool) -> list[Object]:
+    """What of a part is deleted, objects of a namespace before the others."""
+    if not data and stage in _KEPT_STAGES:
+        return []
+    objects = [item for item in rendering.stage(stage) if data or item["kind"] not in KEPT]
+    return sorted(objects, key=lambda item: "namespace" not in item["metadata"])
+
+
+def _data_paths(kubectl: Kubectl, rendering: Rendering) -> list[Path]:
+    """Where the volumes really are, which counts more than where the manifests put them."""
+    planned = rendering.volumes()
+    live = live_volumes(kubectl, planned)
+    return [Path(live[name]["spec"]["local"]["path"]) if name in live else path for name, path in planned.items()]
+
+
+def _confirm(console: Console, options: Options, paths: list[Path]) -> None:
+    if os.geteuid() != 0:
+        raise DeployError("Only root may delete the data folders: run this with sudo.")
+    if options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise DeployError("Nobody is here to confirm that data may be deleted: give --yes if it may.")
+    console.show(f"This deletes all data for good: {', '.join(map(str, paths))}, and the Secrets.")
+    if input(f"Type {_WORD} to go on: ").strip() != _WORD:
+        raise DeployError("Nothing was deleted.")
+
+
+def _delete_data(console: Console, kubectl: Kubectl, paths: list[Path]) -> None:
+    for node in read_nodes(kubectl):
+        if node.has_data:
+            kubectl.run("label", "node", node.name, f"{DATA_LABEL}-")
+            if not node.is_this_machine:
+                console.warn(f"The folders are on node {node.name}; delete them there: {', '.join(map(str, paths))}.")
+                return
+    delete_folders(console, paths)
+    console.say("Removed, with all data.")

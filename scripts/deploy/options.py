@@ -1,0 +1,158 @@
+"""The command line."""
+
+import argparse
+import ipaddress
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.deploy.builders import BUILDERS
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_ABOUT = """\
+Brings the deployment in the cluster to what this checkout says: checks the machine, builds the images and imports them,
+makes what Secrets are missing, and applies the manifests part by part. Safe to repeat at any time.
+
+The password of the operational Postgres comes from the environment (SOURCE_PASSWORD), from --source-password-file, or
+is asked for. All other passwords are generated, once, and never shown.
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for."""
+
+    action: str
+    overlay: str | None
+    source_address: str | None
+    source_password_file: Path | None
+    data_folder: Path | None
+    builder: str
+    import_command: tuple[str, ...]
+    import_is_default: bool
+    ca_file: Path | None
+    pull: bool
+    timeout: float
+    wait_for_first_run: bool
+    bundle: Path | None
+    k3s_files: Path | None
+    from_bundle: Path | None
+    delete_data: bool
+    yes: bool
+    dry_run: bool
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """Read the command line; ends the process with a usage message where it makes no sense."""
+    parser = _parser()
+    given = vars(parser.parse_args(arguments))
+    if given["delete_data"] and given["action"] != "down":
+        parser.error("--delete-data belongs to `down`.")
+    if given["bundle"] and (given["from_bundle"] or given["action"] == "down"):
+        parser.error("--bundle only writes the archive; it goes with neither --from-bundle nor `down`.")
+    if given["k3s_files"] and not given["bundle"]:
+        parser.error("--k3s-files belongs to --bundle.")
+    if given["bundle"] and not given["bundle"].name.endswith((".tar", ".tar.gz", ".tgz")):
+        parser.error("--bundle: the name must end in .tar.gz, .tgz or .tar.")
+    command = given.pop("import_command")
+    default = command is None
+    words = ("k3s", "ctr", "images", "import") if default else tuple(shlex.split(command))
+    return Options(import_command=words, import_is_default=default, pull=not given.pop("no_pull"), **given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/apply-all.sh", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", nargs="?", choices=("up", "down"), default="up", help="default: up")
+    _deployment(parser.add_argument_group("what is deployed"))
+    _images(parser.add_argument_group("images"))
+    _air_gap(parser.add_argument_group("without a network"))
+    down = parser.add_argument_group("down: remove the workloads; volumes, Secrets and their namespace stay")
+    down.add_argument("--delete-data", action="store_true", help="remove these too, and the data folders")
+    down.add_argument("--yes", action="store_true", help="do not ask before data is deleted")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done; change nothing")
+    return parser
+
+
+def _deployment(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--overlay", metavar="NAME", help="folder in k8s/overlays, or a path (default: single-node)")
+    group.add_argument(
+        "--source-address",
+        metavar="IP",
+        type=_address,
+        help="where the operational Postgres listens (default: what it is now, else the node with the data)",
+    )
+    group.add_argument("--source-password-file", metavar="FILE", type=_file, help="its password")
+    group.add_argument(
+        "--data-folder", metavar="DIR", type=_data_folder, help="where the volumes lie on their node (/var/lib/etl-poc)"
+    )
+    group.add_argument(
+        "--timeout", metavar="TIME", type=_duration, default="15m", help="for each wait, such as 90s or 15m (15m)"
+    )
+    group.add_argument(
+        "--wait-for-first-run", action="store_true", help="run the DAG orders_etl and show its reconciliation"
+    )
+
+
+def _images(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--builder", choices=("auto", *BUILDERS), default="auto", help="default: the first that works")
+    group.add_argument(
+        "--import-command",
+        metavar="CMD",
+        help="imports an image into the node, given the archive (`k3s ctr images import`); '' imports nothing",
+    )
+    group.add_argument("--ca-file", metavar="FILE", type=_file, help="CA certificates that the builds need")
+    group.add_argument("--no-pull", action="store_true", help="build from the base images that are here")
+
+
+def _air_gap(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--bundle", metavar="FILE", type=_path, help="only write everything for such a machine to one .tar.gz"
+    )
+    group.add_argument("--k3s-files", metavar="DIR", type=_folder, help="files of K3s to put into the bundle as well")
+    group.add_argument("--from-bundle", metavar="FILE", type=_path, help="install from it, or from its folder")
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _data_folder(text: str) -> Path:
+    path = _path(text)
+    if path == Path("/"):
+        raise argparse.ArgumentTypeError("name a folder of its own, such as /var/lib/etl-poc.")
+    return path
+
+
+def _folder(text: str) -> Path:
+    path = _path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is not a folder.")
+    return path
+
+
+def _file(text: str) -> Path:
+    path = _path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{path} is not a file.")
+    return path
+
+
+def _address(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no IP address, and Kubernetes takes no name here.") from None
+    if address.is_loopback or address.is_unspecified or address.is_link_local:
+        raise argparse.ArgumentTypeError(f"{text} would lead a pod to itself; give an address that pods can reach.")
+    return str(address)
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"(\d+)([smh])", text)
+    if not found or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text} is not a time such as 90s, 15m or 1h.")
+    return int(found[1]) * _SECONDS[found[2]]

@@ -1,0 +1,211 @@
+"""What must be so before anything is changed: every problem in one sentence, and all of them at once."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from scripts.deploy import passwords, volumes
+from scripts.deploy.builders import Builder, choose_builder
+from scripts.deploy.bundle import Bundle
+from scripts.deploy.console import DeployError
+from scripts.deploy.images import is_local, ours
+from scripts.deploy.kubectl import NAMESPACE, Kubectl
+from scripts.deploy.machine import machine_problems, port_warnings
+from scripts.deploy.nodes import Node, choose_data_node, read_nodes
+from scripts.deploy.options import Options
+from scripts.deploy.rendering import PLACEHOLDER, SOURCE, Rendering, render, set_data_folder, set_source_address
+
+ROOT = Path(__file__).resolve().parents[2]
+OLDEST_KUBERNETES = (1, 30)
+
+
+@dataclass
+class Survey:
+    """What was found, and what stands in the way."""
+
+    rendering: Rendering = field(default_factory=lambda: Rendering([], []))
+    nodes: list[Node] = field(default_factory=list)
+    data_node: Node | None = None
+    builder: Builder | None = None
+    secret_keys: set[passwords.Key] = field(default_factory=set)
+    source_address: str = ""
+    source_password: str | None = None
+    asks_for_source_password: bool = False
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def this_node(self) -> Node | None:
+        """The node into which images are imported: this machine, or the only one there is."""
+        here = [node for node in self.nodes if node.is_this_machine]
+        return here[0] if here else self.nodes[0] if len(self.nodes) == 1 else None
+
+    @property
+    def has_data_here(self) -> bool:
+        """Whether the volumes lie on this machine."""
+        return self.data_node is not None and self.data_node.is_this_machine
+
+
+def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
+    """Look at the cluster, the overlay and the machine. Changes nothing."""
+    found = Survey()
+    found.source_password = _source_password(options, found.problems)
+    _survey_overlay(found, options, kubectl, bundle)
+    _survey_cluster(found, options, kubectl)
+    if not bundle and ours(found.rendering.images):
+        try:
+            found.builder = choose_builder(options.builder)
+        except DeployError as error:
+            found.problems.append(str(error))
+    found.problems += _image_problems(found, options, bundle)
+    if not found.nodes or any(node.is_this_machine for node in found.nodes):
+        found.problems += machine_problems(found.rendering)
+        found.warnings += port_warnings(found.rendering)
+    if len(found.nodes) > 1 and options.import_command:
+        found.warnings.append(
+            "Images are imported on this machine alone, and every other node needs them too: unpack a --bundle there"
+            " and run `k3s ctr images import` on its images, or use a registry (k8s/components/images)."
+        )
+    return found
+
+
+def overlay_folder(options: Options, bundle: Bundle | None) -> Path:
+    """The kustomization that is deployed."""
+    if bundle and not options.overlay:
+        return bundle.root / bundle.overlay
+    name = options.overlay or "single-node"
+    return Path(name).absolute() if "/" in name else (bundle.root if bundle else ROOT) / "k8s" / "overlays" / name
+
+
+def _survey_overlay(found: Survey, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
+    if not shutil.which(kubectl.command[0]):
+        found.problems.append("There is neither kubectl nor k3s on PATH: run scripts/install-k3s.sh first.")
+        return
+    try:
+        found.rendering = render(kubectl, overlay_folder(options, bundle))
+    except DeployError as error:
+        found.problems.append(str(error))
+
+
+def _survey_cluster(found: Survey, options: Options, kubectl: Kubectl) -> None:
+    if not shutil.which(kubectl.command[0]):
+        return
+    try:
+        found.problems += _version_problems(kubectl)
+    except DeployError as error:
+        reason = str(error).splitlines()[-1]
+        found.problems.append(
+            f"kubectl cannot reach the cluster ({reason}): start it, set KUBECONFIG, or run scripts/install-k3s.sh."
+        )
+        return
+    try:
+        found.nodes = read_nodes(kubectl)
+        found.data_node = choose_data_node(found.nodes)
+        found.secret_keys = passwords.existing_keys(kubectl)
+        _survey_data(found, options, kubectl)
+        _survey_source(found, options, kubectl)
+    except DeployError as error:
+        found.problems.append(str(error))
+
+
+def _version_problems(kubectl: Kubectl) -> Iterator[str]:
+    server = json.loads(kubectl.run("version", "--output=json"))["serverVersion"]
+    version = int(server["major"]), int(server["minor"].rstrip("+"))
+    if version < OLDEST_KUBERNETES:
+        now, oldest = (".".join(map(str, one)) for one in (version, OLDEST_KUBERNETES))
+        yield f"Kubernetes is {now}, and {oldest} is the oldest that will do: upgrade it."
+
+
+def _survey_data(found: Survey, options: Options, kubectl: Kubectl) -> None:
+    """Where the volumes are: a PersistentVolume cannot be moved, so what is there counts."""
+    live = volumes.live_volumes(kubectl, found.rendering.volumes())
+    there = {Path(item["spec"]["local"]["path"]).parent for item in live.values() if "local" in item["spec"]}
+    if options.data_folder and there - {options.data_folder}:
+        found.problems.append(
+            f"The volumes lie in {there.pop()} and cannot be moved to {options.data_folder}: leave --data-folder out."
+        )
+    folder = options.data_folder or next(iter(there), None)
+    if folder:
+        set_data_folder(found.rendering, PurePosixPath(folder))
+    local = found.rendering.volumes()
+    if not found.data_node or not local:
+        return
+    if not found.has_data_here:
+        commands = "; ".join(volumes.folder_commands(local))
+        found.warnings.append(
+            f"The data lies on node {found.data_node.name}. If it is new there, run on it: {commands}"
+        )
+        return
+    if os.geteuid() != 0:
+        found.problems.append("Only root may look after the data folders: run this with sudo.")
+        return
+    found.problems += _password_problems(found.secret_keys, local)
+
+
+def _password_problems(there: set[passwords.Key], local: dict[str, Path]) -> Iterator[str]:
+    """A database keeps the password of its first start: data whose password is gone must not get another."""
+    for part, key in passwords.GUARDS.items():
+        folder = local.get(f"etl-poc-{part}")
+        if folder is None or key in there or key in passwords.read_kept(folder.parent):
+            continue
+        if folder.is_dir() and any(folder.iterdir()):
+            yield (
+                f"{folder} holds data, but its password (Secret {key[0]}, key {key[1]}) is gone: restore the Secret"
+                f" or {folder.parent / passwords.KEPT_FILE} from a backup, or move the folder away."
+            )
+
+
+def _survey_source(found: Survey, options: Options, kubectl: Kubectl) -> None:
+    """Where the operational database is, and whether its password is known."""
+    live = kubectl.get("endpointslice", SOURCE, "--namespace", NAMESPACE)
+    now = [address for endpoint in (live or {}).get("endpoints") or [] for address in endpoint["addresses"]]
+    chosen = [address for address in now if address != PLACEHOLDER]
+    found.source_address = options.source_address or (chosen or [found.data_node.address if found.data_node else ""])[0]
+    if found.source_address:
+        set_source_address(found.rendering, found.source_address)
+    if found.source_password is None and passwords.SOURCE_KEY not in found.secret_keys:
+        found.asks_for_source_password = sys.stdin.isatty()
+        if not found.asks_for_source_password:
+            found.problems.append(
+                "The password of the operational Postgres is not known: set SOURCE_PASSWORD (with sudo:"
+                " `sudo --preserve-env=SOURCE_PASSWORD`), or give --source-password-file."
+            )
+
+
+def _source_password(options: Options, problems: list[str]) -> str | None:
+    # Taken out of the environment, so that the programs that are started do not inherit it.
+    given = os.environ.pop("SOURCE_PASSWORD", None)
+    if options.source_password_file:
+        try:
+            given = options.source_password_file.read_text().rstrip("\r\n")
+        except OSError as error:
+            problems.append(f"--source-password-file {options.source_password_file}: {error.strerror}.")
+            return None
+    if given == "":
+        problems.append("The password of the operational Postgres is empty; give the real one.")
+    return given
+
+
+def _image_problems(found: Survey, options: Options, bundle: Bundle | None) -> Iterator[str]:
+    if bundle:
+        lacking = [image for image in found.rendering.images if is_local(image) and image not in bundle.images]
+        if lacking:
+            yield f"The bundle lacks {', '.join(lacking)}, which the overlay needs: make it with the same --overlay."
+    if not options.import_command:
+        return
+    if not shutil.which(options.import_command[0]):
+        yield (
+            f"{options.import_command[0]} is not on PATH, so images cannot be imported: run scripts/install-k3s.sh, or"
+            " give --import-command."
+        )
+    elif options.import_is_default and os.geteuid() != 0:
+        yield "Only root may import images into K3s: run this with sudo."
+    elif options.import_is_default and found.nodes and not any(node.is_this_machine for node in found.nodes):
+        yield (
+            "This machine is no node of the cluster, so images imported here would not reach it: run this on a node, or"
+            " give --import-command."
+        )

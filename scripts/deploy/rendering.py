@@ -1,0 +1,125 @@
+"""The overlay as objects: rendered once, set to this machine, and divided into stages."""
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from scripts.deploy.console import DeployError
+from scripts.deploy.kubectl import Kubectl, Object, name_of
+
+STAGES = ("foundation", "storage", "source", "mssql", "metadata", "airflow")
+"""The parts in the order in which they are applied."""
+PART_OF = "app.kubernetes.io/part-of"
+DATA_FOLDER = PurePosixPath("/var/lib/etl-poc")
+"""Where the manifests put the volumes."""
+SOURCE = "source-postgres"
+PLACEHOLDER = "192.0.2.10"
+"""The address in the manifests, which is no machine's (RFC 5737)."""
+IMAGE_ID = "etl-poc/image-id"
+FINGERPRINT = "etl-poc/fingerprint"
+CONFIGURATION = "etl-poc/configuration"
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
+_IMAGE = re.compile(r"""^\s*(?:-\s+)?(?:image|ETL_IMAGE):\s*["']?([^\s"']+)""", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The objects of an overlay, and the images that their pods take."""
+
+    objects: list[Object]
+    images: list[str]
+
+    def of_kind(self, *kinds: str) -> list[Object]:
+        """The objects of some kinds."""
+        return [item for item in self.objects if item["kind"] in kinds]
+
+    def stage(self, name: str) -> list[Object]:
+        """The objects of a part."""
+        return [item for item in self.objects if _part(item) == name]
+
+    def volumes(self) -> dict[str, Path]:
+        """The local PersistentVolumes by name, and where they lie on their node."""
+        volumes = self.of_kind("PersistentVolume")
+        return {v["metadata"]["name"]: Path(v["spec"]["local"]["path"]) for v in volumes if "local" in v["spec"]}
+
+
+def render(kubectl: Kubectl, overlay: Path) -> Rendering:
+    """Render an overlay. Raises DeployError where an object belongs to no known part."""
+    if not overlay.is_dir():
+        raise DeployError(f"There is no overlay {overlay}; the folders in {overlay.parent} are what can be given.")
+    text, objects = kubectl.render(str(overlay))
+    for item in objects:
+        if _part(item) not in STAGES:
+            raise DeployError(f"{name_of(item)} lacks a label {PART_OF} with one of {', '.join(STAGES)}.")
+    return Rendering(objects, sorted(set(_IMAGE.findall(text))))
+
+
+def set_source_address(rendering: Rendering, address: str) -> None:
+    """Point the Service of the operational database at an address."""
+    for item in rendering.of_kind("EndpointSlice"):
+        if item["metadata"]["name"] == SOURCE:
+            item["addressType"] = f"IPv{ipaddress.ip_address(address).version}"
+            for endpoint in item["endpoints"]:
+                endpoint["addresses"] = [address]
+
+
+def set_data_folder(rendering: Rendering, folder: PurePosixPath) -> None:
+    """Put the volumes that lie in the default folder into another one."""
+    for item in rendering.of_kind("PersistentVolume"):
+        path = PurePosixPath(item["spec"].get("local", {}).get("path", ""))
+        if path.is_relative_to(DATA_FOLDER):
+            item["spec"]["local"]["path"] = str(folder / path.relative_to(DATA_FOLDER))
+
+
+def mark(rendering: Rendering, image_ids: Mapping[str, str]) -> None:
+    """Write into pod templates which build of an image and which settings they take, so that a change is rolled out.
+
+    A tag stays the same when its image is built anew, and so does the name of a ConfigMap. A Job cannot be changed: a
+    fingerprint of it tells whether the one that is there must be replaced.
+    """
+    settings = {item["metadata"]["name"]: item.get("data") for item in rendering.of_kind("ConfigMap")}
+    for item in rendering.of_kind(*WORKLOADS, "Job"):
+        template = item["spec"]["template"]
+        annotations = template.setdefault("metadata", {}).setdefault("annotations", {})
+        ids = sorted({image_ids[image] for image in images_of(template["spec"]) if image in image_ids})
+        if ids:
+            annotations[IMAGE_ID] = " ".join(ids)
+        text = json.dumps(template["spec"])
+        annotations[CONFIGURATION] = _digest({name: data for name, data in settings.items() if f'"{name}"' in text})
+    for item in rendering.of_kind("Job"):
+        item["metadata"].setdefault("annotations", {})[FINGERPRINT] = _digest(item["spec"])
+
+
+def steps(rendering: Rendering) -> Iterator[tuple[str, list[Object]]]:
+    """What is applied together and waited for before the next.
+
+    A Job is a step of its own after the servers that it needs; Airflow's Job migrates, and so comes before them.
+    """
+    for stage in STAGES:
+        objects = rendering.stage(stage)
+        last = WORKLOADS if stage == "airflow" else ("Job",)
+        for group in (
+            [item for item in objects if item["kind"] not in last],
+            [item for item in objects if item["kind"] in last],
+        ):
+            if group:
+                yield stage, group
+
+
+def images_of(pod: Mapping[str, Any]) -> list[str]:
+    """The images of a pod's containers."""
+    return [container["image"] for kind in ("initContainers", "containers") for container in pod.get(kind) or []]
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _part(item: Object) -> str | None:
+    labels: dict[str, str] = item["metadata"].get("labels") or {}
+    return labels.get(PART_OF)

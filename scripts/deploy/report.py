@@ -1,0 +1,41 @@
+"""What is said at the end: what runs, where Airflow is, and how to see its password."""
+
+from scripts.deploy.airflow_api import ADMIN_KEY, ADMIN_SECRET, ADMIN_USER
+from scripts.deploy.console import Console, table
+from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
+from scripts.deploy.rendering import Rendering
+
+
+def show_workloads(console: Console, kubectl: Kubectl) -> None:
+    """A table of what runs, with how much of it is ready and from which images."""
+    workloads = kubectl.items("deployments,statefulsets", "--namespace", NAMESPACE)
+    rows = [
+        (
+            item["kind"].lower(),
+            item["metadata"]["name"],
+            f"{item.get('status', {}).get('readyReplicas', 0)}/{item['spec'].get('replicas', 1)}",
+            ", ".join(container["image"] for container in item["spec"]["template"]["spec"]["containers"]),
+        )
+        for item in workloads
+    ]
+    console.show()
+    console.show(table([("KIND", "NAME", "READY", "IMAGE"), *rows]))
+
+
+def show_access(console: Console, kubectl: Kubectl, rendering: Rendering, address: str) -> None:
+    """Where to go and as whom; the password itself is not shown."""
+    show = '{{index .data "' + ADMIN_KEY + '" | base64decode}}{{"\\n"}}'
+    command = f"{' '.join(kubectl.command)} --namespace {NAMESPACE} get secret {ADMIN_SECRET}"
+    console.show()
+    for ingress in rendering.of_kind("Ingress"):
+        console.show(f"Airflow:   {url_of(ingress, address)}   (user {ADMIN_USER}; the node is {address})")
+    console.show(f"Password:  {command} --output=go-template='{show}'")
+
+
+def url_of(ingress: Object, address: str) -> str:
+    """The address of an Ingress: its host, or else the node's."""
+    rule = (ingress["spec"].get("rules") or [{}])[0]
+    scheme = "https" if ingress["spec"].get("tls") else "http"
+    shown = f"[{address}]" if ":" in address else address
+    path = rule.get("http", {}).get("paths", [{}])[0].get("path", "/")
+    return f"{scheme}://{rule.get('host') or shown}{path}"

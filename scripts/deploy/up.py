@@ -1,0 +1,114 @@
+"""`up`: from nothing, or from any earlier state, to what the overlay says."""
+
+import getpass
+from pathlib import Path
+
+from scripts.deploy.builders import choose_builder
+from scripts.deploy.bundle import Bundle, Project, write_bundle
+from scripts.deploy.console import Console, DeployError
+from scripts.deploy.diagnosis import show_troubles
+from scripts.deploy.first_run import first_run
+from scripts.deploy.images import Archive, build_images, import_images, is_local, ours, saving
+from scripts.deploy.kubectl import Kubectl, name_of
+from scripts.deploy.nodes import DATA_LABEL, Node
+from scripts.deploy.options import Options
+from scripts.deploy.passwords import ensure_secrets
+from scripts.deploy.preflight import ROOT, Survey, overlay_folder, survey
+from scripts.deploy.rendering import mark, render, steps
+from scripts.deploy.report import show_access, show_workloads
+from scripts.deploy.rollout import apply_and_wait
+from scripts.deploy.volumes import free_released, make_folders, missing_folders
+
+
+def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
+    """Bring the deployment up. Raises DeployError; what is wrong with pods is shown before."""
+    console.say("Checking the machine and the cluster …")
+    found = survey(options, kubectl, bundle)
+    for warning in found.warnings:
+        console.warn(warning)
+    if options.dry_run:
+        _tell(console, options, found, bundle)
+    if found.problems:
+        raise DeployError("\n".join(["This stands in the way:", *(f"  * {problem}" for problem in found.problems)]))
+    if options.dry_run:
+        return
+    if found.asks_for_source_password:
+        found.source_password = getpass.getpass("Password of the operational Postgres (user orders): ")
+    _get_images(console, options, kubectl, found, bundle)
+    try:
+        _apply(console, options, kubectl, found)
+        show_workloads(console, kubectl)
+        if options.wait_for_first_run:
+            first_run(console, kubectl, options.timeout)
+    except DeployError:
+        show_troubles(console, kubectl)
+        raise
+    show_access(console, kubectl, found.rendering, _data_node(found).address)
+    if not options.wait_for_first_run:
+        console.show("Next:      switch on orders_etl in Airflow, or run this again with --wait-for-first-run.")
+
+
+def make_bundle(console: Console, options: Options, kubectl: Kubectl, target: Path) -> None:
+    """Write the archive for a machine without a network. Needs no cluster."""
+    overlay = overlay_folder(options, None)
+    project = Project(ROOT, overlay, render(kubectl, overlay).images)
+    if options.dry_run:
+        console.show("\n".join([f"Would write {target} with", *(f"  {image}" for image in project.images)]))
+        return
+    write_bundle(console, options, choose_builder(options.builder), project, target)
+
+
+def _get_images(console: Console, options: Options, kubectl: Kubectl, found: Survey, bundle: Bundle | None) -> None:
+    ids: dict[str, str] = {}
+    archive: Archive | None = None
+    if bundle:
+        ids, archive = bundle.images, bundle.archive
+    elif found.builder:
+        images = found.rendering.images
+        ids = build_images(console, found.builder, images, ROOT, options.ca_file, pull=options.pull)
+        archive = saving(console, found.builder)
+    # The others have a tag that means one build for good.
+    mark(found.rendering, {image: ids[image] for image in ids if is_local(image)})
+    if archive and options.import_command:
+        import_images(console, kubectl, found.this_node, ids, archive, options.import_command)
+
+
+def _apply(console: Console, options: Options, kubectl: Kubectl, found: Survey) -> None:
+    node, volumes = _data_node(found), found.rendering.volumes()
+    if not node.has_data:
+        kubectl.run("label", "node", node.name, f"{DATA_LABEL}=true")
+        console.say(f"The data lies on node {node.name} from now on (label {DATA_LABEL}).")
+    if found.has_data_here:
+        make_folders(console, volumes)
+    free_released(console, kubectl, volumes)
+    kept = next((path.parent for path in volumes.values()), None) if found.has_data_here else None
+    for number, (part, objects) in enumerate(steps(found.rendering)):
+        apply_and_wait(console, kubectl, part, objects, options.timeout)
+        if number == 0:  # the namespace is there
+            ensure_secrets(console, kubectl, found.source_password, kept)
+
+
+def _tell(console: Console, options: Options, found: Survey, bundle: Bundle | None) -> None:
+    """What would be done, in its order."""
+    rendering, lines = found.rendering, []
+    builder = found.builder.name if found.builder else "a builder"
+    local = sorted(bundle.images) if bundle else list(ours(rendering.images))
+    lines += [f"build {image} with {builder}" for image in local if not bundle]
+    if options.import_command:
+        lines += [f"import {image} into the node where it lacks it" for image in local]
+    if found.data_node and not found.data_node.has_data:
+        lines.append(f"label node {found.data_node.name} {DATA_LABEL}=true")
+    if found.has_data_here:
+        lines += [f"make {path}" for path in missing_folders(rendering.volumes()).values()]
+    lines.append("generate the passwords that are missing")
+    for part, objects in steps(rendering):
+        lines.append(f"apply {part}: {', '.join(map(name_of, objects))}")
+    if options.wait_for_first_run:
+        lines.append("run orders_etl and show its reconciliation")
+    console.show("\n".join(["Would, in this order:", *(f"  {line}" for line in lines)]))
+
+
+def _data_node(found: Survey) -> Node:
+    if found.data_node is None:
+        raise DeployError("The cluster has no node for the data.")  # told by the survey before
+    return found.data_node

@@ -1,0 +1,14 @@
+"""A real Kubernetes cluster of one node that tests bring up by themselves, without K3s and without a registry.
+
+Kubernetes, containerd, CoreDNS and the provisioner of volumes are built from their Go modules (`binaries`) and kept in
+a cache. All of the cluster then runs in network, mount and process namespaces of its own (`keeper`, `node`): when the
+first process in there ends, the kernel ends and removes everything else.
+
+The defaults are those of K3s: pods in 10.42.0.0/16, services in 10.43.0.0/16, DNS at 10.43.0.10, and a default
+StorageClass `local-path`. Unlike on K3s, NetworkPolicies are accepted but not enforced.
+"""
+
+from tests.cluster.cluster import Cluster, run_cluster
+from tests.cluster.errors import ClusterError
+
+__all__ = ["Cluster", "ClusterError", "run_cluster"]

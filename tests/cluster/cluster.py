@@ -1,0 +1,238 @@
+"""The cluster as tests see it: bring it up, reach it, end it."""
+
+import ctypes
+import json
+import os
+import shutil
+import string
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import images, network
+from tests.cluster.binaries import build_binaries
+from tests.cluster.building import build_environment
+from tests.cluster.cgroups import name_for
+from tests.cluster.configuration import NODE, containerd_socket
+from tests.cluster.errors import ClusterError, end_of
+from tests.cluster.keeper import clean_up, remove_folder
+from tests.cluster.machine import check_machine
+from tests.support.process import die_with_parent
+
+_ROOT = Path(__file__).resolve().parents[2]
+_CLONE_NEWNET = 0x40000000
+_LONGEST_SOCKET_PATH = 107
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster: where it is, and how to reach it."""
+
+    folder: Path
+    kubeconfig: Path
+    kubectl: Path
+    import_command: list[str]
+    """Takes the archive of an image as one more argument."""
+    host_address: str
+    """This machine, as the cluster's node sees it."""
+    node_address: str
+    """The cluster's node, as this machine and the pods see it."""
+    build_environment: dict[str, str] = field(repr=False)
+    """The environment in which `buildah` builds images for it."""
+    namespaces: int = field(repr=False)
+    """A process in its network."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which programs find `kubectl`, the cluster, and how to build images for it."""
+        path = f"{self.kubectl.parent}:{os.environ['PATH']}"
+        direct = ",".join(filter(None, (os.environ.get("NO_PROXY"), self.node_address)))
+        proxies = {"NO_PROXY": direct, "no_proxy": direct}
+        return {**os.environ, **self.build_environment, **proxies, "KUBECONFIG": str(self.kubeconfig), "PATH": path}
+
+    @contextmanager
+    def network(self) -> Iterator[None]:
+        """Let the present thread, and the processes that it starts, be in the node's network until the block ends.
+
+        A server that listens there on all addresses is to pods what a server beside the cluster is: they reach it at
+        `node_address`. It must be stopped before the cluster is.
+        """
+        ours = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            theirs = os.open(f"/proc/{self.namespaces}/ns/net", os.O_RDONLY)
+            try:
+                _enter_network(theirs)
+            finally:
+                os.close(theirs)
+            try:
+                yield
+            finally:
+                _enter_network(ours)
+        finally:
+            os.close(ours)
+
+    def exec(self, *command: str | Path, **options: Any) -> "subprocess.Popen[bytes]":
+        """Start a program in the node's network. It ends with the thread that called this, at the latest."""
+        with self.network():
+            return subprocess.Popen(command, preexec_fn=die_with_parent, **options)
+
+    def call(self, *arguments: str, stdin: str | None = None) -> str:
+        """What `kubectl` prints. Raises ClusterError."""
+        ran = subprocess.run(
+            [self.kubectl, *arguments], env=self.environment, input=stdin, capture_output=True, text=True, check=False
+        )
+        if ran.returncode:
+            raise ClusterError(f"`kubectl {' '.join(arguments)}` failed: {ran.stderr.strip()}")
+        return ran.stdout
+
+
+@contextmanager
+def run_cluster(folder: Path, *, logs: Path | None = None) -> Iterator[Cluster]:
+    """Run a cluster in a new folder until the block ends; then nothing of it is left, nor of the folder.
+
+    Where `logs` is given, the components' logs are copied there before. Raises ClusterError where the cluster cannot
+    be brought up, and after the block where a component ended in the meantime.
+    """
+    folder = folder.resolve()
+    _make_folder(folder)
+    try:
+        check_machine(folder)
+        programs = build_binaries()
+        archives = images.system_images(programs)
+        environment = build_environment()
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    with _Keeper(folder, programs, logs) as keeper:
+        keeper.wait_until_ready()
+        cable = network.Cable.read(folder)
+        cluster = Cluster(
+            folder=folder,
+            kubeconfig=folder / "kubeconfig",
+            kubectl=programs["kubectl"],
+            import_command=_import_command(folder, programs["ctr"]),
+            host_address=cable.host_address,
+            node_address=cable.node_address,
+            build_environment=environment,
+            namespaces=keeper.namespaces,
+        )
+        _start_system(cluster, archives)
+        yield cluster
+
+
+class _Keeper:
+    """The process that keeps the cluster's namespaces, as a context: the cluster has ended when it does."""
+
+    def __init__(self, folder: Path, programs: dict[str, Path], logs: Path | None) -> None:
+        self._folder = folder
+        self._logs = logs
+        self.namespaces = 0
+        names = json.dumps({name: str(path) for name, path in programs.items()})
+        with (folder / "logs" / "node.log").open("wb") as log:
+            # Its session is its own: Ctrl-C is for the one who started it, who then ends it in order.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.cluster.keeper", folder, names],
+                cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                preexec_fn=die_with_parent, start_new_session=True, env=_without_proxies(),
+            )  # fmt: skip
+
+    def __enter__(self) -> "_Keeper":
+        return self
+
+    def wait_until_ready(self) -> None:
+        """Wait until the components run. Raises ClusterError where one does not."""
+        for told in self._told():
+            self.namespaces = told.get("namespaces", self.namespaces)
+            if told.get("ready"):
+                return
+        raise ClusterError(f"The cluster ended before it was ready:\n{end_of(self._folder / 'logs' / 'node.log')}")
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._logs:
+                shutil.copytree(self._folder / "logs", self._logs, dirs_exist_ok=True)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            for _told in self._told():
+                pass
+        finally:
+            killed = self._process.wait() != 0
+            # All of this is done already, unless the keeper was killed.
+            clean_up(name_for(self._process.pid))
+            remove_folder(self._folder)
+        if killed:
+            raise ClusterError("The process that kept the cluster was killed.")
+
+    def _told(self) -> Iterator[dict[str, Any]]:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            told = json.loads(line)
+            if "failed" in told:
+                raise ClusterError(told["failed"])
+            yield told
+
+
+def _start_system(cluster: Cluster, archives: list[Path]) -> None:
+    """Run the system's own pods, and wait until they and the node are ready."""
+    for archive in archives:
+        imported = subprocess.run([*cluster.import_command, archive], capture_output=True, text=True, check=False)
+        if imported.returncode:
+            raise ClusterError(f"containerd does not take the image {archive}: {imported.stderr.strip()}")
+    values = {
+        "base_image": images.BASE_IMAGE,
+        "coredns_image": images.COREDNS_IMAGE,
+        "dns": network.DNS,
+        "provisioner_image": images.PROVISIONER_IMAGE,
+        "volumes": str(cluster.folder / "volumes"),
+    }
+    manifest = string.Template(Path(__file__).with_name("system.yaml").read_text()).substitute(values)
+    cluster.call("apply", "--filename=-", stdin=manifest)
+    _wait_for(cluster, "kubelet", f"node/{NODE}", "Ready")
+    for deployment in ("coredns", "local-path-provisioner"):
+        _wait_for(cluster, "kubelet", f"deployment/{deployment}", "Available")
+
+
+def _wait_for(cluster: Cluster, component: str, what: str, condition: str) -> None:
+    namespaced = "--namespace=kube-system"
+    try:
+        cluster.call("wait", namespaced, f"--for=condition={condition}", "--timeout=120s", what)
+    except ClusterError as error:
+        described = cluster.call("describe", namespaced, what)
+        events = cluster.call("get", "events", namespaced, "--sort-by=.lastTimestamp")
+        log = end_of(cluster.folder / "logs" / f"{component}.log")
+        seen = f"{described[-2000:]}\n{events[-2000:]}\nThe {component}'s log ends:\n{log}"
+        raise ClusterError(f"{what} is not {condition}: {error}\n{seen}") from error
+
+
+def _make_folder(folder: Path) -> None:
+    socket = containerd_socket(folder)
+    if len(f"{socket}.ttrpc") > _LONGEST_SOCKET_PATH:
+        raise ClusterError(f"{socket} is too long for the path of a socket. Give the cluster a folder nearer to /.")
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise ClusterError(f"The cluster needs a new folder in one that is there: {error}.") from error
+    (folder / "logs").mkdir()
+
+
+def _import_command(folder: Path, ctr: Path) -> list[str]:
+    return [str(ctr), "--address", str(containerd_socket(folder)), "--namespace", "k8s.io", "images", "import"]
+
+
+def _without_proxies() -> dict[str, str]:
+    """No component may look for another one beyond a proxy."""
+    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+
+
+def _enter_network(namespace: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns failed")

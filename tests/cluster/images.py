@@ -1,0 +1,96 @@
+"""Images without a registry: the system's from scratch, and what stands in for `debian:trixie-slim`."""
+
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+from tests.cluster.cache import made
+from tests.cluster.errors import ClusterError
+
+SUITE = "trixie"
+BASE_IMAGE = f"docker.io/library/debian:{SUITE}-slim"
+PAUSE_IMAGE = "localhost/pause:3"
+COREDNS_IMAGE = "localhost/coredns:1"
+PROVISIONER_IMAGE = "localhost/local-path-provisioner:0"
+_FORMAT = "2"
+"""Raise it when archives come out differently."""
+
+
+def system_images(programs: dict[str, Path]) -> list[Path]:
+    """The archives of all images that the system's own pods run from."""
+    images = {PAUSE_IMAGE: "pause", COREDNS_IMAGE: "coredns", PROVISIONER_IMAGE: "local-path-provisioner"}
+
+    def make(folder: Path) -> None:
+        for image, program in images.items():
+            _program_image(folder / f"{program}.tar", image, programs[program])
+
+    decides = (str(programs[program].parent.name) for program in images.values())
+    folder = made("system-images", _FORMAT, *images, *decides, make=make)
+    return [*(folder / f"{program}.tar" for program in images.values()), base_image()]
+
+
+def base_image() -> Path:
+    """The archive of a minimal Debian from Debian's packages, named like the official image it stands in for."""
+    sources = _debian_sources()
+
+    def make(folder: Path) -> None:
+        layer = folder / "layer.tar"
+        command = ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(layer), *sources]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            raise ClusterError(
+                f"mmdebstrap could not make Debian {SUITE}. Where it says that a key is unknown, "
+                f"a newer debian-archive-keyring is needed. It says:\n{ran.stderr[-2000:]}"
+            )
+        write_archive(folder / "image.tar", BASE_IMAGE, layer, {"Cmd": ["bash"]})
+        layer.unlink()
+
+    return made("base-image", _FORMAT, SUITE, *sources, make=make) / "image.tar"
+
+
+def write_archive(archive: Path, name: str, layer: Path, config: dict[str, object]) -> None:
+    """Write an image of one layer as `docker save` does."""
+    with layer.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    description = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], **config},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+        # One entry a layer, else buildah cannot lay another one over it.
+        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "tests/cluster"}],
+    }
+    encoded = json.dumps(description).encode()
+    config_name = f"{hashlib.sha256(encoded).hexdigest()}.json"
+    manifest = [{"Config": config_name, "RepoTags": [name], "Layers": [f"{digest}.tar"]}]
+    with tarfile.open(archive, "w") as tar:
+        tar.add(layer, f"{digest}.tar")
+        for path, data in ((config_name, encoded), ("manifest.json", json.dumps(manifest).encode())):
+            entry = tarfile.TarInfo(path)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+
+
+def _program_image(archive: Path, name: str, program: Path) -> None:
+    """Write an image that holds nothing but one static program."""
+    layer = archive.with_suffix(".layer")
+    with tarfile.open(layer, "w") as tar:
+        tar.add(program, program.name)
+    write_archive(archive, name, layer, {"Entrypoint": [f"/{program.name}"]})
+    layer.unlink()
+
+
+def _debian_sources() -> list[str]:
+    """Lines of sources.list with the mirror that this machine uses; none where it uses none: mmdebstrap has its own."""
+    command = ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]
+    listed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.splitlines()
+    mirrors = dict(line.split(maxsplit=1) for line in listed if " " in line)
+    if "Debian" not in mirrors:
+        return []
+    lines = [f"deb {mirrors['Debian']} {suite} main" for suite in (SUITE, f"{SUITE}-updates")]
+    if "Debian-Security" in mirrors:
+        lines.append(f"deb {mirrors['Debian-Security']} {SUITE}-security main")
+    return lines

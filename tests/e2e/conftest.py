@@ -1,0 +1,152 @@
+"""One cluster and one deployment for all end-to-end tests, in the order of a user's first day.
+
+The cluster is the one of KUBECONFIG, else one of our own that ends with the tests. Where a test fails, what the cluster
+can still tell is kept in the folder .e2e.
+"""
+
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.cluster import run_cluster
+from tests.e2e import evidence
+from tests.e2e.deployment import NAMESPACE, Deployment, copy_checkout
+from tests.e2e.pods import PodWatch, watch_pods
+from tests.support.postgres import Postgres, run_postgres
+from tests.support.stack import INIT_SQL, ROOT
+
+EVIDENCE = ROOT / ".e2e"
+IMAGES = Path(__file__).parent / "images"
+PASSWORD = secrets.token_urlsafe(24)
+"""Of the role `orders` at the source."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where the deployment goes: a cluster, how images get into it, and where its pods find the source."""
+
+    environment: dict[str, str]
+    import_command: list[str]
+    source_address: str
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Collect evidence at once where a test fails: the next one may change everything."""
+    report = yield
+    if report.failed:
+        ground = getattr(item.session, "e2e_ground", None)
+        folder = EVIDENCE / item.name
+        if ground:
+            evidence.collect(folder, ground.environment)
+        report.sections.append(("Evidence", f"Events, pods and logs are in {folder}."))
+    return report
+
+
+@pytest.fixture(scope="session")
+def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    shutil.rmtree(EVIDENCE, ignore_errors=True)
+    EVIDENCE.mkdir()
+    with _given_ground() if os.environ.get("KUBECONFIG") else _own_ground() as made:
+        request.session.e2e_ground = made  # type: ignore[attr-defined]
+        # The tests' own calls of kubectl reach the same cluster.
+        before = dict(os.environ)
+        os.environ.update(made.environment)
+        try:
+            yield made
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@contextmanager
+def _own_ground() -> Iterator[Ground]:
+    with (
+        tempfile.TemporaryDirectory(prefix="e2e-") as folder,
+        run_cluster(Path(folder) / "cluster", logs=EVIDENCE / "cluster") as cluster,
+    ):
+        yield Ground(cluster.environment, list(map(str, cluster.import_command)), cluster.host_address)
+
+
+@contextmanager
+def _given_ground() -> Iterator[Ground]:
+    """A cluster of the user's, on this machine; everything of ours in it is removed again."""
+    command = ["kubectl", "get", "nodes", "--output=jsonpath={.items[0].status.addresses[0].address}"]
+    address = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = subprocess.run(["kubectl", "get", "namespace", NAMESPACE], capture_output=True, check=False)
+    assert found.returncode != 0, f"The cluster of KUBECONFIG already has a namespace {NAMESPACE}; give an empty one."
+    import_command = shlex.split(os.environ.get("IMPORT_COMMAND", "k3s ctr images import"))
+    yield Ground(dict(os.environ), import_command, address)
+
+
+@pytest.fixture(scope="session")
+def source(ground: Ground) -> Iterator[Postgres]:
+    """The operational Postgres, outside the cluster, with a role that may only read."""
+    with run_postgres(ground.source_address, 5432) as server:
+        url = server.create_database("orders", INIT_SQL)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE orders LOGIN PASSWORD '{PASSWORD}'".encode())
+            connection.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO orders")
+            connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO orders")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pods(ground: Ground) -> Iterator[PodWatch]:
+    with watch_pods(NAMESPACE, EVIDENCE / "pods.json", ground.environment) as watch:
+        yield watch
+
+
+@pytest.fixture(scope="session")
+def deployment(ground: Ground, source: Postgres, pods: PodWatch) -> Iterator[Deployment]:
+    """A user's checkout, and all that apply-all.sh needs to know here. Nothing is deployed yet."""
+    with tempfile.TemporaryDirectory(prefix="e2e-checkout-") as folder:
+        checkout, data = Path(folder) / "checkout", Path(folder) / "data"
+        copy_checkout(ROOT, checkout)
+        _import_test_images(ground, Path(folder))
+        options = [
+            "--overlay=e2e", "--builder=buildah", "--no-pull", f"--import-command={shlex.join(ground.import_command)}",
+            f"--source-address={ground.source_address}", f"--data-folder={data}",
+        ]  # fmt: skip
+        if bundle := os.environ.get("SSL_CERT_FILE"):
+            options.append(f"--ca-file={bundle}")
+        environment = {**ground.environment, "SOURCE_PASSWORD": PASSWORD}
+        made = Deployment(checkout, environment, options, source.url("orders"))
+        yield made
+        made.apply_all("down", "--delete-data", "--yes")
+
+
+def _import_test_images(ground: Ground, folder: Path) -> None:
+    """What a registry would give: PostgreSQL, and the stand-in for SQL Server, which is made of the ETL image."""
+    secret = ["--secret", f"id=ca,src={os.environ['SSL_CERT_FILE']}"] if "SSL_CERT_FILE" in os.environ else []
+    builds = [
+        ("localhost/e2e-postgres:0.1.0", IMAGES / "postgres.Dockerfile", IMAGES),
+        ("localhost/etl:0.1.0", ROOT / "etl_image" / "Dockerfile", ROOT),
+        ("localhost/e2e-standin:0.1.0", IMAGES / "standin.Dockerfile", ROOT / "tests" / "support"),
+    ]
+    for name, dockerfile, context in builds:
+        print(f"Building {name} …", flush=True)
+        build = ["buildah", "build", "--layers", "--network=host", "--pull=false", *secret, f"--file={dockerfile}"]
+        _call(ground, *build, f"--tag={name}", str(context))
+        if "e2e" in name:
+            archive = folder / "image.tar"
+            _call(ground, "buildah", "push", name, f"docker-archive:{archive}:{name}")
+            _call(ground, *ground.import_command, str(archive))
+            archive.unlink()
+
+
+def _call(ground: Ground, *command: str) -> None:
+    ran = subprocess.run(command, env=ground.environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, f"{' '.join(command)} failed:\n{ran.stdout}{ran.stderr}"

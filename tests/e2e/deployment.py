@@ -1,0 +1,193 @@
+"""The deployment as its users see it: apply-all.sh, Airflow's REST API, kubectl, and both databases."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from etl.pipeline import Pipeline
+
+from scripts.deploy.airflow_api import AirflowApi, NotFoundError
+from scripts.deploy.kubectl import Kubectl
+from tests.support.site import Site, existing_site
+
+NAMESPACE = "etl-poc"
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A checkout of a user, and the cluster that it is deployed to."""
+
+    checkout: Path
+    environment: dict[str, str] = field(repr=False)
+    options: list[str]
+    """Options of apply-all.sh: which overlay, where the source is, how images get into the node."""
+    source_url: str = field(repr=False)
+
+    def apply_all(self, *arguments: str) -> str:
+        """Run scripts/apply-all.sh as README tells it; returns what it printed. Fails the test where it fails."""
+        command = [str(self.checkout / "scripts" / "apply-all.sh"), *arguments, *self.options]
+        lines: list[str] = []
+        with subprocess.Popen(
+            command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, cwd=self.checkout,
+        ) as process:  # fmt: skip
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                lines.append(line)
+        assert process.returncode == 0, f"apply-all.sh ended with {process.returncode}; its output is above."
+        return "".join(lines)
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints, in the namespace of the deployment."""
+        command = ["kubectl", "--namespace", NAMESPACE, *arguments]
+        ran = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"`kubectl {' '.join(arguments)}` failed: {ran.stderr}"
+        return ran.stdout
+
+    def objects(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
+        """The objects of a kind."""
+        return list(json.loads(self.kubectl("get", kind, "--output=json", *arguments))["items"])
+
+    def secret(self, name: str, key: str) -> str:
+        """One value of a Secret."""
+        found = json.loads(self.kubectl("get", "secret", name, "--output=json"))
+        return base64.b64decode(found["data"][key]).decode()
+
+    @contextmanager
+    def airflow(self) -> Iterator["Airflow"]:
+        """Airflow's REST API, signed in as its administrator."""
+        with AirflowApi(Kubectl()) as api:
+            yield Airflow(api)
+
+    @contextmanager
+    def site(self, pipeline: Pipeline) -> Iterator[Site]:
+        """A pipeline's rows at both ends, the sink through a forwarded port and with the login of the steps."""
+        with self.forwarded("service/mssql-svc", 1433) as port:
+            sink = f"mssql://etl:{self.secret('etl-connections', 'SINK_PASSWORD')}@127.0.0.1:{port}/sink"
+            yield existing_site(pipeline, self.source_url, sink)
+
+    @contextmanager
+    def forwarded(self, target: str, port: int) -> Iterator[int]:
+        """A port of loopback that leads to one of the cluster."""
+        command = ["kubectl", "--namespace", NAMESPACE, "port-forward", "--address=127.0.0.1", target, f":{port}"]
+        with tempfile.TemporaryFile("w+") as output:
+            forward = subprocess.Popen(command, env=self.environment, stdout=output, stderr=subprocess.STDOUT)
+
+            def opened() -> str | None:
+                output.seek(0)
+                found = re.search(r"127\.0\.0\.1:(\d+) ", output.read())
+                assert found or forward.poll() is None, f"port-forward to {target} ended"
+                return found[1] if found else None
+
+            try:
+                yield int(wait_for(f"a forwarded port of {target}", opened, 30))
+            finally:
+                forward.terminate()
+                forward.wait()
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """What people do in Airflow's UI, over the same API."""
+
+    api: AirflowApi
+
+    def trigger(self, dag_id: str, **params: Any) -> str:
+        """Trigger a run; returns its id."""
+        body = {"logical_date": None, "conf": params}
+        return str(self.api.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def pause(self, dag_id: str, paused: bool) -> None:
+        """Stop or start the schedule of a DAG."""
+        self.api.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})
+
+    def await_dag(self, dag_id: str, seconds: float = 180) -> None:
+        """Wait until a DAG is parsed."""
+
+        def known() -> bool:
+            try:
+                return bool(self.api.get(f"/dags/{dag_id}"))
+            except NotFoundError:
+                return False
+
+        wait_for(f"the DAG {dag_id}", known, seconds)
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """The runs of a DAG."""
+        return list(self.api.get(f"/dags/{dag_id}/dagRuns?limit=100")["dag_runs"])
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """The task instances of a run by name, as in `partition.load[2]`."""
+        found = self.api.get(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances?limit=100")["task_instances"]
+        return {task_name(task): task for task in found}
+
+    def await_run(self, dag_id: str, run_id: str, state: str = "success", seconds: float = 420) -> None:
+        """Wait for the end of a run. Fails the test where it ends otherwise."""
+
+        def ended() -> str | None:
+            found = self.api.get(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}")["state"]
+            return str(found) if found in ("success", "failed") else None
+
+        found = wait_for(f"the end of {run_id} of {dag_id}", ended, seconds)
+        states = {name: task["state"] for name, task in self.tasks(dag_id, run_id).items()}
+        assert found == state, f"{run_id} of {dag_id} is {found}: {states}"
+
+    def clear(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
+        """Clear one mapped task with what follows, as the UI does."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [[task_id, map_index]],
+            "include_downstream": True,
+            "only_failed": False,
+            "reset_dag_runs": True,
+        }
+        self.api.call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body)
+
+
+def task_name(task: dict[str, Any]) -> str:
+    """A task instance as people name it."""
+    return str(task["task_id"]) if task["map_index"] < 0 else f"{task['task_id']}[{task['map_index']}]"
+
+
+def wait_for(what: str, find: Callable[[], _Found | None], seconds: float) -> _Found:
+    """Look again until something is found; fails the test where nothing is in time."""
+    deadline = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < deadline, f"Waited {seconds:.0f} s for {what}."
+        time.sleep(1)
+    return found
+
+
+def copy_checkout(root: Path, target: Path) -> None:
+    """A user's own checkout: the files that git has or would take."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root, check=True, capture_output=True,
+    )  # fmt: skip
+    for name in listed.stdout.decode().split("\0"):
+        if name and (root / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes((root / name).read_bytes())
+            (target / name).chmod((root / name).stat().st_mode)
+
+
+def _quote(text: str) -> str:
+    from urllib.parse import quote
+
+    return quote(text, safe="")
+
+
+def given_cluster() -> str | None:
+    """The kubeconfig of the cluster that the tests were given."""
+    return os.environ.get("KUBECONFIG")

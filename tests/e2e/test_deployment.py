@@ -1,0 +1,228 @@
+"""From nothing to a green run, and what a user does next: each test goes on where the one before it ended."""
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+from orders_etl import ORDERS
+
+from tests.e2e.deployment import Deployment, task_name, wait_for
+from tests.e2e.pods import PodWatch
+
+STEPS = {"partition.extract[0]", "partition.filter[0]", "partition.load[0]"}
+
+
+@pytest.fixture(scope="module")
+def first_run(deployment: Deployment) -> str:
+    """The output of apply-all.sh on an empty cluster."""
+    return deployment.apply_all("--wait-for-first-run")
+
+
+@pytest.fixture(scope="module")
+def first_run_id(first_run: str, deployment: Deployment) -> str:
+    with deployment.airflow() as airflow:
+        manual = [run for run in airflow.runs("orders_etl") if run["run_type"] == "manual"]
+    return str(manual[0]["dag_run_id"])
+
+
+def test_apply_all_goes_from_nothing_to_a_green_run_that_adds_up(first_run: str, deployment: Deployment) -> None:
+    assert "adds up" in first_run
+    with deployment.site(ORDERS) as site:
+        confirmed = site.source_rows("status = 'confirmed'")
+        assert len(confirmed) == 1600
+        assert site.sink_rows() == confirmed
+        (audit,) = site.audits()
+        assert (audit["extracted"], audit["dropped"], audit["inserted"]) == (4000, 2400, 1600)
+
+
+def test_no_password_is_shown(first_run: str, deployment: Deployment) -> None:
+    for secret in deployment.objects("secrets"):
+        for key in secret.get("data", {}):
+            assert deployment.secret(secret["metadata"]["name"], key) not in first_run
+
+
+def test_every_task_ran_in_a_worker_and_every_step_in_a_pod_of_its_own(
+    first_run_id: str, deployment: Deployment, pods: PodWatch
+) -> None:
+    with deployment.airflow() as airflow:
+        tasks = airflow.tasks("orders_etl", first_run_id)
+    assert set(tasks) == STEPS | {"plan", "reconcile"}
+    workers = pods.workers("orders_etl", first_run_id)
+    assert {_task_of(worker) for worker in workers} == set(tasks)
+    assert {worker["spec"]["containers"][0]["image"] for worker in workers} == {"localhost/etl-airflow:0.1.0"}
+    steps = pods.steps("orders_etl", first_run_id)
+    assert {step["spec"]["containers"][0]["args"][1] for step in steps} == {"extract", "filter", "load"}
+    assert {step["spec"]["containers"][0]["image"] for step in steps} == {"localhost/etl:0.1.0"}
+    assert all(pod["status"]["phase"] == "Succeeded" for pod in steps)
+
+
+def test_a_worker_knows_no_database_and_no_key(first_run_id: str, pods: PodWatch) -> None:
+    for worker in pods.workers("orders_etl", first_run_id):
+        text = json.dumps(worker["spec"])
+        assert "SQL_ALCHEMY" not in text
+        assert "secretRef" not in text
+        assert "secretKeyRef" not in text
+        assert "airflow-common" in text
+
+
+def test_no_pod_stays_behind(first_run_id: str, deployment: Deployment, pods: PodWatch) -> None:
+    made = pods.workers("orders_etl", first_run_id) + pods.steps("orders_etl", first_run_id)
+    names = {pod["metadata"]["name"] for pod in made}
+    assert names
+
+    def gone() -> bool:
+        return not names & {pod["metadata"]["name"] for pod in deployment.objects("pods")}
+
+    wait_for("the pods of the run to be deleted", gone, seconds=60)
+
+
+def test_every_service_has_endpoints(first_run: str, deployment: Deployment) -> None:
+    ready = {
+        slices["metadata"]["labels"]["kubernetes.io/service-name"]
+        for slices in deployment.objects("endpointslices")
+        if any(endpoint["conditions"]["ready"] for endpoint in slices.get("endpoints") or [])
+    }
+    assert {service["metadata"]["name"] for service in deployment.objects("services")} == ready
+
+
+def test_applying_again_changes_nothing(first_run: str, deployment: Deployment) -> None:
+    before = _servers(deployment), _secrets(deployment)
+    deployment.apply_all()
+    assert (_servers(deployment), _secrets(deployment)) == before
+
+
+def test_the_api_is_closed_to_strangers(first_run: str, deployment: Deployment) -> None:
+    import urllib.error
+    import urllib.request
+
+    with deployment.forwarded("service/airflow-api-server", 8080) as port:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            opener.open(f"http://127.0.0.1:{port}/api/v2/dags")
+    assert refused.value.code == 401
+
+
+STOCK = '''"""Active stock, for Airflow."""
+
+import pendulum
+from airflow.sdk import DAG
+from etl.pipeline import Pipeline
+
+from etl_dag.factory import pipeline_dag
+
+STOCK = Pipeline(
+    name="stock",
+    source="public.stock",
+    sink="dbo.stock",
+    columns={"sku": "integer", "weight": "real", "active": "boolean", "changed_at": "timestamptz"},
+    key=["sku"],
+    version="changed_at",
+    filter="active",
+    partition_size=40,
+)
+dag: DAG = pipeline_dag(
+    STOCK, schedule="* * * * *", start_date=pendulum.datetime(2026, 1, 1, tz="Europe/Berlin"), owner="data-platform"
+)
+'''
+
+
+@pytest.fixture(scope="module")
+def stock(first_run: str, deployment: Deployment) -> str:
+    """One more DAG file in the user's checkout, for one more table, applied. Its schedule is every minute."""
+    with psycopg.connect(deployment.source_url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE stock (sku integer PRIMARY KEY, weight real NOT NULL, active boolean NOT NULL,"
+            " changed_at timestamptz NOT NULL DEFAULT now());"
+            " INSERT INTO stock SELECT n, n / 2.0, n % 3 > 0 FROM generate_series(1, 120) AS n"
+        )
+    (deployment.checkout / "dags" / "stock_etl.py").write_text(STOCK)
+    deployment.apply_all()
+    return "stock_etl"
+
+
+def test_a_pipeline_added_as_one_file_appears_and_its_schedule_fires(stock: str, deployment: Deployment) -> None:
+    with deployment.airflow() as airflow:
+        airflow.await_dag(stock)
+        airflow.pause(stock, False)
+
+        def scheduled() -> list[str]:
+            return [run["dag_run_id"] for run in airflow.runs(stock) if run["run_type"] == "scheduled"]
+
+        first = wait_for("a run of the schedule", scheduled, seconds=120)[-1]
+        airflow.await_run(stock, first)
+        # Not before: no task of a paused DAG is started.
+        airflow.pause(stock, True)
+        assert {"partition.load[0]", "partition.load[2]"} <= set(airflow.tasks(stock, first))
+    with deployment.site(ORDERS) as site:
+        assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[stock]") == [(80,)]
+
+
+def test_a_failed_partition_is_retried_alone(stock: str, deployment: Deployment, pods: PodWatch) -> None:
+    """A weight that SQL Server cannot hold stands in the second of three partitions; then it is mended."""
+    with psycopg.connect(deployment.source_url, autocommit=True) as connection:
+        connection.execute("UPDATE stock SET changed_at = now(), weight = CASE sku WHEN 61 THEN 'NaN' ELSE 1 END")
+        with deployment.airflow() as airflow:
+            run = airflow.trigger(stock)
+            airflow.pause(stock, False)
+            airflow.await_run(stock, run, "failed")
+            airflow.pause(stock, True)
+            before = airflow.tasks(stock, run)
+            assert {name for name, task in before.items() if task["state"] == "failed"} == {"partition.filter[1]"}
+            # The version is not touched: the row stays in the window of the run.
+            connection.execute("UPDATE stock SET weight = 61 WHERE sku = 61")
+            airflow.clear(stock, run, "partition.extract", 1)
+            airflow.pause(stock, False)
+            airflow.await_run(stock, run)
+            airflow.pause(stock, True)
+            after = airflow.tasks(stock, run)
+    again = {name for name, task in after.items() if task["try_number"] > before[name]["try_number"]}
+    assert again == {"partition.extract[1]", "partition.filter[1]", "partition.load[1]", "reconcile"}
+    with deployment.site(ORDERS) as site:
+        assert site.query("SELECT [weight] FROM [dbo].[stock] WHERE [sku] IN (61, 62)") == [(61.0,), (1.0,)]
+
+
+def test_data_survives_the_end_of_every_pod(stock: str, deployment: Deployment) -> None:
+    before = _everything(deployment)
+    deployment.kubectl("delete", "pods", "--all", "--wait=true", "--timeout=180s")
+    deployment.apply_all("--wait-for-first-run")
+    assert _everything(deployment, runs_of=before["runs"]) == before
+
+
+def test_data_survives_the_end_of_the_deployment(stock: str, deployment: Deployment) -> None:
+    before = _everything(deployment)
+    deployment.apply_all("down")
+    assert deployment.objects("pods") == []
+    with psycopg.connect(deployment.source_url, autocommit=True) as connection:
+        connection.execute("UPDATE orders SET status = 'confirmed', amount = 7 WHERE order_id = 2")
+    deployment.apply_all("--wait-for-first-run")
+    after = _everything(deployment, runs_of=before["runs"])
+    assert after["runs"] == before["runs"]
+    assert after["secrets"] == before["secrets"]
+    assert {key: row for key, row in after["rows"].items() if key != (2,)} == before["rows"]
+    assert (2,) in after["rows"]
+
+
+def _task_of(worker: dict[str, Any]) -> str:
+    annotations = worker["metadata"]["annotations"]
+    return task_name({"task_id": annotations["task_id"], "map_index": int(annotations.get("map_index", -1))})
+
+
+def _servers(deployment: Deployment) -> dict[str, str]:
+    """The pods that stay, by name, and which they are."""
+    found = deployment.objects("pods", "--selector=!kubernetes_executor,!kubernetes_pod_operator,!job-name")
+    return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in found}
+
+
+def _secrets(deployment: Deployment) -> dict[str, Any]:
+    return {secret["metadata"]["name"]: secret["data"] for secret in deployment.objects("secrets")}
+
+
+def _everything(deployment: Deployment, runs_of: "dict[str, str] | None" = None) -> dict[str, Any]:
+    """The rows in the sink, the runs that Airflow remembers (those that are asked for), and the Secrets."""
+    with deployment.airflow() as airflow:
+        runs = {run["dag_run_id"]: run["state"] for run in airflow.runs("orders_etl") + airflow.runs("stock_etl")}
+    with deployment.site(ORDERS) as site:
+        rows = site.sink_rows()
+    asked = runs if runs_of is None else {name: state for name, state in runs.items() if name in runs_of}
+    return {"rows": rows, "runs": asked, "secrets": _secrets(deployment)}

@@ -1,0 +1,168 @@
+"""A kubectl on PATH for tests: keeps objects in a file, records every call, and makes workloads ready at once.
+
+Not a cluster: it knows only what scripts/deploy asks for. `state.json` in FAKE_CLUSTER holds `objects` by key, and what
+a test wants to be otherwise: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`, `refuses` (verbs).
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(os.environ["FAKE_CLUSTER"])
+STATE = FOLDER / "state.json"
+KINDS = {
+    "nodes": "Node",
+    "node": "Node",
+    "pv": "PersistentVolume",
+    "job": "Job",
+    "secret": "Secret",
+    "secrets": "Secret",
+    "endpointslice": "EndpointSlice",
+    "deployments": "Deployment",
+    "statefulsets": "StatefulSet",
+    "daemonsets": "DaemonSet",
+    "jobs": "Job",
+}
+
+
+def main(arguments: list[str]) -> int:
+    stdin = "" if sys.stdin.isatty() else sys.stdin.read()
+    with (FOLDER / "calls.jsonl").open("a") as calls:
+        calls.write(json.dumps({"argv": arguments, "stdin": stdin}) + "\n")
+    state = json.loads(STATE.read_text())
+    words = [word for word in arguments if not word.startswith("--")]
+    flags = dict(word.lstrip("-").partition("=")[::2] for word in arguments if word.startswith("--"))
+    namespace = "etl-poc" if "--namespace" in arguments else None
+    words = [word for word in words if word != namespace or arguments[arguments.index(word) - 1] != "--namespace"]
+    verb, rest = words[0], words[1:]
+    if verb in state.get("refuses", []):
+        print(f"The server refused to {verb}.", file=sys.stderr)
+        return 1
+    answer = VERBS[verb](state, rest, flags, stdin)
+    STATE.write_text(json.dumps(state))
+    if isinstance(answer, int):
+        return answer
+    print(answer)
+    return 0
+
+
+def key_of(item: dict[str, Any]) -> str:
+    return f"{item['kind']}/{item['metadata']['name']}"
+
+
+def kustomize(_state: Any, rest: list[str], _flags: Any, _stdin: str) -> str:
+    return (Path(rest[0]) / "rendered.yaml").read_text()
+
+
+def annotate(state: Any, rest: list[str], flags: Any, stdin: str) -> str:
+    if "local" in flags:
+        return (FOLDER / "overlay" / "rendered.json").read_text()
+    name, _, value = rest[2].partition("=")
+    state["objects"][f"Node/{rest[1]}"]["metadata"].setdefault("annotations", {})[name] = value
+    return ""
+
+
+def label(state: Any, rest: list[str], _flags: Any, _stdin: str) -> str:
+    labels = state["objects"][f"Node/{rest[1]}"]["metadata"].setdefault("labels", {})
+    if rest[2].endswith("-"):
+        labels.pop(rest[2][:-1], None)
+    else:
+        name, _, value = rest[2].partition("=")
+        labels[name] = value
+    return ""
+
+
+def version(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
+    return json.dumps({"serverVersion": {"major": "1", "minor": state.get("minor", "33")}})
+
+
+def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
+    if rest[0] in ("pods", "events"):
+        return json.dumps({"items": state.get(rest[0], [])})
+    kinds = [KINDS[word] for word in rest[0].split(",")]
+    found = [item for item in state["objects"].values() if item["kind"] in kinds]
+    template = flags.get("output", "")
+    if len(rest) > 1:
+        found = [item for item in found if item["metadata"]["name"] == rest[1]]
+        if template.startswith("go-template={{index .data"):
+            name = re.search(r'"(\w+)"', template)
+            return str(found[0]["data"][name[1]]) if name else ""
+        if template.startswith("go-template"):
+            return "7"
+        return json.dumps(found[0]) if found else ""
+    if template.startswith("go-template"):
+        return "\n".join(" ".join([item["metadata"]["name"], *item["data"]]) for item in found)
+    return json.dumps({"items": found})
+
+
+def apply(state: Any, _rest: Any, _flags: Any, stdin: str) -> str:
+    for item in json.loads(stdin)["items"]:
+        live = state["objects"].setdefault(key_of(item), {})
+        live.update({name: value for name, value in item.items() if name != "status"})
+        live["status"] = live.get("status", {}) | status_of(state, item)
+    return ""
+
+
+def status_of(state: Any, item: dict[str, Any]) -> dict[str, Any]:
+    name = item["metadata"]["name"]
+    if item["kind"] == "Job":
+        ended = "Failed" if name in state.get("failing", []) else "Complete"
+        return {"conditions": [{"type": ended, "status": "True", "message": "the reason"}]}
+    ready = 0 if name in state.get("unready", []) else item["spec"].get("replicas", 1) if "spec" in item else 0
+    return {"updatedReplicas": ready, "readyReplicas": ready, "availableReplicas": ready}
+
+
+def create(state: Any, _rest: Any, _flags: Any, stdin: str) -> str | int:
+    item = json.loads(stdin)
+    if key_of(item) in state["objects"]:
+        print("AlreadyExists", file=sys.stderr)
+        return 1
+    state["objects"][key_of(item)] = item
+    return ""
+
+
+def patch(state: Any, rest: list[str], flags: Any, stdin: str) -> str:
+    live = state["objects"][f"{KINDS[rest[0]]}/{rest[1]}"]
+    change = json.loads(flags.get("patch") or stdin)
+    live.get("data", {}).update(change.get("data", {}))
+    if "spec" in change:
+        live["status"]["phase"] = "Available"
+    return ""
+
+
+def delete(state: Any, rest: list[str], _flags: Any, stdin: str) -> str:
+    for item in [] if rest else json.loads(stdin)["items"]:
+        state["objects"].pop(key_of(item), None)
+    return ""
+
+
+def logs(state: Any, rest: list[str], _flags: Any, _stdin: str) -> str:
+    return str(state.get("logs", {}).get(rest[0], ""))
+
+
+def port_forward(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
+    print(f"Forwarding from 127.0.0.1:{state['port']} -> 8080", flush=True)
+    time.sleep(60)
+    return ""
+
+
+VERBS = {
+    "kustomize": kustomize,
+    "annotate": annotate,
+    "label": label,
+    "version": version,
+    "get": get,
+    "apply": apply,
+    "create": create,
+    "patch": patch,
+    "delete": delete,
+    "logs": logs,
+    "port-forward": port_forward,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""`apply-all.sh --bundle` and `--from-bundle`: one archive, checked, from which an installation needs nothing else."""
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from scripts.deploy.cli import main
+from tests.support.fake_cluster import FakeCluster, prepare
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = [
+    "example.com/mssql:2022",
+    "example.com/postgres:17",
+    "localhost/etl-airflow:0.1.0",
+    "localhost/etl:0.1.0",
+]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    """A machine with a checkout in which there is little."""
+    cluster = prepare(tmp_path, monkeypatch)
+    checkout = tmp_path / "checkout"
+    shutil.copytree(cluster.overlay, checkout / "k8s" / "overlays" / "single-node")
+    (checkout / "scripts" / "__pycache__").mkdir(parents=True)
+    (checkout / "scripts" / "__pycache__" / "x.pyc").touch()
+    shutil.copy(ROOT / "scripts" / "apply-all.sh", checkout / "scripts")
+    for module in ("up", "preflight"):
+        monkeypatch.setattr(f"scripts.deploy.{module}.ROOT", checkout)
+    return cluster
+
+
+@pytest.fixture
+def bundle(cluster: FakeCluster) -> Path:
+    files = cluster.folder / "k3s-files"
+    files.mkdir()
+    (files / "k3s").write_text("binary")
+    target = cluster.folder / "all.tar.gz"
+    assert main([f"--bundle={target}", f"--k3s-files={files}"]) == 0
+    return target
+
+
+def install(cluster: FakeCluster, bundle: Path) -> int:
+    """Install from a bundle and from nothing else."""
+    shutil.rmtree(cluster.folder / "checkout")
+    arguments = [word for word in cluster.arguments() if not word.startswith("--overlay")]
+    return main([*arguments, f"--from-bundle={bundle}"])
+
+
+def test_it_holds_every_image_the_project_and_a_checksum_of_each(bundle: Path) -> None:
+    with tarfile.open(bundle) as tar:
+        names = set(tar.getnames())
+        content = tar.extractfile("etl-poc/manifest.json")
+        assert content is not None
+        manifest = json.load(content)
+    assert sorted(manifest["images"]) == IMAGES
+    assert names == {f"etl-poc/{name}" for name in manifest["sha256"]} | {"etl-poc/manifest.json"}
+    expected = {"scripts/apply-all.sh", "k8s/overlays/single-node/rendered.yaml", "k3s/k3s"}
+    assert expected | {"images/example.com_mssql_2022.tar"} <= manifest["sha256"].keys()
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_writing_it_changes_no_cluster(cluster: FakeCluster, bundle: Path) -> None:
+    assert cluster.changes() == []
+    assert [line.split()[1] for line in cluster.tools() if "pull" in line.split()] == []
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_an_installation_from_it_imports_all_images_and_builds_and_pulls_none(
+    cluster: FakeCluster, bundle: Path, tmp_path: Path, unpacked: bool
+) -> None:
+    source = bundle
+    if unpacked:
+        subprocess.run(["tar", "--extract", "--file", bundle, "--directory", tmp_path], check=True)
+        source = tmp_path / "etl-poc"
+        assert os.access(source / "scripts" / "apply-all.sh", os.X_OK)
+    cluster.forget_calls()
+    assert install(cluster, source) == 0
+    assert {line.split()[0] for line in cluster.tools()} == {"import-stub"}
+    assert len(cluster.tools()) == len(IMAGES)
+    assert "Deployment/airflow-scheduler" in cluster.objects
+
+
+def test_a_damaged_one_is_refused_before_anything_is_changed(
+    cluster: FakeCluster, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["tar", "--extract", "--file", bundle, "--directory", tmp_path], check=True)
+    (tmp_path / "etl-poc" / "images" / "localhost_etl_0.1.0.tar").write_text("other")
+    assert install(cluster, tmp_path / "etl-poc") == 1
+    assert "is damaged (images/localhost_etl_0.1.0.tar)" in capsys.readouterr().err
+    cut = tmp_path / "cut.tar.gz"
+    cut.write_bytes(bundle.read_bytes()[:-100])
+    assert main(cluster.arguments(f"--from-bundle={cut}")) == 1
+    assert "copy it again" in capsys.readouterr().err
+    assert cluster.changes() == []
+
+
+def test_one_that_lacks_an_image_of_the_overlay_is_refused(
+    cluster: FakeCluster, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.objects_to_render[-2]["data"]["ETL_IMAGE"] = "localhost/etl:0.2.0"
+    cluster.write_overlay()
+    assert main(cluster.arguments(f"--from-bundle={bundle}")) == 1
+    assert "The bundle lacks localhost/etl:0.2.0" in capsys.readouterr().err
+
+
+def test_nothing_is_written_outside_the_folder_it_is_unpacked_in(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = tmp_path / "evil.tar"
+    with tarfile.open(evil, "w") as tar:
+        tar.add(cluster.folder / "source-password", "../../escaped")
+    scratch = tmp_path / "deep" / "scratch"
+    scratch.mkdir(parents=True)
+    monkeypatch.setattr("scripts.deploy.images.work_place", lambda: str(scratch))
+    assert main(cluster.arguments(f"--from-bundle={evil}")) == 1
+    assert not list(tmp_path.rglob("escaped"))

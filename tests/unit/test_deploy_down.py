@@ -1,0 +1,84 @@
+"""`apply-all.sh down`: what goes, and what stays because the data needs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts.deploy.cli import main
+from tests.support.fake_cluster import FakeCluster, prepare
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    """A cluster with a deployment whose databases hold data."""
+    cluster = prepare(tmp_path, monkeypatch)
+    assert main(cluster.arguments()) == 0
+    (cluster.data / "mssql" / "data.mdf").write_text("rows")
+    cluster.forget_calls()
+    return cluster
+
+
+def deleted(cluster: FakeCluster) -> list[str]:
+    calls = [json.loads(call["stdin"])["items"] for call in cluster.calls("delete") if call["stdin"]]
+    return [f"{item['kind']}/{item['metadata']['name']}" for items in calls for item in items]
+
+
+def test_workloads_go_in_reverse_order_and_what_the_data_needs_stays(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["down", *cluster.arguments()]) == 0
+    names = deleted(cluster)
+    assert names[-1] == "EndpointSlice/source-postgres"
+    assert names.index("Deployment/airflow-scheduler") < names.index("StatefulSet/metadata-postgres")
+    assert names.index("StatefulSet/metadata-postgres") < names.index("StatefulSet/mssql")
+    kinds = {key.partition("/")[0] for key in cluster.objects}
+    assert kinds == {"Node", "Namespace", "ConfigMap", "PersistentVolume", "PersistentVolumeClaim", "Secret"}
+    assert (cluster.data / "mssql" / "data.mdf").read_text() == "rows"
+    assert "Data, Secrets and the namespace etl-poc stay" in capsys.readouterr().out
+
+
+def test_pods_of_tasks_that_still_run_go_as_well(cluster: FakeCluster) -> None:
+    assert main(["down", *cluster.arguments()]) == 0
+    assert [call["argv"] for call in cluster.calls("--selector=dag_id")]
+
+
+def test_after_down_everything_comes_back_with_the_same_passwords(cluster: FakeCluster) -> None:
+    before = cluster.objects
+    assert main(["down", *cluster.arguments()]) == 0
+    assert main(cluster.arguments()) == 0
+    assert cluster.objects == before
+
+
+def test_data_is_deleted_only_when_asked_for_and_confirmed(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["down", "--delete-data", *cluster.arguments()]) == 1
+    assert "give --yes" in capsys.readouterr().err
+    assert cluster.changes() == []
+    assert main(["down", "--delete-data", "--yes", *cluster.arguments()]) == 0
+    assert deleted(cluster)[-1] == "Namespace/etl-poc"
+    assert not cluster.data.exists()
+    assert "etl-poc/data" not in cluster.objects["Node/one"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(("typed", "code"), [("delete", 0), ("yes", 1)])
+def test_the_confirmation_is_a_word(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, typed: str, code: int
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda prompt: typed)
+    assert main(["down", "--delete-data", *cluster.arguments()]) == code
+    assert cluster.data.exists() == (code == 1)
+
+
+def test_what_else_lies_in_the_data_folder_stays(cluster: FakeCluster) -> None:
+    (cluster.data / "mine").touch()
+    assert main(["down", "--delete-data", "--yes", *cluster.arguments()]) == 0
+    assert [path.name for path in cluster.data.iterdir()] == ["mine"]
+
+
+def test_a_dry_run_deletes_nothing(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["down", "--delete-data", "--dry-run", *cluster.arguments()]) == 0
+    assert f"delete {cluster.data / 'mssql'}" in capsys.readouterr().out
+    assert cluster.changes() == []

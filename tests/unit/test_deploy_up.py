@@ -1,0 +1,282 @@
+"""`apply-all.sh`: what it does to a cluster, in which order, and that it may be repeated at any time."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.deploy.cli import main
+from scripts.deploy.passwords import KEPT_FILE
+from tests.support.fake_cluster import SOURCE_PASSWORD, FakeCluster, named, node, prepare, volume
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    return prepare(tmp_path, monkeypatch)
+
+
+def without(cluster: FakeCluster, option: str) -> list[str]:
+    return [word for word in cluster.arguments() if not word.startswith(option)]
+
+
+def applied(cluster: FakeCluster) -> list[list[str]]:
+    """What was applied together, in order."""
+    return [
+        [f"{item['kind']}/{item['metadata']['name']}" for item in json.loads(call["stdin"])["items"]]
+        for call in cluster.calls("apply")
+    ]
+
+
+def secrets(cluster: FakeCluster) -> dict[str, dict[str, str]]:
+    return {
+        item["metadata"]["name"]: {key: base64.b64decode(value).decode() for key, value in item["data"].items()}
+        for item in cluster.objects.values()
+        if item["kind"] == "Secret"
+    }
+
+
+def template_of(cluster: FakeCluster, key: str) -> dict[str, Any]:
+    template: dict[str, Any] = cluster.objects[key]["spec"]["template"]
+    return template
+
+
+def test_parts_are_applied_in_order_a_job_after_its_server_and_the_migration_first(
+    cluster: FakeCluster,
+) -> None:
+    assert main(cluster.arguments()) == 0
+    assert [set(step) for step in applied(cluster)] == [
+        {"Namespace/etl-poc", "ConfigMap/settings"},
+        {f"PersistentVolume/etl-poc-{name}" for name in ("mssql", "metadata", "staging")}
+        | {"PersistentVolumeClaim/mssql"},
+        {"EndpointSlice/source-postgres"},
+        {"StatefulSet/mssql"},
+        {"Job/mssql-init-job"},
+        {"StatefulSet/metadata-postgres"},
+        {"Job/airflow-migrate", "Ingress/airflow"},
+        {"Deployment/airflow-scheduler"},
+    ]
+    verbs = [next(word for word in call["argv"] if not word.startswith("-")) for call in cluster.changes()]
+    # The images and the label of the node first, the Secrets as soon as there is a namespace.
+    assert verbs[:5] == ["annotate", "annotate", "label", "apply", "create"]
+
+
+def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(cluster.arguments()) == 0
+    made = secrets(cluster)
+    assert {name: sorted(keys) for name, keys in made.items()} == {
+        "etl-connections": ["SINK_PASSWORD", "SOURCE_PASSWORD"],
+        "mssql": ["MSSQL_SA_PASSWORD"],
+        "airflow-metadata": ["METADATA_PASSWORD"],
+        "airflow-keys": [
+            "AIRFLOW__API_AUTH__JWT_SECRET",
+            "AIRFLOW__API__SECRET_KEY",
+            "AIRFLOW__CORE__FERNET_KEY",
+        ],
+        "airflow-admin": ["ADMIN_PASSWORD"],
+    }
+    assert made["etl-connections"]["SOURCE_PASSWORD"] == SOURCE_PASSWORD
+    values = [value for keys in made.values() for value in keys.values()]
+    assert len(set(values)) == len(values)
+    shown = "".join(capfd.readouterr()) + json.dumps([call["argv"] for call in cluster.calls()])
+    for value in values:
+        assert value not in shown
+        assert base64.b64encode(value.encode()).decode() not in shown
+
+
+def test_a_second_run_changes_nothing(cluster: FakeCluster) -> None:
+    assert main(cluster.arguments()) == 0
+    before = cluster.objects
+    cluster.forget_calls()
+    assert main(without(cluster, "--source-password-file")) == 0
+    assert cluster.objects == before
+    assert {call["argv"][1] for call in cluster.changes()} == {"apply"}
+    assert not [line for line in cluster.tools() if "import-stub" in line]
+
+
+def test_an_image_built_anew_under_its_tag_is_imported_and_rolled_out(cluster: FakeCluster) -> None:
+    assert main(cluster.arguments()) == 0
+    scheduler, server = (template_of(cluster, key) for key in ("Deployment/airflow-scheduler", "StatefulSet/mssql"))
+    (cluster.folder / "build-number").write_text("2")
+    cluster.forget_calls()
+    assert main(cluster.arguments()) == 0
+    assert [line.split()[-1].rpartition("/")[2] for line in cluster.tools() if "import-stub" in line] == [
+        "localhost_etl-airflow_0.1.0.tar",
+        "localhost_etl_0.1.0.tar",
+    ]
+    assert template_of(cluster, "Deployment/airflow-scheduler") != scheduler
+    assert template_of(cluster, "StatefulSet/mssql") == server
+    # Both Jobs take an image that is new, and cannot be changed.
+    assert len(cluster.calls("delete")) == 2
+
+
+def test_an_image_that_the_node_lost_is_imported_again(cluster: FakeCluster) -> None:
+    assert main(cluster.arguments()) == 0
+    lost = cluster.objects["Node/one"]
+    lost["status"]["images"].pop()
+    cluster.change("Node/one", lost)
+    cluster.forget_calls()
+    assert main(cluster.arguments()) == 0
+    assert len([line for line in cluster.tools() if "import-stub" in line]) == 1
+
+
+def test_changed_settings_are_rolled_out(cluster: FakeCluster) -> None:
+    assert main(cluster.arguments()) == 0
+    before = template_of(cluster, "StatefulSet/mssql")
+    cluster.objects_to_render = [
+        item | {"data": {"A": "2"}} if item["kind"] == "ConfigMap" else item for item in cluster.objects_to_render
+    ]
+    cluster.write_overlay()
+    assert main(cluster.arguments()) == 0
+    assert template_of(cluster, "StatefulSet/mssql") != before
+
+
+def test_secrets_that_are_there_stay_and_only_missing_keys_are_added(cluster: FakeCluster) -> None:
+    mine = named("Secret", "etl-connections", "") | {"data": {"SINK_PASSWORD": "bWluZQ=="}}
+    cluster.change("Secret/etl-connections", mine)
+    assert main(cluster.arguments()) == 0
+    assert secrets(cluster)["etl-connections"] == {"SINK_PASSWORD": "mine", "SOURCE_PASSWORD": SOURCE_PASSWORD}
+    (patch,) = cluster.calls("patch")
+    # Refused by the server where somebody changes the Secret in between.
+    assert json.loads(patch["stdin"])["metadata"]["resourceVersion"] == "7"
+
+
+def test_data_is_readable_again_after_the_namespace_was_deleted(cluster: FakeCluster) -> None:
+    assert main(cluster.arguments()) == 0
+    before = secrets(cluster)
+    (cluster.data / "mssql" / "data.mdf").touch()
+    cluster.set(objects={"Node/one": node("one")})
+    assert main(cluster.arguments()) == 0
+    assert secrets(cluster) == before
+    assert (cluster.data / KEPT_FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_data_without_its_password_is_not_touched(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    (cluster.data / "metadata").mkdir(parents=True)
+    (cluster.data / "metadata" / "PG_VERSION").touch()
+    assert main(cluster.arguments()) == 1
+    assert "metadata holds data, but its password (Secret airflow-metadata" in capsys.readouterr().err
+    assert cluster.changes() == []
+
+
+def test_data_folders_belong_to_the_databases_and_existing_ones_are_left_alone(cluster: FakeCluster) -> None:
+    (cluster.data / "staging").mkdir(parents=True)
+    assert main(cluster.arguments()) == 0
+    assert cluster.owners == {"mssql": (10001, 10001), "metadata": (999, 999)}
+    assert (cluster.data / "metadata").stat().st_mode & 0o7777 == 0o750
+    assert cluster.objects["PersistentVolume/etl-poc-mssql"]["spec"]["local"]["path"] == str(cluster.data / "mssql")
+
+
+def test_without_data_folder_the_volumes_stay_where_they_are(cluster: FakeCluster) -> None:
+    assert main(cluster.arguments()) == 0
+    words = without(cluster, "--data-folder")
+    assert main(words) == 0
+    assert cluster.objects["PersistentVolume/etl-poc-mssql"]["spec"]["local"]["path"] == str(cluster.data / "mssql")
+    assert main([*words, "--data-folder=/elsewhere"]) == 1
+
+
+def test_a_released_volume_is_bound_again_with_its_data(cluster: FakeCluster) -> None:
+    released = volume("mssql") | {"status": {"phase": "Released"}}
+    released["spec"]["local"]["path"] = str(cluster.data / "mssql")
+    cluster.change("PersistentVolume/etl-poc-mssql", released)
+    assert main(cluster.arguments()) == 0
+    (patch,) = cluster.calls("patch")
+    assert '--patch={"spec": {"claimRef": {"uid": null, "resourceVersion": null}}}' in patch["argv"]
+
+
+@pytest.mark.parametrize(
+    ("given", "live", "expected"),
+    [
+        ([], None, "203.0.113.5"),
+        ([], "198.51.100.7", "198.51.100.7"),
+        ([], "192.0.2.10", "203.0.113.5"),
+        (["--source-address", "198.51.100.9"], "198.51.100.7", "198.51.100.9"),
+    ],
+)
+def test_the_source_is_where_it_was_told_or_was_before_or_on_the_node(
+    cluster: FakeCluster, given: list[str], live: str | None, expected: str
+) -> None:
+    if live:
+        slice_ = named("EndpointSlice", "source-postgres", "source") | {"endpoints": [{"addresses": [live]}]}
+        cluster.change("EndpointSlice/source-postgres", slice_)
+    assert main(cluster.arguments(*given)) == 0
+    assert cluster.objects["EndpointSlice/source-postgres"]["endpoints"] == [{"addresses": [expected]}]
+
+
+def test_every_problem_is_told_at_once_and_nothing_is_changed(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.set(minor="29", objects={name: node(name, **{"etl-poc/data": "true"}) for name in ("one", "two")})
+    arguments = without(cluster, "--source-password-file")
+    assert main([*arguments, "--builder=podman", "--import-command=absent"]) == 1
+    told = capsys.readouterr().err
+    for words in ("Kubernetes is 1.29", "take it from the others", "podman is not installed", "absent is not on PATH"):
+        assert words in told
+    assert cluster.changes() == []
+    assert cluster.tools() == []
+
+
+def test_a_missing_source_password_is_told(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(without(cluster, "--source-password-file")) == 1
+    assert "--source-password-file" in capsys.readouterr().err
+
+
+def test_a_cluster_that_cannot_be_reached_is_told(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.set(refuses=["version"])
+    assert main(cluster.arguments()) == 1
+    assert "run scripts/install-k3s.sh" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(cluster.arguments("--dry-run")) == 0
+    told = capsys.readouterr().out
+    assert told.index("build localhost/etl:0.1.0 with buildah") < told.index("apply foundation: Namespace etl-poc")
+    assert cluster.changes() == []
+    assert not [line for line in cluster.tools() if "info" not in line]
+    assert not cluster.data.exists()
+
+
+def test_what_is_not_well_is_shown_with_its_reason_log_and_warnings(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = {"name": "mssql", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    last = {"lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
+    pod = {"metadata": {"name": "mssql-0"}, "status": {"phase": "Running", "containerStatuses": [waiting | last]}}
+    warning = {
+        "involvedObject": {"kind": "Pod", "name": "mssql-0"},
+        "reason": "FailedMount",
+        "message": "no such folder",
+    }
+    cluster.set(unready=["mssql"], pods=[pod], events=[warning], logs={"mssql-0": "the last words"})
+    assert main(cluster.arguments("--timeout", "1s")) == 1
+    told = capsys.readouterr()
+    assert "mssql CrashLoopBackOff, before that OOMKilled, exit code 137, 3 restarts" in told.out
+    assert "the last words" in told.out
+    assert "FailedMount" in told.out
+    assert told.err == "Not ready after 1 s: mssql 0 of 1 ready.\n"
+    # The parts after the one that failed were not touched.
+    assert "StatefulSet/metadata-postgres" not in cluster.objects
+
+
+def test_a_failed_job_ends_the_wait_at_once_and_is_replaced_next_time(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.set(failing=["mssql-init-job"])
+    assert main(cluster.arguments()) == 1
+    assert capsys.readouterr().err == "Job mssql-init-job failed: the reason.\n"
+    cluster.set(failing=[])
+    assert main(cluster.arguments()) == 0
+    assert len(cluster.calls("delete")) == 1
+
+
+def test_the_end_names_the_address_and_the_command_that_shows_the_password(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(cluster.arguments()) == 0
+    told = capsys.readouterr().out
+    assert "http://203.0.113.5/" in told
+    assert 'get secret airflow-admin --output=go-template=\'{{index .data "ADMIN_PASSWORD" | base64decode}}' in told
+    assert "airflow-scheduler  1/1" in told
