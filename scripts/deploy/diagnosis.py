@@ -7,6 +7,7 @@ from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 
 AFTER = ", before that "
 """What follows in a reason changes while the reason stays the same."""
+NOT_READY = "runs but is not ready"
 _LOG_LINES = 20
 _EVENTS = 15
 _BEGINNINGS = ("PodInitializing", "ContainerCreating", None)
@@ -69,7 +70,7 @@ def _container_reason(container: Object, starting: bool = False) -> str:
     elif ended and ended.get("exitCode"):
         reason = f"{name} ended: {_ending(ended)}"
     elif "running" in state and not container.get("ready", True) and not container.get("init"):
-        reason = f"{name} runs but is not ready"
+        reason = f"{name} {NOT_READY}"
     last = container.get("lastState", {}).get("terminated")
     if reason and last:
         reason += f"{AFTER}{_ending(last)}, {container.get('restartCount', 0)} restarts"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 
 from scripts.deploy.console import Console, DeployError
-from scripts.deploy.diagnosis import AFTER, pod_troubles, show_logs
+from scripts.deploy.diagnosis import AFTER, NOT_READY, pod_troubles, show_logs
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object, name_of
 from scripts.deploy.rendering import FINGERPRINT, WORKLOADS
 
@@ -62,7 +62,7 @@ def _wait(console: Console, kubectl: Kubectl, awaited: list[Object], timeout: fl
             raise DeployError(f"Not ready after {timeout:.0f} s: {text}.")
         if text != told or now - told_at > _TELL_SECONDS:
             console.say(f"  waiting: {text}")
-            _tell_reasons(console, kubectl, awaited, known)
+            _look_at_pods(console, kubectl, awaited, known, lasting=text == told)
             told, told_at = text, now
         time.sleep(POLL_SECONDS)
 
@@ -120,20 +120,47 @@ def _condition(item: Object, kind: str) -> Object | None:
     return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), None)
 
 
-def _tell_reasons(console: Console, kubectl: Kubectl, awaited: Iterable[Object], known: set[str]) -> None:
-    """Say which awaited pods are not well; the end of the log is shown when a reason is met for the first time."""
-    beginnings = tuple(f"{item['metadata']['name']}-" for item in awaited)
-    by_reason: dict[str, list[Object]] = {}
+def _look_at_pods(console: Console, kubectl: Kubectl, awaited: list[Object], known: set[str], *, lasting: bool) -> None:
+    """Say which awaited pods are not well and end those that hold up their own replacement."""
     try:
-        for pod, why in pod_troubles(kubectl.items("pods", "--namespace", NAMESPACE)):
-            if pod["metadata"]["name"].startswith(beginnings):
-                by_reason.setdefault(why, []).append(pod)
+        pods = kubectl.items("pods", "--namespace", NAMESPACE)
+        _end_outdated_pods(console, kubectl, awaited, pods)
     except DeployError:
         return  # said by the wait itself, if it lasts
-    for why, pods in by_reason.items():
-        more = f" (and {len(pods) - 1} more)" if pods[1:] else ""
-        console.say(f"    {pods[-1]['metadata']['name']}: {why}{more}")
+    beginnings = tuple(f"{item['metadata']['name']}-" for item in awaited)
+    by_reason: dict[str, list[Object]] = {}
+    for pod, why in pod_troubles(pods):
+        # Every pod is not ready at first; only that it stays so is worth saying.
+        if pod["metadata"]["name"].startswith(beginnings) and (lasting or NOT_READY not in why):
+            by_reason.setdefault(why, []).append(pod)
+    for why, troubled in by_reason.items():
+        more = f" (and {len(troubled) - 1} more)" if troubled[1:] else ""
+        console.say(f"    {troubled[-1]['metadata']['name']}: {why}{more}")
         kind = why.partition(AFTER)[0]
         if kind not in known:
             known.add(kind)
-            show_logs(console, kubectl, pods[-1], lines=5)
+            show_logs(console, kubectl, troubled[-1], lines=5)
+
+
+def _end_outdated_pods(console: Console, kubectl: Kubectl, awaited: list[Object], pods: list[Object]) -> None:
+    """End pods of a StatefulSet that are of an earlier template and not ready.
+
+    Its controller waits for them to become ready before it replaces them, for ever where the earlier template is what
+    is wrong (kubernetes/kubernetes#67250).
+    """
+    for item in awaited:
+        if item["kind"] != "StatefulSet":
+            continue
+        name, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
+        live = kubectl.get("statefulset", name, "--namespace", namespace)
+        newest = (live or {}).get("status", {}).get("updateRevision")
+        for pod in pods:
+            labels, owners = pod["metadata"].get("labels", {}), pod["metadata"].get("ownerReferences", [])
+            outdated = newest and labels.get("controller-revision-hash") != newest
+            if outdated and [owner["name"] for owner in owners] == [name] and not _is_ready(pod):
+                console.say(f"    Ending {pod['metadata']['name']}, which is of an earlier template and not ready.")
+                kubectl.run("delete", "pod", pod["metadata"]["name"], "--namespace", namespace, "--wait=false")
+
+
+def _is_ready(pod: Object) -> bool:
+    return _condition(pod, "Ready") is not None

@@ -23,6 +23,7 @@ KINDS = {
     "secrets": "Secret",
     "endpointslice": "EndpointSlice",
     "deployments": "Deployment",
+    "statefulset": "StatefulSet",
     "statefulsets": "StatefulSet",
     "daemonsets": "DaemonSet",
     "jobs": "Job",

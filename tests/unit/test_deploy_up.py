@@ -261,6 +261,21 @@ def test_what_is_not_well_is_shown_with_its_reason_log_and_warnings(
     assert "StatefulSet/metadata-postgres" not in cluster.objects
 
 
+def stateful_pod(name: str, revision: str, ready: str) -> dict[str, Any]:
+    metadata = {"name": name, "labels": {"controller-revision-hash": revision}, "ownerReferences": [{"name": "mssql"}]}
+    return {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
+
+
+def test_a_pod_that_holds_up_its_own_replacement_is_ended(cluster: FakeCluster) -> None:
+    """A StatefulSet whose earlier template was wrong would wait for its pod for ever."""
+    cluster.change("StatefulSet/mssql", named("StatefulSet", "mssql", "mssql") | {"status": {"updateRevision": "new"}})
+    pods = [("stuck", "old", "False"), ("serving", "old", "True"), ("starting", "new", "False")]
+    cluster.set(unready=["mssql"], pods=[stateful_pod(*pod) for pod in pods])
+    assert main(cluster.arguments("--timeout", "1s")) == 1
+    deleted = {call["argv"][call["argv"].index("pod") + 1] for call in cluster.calls("delete")}
+    assert deleted == {"stuck"}
+
+
 def test_a_failed_job_ends_the_wait_at_once_and_is_replaced_next_time(
     cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
