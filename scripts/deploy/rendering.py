@@ -24,7 +24,8 @@ IMAGE_ID = "etl-poc/image-id"
 FINGERPRINT = "etl-poc/fingerprint"
 CONFIGURATION = "etl-poc/configuration"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
-_IMAGE = re.compile(r"""^\s*(?:-\s+)?(?:image|ETL_IMAGE):\s*["']?([^\s"']+)""", re.MULTILINE)
+# Also in the pod template of the workers, which is text in a ConfigMap. A name without a tag is a placeholder.
+_IMAGE = re.compile(r"""^\s*(?:-\s+)?(?:image|ETL_IMAGE):\s*["']?([^\s"']+[:@][^\s"'/]+)["']?\s*$""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def render(kubectl: Kubectl, overlay: Path) -> Rendering:
     for item in objects:
         if _part(item) not in STAGES:
             raise DeployError(f"{name_of(item)} lacks a label {PART_OF} with one of {', '.join(STAGES)}.")
-    return Rendering(objects, sorted(set(_IMAGE.findall(text))))
+    return Rendering(objects, images_in(text))
 
 
 def set_source_address(rendering: Rendering, address: str) -> None:
@@ -109,6 +110,11 @@ def steps(rendering: Rendering) -> Iterator[tuple[str, list[Object]]]:
         ):
             if group:
                 yield stage, group
+
+
+def images_in(text: str) -> list[str]:
+    """The images that rendered YAML names."""
+    return sorted(set(_IMAGE.findall(text)))
 
 
 def images_of(pod: Mapping[str, Any]) -> list[str]:

@@ -161,7 +161,7 @@ def test_a_pipeline_added_as_one_file_appears_and_its_schedule_fires(stock: str,
 def test_a_failed_partition_is_retried_alone(stock: str, deployment: Deployment, pods: PodWatch) -> None:
     """A weight that SQL Server cannot hold stands in the second of three partitions; then it is mended."""
     with psycopg.connect(deployment.source_url, autocommit=True) as connection:
-        connection.execute("UPDATE stock SET changed_at = now(), weight = CASE sku WHEN 61 THEN 'NaN' ELSE 1 END")
+        connection.execute("UPDATE stock SET changed_at = now(), weight = CASE sku WHEN 61 THEN 'NaN'::real ELSE 1 END")
         with deployment.airflow() as airflow:
             run = airflow.trigger(stock)
             airflow.pause(stock, False)

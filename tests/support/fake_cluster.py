@@ -68,7 +68,7 @@ class FakeCluster:
         text = "\n".join(json.dumps(item, indent=4) for item in self.objects_to_render)
         (self.overlay / "rendered.json").write_text(text)
         # As much of YAML as is looked at.
-        (self.overlay / "rendered.yaml").write_text(re.sub(r'"(image|ETL_IMAGE)":', r"\1:", text))
+        (self.overlay / "rendered.yaml").write_text(re.sub(r'"(image|ETL_IMAGE)": ("[^"]*"),?', r"\1: \2", text))
 
     def set(self, **values: Any) -> None:
         """Change the state."""

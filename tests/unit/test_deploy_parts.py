@@ -16,7 +16,7 @@ from scripts.deploy.images import ours
 from scripts.deploy.machine import machine_problems
 from scripts.deploy.options import parse
 from scripts.deploy.passwords import fernet_key, password, signing_key
-from scripts.deploy.rendering import Rendering
+from scripts.deploy.rendering import Rendering, images_in
 from scripts.deploy.rollout import JobFailedError, progress_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +43,21 @@ def test_only_images_that_no_registry_has_are_built() -> None:
         "localhost/etl:0.1.0": "etl_image/Dockerfile",
         "localhost/etl-airflow:1": "airflow_image/Dockerfile",
     }
+
+
+def test_images_are_found_also_in_text_and_placeholders_are_none() -> None:
+    rendered = """
+      - image: localhost/etl-airflow:0.1.0
+        image: 'registry.example.com:5000/pgbouncer@sha256:ab'
+  ETL_IMAGE: localhost/etl:0.1.0
+          image: put in by the executor
+          image: placeholder
+"""
+    assert images_in(rendered) == [
+        "localhost/etl-airflow:0.1.0",
+        "localhost/etl:0.1.0",
+        "registry.example.com:5000/pgbouncer@sha256:ab",
+    ]
 
 
 def stub(folder: Path, name: str, script: str) -> None:
