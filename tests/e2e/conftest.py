@@ -18,9 +18,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from scripts.deploy.kubectl import NAMESPACE
 from tests.cluster import run_cluster
 from tests.e2e import evidence
-from tests.e2e.deployment import NAMESPACE, Deployment, copy_checkout
+from tests.e2e.deployment import Deployment, copy_checkout
 from tests.e2e.pods import PodWatch, watch_pods
 from tests.support.postgres import Postgres, run_postgres
 from tests.support.stack import INIT_SQL, ROOT

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -12,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from etl.pipeline import Pipeline
 
 from scripts.deploy.airflow_api import AirflowApi, NotFoundError
-from scripts.deploy.kubectl import Kubectl
+from scripts.deploy.kubectl import NAMESPACE, Kubectl
 from tests.support.site import Site, existing_site
 
-NAMESPACE = "etl-poc"
 _Found = TypeVar("_Found")
 
 
@@ -128,14 +127,16 @@ class Airflow:
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
         """The task instances of a run by name, as in `partition.load[2]`."""
-        found = self.api.get(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances?limit=100")["task_instances"]
+        found = self.api.get(f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances?limit=100")[
+            "task_instances"
+        ]
         return {task_name(task): task for task in found}
 
     def await_run(self, dag_id: str, run_id: str, state: str = "success", seconds: float = 420) -> None:
         """Wait for the end of a run. Fails the test where it ends otherwise."""
 
         def ended() -> str | None:
-            found = self.api.get(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}")["state"]
+            found = self.api.get(f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"]
             return str(found) if found in ("success", "failed") else None
 
         found = wait_for(f"the end of {run_id} of {dag_id}", ended, seconds)
@@ -180,14 +181,3 @@ def copy_checkout(root: Path, target: Path) -> None:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes((root / name).read_bytes())
             (target / name).chmod((root / name).stat().st_mode)
-
-
-def _quote(text: str) -> str:
-    from urllib.parse import quote
-
-    return quote(text, safe="")
-
-
-def given_cluster() -> str | None:
-    """The kubeconfig of the cluster that the tests were given."""
-    return os.environ.get("KUBECONFIG")

@@ -1,6 +1,8 @@
 """From nothing to a green run, and what a user does next: each test goes on where the one before it ended."""
 
 import json
+import urllib.error
+import urllib.request
 from typing import Any
 
 import psycopg
@@ -93,9 +95,6 @@ def test_applying_again_changes_nothing(first_run: str, deployment: Deployment) 
 
 
 def test_the_api_is_closed_to_strangers(first_run: str, deployment: Deployment) -> None:
-    import urllib.error
-    import urllib.request
-
     with deployment.forwarded("service/airflow-api-server", 8080) as port:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with pytest.raises(urllib.error.HTTPError) as refused:
