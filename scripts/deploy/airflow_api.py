@@ -3,23 +3,19 @@
 import base64
 import http.client
 import json
-import os
-import re
-import subprocess
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from typing import Any, Self
 
 from scripts.deploy.console import DeployError
+from scripts.deploy.forwarding import ForwardedPort
 from scripts.deploy.kubectl import NAMESPACE, Kubectl
 
 SERVICE = "airflow-api-server"
 ADMIN_SECRET, ADMIN_KEY, ADMIN_USER = "airflow-admin", "ADMIN_PASSWORD", "admin"
 _PATIENCE_SECONDS = 120.0
 """For how long a connection that fails is tried again: a pod may be on its way to another."""
-_START_SECONDS = 20.0
 # A proxy of the environment must not be asked for an address of this machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -33,8 +29,7 @@ class AirflowApi:
 
     def __init__(self, kubectl: Kubectl) -> None:
         self._kubectl = kubectl
-        self._forward: subprocess.Popen[bytes] | None = None
-        self._url = ""
+        self._port: ForwardedPort | None = None
         self._token = ""
 
     def __enter__(self) -> Self:
@@ -76,44 +71,23 @@ class AirflowApi:
             time.sleep(1)
 
     def _send(self, method: str, path: str, body: Any) -> Any:
-        if self._forward is None or self._forward.poll() is not None:
-            self._open()
+        if self._port is None or not self._port.is_open:
+            self._close()
+            self._port = ForwardedPort(self._kubectl, SERVICE, 8080)
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310 loopback
+        url = f"http://127.0.0.1:{self._port.number}{path}"
+        request = urllib.request.Request(url, data, headers, method=method)
         with _OPENER.open(request, timeout=60) as response:
             text = response.read()
         return json.loads(text) if text else None
 
-    def _open(self) -> None:
-        """Start `kubectl port-forward` on a free port of loopback. Raises OSError where it does not start."""
-        self._close()
-        command = [*self._kubectl.command, "--namespace", NAMESPACE, "port-forward", "--address=127.0.0.1"]
-        # To a file: it says a line for each connection, and nobody would empty a pipe.
-        with tempfile.TemporaryFile() as output:
-            self._forward = subprocess.Popen(
-                [*command, f"service/{SERVICE}", ":8080"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-            deadline, said, found = time.monotonic() + _START_SECONDS, "", None
-            while not found and self._forward.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.1)
-                said = os.pread(output.fileno(), 4096, 0).decode(errors="replace")
-                found = re.search(r"127\.0\.0\.1:(\d+) ", said)
-        if not found:
-            self._close()
-            raise OSError(f"kubectl port-forward says: {said.strip() or 'nothing'}")
-        self._url = f"http://127.0.0.1:{found[1]}"
-
     def _close(self) -> None:
-        if self._forward is not None:
-            self._forward.terminate()
-            self._forward.wait()
-            self._forward = None
+        if self._port is not None:
+            self._port.close()
+            self._port = None
 
 
 def _refused(method: str, path: str, error: urllib.error.HTTPError) -> DeployError:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class Build:
     pull: bool = True
 
 
-class Builder:
+class Builder(ABC):
     """A program that builds images; the three differ in a few flags."""
 
     name = ""
@@ -72,9 +73,9 @@ class Builder:
         """Write an image to an archive that containerd can import."""
         commands.follow(console, f"Saving {image}", self.save_command(image, archive))
 
+    @abstractmethod
     def save_command(self, image: str, archive: Path) -> list[str]:
         """The command that writes an image to an archive."""
-        raise NotImplementedError
 
 
 class Docker(Builder):

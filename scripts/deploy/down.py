@@ -10,6 +10,7 @@ from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object, name_of
 from scripts.deploy.nodes import DATA_LABEL, read_nodes
 from scripts.deploy.options import Options
 from scripts.deploy.preflight import overlay_folder
+from scripts.deploy.pruning import leftovers
 from scripts.deploy.rendering import STAGES, Rendering, render, set_data_folder
 from scripts.deploy.volumes import delete_folders, live_volumes
 
@@ -25,6 +26,7 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
     if options.data_folder:
         set_data_folder(rendering, PurePosixPath(options.data_folder))
     parts = [(stage, going(rendering, stage, data=options.delete_data)) for stage in reversed(STAGES)]
+    parts.append(("what another overlay left", leftovers(kubectl, rendering)))
     paths = _data_paths(kubectl, rendering) if options.delete_data else []
     if options.dry_run:
         lines = [f"  delete {name_of(item)}" for _, objects in parts for item in objects]

@@ -41,8 +41,8 @@ class Kubectl:
         self.run("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=as_list(objects), seconds=120)
 
     def delete(self, objects: Iterable[Object], seconds: float) -> None:
-        """Delete and wait until they are gone; what is not there is no error."""
-        flags = ("--ignore-not-found", "--wait", f"--timeout={seconds:.0f}s")
+        """Delete and wait until they and their pods are gone; what is not there is no error."""
+        flags = ("--ignore-not-found", "--cascade=foreground", "--wait", f"--timeout={seconds:.0f}s")
         # The request time-out would end the wait as well.
         self.run("delete", "--filename=-", *flags, stdin=as_list(objects), seconds=0)
 

@@ -14,6 +14,7 @@ from scripts.deploy.nodes import DATA_LABEL, Node
 from scripts.deploy.options import Options
 from scripts.deploy.passwords import ensure_secrets
 from scripts.deploy.preflight import ROOT, Survey, overlay_folder, survey
+from scripts.deploy.pruning import leftovers, prune
 from scripts.deploy.rendering import mark, render, steps
 from scripts.deploy.report import show_access, show_workloads
 from scripts.deploy.rollout import apply_and_wait
@@ -27,7 +28,7 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
     for warning in found.warnings:
         console.warn(warning)
     if options.dry_run:
-        _tell(console, options, found, bundle)
+        _tell(console, options, kubectl, found, bundle)
     if found.problems:
         raise DeployError("\n".join(["This stands in the way:", *(f"  * {problem}" for problem in found.problems)]))
     if options.dry_run:
@@ -86,9 +87,10 @@ def _apply(console: Console, options: Options, kubectl: Kubectl, found: Survey) 
         apply_and_wait(console, kubectl, part, objects, options.timeout)
         if number == 0:  # the namespace is there
             ensure_secrets(console, kubectl, found.source_password, kept)
+    prune(console, kubectl, found.rendering, options.timeout)
 
 
-def _tell(console: Console, options: Options, found: Survey, bundle: Bundle | None) -> None:
+def _tell(console: Console, options: Options, kubectl: Kubectl, found: Survey, bundle: Bundle | None) -> None:
     """What would be done, in its order."""
     rendering, lines = found.rendering, []
     builder = found.builder.name if found.builder else "a builder"
@@ -103,6 +105,7 @@ def _tell(console: Console, options: Options, found: Survey, bundle: Bundle | No
     lines.append("generate the passwords that are missing")
     for part, objects in steps(rendering):
         lines.append(f"apply {part}: {', '.join(map(name_of, objects))}")
+    lines += [f"delete {name_of(item)}" for item in (leftovers(kubectl, rendering) if found.nodes else [])]
     if options.wait_for_first_run:
         lines.append("run orders_etl and show its reconciliation")
     console.show("\n".join(["Would, in this order:", *(f"  {line}" for line in lines)]))

@@ -27,6 +27,17 @@ KINDS = {
     "statefulsets": "StatefulSet",
     "daemonsets": "DaemonSet",
     "jobs": "Job",
+    "cronjobs": "CronJob",
+    "services": "Service",
+    "endpointslices": "EndpointSlice",
+    "configmaps": "ConfigMap",
+    "ingresses": "Ingress",
+    "horizontalpodautoscalers": "HorizontalPodAutoscaler",
+    "poddisruptionbudgets": "PodDisruptionBudget",
+    "networkpolicies": "NetworkPolicy",
+    "serviceaccounts": "ServiceAccount",
+    "roles": "Role",
+    "rolebindings": "RoleBinding",
 }
 
 
@@ -86,6 +97,9 @@ def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
         return json.dumps({"items": state.get(rest[0], [])})
     kinds = [KINDS[word] for word in rest[0].split(",")]
     found = [item for item in state["objects"].values() if item["kind"] in kinds]
+    if "selector" in flags:  # the one that is asked for: a label with one of some values
+        name, _, values = flags["selector"].rstrip(")").partition(" in (")
+        found = [item for item in found if item["metadata"].get("labels", {}).get(name) in values.split(",")]
     template = flags.get("output", "")
     if len(rest) > 1:
         found = [item for item in found if item["metadata"]["name"] == rest[1]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts.deploy.cli import main
-from tests.support.fake_cluster import FakeCluster, prepare
+from tests.support.fake_cluster import FakeCluster, named, prepare
 
 
 @pytest.fixture
@@ -41,6 +41,12 @@ def test_workloads_go_in_reverse_order_and_what_the_data_needs_stays(
 def test_pods_of_tasks_that_still_run_go_as_well(cluster: FakeCluster) -> None:
     assert main(["down", *cluster.arguments()]) == 0
     assert [call["argv"] for call in cluster.calls("--selector=dag_id")]
+
+
+def test_what_another_overlay_left_goes_as_well(cluster: FakeCluster) -> None:
+    cluster.change("Deployment/pgbouncer", named("Deployment", "pgbouncer", "metadata"))
+    assert main(["down", *cluster.arguments()]) == 0
+    assert "Deployment/pgbouncer" not in cluster.objects
 
 
 def test_after_down_everything_comes_back_with_the_same_passwords(cluster: FakeCluster) -> None:

@@ -132,6 +132,22 @@ def test_changed_settings_are_rolled_out(cluster: FakeCluster) -> None:
     assert template_of(cluster, "StatefulSet/mssql") != before
 
 
+def test_what_an_earlier_overlay_had_goes_but_no_data_and_nothing_of_anybody_else(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owned = named("EndpointSlice", "pgbouncer-x7", "metadata")
+    owned["metadata"]["ownerReferences"] = [{"kind": "Service", "name": "pgbouncer"}]
+    stays = [named("PersistentVolumeClaim", "old", "storage"), named("ConfigMap", "theirs", "shop"), owned]
+    goes = [named("Deployment", "pgbouncer", "metadata"), named("ConfigMap", "airflow-config-old", "airflow")]
+    for item in stays + goes:
+        cluster.change(f"{item['kind']}/{item['metadata']['name']}", item)
+    assert main([*cluster.arguments(), "--dry-run"]) == 0
+    assert "delete Deployment pgbouncer" in capsys.readouterr().out
+    assert main(cluster.arguments()) == 0
+    assert {"PersistentVolumeClaim/old", "ConfigMap/theirs", "EndpointSlice/pgbouncer-x7"} <= cluster.objects.keys()
+    assert not {"Deployment/pgbouncer", "ConfigMap/airflow-config-old"} & cluster.objects.keys()
+
+
 def test_secrets_that_are_there_stay_and_only_missing_keys_are_added(cluster: FakeCluster) -> None:
     mine = named("Secret", "etl-connections", "") | {"data": {"SINK_PASSWORD": "bWluZQ=="}}
     cluster.change("Secret/etl-connections", mine)

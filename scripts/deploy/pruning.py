@@ -1,0 +1,30 @@
+"""What an earlier overlay had and the present one has not: it goes, so that the cluster is what the checkout says.
+
+Volumes, claims, Secrets and namespaces are never among it.
+"""
+
+from scripts.deploy.console import Console
+from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object, name_of
+from scripts.deploy.rendering import PART_OF, STAGES, Rendering
+
+_KINDS = (
+    "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs", "services", "endpointslices", "configmaps",
+    "ingresses", "horizontalpodautoscalers", "poddisruptionbudgets", "networkpolicies", "serviceaccounts", "roles",
+    "rolebindings",
+)  # fmt: skip
+
+
+def prune(console: Console, kubectl: Kubectl, rendering: Rendering, timeout: float) -> None:
+    """Delete what is left over, and wait until it is gone. Raises DeployError."""
+    found = leftovers(kubectl, rendering)
+    if found:
+        console.say(f"Removing what this overlay has not: {', '.join(map(name_of, found))}")
+        kubectl.delete(found, timeout)
+
+
+def leftovers(kubectl: Kubectl, rendering: Rendering) -> list[Object]:
+    """The objects of the deployment that the rendering has not. What belongs to another object goes with that one."""
+    planned = {name_of(item) for item in rendering.objects}
+    selector = f"--selector={PART_OF} in ({','.join(STAGES)})"
+    live = kubectl.items(",".join(_KINDS), "--namespace", NAMESPACE, selector)
+    return [item for item in live if name_of(item) not in planned and "ownerReferences" not in item["metadata"]]

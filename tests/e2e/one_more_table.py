@@ -1,0 +1,58 @@
+"""A table, and the DAG file that a user writes for it."""
+
+import psycopg
+from etl.pipeline import Pipeline
+
+_DAG = '''"""Active {name}, for Airflow."""
+
+import pendulum
+from airflow.sdk import DAG
+from etl.pipeline import Pipeline
+
+from etl_dag.factory import pipeline_dag
+
+PIPELINE = Pipeline(
+    name="{name}",
+    source="public.{name}",
+    sink="dbo.{name}",
+    columns={{"sku": "integer", "weight": "real", "active": "boolean", "changed_at": "timestamptz"}},
+    key=["sku"],
+    version="changed_at",
+    filter="active",
+    partition_size=40,
+)
+dag: DAG = pipeline_dag(
+    PIPELINE, schedule="* * * * *", start_date=pendulum.datetime(2026, 1, 1, tz="Europe/Berlin"), owner="data-platform"
+)
+'''
+ACTIVE = 80
+"""Of 120 rows, in three partitions."""
+
+
+def make_table(source_url: str, name: str) -> None:
+    """Make the table in the source, with its rows."""
+    with psycopg.connect(source_url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE TABLE {name} (sku integer PRIMARY KEY, weight real NOT NULL, active boolean NOT NULL,"
+            " changed_at timestamptz NOT NULL DEFAULT now());"
+            f" INSERT INTO {name} SELECT n, n / 2.0, n % 3 > 0 FROM generate_series(1, 120) AS n".encode()
+        )
+
+
+def dag_file(name: str) -> str:
+    """The text of the file. Its schedule is every minute."""
+    return _DAG.format(name=name)
+
+
+def pipeline_of(name: str) -> Pipeline:
+    """As much of its pipeline as tells where its rows are."""
+    columns = {"sku": "integer", "active": "boolean", "changed_at": "timestamptz"}
+    return Pipeline(
+        name=name,
+        source=f"public.{name}",
+        sink=f"dbo.{name}",
+        columns=columns,
+        key=["sku"],
+        version="changed_at",
+        filter="active",
+    )

@@ -1,0 +1,87 @@
+"""The other ways to run it, all at once, over the data of the first.
+
+The manifests for several nodes with PgBouncer, staging in S3, DAGs from git, and a SQL Server outside the cluster.
+"""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from orders_etl import ORDERS
+
+from tests.e2e.conftest import Ground
+from tests.e2e.deployment import Deployment
+from tests.e2e.one_more_table import ACTIVE, dag_file, make_table
+from tests.e2e.outside import KEYS, GitRepository, OutsideSink, names_in_bucket, serve_bucket, serve_git
+from tests.support.standin import StandIn
+
+BUCKET = "etl-staging"
+
+
+@pytest.fixture(scope="module")
+def bucket(ground: Ground) -> Iterator[str]:
+    with serve_bucket(ground.source_address, BUCKET) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def repository(
+    ground: Ground, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GitRepository]:
+    with serve_git(ground.source_address, deployment.checkout / "dags", tmp_path_factory.mktemp("git")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def sink(ground: Ground) -> Iterator[OutsideSink]:
+    """One of its own, also where SINK_URL names another: it must be empty."""
+    with StandIn(password=f"Aa1-{secrets.token_urlsafe(16)}", host=ground.source_address) as server:
+        yield OutsideSink.of(f"{server.url}?encrypt=no", ground.source_address)
+
+
+@pytest.fixture(scope="module")
+def other(deployment: Deployment, bucket: str, repository: GitRepository, sink: OutsideSink) -> Deployment:
+    settings = deployment.checkout / "k8s" / "components" / "git-dags" / "git-dags.env"
+    settings.write_text(settings.read_text().replace("https://git.example.com/data/dags.git", repository.url))
+    made = deployment.lay_over(
+        "multi-node",
+        components=["git-dags"],
+        images={f"docker.io/{name}": "localhost/e2e-postgres" for name in ("library/postgres", "edoburu/pgbouncer")},
+        connections={"AWS_ENDPOINT_URL": bucket},
+    )
+    made.bring_secret("etl-connections", KEYS)
+    made = made.with_sink_outside(sink)
+    made.apply_all("--wait-for-first-run")
+    return made
+
+
+def test_a_sink_outside_gets_all_over_staging_in_s3(other: Deployment, bucket: str) -> None:
+    with other.site(ORDERS) as site:
+        assert site.sink_rows() == site.source_rows("status = 'confirmed'")
+    assert any("/extract/" in name for name in names_in_bucket(bucket, BUCKET))
+
+
+def test_servers_are_doubled_and_reach_their_database_over_pgbouncer(other: Deployment) -> None:
+    ready = {item["metadata"]["name"]: item["status"]["readyReplicas"] for item in other.objects("deployments")}
+    assert {ready[name] for name in ("airflow-scheduler", "airflow-api-server", "pgbouncer")} == {2}
+    assert "airflow/airflow@" in other.kubectl("logs", "--selector=app.kubernetes.io/name=pgbouncer", "--tail=-1")
+
+
+def test_what_only_the_first_way_had_is_gone(other: Deployment) -> None:
+    assert [item["metadata"]["name"] for item in other.objects("statefulsets")] == ["metadata-postgres"]
+    assert "mssql-svc" not in {item["metadata"]["name"] for item in other.objects("services")}
+
+
+def test_a_commit_becomes_a_dag(other: Deployment, repository: GitRepository) -> None:
+    make_table(other.source_url, "parcels")
+    (repository.folder / "dags" / "parcels_etl.py").write_text(dag_file("parcels"))
+    repository.commit("One more table")
+    with other.airflow() as airflow:
+        airflow.await_dag("parcels_etl")
+        assert airflow.api.get("/dags/parcels_etl")["bundle_name"] == "git-dags"
+        run = airflow.trigger("parcels_etl")
+        airflow.pause("parcels_etl", False)
+        airflow.await_run("parcels_etl", run)
+        airflow.pause("parcels_etl", True)
+    with other.site(ORDERS) as site:
+        assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[parcels]") == [(ACTIVE,)]
