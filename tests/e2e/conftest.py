@@ -1,7 +1,8 @@
 """One cluster and one deployment for all end-to-end tests, in the order of a user's first day.
 
-The cluster is the one of KUBECONFIG, else one of our own that ends with the tests. Where a test fails, what the cluster
-can still tell is kept in the folder .e2e.
+The cluster is the one of KUBECONFIG, else one of our own that ends with the tests. The sink is the SQL Server of
+SINK_URL, else the overlay's own: that of OVERLAY, else `e2e`, which has the stand-in. Where a test fails, what the
+cluster can still tell is kept in the folder .e2e.
 """
 
 import os
@@ -12,21 +13,26 @@ import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 import pytest
+from orders_etl import ORDERS
 
 from scripts.deploy.kubectl import NAMESPACE
 from tests.cluster import run_cluster
 from tests.e2e import evidence
 from tests.e2e.deployment import Deployment, copy_checkout
+from tests.e2e.one_more_table import pipeline_of
+from tests.e2e.outside import OutsideSink
 from tests.e2e.pods import PodWatch, watch_pods
 from tests.support.postgres import Postgres, run_postgres
+from tests.support.site import existing_site
 from tests.support.stack import INIT_SQL, ROOT
 
 EVIDENCE = ROOT / ".e2e"
+OVERLAY = os.environ.get("OVERLAY", "e2e")
 IMAGES = Path(__file__).parent / "images"
 PASSWORD = secrets.token_urlsafe(24)
 """Of the role `orders` at the source."""
@@ -36,9 +42,11 @@ PASSWORD = secrets.token_urlsafe(24)
 class Ground:
     """Where the deployment goes: a cluster, how images get into it, and where its pods find the source."""
 
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
     import_command: list[str]
     source_address: str
+    build_options: tuple[str, ...] = ()
+    """Options of apply-all.sh."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -78,7 +86,8 @@ def _own_ground() -> Iterator[Ground]:
         tempfile.TemporaryDirectory(prefix="e2e-") as folder,
         run_cluster(Path(folder) / "cluster", logs=EVIDENCE / "cluster") as cluster,
     ):
-        yield Ground(cluster.environment, list(map(str, cluster.import_command)), cluster.host_address)
+        import_command = list(map(str, cluster.import_command))
+        yield Ground(cluster.environment, import_command, cluster.host_address, ("--builder=buildah", "--no-pull"))
 
 
 @contextmanager
@@ -116,17 +125,34 @@ def deployment(ground: Ground, source: Postgres, pods: PodWatch) -> Iterator[Dep
     with tempfile.TemporaryDirectory(prefix="e2e-checkout-") as folder:
         checkout, data = Path(folder) / "checkout", Path(folder) / "data"
         copy_checkout(ROOT, checkout)
-        _import_test_images(ground, Path(folder))
+        if OVERLAY == "e2e":
+            _import_test_images(ground, Path(folder))
         options = [
-            "--overlay=e2e", "--builder=buildah", "--no-pull", f"--import-command={shlex.join(ground.import_command)}",
+            *ground.build_options, f"--import-command={shlex.join(ground.import_command)}",
             f"--source-address={ground.source_address}", f"--data-folder={data}",
         ]  # fmt: skip
         if bundle := os.environ.get("SSL_CERT_FILE"):
             options.append(f"--ca-file={bundle}")
         environment = {**ground.environment, "SOURCE_PASSWORD": PASSWORD}
-        made = Deployment(checkout, environment, options, source.url("orders"))
-        yield made
-        made.apply_all("down", "--delete-data", "--yes")
+        made = Deployment(checkout, environment, options, source.url("orders"), OVERLAY)
+        with _sink_of_environment(made, ground.source_address) as made:
+            yield made
+            made.apply_all("down", "--delete-data", "--yes")
+
+
+@contextmanager
+def _sink_of_environment(deployment: Deployment, this_machine: str) -> Iterator[Deployment]:
+    """The deployment with the SQL Server of SINK_URL, where that is set; our tables are removed from it at the end."""
+    url = os.environ.get("SINK_URL")
+    if not url:
+        yield deployment
+        return
+    sites = [existing_site(pipeline, deployment.source_url, url) for pipeline in (ORDERS, pipeline_of("stock"))]
+    for site in sites:
+        site.claim()
+    yield deployment.with_sink_outside(OutsideSink.of(url, this_machine))
+    for site in sites:
+        site.clean()
 
 
 def _import_test_images(ground: Ground, folder: Path) -> None:

@@ -2,21 +2,22 @@
 
 import base64
 import json
-import re
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import yaml
 from etl.pipeline import Pipeline
 
 from scripts.deploy.airflow_api import AirflowApi, NotFoundError
+from scripts.deploy.forwarding import ForwardedPort
 from scripts.deploy.kubectl import NAMESPACE, Kubectl
+from tests.e2e.outside import OutsideSink
 from tests.support.site import Site, existing_site
 
 _Found = TypeVar("_Found")
@@ -29,12 +30,20 @@ class Deployment:
     checkout: Path
     environment: dict[str, str] = field(repr=False)
     options: list[str]
-    """Options of apply-all.sh: which overlay, where the source is, how images get into the node."""
+    """Options of apply-all.sh: where the source is, how images get into the node."""
     source_url: str = field(repr=False)
+    overlay: str
+    sink: OutsideSink | None = None
+    """None where the sink is in the cluster."""
 
     def apply_all(self, *arguments: str) -> str:
         """Run scripts/apply-all.sh as README tells it; returns what it printed. Fails the test where it fails."""
-        command = [str(self.checkout / "scripts" / "apply-all.sh"), *arguments, *self.options]
+        command = [
+            str(self.checkout / "scripts" / "apply-all.sh"),
+            *arguments,
+            f"--overlay={self.overlay}",
+            *self.options,
+        ]
         lines: list[str] = []
         with subprocess.Popen(
             command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -70,29 +79,59 @@ class Deployment:
 
     @contextmanager
     def site(self, pipeline: Pipeline) -> Iterator[Site]:
-        """A pipeline's rows at both ends, the sink through a forwarded port and with the login of the steps."""
-        with self.forwarded("service/mssql-svc", 1433) as port:
-            sink = f"mssql://etl:{self.secret('etl-connections', 'SINK_PASSWORD')}@127.0.0.1:{port}/sink"
-            yield existing_site(pipeline, self.source_url, sink)
+        """A pipeline's rows at both ends, the sink with the login of the steps."""
+        password = self.secret("etl-connections", "SINK_PASSWORD")
+        if self.sink:
+            yield existing_site(pipeline, self.source_url, self.sink.url("etl", password))
+            return
+        with self.forwarded("mssql-svc", 1433) as port:
+            yield existing_site(pipeline, self.source_url, f"mssql://etl:{password}@127.0.0.1:{port}/sink")
 
     @contextmanager
-    def forwarded(self, target: str, port: int) -> Iterator[int]:
-        """A port of loopback that leads to one of the cluster."""
-        command = ["kubectl", "--namespace", NAMESPACE, "port-forward", "--address=127.0.0.1", target, f":{port}"]
-        with tempfile.TemporaryFile("w+") as output:
-            forward = subprocess.Popen(command, env=self.environment, stdout=output, stderr=subprocess.STDOUT)
+    def forwarded(self, service: str, port: int) -> Iterator[int]:
+        """A port of loopback that leads to one of a Service."""
+        with ForwardedPort(Kubectl(), service, port) as opened:
+            yield opened.number
 
-            def opened() -> str | None:
-                output.seek(0)
-                found = re.search(r"127\.0\.0\.1:(\d+) ", output.read())
-                assert found or forward.poll() is None, f"port-forward to {target} ended"
-                return found[1] if found else None
+    def bring_secret(self, name: str, values: Mapping[str, str]) -> None:
+        """Put values of one's own into a Secret, before apply-all.sh makes others up."""
+        self._apply({"kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        self._apply({"kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": dict(values)})
 
-            try:
-                yield int(wait_for(f"a forwarded port of {target}", opened, 30))
-            finally:
-                forward.terminate()
-                forward.wait()
+    def lay_over(
+        self,
+        overlay: str,
+        components: Sequence[str] = (),
+        images: "Mapping[str, str] | None" = None,
+        connections: "Mapping[str, str] | None" = None,
+    ) -> "Deployment":
+        """The same with an overlay of the user's own, over one of those that are there, and with settings in it."""
+        name = f"over-{overlay}"
+        folder = self.checkout / "k8s" / "overlays" / name
+        folder.mkdir()
+        metadata = {"name": "etl-connections", "namespace": NAMESPACE}
+        settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(connections or {})}
+        content = {
+            "resources": [f"../{overlay}"],
+            "components": [f"../../components/{component}" for component in components],
+            "images": [{"name": old, "newName": new, "newTag": "0.1.0"} for old, new in (images or {}).items()],
+            "patches": [{"patch": yaml.safe_dump(settings)}],
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+        return replace(self, overlay=name)
+
+    def with_sink_outside(self, sink: OutsideSink) -> "Deployment":
+        """The same with a SQL Server that is there already."""
+        self.bring_secret("mssql", {"MSSQL_SA_PASSWORD": sink.admin_password})
+        connections = {"SINK_URL": sink.url("etl"), "SINK_ADMIN_USER": sink.admin}
+        made = self.lay_over(self.overlay, components=["external-sink"], connections=connections)
+        return replace(made, sink=sink)
+
+    def _apply(self, item: dict[str, Any]) -> None:
+        command = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename=-"]
+        text = json.dumps({"apiVersion": "v1", **item})
+        ran = subprocess.run(command, env=self.environment, input=text, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"{item['kind']} {item['metadata']['name']} could not be applied: {ran.stderr}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a company has beside its cluster: a SQL Server, a bucket, a git server. Here they run on this machine."""
 
 import ipaddress
+import logging
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -48,7 +49,8 @@ def serve_bucket(address: str, bucket: str) -> Iterator[str]:
     import boto3
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it says a line for each request
+    server = ThreadedMotoServer(ip_address=address, port=0)
     server.start()
     try:
         _, port = server.get_host_and_port()

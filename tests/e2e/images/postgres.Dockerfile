@@ -1,11 +1,11 @@
-# PostgreSQL 17 from Debian, used like the official image where that cannot be had. Context: this folder.
+# PostgreSQL 17 and PgBouncer from Debian, used like the usual images where these cannot be had. Context: this folder.
 FROM debian:trixie-slim
 RUN apt-get update \
     # The user as the official image has it, before the packages make one of their own.
     && groupadd --gid 999 postgres && useradd --uid 999 --gid 999 --home-dir /var/lib/postgresql postgres \
     && apt-get install --yes --no-install-recommends ca-certificates postgresql-common \
     && sed -i 's/^#create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf \
-    && apt-get install --yes --no-install-recommends postgresql-17 \
+    && apt-get install --yes --no-install-recommends pgbouncer postgresql-17 \
     && rm -rf /var/lib/apt/lists/*
 COPY postgres.sh /usr/local/bin/postgres.sh
 ENV PATH=/usr/lib/postgresql/17/bin:$PATH PGDATA=/var/lib/postgresql/data
