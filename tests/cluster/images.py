@@ -25,7 +25,7 @@ def system_images(programs: dict[str, Path]) -> list[Path]:
 
     def make(folder: Path) -> None:
         for image, program in images.items():
-            _program_image(folder / f"{program}.tar", image, programs[program])
+            program_image(folder / f"{program}.tar", image, programs[program])
 
     decides = (str(programs[program].parent.name) for program in images.values())
     folder = made("system-images", _FORMAT, *images, *decides, make=make)
@@ -74,7 +74,7 @@ def write_archive(archive: Path, name: str, layer: Path, config: dict[str, objec
             tar.addfile(entry, io.BytesIO(data))
 
 
-def _program_image(archive: Path, name: str, program: Path) -> None:
+def program_image(archive: Path, name: str, program: Path) -> None:
     """Write an image that holds nothing but one static program."""
     layer = archive.with_suffix(".layer")
     with tarfile.open(layer, "w") as tar:

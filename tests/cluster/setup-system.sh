@@ -48,6 +48,7 @@ missing_packages() {
   if [[ ! -x /usr/lib/cni/ptp && ! -x /opt/cni/bin/ptp && ! -x /usr/libexec/cni/ptp ]]; then
     echo containernetworking-plugins
   fi
+  if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then echo chromium; fi
   # Without it mmdebstrap cannot tell Debian's packages from anybody else's.
   if [[ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]]; then echo debian-archive-keyring; fi
 }
