@@ -34,6 +34,10 @@ cluster: setup ## Keep such a cluster up for experiments, until Ctrl-C
 	@tests/cluster/setup-system.sh
 	@$(PYTHON) -m tests.cluster up
 
+.PHONY: dashboards
+dashboards: setup ## Write Grafana's dashboards anew from scripts/dashboards
+	@$(PYTHON) -m scripts.dashboards
+
 .PHONY: lint
 lint: setup
 	.venv/bin/ruff check

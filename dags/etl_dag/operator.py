@@ -4,17 +4,21 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any, Self
 
 from airflow.providers.cncf.kubernetes.backcompat.backwards_compat_converters import convert_env_vars_or_raise_error
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.container import container_is_completed
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import DO_NOT_RETRY
 from etl.pipeline import Pipeline
 from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
 
-from etl_dag import pod
+from etl_dag import follower, pod
 
 RUNNER_VARIABLE = "ETL_RUNNER"
 """Set to `process` to run steps as processes beside Airflow: for the demo and for development."""
@@ -54,6 +58,8 @@ class EtlPodOperator(KubernetesPodOperator):
             termination_message_policy="FallbackToLogsOnError",
             startup_timeout_seconds=300,
             startup_check_interval_seconds=1,
+            # The pod's log is followed here: await_pod_completion.
+            get_logs=False,
             termination_grace_period=30,
             map_index_template="{{ partition }}",
         )
@@ -67,6 +73,45 @@ class EtlPodOperator(KubernetesPodOperator):
         if self._killed:
             raise AirflowException("The pod was killed before it ended; the step is repeated.")
         return result
+
+    def await_pod_completion(self, pod: k8s.V1Pod) -> None:  # type: ignore[override]  # there it is decorated
+        """Bring the pod's lines into the task's log, each once, until its container has ended."""
+        problem = follower.Follower(
+            read=lambda seconds: self._read_log(pod, seconds),
+            ended=lambda: self._has_ended(pod),
+            write=lambda time_stamp, line: follower.write_line(self.log, line, time_stamp),
+        ).follow()
+        if problem and not self._killed:
+            self.log.warning("The last lines of pod %s could not be read: %s", pod.metadata.name, problem)
+        super().await_pod_completion(pod)
+
+    def _read_log(self, pod: k8s.V1Pod, seconds: int | None) -> Iterator[bytes]:
+        since = {} if seconds is None else {"since_seconds": seconds}
+        response = self.client.read_namespaced_pod_log(
+            pod.metadata.name,
+            pod.metadata.namespace,
+            container=self.base_container_name,
+            follow=True,
+            timestamps=True,
+            _preload_content=False,
+            _request_timeout=follower.READ_TIMEOUT,
+            **since,
+        )
+        try:
+            yield from response.stream(amt=None, decode_content=True)
+        finally:
+            response.close()
+
+    def _has_ended(self, pod: k8s.V1Pod) -> bool:
+        try:
+            return container_is_completed(self.pod_manager.read_pod(pod), self.base_container_name)
+        except ApiException as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return True
+            if error.status != HTTPStatus.UNAUTHORIZED:
+                raise
+        self._refresh_cached_properties()  # type: ignore[no-untyped-call]  # the token has been renewed on the disk
+        return container_is_completed(self.pod_manager.read_pod(pod), self.base_container_name)
 
     def cleanup(
         self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, xcom_result: dict[str, Any] | None = None, context: Any = None
@@ -104,10 +149,11 @@ class EtlPodOperator(KubernetesPodOperator):
             start_new_session=True,
         ) as process:
             self._process = process
+            if self._killed:  # while the process was starting
+                self.on_kill()
             try:
                 for line in process.stdout or ():
-                    last = line.rstrip()
-                    self.log.info("%s", last)
+                    last = follower.write_line(self.log, line.rstrip())
             except BaseException:  # the task's time is up; the block would wait for the process
                 self.on_kill()
                 raise

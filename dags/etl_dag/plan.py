@@ -14,6 +14,8 @@ from etl.pipeline import Pipeline
 from etl.window import Partition, Window
 from pydantic import ValidationError
 
+from etl_dag import metrics
+
 MOST_PARTITIONS = 1000
 """Airflow's own bound is [core] max_map_length = 1024; larger windows get larger partitions."""
 log = logging.getLogger(__name__)
@@ -31,13 +33,17 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             cursor.execute(statement)
         cursor.execute("SELECT now()")
         window = choose_window(pipeline, params, watermark, cursor.fetchone()[0])
-        cursor.execute(source_sql.count_window(pipeline, window))
-        rows = cursor.fetchone()[0]
+        cursor.execute(source_sql.count_window(pipeline, window, watermark))
+        rows, oldest = cursor.fetchone()
         size = max(pipeline.partition_size, math.ceil(rows / MOST_PARTITIONS))
         bounds = []
         if rows > size:
             cursor.execute(source_sql.partition_bounds(pipeline, window, size))
             bounds = [list(keys) for keys in cursor.fetchall()]
+    metrics.tolerated_rejects(pipeline)
+    if watermark and (window.low is None or window.low <= watermark) and not params.get("until"):
+        # The window covers all that has not been moved yet.
+        metrics.lag(pipeline, float(oldest or 0))
     partitions = cut(window, rows, size, bounds)
     log.info(
         "%s: the watermark is %s; versions after %s up to %s are %d rows in %d partitions.",

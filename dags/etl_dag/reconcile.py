@@ -1,7 +1,8 @@
 """What must hold before the watermark moves: SQL checks in the sink, told in words where they fail."""
 
 import logging
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
@@ -9,9 +10,18 @@ from etl import sink_sql
 from etl.pipeline import Pipeline
 from etl.window import Partition, Window, fingerprint
 
+from etl_dag import metrics
+
 Audit = dict[str, int]
 """Row counts of a partition by name, as in sink_sql.COUNTS."""
 log = logging.getLogger(__name__)
+
+
+class Problem(NamedTuple):
+    """What does not add up: by how many rows, and in words."""
+
+    rows: int
+    told: str
 
 
 def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: str) -> dict[str, Any]:
@@ -30,9 +40,13 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
     ]
     totals = {name: sum(audit[name] for audit in audits.values()) for name in sink_sql.COUNTS}
     log.info("%s, run %s:\n%s", pipeline.name, run_id, as_table(audits, totals))
+    metrics.reconciliation_difference(pipeline, sum(problem.rows for problem in problems))
     if problems:
-        raise AirflowFailException(f"{pipeline.name} does not add up: {' '.join(problems)} The watermark stays.")
+        told = " ".join(problem.told for problem in problems)
+        raise AirflowFailException(f"{pipeline.name} does not add up: {told} The watermark stays.")
     advanced = advance_watermark(pipeline, run_id, window, hook)
+    if advanced:
+        metrics.lag(pipeline, (datetime.now(UTC) - window.high).total_seconds())
     log.info("Everything adds up; the watermark %s.", f"is now {window.high}" if advanced else "stays")
     return {**totals, "partitions": len(audits), "watermark_advanced": advanced, "verdict": "adds up"}
 
@@ -50,10 +64,16 @@ def read_audit(pipeline: Pipeline, run_id: str, planned: list[Partition], hook: 
     return {name: audit for name, audit in loaded.items() if audit is not None}
 
 
-def check_audit(pipeline: Pipeline, planned: list[Partition], audits: dict[str, Audit]) -> list[str]:
-    """Sentences about partitions that are not in as planned or whose counts do not add up."""
-    missing = [partition.id for partition in planned if partition.id not in audits]
-    problems = [f"Partition {name} was not loaded as it was planned: clear its tasks." for name in missing]
+def check_audit(pipeline: Pipeline, planned: list[Partition], audits: dict[str, Audit]) -> list[Problem]:
+    """Partitions that are not in as planned or whose counts do not add up."""
+    problems = [
+        Problem(
+            partition.expected_rows or 1,
+            f"Partition {partition.id} was not loaded as it was planned: clear its tasks.",
+        )
+        for partition in planned
+        if partition.id not in audits
+    ]
     for name, audit in audits.items():
         sums = (
             ("extracted", ("kept", "dropped", "rejected")),
@@ -61,24 +81,27 @@ def check_audit(pipeline: Pipeline, planned: list[Partition], audits: dict[str, 
             ("kept", ("standing",)),
         )
         for whole, parts in sums:
-            if audit[whole] != sum(audit[part] for part in parts):
+            difference = abs(audit[whole] - sum(audit[part] for part in parts))
+            if difference:
                 told = " + ".join(f"{part} {audit[part]}" for part in parts)
-                problems.append(f"Partition {name}: {whole} {audit[whole]} is not {told}.")
+                problems.append(Problem(difference, f"Partition {name}: {whole} {audit[whole]} is not {told}."))
     rejected = sum(audit["rejected"] for audit in audits.values())
-    if rejected > pipeline.tolerated_rejects:
-        problems.append(f"{rejected} rows of the run were rejected, {pipeline.tolerated_rejects} are tolerated.")
+    above = rejected - pipeline.tolerated_rejects
+    if above > 0:
+        told = f"{rejected} rows of the run were rejected, {pipeline.tolerated_rejects} are tolerated."
+        problems.append(Problem(above, told))
     return problems
 
 
-def check_sink(pipeline: Pipeline, window: Window, hook: MsSqlHook) -> list[str]:
-    """Sentences about what must never stand in the sink, looked for among the versions of the window."""
+def check_sink(pipeline: Pipeline, window: Window, hook: MsSqlHook) -> list[Problem]:
+    """What must never stand in the sink, looked for among the versions of the window."""
     checks = {
         "keys stand more than once": sink_sql.count_duplicate_keys(pipeline, window),
         "rows lack a required value": sink_sql.count_nulls(pipeline, window),
         f"rows are not ({pipeline.filter})": sink_sql.count_unwanted(pipeline, window),
     }
     found = {words: int(hook.get_first(query)[0]) for words, query in checks.items()}
-    return [f"In {pipeline.sink} {count} {words}." for words, count in found.items() if count]
+    return [Problem(count, f"In {pipeline.sink} {count} {words}.") for words, count in found.items() if count]
 
 
 def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsSqlHook) -> bool:

@@ -1,4 +1,4 @@
-"""The `etl` command: one step of one partition of one run, or what the sink needs before the first of them."""
+"""The `etl` command: a step of a partition of a run, what the sink needs before the first, or metrics of databases."""
 
 import sys
 import traceback
@@ -75,6 +75,12 @@ def prepare(
     bind_contextvars(step="prepare-sink")
     pipelines = [_parse(Pipeline, "pipeline", _read(each)) for each in pipeline or []]
     import_module("etl.prepare").prepare_sink(read_settings(), pipelines, wait)
+
+
+@app.command("export-metrics", help="Serve Prometheus metrics of the sink and of Airflow's metadata database.")
+def export(port: Annotated[int, typer.Option(min=1, max=65535, help="of /metrics and /healthz")] = 9187) -> None:
+    bind_contextvars(step="export-metrics")
+    import_module("etl.exporter").export_metrics(read_settings(), port)
 
 
 def main() -> NoReturn:

@@ -33,10 +33,10 @@ def extract(work: Work) -> Manifest:
         check_source(work.pipeline, cursor)
         manifest = _stage(work, cursor, progress)
     work.staging.publish("extract", manifest)
-    metrics = work.metrics("extract")
-    metrics.rows("extracted", manifest.extracted)
-    metrics.bytes(manifest.extracted * manifest.row_bytes)
-    metrics.seconds(progress.seconds)
+    with work.metrics("extract") as metrics:
+        metrics.rows("extracted", manifest.extracted)
+        metrics.bytes(manifest.extracted * manifest.row_bytes)
+        metrics.seconds(progress.seconds)
     log.info("extract: done", rows=manifest.extracted, seconds=round(progress.seconds, 1))
     return manifest
 

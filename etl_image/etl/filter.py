@@ -45,13 +45,14 @@ def filter_rows(work: Work) -> Manifest:
         if counts["rejected"]:
             files["rejects"] = f"{folder}/rejects/rows.parquet"
             _set_aside(engine, work, staged, files["rejects"])
+        with work.metrics("filter") as metrics:  # also of rows that are refused below
+            for outcome in ("kept", "dropped", "rejected"):
+                metrics.rows(outcome, counts[outcome])
+            metrics.seconds(progress.seconds)
+        if counts["rejected"]:
             _refuse_above_tolerance(engine, work, counts["rejected"], files["rejects"])
     manifest = staged.model_copy(update={"files": files, "checksum": checksum, **counts})
     work.staging.publish("filter", manifest)
-    metrics = work.metrics("filter")
-    for outcome in ("kept", "dropped", "rejected"):
-        metrics.rows(outcome, counts[outcome])
-    metrics.seconds(progress.seconds)
     log.info("filter: done", **counts, seconds=round(progress.seconds, 1))
     return manifest
 

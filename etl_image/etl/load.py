@@ -52,11 +52,11 @@ def load(work: Work) -> Loaded:
         loaded = _apply(work, sink, staging.name, manifest)
         sink.execute(f"DROP TABLE {sink_sql.quote_table(staging.name)}")
         sink.commit()
-    metrics = work.metrics("load")
-    for outcome in ("inserted", "updated", "unchanged"):
-        metrics.rows(outcome, getattr(loaded, outcome))
-    metrics.bytes(manifest.kept * manifest.row_bytes)
-    metrics.seconds(progress.seconds)
+    with work.metrics("load") as metrics:
+        for outcome in ("inserted", "updated", "unchanged"):
+            metrics.rows(outcome, getattr(loaded, outcome))
+        metrics.bytes(manifest.kept * manifest.row_bytes)
+        metrics.seconds(progress.seconds)
     log.info("load: done", kept=manifest.kept, **vars(loaded), seconds=round(progress.seconds, 1))
     return loaded
 

@@ -20,7 +20,7 @@ _YES = {"yes": "yes", "true": "yes", "1": "yes", "mandatory": "yes"}
 _NO = {"no": "no", "false": "no", "0": "no", "optional": "no"}
 _SWITCH = _YES | _NO
 _ENCRYPT = _SWITCH | {"strict": "strict"}
-_SIDES = ("source", "sink", "sink_admin")
+_SIDES = ("source", "sink", "sink_admin", "metadata")
 """What has a password: the settings NAME_PASSWORD and NAME_PASSWORD_FILE."""
 _LONGEST_PASSWORD = 128  # SQL Server's
 
@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     sink_admin_user: str = Field(default="sa", min_length=1, description="who prepares the sink")
     sink_admin_password: SecretStr | None = None
     sink_admin_password_file: Path | None = None
+    metadata_url: SecretStr | None = Field(default=None, description="Airflow's database, for export-metrics alone")
+    metadata_password: SecretStr | None = None
+    metadata_password_file: Path | None = None
     staging_url: str = Field(default="file:///var/lib/etl/staging", description="file:// or s3://bucket/folder")
     staging_retention: timedelta = Field(default=timedelta(days=7), description="how long files of a run are kept")
     sink_lock_timeout: timedelta = Field(default=timedelta(hours=1), description="how long to wait for another load")
@@ -63,11 +66,11 @@ class Settings(BaseSettings):
 
     def source(self) -> SecretStr:
         """The source as a libpq URL. Raises ConfigurationError."""
-        url = _split("SOURCE_URL", self.source_url, {"postgresql", "postgres"})
-        password = _password("SOURCE", url.password, self.source_password, self.source_password_file)
-        user = quote(unquote(url.username or ""), safe="")
-        netloc = f"{user}:{quote(password, safe='')}@{_host(url)}:{url.port or 5432}"
-        return SecretStr(url._replace(scheme="postgresql", netloc=netloc).geturl())
+        return _libpq("SOURCE", self.source_url, self.source_password, self.source_password_file)
+
+    def metadata(self) -> SecretStr:
+        """Airflow's metadata database as a libpq URL. Raises ConfigurationError."""
+        return _libpq("METADATA", self.metadata_url, self.metadata_password, self.metadata_password_file)
 
     def sink(self) -> SecretStr:
         """The sink as an ODBC connection string. Raises ConfigurationError."""
@@ -118,7 +121,7 @@ class Settings(BaseSettings):
         texts: set[str] = set()
         for password in (getattr(self, f"{side}_password") for side in _SIDES):
             texts.add(password.get_secret_value() if password else "")
-        for url in (self.source_url, self.sink_url):
+        for url in (self.source_url, self.sink_url, self.metadata_url):
             texts |= _raw_passwords(url.get_secret_value() if url else "")
         for file in (getattr(self, f"{side}_password_file") for side in _SIDES):
             with suppress(OSError):  # told where the password is needed
@@ -157,6 +160,14 @@ def _split(name: str, url: SecretStr | None, schemes: set[str]) -> SplitResult:
             " characters such as @ / : in a password are written %40 %2F %3A, or set the password apart."
         )
     return parts
+
+
+def _libpq(name: str, url: SecretStr | None, password: SecretStr | None, file: Path | None) -> SecretStr:
+    parts = _split(f"{name}_URL", url, {"postgresql", "postgres"})
+    words = _password(name, parts.password, password, file)
+    user = quote(unquote(parts.username or ""), safe="")
+    netloc = f"{user}:{quote(words, safe='')}@{_host(parts)}:{parts.port or 5432}"
+    return SecretStr(parts._replace(scheme="postgresql", netloc=netloc).geturl())
 
 
 def _connection_string(words: dict[str, str]) -> SecretStr:

@@ -156,10 +156,10 @@ def _connected(settings: Settings, connection_string: SecretStr, about: str, *, 
         finally:
             connection.close()
     except (mssql_python.Error, RuntimeError) as error:
-        raise _sorted(error, about, settings) from None
+        raise sorted_error(error, about, settings) from None
 
 
-def _sorted(error: Exception, about: str, settings: Settings) -> EtlError:
+def sorted_error(error: Exception, about: str, settings: Settings) -> EtlError:
     """The server's answer as one of ours: in its own words, without the driver's frame and without secrets."""
     text = blot_out(str(error), settings.secrets())
     words = text.split("DDBC Error:")[-1].split("[SQL Server]")[-1].strip().splitlines()[0]

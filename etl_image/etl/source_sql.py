@@ -28,9 +28,17 @@ def quote_table(table: TableName) -> str:
     return f"{quote_name(table.schema_name)}.{quote_name(table.table)}"
 
 
-def count_window(pipeline: Pipeline, window: Window) -> str:
-    """One row: how many rows of the source the window covers."""
-    return f"SELECT count(*) FROM {quote_table(pipeline.source)} WHERE {_in_window(pipeline, window)}"
+def count_window(pipeline: Pipeline, window: Window, watermark: datetime | None = None) -> str:
+    """One row: how many rows of the source the window covers, and the age in seconds of the oldest after the watermark.
+
+    The age is null where there is no such row.
+    """
+    version = quote_name(pipeline.version)
+    after = f" FILTER (WHERE {version} > {_version(pipeline, watermark)})" if watermark else ""
+    return (
+        f"SELECT count(*), extract(epoch FROM now() - min({version}){after})"
+        f" FROM {quote_table(pipeline.source)} WHERE {_in_window(pipeline, window)}"
+    )
 
 
 def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:

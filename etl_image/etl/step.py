@@ -30,7 +30,7 @@ class Work:
         return fingerprint(self.pipeline, self.partition)
 
     def metrics(self, step: str) -> Metrics:
-        """Where to send the metrics of a step."""
+        """What a step counts, sent at the end of its block."""
         return Metrics(self.settings, pipeline=self.pipeline.name, step=step)
 
     def __str__(self) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from scripts.deploy.console import Console, DeployError, table
-from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
+from scripts.deploy.kubectl import Kubectl, Object
 
 AFTER = ", before that "
 """What follows in a reason changes while the reason stays the same."""
@@ -24,7 +24,7 @@ def pod_troubles(pods: Iterable[Object], *, starting: bool = False) -> Iterator[
 def show_troubles(console: Console, kubectl: Kubectl) -> None:
     """Print the pods that are not well with their reasons, the end of their logs, and the latest warnings."""
     try:
-        troubles = list(pod_troubles(kubectl.items("pods", "--namespace", NAMESPACE), starting=True))
+        troubles = list(pod_troubles(kubectl.everywhere("pods"), starting=True))
         if troubles:
             console.show("\nPods that are not well:")
             console.show(table([("POD", "WHY"), *((pod["metadata"]["name"], why) for pod, why in troubles)]))
@@ -40,7 +40,7 @@ def show_logs(console: Console, kubectl: Kubectl, pod: Object, lines: int) -> No
     """Print the end of the logs of the containers that are not well."""
     for container in _container_statuses(pod):
         if _container_reason(container):
-            _show_log(console, kubectl, pod["metadata"]["name"], container["name"], lines)
+            _show_log(console, kubectl, pod["metadata"], container["name"], lines)
 
 
 def _reasons(pod: Object, starting: bool) -> Iterator[str]:
@@ -87,23 +87,24 @@ def _container_statuses(pod: Object) -> list[Object]:
     return first + list(status.get("containerStatuses") or [])
 
 
-def _show_log(console: Console, kubectl: Kubectl, pod: str, container: str, lines: int) -> None:
+def _show_log(console: Console, kubectl: Kubectl, pod: Object, container: str, lines: int) -> None:
     for flags in ((), ("--previous",)):
         try:
             log = kubectl.run(
-                *("--namespace", NAMESPACE, "logs", pod, f"--container={container}", f"--tail={lines}", *flags)
+                *("--namespace", pod["namespace"], "logs", pod["name"]),
+                *(f"--container={container}", f"--tail={lines}", *flags),
             )
         except DeployError:
             continue  # it has not run before, or not at all
         if log.strip():
-            console.show(f"\nEnd of the log of {pod}, container {container}:")
+            console.show(f"\nEnd of the log of {pod['name']}, container {container}:")
             console.show("\n".join(f"  {line}" for line in log.rstrip().splitlines()))
             console.show()
             return
 
 
 def _show_events(console: Console, kubectl: Kubectl) -> None:
-    events = kubectl.items("events", "--namespace", NAMESPACE, "--field-selector=type=Warning")
+    events = kubectl.everywhere("events", "--field-selector=type=Warning")
     events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
     rows = [
         (

@@ -1,4 +1,4 @@
-"""`down`: removes what runs. Volumes, Secrets and their namespace stay unless they are to go as well."""
+"""`down`: removes what runs. Volumes, Secrets and their namespaces stay unless they are to go as well."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from scripts.deploy.bundle import Bundle
 from scripts.deploy.console import Console, DeployError
-from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object, name_of
+from scripts.deploy.kubectl import NAMESPACE, NAMESPACES, Kubectl, Object, name_of
 from scripts.deploy.nodes import DATA_LABEL, read_nodes
 from scripts.deploy.options import Options
 from scripts.deploy.preflight import overlay_folder
@@ -46,8 +46,8 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
         _delete_data(console, kubectl, paths)
     else:
         console.say(
-            f"Removed. Data, Secrets and the namespace {NAMESPACE} stay: `scripts/apply-all.sh` brings all back,"
-            " `down --delete-data` removes them."
+            f"Removed. Data, Secrets and the namespaces {', '.join(NAMESPACES)} stay: `scripts/apply-all.sh` brings all"
+            " back, `down --delete-data` removes them."
         )
 
 

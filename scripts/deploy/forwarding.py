@@ -15,9 +15,9 @@ _START_SECONDS = 20.0
 class ForwardedPort:
     """The port while it is open. Also a context manager."""
 
-    def __init__(self, kubectl: Kubectl, service: str, port: int) -> None:
+    def __init__(self, kubectl: Kubectl, service: str, port: int, namespace: str = NAMESPACE) -> None:
         """Start `kubectl port-forward` on a free port. Raises OSError where it does not start."""
-        command = [*kubectl.command, "--namespace", NAMESPACE, "port-forward", "--address=127.0.0.1"]
+        command = [*kubectl.command, "--namespace", namespace, "port-forward", "--address=127.0.0.1"]
         # To a file: it says a line for each connection, and nobody would empty a pipe.
         with tempfile.TemporaryFile() as output:
             self._process = subprocess.Popen(

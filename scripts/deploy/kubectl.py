@@ -10,6 +10,9 @@ from scripts.deploy import commands
 from scripts.deploy.console import DeployError
 
 NAMESPACE = "etl-poc"
+OBSERVABILITY = "observability"
+NAMESPACES = (NAMESPACE, OBSERVABILITY, "observability-node")
+"""All that the deployment has; the first one holds the pipelines, and what only they need."""
 Object = dict[str, Any]
 """A Kubernetes object as JSON."""
 
@@ -35,6 +38,11 @@ class Kubectl:
         """The objects of a list."""
         listed = self.get(*arguments)
         return list(listed["items"]) if listed else []
+
+    def everywhere(self, kinds: str, *arguments: str) -> list[Object]:
+        """The objects of some kinds in all namespaces of the deployment."""
+        found = self.items(kinds, "--all-namespaces", *arguments)
+        return [item for item in found if item["metadata"]["namespace"] in NAMESPACES]
 
     def apply(self, objects: Iterable[Object]) -> None:
         """Apply on the server's side: no size limit by an annotation, and the same content changes nothing."""

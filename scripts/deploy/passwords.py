@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.deploy.console import Console, DeployError
-from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
+from scripts.deploy.kubectl import NAMESPACE, OBSERVABILITY, Kubectl, Object
 
 KEPT_FILE = "generated-secrets.json"
 SOURCE_KEY = ("etl-connections", "SOURCE_PASSWORD")
@@ -50,15 +50,27 @@ GENERATED: dict[Key, Callable[[], str]] = {
     ("airflow-keys", "AIRFLOW__API__SECRET_KEY"): signing_key,
     ("airflow-keys", "AIRFLOW__API_AUTH__JWT_SECRET"): signing_key,
     ("airflow-admin", "ADMIN_PASSWORD"): password,
+    ("grafana-admin", "ADMIN_PASSWORD"): password,
 }
+_ELSEWHERE = {"grafana-admin": OBSERVABILITY}
+"""The Secrets that are not in the namespace of the pipelines."""
 GUARDS = {"mssql": ("mssql", "MSSQL_SA_PASSWORD"), "metadata": ("airflow-metadata", "METADATA_PASSWORD")}
 """The data folders that cannot be used without a password, and which one."""
 
 
 def existing_keys(kubectl: Kubectl) -> set[Key]:
     """The keys of the Secrets that are there. Their values are not read."""
-    lines = kubectl.run("--namespace", NAMESPACE, "get", "secrets", f"--output=go-template={_LIST_KEYS}").splitlines()
-    return {(name, key) for name, *keys in map(str.split, filter(None, lines)) for key in keys}
+    found: set[Key] = set()
+    for namespace in (NAMESPACE, *_ELSEWHERE.values()):
+        lines = kubectl.run("--namespace", namespace, "get", "secrets", f"--output=go-template={_LIST_KEYS}")
+        for name, *keys in map(str.split, filter(None, lines.splitlines())):
+            found |= {(name, key) for key in keys if namespace_of(name) == namespace}
+    return found
+
+
+def namespace_of(secret: str) -> str:
+    """Where a Secret is."""
+    return _ELSEWHERE.get(secret, NAMESPACE)
 
 
 def read_kept(folder: Path) -> dict[Key, str]:
@@ -102,7 +114,7 @@ def _create(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:
     secret: Object = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": namespace_of(name)},
         "type": "Opaque",
         "data": data,
     }
@@ -112,10 +124,17 @@ def _create(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:
 def _add(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:
     """Add keys, and only if nobody changed the Secret meanwhile."""
     version = kubectl.run(
-        *("--namespace", NAMESPACE, "get", "secret", name, "--output=go-template={{.metadata.resourceVersion}}")
+        *(
+            "--namespace",
+            namespace_of(name),
+            "get",
+            "secret",
+            name,
+            "--output=go-template={{.metadata.resourceVersion}}",
+        )
     )
     patch = json.dumps({"metadata": {"resourceVersion": version.strip()}, "data": data})
-    arguments = ("--namespace", NAMESPACE, "patch", "secret", name, "--type=merge", "--patch-file=/dev/stdin")
+    arguments = ("--namespace", namespace_of(name), "patch", "secret", name, "--type=merge", "--patch-file=/dev/stdin")
     kubectl.run(*arguments, stdin=patch, hide=data.values())
 
 

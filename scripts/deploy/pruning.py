@@ -12,6 +12,7 @@ _KINDS = (
     "ingresses", "horizontalpodautoscalers", "poddisruptionbudgets", "networkpolicies", "serviceaccounts", "roles",
     "rolebindings",
 )  # fmt: skip
+_KINDS_OF_THE_CLUSTER = ("clusterroles", "clusterrolebindings")
 
 
 def prune(console: Console, kubectl: Kubectl, rendering: Rendering, timeout: float) -> None:
@@ -24,7 +25,14 @@ def prune(console: Console, kubectl: Kubectl, rendering: Rendering, timeout: flo
 
 def leftovers(kubectl: Kubectl, rendering: Rendering) -> list[Object]:
     """The objects of the deployment that the rendering has not. What belongs to another object goes with that one."""
-    planned = {name_of(item) for item in rendering.objects}
+    planned = {_key(item) for item in rendering.objects}
     selector = f"--selector={PART_OF} in ({','.join(STAGES)})"
-    live = kubectl.items(",".join(_KINDS), "--namespace", NAMESPACE, selector)
-    return [item for item in live if name_of(item) not in planned and "ownerReferences" not in item["metadata"]]
+    live = kubectl.everywhere(",".join(_KINDS), selector)
+    # Somebody else's may bear the same label; ours begin with our name.
+    shared = kubectl.items(",".join(_KINDS_OF_THE_CLUSTER), selector)
+    live += [item for item in shared if item["metadata"]["name"].startswith(f"{NAMESPACE}-")]
+    return [item for item in live if _key(item) not in planned and "ownerReferences" not in item["metadata"]]
+
+
+def _key(item: Object) -> tuple[str, str | None]:
+    return name_of(item), item["metadata"].get("namespace")

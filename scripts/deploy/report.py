@@ -1,19 +1,20 @@
-"""What is said at the end: what runs, where Airflow is, and how to see its password."""
+"""What is said at the end: what runs, where Airflow and Grafana are, and how to see their passwords."""
 
-from scripts.deploy.airflow_api import ADMIN_KEY, ADMIN_SECRET, ADMIN_USER
+from scripts.deploy.airflow_api import ADMIN_KEY, ADMIN_USER
 from scripts.deploy.console import Console, table
-from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
+from scripts.deploy.kubectl import Kubectl, Object
+from scripts.deploy.passwords import namespace_of
 from scripts.deploy.rendering import Rendering
 
 
 def show_workloads(console: Console, kubectl: Kubectl) -> None:
     """A table of what runs, with how much of it is ready and from which images."""
-    workloads = kubectl.items("deployments,statefulsets", "--namespace", NAMESPACE)
+    workloads = kubectl.everywhere("deployments,statefulsets,daemonsets")
     rows = [
         (
             item["kind"].lower(),
             item["metadata"]["name"],
-            f"{item.get('status', {}).get('readyReplicas', 0)}/{item['spec'].get('replicas', 1)}",
+            _ready(item),
             ", ".join(container["image"] for container in item["spec"]["template"]["spec"]["containers"]),
         )
         for item in workloads
@@ -23,13 +24,22 @@ def show_workloads(console: Console, kubectl: Kubectl) -> None:
 
 
 def show_access(console: Console, kubectl: Kubectl, rendering: Rendering, address: str) -> None:
-    """Where to go and as whom; the password itself is not shown."""
+    """Where to go and as whom; the passwords themselves are not shown."""
     show = '{{index .data "' + ADMIN_KEY + '" | base64decode}}{{"\\n"}}'
-    command = f"{' '.join(kubectl.command)} --namespace {NAMESPACE} get secret {ADMIN_SECRET}"
-    console.show()
     for ingress in rendering.of_kind("Ingress"):
-        console.show(f"Airflow:   {url_of(ingress, address)}   (user {ADMIN_USER}; the node is {address})")
-    console.show(f"Password:  {command} --output=go-template='{show}'")
+        name = ingress["metadata"]["name"]
+        secret = f"{name}-admin"
+        command = f"{' '.join(kubectl.command)} --namespace {namespace_of(secret)} get secret {secret}"
+        title = f"{name.capitalize()}:".ljust(10)
+        console.show(f"\n{title} {url_of(ingress, address)}   (user {ADMIN_USER}; the node is {address})")
+        console.show(f"Password:  {command} --output=go-template='{show}'")
+
+
+def _ready(item: Object) -> str:
+    status = item.get("status", {})
+    if item["kind"] == "DaemonSet":
+        return f"{status.get('numberReady', 0)}/{status.get('desiredNumberScheduled', 0)}"
+    return f"{status.get('readyReplicas', 0)}/{item['spec'].get('replicas', 1)}"
 
 
 def url_of(ingress: Object, address: str) -> str:

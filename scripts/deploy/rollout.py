@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from scripts.deploy.console import Console, DeployError
 from scripts.deploy.diagnosis import AFTER, NOT_READY, pod_troubles, show_logs
-from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object, name_of
+from scripts.deploy.kubectl import Kubectl, Object, name_of
 from scripts.deploy.rendering import FINGERPRINT, WORKLOADS
 
 POLL_SECONDS = 2.0
@@ -123,7 +123,7 @@ def _condition(item: Object, kind: str) -> Object | None:
 def _look_at_pods(console: Console, kubectl: Kubectl, awaited: list[Object], known: set[str], *, lasting: bool) -> None:
     """Say which awaited pods are not well and end those that hold up their own replacement."""
     try:
-        pods = kubectl.items("pods", "--namespace", NAMESPACE)
+        pods = kubectl.everywhere("pods")
         _end_outdated_pods(console, kubectl, awaited, pods)
     except DeployError:
         return  # said by the wait itself, if it lasts

@@ -15,7 +15,8 @@ from etl_dag.operator import EtlPodOperator
 from kubernetes.client import ApiClient
 
 from scripts.deploy.passwords import GENERATED, SOURCE_KEY
-from tests.manifests.rendering import Manifest, Object, Rendering, name_of, renderings
+from tests.manifests.kustomizations import DEFAULT
+from tests.manifests.rendering import NAMESPACE, Manifest, Object, Rendering, name_of, rendering, renderings
 from tests.support.pipelines import ORDERS, make, whole
 
 SERVERS = ("Deployment", "StatefulSet", "DaemonSet")
@@ -23,6 +24,8 @@ SECRETS: dict[str, set[str]] = {
     owner: {key for name, key in (*GENERATED, SOURCE_KEY) if name == owner} for owner, _ in (*GENERATED, SOURCE_KEY)
 }
 """The keys of the Secrets that apply-all.sh makes."""
+LEFT_OUT = {"Deployment/grafana", "DaemonSet/fluent-bit"}
+"""What the component e2e-images takes out: their images can only be pulled."""
 _SECRET = "(secret)"
 _WORKER = "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER"
 
@@ -93,6 +96,12 @@ class Pod:
         return specification
 
     @property
+    def namespace(self) -> str:
+        """Where it is: where its owner is, and what Airflow starts with all pipelines."""
+        made_by = self.rendering.find(*self.owner.split("/"))
+        return str(made_by["metadata"]["namespace"]) if made_by else NAMESPACE
+
+    @property
     def labels(self) -> dict[str, str]:
         """Its labels."""
         return self.content["metadata"].get("labels") or {}
@@ -144,6 +153,12 @@ def step(rendering: Rendering) -> Pod:
 def all_pods(rendering: Rendering) -> list[Pod]:
     """All pods of an overlay."""
     return [*pods_of(rendering), worker(rendering), step(rendering)]
+
+
+def configured_pods(found: Rendering) -> list[Pod]:
+    """All pods of an overlay, and those that the tests leave out while they keep what configures them."""
+    left_out = [pod for pod in pods_of(rendering(DEFAULT)) if pod.owner in LEFT_OUT]
+    return [*all_pods(found), *(left_out if "e2e" in found.name else [])]
 
 
 def pods() -> list[Pod]:

@@ -1,4 +1,4 @@
-"""Who may do what with the Kubernetes API: the least, in this namespace only, as docs/architecture.md says."""
+"""Who may do what with the Kubernetes API: the least, or only to read, as docs/architecture.md says."""
 
 import pytest
 
@@ -13,9 +13,9 @@ each_pod = pytest.mark.parametrize("pod", pods(), ids=str)
 def rights(rendering: Rendering, account: str) -> set[tuple[str, str]]:
     """Resource and verb of all that a service account may do."""
     found = set()
-    for binding in rendering.of_kind("RoleBinding"):
+    for binding in rendering.of_kind("RoleBinding", "ClusterRoleBinding"):
         if any(subject["name"] == account for subject in binding["subjects"]):
-            role = rendering.find("Role", binding["roleRef"]["name"])
+            role = rendering.find(binding["roleRef"]["kind"], binding["roleRef"]["name"])
             assert role, f"{binding['roleRef']['name']} does not exist."
             for rule in role["rules"]:
                 found |= {(resource, verb) for resource in rule["resources"] for verb in rule["verbs"]}
@@ -37,33 +37,49 @@ def test_an_account_may_do_what_is_documented_and_no_more(rendering: Rendering) 
 
 
 @each_rendering
-def test_nobody_has_rights_outside_of_the_namespace(rendering: Rendering) -> None:
-    assert rendering.of_kind("ClusterRole", "ClusterRoleBinding") == []
+def test_who_has_rights_in_the_whole_cluster_observes_and_may_only_read(rendering: Rendering) -> None:
+    for binding in rendering.of_kind("ClusterRoleBinding"):
+        assert NAMESPACE not in {subject["namespace"] for subject in binding["subjects"]}
+    for role in rendering.of_kind("ClusterRole"):
+        assert {verb for rule in role["rules"] for verb in rule["verbs"]} <= {"get", "list", "watch"}
 
 
-@pytest.mark.parametrize("role", manifests("Role"), ids=str)
+@each_rendering
+def test_what_is_of_the_whole_cluster_bears_the_name_of_the_deployment(rendering: Rendering) -> None:
+    """Others may have a role of the same name; apply-all.sh deletes only what begins so."""
+    for item in rendering.of_kind("ClusterRole", "ClusterRoleBinding"):
+        assert item["metadata"]["name"].startswith(f"{NAMESPACE}-")
+
+
+each_role = pytest.mark.parametrize("role", manifests("Role", "ClusterRole"), ids=str)
+
+
+@each_role
 def test_a_role_names_what_it_allows(role: Manifest) -> None:
     for rule in role.object["rules"]:
         assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
-        assert rule["apiGroups"] == [""]
+        assert set(rule["apiGroups"]) <= {"", "apps", "batch"}
 
 
-@pytest.mark.parametrize("role", manifests("Role"), ids=str)
+@each_role
 def test_no_role_reads_secrets_or_changes_rights(role: Manifest) -> None:
     resources = {resource for rule in role.object["rules"] for resource in rule["resources"]}
     assert not resources & {"secrets", "roles", "rolebindings", "serviceaccounts", "serviceaccounts/token", "pods/exec"}
 
 
-@pytest.mark.parametrize("binding", manifests("RoleBinding"), ids=str)
+@pytest.mark.parametrize("binding", manifests("RoleBinding", "ClusterRoleBinding"), ids=str)
 def test_a_binding_is_of_a_role_to_accounts_that_exist(binding: Manifest) -> None:
-    assert binding.object["roleRef"]["kind"] == "Role"
-    assert binding.rendering.find("Role", binding.object["roleRef"]["name"])
+    assert binding.object["roleRef"]["kind"] == binding.kind.removesuffix("Binding")
+    assert binding.rendering.find(binding.object["roleRef"]["kind"], binding.object["roleRef"]["name"])
     for subject in binding.object["subjects"]:
-        assert (subject["kind"], subject["namespace"]) == ("ServiceAccount", NAMESPACE)
-        assert binding.rendering.find("ServiceAccount", subject["name"])
+        account = binding.rendering.find("ServiceAccount", subject["name"])
+        assert account
+        assert (subject["kind"], subject["namespace"]) == ("ServiceAccount", account["metadata"]["namespace"])
 
 
 @each_rendering
 def test_every_role_is_bound(rendering: Rendering) -> None:
-    bound = {binding["roleRef"]["name"] for binding in rendering.of_kind("RoleBinding")}
-    assert {item["metadata"]["name"] for item in rendering.of_kind("Role")} == bound
+    bindings = rendering.of_kind("RoleBinding", "ClusterRoleBinding")
+    bound = {(binding["roleRef"]["kind"], binding["roleRef"]["name"]) for binding in bindings}
+    roles = rendering.of_kind("Role", "ClusterRole")
+    assert {(item["kind"], item["metadata"]["name"]) for item in roles} == bound

@@ -70,4 +70,11 @@ def test_the_drawing_needs_nothing_from_elsewhere_and_is_legible_in_the_dark() -
 
 
 def test_rights_are_documented() -> None:
-    assert {"airflow-scheduler", "airflow-worker", "airflow-api-server"} == documented_rights().keys()
+    assert documented_rights().keys() == {
+        "airflow-scheduler",
+        "airflow-worker",
+        "airflow-api-server",
+        "prometheus",
+        "kube-state-metrics",
+        "fluent-bit",
+    }

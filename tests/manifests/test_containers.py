@@ -12,6 +12,13 @@ from tests.manifests.pods import Container, Pod, distinct_pods
 WRITES_TO_ITS_ROOT = {
     "mssql": "SQL Server writes to /.system, /tmp and its own folders, and Microsoft supports no read-only root.",
 }
+READS_THE_NODE = {
+    "fluent-bit": "It reads the containers' logs and the journal, and writes down how far it has come.",
+    "node-exporter": "It reads the node's CPU, memory and disks.",
+}
+"""The pods that mount folders of their node, in a namespace of their own."""
+RUNS_AS_ROOT = {"fluent-bit": "The kubelet lets nobody else read the containers' logs."}
+WRITES_TO_THE_NODE = {("fluent-bit", "/var/lib/fluent-bit")}
 MOUNTABLE = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
 
 PODS = distinct_pods()
@@ -39,9 +46,10 @@ def test_the_image_is_not_pulled_when_it_is_there(container: Container) -> None:
 
 @each_container
 def test_it_does_not_run_as_root(container: Container) -> None:
-    assert container.security("runAsNonRoot") is True
+    may = container.name in RUNS_AS_ROOT
+    assert container.security("runAsNonRoot") is not may
     # Without a number the kubelet must trust the image.
-    assert container.security("runAsUser") > 0
+    assert (container.security("runAsUser") == 0) == may
 
 
 @each_container
@@ -92,9 +100,18 @@ def test_it_mounts_each_path_once(container: Container) -> None:
 @each_pod
 def test_a_pod_shares_nothing_of_its_node(pod: Pod) -> None:
     assert [setting for setting in ("hostNetwork", "hostPID", "hostIPC") if pod.spec.get(setting)] == []
-    assert {kind for volume in pod.volumes for kind in volume.keys() - {"name"}} <= MOUNTABLE
+    mountable = MOUNTABLE | ({"hostPath"} if pod.owner.partition("/")[2] in READS_THE_NODE else set())
+    assert {kind for volume in pod.volumes for kind in volume.keys() - {"name"}} <= mountable
     ports = [port for container in pod.containers for port in container.content.get("ports", [])]
     assert not [port for port in ports if "hostPort" in port]
+
+
+@each_container
+def test_what_it_mounts_of_its_node_it_may_not_change(container: Container) -> None:
+    of_the_node = {volume["name"] for volume in container.pod.volumes if "hostPath" in volume}
+    for mount in container.content.get("volumeMounts", []):
+        if mount["name"] in of_the_node and (container.name, mount["mountPath"]) not in WRITES_TO_THE_NODE:
+            assert mount["readOnly"] is True
 
 
 @each_pod

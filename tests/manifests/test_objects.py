@@ -1,12 +1,20 @@
-"""What every object is: of a stage, in the namespace, once, and no secret."""
+"""What every object is: of a stage, in a namespace of the deployment, once, and no secret."""
 
 import pytest
 
+from scripts.deploy.kubectl import NAMESPACES
 from scripts.deploy.rendering import PART_OF, STAGES
 from tests.manifests.pods import Pod, controller, pods_of
 from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, distinct, manifests, renderings
 
-OF_THE_CLUSTER = {"Namespace", "PersistentVolume", "PriorityClass", "StorageClass"}
+OF_THE_CLUSTER = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Namespace",
+    "PersistentVolume",
+    "PriorityClass",
+    "StorageClass",
+}
 
 each_object = pytest.mark.parametrize("manifest", distinct(manifests()), ids=str)
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
@@ -18,9 +26,14 @@ def test_it_belongs_to_a_stage_of_the_deployment(manifest: Manifest) -> None:
 
 
 @each_object
-def test_it_is_in_the_namespace_or_has_none(manifest: Manifest) -> None:
-    expected = None if manifest.kind in OF_THE_CLUSTER else NAMESPACE
-    assert manifest.object["metadata"].get("namespace") == expected
+def test_it_is_in_a_namespace_of_the_deployment_or_has_none(manifest: Manifest) -> None:
+    namespace = manifest.object["metadata"].get("namespace")
+    if manifest.kind in OF_THE_CLUSTER:
+        assert namespace is None
+    elif manifest.labels[PART_OF] in ("observability", "storage"):
+        assert namespace in NAMESPACES
+    else:
+        assert namespace == NAMESPACE
 
 
 @pytest.mark.parametrize("pod", [pod for found in renderings() for pod in pods_of(found)], ids=str)
@@ -29,10 +42,21 @@ def test_a_pod_belongs_to_the_stage_of_what_makes_it(pod: Pod) -> None:
 
 
 @each_rendering
-def test_there_is_one_namespace_and_it_admits_restricted_pods_only(rendering: Rendering) -> None:
-    (namespace,) = rendering.of_kind("Namespace")
-    assert namespace["metadata"]["name"] == NAMESPACE
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+def test_every_namespace_but_one_admits_restricted_pods_only(rendering: Rendering) -> None:
+    found = {item["metadata"]["name"]: item["metadata"]["labels"] for item in rendering.of_kind("Namespace")}
+    assert {name: labels["pod-security.kubernetes.io/enforce"] for name, labels in found.items()} == {
+        "etl-poc": "restricted",
+        "observability": "restricted",
+        # The files of a node are read here, which no other standard admits.
+        "observability-node": "privileged",
+    }
+    assert found.keys() == set(NAMESPACES)
+
+
+@each_rendering
+def test_a_pod_is_where_anything_is_admitted_only_to_read_files_of_its_node(rendering: Rendering) -> None:
+    reads = {pod.owner for pod in pods_of(rendering) if any("hostPath" in volume for volume in pod.volumes)}
+    assert {pod.owner for pod in pods_of(rendering) if pod.namespace == "observability-node"} == reads
 
 
 @each_rendering

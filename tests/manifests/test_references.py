@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from scripts.deploy.passwords import GENERATED, SOURCE_KEY
-from tests.manifests.pods import SECRETS, Container, Pod, all_pods, pods
+from tests.manifests.pods import SECRETS, Container, Pod, all_pods, configured_pods, pods
 from tests.manifests.rendering import Rendering, renderings
 
 each_pod = pytest.mark.parametrize("pod", pods(), ids=str)
@@ -39,7 +39,7 @@ def references(pod: Pod) -> Iterator[Reference]:
                     yield Reference(f"{kind[0].upper()}{kind[1:]}", found["name"], found["key"])
     for volume in pod.volumes:
         for source, (kind, name) in _VOLUMES.items():
-            if source in volume:
+            if source in volume and not volume[source].get("optional"):
                 yield Reference(kind, volume[source][name])
                 for item in volume[source].get("items", []):
                     yield Reference(kind, volume[source][name], item["key"])
@@ -100,7 +100,7 @@ def test_a_variable_is_set_once(container: Container) -> None:
 
 @each_rendering
 def test_every_secret_that_is_made_is_used(rendering: Rendering) -> None:
-    used = {reference for pod in all_pods(rendering) for reference in references(pod) if reference.kind == "Secret"}
+    used = {one for pod in configured_pods(rendering) for one in references(pod) if one.kind == "Secret"}
     whole = {reference.name for reference in used if reference.key is None}
     single = {(reference.name, reference.key) for reference in used}
     assert [key for key in (*GENERATED, SOURCE_KEY) if key[0] not in whole and key not in single] == []
@@ -108,7 +108,7 @@ def test_every_secret_that_is_made_is_used(rendering: Rendering) -> None:
 
 @each_rendering
 def test_every_config_map_is_used(rendering: Rendering) -> None:
-    used = {reference.name for pod in all_pods(rendering) for reference in references(pod)}
+    used = {reference.name for pod in configured_pods(rendering) for reference in references(pod)}
     assert {item["metadata"]["name"] for item in rendering.of_kind("ConfigMap")} <= used
 
 
@@ -120,5 +120,5 @@ def test_every_claim_is_used(rendering: Rendering) -> None:
 
 @each_rendering
 def test_every_service_account_is_used(rendering: Rendering) -> None:
-    used = {pod.spec.get("serviceAccountName") for pod in all_pods(rendering)}
+    used = {pod.spec.get("serviceAccountName") for pod in configured_pods(rendering)}
     assert {item["metadata"]["name"] for item in rendering.of_kind("ServiceAccount")} <= used

@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
+from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.pods import Pod, all_pods, pods_of, selected
 from tests.manifests.rendering import Manifest, Object, Rendering, manifests, renderings
+from tests.manifests.rendering import rendering as overlay
 
 SERVICES = manifests("Service")
-OUTSIDE = ".example.com"
-"""What stands for a server of the user's own."""
-HOST_AND_PORT = re.compile(r"://(?:[^@/\s]*@)?([a-z][\w.-]*):(\d+)|\bhost=([\w.-]+) port=(\d+)")
+HOST_AND_PORT = re.compile(
+    r"://(?:[^@/\s]*@)?([a-z][\w.-]*):(\d+)"
+    r"|\bhost=([\w.-]+) port=(\d+)"
+    r"|\bhost: ([\w.-]+)\n +port: (\d+)"
+    r'|targets: \["([a-z][\w.-]*):(\d+)"\]'
+)
+"""As in URLs, and as PgBouncer, Fluent Bit and Prometheus have it."""
 
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 
@@ -65,24 +71,59 @@ def test_a_stateful_set_has_its_service(workload: Manifest) -> None:
     assert service["spec"]["selector"].items() <= workload.spec["template"]["metadata"]["labels"].items()
 
 
-def settings(rendering: Rendering) -> Iterator[str]:
-    """Every text that says where something is: in a ConfigMap, or put together in a variable."""
+def settings(rendering: Rendering) -> Iterator[tuple[str, str]]:
+    """Every text that says where something is, after the namespace in which it is said.
+
+    It is in a ConfigMap, or put together in a variable.
+    """
     for item in rendering.of_kind("ConfigMap"):
-        yield from item["data"].values()
+        for text in item.get("data", {}).values():
+            yield item["metadata"]["namespace"], text
     for container in (container for pod in all_pods(rendering) for container in pod.containers):
         environment = container.environment()
         for value in environment.values():
-            yield Template(value.replace("$(", "${").replace(")", "}")).safe_substitute(environment)
+            text = Template(value.replace("$(", "${").replace(")", "}")).safe_substitute(environment)
+            yield container.pod.namespace, text
+
+
+def full_name(host: str, namespace: str) -> str:
+    """A Service with its namespace, as it is reached from everywhere."""
+    return host if "." in host else f"{host}.{namespace}"
+
+
+def ports(rendering: Rendering) -> set[tuple[str, int]]:
+    """Every port of every Service; what configures a pod that is left out may name its Service too."""
+    found = [*rendering.of_kind("Service"), *overlay(DEFAULT).of_kind("Service")]
+    return {
+        (full_name(item["metadata"]["name"], item["metadata"]["namespace"]), port["port"])
+        for item in found
+        for port in item["spec"]["ports"]
+    }
 
 
 @each_rendering
 def test_every_server_that_a_setting_names_is_a_service_with_that_port(rendering: Rendering) -> None:
-    found = {match for text in settings(rendering) for match in HOST_AND_PORT.findall(text)}
-    asked = {(host or other_host, int(port or other_port)) for host, port, other_host, other_port in found}
-    services = rendering.of_kind("Service")
-    asked = {(host, port) for host, port in asked if not host.endswith(OUTSIDE)}
+    asked = set()
+    for namespace, text in settings(rendering):
+        for match in HOST_AND_PORT.findall(text):
+            host, port = filter(None, match)
+            outside = host.count(".") > 1
+            if host != "localhost" and not outside:
+                asked.add((full_name(host, namespace), int(port)))
     assert asked
-    assert asked <= {(item["metadata"]["name"], port["port"]) for item in services for port in item["spec"]["ports"]}
+    assert asked <= ports(rendering)
+
+
+@each_rendering
+def test_the_metrics_of_airflow_and_of_the_steps_go_to_a_service(rendering: Rendering) -> None:
+    hosts = [
+        value
+        for pod in all_pods(rendering)
+        for name, value in pod.containers[0].environment().items()
+        if name.endswith("STATSD_HOST")
+    ]
+    assert len(hosts) > 5
+    assert {(full_name(host, ""), 8125) for host in hosts} <= ports(rendering)
 
 
 @each_rendering

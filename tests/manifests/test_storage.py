@@ -9,7 +9,7 @@ from scripts.deploy.nodes import DATA_LABEL
 from scripts.deploy.rendering import DATA_FOLDER
 from scripts.deploy.volumes import OWNERS
 from tests.manifests.pods import Pod, pods
-from tests.manifests.rendering import NAMESPACE, Manifest, Object, manifests
+from tests.manifests.rendering import Manifest, Object, manifests
 
 each_claim = pytest.mark.parametrize("claim", manifests("PersistentVolumeClaim"), ids=str)
 each_volume = pytest.mark.parametrize("volume", manifests("PersistentVolume"), ids=str)
@@ -32,7 +32,15 @@ def test_a_claim_has_a_volume_of_its_class_size_and_modes(claim: Manifest) -> No
 
 @each_claim
 def test_a_volume_is_kept_for_its_claim(claim: Manifest) -> None:
-    assert volume_of(claim)["claimRef"] == {"namespace": NAMESPACE, "name": claim.name}
+    assert volume_of(claim)["claimRef"] == {"namespace": claim.object["metadata"]["namespace"], "name": claim.name}
+
+
+@pytest.mark.parametrize("pod", pods(), ids=str)
+def test_a_pod_mounts_claims_of_its_own_namespace(pod: Pod) -> None:
+    for source in mounting(pod):
+        claim = pod.rendering.find("PersistentVolumeClaim", source["claimName"])
+        assert claim
+        assert claim["metadata"]["namespace"] == pod.namespace
 
 
 @each_volume

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from scripts.deploy.images import DOCKERFILES
+from tests.cluster.binaries import Module
+from tests.e2e.built import MODULES
 from tests.manifests.kustomizations import IMAGES, K8S, OVERLAYS, reached, read, resources
 from tests.manifests.pods import SERVERS
 
@@ -72,6 +74,22 @@ def test_a_step_outside_of_kubernetes_names_the_same_image() -> None:
     default = re.search(r'"ETL_IMAGE", "([^"]+)"', (ROOT / "dags" / "etl_dag" / "pod.py").read_text())
     assert default
     assert default[1] == f"{LIST['etl']['newName']}:{LIST['etl']['newTag']}"
+
+
+def release_of(module: Module) -> str:
+    """The version of a Go module as its image has it."""
+    if module.version:
+        return module.version.removeprefix("v")
+    path = module.packages[0].partition("/cmd/")[0]
+    required = re.search(rf"^\s*(?:require )?{path} v(\S+)", (module.folder / "go.mod").read_text(), re.MULTILINE)
+    assert required
+    # Prometheus' releases 3.x are 0.3xx as a Go module.
+    return re.sub(r"^0\.3(\d\d)\.", lambda found: f"3.{int(found[1])}.", required[1])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_the_tests_build_is_of_the_version_that_is_deployed(name: str) -> None:
+    assert LIST[name]["newTag"].removeprefix("v") == release_of(MODULES[name])
 
 
 @pytest.mark.parametrize("name", ["postgres", "mssql"])

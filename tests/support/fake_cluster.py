@@ -133,10 +133,15 @@ def node(name: str, **labels: str) -> dict[str, Any]:
     }
 
 
-def workload(kind: str, name: str, part: str, image: str) -> dict[str, Any]:
+def workload(kind: str, name: str, part: str, image: str, namespace: str = "etl-poc") -> dict[str, Any]:
     """A workload of one container."""
     container = {"name": name, "image": image, "envFrom": [{"configMapRef": {"name": "settings"}}]}
-    return named(kind, name, part) | {"spec": {"template": {"spec": {"containers": [container]}}}}
+    return named(kind, name, part, namespace) | {"spec": {"template": {"spec": {"containers": [container]}}}}
+
+
+def ingress(name: str, namespace: str, part: str, path: str) -> dict[str, Any]:
+    """An Ingress of one path."""
+    return named("Ingress", name, part, namespace) | {"spec": {"rules": [{"http": {"paths": [{"path": path}]}}]}}
 
 
 def volume(part: str) -> dict[str, Any]:
@@ -145,10 +150,10 @@ def volume(part: str) -> dict[str, Any]:
     return item | {"spec": {"local": {"path": f"/var/lib/etl-poc/{part}"}}}
 
 
-def named(kind: str, name: str, part: str) -> dict[str, Any]:
+def named(kind: str, name: str, part: str, namespace: str = "etl-poc") -> dict[str, Any]:
     """An object without content."""
     labels = {"app.kubernetes.io/part-of": part}
-    return {"kind": kind, "metadata": {"name": name, "namespace": "etl-poc", "labels": labels}}
+    return {"kind": kind, "metadata": {"name": name, "namespace": namespace, "labels": labels}}
 
 
 def without_namespace(item: dict[str, Any]) -> dict[str, Any]:
@@ -169,9 +174,11 @@ def overlay_objects() -> list[dict[str, Any]]:
         | {"addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.10"]}]},
         *(volume(part) for part in ("mssql", "metadata", "staging")),
         named("PersistentVolumeClaim", "mssql", "storage"),
-        without_namespace(named("Namespace", "etl-poc", "foundation")),
+        *(without_namespace(named("Namespace", name, "foundation")) for name in ("etl-poc", "observability")),
         named("ConfigMap", "settings", "foundation") | {"data": {"A": "1", "ETL_IMAGE": "localhost/etl:0.1.0"}},
-        named("Ingress", "airflow", "airflow") | {"spec": {"rules": [{"http": {"paths": [{"path": "/"}]}}]}},
+        ingress("airflow", "etl-poc", "airflow", "/"),
+        workload("StatefulSet", "loki", "observability", "example.com/loki:3", "observability"),
+        ingress("grafana", "observability", "observability", "/grafana"),
     ]
 
 

@@ -38,6 +38,8 @@ KINDS = {
     "serviceaccounts": "ServiceAccount",
     "roles": "Role",
     "rolebindings": "RoleBinding",
+    "clusterroles": "ClusterRole",
+    "clusterrolebindings": "ClusterRoleBinding",
 }
 
 
@@ -48,8 +50,9 @@ def main(arguments: list[str]) -> int:
     state = json.loads(STATE.read_text())
     words = [word for word in arguments if not word.startswith("--")]
     flags = dict(word.lstrip("-").partition("=")[::2] for word in arguments if word.startswith("--"))
-    namespace = "etl-poc" if "--namespace" in arguments else None
-    words = [word for word in words if word != namespace or arguments[arguments.index(word) - 1] != "--namespace"]
+    if "--namespace" in arguments:
+        flags["namespace"] = arguments[arguments.index("--namespace") + 1]
+        words.remove(flags["namespace"])
     verb, rest = words[0], words[1:]
     if verb in state.get("refuses", []):
         print(f"The server refused to {verb}.", file=sys.stderr)
@@ -100,6 +103,8 @@ def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
     if "selector" in flags:  # the one that is asked for: a label with one of some values
         name, _, values = flags["selector"].rstrip(")").partition(" in (")
         found = [item for item in found if item["metadata"].get("labels", {}).get(name) in values.split(",")]
+    if flags.get("namespace"):
+        found = [item for item in found if item["metadata"].get("namespace", flags["namespace"]) == flags["namespace"]]
     template = flags.get("output", "")
     if len(rest) > 1:
         found = [item for item in found if item["metadata"]["name"] == rest[1]]

@@ -14,6 +14,7 @@ from tests.support.fake_cluster import FakeCluster, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = [
+    "example.com/loki:3",
     "example.com/mssql:2022",
     "example.com/postgres:17",
     "localhost/etl-airflow:0.1.0",
@@ -103,7 +104,8 @@ def test_a_damaged_one_is_refused_before_anything_is_changed(
 def test_one_that_lacks_an_image_of_the_overlay_is_refused(
     cluster: FakeCluster, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cluster.objects_to_render[-2]["data"]["ETL_IMAGE"] = "localhost/etl:0.2.0"
+    settings = next(item for item in cluster.objects_to_render if item["kind"] == "ConfigMap")
+    settings["data"]["ETL_IMAGE"] = "localhost/etl:0.2.0"
     cluster.write_overlay()
     assert main(cluster.arguments(f"--from-bundle={bundle}")) == 1
     assert "The bundle lacks localhost/etl:0.2.0" in capsys.readouterr().err

@@ -35,7 +35,7 @@ def test_workloads_go_in_reverse_order_and_what_the_data_needs_stays(
     kinds = {key.partition("/")[0] for key in cluster.objects}
     assert kinds == {"Node", "Namespace", "ConfigMap", "PersistentVolume", "PersistentVolumeClaim", "Secret"}
     assert (cluster.data / "mssql" / "data.mdf").read_text() == "rows"
-    assert "Data, Secrets and the namespace etl-poc stay" in capsys.readouterr().out
+    assert "Data, Secrets and the namespaces etl-poc, observability, observability-node stay" in capsys.readouterr().out
 
 
 def test_pods_of_tasks_that_still_run_go_as_well(cluster: FakeCluster) -> None:
@@ -63,7 +63,7 @@ def test_data_is_deleted_only_when_asked_for_and_confirmed(
     assert "give --yes" in capsys.readouterr().err
     assert cluster.changes() == []
     assert main(["down", "--delete-data", "--yes", *cluster.arguments()]) == 0
-    assert deleted(cluster)[-1] == "Namespace/etl-poc"
+    assert deleted(cluster)[-1] == "Namespace/observability"
     assert not cluster.data.exists()
     assert "etl-poc/data" not in cluster.objects["Node/one"]["metadata"]["labels"]
 

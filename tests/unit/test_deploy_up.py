@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,15 @@ import pytest
 
 from scripts.deploy.cli import main
 from scripts.deploy.passwords import KEPT_FILE
-from tests.support.fake_cluster import SOURCE_PASSWORD, FakeCluster, named, node, prepare, volume
+from tests.support.fake_cluster import (
+    SOURCE_PASSWORD,
+    FakeCluster,
+    named,
+    node,
+    prepare,
+    volume,
+    without_namespace,
+)
 
 
 @pytest.fixture
@@ -47,13 +56,15 @@ def test_parts_are_applied_in_order_a_job_after_its_server_and_the_migration_fir
 ) -> None:
     assert main(cluster.arguments()) == 0
     assert [set(step) for step in applied(cluster)] == [
-        {"Namespace/etl-poc", "ConfigMap/settings"},
+        {"Namespace/etl-poc", "Namespace/observability", "ConfigMap/settings"},
         {f"PersistentVolume/etl-poc-{name}" for name in ("mssql", "metadata", "staging")}
         | {"PersistentVolumeClaim/mssql"},
         {"EndpointSlice/source-postgres"},
         {"StatefulSet/mssql"},
         {"Job/mssql-init-job"},
         {"StatefulSet/metadata-postgres"},
+        # Before what sends its logs and metrics there.
+        {"StatefulSet/loki", "Ingress/grafana"},
         {"Job/airflow-migrate", "Ingress/airflow"},
         {"Deployment/airflow-scheduler"},
     ]
@@ -75,7 +86,9 @@ def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster, capfd: py
             "AIRFLOW__CORE__FERNET_KEY",
         ],
         "airflow-admin": ["ADMIN_PASSWORD"],
+        "grafana-admin": ["ADMIN_PASSWORD"],
     }
+    assert cluster.objects["Secret/grafana-admin"]["metadata"]["namespace"] == "observability"
     assert made["etl-connections"]["SOURCE_PASSWORD"] == SOURCE_PASSWORD
     values = [value for keys in made.values() for value in keys.values()]
     assert len(set(values)) == len(values)
@@ -137,15 +150,27 @@ def test_what_an_earlier_overlay_had_goes_but_no_data_and_nothing_of_anybody_els
 ) -> None:
     owned = named("EndpointSlice", "pgbouncer-x7", "metadata")
     owned["metadata"]["ownerReferences"] = [{"kind": "Service", "name": "pgbouncer"}]
-    stays = [named("PersistentVolumeClaim", "old", "storage"), named("ConfigMap", "theirs", "shop"), owned]
-    goes = [named("Deployment", "pgbouncer", "metadata"), named("ConfigMap", "airflow-config-old", "airflow")]
+    stays = [
+        named("PersistentVolumeClaim", "old", "storage"),
+        named("ConfigMap", "theirs", "shop"),
+        owned,
+        named("Deployment", "theirs", "observability", "monitoring"),
+        without_namespace(named("ClusterRole", "theirs", "observability")),
+    ]
+    goes = [
+        named("Deployment", "pgbouncer", "metadata"),
+        named("ConfigMap", "airflow-config-old", "airflow"),
+        named("DaemonSet", "fluent-bit", "observability", "observability-node"),
+        without_namespace(named("ClusterRole", "etl-poc-fluent-bit", "observability")),
+    ]
     for item in stays + goes:
         cluster.change(f"{item['kind']}/{item['metadata']['name']}", item)
     assert main([*cluster.arguments(), "--dry-run"]) == 0
     assert "delete Deployment pgbouncer" in capsys.readouterr().out
     assert main(cluster.arguments()) == 0
-    assert {"PersistentVolumeClaim/old", "ConfigMap/theirs", "EndpointSlice/pgbouncer-x7"} <= cluster.objects.keys()
-    assert not {"Deployment/pgbouncer", "ConfigMap/airflow-config-old"} & cluster.objects.keys()
+    there = cluster.objects.keys()
+    assert {f"{item['kind']}/{item['metadata']['name']}" for item in stays} <= there
+    assert not {f"{item['kind']}/{item['metadata']['name']}" for item in goes} & there
 
 
 def test_secrets_that_are_there_stay_and_only_missing_keys_are_added(cluster: FakeCluster) -> None:
@@ -260,8 +285,10 @@ def test_what_is_not_well_is_shown_with_its_reason_log_and_warnings(
 ) -> None:
     waiting = {"name": "mssql", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
     last = {"lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
-    pod = {"metadata": {"name": "mssql-0"}, "status": {"phase": "Running", "containerStatuses": [waiting | last]}}
+    metadata = {"name": "mssql-0", "namespace": "etl-poc"}
+    pod = {"metadata": metadata, "status": {"phase": "Running", "containerStatuses": [waiting | last]}}
     warning = {
+        "metadata": {"namespace": "etl-poc"},
         "involvedObject": {"kind": "Pod", "name": "mssql-0"},
         "reason": "FailedMount",
         "message": "no such folder",
@@ -278,7 +305,12 @@ def test_what_is_not_well_is_shown_with_its_reason_log_and_warnings(
 
 
 def stateful_pod(name: str, revision: str, ready: str) -> dict[str, Any]:
-    metadata = {"name": name, "labels": {"controller-revision-hash": revision}, "ownerReferences": [{"name": "mssql"}]}
+    metadata = {
+        "name": name,
+        "namespace": "etl-poc",
+        "labels": {"controller-revision-hash": revision},
+        "ownerReferences": [{"name": "mssql"}],
+    }
     return {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
 
 
@@ -310,4 +342,6 @@ def test_the_end_names_the_address_and_the_command_that_shows_the_password(
     told = capsys.readouterr().out
     assert "http://203.0.113.5/" in told
     assert 'get secret airflow-admin --output=go-template=\'{{index .data "ADMIN_PASSWORD" | base64decode}}' in told
-    assert "airflow-scheduler  1/1" in told
+    assert re.search("airflow-scheduler +1/1", told)
+    assert "http://203.0.113.5/grafana " in told
+    assert "--namespace observability get secret grafana-admin" in told

@@ -9,12 +9,15 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import structlog
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ExitCode
 from etl_dag.operator import EtlPodOperator
 from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import ProtocolError
 
 from tests.support.pipelines import ORDERS, make, whole
 
@@ -108,6 +111,46 @@ def test_a_killed_pod_is_never_a_success(operator: EtlPodOperator) -> None:
         pytest.raises(AirflowException, match="killed"),
     ):
         operator.execute({})
+
+
+@pytest.fixture
+def log_of_pod(operator: EtlPodOperator, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the operator follow a pod whose API answers so; returns what it logged."""
+
+    def follow(readings: list[Any], phases: list[Any]) -> list[dict[str, Any]]:
+        client = mock.Mock()
+        client.read_namespaced_pod_log.side_effect = [
+            reading if isinstance(reading, Exception) else mock.Mock(stream=lambda reading=reading, **_: iter(reading))
+            for reading in readings
+        ]
+        client.read_namespaced_pod.side_effect = phases
+        monkeypatch.setattr(EtlPodOperator, "client", client)
+        monkeypatch.setattr(EtlPodOperator, "hook", mock.Mock())
+        with structlog.testing.capture_logs() as lines:
+            operator.await_pod_completion(ended(0))
+        return [dict(line) for line in lines]
+
+    return follow
+
+
+def running() -> k8s.V1Pod:
+    made = ended(0)
+    made.status.container_statuses[0].state = k8s.V1ContainerState(running=k8s.V1ContainerStateRunning())
+    return made
+
+
+def test_the_pods_lines_are_in_the_tasks_log_once_with_their_fields(log_of_pod: Any) -> None:
+    first = b'2026-01-01T00:00:00.1Z {"event": "extracted", "level": "warning", "rows": 5, "partition": "0001"}\n'
+    second = b"2026-01-01T00:00:00.2Z Killed\n"
+    lines = log_of_pod([[first], ProtocolError("broken"), [first, second]], [running(), running(), ended(0), ended(0)])
+    assert [(line["event"], line["log_level"]) for line in lines] == [("extracted", "warning"), ("Killed", "info")]
+    assert (lines[0]["rows"], lines[0]["partition"]) == (5, "0001")
+
+
+def test_a_pod_that_vanishes_is_told_and_fails_the_task(log_of_pod: Any) -> None:
+    gone = ApiException(status=404, reason="Not Found")
+    with pytest.raises(ApiException, match="Not Found"):
+        log_of_pod([gone] * 5, [gone] * 6)
 
 
 @pytest.fixture

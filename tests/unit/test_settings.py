@@ -69,7 +69,7 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings()
 
 
-@pytest.mark.parametrize("side", ["SOURCE", "SINK", "SINK_ADMIN"])
+@pytest.mark.parametrize("side", ["SOURCE", "SINK", "SINK_ADMIN", "METADATA"])
 def test_two_passwords_for_one_side_are_refused(monkeypatch: pytest.MonkeyPatch, side: str) -> None:
     monkeypatch.setenv(f"{side}_PASSWORD", "a")
     monkeypatch.setenv(f"{side}_PASSWORD_FILE", "/run/secrets/b")
@@ -109,6 +109,14 @@ def test_what_no_sink_can_be_prepared_with_is_named(
     with pytest.raises(ConfigurationError, match=told) as caught:
         (read_settings().sink_login(), read_settings().sink_admin())
     assert "secret" not in str(caught.value)
+
+
+def test_the_metadata_database_is_named_as_the_source_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METADATA_URL", "postgresql://airflow@db/airflow")
+    monkeypatch.setenv("METADATA_PASSWORD", "a/b")
+    settings = read_settings()
+    assert settings.metadata().get_secret_value() == "postgresql://airflow:a%2Fb@db:5432/airflow"
+    assert settings.secrets() == ["a/b"]
 
 
 def test_a_password_is_a_secret_as_sql_quotes_it_too(monkeypatch: pytest.MonkeyPatch) -> None:

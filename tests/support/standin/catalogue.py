@@ -25,7 +25,10 @@ _OF_SERVER: dict[str, dict[str, SqlType | None]] = {
     "DATABASES": {"name": None, "is_read_committed_snapshot_on": BIT},
     "SQL_LOGINS": {"name": None, "sid": None, "password_hash": None, "is_disabled": BIT},
 }
-_SYS = _OF_SERVER | {"DATABASE_PRINCIPALS": dict.fromkeys(("name", "type", "sid"))}
+_SYS = _OF_SERVER | {
+    "DATABASE_PRINCIPALS": dict.fromkeys(("name", "type", "sid")),
+    "DATABASE_FILES": {"type_desc": None, "size": INT},
+}
 _SYSTEM_TABLES = {"INFORMATION_SCHEMA": _INFORMATION_SCHEMA, "SYS": _SYS}
 """The system's views that are known: columns and their types (None is nvarchar(128))."""
 _STATEMENTS = f"""
@@ -34,6 +37,9 @@ CREATE SCHEMA IF NOT EXISTS dbo;
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."DATABASES" (
     name VARCHAR COLLATE NOCASE PRIMARY KEY, is_read_committed_snapshot_on BOOLEAN);
 INSERT OR IGNORE INTO "{SCHEMA}"."DATABASES" VALUES ('{MASTER}', false);
+CREATE OR REPLACE VIEW "{SCHEMA}"."DATABASE_FILES" AS
+SELECT 'ROWS' AS type_desc, CAST(total_blocks * block_size / 8192 AS INTEGER) AS size FROM pragma_database_size()
+UNION ALL SELECT 'LOG', 0;
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."SCHEMATA" (
     SCHEMA_NAME VARCHAR COLLATE NOCASE PRIMARY KEY, SCHEMA_OWNER VARCHAR COLLATE NOCASE);
 INSERT OR IGNORE INTO "{SCHEMA}"."SCHEMATA" VALUES ('dbo', 'dbo');

@@ -1,0 +1,136 @@
+"""Brings the lines of a step's pod into the task's log: each once, with its own time and fields, while it runs."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+READ_TIMEOUT = (10, 300)
+"""Seconds to connect, and of silence after which the log is asked for anew."""
+OVERLAP_SECONDS = 60
+"""So much before the last line is read again after an interruption, as clocks differ; what was seen is skipped."""
+_LAST_TRIES = 5
+# Names that mean something else to the logger or to Airflow's supervisor.
+_RESERVED = frozenset(
+    {"self", "method_name", "logger_name", "positional_args", "exc_info", "stack_info", "exception", "trigger_id"}
+)
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "critical": 50, "fatal": 50}
+
+
+class Log(Protocol):
+    """A task's logger, which takes fields."""
+
+    def log(self, level: int, event: Any, *args: Any, **kw: Any) -> Any:
+        """Write a line."""
+
+
+class Follower:
+    """Follows the log of one container until it ended.
+
+    `read` asks for the container's log, of the last so many seconds or all of it, and gives what comes, piece by piece;
+    `ended` says whether the container runs no more. The provider's own follower repeats lines after an interruption.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int | None], Iterable[bytes]],
+        ended: Callable[[], bool],
+        write: Callable[[str, str], object],
+        pause: float = 0.3,
+    ) -> None:
+        self._read, self._ended, self._write, self._pause = read, ended, write, pause
+        self._last, self._at_last = "", 0
+        self._to_skip: int | None = None
+        self._received = time.monotonic()
+
+    def follow(self) -> str:
+        """Write every line once; returns what kept the last ones from being read, nothing where all were."""
+        failed = 0
+        while True:
+            # Asked before reading: what is read after the container ended is all there is.
+            ended, problem = self._ended(), ""
+            try:
+                for time_stamp, line in split(self._read(self._resume()), whole=ended):
+                    self._take(time_stamp, line)
+            except (HTTPError, ApiException) as error:
+                problem = f"{type(error).__name__}: {getattr(error, 'reason', None) or error}"
+            failed = failed + 1 if ended else 0
+            if ended and (not problem or failed >= _LAST_TRIES):
+                return problem
+            time.sleep(self._pause)
+
+    def _resume(self) -> int | None:
+        """Seconds to read back: all, the first time."""
+        if not self._last:
+            return None
+        self._to_skip = self._at_last
+        by_clock = (datetime.now(UTC) - datetime.fromisoformat(self._last)).total_seconds()
+        return math.ceil(max(by_clock, time.monotonic() - self._received)) + OVERLAP_SECONDS
+
+    def _take(self, time_stamp: str, line: str) -> None:
+        if time_stamp and self._to_skip is not None:
+            if time_stamp < self._last:
+                return
+            if time_stamp == self._last and self._to_skip > 0:  # lines of one time always come in one order
+                self._to_skip -= 1
+                return
+            self._to_skip = None
+        if time_stamp > self._last:
+            self._last, self._at_last = time_stamp, 1
+        elif time_stamp == self._last:
+            self._at_last += 1
+        self._received = time.monotonic()
+        self._write(time_stamp, line)
+
+
+def split(pieces: Iterable[bytes], *, whole: bool) -> Iterator[tuple[str, str]]:
+    """The time stamp and the text of each line, as the kubelet gives them with timestamps=True.
+
+    An end without a newline is a line only where the log is `whole`: else it was cut off, and is read again.
+    """
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from map(_parse, lines)
+    if whole and rest:
+        yield _parse(rest)
+
+
+def _parse(raw: bytes) -> tuple[str, str]:
+    line = raw.decode("utf-8", errors="backslashreplace")
+    time_stamp, _, text = line.partition(" ")
+    if not time_stamp.endswith("Z") or _time(time_stamp) is None:  # a word of the kubelet itself
+        return "", line
+    # The kubelet leaves out zeros at the end; of equal length, time stamps compare as text.
+    seconds, _, fraction = time_stamp.removesuffix("Z").partition(".")
+    return f"{seconds}.{fraction:0<9}Z", text
+
+
+def write_line(log: Log, line: str, time_stamp: str | None = None) -> str:
+    """Log a line of `etl` with its level, its time and its fields, another as it is; returns its text."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+        record = {"event": line}
+    fields = {(f"{name}_" if name in _RESERVED else name): value for name, value in record.items()}
+    event, level = str(fields.pop("event")), str(fields.pop("level", "info")).lower()
+    if written := _time(str(fields.pop("timestamp", ""))) or _time(time_stamp):
+        fields["timestamp"] = written
+    log.log(_LEVELS.get(level, _LEVELS["info"]), event, **fields)
+    return event
+
+
+def _time(text: str | None) -> str | None:
+    """A time as Airflow's supervisor takes it; None for what is none."""
+    try:
+        time_ = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return time_.astimezone(UTC).isoformat().replace("+00:00", "Z") if time_.tzinfo else None

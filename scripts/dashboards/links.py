@@ -1,0 +1,39 @@
+"""Where a click leads: from a dashboard to another, and to Airflow."""
+
+from grafana_foundation_sdk.builders.dashboard import DashboardLink
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import dashboard
+from grafana_foundation_sdk.models.dashboard import DashboardLinkType
+
+TAG = "orders-to-sql-server"
+AIRFLOW = "../../../.."
+"""Airflow's UI is at the root of the host that has Grafana at /grafana: so no address stands in a dashboard."""
+
+Links = list[Builder[dashboard.DashboardLink]]
+
+
+def between_dashboards() -> DashboardLink:
+    """The links in a dashboard's head to all the others, which keep the time that is looked at."""
+    return DashboardLink("Dashboards").type(DashboardLinkType.DASHBOARDS).tags([TAG]).keep_time(True)
+
+
+def to_airflow(title: str, path: str) -> DashboardLink:
+    """A link to a page of Airflow's UI, in a tab of its own."""
+    return DashboardLink(title).type(DashboardLinkType.LINK).url(f"{AIRFLOW}{path}").target_blank(True)
+
+
+def to_dashboard(title: str, uid: str, variables: str = "") -> DashboardLink:
+    """A link to another dashboard, with the same time; `variables` as in a query string: `var-name=value&…`."""
+    url = f"/d/{uid}?${{__url_time_range}}" + (f"&{variables}" if variables else "")
+    return DashboardLink(title).type(DashboardLinkType.LINK).url(url)
+
+
+TASK_LOGS = to_dashboard(
+    "Lines of this task",
+    "logs",
+    "var-dag_id=${__data.fields.dag_id:percentencode}&var-task_id=${__data.fields.task_id:percentencode}",
+)
+TASK_IN_AIRFLOW = to_airflow(
+    "This task in Airflow",
+    "/dags/${__data.fields.dag_id:percentencode}/tasks/${__data.fields.task_id:percentencode}",
+)

@@ -1,0 +1,89 @@
+"""What a step measures leaves as one datagram, and never holds the step up; what the DAG measures adds up."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from airflow.sdk.observability import stats
+from etl import sink_sql
+from etl.metrics import Metrics
+from etl.settings import Settings
+from etl_dag import metrics as dag_metrics
+from etl_dag.reconcile import check_audit
+
+from tests.support.pipelines import ORDERS, make, whole
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.bind(("127.0.0.1", 0))
+        made.settimeout(5)
+        yield made
+
+
+def sent_to(server: socket.socket) -> Metrics:
+    settings = Settings(statsd_host="127.0.0.1", statsd_port=server.getsockname()[1])
+    return Metrics(settings, pipeline="orders", step="load: x")
+
+
+def test_all_of_a_step_is_one_datagram_with_tags_in_the_names(server: socket.socket) -> None:
+    with sent_to(server) as metrics:
+        metrics.rows("inserted", 7)
+        metrics.bytes(1000)
+        metrics.seconds(1.5)
+    assert server.recv(1000).decode().splitlines() == [
+        "etl.rows,pipeline=orders,step=load__x,outcome=inserted:7|c",
+        "etl.bytes,pipeline=orders,step=load__x:1000|c",
+        "etl.step_duration,pipeline=orders,step=load__x:1500.000|ms",
+    ]
+
+
+def test_a_step_that_fails_sends_nothing(server: socket.socket) -> None:
+    with suppress(RuntimeError), sent_to(server) as metrics:
+        metrics.rows("inserted", 7)
+        raise RuntimeError
+    server.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        server.recv(1000)
+
+
+def test_what_was_sent_has_left_when_the_step_goes_on(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel is asked until nothing waits: here it says twice that something does."""
+    waiting = iter([42, 42, 0])
+    monkeypatch.setattr("etl.metrics._waiting", lambda _: next(waiting))
+    with sent_to(server) as metrics:
+        metrics.bytes(1)
+    assert list(waiting) == []
+    assert server.recv(1000)
+
+
+def test_without_a_server_metrics_go_nowhere() -> None:
+    with Metrics(Settings(), pipeline="orders") as metrics:
+        metrics.rows("kept", 1)
+
+
+def test_the_difference_is_in_rows() -> None:
+    """Of 100 rows that were expected the first partition has none; the second lost 3 that it kept, and rejected 2."""
+    first = whole().model_copy(update={"id": "0001", "expected_rows": 100})
+    second = whole().model_copy(update={"id": "0002", "expected_rows": 50})
+    counts = dict.fromkeys(sink_sql.COUNTS, 0) | {"extracted": 50, "kept": 30, "dropped": 18, "rejected": 2}
+    audits = {"0002": counts | {"inserted": 27, "standing": 30}}
+    problems = check_audit(make(ORDERS), [first, second], audits)
+    assert [problem.rows for problem in problems] == [100, 3, 2]
+
+
+def test_what_the_dag_measures_goes_with_the_metrics_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[str, float, dict[str, str]]] = []
+    monkeypatch.setattr(stats, "gauge", lambda name, value, tags: sent.append((name, value, tags)))
+    pipeline = make(ORDERS, tolerated_rejects=5)
+    dag_metrics.lag(pipeline, -0.5)  # the worker's clock is behind the source's
+    dag_metrics.reconciliation_difference(pipeline, 7)
+    dag_metrics.tolerated_rejects(pipeline)
+    tags = {"pipeline": "orders"}
+    assert sent == [
+        ("etl.lag", 0.0, tags),
+        ("etl.reconciliation_difference", 7, tags),
+        ("etl.tolerated_rejects", 5, tags),
+    ]
