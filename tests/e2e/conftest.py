@@ -23,6 +23,7 @@ from orders_etl import ORDERS
 from scripts.deploy.kubectl import NAMESPACE
 from tests.cluster import run_cluster
 from tests.e2e import evidence
+from tests.e2e.built import built_images
 from tests.e2e.deployment import Deployment, copy_checkout
 from tests.e2e.one_more_table import pipeline_of
 from tests.e2e.outside import OutsideSink
@@ -33,6 +34,8 @@ from tests.support.stack import INIT_SQL, ROOT
 
 EVIDENCE = ROOT / ".e2e"
 OVERLAY = os.environ.get("OVERLAY", "e2e")
+DAG_FILE = Path(__file__).parent / "dags" / "writing_etl.py"
+RULES = "k8s/base/observability/prometheus/rules"
 IMAGES = Path(__file__).parent / "images"
 PASSWORD = secrets.token_urlsafe(24)
 """Of the role `orders` at the source."""
@@ -127,6 +130,7 @@ def deployment(ground: Ground, source: Postgres, pods: PodWatch) -> Iterator[Dep
         copy_checkout(ROOT, checkout)
         if OVERLAY == "e2e":
             _import_test_images(ground, Path(folder))
+            _import_built_images(ground)
         options = [
             *ground.build_options, f"--import-command={shlex.join(ground.import_command)}",
             f"--source-address={ground.source_address}", f"--data-folder={data}",
@@ -138,6 +142,23 @@ def deployment(ground: Ground, source: Postgres, pods: PodWatch) -> Iterator[Dep
         with _sink_of_environment(made, ground.source_address) as made:
             yield made
             made.apply_all("down", "--delete-data", "--yes")
+
+
+@pytest.fixture(scope="session")
+def observed(deployment: Deployment) -> Deployment:
+    """The deployment with DAGs that write and fail, and rules that look back two minutes instead of ten.
+
+    Alerts fire as they do for everybody; they resolve sooner.
+    """
+    shutil.copy(DAG_FILE, deployment.checkout / "dags")
+    for file in (deployment.checkout / RULES).glob("*.yml"):
+        file.write_text(file.read_text().replace("10m", "2m"))
+    deployment.apply_all("--wait-for-first-run")
+    with deployment.airflow() as airflow:
+        for dag in ("ten_thousand_lines", "slow_lines", "fails_unless_mended"):
+            airflow.await_dag(dag)
+            airflow.pause(dag, False)
+    return deployment
 
 
 @contextmanager
@@ -172,6 +193,13 @@ def _import_test_images(ground: Ground, folder: Path) -> None:
             _call(ground, "buildah", "push", name, f"docker-archive:{archive}:{name}")
             _call(ground, *ground.import_command, str(archive))
             archive.unlink()
+
+
+def _import_built_images(ground: Ground) -> None:
+    """Loki, Prometheus and their like."""
+    for archive in built_images():
+        print(f"Importing {archive.stem} …", flush=True)
+        _call(ground, *ground.import_command, str(archive))
 
 
 def _call(ground: Ground, *command: str) -> None:

@@ -55,9 +55,9 @@ class Deployment:
         assert process.returncode == 0, f"apply-all.sh ended with {process.returncode}; its output is above."
         return "".join(lines)
 
-    def kubectl(self, *arguments: str) -> str:
+    def kubectl(self, *arguments: str, namespace: str = NAMESPACE) -> str:
         """What kubectl prints, in the namespace of the deployment."""
-        command = ["kubectl", "--namespace", NAMESPACE, *arguments]
+        command = ["kubectl", "--namespace", namespace, *arguments]
         ran = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, f"`kubectl {' '.join(arguments)}` failed: {ran.stderr}"
         return ran.stdout
@@ -88,15 +88,34 @@ class Deployment:
             yield existing_site(pipeline, self.source_url, f"mssql://etl:{password}@127.0.0.1:{port}/sink")
 
     @contextmanager
-    def forwarded(self, service: str, port: int) -> Iterator[int]:
+    def forwarded(self, service: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:
         """A port of loopback that leads to one of a Service."""
-        with ForwardedPort(Kubectl(), service, port) as opened:
+        with ForwardedPort(Kubectl(), service, port, namespace) as opened:
             yield opened.number
 
-    def bring_secret(self, name: str, values: Mapping[str, str]) -> None:
+    @contextmanager
+    def pod(self, name: str, image: str, command: list[str], memory: str = "128Mi") -> Iterator[None]:
+        """A pod of one container beside the deployment's own, until the block ends."""
+        resources = {"requests": {"cpu": "10m", "memory": memory}, "limits": {"memory": memory}}
+        security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        container = {"name": name, "image": image, "command": command, "imagePullPolicy": "IfNotPresent"}
+        user = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+        spec = {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": user,
+            "containers": [{**container, "resources": resources, "securityContext": security}],
+        }
+        self._apply({"kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec})
+        try:
+            yield
+        finally:
+            self.kubectl("delete", "pod", name, "--grace-period=1")
+
+    def bring_secret(self, name: str, values: Mapping[str, str], namespace: str = NAMESPACE) -> None:
         """Put values of one's own into a Secret, before apply-all.sh makes others up."""
-        self._apply({"kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        self._apply({"kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": dict(values)})
+        self._apply({"kind": "Namespace", "metadata": {"name": namespace}})
+        self._apply({"kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": dict(values)})
 
     def lay_over(
         self,
@@ -181,6 +200,22 @@ class Airflow:
         found = wait_for(f"the end of {run_id} of {dag_id}", ended, seconds)
         states = {name: task["state"] for name, task in self.tasks(dag_id, run_id).items()}
         assert found == state, f"{run_id} of {dag_id} is {found}: {states}"
+
+    def log(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int = 1, state: str = "ended"
+    ) -> list[dict[str, Any]]:
+        """The lines of a task's attempt, as the UI pages through them; of one that runs, those so far."""
+        run = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+        path = f"{run}/taskInstances/{task_id}/logs/{try_number}?map_index={map_index}"
+        lines: list[dict[str, Any]] = []
+        token: str | None = ""
+        while token is not None:
+            page = self.api.get(path + (f"&token={quote(token, safe='')}" if token else ""))
+            lines += page["content"]
+            token = page["continuation_token"]
+            if state == "running":
+                break
+        return lines
 
     def clear(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
         """Clear one mapped task with what follows, as the UI does."""

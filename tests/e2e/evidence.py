@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-NAMESPACES = ("etl-poc", "kube-system")
+NAMESPACES = ("etl-poc", "observability", "observability-node", "kube-system")
 
 
 def collect(folder: Path, environment: dict[str, str]) -> None:

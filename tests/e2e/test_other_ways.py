@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from orders_etl import ORDERS
 
+from scripts.deploy.kubectl import OBSERVABILITY
 from tests.e2e.conftest import OVERLAY, Ground
 from tests.e2e.deployment import Deployment
 from tests.e2e.one_more_table import ACTIVE, dag_file, make_table
@@ -41,19 +42,22 @@ def sink(ground: Ground) -> Iterator[OutsideSink]:
 
 
 @pytest.fixture(scope="module")
-def other(deployment: Deployment, bucket: str, repository: GitRepository, sink: OutsideSink) -> Deployment:
+def other(deployment: Deployment, bucket: str, repository: GitRepository, sink: OutsideSink) -> Iterator[Deployment]:
     settings = deployment.checkout / "k8s" / "components" / "git-dags" / "git-dags.env"
     settings.write_text(settings.read_text().replace("https://git.example.com/data/dags.git", repository.url))
     made = deployment.lay_over(
         "multi-node",
-        components=["git-dags"],
+        components=["git-dags", *(["e2e-images"] if OVERLAY == "e2e" else [])],
         images=TEST_IMAGES if OVERLAY == "e2e" else {},
         connections={"AWS_ENDPOINT_URL": bucket},
     )
     made.bring_secret("etl-connections", KEYS)
+    chunks = {"LOKI_S3_ENDPOINT": bucket, "LOKI_BUCKET": BUCKET}
+    made.bring_secret("loki-chunks", {**KEYS, **chunks}, namespace=OBSERVABILITY)
     made = made.with_sink_outside(sink)
     made.apply_all("--wait-for-first-run")
-    return made
+    yield made
+    made.apply_all("down")  # while there is a bucket: Loki writes to it before it ends
 
 
 def test_a_sink_outside_gets_all_over_staging_in_s3(other: Deployment, bucket: str) -> None:
@@ -85,5 +89,7 @@ def test_a_commit_becomes_a_dag(other: Deployment, repository: GitRepository) ->
         airflow.pause("parcels_etl", False)
         airflow.await_run("parcels_etl", run)
         airflow.pause("parcels_etl", True)
+        # By way of Loki, whose chunks go to the bucket here: the worker is gone.
+        assert any("plan" in str(line["event"]) for line in airflow.log("parcels_etl", run, "plan"))
     with other.site(ORDERS) as site:
         assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[parcels]") == [(ACTIVE,)]

@@ -1,0 +1,195 @@
+"""What an operator sees: every line of every task after its pod is gone, metrics, and alerts that fire and resolve."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from scripts.deploy.airflow_api import NotFoundError
+from scripts.deploy.kubectl import OBSERVABILITY
+from tests.e2e.deployment import Airflow, Deployment, wait_for
+from tests.e2e.watching import Watching, watching
+from tests.support.queries import queries
+
+
+@pytest.fixture
+def airflow(observed: Deployment) -> Iterator[Airflow]:
+    with observed.airflow() as made:
+        yield made
+
+
+@pytest.fixture
+def watch(observed: Deployment) -> Iterator[Watching]:
+    with watching(observed) as made:
+        yield made
+
+
+def numbers(lines: list[dict[str, object]]) -> list[int]:
+    """The numbers of the numbered lines among them."""
+    found = (re.fullmatch(r"line (\d+)", str(line["event"])) for line in lines)
+    return [int(match[1]) for match in found if match]
+
+
+def test_ten_thousand_lines_are_there_after_the_pod_is_gone(airflow: Airflow, observed: Deployment) -> None:
+    run = airflow.trigger("ten_thousand_lines")
+    airflow.await_run("ten_thousand_lines", run)
+    _await_no_workers(observed)
+    assert numbers(airflow.log("ten_thousand_lines", run, "write")) == list(range(10_000))
+
+
+def test_the_lines_of_a_step_are_in_the_log_of_its_task_once(airflow: Airflow, observed: Deployment) -> None:
+    runs = [run["dag_run_id"] for run in airflow.runs("orders_etl") if run["run_type"] == "manual"]
+    loads = {
+        run: task for run in runs for name, task in airflow.tasks("orders_etl", run).items()
+        if name == "partition.load[0]" and task["state"] == "success"
+    }  # fmt: skip
+    run, task = next(iter(loads.items()))
+    lines = airflow.log("orders_etl", run, "partition.load", 0, task["try_number"])
+    own = [line for line in lines if line.get("step") == "load" and line.get("run_id") == run]
+    assert own
+    assert len({json.dumps(line, sort_keys=True) for line in own}) == len(own)
+
+
+def test_of_a_worker_that_was_killed_at_most_the_last_second_is_missing(airflow: Airflow, observed: Deployment) -> None:
+    run = airflow.trigger("slow_lines")
+
+    def written() -> bool:
+        try:
+            return len(numbers(airflow.log("slow_lines", run, "write_slowly", state="running"))) > 100
+        except NotFoundError:  # the task has not begun
+            return False
+
+    wait_for("a hundred lines", written, seconds=120)
+    killed = _kill_worker("slow_lines")
+    airflow.await_run("slow_lines", run, "failed")
+    _await_no_workers(observed)
+    lines = [line for line in airflow.log("slow_lines", run, "write_slowly") if numbers([line])]
+    assert numbers(lines) == list(range(len(lines)))
+    last = datetime.fromisoformat(str(lines[-1]["timestamp"]))
+    assert killed - last < timedelta(seconds=1.5)
+    airflow.await_run("slow_lines", airflow.trigger("slow_lines", seconds=0))
+
+
+def test_loki_may_be_away_for_two_minutes_during_a_run(airflow: Airflow, observed: Deployment) -> None:
+    lines = airflow.trigger("ten_thousand_lines")
+    wait_for("a worker", lambda: _workers(observed), seconds=60)
+    observed.kubectl("scale", "statefulset/loki", "--replicas=0", namespace=OBSERVABILITY)
+    away = time.monotonic()
+    orders = airflow.trigger("orders_etl", full_refresh=True)
+    airflow.await_run("ten_thousand_lines", lines)
+    airflow.await_run("orders_etl", orders)
+    told = airflow.log("ten_thousand_lines", lines, "write")
+    assert any("Loki" in str(line["event"]) and line.get("level") == "error" for line in told)
+    wait_for("the end of two minutes", lambda: time.monotonic() - away > 120, seconds=130)
+    observed.kubectl("scale", "statefulset/loki", "--replicas=1", namespace=OBSERVABILITY)
+    observed.kubectl("rollout", "status", "statefulset/loki", "--timeout=120s", namespace=OBSERVABILITY)
+    _await_no_workers(observed)
+    assert numbers(airflow.log("ten_thousand_lines", lines, "write")) == list(range(10_000))
+    for name, task in airflow.tasks("orders_etl", orders).items():
+        log = airflow.log("orders_etl", orders, task["task_id"], task["map_index"], task["try_number"])
+        assert any(line.get("run_id") == orders or orders in str(line) for line in log), name
+
+
+def test_every_query_of_every_panel_and_rule_is_answered_with_data(watch: Watching, airflow: Airflow) -> None:
+    run = next(run["dag_run_id"] for run in airflow.runs("orders_etl") if run["state"] == "success")
+    empty = list(queries(run))
+
+    def answered() -> bool:
+        """Whether all are: what is measured over a minute has nothing at first."""
+        empty[:] = [query for query in empty if not watch.answer(query) and query.has_data]
+        return not empty
+
+    with contextlib.suppress(AssertionError):
+        wait_for("data", answered, seconds=150)
+    assert not empty, [str(query) for query in empty]
+
+
+def test_alerts_have_nothing_to_say_when_all_is_well(watch: Watching) -> None:
+    """But for the disk of the machine, which is not the deployment's."""
+    wait_for("calm", lambda: not watch.alerts() - {"VolumeFilling"}, seconds=420)
+
+
+def test_a_task_that_fails_is_told_until_it_is_mended(watch: Watching, airflow: Airflow) -> None:
+    dag = "fails_unless_mended"
+    airflow.await_run(dag, airflow.trigger(dag), "failed")
+    alert = watch.await_alert("DagFailing", dag_id=dag)
+    assert alert["annotations"]["runbook_url"].endswith("DagFailing.md")
+    assert {"severity", "dag_id"} <= alert["labels"].keys()
+    airflow.await_run(dag, airflow.trigger(dag, mended=True))
+    watch.await_calm("DagFailing", dag_id=dag)
+
+
+def test_a_silent_scheduler_is_told(watch: Watching, observed: Deployment) -> None:
+    observed.kubectl("scale", "deployment/airflow-scheduler", "--replicas=0")
+    try:
+        watch.await_alert("SchedulerSilent")
+    finally:
+        observed.kubectl("scale", "deployment/airflow-scheduler", "--replicas=1")
+    watch.await_calm("SchedulerSilent")
+
+
+def test_an_image_that_does_not_exist_is_told(watch: Watching, observed: Deployment) -> None:
+    with observed.pod("no-such-image", image="localhost/no-such-image:0.1.0", command=["true"]):
+        watch.await_alert("ImagePullFailing", pod="no-such-image")
+    watch.await_calm("ImagePullFailing")
+
+
+def test_a_pod_that_takes_more_memory_than_it_may_is_told(watch: Watching, observed: Deployment) -> None:
+    command = ["python", "-c", "bytearray(300_000_000)"]
+    with observed.pod("hungry", image="localhost/etl:0.1.0", command=command, memory="64Mi"):
+        watch.await_alert("PodOomKilled", pod="hungry")
+    watch.await_calm("PodOomKilled")
+
+
+def test_rejected_rows_are_told(watch: Watching, airflow: Airflow, observed: Deployment) -> None:
+    """A time that SQL Server has not is rejected, and no rejects are tolerated."""
+    with psycopg.connect(observed.source_url, autocommit=True) as connection:
+        (key,) = connection.execute("SELECT min(order_id) FROM orders WHERE status = 'confirmed'").fetchone() or (0,)
+        (created,) = connection.execute("SELECT created_at FROM orders WHERE order_id = %s", [key]).fetchone() or (0,)
+        connection.execute("UPDATE orders SET created_at = 'infinity' WHERE order_id = %s", [key])
+        run = airflow.trigger("orders_etl")
+        airflow.await_run("orders_etl", run, "failed")
+        watch.await_alert("RejectsAboveTolerance", pipeline="orders")
+        connection.execute("UPDATE orders SET created_at = %s WHERE order_id = %s", [created, key])
+    airflow.await_run("orders_etl", airflow.trigger("orders_etl"))
+    watch.await_calm("RejectsAboveTolerance")
+    watch.await_calm("DagFailing")
+
+
+def _workers(deployment: Deployment) -> list[str]:
+    return [pod["metadata"]["name"] for pod in deployment.objects("pods", "--selector=kubernetes_executor=True")]
+
+
+def _await_no_workers(deployment: Deployment) -> None:
+    wait_for("the workers' pods to be gone", lambda: not _workers(deployment), seconds=180)
+
+
+def _kill_worker(dag_id: str) -> datetime:
+    """SIGKILL every process of the worker of a DAG, as the kernel does when memory runs out; returns when."""
+    killed = datetime.now(UTC)
+    ours = [
+        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline")
+        if b"execute_workload" in (line := _read(path)) and f'"{dag_id}"'.encode() in line
+    ]  # fmt: skip
+    assert ours, f"There is no worker of {dag_id} on this machine."
+    for process in sorted(ours):
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # it went with the first one of its container
+    return killed
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
