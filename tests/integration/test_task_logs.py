@@ -25,6 +25,8 @@ from tests.support.stack import ROOT
 from tests.support.task_log import RUN_ID, attempt, read_log, reading_from
 
 MANY = 10_000
+# Loki is built where it is not in the cache.
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
