@@ -4,7 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from scripts.dashboards.board import add, choice, dashboard
 from scripts.dashboards.links import TASK_IN_AIRFLOW, TASK_LOGS, to_airflow
-from scripts.dashboards.panels import NOT_ZERO, number, rows, series
+from scripts.dashboards.panels import NOT_ZERO, counts, number, rows, series
 from scripts.dashboards.promql import SHOWN, events, highest, mean, slowest
 
 _DAG = 'dag_id=~"$dag_id"'
@@ -65,13 +65,10 @@ def dags() -> Dashboard:
             {"{{dag_id}} {{state}}": mean(_RUNS, "dag_id, state", _DAG)},
             unit="s",
         ),
-        series(
+        counts(
             "Runs that ended",
             "By outcome, each bar a quarter of an hour.",
             {"{{dag_id}} {{state}}": events(f"{_RUNS}_count", "dag_id, state", _DAG)},
-            unit="short",
-            bars=True,
-            stacked=True,
         ),
         series(
             "Delay of scheduled runs",
@@ -126,21 +123,15 @@ def dags() -> Dashboard:
             {"{{dag_id}} {{task_id}}": slowest("airflow_task_queued_duration_seconds", "dag_id, task_id", _TASK, "1h")},
             unit="s",
         ),
-        series(
+        counts(
             "How tries ended",
             "Each bar a quarter of an hour; up_for_retry is a failure that is tried again.",
             {"{{state}}": events("airflow_ti_finish", "state", _TASK)},
-            unit="short",
-            bars=True,
-            stacked=True,
         ),
-        series(
+        counts(
             "Failed tries by task",
             "Each bar a quarter of an hour. A worker that was killed counts where the scheduler noticed.",
             {"{{dag_id}} {{task_id}}": events("airflow_ti_failures", "dag_id, task_id", _TASK)},
-            unit="short",
-            bars=True,
-            stacked=True,
         ),
     )
     add(

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models.dashboard import RangeMap, ValueMappingResult
 
 from scripts.dashboards.board import add, dashboard
 from scripts.dashboards.links import to_dashboard
-from scripts.dashboards.panels import LOKI, NOT_ZERO, UP, number, rows, series
+from scripts.dashboards.panels import LOKI, NOT_ZERO, UP, counts, number, rows, series
 from scripts.dashboards.pods import CONTAINER, MEMORY
 from scripts.dashboards.promql import a_second, events, events_shown, highest
 
@@ -88,21 +88,15 @@ def overview() -> Dashboard:
     add(
         board,
         "Lately",
-        series(
+        counts(
             "DAG runs that ended",
             "By DAG and outcome, each bar a quarter of an hour.",
             {"{{dag_id}} {{state}}": events("airflow_dagrun_duration_seconds_count", "dag_id, state")},
-            unit="short",
-            bars=True,
-            stacked=True,
         ),
-        series(
+        counts(
             "Rows that reached the sink",
             "Inserted, updated, or found to be there already, in a quarter of an hour.",
             {"{{pipeline}} {{outcome}}": events("etl_rows_total", "pipeline, outcome", 'step="load"')},
-            unit="short",
-            bars=True,
-            stacked=True,
         ),
         series(
             "Memory, where it is closest to its limit",

@@ -82,6 +82,11 @@ def series(
     return panel.targets(_targets(source, queries))
 
 
+def counts(title: str, description: str, queries: Queries, *, span: int = 12) -> timeseries.Panel:
+    """How often something happened: bars over time, one upon the other."""
+    return series(title, description, queries, unit="short", span=span, bars=True, stacked=True)
+
+
 def number(
     title: str,
     description: str,

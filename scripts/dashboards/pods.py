@@ -1,9 +1,10 @@
 """Pods and nodes: what they use, what they may use, and what ended badly."""
 
+from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from scripts.dashboards.board import add, choice, dashboard
-from scripts.dashboards.panels import NOT_ZERO, number, rows, series, shares
+from scripts.dashboards.panels import NOT_ZERO, Queries, number, rows, series, shares
 from scripts.dashboards.promql import a_second, events, events_shown, highest
 
 _POD = 'namespace=~"$namespace", pod=~"$pod"'
@@ -115,13 +116,10 @@ def pods() -> Dashboard:
             unit="percentunit",
             span=8,
         ),
-        series(
+        _share(
             "Memory of nodes",
             "Share in use. Near 100 % the kernel kills.",
             {"{{instance}}": "1 - max by (instance) (node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)"},
-            unit="percentunit",
-            span=8,
-            thresholds=[(0.9, "red")],
         ),
         series(
             "Kills for memory",
@@ -131,18 +129,15 @@ def pods() -> Dashboard:
             span=8,
             bars=True,
         ),
-        series(
+        _share(
             "File systems of nodes",
             "Share in use.",
             {
                 "{{instance}} {{device}}": "max by (instance, device)"
                 f" (1 - node_filesystem_avail_bytes{{{_DISKS}}} / node_filesystem_size_bytes)"
             },
-            unit="percentunit",
-            span=8,
-            thresholds=[(0.9, "red")],
         ),
-        series(
+        _share(
             "Volumes",
             "Share in use. Volumes that are folders of one file system share its room.",
             {
@@ -150,20 +145,19 @@ def pods() -> Dashboard:
                 ' (1 - kubelet_volume_stats_available_bytes{namespace=~"$namespace"}'
                 " / kubelet_volume_stats_capacity_bytes)"
             },
-            unit="percentunit",
-            span=8,
-            thresholds=[(0.9, "red")],
         ),
-        series(
+        _share(
             "The namespace's quota",
             "Share in use; above it no pod is made.",
             {
                 "{{namespace}} {{resource}}": 'max by (namespace, resource) (kube_resourcequota{type="used"})'
                 ' / max by (namespace, resource) (kube_resourcequota{type="hard"})'
             },
-            unit="percentunit",
-            span=8,
-            thresholds=[(0.9, "red")],
         ),
     )
     return board
+
+
+def _share(title: str, description: str, queries: Queries) -> timeseries.Panel:
+    """What is in use of what there is: from nine tenths on it is too much."""
+    return series(title, description, queries, unit="percentunit", span=8, thresholds=[(0.9, "red")])

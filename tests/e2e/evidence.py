@@ -3,7 +3,9 @@
 import subprocess
 from pathlib import Path
 
-NAMESPACES = ("etl-poc", "observability", "observability-node", "kube-system")
+from scripts.deploy import kubectl
+
+NAMESPACES = (*kubectl.NAMESPACES, "kube-system")
 
 
 def collect(folder: Path, environment: dict[str, str]) -> None:

@@ -13,11 +13,12 @@ from prometheus_client import Metric
 from tests.cluster.binaries import STATSD_EXPORTER, build
 from tests.cluster.errors import ClusterError
 from tests.support.documented_metrics import documented_metrics
-from tests.support.metrics_capture import MAPPING, Capture, as_series, capture_run, deployed_settings, wait_for
+from tests.support.metrics_capture import MAPPING, Capture, as_series, capture_run, deployed_settings
 from tests.support.postgres import Postgres
 from tests.support.site import existing_site
 from tests.support.stack import INIT_SQL, Stack, airflow_environment
 from tests.support.statsd import Line, run_statsd_exporter, scrape
+from tests.support.waiting import came_true
 
 pytestmark = pytest.mark.timeout(900)
 DOCUMENTED = {metric.name: metric for metric in documented_metrics()}
@@ -117,7 +118,7 @@ def test_the_real_exporter_makes_of_it_what_is_documented(capture: Capture) -> N
     with run_statsd_exporter(program, MAPPING) as (port, url):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall("".join(f"{text}\n" for text in capture.texts).encode())
-        assert wait_for(lambda: scrape(url)["statsd_exporter_lines"].samples[0].value == len(capture.texts), 60)
+        assert came_true(lambda: scrape(url)["statsd_exporter_lines"].samples[0].value == len(capture.texts), 60)
         metrics = scrape(url)
     for name, metric in metrics.items():
         if re.fullmatch(r"statsd_exporter_\w*(error|conflict)\w*", name):

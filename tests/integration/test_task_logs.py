@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +22,7 @@ from tests.support.loki import LokiServer, run_loki
 from tests.support.run_task import log_path
 from tests.support.stack import ROOT
 from tests.support.task_log import RUN_ID, attempt, read_log, reading_from
+from tests.support.waiting import wait_for
 
 MANY = 10_000
 # Loki is built where it is not in the cache.
@@ -105,13 +105,6 @@ def this(task: str = "count", **facts: Any) -> Any:
 def numbers(lines: list[dict[str, Any]]) -> list[int]:
     events = [str(line["event"]) for line in lines]
     return [int(event.split()[1]) for event in events if event.startswith("line ")]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_ten_thousand_lines_in_ten_thousand_out_in_order_once_after_the_pod_is_gone(

@@ -4,14 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import urllib.error
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from orders_etl import ORDERS
 from prometheus_client import Metric
@@ -21,6 +19,7 @@ from tests.support.documented_metrics import documented_metrics
 from tests.support.process import die_with_parent, free_port
 from tests.support.stack import ROOT, Stack
 from tests.support.statsd import Line, Listener, Mapping, Series, scrape
+from tests.support.waiting import came_true
 
 MAPPING = ROOT / "k8s" / "base" / "observability" / "statsd-exporter" / "mapping.yml"
 LONGEST_SECONDS = 240
@@ -122,7 +121,7 @@ def run_database_exporter(**environment: str) -> Iterator[str]:
             return False
 
     try:
-        if not wait_for(lambda: process.poll() is not None or is_up(), 60) or process.poll() is not None:
+        if not came_true(lambda: process.poll() is not None or is_up(), 60) or process.poll() is not None:
             raise RuntimeError("etl export-metrics did not start.")
         yield url
     finally:
@@ -150,8 +149,8 @@ def run_dags(airflow: AirflowServer, *dag_ids: str) -> dict[str, str]:
         paths = {dag_id: f"/api/v2/dags/{dag_id}/dagRuns/{run_id}" for dag_id, run_id in runs.items()}
         return {dag_id: airflow.call("GET", path, token=token)["state"] for dag_id, path in paths.items()}
 
-    wait_for(all_are_triggered, LONGEST_SECONDS)
-    wait_for(lambda: set(states().values()) <= {"success", "failed"}, LONGEST_SECONDS)
+    came_true(all_are_triggered, LONGEST_SECONDS)
+    came_true(lambda: set(states().values()) <= {"success", "failed"}, LONGEST_SECONDS)
     return states()
 
 
@@ -164,18 +163,8 @@ def wait_until_complete(take: Callable[[], Capture]) -> Capture:
         taken.append(take())
         return needed <= taken[-1].names and taken[-1].attempts == taken[-1].queue_times
 
-    wait_for(is_complete, LONGEST_SECONDS)
+    came_true(is_complete, LONGEST_SECONDS)
     return taken[-1]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> bool:
-    """Wait until a condition holds, or so long; whether it held."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(1)
-    return True
 
 
 def as_series(metric: Metric) -> Series:

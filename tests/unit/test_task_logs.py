@@ -6,8 +6,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from etl_task_logs.log_file import LINE_BYTES, OLDEST, LogFile, nanoseconds, pre
 from etl_task_logs.loki import LokiRefusedError, LokiUnavailableError, Value
 from etl_task_logs.remote import LokiTaskLog
 from etl_task_logs.sender import Sender
+
+from tests.support import waiting
 
 PATH = "dag_id=orders_etl/run_id=manual__2026-01-01T00:00:00+00:00/task_id=partition.load/map_index=3/attempt=2.log"
 
@@ -76,15 +79,11 @@ def opened(remote: LokiTaskLog, path: Path, mode: str = "ab") -> Iterator[Any]:
         yield structlog.wrap_logger(structlog.BytesLogger(file), processors=encoded(processors))  # type: ignore[arg-type]
 
 
+wait_for = partial(waiting.wait_for, seconds=10, pause=0.005)
+
+
 def encoded(processors: list[Any]) -> list[Any]:
     return [*processors, lambda _, __, text: text.encode()]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def undelivered(printed: str) -> list[dict[str, Any]]:
