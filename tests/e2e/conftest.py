@@ -24,10 +24,11 @@ from scripts.deploy.kubectl import NAMESPACE
 from tests.cluster import run_cluster
 from tests.e2e import evidence
 from tests.e2e.built import built_images
-from tests.e2e.deployment import Deployment, copy_checkout
+from tests.e2e.deployment import Airflow, Deployment, copy_checkout
 from tests.e2e.one_more_table import pipeline_of
 from tests.e2e.outside import OutsideSink
 from tests.e2e.pods import PodWatch, watch_pods
+from tests.e2e.watching import Watching, watching
 from tests.support.postgres import Postgres, run_postgres
 from tests.support.site import existing_site
 from tests.support.stack import INIT_SQL, ROOT
@@ -159,6 +160,18 @@ def observed(deployment: Deployment) -> Deployment:
             airflow.await_dag(dag)
             airflow.pause(dag, False)
     return deployment
+
+
+@pytest.fixture(scope="module")
+def airflow(observed: Deployment) -> Iterator[Airflow]:
+    with observed.airflow() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def watch(observed: Deployment) -> Iterator[Watching]:
+    with watching(observed) as made:
+        yield made
 
 
 @contextmanager

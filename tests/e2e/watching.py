@@ -40,19 +40,12 @@ class Watching:
         """Those alerts."""
         return list(_get(f"{self.alertmanager}/api/v2/alerts", active="true"))
 
-    def await_alert(self, name: str, seconds: float = 300, **labels: str) -> dict[str, Any]:
-        """Wait for an alert with these labels."""
-
-        def fires() -> dict[str, Any] | None:
-            return next(iter(self._of(name, labels)), None)
-
-        return wait_for(f"the alert {name}", fires, seconds)
-
     def await_calm(self, name: str, seconds: float = 420, **labels: str) -> None:
         """Wait until that alert is resolved."""
-        wait_for(f"the end of the alert {name}", lambda: not self._of(name, labels), seconds)
+        wait_for(f"the end of the alert {name}", lambda: not self.with_labels(name, **labels), seconds)
 
-    def _of(self, name: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+    def with_labels(self, name: str, **labels: str) -> list[dict[str, Any]]:
+        """The alerts of a name that have these labels too."""
         return [alert for alert in self.details() if {"alertname": name, **labels}.items() <= alert["labels"].items()]
 
     def logs(self, query: str) -> list[Any]:
