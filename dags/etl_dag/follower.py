@@ -44,7 +44,7 @@ class Follower:
         pause: float = 0.3,
     ) -> None:
         self._read, self._ended, self._write, self._pause = read, ended, write, pause
-        self._last, self._at_last = "", 0
+        self._first, self._last, self._at_last = "", "", 0
         self._to_skip: int | None = None
         self._received = time.monotonic()
 
@@ -63,6 +63,11 @@ class Follower:
             if ended and (not problem or failed >= _LAST_TRIES):
                 return problem
             time.sleep(self._pause)
+
+    @property
+    def times(self) -> list[datetime]:
+        """When the first and the last line were written; nothing where there was none."""
+        return [datetime.fromisoformat(time_stamp) for time_stamp in (self._first, self._last) if time_stamp]
 
     def _resume(self) -> int | None:
         """Seconds to read back: all, the first time."""
@@ -85,6 +90,7 @@ class Follower:
         elif time_stamp == self._last:
             self._at_last += 1
         self._received = time.monotonic()
+        self._first = self._first or time_stamp
         self._write(time_stamp, line)
 
 

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -18,10 +20,32 @@ from etl.pipeline import Pipeline
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
-from etl_dag import follower, pod
+from etl_dag import follower, metrics, pod
 
 RUNNER_VARIABLE = "ETL_RUNNER"
 """Set to `process` to run steps as processes beside Airflow: for the demo and for development."""
+POD: dict[str, Any] = {
+    "namespace": pod.NAMESPACE,
+    "image": pod.IMAGE,
+    "image_pull_policy": "IfNotPresent",
+    "env_from": pod.ENVIRONMENT_FROM,
+    "container_resources": pod.RESOURCES,
+    "security_context": pod.POD_SECURITY,
+    "container_security_context": pod.CONTAINER_SECURITY,
+    "volumes": pod.VOLUMES,
+    "volume_mounts": pod.VOLUME_MOUNTS,
+    "automount_service_account_token": False,
+    # The last lines of the log become the pod's message, and so the task's error.
+    "termination_message_policy": "FallbackToLogsOnError",
+    "startup_timeout_seconds": 300,
+    "startup_check_interval_seconds": 1,
+    # The pod's log is followed here: await_pod_completion.
+    "get_logs": False,
+    "termination_grace_period": 30,
+}
+"""What the pods of all steps have in common, as arguments of the operator."""
+LOOK_OFTEN_SECONDS = 5
+"""So long a pod is looked at often where it should start or end any moment; the provider looks every 1 or 2 s."""
 
 
 class EtlPodOperator(KubernetesPodOperator):
@@ -36,32 +60,16 @@ class EtlPodOperator(KubernetesPodOperator):
         return cls(
             task_id=step,
             name=f"{pipeline.name.replace('_', '-')}-{step}",
-            namespace=pod.NAMESPACE,
-            image=pod.IMAGE,
-            image_pull_policy="IfNotPresent",
             # No `cmds`: the image's entry point, an init that passes signals on, runs this.
             arguments=["etl", step, "--run-id", "{{ run_id }}", "--partition", partition],
             env_vars={"ETL_PIPELINE": pipeline.model_dump_json()},
-            env_from=pod.ENVIRONMENT_FROM,
             labels={
                 "app.kubernetes.io/name": "etl",
                 "app.kubernetes.io/component": step,
                 "app.kubernetes.io/part-of": f"{pipeline.name}-etl",
             },
-            container_resources=pod.RESOURCES,
-            security_context=pod.POD_SECURITY,
-            container_security_context=pod.CONTAINER_SECURITY,
-            volumes=pod.VOLUMES,
-            volume_mounts=pod.VOLUME_MOUNTS,
-            automount_service_account_token=False,
-            # The last lines of the log become the pod's message, and so the task's error.
-            termination_message_policy="FallbackToLogsOnError",
-            startup_timeout_seconds=300,
-            startup_check_interval_seconds=1,
-            # The pod's log is followed here: await_pod_completion.
-            get_logs=False,
-            termination_grace_period=30,
             map_index_template="{{ partition }}",
+            **POD,
         )
 
     def execute(self, context: Any) -> Any:
@@ -69,21 +77,36 @@ class EtlPodOperator(KubernetesPodOperator):
         context["partition"] = json.loads(self.arguments[-1])["id"]
         if os.environ.get(RUNNER_VARIABLE) == "process":
             return self._run_process()
+        self._times = [context["ti"].start_date]
         result = super().execute(context)
         if self._killed:
             raise AirflowException("The pod was killed before it ended; the step is repeated.")
         return result
 
+    def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Any) -> k8s.V1Pod:
+        """Ask for the pod, and note when."""
+        self._times.append(datetime.now(UTC))
+        return super().get_or_create_pod(pod_request_obj, context)
+
+    def await_pod_start(self, pod: k8s.V1Pod) -> None:
+        """Notice at once that the pod runs; where it takes longer, wait as the provider does, its events in the log."""
+        self._look_often(pod, "Pending")
+        super().await_pod_start(pod)
+
     def await_pod_completion(self, pod: k8s.V1Pod) -> None:  # type: ignore[override]  # there it is decorated
         """Bring the pod's lines into the task's log, each once, until its container has ended."""
-        problem = follower.Follower(
+        following = follower.Follower(
             read=lambda seconds: self._read_log(pod, seconds),
             ended=lambda: self._has_ended(pod),
             write=lambda time_stamp, line: follower.write_line(self.log, line, time_stamp),
-        ).follow()
+        )
+        problem = following.follow()
         if problem and not self._killed:
             self.log.warning("The last lines of pod %s could not be read: %s", pod.metadata.name, problem)
-        super().await_pod_completion(pod)
+        self._look_often(pod, "Pending", "Running")
+        if following.times:
+            times = [*self._times, *following.times, datetime.now(UTC)]
+            metrics.pod_phases(self.dag_id, self.task_id, times)
 
     def _read_log(self, pod: k8s.V1Pod, seconds: int | None) -> Iterator[bytes]:
         since = {} if seconds is None else {"since_seconds": seconds}
@@ -104,14 +127,26 @@ class EtlPodOperator(KubernetesPodOperator):
 
     def _has_ended(self, pod: k8s.V1Pod) -> bool:
         try:
-            return container_is_completed(self.pod_manager.read_pod(pod), self.base_container_name)
+            return container_is_completed(self._look(pod), self.base_container_name)
         except ApiException as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return True
+            raise
+
+    def _look_often(self, pod: k8s.V1Pod, *phases: str) -> None:
+        """Wait while the pod is in one of these phases, but not for long."""
+        deadline = time.monotonic() + LOOK_OFTEN_SECONDS
+        while self._look(pod).status.phase in phases and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _look(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+        try:
+            return self.pod_manager.read_pod(pod)
+        except ApiException as error:
             if error.status != HTTPStatus.UNAUTHORIZED:
                 raise
         self._refresh_cached_properties()  # type: ignore[no-untyped-call]  # the token has been renewed on the disk
-        return container_is_completed(self.pod_manager.read_pod(pod), self.base_container_name)
+        return self.pod_manager.read_pod(pod)
 
     def cleanup(
         self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, xcom_result: dict[str, Any] | None = None, context: Any = None

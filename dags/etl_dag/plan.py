@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql, source_sql
 from etl.pipeline import Pipeline
@@ -35,7 +36,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         window = choose_window(pipeline, params, watermark, cursor.fetchone()[0])
         cursor.execute(source_sql.count_window(pipeline, window, watermark))
         rows, oldest = cursor.fetchone()
-        size = max(pipeline.partition_size, math.ceil(rows / MOST_PARTITIONS))
+        size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
         bounds = []
         if rows > size:
             cursor.execute(source_sql.partition_bounds(pipeline, window, size))
@@ -80,6 +81,17 @@ def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetim
     except ValidationError:
         reason = "since" if since else f"the watermark less the look-back of {pipeline.look_back}"
         raise AirflowFailException(f"The window is empty: {reason} ({low}) is not before {until or now}.") from None
+
+
+def rows_of_a_partition(rows: int, at_most: int, pods: int) -> int:
+    """How many rows a partition gets, where so many pods may run at once.
+
+    Partitions are alike, and where they are more than the pods a multiple of them: no pod stands idle at the end.
+    """
+    number = math.ceil(rows / at_most)
+    if number > pods:
+        number = math.ceil(number / pods) * pods
+    return math.ceil(rows / max(1, min(number, MOST_PARTITIONS)))
 
 
 def cut(window: Window, rows: int, size: int, bounds: list[list[str]]) -> list[Partition]:

@@ -82,7 +82,7 @@ class Pipeline(BaseModel):
         ge=timedelta(0),
         description="how far behind the watermark a run reads again, for transactions that committed late",
     )
-    partition_size: PositiveInt = Field(default=500_000, description="rows of the source in one partition")
+    partition_size: PositiveInt = Field(default=500_000, description="rows of the source in one partition, at most")
     tolerated_rejects: NonNegativeInt = Field(default=0, description="rows of one run that may break the contract")
 
     @field_validator("columns")

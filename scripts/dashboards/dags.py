@@ -123,6 +123,19 @@ def dags() -> Dashboard:
             {"{{dag_id}} {{task_id}}": slowest("airflow_task_queued_duration_seconds", "dag_id, task_id", _TASK, "1h")},
             unit="s",
         ),
+        series(
+            "Where the seconds of a task go",
+            "Means, one upon the other: waiting for a slot, for a worker, until the step's pod is asked for, until its"
+            " first line, until its last, and until its end is known.",
+            {
+                "scheduled": mean("airflow_task_scheduled_duration_seconds", "", _TASK),
+                "queued": mean("airflow_task_queued_duration_seconds", "", _TASK),
+                "{{phase}}": mean("etl_pod_phase_duration_seconds", "phase", _TASK),
+            },
+            unit="s",
+            span=24,
+            stacked=True,
+        ),
         counts(
             "How tries ended",
             "Each bar a quarter of an hour; up_for_retry is a failure that is tried again.",

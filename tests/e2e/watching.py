@@ -40,9 +40,9 @@ class Watching:
         """Those alerts."""
         return list(_get(f"{self.alertmanager}/api/v2/alerts", active="true"))
 
-    def await_calm(self, name: str, seconds: float = 420, **labels: str) -> None:
+    def await_calm(self, name: str, **labels: str) -> None:
         """Wait until that alert is resolved."""
-        wait_for(f"the end of the alert {name}", lambda: not self.with_labels(name, **labels), seconds)
+        wait_for(f"the end of the alert {name}", lambda: not self.with_labels(name, **labels), seconds=420)
 
     def with_labels(self, name: str, **labels: str) -> list[dict[str, Any]]:
         """The alerts of a name that have these labels too."""

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,6 +14,7 @@ import structlog
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.observability import stats
 from etl.errors import ExitCode
 from etl_dag.operator import EtlPodOperator
 from kubernetes.client import models as k8s
@@ -110,12 +112,13 @@ def test_a_killed_pod_is_never_a_success(operator: EtlPodOperator) -> None:
         mock.patch.object(KubernetesPodOperator, "execute", killed_while_waiting),
         pytest.raises(AirflowException, match="killed"),
     ):
-        operator.execute({})
+        operator.execute({"ti": mock.Mock()})
 
 
 @pytest.fixture
 def log_of_pod(operator: EtlPodOperator, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let the operator follow a pod whose API answers so; returns what it logged."""
+    operator._times = [datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in (0, 2)]
 
     def follow(readings: list[Any], phases: list[Any]) -> list[dict[str, Any]]:
         client = mock.Mock()
@@ -145,6 +148,15 @@ def test_the_pods_lines_are_in_the_tasks_log_once_with_their_fields(log_of_pod: 
     lines = log_of_pod([[first], ProtocolError("broken"), [first, second]], [running(), running(), ended(0), ended(0)])
     assert [(line["event"], line["log_level"]) for line in lines] == [("extracted", "warning"), ("Killed", "info")]
     assert (lines[0]["rows"], lines[0]["partition"]) == (5, "0001")
+
+
+def test_where_the_seconds_of_a_step_went_is_measured(log_of_pod: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, float] = {}
+    monkeypatch.setattr(stats, "timing", lambda _, milliseconds, tags: sent.update({tags["phase"]: milliseconds}))
+    lines = b"2026-01-01T00:00:05Z one\n2026-01-01T00:00:09Z two\n"
+    log_of_pod([[lines]], [ended(0), ended(0)])
+    assert (sent["launch"], sent["start"], sent["work"]) == (2000, 3000, 4000)
+    assert sent["notice"] > 0
 
 
 def test_a_pod_that_vanishes_is_told_and_fails_the_task(log_of_pod: Any) -> None:

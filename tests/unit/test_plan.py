@@ -1,12 +1,13 @@
 """A run's window never leaves a gap, and its partitions cover every key once."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl.window import Window
-from etl_dag.plan import choose_window, cut
+from etl_dag.plan import MOST_PARTITIONS, choose_window, cut, rows_of_a_partition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,3 +64,17 @@ def test_partitions_cover_every_key_exactly_once(rows: int, size: int) -> None:
         assert len(holders) == (1 if rows else 0)
     assert sum(partition.expected_rows or 0 for partition in partitions) == rows
     assert len({partition.id for partition in partitions}) == len(partitions)
+
+
+@pytest.mark.parametrize(
+    ("rows", "partitions"), [(1, 1), (500_000, 1), (500_001, 2), (2_000_000, 4), (2_000_001, 8), (4_000_001, 12)]
+)
+def test_the_number_of_partitions_follows_from_the_rows_and_the_pods(rows: int, partitions: int) -> None:
+    assert math.ceil(rows / rows_of_a_partition(rows, at_most=500_000, pods=4)) == partitions
+
+
+@given(rows=st.integers(0, 10**10), at_most=st.integers(1, 10**6), pods=st.integers(1, 200))
+def test_no_partition_is_larger_than_it_may_be_unless_there_are_too_many(rows: int, at_most: int, pods: int) -> None:
+    size = rows_of_a_partition(rows, at_most, pods)
+    assert size <= max(at_most, math.ceil(rows / MOST_PARTITIONS))
+    assert size * MOST_PARTITIONS >= rows
