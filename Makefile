@@ -29,6 +29,11 @@ e2e: setup ## Deploy to a real cluster and use it: the one of KUBECONFIG, else o
 	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
 	$(PYTHON) -m pytest --exitfirst --capture=no --timeout=3600 tests/e2e
 
+.PHONY: bench-cluster
+bench-cluster: setup ## Measure there what a run costs beyond its work, and what an idle deployment takes
+	@tests/cluster/setup-system.sh
+	$(PYTHON) -m pytest --capture=no --timeout=3600 tests/e2e/bench_orchestration.py
+
 .PHONY: cluster
 cluster: setup ## Keep such a cluster up for experiments, until Ctrl-C
 	@tests/cluster/setup-system.sh

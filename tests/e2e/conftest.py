@@ -35,7 +35,7 @@ from tests.support.stack import INIT_SQL, ROOT
 
 EVIDENCE = ROOT / ".e2e"
 OVERLAY = os.environ.get("OVERLAY", "e2e")
-DAG_FILE = Path(__file__).parent / "dags" / "writing_etl.py"
+DAGS = Path(__file__).parent / "dags"
 RULES = "k8s/base/observability/prometheus/rules"
 IMAGES = Path(__file__).parent / "images"
 PASSWORD = secrets.token_urlsafe(24)
@@ -151,7 +151,9 @@ def observed(deployment: Deployment) -> Deployment:
 
     Alerts fire as they do for everybody; they resolve sooner.
     """
-    shutil.copy(DAG_FILE, deployment.checkout / "dags")
+    shutil.copytree(
+        DAGS, deployment.checkout / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+    )
     for file in (deployment.checkout / RULES).glob("*.yml"):
         file.write_text(file.read_text().replace("10m", "2m"))
     deployment.apply_all("--wait-for-first-run")
