@@ -39,6 +39,12 @@ cluster: setup ## Keep such a cluster up for experiments, until Ctrl-C
 	@tests/cluster/setup-system.sh
 	@$(PYTHON) -m tests.cluster up
 
+.PHONY: bench
+bench: setup ## Measure how fast rows move, beside peers and raw limits; OPTIONS=--quick takes minutes
+	-@scripts/setup-system.sh --with-odbc
+	@$(UV) sync --quiet --frozen --inexact --group bench
+	@$(PYTHON) -m tests.bench.speed $(OPTIONS)
+
 .PHONY: dashboards
 dashboards: setup ## Write Grafana's dashboards anew from scripts/dashboards
 	@$(PYTHON) -m scripts.dashboards

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Installs the shared libraries that the SQL Server driver is linked with and that no Python package brings.
+# Installs the shared libraries that the SQL Server drivers are linked with and that no Python package brings.
 set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/setup-system.sh [--help]
+Usage: scripts/setup-system.sh [--with-odbc | --help]
 
 Checks for libltdl, libkrb5 and libgssapi_krb5, and installs what is missing with the system's package manager
 (with sudo where it may be used without a password).
+
+  --with-odbc  also libodbc, which the benchmark of dlt needs
 TEXT
 }
 
@@ -28,9 +30,9 @@ as_root() {
 install_packages() {
   if command -v apt-get >/dev/null; then
     as_root apt-get update --quiet=2 && as_root env DEBIAN_FRONTEND=noninteractive \
-      apt-get install --quiet=2 --yes --no-install-recommends libltdl7 libkrb5-3 libgssapi-krb5-2
+      apt-get install --quiet=2 --yes --no-install-recommends "${debian[@]}"
   elif command -v dnf >/dev/null; then
-    as_root dnf install --quiet --assumeyes libtool-ltdl krb5-libs
+    as_root dnf install --quiet --assumeyes "${fedora[@]}"
   else
     return 1
   fi
@@ -41,15 +43,21 @@ main() {
     usage
     return
   fi
-  local missing=()
-  for library in libltdl.so.7 libkrb5.so.3 libgssapi_krb5.so.2; do
+  local libraries=(libltdl.so.7 libkrb5.so.3 libgssapi_krb5.so.2) missing=()
+  local debian=(libltdl7 libkrb5-3 libgssapi-krb5-2) fedora=(libtool-ltdl krb5-libs)
+  if [[ ${1:-} == --with-odbc ]]; then
+    libraries+=(libodbc.so.2)
+    debian+=(libodbc2)
+    fedora+=(unixODBC)
+  fi
+  for library in "${libraries[@]}"; do
     if is_missing "$library"; then missing+=("$library"); fi
   done
   if [[ ${#missing[@]} -eq 0 ]]; then return; fi
   echo "Installing what the SQL Server driver needs: ${missing[*]}"
   if ! install_packages; then
     echo "Could not install ${missing[*]}; install the packages that hold them" \
-      "(Debian: libltdl7 libkrb5-3 libgssapi-krb5-2) and try again." >&2
+      "(Debian: ${debian[*]}) and try again." >&2
     return 1
   fi
 }

@@ -3,6 +3,8 @@
 It knows the statements of this project and its tests, and refuses all others with error 102. What passes here shows
 that drivers and loader work together; it says nothing about T-SQL that the stand-in does not know.
 
+A few more statements are known because the loaders that this project is measured against (sling, dlt) send them.
+
 Where it differs from SQL Server:
 
 - Nobody waits for another's locks, except for application locks. Who writes what another has not yet committed becomes
@@ -13,6 +15,7 @@ Where it differs from SQL Server:
   the end, which count except in nchar, and for accents.
 - AVG of decimals is computed as a float; division of decimals is refused. Times have microseconds, no less, no more.
 - A batch is refused for an unknown verb before it runs; for anything else when its turn comes.
+- A datetimeoffset keeps its local time, not its offset.
 - There is no encryption.
 - There is `master`, in which nothing is kept, and one database beside it. Only the administrator, whose name and
   password it is started with, creates databases, logins, users, roles and grants. What they say is enforced for

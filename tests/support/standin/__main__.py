@@ -29,7 +29,7 @@ def main() -> None:
         engine = Engine(options.database, options.database_file)
     except ValueError as error:
         sys.exit(f"--database-file {options.database_file}: {error}.")
-    server = Server(options.host, options.port, engine, Administrator(options.login, password))
+    server = Server(options.host, options.port, engine, Administrator(options.login, password), options.discard)
     host, port = server.address
     print(json.dumps({"stand_in": NOTICE, "host": host, "port": port}), flush=True)
     signal.sigwait(signals)
@@ -44,6 +44,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--database-file", type=Path, help="where to keep data and logins; in memory without it")
     parser.add_argument("--login", default="sa", help="the administrator")
     parser.add_argument("--password-env", default="STANDIN_PASSWORD", help="the variable that holds the password")
+    parser.add_argument("--discard", action="store_true", help="throw the rows of bulk loads away, unread")
     parser.add_argument("--log-statements", action="store_true", help="log every batch, and how sessions end")
     return parser.parse_args()
 

@@ -1,11 +1,12 @@
-"""Prepared statements, which is how mssql-python sends parameters (MS-TDS 2.2.6.6)."""
+"""Statements with parameters: prepared, as mssql-python sends them, or run at once (MS-TDS 2.2.6.6)."""
 
 import re
 from dataclasses import dataclass, replace
 
+from . import datatypes
 from .errors import SqlError
 from .executor import Executor
-from .rpc import EXECUTE, PREPARE, PREPEXEC, UNPREPARE, Call, Parameter, read_calls
+from .rpc import EXECUTE, EXECUTE_SQL, PREPARE, PREPEXEC, UNPREPARE, Call, Parameter, read_calls
 from .tokens import DONE_IN_PROC, DONE_PROC, EXECUTED, Reply
 
 
@@ -48,6 +49,10 @@ class Calls:
             return self._handles
         if call.number == EXECUTE:
             self._execute(given[0], call.parameters[1:], reply)
+        elif call.number == EXECUTE_SQL:
+            self._executor.run(given[0], call.parameters[2:], reply, DONE_IN_PROC)
+        elif call.name.lower().endswith(datatypes.NAME):
+            datatypes.describe_datatype(given[0], reply)
         elif call.number == UNPREPARE:
             self._prepared.pop(given[0], None)
         else:

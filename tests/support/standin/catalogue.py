@@ -96,11 +96,22 @@ class Table:
         return next((column for column in self.columns if column.name.lower() == name.lower()), None)
 
 
+class Changes:
+    """How often tables were created or dropped, by all sessions: what one remembers of them holds until the next."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Catalogue:
     """What databases, schemas and tables one session sees, and how it changes them; `database`: where it is."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, changes: Changes) -> None:
         self._connection = connection
+        self._changes = changes
+        self._changing = False
+        self._known: dict[tuple[str, str], Table] = {}
+        self._known_at = -1
         self.database = MASTER
 
     @property
@@ -127,6 +138,19 @@ class Catalogue:
         """A table, without regard to the case of its name."""
         if self.in_master:
             return None
+        # To look it up again for each of many small INSERTs would take longer than they do.
+        if self._known_at != self._changes.count:
+            self._known_at = self._changes.count
+            self._known.clear()
+        key = (schema.lower(), name.lower())
+        if key not in self._known:
+            found = self._look_up(schema, name)
+            if found is None:
+                return None
+            self._known[key] = found
+        return self._known[key]
+
+    def _look_up(self, schema: str, name: str) -> Table | None:
         found = self._connection.execute(
             f'SELECT TABLE_SCHEMA, TABLE_NAME, key_name, key_columns FROM "{SCHEMA}"."TABLES"'
             " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
@@ -157,6 +181,7 @@ class Catalogue:
 
     def enter(self, table: Table) -> None:
         """Enter a table that was created."""
+        self._change()
         where = [self.database, table.schema, table.name]
         self._connection.execute(
             f'INSERT INTO "{SCHEMA}"."TABLES" VALUES (?, ?, ?, \'BASE TABLE\', ?, ?)',
@@ -171,11 +196,22 @@ class Catalogue:
 
     def remove(self, table: Table) -> None:
         """Take out a table that was dropped."""
+        self._change()
         for catalogue in ("TABLES", "COLUMNS"):
             self._connection.execute(
                 f'DELETE FROM "{SCHEMA}".{quote(catalogue)} WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?',
                 [table.schema, table.name],
             )
+
+    def settle(self) -> None:
+        """Tell the others of what has been committed or undone."""
+        if self._changing:
+            self._changing = False
+            self._changes.count += 1
+
+    def _change(self) -> None:
+        self._changing = True
+        self._changes.count += 1
 
 
 def create_catalogue(connection: Connection) -> None:

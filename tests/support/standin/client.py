@@ -18,7 +18,7 @@ class StandIn:
     """A running stand-in: its host and port, and the URL to connect by. It ends with the block, or with this process.
 
     With a `database_file` it keeps its data and logins; without a `database` it waits for CREATE DATABASE; `port` 0 is
-    any free one.
+    any free one; `discard` throws the rows of bulk loads away.
     """
 
     login = "sa"
@@ -30,12 +30,14 @@ class StandIn:
         database_file: Path | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        discard: bool = False,
     ) -> None:
         self.password = password
         self.database = database
         self.host = host
         self.port = port
         self._file = database_file
+        self._discard = discard
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -43,12 +45,19 @@ class StandIn:
         """mssql://LOGIN:PASSWORD@HOST:PORT/DATABASE."""
         return f"mssql://{self.login}:{quote(self.password, safe='')}@{self.host}:{self.port}/{self.database}"
 
+    @property
+    def pid(self) -> int | None:
+        """Its process while it runs."""
+        return self._process.pid if self._process else None
+
     def start(self) -> None:
         """Start it and wait until it listens. Raises RuntimeError where it does not."""
         from tests.support.process import die_with_parent  # the package also runs without the tests around it
 
         command = [sys.executable, "-m", __package__, "--host", self.host, "--port", str(self.port)]
         command += ["--database", self.database, "--login", self.login]
+        if self._discard:
+            command.append("--discard")
         if self._file is not None:
             command += ["--database-file", str(self._file)]
         self._process = subprocess.Popen(

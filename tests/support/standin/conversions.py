@@ -10,7 +10,7 @@ from .catalogue import TableColumn
 from .errors import SqlError
 from .sqltypes import BIGINT, FLOAT, INT, MAX, REAL, SqlType, text_type
 
-_TIMES = ("date", "datetime2")
+_TIMES = ("date", "datetime2", "datetimeoffset")
 _FIXED = ("nchar", "char")
 _INTEGERS = ("bit", "tinyint", "smallint", "int", "bigint")
 _ISO_8601 = 126
@@ -134,7 +134,7 @@ def _as_text(value: Expr, target: SqlType) -> str:
         return "CAST(NULL AS VARCHAR)"
     if source.is_text:
         return value.sql
-    if source.name == "datetime2":
+    if source.name in ("datetime2", "datetimeoffset"):
         return f"strftime({value.sql}, '%Y-%m-%d %H:%M:%S.%f')"
     if source.name == "time":
         return f"strftime(DATE '2000-01-01' + {value.sql}, '%H:%M:%S.%f')"
@@ -177,7 +177,8 @@ def _digits(declared: SqlType) -> int:
 
 def _precedence(declared: SqlType) -> int:
     order = ("binary", "varbinary", "char", "nchar", "varchar", "nvarchar", "uniqueidentifier", "bit", "tinyint",
-             "smallint", "int", "bigint", "decimal", "real", "float", "time", "date", "datetime2")  # fmt: skip
+             "smallint", "int", "bigint", "decimal", "real", "float", "time", "date", "datetime2",
+             "datetimeoffset")  # fmt: skip
     return order.index(declared.name)
 
 

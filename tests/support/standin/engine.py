@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from .catalogue import Catalogue, Table, create_catalogue
+from .catalogue import Catalogue, Changes, Table, create_catalogue
 from .errors import SqlError, deadlock_victim, duplicate_key, null_not_allowed, unknown_object
 from .principals import create_principals
 
@@ -52,6 +52,7 @@ class Engine:
         self._root.execute(f"ATTACH '{target}' AS \"{_CATALOG}\"")
         self._root.execute(f'USE "{_CATALOG}"')
         create_catalogue(self._root)
+        self.changes = Changes()
         create_principals(self._root)
         self._create(database)
 
@@ -63,7 +64,7 @@ class Engine:
         return connection
 
     def _create(self, database: str) -> None:
-        catalogue = Catalogue(self._root)
+        catalogue = Catalogue(self._root, self.changes)
         there = catalogue.own_database()
         if database and there is None:
             catalogue.create_database(database)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from .administration import Administration
 from .catalogue import Table, TableColumn
 from .errors import unknown_statement
 from .expressions import Context
 from .lexer import Token
+from .others import OtherLoaders
 from .sqltypes import DEFAULT_COLLATION
 from .statements import (
     ClearFaults,
@@ -38,7 +38,7 @@ _WHOLE_TEXTS = "2147483647"
 _BULK_WITH = {"TABLOCK", "CHECK_CONSTRAINTS", "FIRE_TRIGGERS", "KEEP_NULLS"}
 
 
-class Parser(Administration):
+class Parser(OtherLoaders):
     """Reads a batch, or the statement of a prepared call. Each statement is read after the one before has run."""
 
     def __init__(self, text: str, context: Context) -> None:
@@ -62,6 +62,7 @@ class Parser(Administration):
             "ALTER": self.alter,
             "GRANT": lambda: self.grant(revoke=False),
             "REVOKE": lambda: self.grant(revoke=True),
+            "IF": self.drop_what_is_there,
         }
         self._check_verbs()
 

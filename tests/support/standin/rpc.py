@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .sqltypes import DATETIME2, TIME, SqlType
+from .sqltypes import DATETIME2, TIME, SqlType, text_type
 from .typeinfo import read_type
 from .values import read_value
 
-PREPARE, EXECUTE, PREPEXEC, UNPREPARE = 11, 12, 13, 15
+EXECUTE_SQL, PREPARE, EXECUTE, PREPEXEC, UNPREPARE = 10, 11, 12, 13, 15
 _BY_NUMBER = 0xFFFF
 # Times are kept in microseconds; a datetimeoffset is kept as SQL Server converts it to datetime2.
 _KEPT_AS = {"time": TIME, "datetime2": DATETIME2, "datetimeoffset": DATETIME2}
 _SEPARATORS = (0x80, 0xFF)
+_NULL_TYPE = 0x1F
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ def _read_call(data: bytes, at: int) -> tuple[Call, int]:
 def _read_parameter(data: bytes, at: int) -> tuple[Parameter, int]:
     length = data[at]
     name = data[at + 1 : at + 1 + 2 * length].decode("utf-16-le")
-    declared, at = read_type(data, at + 1 + 2 * length + 1)  # one byte of status flags in between
+    at += 1 + 2 * length + 1  # the name, and one byte of status flags
+    if data[at] == _NULL_TYPE:  # Go's driver does not say of which type a NULL is
+        return Parameter(name, text_type(1), None), at + 1
+    declared, at = read_type(data, at)
     value, at = read_value(data, at, declared)
     return Parameter(name, _KEPT_AS.get(declared.name, declared), value), at

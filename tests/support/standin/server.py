@@ -20,10 +20,15 @@ _BACKLOG = 128
 
 
 class Server:
-    """Listens, and serves whoever connects until it is closed. Port 0 is any free one."""
+    """Listens, and serves whoever connects until it is closed. Port 0 is any free one.
 
-    def __init__(self, host: str, port: int, engine: Engine, administrator: Administrator) -> None:
-        self._shared = Shared(engine, administrator, AppLocks(), Faults(), AttentionWatch())
+    `discard`: the rows of bulk loads are thrown away, to measure how fast a client alone can send them.
+    """
+
+    def __init__(
+        self, host: str, port: int, engine: Engine, administrator: Administrator, discard: bool = False
+    ) -> None:
+        self._shared = Shared(engine, administrator, AppLocks(), Faults(), AttentionWatch(), discard)
         self._listener = socket.create_server((host, port), backlog=_BACKLOG)
         self._clients: set[socket.socket] = set()
         self._threads: set[Thread] = set()

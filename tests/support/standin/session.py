@@ -38,6 +38,7 @@ class Shared:
     locks: AppLocks
     faults: Faults
     watch: AttentionWatch
+    discard: bool
 
 
 class Session:
@@ -193,7 +194,10 @@ class Session:
         try:
             if request is None:
                 raise unknown_statement("a bulk load that no INSERT BULK announced")
-            count = bulk.load(request, message, self._store, self._shared.faults)
+            if self._shared.discard:
+                count = bulk.discard(message)
+            else:
+                count = bulk.load(request, message, self._store, self._shared.faults)
         except SqlError as error:
             for _ in message:
                 pass  # the client reads nothing before it has sent everything

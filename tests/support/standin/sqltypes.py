@@ -20,8 +20,10 @@ _DUCKDB = {
     "date": "DATE",
     "time": "TIME",
     "datetime2": "TIMESTAMP",
+    "datetimeoffset": "TIMESTAMP",  # the local time: its offset is not kept
     "uniqueidentifier": "UUID",
 }
+_CLOCKS = ("time", "datetime2", "datetimeoffset")
 _DECLARATION = re.compile(r"(?P<name>\w+)\s*(\(\s*(?P<first>\d+|max)\s*(,\s*(?P<second>\d+)\s*)?\))?", re.IGNORECASE)
 
 
@@ -76,7 +78,7 @@ class SqlType:
             return f"decimal({self.precision},{self.scale})"
         if self.is_text or self.is_binary:
             return f"{self.name}({'max' if self.length == MAX else self.length})"
-        return f"{self.name}({self.scale})" if self.name in ("time", "datetime2") else self.name
+        return f"{self.name}({self.scale})" if self.name in _CLOCKS else self.name
 
     @property
     def described(self) -> tuple[int | None, int | None, int | None, int | None]:
@@ -89,7 +91,7 @@ class SqlType:
             return None, self.precision, self.scale, None
         if self.name in ("real", "float"):
             return None, 24 if self.name == "real" else 53, None, None
-        return None, None, None, self.scale if self.name in ("date", "time", "datetime2") else None
+        return None, None, None, self.scale if self.name in ("date", *_CLOCKS) else None
 
     def collated(self, collation: str) -> "SqlType":
         """The same type with a collation."""
@@ -104,7 +106,8 @@ class SqlType:
 def parse_type(text: str) -> SqlType | None:
     """Read a declaration such as `decimal(12, 2)`; None for what the stand-in does not know.
 
-    Fractions of a second are microseconds, as DuckDB has them: datetime2(7) is unknown.
+    Fractions of a second are microseconds, as DuckDB has them: datetime2(7) is unknown. A datetimeoffset, which only
+    other loaders declare, has no more of them either.
     """
     match = _DECLARATION.fullmatch(text.strip())
     if match is None:
@@ -119,6 +122,8 @@ def parse_type(text: str) -> SqlType | None:
         return SqlType(name, precision=precision, scale=scale) if 1 <= precision <= 38 >= scale else None
     if name in ("time", "datetime2"):
         return SqlType(name, scale=6) if (first, second) == ("6", None) else None
+    if name == "datetimeoffset" and second is None:
+        return SqlType(name, scale=6)
     if name == "float" and second is None and 1 <= int(first or 53) <= 53:
         return SqlType("float" if int(first or 53) > 24 else "real")
     return SqlType(name) if name in _DUCKDB and first is None else None

@@ -36,7 +36,7 @@ class Store:
         self._session_id = session_id
         self._writing = False
         self._changed = False
-        self.catalogue = Catalogue(self._connection)
+        self.catalogue = Catalogue(self._connection, engine.changes)
         self.principals = Principals(self._connection, administrator)
         self.trancount = 0
         self.doomed = False
@@ -67,6 +67,7 @@ class Store:
             if self._writing:
                 self.run("COMMIT")
         finally:
+            self.catalogue.settle()
             self._end()
         if changed and self._faults.take("drop_connection_after_commit") is not None:
             raise ConnectionCutError("fault: drop_connection_after_commit")
@@ -162,6 +163,7 @@ class Store:
         except BaseException:
             self._undo()
             raise
+        self.catalogue.settle()
         self._writing = False
         return result
 
@@ -195,6 +197,7 @@ class Store:
         self._writing = False
         with suppress(duckdb.Error):  # DuckDB has already rolled back, as it does where a commit fails
             self._connection.execute("ROLLBACK")
+        self.catalogue.settle()
 
     def _end(self) -> None:
         self.trancount = 0

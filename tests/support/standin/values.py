@@ -48,6 +48,8 @@ def _writer(declared: SqlType) -> Encoder:
         return lambda value: _decimal(value, declared.scale)
     if name == "datetime2":
         return lambda value: b"\x08" + _time(value.time()) + _date(value.date())
+    if name == "datetimeoffset":
+        return lambda value: b"\x0a" + _time(value.time()) + _date(value.date()) + b"\0\0"
     return {
         "bit": lambda value: b"\x01\x01" if value else b"\x01\x00",
         "date": lambda value: b"\x03" + _date(value),
