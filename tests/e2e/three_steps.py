@@ -1,7 +1,7 @@
 """Runs of three steps of one second each, with what Airflow brings and with ours: what they take beyond their work."""
 
 import statistics
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -11,7 +11,7 @@ from tests.e2e.deployment import Airflow
 DEFAULTS, SEPARATE, FUSED = CONTENDERS = ("three_steps_defaults", "three_steps_separate", "three_steps_fused")
 """The DAGs of dags/three_steps.py."""
 _MOMENTS = ("scheduled_when", "queued_when", "start_date", "end_date")
-_WAITS = ("scheduled", "queued", "running")
+WAITS = ("scheduled", "queued", "running")
 
 
 @dataclass
@@ -25,14 +25,9 @@ class Comparison:
         """The median of a DAG's runs by that of Airflow's defaults."""
         return round(statistics.median(self.seconds[dag]) / statistics.median(self.seconds[DEFAULTS]), 2)
 
-    def figures(self) -> dict[str, Any]:
-        """All of it, for a file of figures."""
-        ratios = {dag: self.ratio(dag) for dag in (SEPARATE, FUSED)}
-        medians = {
-            dag: {wait: round(statistics.median(task[wait] for task in tasks), 2) for wait in _WAITS}
-            for dag, tasks in self.waits.items()
-        }
-        return {"seconds": asdict(self)["seconds"], "ratios": ratios, "median_waits_of_a_task": medians}
+    def median_wait(self, dag: str, wait: str) -> float:
+        """The median of one of WAITS of a DAG's tasks."""
+        return statistics.median(task[wait] for task in self.waits[dag])
 
 
 def compare(airflow: Airflow, runs: int) -> Comparison:
@@ -52,7 +47,7 @@ def compare(airflow: Airflow, runs: int) -> Comparison:
 
 def _waits(task: dict[str, Any]) -> dict[str, float]:
     moments = pairwise(task[moment] for moment in _MOMENTS)
-    return {wait: _between(*two) for wait, two in zip(_WAITS, moments, strict=True)}
+    return {wait: _between(*two) for wait, two in zip(WAITS, moments, strict=True)}
 
 
 def _between(begin: str, end: str) -> float:
