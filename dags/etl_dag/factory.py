@@ -1,4 +1,4 @@
-"""Makes the DAG of a pipeline: plan → for each partition extract → filter → load → reconcile."""
+"""Makes the DAG of a pipeline: plan → for each partition extract → filter → load, or all in one → reconcile."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -30,6 +30,8 @@ _PARAMS = {
         description="Read the versions up to and with this time instead of up to now.",
     ),
 }
+
+_STEPS = {"separate": ("extract", "filter", "load"), "fused": ("run",)}
 
 
 def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.DateTime, owner: str) -> DAG:
@@ -67,7 +69,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
         @task_group
         def partition(partition: Any) -> None:
             """Bring one partition through; it can be retried alone."""
-            steps = [EtlPodOperator.for_step(step, pipeline, partition) for step in ("extract", "filter", "load")]
+            steps = [EtlPodOperator.for_step(step, pipeline, partition) for step in _STEPS[pipeline.steps]]
             for earlier, later in pairwise(steps):
                 earlier >> later
 
@@ -92,7 +94,7 @@ def _doc(pipeline: Pipeline) -> str:
 * A row is known by `{", ".join(pipeline.key)}`; the newer `{pipeline.version}` wins.
 * A run reads what changed after the watermark, and {pipeline.look_back} behind it again for late commits.
 * {pipeline.tolerated_rejects} rows of a run may break the contract below; with more the run fails.
-* A failed partition is retried alone: clear its `extract`, with what follows.
+* A failed partition is retried alone: clear its `{_STEPS[pipeline.steps][0]}`, with what follows.
 
 | column | source | sink |
 |---|---|---|

@@ -1,5 +1,6 @@
 """The `etl` command: a step of a partition of a run, what the sink needs before the first, or metrics of databases."""
 
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -29,8 +30,8 @@ app = typer.Typer(
 )
 
 
-def _add_command(name: str, description: str, *steps: tuple[str, str]) -> None:
-    """Add a command that does some steps, each a module and its function, in one process."""
+def _add_command(name: str, description: str, module: str, function: str) -> None:
+    """Add a command that works on a partition."""
 
     @app.command(name, help=description)
     def command(
@@ -47,18 +48,20 @@ def _add_command(name: str, description: str, *steps: tuple[str, str]) -> None:
             settings=read_settings(),
         )
         # Every line of the step says what it is about, also the last one of a failure.
-        bind_contextvars(pipeline=work.pipeline.name, run_id=run_id, partition=work.partition.id)
-        for module, function in steps:
-            bind_contextvars(step=module.removeprefix("etl."))
-            # Imported when needed: a step starts without the engines of the others.
-            getattr(import_module(module), function)(work)
+        bind_contextvars(pipeline=work.pipeline.name, run_id=run_id, partition=work.partition.id, step=name)
+        # Imported when needed: a step starts without the engines of the others.
+        getattr(import_module(module), function)(work)
 
 
-_EXTRACT, _FILTER, _LOAD = ("etl.extract", "extract"), ("etl.filter", "filter_rows"), ("etl.load", "load")
-_add_command("extract", "Read a partition of the source, in one snapshot, into staging.", _EXTRACT)
-_add_command("filter", "Keep the staged rows the filter is true for; set aside what breaks the contract.", _FILTER)
-_add_command("load", "Bring the kept rows into the sink, exactly once.", _LOAD)
-_add_command("run", "Extract, filter and load, in one process.", _EXTRACT, _FILTER, _LOAD)
+_add_command("extract", "Read a partition of the source, in one snapshot, into staging.", "etl.extract", "extract")
+_add_command(
+    "filter",
+    "Keep the staged rows the filter is true for; set aside what breaks the contract.",
+    "etl.filter",
+    "filter_rows",
+)
+_add_command("load", "Bring the kept rows into the sink, exactly once.", "etl.load", "load")
+_add_command("run", "Extract, filter and load at the same time, in one process, without staging.", "etl.run", "run")
 
 
 @app.command(
@@ -85,6 +88,8 @@ def export(port: Annotated[int, typer.Option(min=1, max=65535, help="of /metrics
 
 def main() -> NoReturn:
     """Run the command. A failure is one sentence on stderr and an exit code."""
+    # Arrow's own allocator keeps what one thread has allocated and another has freed; the system's gives it back.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     secrets: list[str] = []
     configure_logs(secrets)
     try:

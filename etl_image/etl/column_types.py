@@ -92,8 +92,7 @@ class ColumnType:
 
     def carries(self, source_type: str) -> bool:
         """Whether a source column of this type (its plain name, no arguments) can be declared so."""
-        name = _ALIASES.get(source_type, source_type)
-        return name in _CARRIES.get(self.name, {self.name})
+        return plain_name(source_type) in _CARRIES.get(self.name, {self.name})
 
     @property
     def tsql(self) -> str:
@@ -109,6 +108,11 @@ class ColumnType:
         return self.name + (f"({self.length})" if self.length else arguments) + (" null" if self.nullable else "")
 
 
+def plain_name(source_type: str) -> str:
+    """The one name here of a type that Postgres knows by several."""
+    return _ALIASES.get(source_type, source_type)
+
+
 def parse_column_type(text: str) -> ColumnType:
     """Read a declaration such as `numeric(12,2) null`.
 
@@ -118,7 +122,7 @@ def parse_column_type(text: str) -> ColumnType:
     if match is None:
         raise ValueError(f"'{text}' is not a column type; write it as in Postgres, for example numeric(12,2)")
     name = re.sub(r"\s+", " ", match["name"].lower())
-    name = _ALIASES.get(name, name)
+    name = plain_name(name)
     arguments = [int(match[group]) for group in ("first", "second") if match[group]]
     nullable = bool(match["null"]) and "not" not in match["null"].lower()
     if name == "numeric":

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from etl.logs import blot_out
 from etl.poller import TIMEOUT_SECONDS, Database, Rows
 from etl.settings import Settings
-from etl.source_sql import quote_text
+from etl.source_text import quote_text
 
 _SESSION = (
     "SET application_name = 'etl export-metrics'",

@@ -1,6 +1,7 @@
 """`etl extract`: one partition of the source, in one read-only snapshot, to Parquet in staging."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import adbc_driver_postgresql.dbapi as postgres
@@ -12,9 +13,10 @@ from etl import source_sql
 from etl.errors import TryAgainError
 from etl.logs import blot_out
 from etl.progress import Progress
+from etl.read_ahead import read_ahead
 from etl.settings import place
 from etl.source import check_source, connect_source
-from etl.staging import BATCH_BYTES, Manifest
+from etl.staging import BATCH_BYTES, CODEC, Manifest
 from etl.step import Work
 
 
@@ -24,56 +26,97 @@ def extract(work: Work) -> Manifest:
     Memory does not grow with the table: rows pass in Arrow batches of a few megabytes.
     Raises ConfigurationError where the source is not as the pipeline says, TryAgainError where it is away.
     """
-    log = structlog.get_logger()
-    swept = work.staging.sweep(datetime.now(UTC) - work.settings.staging_retention)
-    if swept:
-        log.info("extract: removed old runs from staging", runs=swept)
+    sweep(work)
     progress = Progress("extract", work.partition.expected_rows)
-    with connect_source(work) as connection, connection.cursor() as cursor:
-        check_source(work.pipeline, cursor)
-        manifest = _stage(work, cursor, progress)
+    name = f"{work.staging.new_folder('extract')}/rows.parquet"
+    with (
+        reading(work) as source,
+        read_ahead(source.batches()) as batches,
+        work.staging.writing(name) as file,
+        pq.ParquetWriter(file, source.schema, **CODEC) as writer,
+    ):
+        for batch in batches:
+            # A batch becomes a row group: neither side holds more than one.
+            writer.write_batch(batch)
+            progress.add(batch.num_rows)
+    manifest = source.manifest().model_copy(update={"files": {"rows": name}})
     work.staging.publish("extract", manifest)
-    with work.metrics("extract") as metrics:
-        metrics.rows("extracted", manifest.extracted)
-        metrics.bytes(manifest.extracted * manifest.row_bytes)
-        metrics.seconds(progress.seconds)
-    log.info("extract: done", rows=manifest.extracted, seconds=round(progress.seconds, 1))
+    tell(work, manifest, progress)
     return manifest
 
 
-def _stage(work: Work, cursor: postgres.Cursor, progress: Progress) -> Manifest:
-    # The driver's default is 16 MB.
-    cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
-    cursor.execute(source_sql.extract_rows(work.pipeline, work.partition))
-    reader = cursor.fetch_record_batch()
-    schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in reader.schema])
-    name = f"{work.staging.new_folder('extract')}/rows.parquet"
-    size = 0
-    with work.staging.writing(name) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in _arriving(work, reader):
-            # A batch becomes a row group: neither side holds more than one.
-            writer.write_batch(_storage(batch, schema))
-            size += batch.nbytes
-            progress.add(batch.num_rows)
-    return Manifest(
-        partition=work.partition,
-        fingerprint=work.fingerprint,
-        files={"rows": name},
-        extracted=progress.rows,
-        row_bytes=size // max(progress.rows, 1),
-    )
+def sweep(work: Work) -> None:
+    """Remove what old runs have left in staging."""
+    swept = work.staging.sweep(datetime.now(UTC) - work.settings.staging_retention)
+    if swept:
+        structlog.get_logger().info("extract: removed old runs from staging", runs=swept)
 
 
-def _arriving(work: Work, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    """The batches of a reader. Raises TryAgainError where the source goes away in between."""
-    try:
-        yield from reader
-    except (OSError, pa.ArrowException) as error:
-        where = place(work.settings.source_url)
-        told = str(error).strip().splitlines()[0]
-        raise TryAgainError(
-            f"{work}: the source {where} broke off: {blot_out(told, work.settings.secrets())}"
-        ) from None
+def tell(work: Work, manifest: Manifest, progress: Progress) -> None:
+    """Log and measure what was extracted."""
+    with work.metrics("extract") as metrics:
+        metrics.rows("extracted", manifest.extracted)
+        metrics.bytes((manifest.extracted - manifest.dropped) * manifest.row_bytes)
+        metrics.seconds(progress.seconds)
+    structlog.get_logger().info("extract: done", rows=manifest.extracted, seconds=round(progress.seconds, 1))
+
+
+@contextmanager
+def reading(work: Work) -> Iterator["Reading"]:
+    """The rows of the partition, in a snapshot that lasts as long as the block.
+
+    Raises ConfigurationError where the source is not as the pipeline says, TryAgainError where it is away.
+    """
+    with connect_source(work) as connection, connection.cursor() as cursor:
+        check_source(work.pipeline, cursor)
+        yield Reading(work, cursor)
+
+
+class Reading:
+    """The rows of a partition as they come from the source, and how many there are."""
+
+    def __init__(self, work: Work, cursor: postgres.Cursor) -> None:
+        self._work = work
+        self._rows = self._bytes = 0
+        self._counted: tuple[int, int] | None = None
+        if work.pipeline.pushdown:
+            cursor.execute(source_sql.count_partition(work.pipeline, work.partition))
+            self._counted = cursor.fetchone()
+        # The driver's default is 16 MB.
+        cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
+        cursor.execute(source_sql.extract_rows(work.pipeline, work.partition))
+        self._reader = cursor.fetch_record_batch()
+        self.schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in self._reader.schema])
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, once. Raises TryAgainError where the source goes away in between."""
+        work = self._work
+        try:
+            for batch in self._reader:
+                self._rows += batch.num_rows
+                self._bytes += batch.nbytes
+                yield _storage(batch, self.schema)
+        except (OSError, pa.ArrowException) as error:
+            where = place(work.settings.source_url)
+            told = str(error).strip().splitlines()[0]
+            raise TryAgainError(
+                f"{work}: the source {where} broke off: {blot_out(told, work.settings.secrets())}"
+            ) from None
+
+    def manifest(self) -> Manifest:
+        """What was read, when all of it was. Raises TryAgainError where the source counts otherwise."""
+        extracted, dropped = self._counted or (self._rows, 0)
+        if extracted - dropped != self._rows:
+            told = f"of {extracted} rows the filter drops {dropped}, but {self._rows} came"
+            raise TryAgainError(f"{self._work}: {told}; run it again.")
+        return Manifest(
+            partition=self._work.partition,
+            fingerprint=self._work.fingerprint,
+            files={},
+            extracted=extracted,
+            dropped=dropped,
+            row_bytes=self._bytes // max(self._rows, 1),
+        )
 
 
 def _stored(field_type: pa.DataType) -> pa.DataType:

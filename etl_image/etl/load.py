@@ -2,7 +2,8 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,7 @@ from etl.column_types import KEY_COLLATION
 from etl.errors import ConfigurationError, TryAgainError
 from etl.pipeline import TableName
 from etl.progress import Progress
+from etl.read_ahead import read_ahead
 from etl.sink import Sink, connect_sink
 from etl.staging import Manifest
 from etl.step import Work
@@ -30,28 +32,42 @@ class Loaded:
     standing: int
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Kept rows on their way to the sink, and what was made of the partition, to ask when all are taken."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+    verdict: Callable[[], Manifest]
+
+
 def load(work: Work) -> Loaded:
     """Bring the kept rows of one partition into the sink. Repeating it changes nothing.
 
-    The rows go into a staging table of this attempt alone and are counted there by the server; then one transaction
+    Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
+    """
+    manifest = work.staging.manifest("filter", work.fingerprint)
+    progress = Progress("load", manifest.kept)
+    return deliver(work, _staged(work, manifest, progress), progress)
+
+
+def deliver(work: Work, rows: AbstractContextManager[Kept], progress: Progress) -> Loaded:
+    """Bring rows into the sink as they come, exactly once.
+
+    They go into a staging table of this attempt alone and are counted there by the server; then one transaction
     under an application lock updates what is newer, inserts what is missing, and writes the audit row.
     Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
     """
     log = structlog.get_logger()
-    manifest = work.staging.manifest("filter", work.fingerprint)
-    progress = Progress("load", manifest.kept)
     with connect_sink(work) as sink:
         created = sink.create_missing(work.pipeline)
         if created:
             log.info("load: created tables in the sink", tables=created)
         _check_sink(work, sink)
         _drop_leftovers(work, sink)
-        staging = sink_sql.staging_table(work.pipeline, _staging_name(work))
-        sink.create(staging)
-        _fill(work, sink, staging.name, manifest, progress)
-        loaded = _apply(work, sink, staging.name, manifest)
-        sink.execute(f"DROP TABLE {sink_sql.quote_table(staging.name)}")
-        sink.commit()
+        with _staging_table(work, sink) as staging:
+            manifest = _fill(work, sink, staging, rows)
+            loaded = _apply(work, sink, staging, manifest)
     with work.metrics("load") as metrics:
         for outcome in ("inserted", "updated", "unchanged"):
             metrics.rows(outcome, getattr(loaded, outcome))
@@ -80,40 +96,76 @@ def _check_sink(work: Work, sink: Sink) -> None:
                 )
 
 
-def _fill(work: Work, sink: Sink, table: TableName, manifest: Manifest, progress: Progress) -> None:
+@contextmanager
+def _staging_table(work: Work, sink: Sink) -> Iterator[TableName]:
+    """A table of this attempt alone, which goes with the block."""
+    staging = sink_sql.staging_table(work.pipeline, _staging_name(work))
+    sink.create(staging)
+    try:
+        yield staging.name
+    except BaseException:
+        with suppress(Exception):  # where the sink is away: a later attempt drops what stays
+            sink.rollback()
+            sink.drop(staging.name)
+        raise
+    sink.drop(staging.name)
+
+
+def _fill(work: Work, sink: Sink, table: TableName, rows: AbstractContextManager[Kept]) -> Manifest:
     """Bulk copy the kept rows and let the server count them: the driver's own count is of what it sent."""
-    with work.staging.reading(manifest.files["rows"]) as file:
-        parquet = pq.ParquetFile(file, pre_buffer=False)
-        if manifest.kept:
-            batches = _batches(parquet, manifest, progress)
-            sink.bulk_copy(table, pa.RecordBatchReader.from_batches(parquet.schema_arrow, batches))
+    with rows as kept:
+        sink.bulk_copy(table, kept.schema, kept.batches)
+        manifest = kept.verdict()
     arrived = sink.value(sink_sql.count_rows(table))
     sink.commit()
     if arrived != manifest.kept:
         raise TryAgainError(f"{work}: of {manifest.kept} rows sent {arrived} arrived in the sink; nothing was applied.")
+    return manifest
 
 
-def _batches(parquet: pq.ParquetFile, manifest: Manifest, progress: Progress) -> Iterator[pa.RecordBatch]:
-    for batch in parquet.iter_batches(manifest.batch_rows, use_threads=False):
+@contextmanager
+def _staged(work: Work, manifest: Manifest, progress: Progress) -> Iterator[Kept]:
+    """The kept rows that the filter has left in staging."""
+    with work.staging.reading(manifest.files["rows"]) as file:
+        parquet = pq.ParquetFile(file, pre_buffer=False)
+        with read_ahead(parquet.iter_batches(manifest.batch_rows, use_threads=False)) as batches:
+            yield Kept(parquet.schema_arrow, _counted(batches, progress), lambda: manifest)
+
+
+def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
         yield batch
         progress.add(batch.num_rows)
 
 
 def _apply(work: Work, sink: Sink, staging: TableName, manifest: Manifest) -> Loaded:
-    """One transaction: lock, update what is newer, insert what is missing, check, write the audit row, commit."""
-    pipeline = work.pipeline
-    sink.lock(f"etl: {pipeline.sink}", int(work.settings.sink_lock_timeout.total_seconds() * 1000))
-    unchanged = sink.value(sink_sql.count_standing(pipeline, staging))
-    updated = sink.execute(sink_sql.update_newer(pipeline, staging))
-    inserted = sink.execute(sink_sql.insert_missing(pipeline, staging))
-    standing = sink.value(sink_sql.count_standing(pipeline, staging))
-    loaded = Loaded(inserted, updated, unchanged, standing)
-    if inserted + updated + unchanged != manifest.kept or standing != manifest.kept:
+    """One transaction: lock, bring in what is newer or missing, check, write the audit row, commit."""
+    sink.lock(f"etl: {work.pipeline.sink}", int(work.settings.sink_lock_timeout.total_seconds() * 1000))
+    loaded = _merge(work, sink, staging, manifest.kept)
+    if loaded.inserted + loaded.updated + loaded.unchanged != manifest.kept or loaded.standing != manifest.kept:
         sink.rollback()
         raise TryAgainError(f"{work}: {manifest.kept} rows kept, but the sink counts {vars(loaded)}; none applied.")
     _audit(work, sink, manifest, loaded)
     sink.commit()
     return loaded
+
+
+def _merge(work: Work, sink: Sink, staging: TableName, kept: int) -> Loaded:
+    """Update what is newer and insert what is missing, in as few passes as that takes; each number counted by itself.
+
+    A pass is left out where a count has shown that it would find nothing.
+    """
+    pipeline, partition = work.pipeline, work.partition
+    if not sink.rows(sink_sql.any_row(pipeline.sink)):
+        inserted = sink.execute(sink_sql.insert_all(pipeline, staging))
+        return Loaded(inserted, 0, 0, standing=sink.value(sink_sql.count_rows(pipeline.sink)))
+    known, unchanged = sink.rows(sink_sql.count_standing(pipeline, staging, partition))[0]
+    updated = sink.execute(sink_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
+    inserted = sink.execute(sink_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
+    standing = unchanged
+    if updated or inserted:
+        _, standing = sink.rows(sink_sql.count_standing(pipeline, staging, partition))[0]
+    return Loaded(inserted, updated, unchanged, standing)
 
 
 def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:

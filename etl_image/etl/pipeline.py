@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,7 @@ from sqlglot import exp
 
 from etl.column_types import MAX_KEY_TEXT, ColumnType, parse_column_type
 from etl.predicate import parse_predicate
+from etl.pushdown import check_pushdown
 
 VERSION_TYPES = ("timestamptz", "timestamp")
 
@@ -84,6 +85,12 @@ class Pipeline(BaseModel):
     )
     partition_size: PositiveInt = Field(default=500_000, description="rows of the source in one partition, at most")
     tolerated_rejects: NonNegativeInt = Field(default=0, description="rows of one run that may break the contract")
+    steps: Literal["separate", "fused"] = Field(
+        default="separate", description="fused: extract, filter and load in one pod, `etl run`"
+    )
+    pushdown: bool = Field(
+        default=False, description="the filter runs at the source too: less traffic, the dropped rows are only counted"
+    )
 
     @field_validator("columns")
     @classmethod
@@ -125,6 +132,11 @@ class Pipeline(BaseModel):
             parse_predicate(self.filter, types)
         except ValueError as error:
             raise ValueError(f"filter: {error}") from error
+        try:
+            if self.pushdown:
+                check_pushdown(self.predicate, types)
+        except ValueError as error:
+            raise ValueError(f"pushdown: {error}") from error
         if re.search(r"\{[{%#]", self.model_dump_json()):
             raise ValueError("{{, {% and {# may not stand in a pipeline: Airflow would take them for a template")
         return self

@@ -13,7 +13,8 @@ from sqlglot.errors import SqlglotError
 
 from etl.column_types import KEY_COLLATION, ColumnType
 
-_COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Like, exp.Between, exp.In)
+COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Like, exp.Between, exp.In)
+"""The conditions that compare values."""
 _ORDERED = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between)
 _VALUES = (
     exp.Column, exp.Literal, exp.Boolean, exp.Paren, exp.Add, exp.Sub, exp.Mul, exp.Neg,
@@ -70,29 +71,29 @@ def _check_condition(node: exp.Expression, columns: Mapping[str, ColumnType]) ->
     elif isinstance(node, exp.Column):
         _check_value(node, columns)
         if columns[node.name].name != "boolean":
-            raise ValueError(f"{_told(node)} is {columns[node.name]}, not true or false; compare it")
+            raise ValueError(f"{told(node)} is {columns[node.name]}, not true or false; compare it")
     elif isinstance(node, exp.Is) and isinstance(node.expression, exp.Null):
         _check_value(node.this, columns)
-    elif isinstance(node, _COMPARISONS) and node.args.get("query") is None:
+    elif isinstance(node, COMPARISONS) and node.args.get("query") is None:
         for value in node.iter_expressions():
             _check_value(value, columns)
         _check_comparison(node, columns)
     elif not isinstance(node, exp.Boolean):
-        raise ValueError(f"{_told(node)} is not a condition that means the same at source and sink")
+        raise ValueError(f"{told(node)} is not a condition that means the same at source and sink")
 
 
 def _check_value(node: exp.Expression, columns: Mapping[str, ColumnType]) -> None:
     if not isinstance(node, _VALUES):
-        raise ValueError(f"{_told(node)} is not a value that means the same at source and sink")
+        raise ValueError(f"{told(node)} is not a value that means the same at source and sink")
     if isinstance(node, exp.Column):
         if node.table:
-            raise ValueError(f"{_told(node)} names a table; write the column alone")
+            raise ValueError(f"{told(node)} names a table; write the column alone")
         if node.name not in columns:
             raise ValueError(f"unknown column {node.name}; the pipeline has {', '.join(columns)}")
         return
     for operand in node.iter_expressions():
         if isinstance(operand, exp.Boolean):
-            raise ValueError(f"{_told(node)}: true and false are conditions in SQL Server, not values")
+            raise ValueError(f"{told(node)}: true and false are conditions in SQL Server, not values")
         _check_value(operand, columns)
 
 
@@ -101,14 +102,14 @@ def _check_comparison(node: exp.Expression, columns: Mapping[str, ColumnType]) -
     texts = [literal.this for literal in node.find_all(exp.Literal) if literal.is_string]
     types = [columns[column.name] for column in node.find_all(exp.Column)]
     if isinstance(node, exp.In) and not node.expressions:
-        raise ValueError(f"{_told(node)} has an empty list, so it is never true")
+        raise ValueError(f"{told(node)} has an empty list, so it is never true")
     if isinstance(node, exp.Like):
         if not isinstance(node.expression, exp.Literal) or any(sign in node.expression.this for sign in "\\["):
-            raise ValueError(f"{_told(node)}: a pattern is a text without \\ and [, which not all databases read alike")
+            raise ValueError(f"{told(node)}: a pattern is a text without \\ and [, which not all databases read alike")
     elif isinstance(node, _ORDERED) and any(column.is_text for column in types):
-        raise ValueError(f"{_told(node)}: source and sink order text differently; compare it by =, <>, IN or LIKE")
+        raise ValueError(f"{told(node)}: source and sink order text differently; compare it by =, <>, IN or LIKE")
     if any(text.endswith(" ") for text in texts) and any(column.is_text for column in types):
-        raise ValueError(f"{_told(node)}: a text that ends in a space does not compare alike everywhere")
+        raise ValueError(f"{told(node)}: a text that ends in a space does not compare alike everywhere")
     if any(column.name in ("timestamp", "timestamptz") for column in types):
         for text in texts:
             _check_time(text)
@@ -123,5 +124,6 @@ def _check_time(text: str) -> None:
         raise ValueError(f"'{text}' has an offset; write the time in UTC, without one")
 
 
-def _told(node: exp.Expression) -> str:
+def told(node: exp.Expr) -> str:
+    """A part of a filter, as messages tell it."""
     return f"'{node.sql('postgres')}'"

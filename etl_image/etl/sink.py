@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import mssql_python
@@ -17,7 +18,8 @@ from etl.settings import Settings, place
 from etl.sink_sql import Table
 from etl.step import Work
 
-_BULK_BATCH_ROWS = 100_000
+# What the server commits, and may drop from its log, at a time.
+_BULK_BATCH_ROWS, _BULK_BATCH_BYTES = 100_000, 64 * 1024 * 1024
 # What the server says (sys.messages) where the same command would only fail again. The driver passes on the words, not
 # the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916, 102, 468, 544, 15247, 15116, 15118.
 _CONFIGURATION = re.compile(
@@ -99,17 +101,37 @@ class Sink:
             seconds = timeout_ms / 1000
             raise TryAgainError(f"Another load has held the lock '{resource}' for {seconds:g} s; try again later.")
 
-    def bulk_copy(self, table: TableName, rows: pa.RecordBatchReader) -> None:
-        """Copy rows into a table, columns mapped by name. The driver uses a connection and commits of its own."""
-        self._cursor.bulkcopy_arrow(
-            sink_sql.quote_table(table),
-            rows,
-            batch_size=_BULK_BATCH_ROWS,
-            timeout=0,
-            column_mappings=list(rows.schema.names),
-            table_lock=True,
-            keep_nulls=True,
-        )
+    def drop(self, table: TableName) -> None:
+        """Drop a table, and commit."""
+        self.execute(f"DROP TABLE {sink_sql.quote_table(table)}")
+        self.commit()
+
+    def bulk_copy(self, table: TableName, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        """Copy rows into a table as they come, columns mapped by name. Raises whatever the batches raise.
+
+        The driver uses a connection and commits of its own.
+        """
+        first = next(batches, None)
+        if first is None:
+            return
+        failures: list[BaseException] = []
+        reader = pa.RecordBatchReader.from_batches(schema, _watched(chain([first], batches), failures))
+        row_bytes = first.nbytes // first.num_rows
+        try:
+            self._cursor.bulkcopy_arrow(
+                sink_sql.quote_table(table),
+                reader,
+                batch_size=max(1, min(_BULK_BATCH_ROWS, _BULK_BATCH_BYTES // max(row_bytes, 1))),
+                timeout=0,
+                column_mappings=list(schema.names),
+                table_lock=True,
+                keep_nulls=True,
+            )
+        except RuntimeError:
+            # The driver would only tell that its input broke off.
+            if failures:
+                raise failures[0] from None
+            raise
 
     def columns(self, table: TableName) -> dict[str, tuple[str, str | None]]:
         """The columns of a table with their types, as the DDL here writes them, and their collations."""
@@ -173,6 +195,14 @@ def sorted_error(error: Exception, about: str, settings: Settings) -> EtlError:
     if _DATA.search(text):
         return DataError(sentence)
     return TryAgainError(sentence)
+
+
+def _watched(batches: Iterator[pa.RecordBatch], failures: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from batches
+    except BaseException as error:
+        failures.append(error)
+        raise
 
 
 def _written(data_type: str, length: int | None, precision: int | None, scale: int | None, fraction: int | None) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from etl.column_types import KEY_COLLATION, ColumnType, parse_column_type
 from etl.pipeline import Pipeline, TableName
 from etl.predicate import render_tsql
-from etl.window import Window
+from etl.window import Partition, Window
 
 BOOKKEEPING = "etl"
 """Schema of the audit and watermark tables."""
@@ -124,33 +124,46 @@ def lock(resource: str, timeout_ms: int) -> str:
     )
 
 
-def update_newer(pipeline: Pipeline, staging: TableName) -> str:
+def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
     """Overwrite the rows of the sink that stand in staging at a newer version."""
     version = quote_name(pipeline.version)
     columns = [quote_name(name) for name in pipeline.columns if name not in pipeline.key]
     assignments = ", ".join(f"t.{name} = s.{name}" for name in columns)
     return (
         f"UPDATE t SET {assignments} FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
-        f" ON {_same_key(pipeline)} WHERE t.{version} < s.{version}"
+        f" ON {_same_key(pipeline, partition)} WHERE t.{version} < s.{version}"
     )
 
 
-def insert_missing(pipeline: Pipeline, staging: TableName) -> str:
+def insert_missing(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
     """Add the rows of staging whose key the sink does not have."""
     selected = ", ".join(f"s.{quote_name(name)}" for name in pipeline.columns)
     return (
         f"INSERT INTO {quote_table(pipeline.sink)} ({_names(pipeline.columns)}) SELECT {selected}"
         f" FROM {quote_table(staging)} AS s WHERE NOT EXISTS"
-        f" (SELECT 1 FROM {quote_table(pipeline.sink)} AS t WHERE {_same_key(pipeline)})"
+        f" (SELECT 1 FROM {quote_table(pipeline.sink)} AS t WHERE {_same_key(pipeline, partition)})"
     )
 
 
-def count_standing(pipeline: Pipeline, staging: TableName) -> str:
-    """One row: how many rows of staging stand in the sink at their version or a newer one."""
+def count_standing(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
+    """One row: how many rows of staging have their key in the sink, and how many of these at their version or newer."""
     version = quote_name(pipeline.version)
     return (
-        f"SELECT COUNT_BIG(*) FROM {quote_table(staging)} AS s JOIN {quote_table(pipeline.sink)} AS t"
-        f" ON {_same_key(pipeline)} WHERE t.{version} >= s.{version}"
+        f"SELECT COUNT_BIG(*), COUNT_BIG(CASE WHEN t.{version} >= s.{version} THEN 1 END)"
+        f" FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s ON {_same_key(pipeline, partition)}"
+    )
+
+
+def any_row(table: TableName) -> str:
+    """One row where a table has any, else none."""
+    return f"SELECT TOP (1) 1 FROM {quote_table(table)}"
+
+
+def insert_all(pipeline: Pipeline, staging: TableName) -> str:
+    """Add the rows of staging to a sink that is empty; SQL Server sorts them by the key, and logs pages, not rows."""
+    names = _names(pipeline.columns)
+    return (
+        f"INSERT INTO {quote_table(pipeline.sink)} WITH (TABLOCK) ({names}) SELECT {names} FROM {quote_table(staging)}"
     )
 
 
@@ -197,8 +210,17 @@ def _in_window(pipeline: Pipeline, window: Window) -> str:
     return " AND ".join(conditions)
 
 
-def _same_key(pipeline: Pipeline) -> str:
-    return " AND ".join(f"t.{quote_name(name)} = s.{quote_name(name)}" for name in pipeline.key)
+def _same_key(pipeline: Pipeline, partition: Partition) -> str:
+    """Where a row of the sink and one of a partition's have the same key."""
+    conditions = [f"t.{quote_name(name)} = s.{quote_name(name)}" for name in pipeline.key]
+    # Known bounds spare the server going through the whole of a large table for a part of it. Numbers only: others may
+    # be ordered otherwise than at the source.
+    first = pipeline.key[0]
+    if pipeline.types[first].name in ("smallint", "integer", "bigint"):
+        for operator, bound in ((">=", partition.lower), ("<=", partition.upper)):
+            if bound is not None:
+                conditions.append(f"t.{quote_name(first)} {operator} {int(bound[0])}")
+    return " AND ".join(conditions)
 
 
 def _names(columns: Iterable[str]) -> str:

@@ -7,9 +7,11 @@ import adbc_driver_manager.dbapi as dbapi
 import adbc_driver_postgresql.dbapi as postgres
 
 from etl import source_sql
+from etl.column_types import plain_name
 from etl.errors import ConfigurationError, TryAgainError
 from etl.logs import blot_out
 from etl.pipeline import Pipeline
+from etl.predicate import predicate_columns
 from etl.settings import place
 from etl.step import Work
 
@@ -51,6 +53,7 @@ def check_source(pipeline: Pipeline, cursor: postgres.Cursor) -> None:
     found = {name: (source_type, required) for name, source_type, required in cursor.fetchall()}
     if not found:
         raise ConfigurationError(f"{pipeline.name}: there is no table {pipeline.source} at the source.")
+    filtered = predicate_columns(pipeline.predicate)
     for name, declared in pipeline.types.items():
         if name not in found:
             raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {name}.")
@@ -58,6 +61,16 @@ def check_source(pipeline: Pipeline, cursor: postgres.Cursor) -> None:
         if not declared.carries(source_type):
             raise ConfigurationError(
                 f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared}."
+            )
+        if (
+            pipeline.pushdown
+            and name in filtered
+            and declared.is_text
+            and (plain_name(source_type) == "char") != (declared.name == "char")
+        ):
+            raise ConfigurationError(
+                f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, which compares otherwise than"
+                f" {declared}; declare it as it is, or let the filter run here alone (pushdown false)."
             )
         if name in (*pipeline.key, pipeline.version) and not required:
             raise ConfigurationError(

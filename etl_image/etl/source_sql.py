@@ -1,26 +1,15 @@
-"""The SQL that is sent to Postgres, as text: for `plan` in the DAG and for `extract` in the image.
-
-Every name and value is quoted here and nowhere else.
-"""
+"""The SQL that is sent to Postgres, as text: for `plan` in the DAG and for `extract` in the image."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 from etl.pipeline import Pipeline, TableName
+from etl.source_filter import wanted
+from etl.source_text import quote_name, quote_text
 from etl.window import Partition, Window
 
 SESSION = ("SET TIME ZONE 'UTC'", "SET datestyle = 'ISO, YMD'")
 """Makes key values and times read the same as text in every session."""
-
-
-def quote_name(name: str) -> str:
-    """A Postgres identifier, quoted."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_text(value: str) -> str:
-    """A Postgres string literal; E'' so that it means the same whatever standard_conforming_strings says."""
-    return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def quote_table(table: TableName) -> str:
@@ -53,14 +42,16 @@ def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
 
 
 def extract_rows(pipeline: Pipeline, partition: Partition) -> str:
-    """The rows of one partition, the columns in the pipeline's order."""
+    """The rows of one partition, the columns in the pipeline's order; with pushdown, those that may be wanted."""
     columns = ", ".join(quote_name(name) for name in pipeline.columns)
-    conditions = [_in_window(pipeline, partition.window)]
-    if partition.lower is not None:
-        conditions.append(_compare_key(pipeline, ">", partition.lower))
-    if partition.upper is not None:
-        conditions.append(_compare_key(pipeline, "<=", partition.upper))
-    return f"SELECT {columns} FROM {quote_table(pipeline.source)} WHERE {' AND '.join(conditions)}"
+    condition = f" AND ({wanted(pipeline)})" if pipeline.pushdown else ""
+    return f"SELECT {columns} {_from_partition(pipeline, partition)}{condition}"
+
+
+def count_partition(pipeline: Pipeline, partition: Partition) -> str:
+    """One row: how many rows a partition has, and how many of them pushdown leaves out."""
+    left_out = f"count(*) FILTER (WHERE ({wanted(pipeline)}) IS NOT TRUE)"
+    return f"SELECT count(*), {left_out} {_from_partition(pipeline, partition)}"
 
 
 def describe_columns(table: TableName) -> str:
@@ -81,6 +72,15 @@ def unique_indexes(table: TableName) -> str:
         " AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL"
         " GROUP BY i.indexrelid"
     )
+
+
+def _from_partition(pipeline: Pipeline, partition: Partition) -> str:
+    conditions = [_in_window(pipeline, partition.window)]
+    if partition.lower is not None:
+        conditions.append(_compare_key(pipeline, ">", partition.lower))
+    if partition.upper is not None:
+        conditions.append(_compare_key(pipeline, "<=", partition.upper))
+    return f"FROM {quote_table(pipeline.source)} WHERE {' AND '.join(conditions)}"
 
 
 def _in_window(pipeline: Pipeline, window: Window) -> str:

@@ -22,9 +22,12 @@ from etl.errors import ConfigurationError, TryAgainError
 from etl.settings import Settings
 from etl.window import Partition
 
-Step = Literal["extract", "filter"]
-BATCH_BYTES = 4 * 1024 * 1024
-"""About how many bytes of rows a step holds at a time; with Parquet's encoding it is several times that in memory."""
+Step = Literal["extract", "filter", "run"]
+BATCH_BYTES = 2 * 1024 * 1024
+"""About how many bytes of rows make a batch; a step holds several, and Parquet's encoding of one."""
+# Of a few megabytes of rows a dictionary takes more time and room than it saves; and nobody asks for statistics.
+CODEC = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+"""How files of rows are written."""
 
 
 class Manifest(BaseModel):
@@ -45,7 +48,7 @@ class Manifest(BaseModel):
     @property
     def batch_rows(self) -> int:
         """How many of these rows make a batch of about BATCH_BYTES."""
-        return max(1024, BATCH_BYTES // max(self.row_bytes, 1))
+        return max(64, BATCH_BYTES // max(self.row_bytes, 1))
 
 
 class Staging:
@@ -102,6 +105,11 @@ class Staging:
             self.filesystem.mv(draft, final)
             for folder in {name.split("/")[0] for name in earlier - set(manifest.files.values())}:
                 self._remove(self.path(folder))
+
+    def has(self, step: Step) -> bool:
+        """Whether there is anything that a step has left."""
+        with told("read"):
+            return bool(self.filesystem.exists(self.path(f"{step}.json")))
 
     def manifest(self, step: Step, fingerprint: str) -> Manifest:
         """What a step left. Raises TryAgainError where it has not finished, ConfigurationError where it is stale."""

@@ -110,7 +110,7 @@ def small_disk(tmp_path: Path) -> Iterator[str]:
 def test_a_full_disk_may_be_tried_again(orders: Site, small_disk: str) -> None:
     with unchanged(orders):
         orders.change("UPDATE orders SET note = repeat(md5(random()::text), 100)")
-        refused(orders, "run", TRY_AGAIN, "No space left on device", STAGING_URL=small_disk)
+        refused(orders, "extract", TRY_AGAIN, "No space left on device", STAGING_URL=small_disk)
 
 
 @pytest.mark.parametrize(

@@ -188,11 +188,6 @@ def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, t
     readme = (ROOT / "README.md").read_text()
     example = readme.split("```python\n")[1].split("```")[0]
     assert len(example.splitlines()) <= 32
-    dags = tmp_path / "dags"
-    dags.mkdir()
-    (dags / "stock_etl.py").write_text(example)
-    (dags / "etl_dag").symlink_to(ROOT / "dags" / "etl_dag")
-    (dags / ".airflowignore").write_text("etl_dag/\n")
     site = existing_site(ORDERS, stack.source_url, stack.sink_url)
     assert site.query("SELECT OBJECT_ID(N'[dbo].[stock]', N'U')") == [(None,)], "SINK_URL has a dbo.stock of its own"
     site.change(
@@ -201,18 +196,39 @@ def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, t
         " INSERT INTO stock SELECT gen_random_uuid(), 'sku-' || n, '2026-01-01', n, n / 2.0, n % 3 > 0, now()"
         " FROM generate_series(1, 90) AS n",
     )
-    environment = {
-        **stack.environment,
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "PYTHONPATH": f"{dags}:{ROOT}/airflow_image/config",
-    }
-    other = replace(stack, environment=environment)
+    other = with_dag_file(stack, tmp_path / "dags", "stock_etl.py", example)
     run = other.run_dag("stock_etl")
     assert run["state"] == "success", other.log_end()
     assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[stock]") == [(60,)]
     site.execute("DROP TABLE [dbo].[stock]")
     for table in ("audit", "watermark"):
         site.execute(f"DELETE FROM [etl].[{table}] WHERE [pipeline] = 'stock'")
+
+
+def test_fused_steps_are_one_task_and_add_up_as_well(
+    first_run: dict[str, Any], stack: Stack, real: Site, tmp_path: Path
+) -> None:
+    """The orders as they are, but in one pod, and with the filter at the source too."""
+    text = (ROOT / "dags" / "orders_etl.py").read_text()
+    fused = text.replace("    look_back=", '    steps="fused",\n    pushdown=True,\n    look_back=')
+    real.change("UPDATE orders SET status = 'confirmed' WHERE order_id BETWEEN 101 AND 130")
+    run = with_dag_file(stack, tmp_path / "dags", "orders_etl.py", fused).run_dag("orders_etl", full_refresh=True)
+    assert run["tasks"] == {"plan[-1]": "success", "partition.run[0]": "success", "reconcile[-1]": "success"}
+    assert real.sink_rows() == real.source_rows("status = 'confirmed'")
+    (audit,) = [audit for audit in real.audits() if audit["run_id"] == run["run_id"]]
+    assert audit["extracted"] == len(real.source_rows())
+    assert audit["dropped"] == audit["extracted"] - audit["kept"] > 0
+
+
+def with_dag_file(stack: Stack, dags: Path, name: str, text: str) -> Stack:
+    """The same with a folder of DAGs that holds this one alone."""
+    dags.mkdir()
+    (dags / name).write_text(text)
+    (dags / "etl_dag").symlink_to(ROOT / "dags" / "etl_dag")
+    (dags / ".airflowignore").write_text("etl_dag/\n")
+    python_path = f"{dags}:{ROOT}/airflow_image/config"
+    changes = {"AIRFLOW__CORE__DAGS_FOLDER": str(dags), "PYTHONPATH": python_path}
+    return replace(stack, environment=stack.environment | changes)
 
 
 def test_rows_that_no_demo_made_are_not_touched(real: Site, first_run: dict[str, Any]) -> None:

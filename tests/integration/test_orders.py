@@ -89,14 +89,18 @@ def test_partitions_together_are_the_whole(orders: Site) -> None:
     assert sum(audit["extracted"] for audit in orders.audits()) == 4000
 
 
-def test_killing_a_load_at_any_moment_and_repeating_it_loses_and_doubles_nothing(ten_thousand: Site) -> None:
-    ten_thousand.run("run", None, "extract", "filter")
+@pytest.mark.parametrize(("step", "times"), [("load", 12), ("run", 8)])
+def test_killing_a_load_at_any_moment_and_repeating_it_loses_and_doubles_nothing(
+    ten_thousand: Site, step: str, times: int
+) -> None:
+    if step == "load":
+        ten_thousand.run("run", None, "extract", "filter")
     confirmed = ten_thousand.source_rows("status = 'confirmed'")
     choice = random.Random(7)
     killed = 0
-    for _ in range(12):
+    for _ in range(times):
         process = subprocess.Popen(
-            ten_thousand.command("load"), env=ten_thousand.environment(), stderr=subprocess.DEVNULL
+            ten_thousand.command(step), env=ten_thousand.environment(), stderr=subprocess.DEVNULL
         )
         try:
             process.wait(timeout=choice.uniform(0.3, 1.6))
@@ -107,7 +111,7 @@ def test_killing_a_load_at_any_moment_and_repeating_it_loses_and_doubles_nothing
         held = ten_thousand.sink_rows() if ten_thousand.sink_exists() else {}
         assert held in ({}, confirmed)
     assert killed
-    completed = ten_thousand.cli("load")
+    completed = ten_thousand.cli(step)
     assert completed.returncode == 0, completed.stderr
     assert ten_thousand.sink_rows() == confirmed
     assert [audit["kept"] for audit in ten_thousand.audits()] == [3600]

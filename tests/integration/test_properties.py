@@ -24,7 +24,7 @@ Rows = dict[Any, tuple[Any, ...]]
 
 
 class Orders(RuleBasedStateMachine):
-    """Orders change while runs extract, filter and load them in any order, again and again, or only in part."""
+    """Orders change while runs extract, filter and load them in any order, again and again, at once or only in part."""
 
     postgres: ClassVar[Postgres]
     template: ClassVar[str]
@@ -108,6 +108,13 @@ class Orders(RuleBasedStateMachine):
             if key not in self.model or self.model[key][-1] < row[-1]:
                 self.model[key] = row
 
+    @rule(run=runs)
+    def all_at_once(self, run: tuple[str, Partition]) -> None:
+        low = run[1].window.low
+        after = f" AND updated_at > '{low.isoformat()}'" if low else ""
+        self.site.run(*run, "run")
+        self.model |= self.site.source_rows(f"status = 'confirmed'{after}")
+
     @rule(run=runs, step=st.sampled_from(["extract", "filter"]))
     def a_step_breaks_off(self, run: tuple[str, Partition], step: str) -> None:
         """What an attempt leaves that died before its manifest: files that nobody may read."""
@@ -117,7 +124,7 @@ class Orders(RuleBasedStateMachine):
 
     @invariant()
     def the_sink_equals_the_model(self) -> None:
-        if getattr(self, "filtered", None):
+        if getattr(self, "extracted", None):
             assert (self.site.sink_rows() if self.site.sink_exists() else {}) == self.model
 
 

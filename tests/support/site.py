@@ -19,6 +19,7 @@ from etl.extract import extract
 from etl.filter import filter_rows
 from etl.load import load
 from etl.pipeline import Pipeline
+from etl.run import run
 from etl.settings import Settings
 from etl.step import Work
 from etl.window import Partition
@@ -29,6 +30,7 @@ from tests.support.pipelines import make, whole
 MARK = "[etl].[demo]"
 """A table that marks a sink as one that demos and tests may empty."""
 STEPS = {"extract": extract, "filter": filter_rows, "load": load}
+_COMMANDS = {**STEPS, "run": run}
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Site:
         return Work(self.pipeline, run_id, partition or whole(), settings)
 
     def run(self, run_id: str = "run", partition: Partition | None = None, *steps: str) -> dict[str, Any]:
-        """Run steps (all where none are named) in this process; returns what each gave."""
-        return {step: STEPS[step](self.work(run_id, partition)) for step in steps or STEPS}
+        """Run steps (the three where none are named; `run` does them at once) here; returns what each gave."""
+        return {step: _COMMANDS[step](self.work(run_id, partition)) for step in steps or STEPS}
 
     def command(self, step: str, run_id: str = "run", partition: Partition | None = None) -> list[str]:
         """The command line of a step."""

@@ -38,6 +38,8 @@ def test_a_pipeline_survives_being_written_as_json(definition: dict[str, Any]) -
         ({"look_back": -1}, "look_back"),
         ({"partition_size": 0}, "partition_size"),
         ({"tolerated_rejects": -1}, "tolerated_rejects"),
+        ({"steps": "all"}, "steps"),
+        ({"pushdown": True, "filter": "amount * 2 > 1"}, "pushdown: 'amount * 2 > 1' cannot run at the source"),
     ],
 )
 def test_a_contradiction_is_refused_with_the_name_of_the_field(changes: dict[str, Any], told: str) -> None:

@@ -1,7 +1,7 @@
 """The SQL that is sent, as text: every name and value quoted, and nothing that is known to be racy."""
 
 import pytest
-from etl import prepare_sql, sink_sql, source_sql
+from etl import prepare_sql, sink_sql, source_sql, source_text
 from etl.pipeline import TableName
 from etl.settings import SinkLogin
 from etl.window import Partition
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from tests.support.pipelines import EVERYTHING, ORDERS, make, window
+from tests.support.pipelines import EVERYTHING, ORDERS, make, whole, window
 
 PIPELINE = make(ORDERS)
 STAGING = TableName(schema_name="etl_staging", table="x")
@@ -18,7 +18,9 @@ WINDOW = window("2026-01-01T00:00:00+01:00", "2026-02-01T00:00:00.000001Z")
 
 def test_updating_touches_only_older_rows() -> None:
     statement = sink_sql.update_newer(
-        make(ORDERS, columns={"id": "bigint", "v": "timestamp"}, key=["id"], version="v", filter="id > 0"), STAGING
+        make(ORDERS, columns={"id": "bigint", "v": "timestamp"}, key=["id"], version="v", filter="id > 0"),
+        STAGING,
+        whole(),
     )
     assert statement == (
         "UPDATE t SET t.[v] = s.[v] FROM [dbo].[orders] AS t JOIN [etl_staging].[x] AS s"
@@ -27,7 +29,7 @@ def test_updating_touches_only_older_rows() -> None:
 
 
 def test_inserting_touches_only_missing_keys() -> None:
-    statement = sink_sql.insert_missing(make(EVERYTHING), STAGING)
+    statement = sink_sql.insert_missing(make(EVERYTHING), STAGING, whole())
     assert statement.endswith(
         "WHERE NOT EXISTS (SELECT 1 FROM [dbo].[Every Thing] AS t"
         " WHERE t.[region] = s.[region] AND t.[serial] = s.[serial])"
@@ -78,8 +80,17 @@ def test_text_keys_tell_case_in_sink_and_staging_alike() -> None:
 
 
 def test_no_statement_merges() -> None:
-    for statement in (sink_sql.update_newer(PIPELINE, STAGING), sink_sql.insert_missing(PIPELINE, STAGING)):
-        assert "MERGE" not in statement
+    for write in (sink_sql.update_newer, sink_sql.insert_missing):
+        assert "MERGE" not in write(PIPELINE, STAGING, whole())
+
+
+def test_a_part_of_the_keys_is_looked_for_in_that_part_of_the_sink_only() -> None:
+    part = Partition(window=WINDOW, lower=["5"], upper=["9"])
+    assert sink_sql.count_standing(PIPELINE, STAGING, part).endswith(
+        " ON t.[order_id] = s.[order_id] AND t.[order_id] >= 5 AND t.[order_id] <= 9"
+    )
+    by_text = part.model_copy(update={"lower": ["eu", "1"], "upper": None})
+    assert "'eu'" not in sink_sql.count_standing(make(EVERYTHING), STAGING, by_text)
 
 
 @given(st.text(st.characters(exclude_characters="\0"), max_size=20))
@@ -87,8 +98,8 @@ def test_whatever_is_quoted_stays_one_token(text: str) -> None:
     """Undone the way the server does it, the text is there again and nothing is left over."""
     assert sink_sql.quote_name(text)[1:-1].replace("]]", "").count("]") == 0
     assert sink_sql.quote_text(text)[2:-1].replace("''", "").count("'") == 0
-    assert source_sql.quote_name(text)[1:-1].replace('""', "").count('"') == 0
-    inner = source_sql.quote_text(text)[2:-1].replace("\\\\", "").replace("''", "")
+    assert source_text.quote_name(text)[1:-1].replace('""', "").count('"') == 0
+    inner = source_text.quote_text(text)[2:-1].replace("\\\\", "").replace("''", "")
     assert "'" not in inner
     assert "\\" not in inner
 

@@ -1,0 +1,56 @@
+"""What is read ahead comes in order, not too far ahead, and ends with who takes it."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from etl.read_ahead import read_ahead
+from structlog.contextvars import bound_contextvars, get_contextvars
+
+
+def test_items_come_in_their_order() -> None:
+    with read_ahead(range(1000)) as items:
+        assert list(items) == list(range(1000))
+
+
+def test_no_more_than_a_few_are_made_ahead() -> None:
+    made: list[int] = []
+    third = threading.Event()
+
+    def numbers() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            if number == 3:
+                third.set()
+            yield number
+
+    with read_ahead(numbers()) as items:
+        assert next(items) == 0
+        assert third.wait(10)
+    # One was taken, two wait, and one is in hand.
+    assert made == [0, 1, 2, 3]
+
+
+def test_what_goes_wrong_is_raised_after_the_items_before_it() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    taken: list[int] = []
+    with pytest.raises(ValueError, match="broken"), read_ahead(broken()) as items:
+        taken.extend(items)
+    with read_ahead(broken()) as items:
+        assert next(items) == 1
+        with pytest.raises(ValueError, match="broken"):
+            next(items)
+
+
+def test_the_thread_ends_with_the_block() -> None:
+    with read_ahead(range(1000)) as items:
+        next(items)
+    assert [thread.name for thread in threading.enumerate() if thread.name == "read-ahead"] == []
+
+
+def test_lines_logged_on_the_way_are_bound_alike() -> None:
+    with bound_contextvars(pipeline="orders"), read_ahead(iter(get_contextvars, None)) as items:
+        assert next(items) == {"pipeline": "orders"}
