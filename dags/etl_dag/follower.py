@@ -38,10 +38,10 @@ class Follower:
 
     def __init__(
         self,
-        read: Callable[[int | None], Iterable[bytes]],
+        read: Callable[[int | None, bool], Iterable[bytes]],
         ended: Callable[[], bool],
         write: Callable[[str, str], object],
-        pause: float = 0.3,
+        pause: float = 0.1,
     ) -> None:
         self._read, self._ended, self._write, self._pause = read, ended, write, pause
         self._first, self._last, self._at_last = "", "", 0
@@ -55,7 +55,7 @@ class Follower:
             # Asked before reading: what is read after the container ended is all there is.
             ended, problem = self._ended(), ""
             try:
-                for time_stamp, line in split(self._read(self._resume()), whole=ended):
+                for time_stamp, line in split(self._read(self._resume(), ended), whole=ended):
                     self._take(time_stamp, line)
             except (HTTPError, ApiException) as error:
                 problem = f"{type(error).__name__}: {getattr(error, 'reason', None) or error}"

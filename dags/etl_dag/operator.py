@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from etl.pipeline import Pipeline
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
-from etl_dag import follower, metrics, pod
+from etl_dag import follower, metrics, pod, pod_end
 
 RUNNER_VARIABLE = "ETL_RUNNER"
 """Set to `process` to run steps as processes beside Airflow: for the demo and for development."""
@@ -45,7 +46,7 @@ POD: dict[str, Any] = {
 }
 """What the pods of all steps have in common, as arguments of the operator."""
 LOOK_OFTEN_SECONDS = 5
-"""So long a pod is looked at often where it should start or end any moment; the provider looks every 1 or 2 s."""
+"""So long a pod is looked at often while it should start any moment; the provider looks every second."""
 
 
 class EtlPodOperator(KubernetesPodOperator):
@@ -88,38 +89,46 @@ class EtlPodOperator(KubernetesPodOperator):
         self._times.append(datetime.now(UTC))
         return super().get_or_create_pod(pod_request_obj, context)
 
+    @cached_property
+    def pod_manager(self) -> pod_end.StepPodManager:
+        """Knows of the end of a pod sooner than the provider's."""
+        return pod_end.StepPodManager(kube_client=self.client, callbacks=self.callbacks)
+
     def await_pod_start(self, pod: k8s.V1Pod) -> None:
         """Notice at once that the pod runs; where it takes longer, wait as the provider does, its events in the log."""
-        self._look_often(pod, "Pending")
+        deadline = time.monotonic() + LOOK_OFTEN_SECONDS
+        while self._look(pod).status.phase == "Pending" and time.monotonic() < deadline:
+            time.sleep(0.1)
         super().await_pod_start(pod)
 
     def await_pod_completion(self, pod: k8s.V1Pod) -> None:  # type: ignore[override]  # there it is decorated
         """Bring the pod's lines into the task's log, each once, until its container has ended."""
         following = follower.Follower(
-            read=lambda seconds: self._read_log(pod, seconds),
+            read=lambda seconds, ended: self._read_log(pod, seconds, follow=not ended),
             ended=lambda: self._has_ended(pod),
             write=lambda time_stamp, line: follower.write_line(self.log, line, time_stamp),
         )
         problem = following.follow()
         if problem and not self._killed:
             self.log.warning("The last lines of pod %s could not be read: %s", pod.metadata.name, problem)
-        self._look_often(pod, "Pending", "Running")
         if following.times:
             times = [*self._times, *following.times, datetime.now(UTC)]
             metrics.pod_phases(self.dag_id, self.task_id, times)
 
-    def _read_log(self, pod: k8s.V1Pod, seconds: int | None) -> Iterator[bytes]:
+    def _read_log(self, pod: k8s.V1Pod, seconds: int | None, *, follow: bool) -> Iterator[bytes]:
         since = {} if seconds is None else {"since_seconds": seconds}
         response = self.client.read_namespaced_pod_log(
             pod.metadata.name,
             pod.metadata.namespace,
             container=self.base_container_name,
-            follow=True,
+            follow=follow,
             timestamps=True,
             _preload_content=False,
             _request_timeout=follower.READ_TIMEOUT,
             **since,
         )
+        if follow:
+            pod_end.end_stream_with_container(self.client, pod, self.base_container_name, response)
         try:
             yield from response.stream(amt=None, decode_content=True)
         finally:
@@ -132,12 +141,6 @@ class EtlPodOperator(KubernetesPodOperator):
             if error.status == HTTPStatus.NOT_FOUND:
                 return True
             raise
-
-    def _look_often(self, pod: k8s.V1Pod, *phases: str) -> None:
-        """Wait while the pod is in one of these phases, but not for long."""
-        deadline = time.monotonic() + LOOK_OFTEN_SECONDS
-        while self._look(pod).status.phase in phases and time.monotonic() < deadline:
-            time.sleep(0.1)
 
     def _look(self, pod: k8s.V1Pod) -> k8s.V1Pod:
         try:

@@ -22,7 +22,7 @@ class Pod:
         self._log, self._cuts, self._error = log.encode(), list(cuts), error
         self.since: list[int | None] = []
 
-    def read(self, seconds: int | None) -> Iterator[bytes]:
+    def read(self, seconds: int | None, ended: bool) -> Iterator[bytes]:
         self.since.append(seconds)
         end = self._cuts.pop(0) if self._cuts else len(self._log)
         for begin in range(0, end, 7):  # in pieces that end anywhere
@@ -89,7 +89,7 @@ def test_lines_older_than_the_one_before_are_not_taken_for_seen() -> None:
 
 
 def test_a_pod_that_is_gone_does_not_keep_the_task() -> None:
-    def gone(_: int | None) -> Iterator[bytes]:
+    def gone(*_: object) -> Iterator[bytes]:
         raise ApiException(status=404, reason="Not Found")
 
     assert Follower(gone, lambda: True, print, pause=0).follow() == "ApiException: Not Found"

@@ -131,6 +131,7 @@ def log_of_pod(operator: EtlPodOperator, monkeypatch: pytest.MonkeyPatch) -> Any
         monkeypatch.setattr(EtlPodOperator, "hook", mock.Mock())
         with structlog.testing.capture_logs() as lines:
             operator.await_pod_completion(ended(0))
+            operator.pod_manager.await_pod_completion(ended(0))  # as the provider goes on
         return [dict(line) for line in lines]
 
     return follow
