@@ -25,26 +25,6 @@ from etl_dag import follower, metrics, pod, pod_end
 
 RUNNER_VARIABLE = "ETL_RUNNER"
 """Set to `process` to run steps as processes beside Airflow: for the demo and for development."""
-POD: dict[str, Any] = {
-    "namespace": pod.NAMESPACE,
-    "image": pod.IMAGE,
-    "image_pull_policy": "IfNotPresent",
-    "env_from": pod.ENVIRONMENT_FROM,
-    "container_resources": pod.RESOURCES,
-    "security_context": pod.POD_SECURITY,
-    "container_security_context": pod.CONTAINER_SECURITY,
-    "volumes": pod.VOLUMES,
-    "volume_mounts": pod.VOLUME_MOUNTS,
-    "automount_service_account_token": False,
-    # The last lines of the log become the pod's message, and so the task's error.
-    "termination_message_policy": "FallbackToLogsOnError",
-    "startup_timeout_seconds": 300,
-    "startup_check_interval_seconds": 1,
-    # The pod's log is followed here: await_pod_completion.
-    "get_logs": False,
-    "termination_grace_period": 30,
-}
-"""What the pods of all steps have in common, as arguments of the operator."""
 LOOK_OFTEN_SECONDS = 5
 """So long a pod is looked at often while it should start any moment; the provider looks every second."""
 
@@ -70,7 +50,7 @@ class EtlPodOperator(KubernetesPodOperator):
                 "app.kubernetes.io/part-of": f"{pipeline.name}-etl",
             },
             map_index_template="{{ partition }}",
-            **POD,
+            **pod.ARGUMENTS,
         )
 
     def execute(self, context: Any) -> Any:

@@ -1,6 +1,7 @@
 """What every ETL pod has in common: restricted, bounded, with the staging volume and the connections' secret."""
 
 import os
+from typing import Any
 
 from kubernetes.client import models as k8s
 
@@ -40,3 +41,23 @@ ENVIRONMENT_FROM = [
     k8s.V1EnvFromSource(config_map_ref=k8s.V1ConfigMapEnvSource(name=CONNECTIONS)),
     k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=CONNECTIONS)),
 ]
+ARGUMENTS: dict[str, Any] = {
+    "namespace": NAMESPACE,
+    "image": IMAGE,
+    "image_pull_policy": "IfNotPresent",
+    "env_from": ENVIRONMENT_FROM,
+    "container_resources": RESOURCES,
+    "security_context": POD_SECURITY,
+    "container_security_context": CONTAINER_SECURITY,
+    "volumes": VOLUMES,
+    "volume_mounts": VOLUME_MOUNTS,
+    "automount_service_account_token": False,
+    # The last lines of the log become the pod's message, and so the task's error.
+    "termination_message_policy": "FallbackToLogsOnError",
+    "startup_timeout_seconds": 300,
+    "startup_check_interval_seconds": 1,
+    # The operator follows the pod's log by itself.
+    "get_logs": False,
+    "termination_grace_period": 30,
+}
+"""What the pods of all steps have in common, as arguments of the operator."""

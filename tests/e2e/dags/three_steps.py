@@ -10,7 +10,7 @@ import pendulum
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG
 from etl_dag import pod
-from etl_dag.operator import POD, EtlPodOperator
+from etl_dag.operator import EtlPodOperator
 from kubernetes.client import models as k8s
 
 START = pendulum.datetime(2026, 1, 1, tz="UTC")
@@ -69,7 +69,9 @@ with DAG("three_steps_defaults", schedule=None, start_date=START, default_args=A
     )
 
 with DAG("three_steps_separate", schedule=None, start_date=START, default_args=ARGUMENTS) as separate:
-    in_series(separate, [EtlPodOperator(task_id=step, name=step, arguments=sleeping(1), **POD) for step in STEPS])
+    in_series(
+        separate, [EtlPodOperator(task_id=step, name=step, arguments=sleeping(1), **pod.ARGUMENTS) for step in STEPS]
+    )
 
 with DAG("three_steps_fused", schedule=None, start_date=START, default_args=ARGUMENTS) as fused:
-    EtlPodOperator(task_id="all", name="all", arguments=sleeping(3), **POD)
+    EtlPodOperator(task_id="all", name="all", arguments=sleeping(3), **pod.ARGUMENTS)
