@@ -33,7 +33,8 @@ class Follower:
     """Follows the log of one container until it ended.
 
     `read` asks for the container's log, of the last so many seconds or all of it, and gives what comes, piece by piece;
-    `ended` says whether the container runs no more. The provider's own follower repeats lines after an interruption.
+    it is told whether the container has ended, and then need not wait for more. `ended` says whether the container runs
+    no more. The provider's own follower repeats lines after an interruption.
     """
 
     def __init__(
