@@ -101,7 +101,11 @@ def _workers(deployment: Deployment) -> list[str]:
 
 
 def _await_no_workers(deployment: Deployment) -> None:
-    wait_for("the workers' pods to be gone", lambda: not _workers(deployment), seconds=180)
+    try:
+        wait_for("the workers' pods to be gone", lambda: not _workers(deployment), seconds=180)
+    except AssertionError as error:
+        still = deployment.kubectl("get", "pods", "--selector=kubernetes_executor=True", "--show-labels")
+        raise AssertionError(f"{error}\n{still}") from None
 
 
 def _kill_worker(dag_id: str) -> datetime:
