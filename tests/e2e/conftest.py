@@ -25,7 +25,7 @@ from tests.cluster import run_cluster
 from tests.e2e import evidence
 from tests.e2e.built import built_images
 from tests.e2e.deployment import Airflow, Deployment, copy_checkout
-from tests.e2e.one_more_table import pipeline_of
+from tests.e2e.one_more_table import dag_file, make_table, pipeline_of
 from tests.e2e.outside import OutsideSink
 from tests.e2e.pods import PodWatch, watch_pods
 from tests.e2e.watching import Watching, watching
@@ -143,6 +143,21 @@ def deployment(ground: Ground, source: Postgres, pods: PodWatch) -> Iterator[Dep
         with _sink_of_environment(made, ground.source_address) as made:
             yield made
             made.apply_all("down", "--delete-data", "--yes")
+
+
+@pytest.fixture(scope="session")
+def first_run(deployment: Deployment) -> str:
+    """The output of apply-all.sh on an empty cluster."""
+    return deployment.apply_all("--wait-for-first-run")
+
+
+@pytest.fixture(scope="session")
+def stock(first_run: str, deployment: Deployment) -> str:
+    """One more DAG file in the user's checkout, for one more table, applied. Its schedule is every minute."""
+    make_table(deployment.source_url, "stock")
+    (deployment.checkout / "dags" / "stock_etl.py").write_text(dag_file("stock"))
+    deployment.apply_all()
+    return "stock_etl"
 
 
 @pytest.fixture(scope="session")

@@ -10,16 +10,10 @@ import pytest
 from orders_etl import ORDERS
 
 from tests.e2e.deployment import Deployment, task_name, wait_for
-from tests.e2e.one_more_table import ACTIVE, dag_file, make_table
+from tests.e2e.one_more_table import ACTIVE
 from tests.e2e.pods import PodWatch
 
 STEPS = {"partition.extract[0]", "partition.filter[0]", "partition.load[0]"}
-
-
-@pytest.fixture(scope="module")
-def first_run(deployment: Deployment) -> str:
-    """The output of apply-all.sh on an empty cluster."""
-    return deployment.apply_all("--wait-for-first-run")
 
 
 @pytest.fixture(scope="module")
@@ -101,15 +95,6 @@ def test_the_api_is_closed_to_strangers(first_run: str, deployment: Deployment) 
         with pytest.raises(urllib.error.HTTPError) as refused:
             opener.open(f"http://127.0.0.1:{port}/api/v2/dags")
     assert refused.value.code == 401
-
-
-@pytest.fixture(scope="module")
-def stock(first_run: str, deployment: Deployment) -> str:
-    """One more DAG file in the user's checkout, for one more table, applied. Its schedule is every minute."""
-    make_table(deployment.source_url, "stock")
-    (deployment.checkout / "dags" / "stock_etl.py").write_text(dag_file("stock"))
-    deployment.apply_all()
-    return "stock_etl"
 
 
 def test_a_pipeline_added_as_one_file_appears_and_its_schedule_fires(stock: str, deployment: Deployment) -> None:
