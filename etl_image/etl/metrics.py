@@ -1,6 +1,8 @@
 """Metrics of a step, over StatsD with tags in the InfluxDB form that Airflow also uses here."""
 
 import fcntl
+import os
+import select
 import socket
 import struct
 import termios
@@ -11,13 +13,16 @@ import structlog
 
 from etl.settings import Settings
 
-_LONGEST_WAIT = 1.0
+_LONGEST_WAIT = 3.0
+_PAUSE = 0.1
+_LONGEST_ANSWER_MS = 10
+"""How long a refusal takes from another node, in milliseconds."""
 
 
 class Metrics:
     """What a step counts; sent as one datagram when the block ends well, and nowhere where no server is set.
 
-    Metrics never fail a step, and hold it up by no more than the look-up of the server's name and a second.
+    Metrics never fail a step, and hold it up by no more than the look-up of the server's name and three seconds.
     """
 
     def __init__(self, settings: Settings, **tags: str) -> None:
@@ -50,21 +55,41 @@ class Metrics:
 
 
 def _send(host: str, port: int, datagram: bytes) -> None:
-    """Send a datagram, and return when it has left. Raises OSError."""
+    """Send a datagram, and return when it has left and nobody has refused it. Raises OSError.
+
+    The policies of a cluster's network know a pod some seconds after it started, which may be all its life: until then
+    the server's side refuses what comes from it.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    deadline = time.monotonic() + _LONGEST_WAIT
     with socket.socket(family, kind, protocol) as sender:
-        sender.sendto(datagram, address)
-        # The network of a pod ends with its process, and with it what still waits there, for an address to be
-        # resolved say. The kernel tells how many bytes do.
-        deadline = time.monotonic() + _LONGEST_WAIT
-        while _waiting(sender) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        sender.connect(address)
+        while True:
+            sender.send(datagram)
+            # The network of a pod ends with its process, and with it what still waits there, for an address to be
+            # resolved say. The kernel tells how many bytes do.
+            while _waiting(sender) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            problem = _refusal(sender)
+            if not problem:
+                return
+            if time.monotonic() >= deadline:
+                raise OSError(problem, os.strerror(problem))
+            time.sleep(_PAUSE)
 
 
 def _waiting(sender: socket.socket) -> int:
     """Bytes that were sent and have not left this machine's (or pod's) network yet: SIOCOUTQ of udp(7)."""
     (count,) = struct.unpack("i", fcntl.ioctl(sender, termios.TIOCOUTQ, bytes(4)))
     return int(count)
+
+
+def _refusal(sender: socket.socket) -> int:
+    """The number of the error by which the other side refused what was sent; 0 where it did not."""
+    poll = select.poll()
+    poll.register(sender, 0)  # errors alone
+    poll.poll(_LONGEST_ANSWER_MS)
+    return sender.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def _tag(value: str) -> str:

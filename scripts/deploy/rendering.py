@@ -40,8 +40,14 @@ class Rendering:
         return [item for item in self.objects if item["kind"] in kinds]
 
     def stage(self, name: str) -> list[Object]:
-        """The objects of a part."""
-        return [item for item in self.objects if _part(item) == name]
+        """The objects that are applied with a part, and go with it.
+
+        Network policies all come with the first: what runs already would else be cut off by the default until its own
+        part is applied, and what ends would be before it has.
+        """
+        return [
+            item for item in self.objects if (STAGES[0] if item["kind"] == "NetworkPolicy" else _part(item)) == name
+        ]
 
     def volumes(self) -> dict[str, Path]:
         """The local PersistentVolumes by name, and where they lie on their node."""
@@ -61,12 +67,18 @@ def render(kubectl: Kubectl, overlay: Path) -> Rendering:
 
 
 def set_source_address(rendering: Rendering, address: str) -> None:
-    """Point the Service of the operational database at an address."""
+    """Point the Service of the operational database at an address, and open the way there."""
+    ports: list[Object] = []
     for item in rendering.of_kind("EndpointSlice"):
         if item["metadata"]["name"] == SOURCE:
             item["addressType"] = f"IPv{ipaddress.ip_address(address).version}"
             for endpoint in item["endpoints"]:
                 endpoint["addresses"] = [address]
+            ports += [{"port": port["port"]} for port in item.get("ports") or []]
+    for item in rendering.of_kind("NetworkPolicy"):
+        if item["metadata"]["name"] == SOURCE:
+            block = {"cidr": str(ipaddress.ip_network(address))}
+            item["spec"]["egress"] = [{"to": [{"ipBlock": block}], "ports": ports}]
 
 
 def set_data_folder(rendering: Rendering, folder: PurePosixPath) -> None:

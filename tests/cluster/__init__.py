@@ -5,7 +5,8 @@ a cache. All of the cluster then runs in network, mount and process namespaces o
 first process in there ends, the kernel ends and removes everything else.
 
 The defaults are those of K3s: pods in 10.42.0.0/16, services in 10.43.0.0/16, DNS at 10.43.0.10, and a default
-StorageClass `local-path`. Unlike on K3s, NetworkPolicies are accepted but not enforced.
+StorageClass `local-path`. NetworkPolicies are enforced by a small controller of our own (`policies`), which also notes
+who talked to whom.
 """
 
 from tests.cluster.cluster import Cluster, run_cluster

@@ -17,7 +17,7 @@ from tests.cluster import images, network
 from tests.cluster.binaries import build_binaries
 from tests.cluster.building import build_environment
 from tests.cluster.cgroups import name_for
-from tests.cluster.configuration import NODE, containerd_socket
+from tests.cluster.configuration import NODE, connections_file, containerd_socket
 from tests.cluster.errors import ClusterError, end_of
 from tests.cluster.keeper import clean_up, remove_folder
 from tests.cluster.machine import check_machine
@@ -41,6 +41,8 @@ class Cluster:
     """This machine, as the cluster's node sees it."""
     node_address: str
     """The cluster's node, as this machine and the pods see it."""
+    connections: Path
+    """What `tests.cluster.connections` reads: who talked to whom."""
     build_environment: dict[str, str] = field(repr=False)
     """The environment in which `buildah` builds images for it."""
     namespaces: int = field(repr=False)
@@ -117,6 +119,7 @@ def run_cluster(folder: Path, *, logs: Path | None = None) -> Iterator[Cluster]:
             import_command=_import_command(folder, programs["ctr"]),
             host_address=cable.host_address,
             node_address=cable.node_address,
+            connections=connections_file(folder),
             build_environment=environment,
             namespaces=keeper.namespaces,
         )

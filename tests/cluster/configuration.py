@@ -1,6 +1,7 @@
 """How each component of the cluster is configured and called."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.cluster.storage import can_overlay
 NODE = "e2e-node"
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
 API_PORT = 6443
+_ROOT = Path(__file__).resolve().parents[2]
 _USERS = {
     # The name of a kubeconfig and certificate: the user, and the group that gives it its rights.
     "admin": ("admin", "system:masters"),
@@ -67,6 +69,7 @@ class Configuration:
             ),
         )
         yield "proxy", self._command("kube-proxy", config=folder / "proxy.json", hostname_override=NODE)
+        yield "policies", self._policies()
 
     def _api_server(self) -> list[str]:
         authority = self.authority
@@ -106,6 +109,12 @@ class Configuration:
             leader_elect=False,
         )
 
+    def _policies(self) -> list[str]:
+        trusted = (self.authority.certificate, self.authority.certificate_of("admin"), self.authority.key_of("admin"))
+        arguments = map(str, (self.server, *trusted, connections_file(self._folder)))
+        # Components are started in the cluster's folder.
+        return ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", "tests.cluster.policies", *arguments]
+
     def _command(self, program: str, **flags: object) -> list[str]:
         values = {name: str(value).lower() if isinstance(value, bool) else value for name, value in flags.items()}
         return [self._programs[program], *(f"--{name.replace('_', '-')}={value}" for name, value in values.items())]
@@ -130,6 +139,11 @@ class Configuration:
 def containerd_socket(folder: Path) -> Path:
     """Where containerd listens: in the folder, so that it can be reached from outside of the namespaces."""
     return folder / "containerd.sock"
+
+
+def connections_file(folder: Path) -> Path:
+    """Where `policies` notes who talked to whom."""
+    return folder / "logs" / "connections.jsonl"
 
 
 def _kubelet(folder: Path, cgroup: str, authority: Authority) -> dict[str, Any]:

@@ -51,6 +51,8 @@ class Ground:
     source_address: str
     build_options: tuple[str, ...] = ()
     """Options of apply-all.sh."""
+    connections: Path | None = None
+    """Where a cluster of our own notes who talks to whom."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -91,7 +93,8 @@ def _own_ground() -> Iterator[Ground]:
         run_cluster(Path(folder) / "cluster", logs=EVIDENCE / "cluster") as cluster,
     ):
         import_command = list(map(str, cluster.import_command))
-        yield Ground(cluster.environment, import_command, cluster.host_address, ("--builder=buildah", "--no-pull"))
+        options = ("--builder=buildah", "--no-pull")
+        yield Ground(cluster.environment, import_command, cluster.host_address, options, cluster.connections)
 
 
 @contextmanager

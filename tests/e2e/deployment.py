@@ -94,7 +94,15 @@ class Deployment:
             yield opened.number
 
     @contextmanager
-    def pod(self, name: str, image: str, command: list[str], memory: str = "128Mi") -> Iterator[None]:
+    def pod(
+        self,
+        name: str,
+        image: str,
+        command: list[str],
+        memory: str = "128Mi",
+        namespace: str = NAMESPACE,
+        labels: "Mapping[str, str] | None" = None,
+    ) -> Iterator[None]:
         """A pod of one container beside the deployment's own, until the block ends."""
         resources = {"requests": {"cpu": "10m", "memory": memory}, "limits": {"memory": memory}}
         security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
@@ -106,11 +114,12 @@ class Deployment:
             "securityContext": user,
             "containers": [{**container, "resources": resources, "securityContext": security}],
         }
-        self._apply({"kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec})
+        metadata = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
+        self._apply({"kind": "Pod", "metadata": metadata, "spec": spec})
         try:
             yield
         finally:
-            self.kubectl("delete", "pod", name, "--grace-period=1")
+            self.kubectl("delete", "pod", name, "--grace-period=1", namespace=namespace)
 
     def bring_secret(self, name: str, values: Mapping[str, str], namespace: str = NAMESPACE) -> None:
         """Put values of one's own into a Secret, before apply-all.sh makes others up."""
@@ -123,8 +132,12 @@ class Deployment:
         components: Sequence[str] = (),
         images: "Mapping[str, str] | None" = None,
         connections: "Mapping[str, str] | None" = None,
+        outside: "Mapping[str, int] | None" = None,
     ) -> "Deployment":
-        """The same with an overlay of the user's own, over one of those that are there, and with settings in it."""
+        """The same with an overlay of the user's own, over one of those that are there, and with settings in it.
+
+        `outside` are ports that differ from those of network policies, by the policy's name.
+        """
         name = f"over-{overlay}"
         folder = self.checkout / "k8s" / "overlays" / name
         folder.mkdir()
@@ -134,7 +147,7 @@ class Deployment:
             "resources": [f"../{overlay}"],
             "components": [f"../../components/{component}" for component in components],
             "images": [{"name": old, "newName": new, "newTag": "0.1.0"} for old, new in (images or {}).items()],
-            "patches": [{"patch": yaml.safe_dump(settings)}],
+            "patches": [{"patch": yaml.safe_dump(settings)}, *_ports(outside or {})],
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
         return replace(self, overlay=name)
@@ -143,7 +156,9 @@ class Deployment:
         """The same with a SQL Server that is there already."""
         self.bring_secret("mssql", {"MSSQL_SA_PASSWORD": sink.admin_password})
         connections = {"SINK_URL": sink.url("etl"), "SINK_ADMIN_USER": sink.admin}
-        made = self.lay_over(self.overlay, components=["external-sink"], connections=connections)
+        made = self.lay_over(
+            self.overlay, components=["external-sink"], connections=connections, outside={"external-sink": sink.port}
+        )
         return replace(made, sink=sink)
 
     def _apply(self, item: dict[str, Any]) -> None:
@@ -242,6 +257,13 @@ def wait_for(what: str, find: Callable[[], _Found | None], seconds: float) -> _F
         assert time.monotonic() < deadline, f"Waited {seconds:.0f} s for {what}."
         time.sleep(1)
     return found
+
+
+def _ports(outside: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """What docs/operations.md says to do where a server outside has a port of its own."""
+    for policy, port in outside.items():
+        change = [{"op": "replace", "path": "/spec/egress/0/ports", "value": [{"port": port}]}]
+        yield {"target": {"kind": "NetworkPolicy", "name": policy}, "patch": yaml.safe_dump(change)}
 
 
 def copy_checkout(root: Path, target: Path) -> None:

@@ -38,6 +38,11 @@ class OutsideSink:
         address = f"{host}:{parts.port or 1433}{parts.path}?{urlencode(options)}"
         return cls(address.rstrip("?"), unquote(parts.username or ""), unquote(parts.password or ""))
 
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return urlsplit(f"//{self.address}").port or 1433
+
     def url(self, user: str, password: str = "") -> str:
         """The URL for a login."""
         return f"mssql://{user}:{password}@{self.address}" if password else f"mssql://{user}@{self.address}"

@@ -5,6 +5,7 @@ The manifests for several nodes with PgBouncer, staging in S3, DAGs from git, an
 
 import secrets
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from orders_etl import ORDERS
@@ -50,6 +51,10 @@ def other(deployment: Deployment, bucket: str, repository: GitRepository, sink: 
         components=["git-dags", *(["e2e-images"] if OVERLAY == "e2e" else [])],
         images=TEST_IMAGES if OVERLAY == "e2e" else {},
         connections={"AWS_ENDPOINT_URL": bucket},
+        outside={
+            **dict.fromkeys(("staging-bucket", "loki-bucket"), urlsplit(bucket).port or 80),
+            "git-dags": urlsplit(repository.url).port or 9418,
+        },
     )
     made.bring_secret("etl-connections", KEYS)
     chunks = {"LOKI_S3_ENDPOINT": bucket, "LOKI_BUCKET": BUCKET}

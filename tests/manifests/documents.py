@@ -1,20 +1,48 @@
-"""What docs/architecture.md and docs/architecture.html say is deployed."""
+"""What the documents say is deployed: architecture.md, architecture.html, and who talks to whom in security.md."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 DRAWING = DOCS / "architecture.html"
 _OBJECT = re.compile(r"`([A-Z][A-Za-z]+/[a-z][a-z0-9-]*)`")
+EVERY_POD, SOURCE, OUTSIDE = "every pod", "the source", "outside"
+"""In the table of who talks to whom: what is no label of a pod."""
 
 
-def section(title: str) -> str:
-    """The text below a heading of the second level in architecture.md, with its sub-sections."""
-    _, _, rest = (DOCS / "architecture.md").read_text().partition(f"\n## {title}\n")
-    assert rest, f"docs/architecture.md has no section {title}."
+class Flow(NamedTuple):
+    """Who talks to whom, by the label of the pods or in the words of the table, and at what port."""
+
+    source: str
+    target: str
+    port: str
+    """As in `TCP 5432`."""
+
+
+def section(title: str, document: str = "architecture.md") -> str:
+    """The text below a heading of the second level, with its sub-sections."""
+    _, _, rest = (DOCS / document).read_text().partition(f"\n## {title}\n")
+    assert rest, f"docs/{document} has no section {title}."
     return rest.partition("\n## ")[0]
+
+
+def documented_flows(parts: Collection[str]) -> set[Flow]:
+    """The flows of the table where an overlay is made of these parts: its own name and those of components."""
+    found: set[Flow] = set()
+    for row in re.findall(r"^\| (.+) \|$", section("Who talks to whom", "security.md"), re.MULTILINE)[1:]:
+        sources, targets, ports, when, _why = (cell.strip() for cell in row.split("|"))
+        part = when.removeprefix("not ").strip("`")
+        if not when or (part in parts) != when.startswith("not "):
+            found |= {Flow(*flow) for flow in product(*map(_listed, (sources, targets, ports)))}
+    return found
+
+
+def _listed(cell: str) -> list[str]:
+    return [word.strip("` ") for word in cell.split(",")]
 
 
 def objects_in_text() -> set[str]:

@@ -2,25 +2,17 @@
 
 import re
 from collections.abc import Iterator
-from string import Template
 from typing import Any
 
 import pytest
 
+from tests.manifests.addresses import full_name, servers_in, variables
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.pods import Pod, all_pods, pods_of, selected
 from tests.manifests.rendering import Manifest, Object, Rendering, manifests, renderings
 from tests.manifests.rendering import rendering as overlay
 
 SERVICES = manifests("Service")
-HOST_AND_PORT = re.compile(
-    r"://(?:[^@/\s]*@)?([a-z][\w.-]*):(\d+)"
-    r"|\bhost=([\w.-]+) port=(\d+)"
-    r"|\bhost: ([\w.-]+)\n +port: (\d+)"
-    r'|targets: \["([a-z][\w.-]*):(\d+)"\]'
-)
-"""As in URLs, and as PgBouncer, Fluent Bit and Prometheus have it."""
-
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 
 
@@ -79,16 +71,9 @@ def settings(rendering: Rendering) -> Iterator[tuple[str, str]]:
     for item in rendering.of_kind("ConfigMap"):
         for text in item.get("data", {}).values():
             yield item["metadata"]["namespace"], text
-    for container in (container for pod in all_pods(rendering) for container in pod.containers):
-        environment = container.environment()
-        for value in environment.values():
-            text = Template(value.replace("$(", "${").replace(")", "}")).safe_substitute(environment)
-            yield container.pod.namespace, text
-
-
-def full_name(host: str, namespace: str) -> str:
-    """A Service with its namespace, as it is reached from everywhere."""
-    return host if "." in host else f"{host}.{namespace}"
+    for pod in all_pods(rendering):
+        for text in variables(pod):
+            yield pod.namespace, text
 
 
 def ports(rendering: Rendering) -> set[tuple[str, int]]:
@@ -103,13 +88,7 @@ def ports(rendering: Rendering) -> set[tuple[str, int]]:
 
 @each_rendering
 def test_every_server_that_a_setting_names_is_a_service_with_that_port(rendering: Rendering) -> None:
-    asked = set()
-    for namespace, text in settings(rendering):
-        for match in HOST_AND_PORT.findall(text):
-            host, port = filter(None, match)
-            outside = host.count(".") > 1
-            if host != "localhost" and not outside:
-                asked.add((full_name(host, namespace), int(port)))
+    asked = {server for namespace, text in settings(rendering) for server in servers_in(text, namespace)}
     assert asked
     assert asked <= ports(rendering)
 

@@ -171,7 +171,7 @@ def overlay_objects() -> list[dict[str, Any]]:
         workload("StatefulSet", "mssql", "mssql", "example.com/mssql:2022"),
         workload("StatefulSet", "metadata-postgres", "metadata", "example.com/postgres:17"),
         named("EndpointSlice", "source-postgres", "source")
-        | {"addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.10"]}]},
+        | {"addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.10"]}], "ports": [{"port": 5433}]},
         *(volume(part) for part in ("mssql", "metadata", "staging")),
         named("PersistentVolumeClaim", "mssql", "storage"),
         *(without_namespace(named("Namespace", name, "foundation")) for name in ("etl-poc", "observability")),
@@ -179,6 +179,8 @@ def overlay_objects() -> list[dict[str, Any]]:
         ingress("airflow", "etl-poc", "airflow", "/"),
         workload("StatefulSet", "loki", "observability", "example.com/loki:3", "observability"),
         ingress("grafana", "observability", "observability", "/grafana"),
+        named("NetworkPolicy", "source-postgres", "source") | {"spec": {"egress": []}},
+        named("NetworkPolicy", "airflow-scheduler", "airflow"),
     ]
 
 

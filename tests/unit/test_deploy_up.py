@@ -56,7 +56,9 @@ def test_parts_are_applied_in_order_a_job_after_its_server_and_the_migration_fir
 ) -> None:
     assert main(cluster.arguments()) == 0
     assert [set(step) for step in applied(cluster)] == [
-        {"Namespace/etl-poc", "Namespace/observability", "ConfigMap/settings"},
+        # What is let through is so from the beginning, whatever part it is of.
+        {"Namespace/etl-poc", "Namespace/observability", "ConfigMap/settings"}
+        | {"NetworkPolicy/source-postgres", "NetworkPolicy/airflow-scheduler"},
         {f"PersistentVolume/etl-poc-{name}" for name in ("mssql", "metadata", "staging")}
         | {"PersistentVolumeClaim/mssql"},
         {"EndpointSlice/source-postgres"},
@@ -243,6 +245,8 @@ def test_the_source_is_where_it_was_told_or_was_before_or_on_the_node(
         cluster.change("EndpointSlice/source-postgres", slice_)
     assert main(cluster.arguments(*given)) == 0
     assert cluster.objects["EndpointSlice/source-postgres"]["endpoints"] == [{"addresses": [expected]}]
+    (way,) = cluster.objects["NetworkPolicy/source-postgres"]["spec"]["egress"]
+    assert way == {"to": [{"ipBlock": {"cidr": f"{expected}/32"}}], "ports": [{"port": 5433}]}
 
 
 def test_every_problem_is_told_at_once_and_nothing_is_changed(

@@ -1,7 +1,9 @@
 """What a step measures leaves as one datagram, and never holds the step up; what the DAG measures adds up."""
 
 import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -11,6 +13,7 @@ from etl.metrics import Metrics
 from etl.settings import Settings
 from etl_dag import metrics as dag_metrics
 from etl_dag.reconcile import check_audit
+from structlog.testing import capture_logs
 
 from tests.support.pipelines import ORDERS, make, whole
 
@@ -24,7 +27,11 @@ def server() -> Iterator[socket.socket]:
 
 
 def sent_to(server: socket.socket) -> Metrics:
-    settings = Settings(statsd_host="127.0.0.1", statsd_port=server.getsockname()[1])
+    return sent_to_port(server.getsockname()[1])
+
+
+def sent_to_port(port: int) -> Metrics:
+    settings = Settings(statsd_host="127.0.0.1", statsd_port=port)
     return Metrics(settings, pipeline="orders", step="load: x")
 
 
@@ -57,6 +64,34 @@ def test_what_was_sent_has_left_when_the_step_goes_on(server: socket.socket, mon
         metrics.bytes(1)
     assert list(waiting) == []
     assert server.recv(1000)
+
+
+def test_what_is_refused_at_first_is_sent_again(server: socket.socket) -> None:
+    """As by the policies of a network that do not know the pod yet: nobody listens until a moment later."""
+    address = server.getsockname()
+    server.close()
+    metrics = sent_to_port(address[1])
+    metrics.rows("inserted", 7)
+    with ThreadPoolExecutor() as pool, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as later:
+        sending = pool.submit(metrics.__exit__, None)
+        time.sleep(0.3)
+        assert not sending.done()
+        later.bind(address)
+        later.settimeout(5)
+        assert later.recv(1000).decode().endswith("outcome=inserted:7|c")
+        sending.result(timeout=5)
+
+
+def test_a_server_that_refuses_for_good_is_told_of_and_fails_nothing(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.metrics._LONGEST_WAIT", 0.3)
+    port = server.getsockname()[1]
+    server.close()
+    with capture_logs() as told, sent_to_port(port) as metrics:
+        metrics.bytes(1)
+    (line,) = told
+    assert "No metrics are sent: STATSD_HOST (127.0.0.1) cannot be reached" in line["event"]
 
 
 def test_without_a_server_metrics_go_nowhere() -> None:

@@ -1,0 +1,88 @@
+"""After everything else: who talked to whom in all of these tests, as the cluster noted it."""
+
+import pytest
+
+from scripts.deploy.kubectl import NAMESPACES
+from tests.cluster import network
+from tests.cluster.connections import Connection, read_connections
+from tests.e2e.conftest import OVERLAY, Ground
+from tests.e2e.probing import TRIES
+from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
+
+WAYS = ({OVERLAY}, {"multi-node", "external-sink", "git-dags"})
+"""What was deployed."""
+OF_NODES = ("TCP 6443", "TCP 10250")
+ANY_PORT = "a port of a server outside"
+"""A bucket, a repository or a SQL Server of the tests is not at the port of the table."""
+NEVER = {
+    Flow("traefik", "airflow-api-server", "TCP 8080"),
+    Flow("airflow-api-server", "airflow-triggerer", "TCP 8794"),
+    Flow("airflow-api-server", OUTSIDE, "TCP 6443"),
+    Flow("airflow-triggerer", "loki", "TCP 3100"),
+    Flow("alertmanager", OUTSIDE, ANY_PORT),
+}
+"""There is no Traefik here, no task that waits in the triggerer, nobody who reads the log of a task that runs while
+Loki is away, and nobody to tell of alerts."""
+LEFT_OUT = {"grafana", "fluent-bit"}
+OURS = tuple(f"{namespace}/" for namespace in NAMESPACES)
+UNKNOWN = f"{network.PODS.removesuffix('.0.0/16')}."
+"""So begins the address of a pod of which the API never told whose it is."""
+
+
+@pytest.fixture(scope="module")
+def noted(ground: Ground) -> list[Connection]:
+    """Those of the deployment's namespaces."""
+    if ground.connections is None:
+        pytest.skip("Only a cluster of our own notes who talks to whom.")
+    noted = read_connections(ground.connections)
+    return [one for one in noted if any(pod.startswith(OURS) for pod in one.pods)]
+
+
+@pytest.fixture(scope="module")
+def seen(noted: list[Connection], ground: Ground) -> set[Flow]:
+    """The flows that there were, in the words of the table."""
+    return {
+        flow_of(one, ground.source_address)
+        for one in noted
+        if not one.refused and not is_tried(one) and not one.source.startswith(UNKNOWN)
+        if not one.target.startswith(UNKNOWN)
+    }
+
+
+@pytest.fixture(scope="module")
+def table() -> set[Flow]:
+    """The flows of all that was deployed."""
+    flows = {flow for way in WAYS for flow in documented_flows(way)}
+    outside = {flow for flow in flows if flow.target == OUTSIDE and flow.port not in OF_NODES}
+    return flows - outside | {flow._replace(port=ANY_PORT) for flow in outside}
+
+
+def flow_of(connection: Connection, this_machine: str) -> Flow:
+    if connection.pods[1]:
+        return Flow(connection.source, connection.target, connection.port)
+    if (connection.target, connection.port) == (this_machine, "TCP 5432"):
+        return Flow(connection.source, SOURCE, connection.port)
+    port = connection.port if connection.port in OF_NODES else ANY_PORT
+    return Flow(connection.source, OUTSIDE, port)
+
+
+def is_tried(connection: Connection) -> bool:
+    return any(pod.partition("/")[2].startswith(TRIES) for pod in connection.pods)
+
+
+def test_nobody_was_refused_what_it_needed(noted: list[Connection]) -> None:
+    # A pod in its first seconds is not known to the policies, nor is one that is gone.
+    refused = [one for one in noted if one.refused and one.settled]
+    assert {(one.pods[0], one.target, one.port) for one in refused if not is_tried(one)} == set()
+    # What was tried was refused, and that was noted: nothing is missed.
+    assert any(map(is_tried, refused)) or not any(map(is_tried, noted))
+
+
+def test_whoever_talked_is_in_the_table(seen: set[Flow], table: set[Flow]) -> None:
+    of_every_pod = {(flow.target, flow.port) for flow in table if flow.source == EVERY_POD}
+    assert {flow for flow in seen - table if (flow.target, flow.port) not in of_every_pod} == set()
+
+
+def test_what_is_in_the_table_is_needed(seen: set[Flow], table: set[Flow]) -> None:
+    wanted = {flow for flow in table if flow.source != EVERY_POD and not {flow.source, flow.target} & LEFT_OUT}
+    assert wanted - NEVER - seen == set()

@@ -1,0 +1,197 @@
+"""Who talks to whom: the policies allow what docs/security.md says, at both ends, and nothing else."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+import pytest
+
+from scripts.deploy.kubectl import NAMESPACES
+from tests.manifests.addresses import full_name, servers_in, variables
+from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
+from tests.manifests.kustomizations import DEFAULT
+from tests.manifests.pods import Pod, all_pods, configured_pods, selected
+from tests.manifests.rendering import Manifest, Object, Rendering, manifests, rendering, renderings
+from tests.support.network_policies import DIRECTIONS, NAME_OF_NAMESPACE, Member, Rule, matches, rules
+
+NAME = "app.kubernetes.io/name"
+NAMES, WEB = "kube-dns", "traefik"
+PODS_NETWORK = "10.42.0.0/16"
+SYSTEM = {NAMES: {"k8s-app": NAMES}, WEB: {NAME: WEB}}
+"""The labels of the pods of K3s itself that ours talk to, or that talk to ours."""
+NOT_USED = {
+    "airflow-api-server": {"airflow-api-server", "mssql", SOURCE},
+    "airflow-scheduler": {"airflow-api-server", "loki"},
+    "airflow-dag-processor": {"airflow-api-server", "loki"},
+    "airflow-triggerer": {"airflow-api-server"},
+    "airflow-migrate": {"airflow-api-server", "loki", "statsd-exporter", "pgbouncer"},
+    "mssql-init-job": {SOURCE, "statsd-exporter"},
+    "database-exporter": {SOURCE, "statsd-exporter"},
+}
+"""What pods are told because they share their settings with others, and never talk to."""
+
+each_rendering = pytest.mark.parametrize("found", renderings(), ids=str)
+each_policy = pytest.mark.parametrize("policy", manifests("NetworkPolicy"), ids=str)
+
+
+def member(namespace: str, labels: Mapping[str, str]) -> Member:
+    return Member(namespace, labels, {NAME_OF_NAMESPACE: namespace})
+
+
+def member_of(pod: Pod) -> Member:
+    return member(pod.namespace, pod.labels)
+
+
+def name_of(pod: Pod) -> str:
+    return pod.labels[NAME]
+
+
+@cache
+def others(found: Rendering) -> dict[str, Member]:
+    """All that a policy may mean by the labels of a pod, by name."""
+    ours = {name_of(pod): member_of(pod) for pod in all_pods(found)}
+    return ours | {name: member("kube-system", labels) for name, labels in SYSTEM.items()}
+
+
+def block_in_words(block: Object, found: Rendering) -> str:
+    (slices,) = found.of_kind("EndpointSlice")
+    if block == {"cidr": f"{slices['endpoints'][0]['addresses'][0]}/32"}:
+        return SOURCE
+    return OUTSIDE if block == {"cidr": "0.0.0.0/0", "except": [PODS_NETWORK]} else str(block)
+
+
+def far_ends(rule: Rule, found: Rendering) -> Iterator[str]:
+    """Who is at the other end of a rule, in the words of the table."""
+    if not rule.peers:
+        yield "anybody"
+    for peer in rule.peers:
+        if "ipBlock" in peer:
+            yield block_in_words(peer["ipBlock"], found)
+        yield from (name for name, other in others(found).items() if rule.admits(peer, other))
+
+
+def allowed(found: Rendering, direction: str) -> set[Flow]:
+    """The flows that the policies allow at one end: of the pods that begin them, or of those that are talked to."""
+    flows = set()
+    for pod in all_pods(found):
+        for rule in rules(found.of_kind("NetworkPolicy"), member_of(pod), direction) or []:
+            ports = [f"{port.get('protocol', 'TCP')} {port['port']}" for port in rule.ports] or ["any port"]
+            for far in far_ends(rule, found):
+                ends = (name_of(pod), far) if direction == "Egress" else (far, name_of(pod))
+                flows |= {Flow(*ends, port) for port in ports}
+    return flows
+
+
+@cache
+def documented(found: Rendering) -> set[Flow]:
+    """The table's flows between ends that the rendering has."""
+    pods = {name_of(pod) for pod in all_pods(found)}
+    ends = others(found).keys() | {SOURCE, OUTSIDE}
+    flows = {
+        flow._replace(source=source)
+        for flow in documented_flows(str(found).split("+"))
+        for source in (pods if flow.source == EVERY_POD else [flow.source])
+    }
+    return {flow for flow in flows if {flow.source, flow.target} <= ends}
+
+
+@each_rendering
+def test_what_pods_may_begin_is_what_the_table_says(found: Rendering) -> None:
+    ours = {name_of(pod) for pod in all_pods(found)}
+    assert allowed(found, "Egress") == {flow for flow in documented(found) if flow.source in ours}
+
+
+@each_rendering
+def test_what_pods_admit_is_what_the_table_says(found: Rendering) -> None:
+    ours = {name_of(pod) for pod in all_pods(found)}
+    assert allowed(found, "Ingress") == {flow for flow in documented(found) if flow.target in ours}
+
+
+def test_the_table_names_nobody_who_is_not_there() -> None:
+    ends = {SOURCE, OUTSIDE, EVERY_POD}.union(*(others(rendering(name)) for name in (DEFAULT, "multi-node")))
+    for parts in ((DEFAULT,), ("multi-node", "external-sink", "git-dags")):
+        assert {end for flow in documented_flows(parts) for end in (flow.source, flow.target)} <= ends
+
+
+@each_rendering
+def test_every_namespace_refuses_whatever_no_policy_allows(found: Rendering) -> None:
+    stranger = {namespace: member(namespace, {}) for namespace in NAMESPACES}
+    for direction in DIRECTIONS:
+        for namespace in NAMESPACES:
+            applied = rules(found.of_kind("NetworkPolicy"), stranger[namespace], direction)
+            assert applied is not None
+            assert [name for rule in applied for name in far_ends(rule, found)] == ([NAMES] * (direction == "Egress"))
+
+
+@each_policy
+def test_a_policy_is_about_pods_that_there_are(policy: Manifest) -> None:
+    assert "policyTypes" in policy.spec
+    namespace = policy.object["metadata"]["namespace"]
+    pods = [pod for pod in configured_pods(policy.rendering) if pod.namespace == namespace]
+    assert any(matches(policy.spec["podSelector"], pod.labels) for pod in pods)
+
+
+@each_rendering
+def test_a_pod_is_talked_to_at_ports_that_it_has(found: Rendering) -> None:
+    has = {
+        (name_of(pod), f"{port.get('protocol', 'TCP')} {port['containerPort']}")
+        for pod in all_pods(found)
+        for container in pod.containers
+        for port in container.content.get("ports", [])
+    }
+    ours = {name_of(pod) for pod in all_pods(found)}
+    assert {(flow.target, flow.port) for flow in documented(found) if flow.target in ours} <= has
+
+
+def service_ends(found: Rendering) -> dict[tuple[str, int], str]:
+    """Whose port each port of a Service is, in the words of the table."""
+    ends = {}
+    for service in found.of_kind("Service"):
+        behind = selected(found, service["spec"].get("selector") or {})
+        for port in service["spec"]["ports"]:
+            name = full_name(service["metadata"]["name"], service["metadata"]["namespace"])
+            ends[name, port["port"]] = name_of(behind[0]) if behind else SOURCE
+    return ends
+
+
+def texts(pod: Pod) -> list[str]:
+    """All that a pod is told: its variables, and the files that it mounts."""
+    mounted = [volume["configMap"]["name"] for volume in pod.volumes if "configMap" in volume]
+    # The scheduler's own file is what its workers are made of.
+    files = [pod.rendering.find("ConfigMap", name) for name in mounted if name != "airflow-pod-template"]
+    return [*variables(pod), *(text for file in files if file for text in file["data"].values())]
+
+
+def asked(pod: Pod) -> set[Flow]:
+    """What a pod's settings tell it to talk to: Services, StatsD, and the pods that Prometheus finds by itself."""
+    ends, flows = service_ends(pod.rendering), set()
+    for text in texts(pod):
+        for server in servers_in(text, pod.namespace) & ends.keys():
+            flows.add(Flow(name_of(pod), ends[server], f"TCP {server[1]}"))
+        for name, port in re.findall(r"regex: ([a-z][a-z-]+);(\d+)", text):
+            flows.add(Flow(name_of(pod), name, f"TCP {port}"))
+    for container in pod.containers:
+        for variable, host in container.environment().items():
+            if variable.endswith("STATSD_HOST"):
+                flows.add(Flow(name_of(pod), ends[full_name(host, pod.namespace), 8125], "UDP 8125"))
+    return {flow for flow in flows if flow.target in {*others(pod.rendering), SOURCE}}
+
+
+@each_rendering
+def test_what_a_pod_is_told_to_talk_to_it_may_talk_to(found: Rendering) -> None:
+    told = {flow for pod in all_pods(found) for flow in asked(pod)}
+    unused = {flow for flow in told if flow.target in NOT_USED.get(flow.source, set())}
+    assert len(told - unused) > 20
+    assert told - unused <= documented(found)
+    assert not unused & documented(found)
+
+
+@each_rendering
+def test_whom_an_ingress_leads_to_admits_the_controller(found: Rendering) -> None:
+    ends = service_ends(found)
+    for ingress in found.of_kind("Ingress"):
+        (rule,) = ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]:
+            name = full_name(path["backend"]["service"]["name"], ingress["metadata"]["namespace"])
+            targets = {(end, port) for (service, port), end in ends.items() if service == name}
+            assert {Flow(WEB, end, f"TCP {port}") for end, port in targets} <= documented(found)
