@@ -29,6 +29,11 @@ e2e: setup ## Deploy to a real cluster and use it: the one of KUBECONFIG, else o
 	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
 	$(PYTHON) -m pytest --exitfirst --capture=no --timeout=3600 tests/e2e
 
+.PHONY: chaos
+chaos: setup ## Hit such a deployment with 200 faults at random; OPTIONS="--seed N" repeats, "--faults N" shortens
+	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
+	$(PYTHON) -m pytest --exitfirst --capture=no --timeout=10800 tests/e2e/chaos_campaign.py $(OPTIONS)
+
 .PHONY: bench-cluster
 bench-cluster: setup ## Measure there what a run costs beyond its work, and what an idle deployment takes
 	@tests/cluster/setup-system.sh

@@ -1,15 +1,17 @@
 """Makes the DAG of a pipeline: plan → for each partition extract → filter → load, or all in one → reconcile."""
 
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pendulum
+from airflow.providers.cncf.kubernetes.kube_client import get_kube_client
 from airflow.sdk import DAG, Asset, Param, get_current_context, task, task_group
 from etl.pipeline import Pipeline
 
 from etl_dag.connections import SINK, SOURCE
-from etl_dag.operator import EtlPodOperator
+from etl_dag.operator import EtlPodOperator, runs_steps_as_processes
 
 _PARAMS = {
     "full_refresh": Param(
@@ -60,10 +62,14 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
 
         @task
         def plan() -> list[str]:
-            """Choose the window and cut it into partitions by key."""
+            """Choose the window and cut it into partitions by key; delete the pods that ended runs have left."""
+            from etl_dag.leftovers import delete_leftovers
             from etl_dag.plan import plan_partitions
 
             context = get_current_context()
+            if not runs_steps_as_processes():
+                dag_id, get_state = context["ti"].dag_id, context["ti"].get_dagrun_state
+                delete_leftovers(get_kube_client(), dag_id, context["run_id"], partial(get_state, dag_id))
             return plan_partitions(pipeline, dict(context["params"]), SOURCE, SINK)
 
         @task_group

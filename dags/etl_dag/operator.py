@@ -56,7 +56,7 @@ class EtlPodOperator(KubernetesPodOperator):
     def execute(self, context: Any) -> Any:
         """Run the step. Raises AirflowFailException where a retry cannot help, AirflowException where it may."""
         context["partition"] = json.loads(self.arguments[-1])["id"]
-        if os.environ.get(RUNNER_VARIABLE) == "process":
+        if runs_steps_as_processes():
             return self._run_process()
         self._times = [context["ti"].start_date]
         result = super().execute(context)
@@ -184,6 +184,11 @@ class EtlPodOperator(KubernetesPodOperator):
     def _raise_for(self, exit_code: int | None, message: str) -> None:
         if exit_code in DO_NOT_RETRY:
             raise AirflowFailException(f"etl ended with exit code {exit_code}, a retry cannot help: {message}")
+
+
+def runs_steps_as_processes() -> bool:
+    """Whether there is no cluster to run steps in."""
+    return os.environ.get(RUNNER_VARIABLE) == "process"
 
 
 def _exit_code(remote_pod: k8s.V1Pod | None, container: str) -> int | None:

@@ -1,11 +1,10 @@
 """`etl load`: the kept rows into SQL Server, exactly once, with an audit row that adds up."""
 
-import hashlib
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,13 +97,15 @@ def _check_sink(work: Work, sink: Sink) -> None:
 
 @contextmanager
 def _staging_table(work: Work, sink: Sink) -> Iterator[TableName]:
-    """A table of this attempt alone, which goes with the block."""
+    """A table of this attempt alone, which goes with the block; its lock tells others that the attempt lives."""
     staging = sink_sql.staging_table(work.pipeline, _staging_name(work))
+    if not sink.try_lock(sink_sql.staging_lock(staging.name.table), "Session"):
+        raise TryAgainError(f"{work}: the lock of the new staging table {staging.name} is held; run it again.")
     sink.create(staging)
     try:
         yield staging.name
     except BaseException:
-        with suppress(Exception):  # where the sink is away: a later attempt drops what stays
+        with suppress(Exception):  # where the sink is away: a later load drops what stays
             sink.rollback()
             sink.drop(staging.name)
         raise
@@ -195,22 +196,15 @@ def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
 
 def _staging_name(work: Work) -> str:
     """A name of this attempt alone, as sink_sql.STAGING_NAME reads it."""
-    return f"{work.pipeline.name}_{datetime.now(UTC):%Y%m%d%H%M%S}_{_owner(work)}_{uuid.uuid4().hex[:8]}"
-
-
-def _owner(work: Work) -> str:
-    return hashlib.sha256(f"{work.run_id}\n{work.partition.id}".encode()).hexdigest()[:12]
+    return f"{work.pipeline.name}_{datetime.now(UTC):%Y%m%d%H%M%S}_{uuid.uuid4().hex[:12]}"
 
 
 def _drop_leftovers(work: Work, sink: Sink) -> None:
-    """Drop the staging tables of earlier attempts at this partition, and of any that are past keeping."""
-    oldest = f"{datetime.now(UTC) - max(work.settings.staging_retention, timedelta(days=1)):%Y%m%d%H%M%S}"
+    """Drop the pipeline's staging tables whose attempts are no more: the server has let go of their locks."""
     names = sink.rows("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?", sink_sql.STAGING)
     for (name,) in names:
         match = sink_sql.STAGING_NAME.fullmatch(name)
-        if not match or match["pipeline"] != work.pipeline.name:
-            continue
-        if match["owner"] == _owner(work) or match["made"] < oldest:
+        if match and match["pipeline"] == work.pipeline.name and sink.try_lock(sink_sql.staging_lock(name)):
             table = TableName(schema_name=sink_sql.STAGING, table=name)
             sink.execute(f"DROP TABLE IF EXISTS {sink_sql.quote_table(table)}")
-    sink.commit()
+        sink.commit()

@@ -101,6 +101,10 @@ class Sink:
             seconds = timeout_ms / 1000
             raise TryAgainError(f"Another load has held the lock '{resource}' for {seconds:g} s; try again later.")
 
+    def try_lock(self, resource: str, owner: sink_sql.Owner = "Transaction") -> bool:
+        """Hold an application lock until its owner ends, unless another holds it; whether it is held."""
+        return int(self.value(sink_sql.lock(resource, 0, owner))) >= 0
+
     def drop(self, table: TableName) -> None:
         """Drop a table, and commit."""
         self.execute(f"DROP TABLE {sink_sql.quote_table(table)}")

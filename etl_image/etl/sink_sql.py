@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from etl.column_types import KEY_COLLATION, ColumnType, parse_column_type
 from etl.pipeline import Pipeline, TableName
@@ -18,12 +19,13 @@ BOOKKEEPING = "etl"
 """Schema of the audit and watermark tables."""
 STAGING = "etl_staging"
 """Schema of the tables that bulk loads fill before they are applied."""
-STAGING_NAME = re.compile(r"(?P<pipeline>\w+)_(?P<made>\d{14})_(?P<owner>[0-9a-f]{12})_[0-9a-f]{8}")
-"""Name of such a table: it says whose it is and since when (UTC), for whoever cleans up."""
+STAGING_NAME = re.compile(r"(?P<pipeline>\w+)_\d{14}_[0-9a-f]{12}")
+"""Name of such a table: it says whose it is and since when (UTC)."""
 AUDIT = TableName(schema_name=BOOKKEEPING, table="audit")
 WATERMARK = TableName(schema_name=BOOKKEEPING, table="watermark")
 COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing")
 """Row counts of an audit row. `standing`: kept rows that stand in the sink at their version or a newer one."""
+Owner = Literal["Transaction", "Session"]
 _IDENTITY = {"pipeline": "varchar(48)", "run_id": "varchar(250)", "partition_id": "varchar(16)"}
 
 
@@ -113,12 +115,17 @@ def create_table(table: Table) -> str:
     return f"CREATE TABLE {quote_table(table.name)} ({', '.join(lines)})"
 
 
-def lock(resource: str, timeout_ms: int) -> str:
-    """Take an application lock that ends with the transaction; one row: below zero where it was not granted."""
+def staging_lock(name: str) -> str:
+    """The application lock that an attempt holds as long as it is connected: its staging table is no leftover."""
+    return f"etl: staging table {name}"
+
+
+def lock(resource: str, timeout_ms: int, owner: Owner = "Transaction") -> str:
+    """Take an application lock that ends with its owner; one row: below zero where it was not granted."""
     return (
         "SET NOCOUNT ON; DECLARE @granted int;"
         f" EXEC @granted = sp_getapplock @Resource = {quote_text(resource)}, @LockMode = N'Exclusive',"
-        f" @LockOwner = N'Transaction', @LockTimeout = {int(timeout_ms)}; SELECT @granted;"
+        f" @LockOwner = N'{owner}', @LockTimeout = {int(timeout_ms)}; SELECT @granted;"
         # It would last for the session, and the driver would no longer learn how many rows a statement touched.
         " SET NOCOUNT OFF;"
     )

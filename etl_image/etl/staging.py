@@ -135,7 +135,9 @@ class Staging:
         swept = 0
         with told("swept"):
             for run in self._list(self._pipeline):
-                times = [_modified(info) for info in self.filesystem.find(run, detail=True).values()]
+                # Also folders: an attempt that could not write has left nothing else.
+                found = self.filesystem.find(run, detail=True, withdirs=True).values()
+                times = [when for info in found if (when := _modified(info))]
                 if times and max(times) < older_than:
                     self._remove(run)
                     swept += 1
@@ -183,7 +185,7 @@ def told(done: str) -> Iterator[None]:
         ) from error
 
 
-def _modified(info: dict[str, object]) -> datetime:
-    """When a file was last written: local files tell seconds since 1970, S3 a date."""
+def _modified(info: dict[str, object]) -> datetime | None:
+    """When a file was last written: local files tell seconds since 1970, S3 a date, and nothing of a folder."""
     when = info.get("mtime", info.get("LastModified"))
-    return when if isinstance(when, datetime) else datetime.fromtimestamp(float(str(when)), UTC)
+    return when if when is None or isinstance(when, datetime) else datetime.fromtimestamp(float(str(when)), UTC)

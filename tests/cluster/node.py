@@ -1,7 +1,8 @@
 """The first process in the cluster's namespaces: prepares them, starts the components, and watches over them.
 
 Called by `keeper`. It ends when its stdin is closed, or when a component ends; with it the kernel ends all others in
-the namespaces, and removes their mounts, interfaces and rules.
+the namespaces, and removes their mounts, interfaces and rules. A kubelet that was killed is started again: tests do
+that, and on a node the service manager brings it back.
 """
 
 import http.client
@@ -42,7 +43,7 @@ class Components:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._running: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
+        self._running: dict[int, tuple[str, list[str], subprocess.Popen[bytes]]] = {}
         # A child's end must wake up whoever waits for something else.
         self._ended, writer = os.pipe()
         os.set_blocking(writer, False)
@@ -52,11 +53,11 @@ class Components:
     def start(self, name: str, command: list[str]) -> None:
         """Start a component, with a log of its own."""
         environment = os.environ | {"TMPDIR": str(self._folder / "tmp")}
-        with self._log(name).open("wb") as log:
+        with self._log(name).open("ab") as log:
             process = subprocess.Popen(
                 command, cwd=self._folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        self._running[process.pid] = (name, process)
+        self._running[process.pid] = (name, command, process)
 
     def wait_until(self, name: str, ready: Callable[[], bool], seconds: float = 60) -> None:
         """Wait until a component is ready. Raises ClusterError where any component ends instead, or time does."""
@@ -92,8 +93,11 @@ class Components:
             if process == 0:
                 return
             if process in self._running:
-                name = self._running[process][0]
+                name, command, _ = self._running.pop(process)
                 code = os.waitstatus_to_exitcode(status)
+                if name == "kubelet" and code == -signal.SIGKILL:
+                    self.start(name, command)
+                    continue
                 raise ClusterError(f"{name} ended (exit status {code}); its log ends:\n{end_of(self._log(name))}")
 
     def _log(self, name: str) -> Path:

@@ -21,7 +21,7 @@ import pytest
 from orders_etl import ORDERS
 
 from scripts.deploy.kubectl import NAMESPACE
-from tests.cluster import run_cluster
+from tests.cluster import Cluster, run_cluster
 from tests.e2e import evidence
 from tests.e2e.built import built_images
 from tests.e2e.deployment import Airflow, Deployment, copy_checkout
@@ -51,8 +51,14 @@ class Ground:
     source_address: str
     build_options: tuple[str, ...] = ()
     """Options of apply-all.sh."""
-    connections: Path | None = None
-    """Where a cluster of our own notes who talks to whom."""
+    cluster: Cluster | None = field(default=None, repr=False)
+    """The cluster where it is one of our own, whose node can be disturbed too."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For chaos_campaign.py."""
+    parser.addoption("--seed", type=int, help="of a campaign of faults; default: one is drawn")
+    parser.addoption("--faults", type=int, default=200, help="how many; default: 200")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -93,8 +99,8 @@ def _own_ground() -> Iterator[Ground]:
         run_cluster(Path(folder) / "cluster", logs=EVIDENCE / "cluster") as cluster,
     ):
         import_command = list(map(str, cluster.import_command))
-        options = ("--builder=buildah", "--no-pull")
-        yield Ground(cluster.environment, import_command, cluster.host_address, options, cluster.connections)
+        build_options = ("--builder=buildah", "--no-pull")
+        yield Ground(cluster.environment, import_command, cluster.host_address, build_options, cluster)
 
 
 @contextmanager

@@ -32,9 +32,9 @@ UNKNOWN = f"{network.PODS.removesuffix('.0.0/16')}."
 @pytest.fixture(scope="module")
 def noted(ground: Ground) -> list[Connection]:
     """Those of the deployment's namespaces."""
-    if ground.connections is None:
+    if ground.cluster is None:
         pytest.skip("Only a cluster of our own notes who talks to whom.")
-    noted = read_connections(ground.connections)
+    noted = read_connections(ground.cluster.connections)
     return [one for one in noted if any(pod.startswith(OURS) for pod in one.pods)]
 
 

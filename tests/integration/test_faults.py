@@ -13,6 +13,7 @@ from etl.window import Partition
 
 from tests.support.pipelines import window
 from tests.support.site import Site
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server does not fail on demand")
 
@@ -72,6 +73,25 @@ def test_a_connection_lost_after_the_commit_loads_nothing_twice(filtered: Site) 
     assert filtered.staging_tables() == []
 
 
+def test_what_a_killed_load_leaves_in_the_sink_goes_with_the_next_load(filtered: Site) -> None:
+    # Of the next run: its two partitions are loaded at once, and neither may drop what the other is filling.
+    inject(filtered, "bulk_delay", 5_000)
+    process = subprocess.Popen(filtered.command("load"), env=filtered.environment(), stderr=subprocess.DEVNULL)
+    wait_for(filtered.staging_tables)
+    process.kill()
+    process.wait()
+    bounds = [None, ["2000"], None]
+    parts = [
+        Partition(window=window(), id=str(number), lower=bounds[number], upper=bounds[number + 1])
+        for number in range(2)
+    ]
+    for part in parts:
+        filtered.run("next", part, "extract", "filter")
+    at_once(filtered, parts, run_id="next")
+    assert filtered.staging_tables() == []
+    assert filtered.sink_rows() == filtered.source_rows("status = 'confirmed'")
+
+
 def test_a_slow_network_is_only_slow(filtered: Site) -> None:
     inject(filtered, "slow_network", 20, times=20)
     filtered.run("run", None, "load")
@@ -101,10 +121,10 @@ def test_the_same_partition_loaded_twice_at_once_is_in_once(orders: Site) -> Non
     assert orders.staging_tables() == []
 
 
-def at_once(made: Site, parts: list[Partition], may_fail: bool = False) -> None:
+def at_once(made: Site, parts: list[Partition], may_fail: bool = False, run_id: str = "run") -> None:
     """Load partitions in processes that run together; a loser of two at the same partition may have to try again."""
     processes = [
-        subprocess.Popen(made.command("load", "run", part), env=made.environment(), stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(made.command("load", run_id, part), env=made.environment(), stderr=subprocess.PIPE, text=True)
         for part in parts
     ]
     for process in processes:

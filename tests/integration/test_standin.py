@@ -418,6 +418,16 @@ class TestAppLocks:
             waiting.join(5)
             assert results == [1]
 
+    def test_a_lock_of_a_session_outlives_transactions_and_ends_with_the_connection(self, server: StandIn) -> None:
+        first = connect(server, autocommit=False)
+        with connect(server, autocommit=False) as second:
+            assert self.lock(first, 0, owner="Session") == 0
+            first.rollback()
+            assert self.lock(first, 0, owner="Session") == 0
+            assert self.lock(second, 0) == -1
+            first.close()
+            assert self.lock(second, 5000) in (0, 1)
+
     def test_a_lock_ends_with_rollback_and_with_the_connection(self, server: StandIn) -> None:
         first = connect(server, autocommit=False)
         with connect(server, autocommit=False) as second:
@@ -429,9 +439,9 @@ class TestAppLocks:
             first.close()
             assert self.lock(second, 5000) in (0, 1)
 
-    def test_a_lock_needs_a_transaction_to_own_it(self, sink: Any) -> None:
+    def test_a_lock_needs_a_transaction_or_a_session_to_own_it(self, sink: Any) -> None:
         assert self.lock(sink, 0) == -999
-        assert "does not know" in error_of(lambda: self.lock(sink, 0, owner="Session"))
+        assert "does not know" in error_of(lambda: self.lock(sink, 0, owner="Anybody"))
 
     def test_after_waiting_for_a_lock_the_others_rows_are_seen(self, server: StandIn, sink: Any, table: str) -> None:
         with connect(server, autocommit=False) as first, connect(server, autocommit=False) as second:

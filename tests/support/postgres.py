@@ -7,11 +7,12 @@ with a password, so this starts the same binaries in that way.
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import psycopg
 from psycopg import sql
 
 from tests.support.process import die_with_parent, free_port
+from tests.support.waiting import wait_for
 
 PASSWORD = "only-for-tests"
 
@@ -31,6 +33,8 @@ class Postgres:
     host: str = "127.0.0.1"
     user: str = "postgres"
     password: str = PASSWORD
+    server: "Server | None" = field(default=None, repr=False, compare=False)
+    """Its processes, where they are our own."""
 
     def url(self, database: str) -> str:
         """The libpq URL of one database."""
@@ -52,6 +56,77 @@ class Postgres:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+class Server:
+    """The processes of a server of our own, which can be made to die and to come back with its data."""
+
+    def __init__(self, folder: Path, address: str, port: int) -> None:
+        self._folder, self._address, self.port = folder, address, port
+        self._binaries, self._user = _binaries(folder)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def initialize(self) -> None:
+        """Make the database cluster."""
+        password_file = self._folder / "password"
+        password_file.write_text(PASSWORD)
+        if self._user:
+            for path in (self._folder, password_file):
+                shutil.chown(path, self._user)
+        options = ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
+        names: list[str | Path] = ["--pgdata", self._data, "--username", "postgres", "--pwfile", password_file]
+        command = [self._binaries / "initdb", *names, *options]
+        subprocess.run(command, check=True, user=self._user, cwd=self._folder, stdout=subprocess.DEVNULL)
+        if self._address != "127.0.0.1":
+            with (self._data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all all scram-sha-256\n")
+
+    def start(self) -> None:
+        """Start it, where it does not run, and wait until it answers. It ends with the thread that called this."""
+        if self._process is not None:
+            return
+        settings = {"listen_addresses": self._address, "port": self.port, "unix_socket_directories": ""}
+        options = [word for name, value in {**settings, "fsync": "off"}.items() for word in ("-c", f"{name}={value}")]
+        log = self._folder / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self._data, *options],
+                user=self._user, cwd=self._folder, stdout=output, stderr=output, preexec_fn=die_with_parent,
+                start_new_session=True,
+            )  # fmt: skip
+        _wait_until_ready(Postgres(self.port, self._address), self._process, log)
+
+    def stop(self) -> None:
+        """Stop it in order."""
+        if self._process is not None:
+            # SIGINT is PostgreSQL's "fast" shutdown: it does not wait for clients to leave.
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def crash(self) -> None:
+        """Kill all of it at once, as a machine does that loses its power, but for what the kernel still writes."""
+        if self._process is not None:
+            ids = self.processes()
+            for process in ids:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+            # A new server refuses to start beside sessions of the old.
+            wait_for(lambda: not any(Path(f"/proc/{process}/exe").exists() for process in ids), 10, 0.01)
+
+    def processes(self) -> list[int]:
+        """The server's first process, and those that it has started: one for each session, and its own."""
+        if self._process is None:
+            return []
+        first = self._process.pid
+        children = Path(f"/proc/{first}/task/{first}/children").read_text()
+        return [first, *map(int, children.split())]
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+
 @contextmanager
 def run_postgres(address: str = "127.0.0.1", port: int | None = None) -> Iterator[Postgres]:
     """Run a server in a temporary folder until the block ends, then stop it and delete its data.
@@ -60,48 +135,15 @@ def run_postgres(address: str = "127.0.0.1", port: int | None = None) -> Iterato
     """
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
-        yield from _serve(folder, address, port or free_port())
+        server = Server(folder, address, port or free_port())
+        server.initialize()
+        try:
+            server.start()
+            yield Postgres(server.port, address, server=server)
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _serve(folder: Path, address: str, port: int) -> Iterator[Postgres]:
-    binaries, user = _binaries(folder)
-    data = folder / "data"
-    password_file = folder / "password"
-    password_file.write_text(PASSWORD)
-    if user:
-        for path in (folder, password_file):
-            shutil.chown(path, user)
-    options = ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
-    command: list[str | Path] = [
-        binaries / "initdb",
-        "--pgdata",
-        data,
-        "--username",
-        "postgres",
-        "--pwfile",
-        password_file,
-    ]
-    subprocess.run([*command, *options], check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
-    if address != "127.0.0.1":
-        with (data / "pg_hba.conf").open("a") as rules:
-            rules.write("host all all all scram-sha-256\n")
-    settings = {"listen_addresses": address, "port": port, "unix_socket_directories": "", "fsync": "off"}
-    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [binaries / "postgres", "-D", data, *options],
-            user=user, cwd=folder, stdout=log, stderr=log, preexec_fn=die_with_parent, start_new_session=True,
-        )  # fmt: skip
-    try:
-        postgres = Postgres(port, address)
-        _wait_until_ready(postgres, server, folder / "log")
-        yield postgres
-    finally:
-        # SIGINT is PostgreSQL's "fast" shutdown: it does not wait for clients to leave.
-        server.send_signal(2)
-        server.wait(timeout=30)
 
 
 def _binaries(folder: Path) -> tuple[Path, str | None]:

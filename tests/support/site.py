@@ -159,10 +159,10 @@ class Site:
 
 
 @contextmanager
-def connect(settings: Settings) -> Iterator[mssql_python.Connection]:
-    """A connection to the sink in which every statement stands at once."""
+def connect(settings: Settings, *, autocommit: bool = True) -> Iterator[mssql_python.Connection]:
+    """A connection to the sink in which every statement stands at once, or else in a transaction."""
     mssql_python.pooling(enabled=False)
-    connection = mssql_python.connect(settings.sink().get_secret_value(), autocommit=True)
+    connection = mssql_python.connect(settings.sink().get_secret_value(), autocommit=autocommit)
     try:
         yield connection
     finally:

@@ -147,3 +147,4 @@ def test_the_lock_ends_with_the_transaction(timeout: int) -> None:
     assert "@Resource = N'etl: dbo.o''rders'" in statement
     assert "@LockOwner = N'Transaction'" in statement
     assert f"@LockTimeout = {timeout};" in statement
+    assert "@LockOwner = N'Session'" in sink_sql.lock("etl: dbo.o'rders", timeout, "Session")

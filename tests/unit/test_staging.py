@@ -1,5 +1,6 @@
 """What a step leaves is seen whole or not at all, on a volume and in S3."""
 
+import errno
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -90,6 +91,15 @@ def test_old_runs_are_swept_and_young_ones_kept(staging_url: str) -> None:
     assert stage(staging_url).sweep(datetime.now(UTC) + timedelta(days=1)) >= 1
     with pytest.raises(TryAgainError):
         stage(staging_url).manifest("extract", "f")
+
+
+def test_an_old_run_that_could_write_nothing_is_swept_too(tmp_path: Path) -> None:
+    staging = stage(f"file://{tmp_path}")
+    with pytest.raises(TryAgainError), staging.writing(f"{staging.new_folder('extract')}/rows"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list((tmp_path / "orders").iterdir())
+    assert stage(f"file://{tmp_path}").sweep(datetime.now(UTC) + timedelta(days=1)) == 1
+    assert not list((tmp_path / "orders").iterdir())
 
 
 def test_runs_whose_ids_differ_only_in_signs_do_not_share_a_folder() -> None:

@@ -51,6 +51,7 @@ def _load(request: InsertBulk, portions: Iterator[bytes], store: Store, faults: 
     decoder = RowDecoder(types)
     received = waiting_bytes = 0
     data = data[at:]
+    store.given_up.wait((faults.take("bulk_delay") or 0) / 1000)
     while True:
         before = decoder.rows
         used = decoder.decode(data)

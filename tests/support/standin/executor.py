@@ -112,7 +112,7 @@ class Executor:
 
     def reset(self) -> None:
         """Make the session as new."""
-        self.store.abandon()
+        self.store.reset()
         self.store.xact_abort = self.no_count = False
         self.transaction_descriptor = b""
         self.bulk = None

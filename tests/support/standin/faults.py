@@ -6,6 +6,7 @@ from .errors import SqlError
 
 NAMES = frozenset(
     {
+        "bulk_delay",  # wait `value` ms when the first rows of the next bulk load have come
         "deadlock_victim",  # error 1205 at the next INSERT, UPDATE or DELETE in a transaction
         "disk_full",  # error 1105 at the next bulk batch
         "drop_connection_after_bulk_rows",  # cut a bulk load after `value` rows have been received

@@ -1,4 +1,4 @@
-"""Application locks, exclusive and owned by a transaction, as sp_getapplock gives them."""
+"""Application locks, exclusive and owned by a transaction or a session, as sp_getapplock gives them."""
 
 import time
 from collections.abc import Callable

@@ -159,9 +159,10 @@ class Parser(OtherLoaders):
         procedure = self.name().lower()
         given = self._named_arguments()
         if procedure == "sp_getapplock" and not given.keys() - {"RESOURCE", "LOCKMODE", "LOCKOWNER", "LOCKTIMEOUT"}:
-            modes = (str(given.get("LOCKMODE")).lower(), str(given.get("LOCKOWNER", "Transaction")).lower())
-            if given.get("RESOURCE") and modes == ("exclusive", "transaction"):
-                return GetAppLock(variable, str(given["RESOURCE"]), int(given.get("LOCKTIMEOUT", -1)))
+            mode, owner = str(given.get("LOCKMODE")).lower(), str(given.get("LOCKOWNER", "Transaction")).lower()
+            if given.get("RESOURCE") and mode == "exclusive" and owner in ("transaction", "session"):
+                timeout = int(given.get("LOCKTIMEOUT", -1))
+                return GetAppLock(variable, str(given["RESOURCE"]), timeout, for_session=owner == "session")
         if procedure == "standin_inject" and "FAULT" in given and not given.keys() - {"FAULT", "VALUE", "TIMES"}:
             return InjectFault(str(given["FAULT"]), int(given.get("VALUE", 0)), int(given.get("TIMES", 1)))
         if procedure == "standin_clear_faults" and not given:

@@ -184,11 +184,12 @@ class Transaction:
 
 @dataclass(frozen=True)
 class GetAppLock:
-    """sp_getapplock of an exclusive lock for the transaction; the result goes into a variable, if one is named."""
+    """sp_getapplock of an exclusive lock; the result goes into a variable, if one is named."""
 
     variable: str
     resource: str
     timeout_ms: int
+    for_session: bool
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Store:
         self._locks = locks
         self._faults = faults
         self._session_id = session_id
+        self._session = object()
         self._writing = False
         self._changed = False
         self.catalogue = Catalogue(self._connection, engine.changes)
@@ -111,11 +112,13 @@ class Store:
 
     def lock(self, request: GetAppLock) -> int:
         """Take an application lock; returns what sp_getapplock returns."""
-        if not self.trancount:
-            return INVALID
-        if self._faults.take("lock_timeout") is not None:
-            return TIMED_OUT
-        result = self._locks.acquire(self, request.resource, request.timeout_ms, self.given_up.is_set)
+        if not request.for_session:
+            if not self.trancount:
+                return INVALID
+            if self._faults.take("lock_timeout") is not None:
+                return TIMED_OUT
+        owner = self._session if request.for_session else self
+        result = self._locks.acquire(owner, request.resource, request.timeout_ms, self.given_up.is_set)
         if self.given_up.is_set():
             raise AttentionError
         return result
@@ -175,9 +178,14 @@ class Store:
             raise AttentionError
         return self._translated(lambda: self._connection.execute(sql, values or None), table, verb)
 
+    def reset(self) -> None:
+        """Undo what was not committed, and let go of all locks."""
+        self.abandon()
+        self._locks.release(self._session)
+
     def close(self) -> None:
         """Undo what was not committed, and let go of everything."""
-        self.abandon()
+        self.reset()
         self._connection.close()
 
     def _translated(self, work: Callable[[], _T], table: Table | None, verb: str) -> _T:

@@ -1,0 +1,141 @@
+"""Goes through the faults of a seed, some of them at the same time, and writes down what it did."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.faults import Fault
+from tests.chaos.scene import Scene
+from tests.chaos.schedule import Drawn, draw
+
+PATIENCE = 25.0
+"""Seconds that a fault waits for its moment; then the next one comes, and it does not count."""
+LEFT_ALONE_AFTER = 300.0
+"""Seconds of a run after which it is left alone: now it has to end."""
+_GAP = 9.0
+"""Seconds to the next fault, at most."""
+
+
+@dataclass(frozen=True)
+class Happened:
+    """A fault that was done."""
+
+    number: int
+    at: str
+    fault: str
+    target: str
+    lasts: float
+    """Seconds until it was healed; 0 where it heals by itself."""
+    run_for: float | None
+    """Seconds that the present run had been under way; None between two runs."""
+
+
+class Campaign:
+    """Faults against a scene. `check` is asked all the time, and raises where something is wrong."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        faults: dict[str, Fault],
+        under_way_since: Callable[[], float | None],
+        check: Callable[[], None],
+        log: Path,
+    ) -> None:
+        self._scene = scene
+        self._faults = faults
+        self._under_way_since = under_way_since
+        self._check = check
+        self._log = log
+        self._active: dict[str, tuple[float, Fault]] = {}
+        self.happened: list[Happened] = []
+
+    def run(self, seed: int, count: int) -> list[Happened]:
+        """Do so many faults. What is still active at the end, or at a failure, is healed."""
+        began = time.monotonic()
+        try:
+            for drawn in draw(seed, sorted(self._faults)):
+                if len(self.happened) == count:
+                    break
+                told = self._do(drawn)
+                passed = time.monotonic() - began
+                print(f"  {len(self.happened):3}/{count}  {passed // 60:2.0f}:{passed % 60:02.0f}  {told}", flush=True)
+                self._wait(_GAP * drawn.lasts)
+        finally:
+            self.heal()
+        return self.happened
+
+    def heal(self) -> None:
+        """Put everything right at once."""
+        for place in list(self._active):
+            self._heal(place)
+
+    def _do(self, drawn: Drawn) -> str:
+        """Do one fault; returns what happened, in words."""
+        fault = self._faults[drawn.fault]
+        self._wait_for_the_run()
+        target = self._await_target(fault, drawn)
+        if target is None:
+            return f"{fault.name}: its moment did not come"
+        self._heal(fault.place)
+        lasts = round(fault.longest * (0.3 + 0.7 * drawn.lasts), 1)
+        try:
+            fault.inject(self._scene, target)
+        except OSError as error:
+            return f"{fault.name}: not done, {error}"
+        finally:
+            if fault.longest:
+                self._active[fault.place] = time.monotonic() + lasts, fault
+        since = self._under_way_since()
+        happened = Happened(
+            number=drawn.number,
+            at=f"{datetime.now(UTC):%H:%M:%S.%f}",
+            fault=fault.name,
+            target=str(target),
+            lasts=lasts,
+            run_for=None if since is None else round(time.monotonic() - since, 1),
+        )
+        self.happened.append(happened)
+        with self._log.open("a") as log:
+            log.write(json.dumps(asdict(happened)) + "\n")
+        return f"{fault.name}: {target}{f', for {lasts} s' if lasts else ''}"
+
+    def _await_target(self, fault: Fault, drawn: Drawn) -> Any:
+        """Wait for the fault's moment, and a little more; None where it does not come."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if fault.targets(self._scene):
+                self._wait(drawn.delay)
+                if targets := fault.targets(self._scene):
+                    return _chosen(targets, drawn.target)
+            self._wait(0.1)
+        return None
+
+    def _wait_for_the_run(self) -> None:
+        """Leave a run alone that has been disturbed for long, until it has ended."""
+        while (since := self._under_way_since()) is not None and time.monotonic() - since > LEFT_ALONE_AFTER:
+            self._wait(1)
+
+    def _wait(self, seconds: float) -> None:
+        """Let time pass, and heal what is due."""
+        until = time.monotonic() + seconds
+        while True:
+            now = time.monotonic()
+            for place in [place for place, (due, _) in self._active.items() if due <= now]:
+                self._heal(place)
+            self._check()
+            if now >= until:
+                return
+            time.sleep(min(0.1, until - now))
+
+    def _heal(self, place: str) -> None:
+        if place in self._active:
+            _, fault = self._active.pop(place)
+            fault.heal(self._scene)
+
+
+def _chosen(targets: Sequence[Any], which: float) -> Any:
+    return targets[min(int(which * len(targets)), len(targets) - 1)]

@@ -1,0 +1,155 @@
+"""The pods as they are now, from a watch, so that a fault finds one that lives for seconds."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+from tests.support.process import die_with_parent
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What faults and invariants want to know of a pod."""
+
+    namespace: str
+    name: str
+    role: str
+    """The step of a step's pod, `worker`, or the name of the server."""
+    phase: str
+    ready: bool
+    going: bool
+    """Whether it has been told to end."""
+    container: str
+    """The id of its container where that runs, as it stands in the names of its cgroups."""
+    restarts: int
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process to be hit."""
+        return bool(self.container) and not self.going
+
+    @property
+    def of_a_run(self) -> bool:
+        """Whether it is there for one task, and must go with it."""
+        return bool(self.dag_id)
+
+
+class Pods:
+    """The pods of some namespaces, while they are watched."""
+
+    def __init__(self) -> None:
+        self._pods: dict[str, dict[tuple[str, str], Pod]] = {}
+
+    def all(self) -> list[Pod]:
+        """All of them, by name."""
+        found = [pod for pods in list(self._pods.values()) for pod in list(pods.values())]
+        return sorted(found, key=lambda pod: pod.name)
+
+    def of(self, role: str) -> list[Pod]:
+        """Those of a role whose container runs."""
+        return [pod for pod in self.all() if pod.role == role and pod.runs]
+
+    def begin(self, namespace: str) -> None:
+        """Forget what there was: a new watch tells it all again."""
+        self._pods[namespace] = {}
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Take note of an event of a watch."""
+        pod = read_pod(event["object"])
+        pods = self._pods[pod.namespace]
+        if event["type"] == "DELETED":
+            pods.pop((pod.namespace, pod.name), None)
+        else:
+            pods[pod.namespace, pod.name] = pod
+
+
+@contextmanager
+def watching_pods(namespaces: list[str], environment: dict[str, str]) -> Iterator[Pods]:
+    """Watch the pods of namespaces until the block ends."""
+    pods = Pods()
+    watches = [_Watch(namespace, environment, pods) for namespace in namespaces]
+    for watch in watches:
+        watch.start()
+    try:
+        yield pods
+    finally:
+        for watch in watches:
+            watch.stop()
+
+
+class _Watch(Thread):
+    """One namespace. The API server ends a watch after a while; then it is begun anew."""
+
+    def __init__(self, namespace: str, environment: dict[str, str], pods: Pods) -> None:
+        super().__init__(name=f"pods of {namespace}", daemon=True)
+        self._command = [
+            *("kubectl", "--namespace", namespace, "get", "pods", "--watch", "--output-watch-events", "--output=json")
+        ]
+        self._namespace, self._environment, self._pods = namespace, environment, pods
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def run(self) -> None:
+        while not self._stopped:
+            self._pods.begin(self._namespace)
+            with subprocess.Popen(
+                self._command, env=self._environment, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent
+            ) as self._process:
+                for event in _events(self._process):
+                    self._pods.take(event)
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        """End it."""
+        self._stopped = True
+        if self._process:
+            self._process.terminate()
+        self.join(timeout=10)
+
+
+def _events(process: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
+    """The documents that kubectl prints one after the other, each indented, its last line a brace alone."""
+    lines: list[str] = []
+    for line in process.stdout or ():
+        lines.append(line)
+        if line.rstrip("\n") == "}":
+            yield json.loads("".join(lines))
+            lines = []
+
+
+def read_pod(item: dict[str, Any]) -> Pod:
+    """A pod of what the API tells."""
+    metadata, status = item["metadata"], item.get("status", {})
+    labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
+    containers = status.get("containerStatuses") or [{}]
+    running = "running" in containers[0].get("state", {})
+    pod = Pod(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        role=labels.get("app.kubernetes.io/name") or labels.get("k8s-app", ""),
+        phase=status.get("phase", "Pending"),
+        ready=bool(containers[0].get("ready")),
+        going="deletionTimestamp" in metadata,
+        container=containers[0].get("containerID", "").rpartition("/")[2] if running else "",
+        restarts=int(containers[0].get("restartCount", 0)),
+    )
+    if labels.get("kubernetes_executor") == "True":
+        told = {name: annotations.get(name, "") for name in ("dag_id", "run_id", "task_id")}
+        return Pod(**{**pod.__dict__, "role": "worker", **told})
+    if labels.get("kubernetes_pod_operator") == "True":
+        words = item["spec"]["containers"][0].get("args") or []
+        run_id = words[words.index("--run-id") + 1] if "--run-id" in words else ""
+        told = {"dag_id": labels.get("dag_id", ""), "run_id": run_id, "task_id": labels.get("task_id", "")}
+        return Pod(**{**pod.__dict__, "role": labels.get("app.kubernetes.io/component", ""), **told})
+    return pod

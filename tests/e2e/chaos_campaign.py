@@ -1,0 +1,21 @@
+"""A campaign of faults in full: `make chaos`. Its short form is test_ordeal.py."""
+
+import secrets
+
+import pytest
+
+from tests.chaos.trial import endure
+from tests.e2e.conftest import EVIDENCE, Ground
+from tests.e2e.deployment import Deployment
+from tests.support.postgres import Postgres
+
+
+def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(
+    observed: Deployment, ground: Ground, source: Postgres, pytestconfig: pytest.Config
+) -> None:
+    given, faults = pytestconfig.getoption("--seed"), pytestconfig.getoption("--faults")
+    seed = secrets.randbelow(1_000_000) if given is None else given
+    print(f'{faults} faults of seed {seed}; again by: make chaos OPTIONS="--faults {faults} --seed {seed}"', flush=True)
+    folder = EVIDENCE / "chaos"
+    folder.mkdir()
+    endure(observed, source, ground.cluster, seed, faults, folder)
