@@ -1,4 +1,4 @@
-"""The `etl` command: a step of a partition of a run, what the sink needs before the first, or metrics of databases."""
+"""The `etl` command: a step of a partition of a run, what the sink needs before the first, backups, or metrics."""
 
 import os
 import sys
@@ -78,6 +78,26 @@ def prepare(
     bind_contextvars(step="prepare-sink")
     pipelines = [_parse(Pipeline, "pipeline", _read(each)) for each in pipeline or []]
     import_module("etl.prepare").prepare_sink(read_settings(), pipelines, wait)
+
+
+@app.command("backup-sink", help="Have the sink's server write its database to a file of BACKUP_FOLDER.")
+def backup(keep: Annotated[int, typer.Option(min=1, help="how many backups stay; older ones are removed")] = 7) -> None:
+    bind_contextvars(step="backup-sink")
+    import_module("etl.backup").backup_sink(read_settings(), keep)
+
+
+@app.command("restore-sink", help="Put a backup in the place of the sink's database, and let its login in again.")
+def restore(file: Annotated[str, typer.Argument(help="its name in BACKUP_FOLDER")]) -> None:
+    bind_contextvars(step="restore-sink")
+    import_module("etl.backup").restore_sink(read_settings(), file)
+
+
+@app.command("copy-backups", help="Copy to BACKUP_URL what it lacks of the backups in BACKUP_FOLDER.")
+def copy(
+    back: Annotated[bool, typer.Option("--back", help="bring the newest of each kind from there instead")] = False,
+) -> None:
+    bind_contextvars(step="copy-backups")
+    import_module("etl.backup_copy").copy_backups(read_settings(), back=back)
 
 
 @app.command("export-metrics", help="Serve Prometheus metrics of the sink and of Airflow's metadata database.")

@@ -34,6 +34,20 @@ def prepare_sink(settings: Settings, pipelines: Sequence[Pipeline] = (), wait_se
     return done
 
 
+def prepare_login(settings: Settings) -> list[str]:
+    """Make the login, and tie its user to it, as a database needs that was restored; returns what was missing or wrong.
+
+    What the user may do is in the database. Raises ConfigurationError or TryAgainError.
+    """
+    login = settings.sink_login()
+    with connect_to_prepare(settings) as sink:
+        done = [*_prepare_server(sink, login)]
+        sink.execute(prepare_sql.use(login.database))
+        done += _prepare_principals(sink, login)
+    with connect_to_prepare(settings, as_loader=True):
+        return done
+
+
 def _wait_for_server(settings: Settings, seconds: float) -> None:
     """Return once the administrator can log in. Raises what the server last said when the time is up."""
     settings.sink_admin()  # what is wrong in the settings is told at once

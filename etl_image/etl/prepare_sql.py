@@ -1,6 +1,7 @@
-"""The T-SQL that `etl prepare-sink` sends, as text. Names and values are quoted by sink_sql.
+"""The T-SQL that the sink's administrator sends, for `etl prepare-sink` and for backups, as text.
 
-Statements that define something take no parameters, so a login's password stands in their text.
+Names and values are quoted by sink_sql. Statements that define something take no parameters, so a login's password
+stands in their text.
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,26 @@ def create_database(name: str) -> list[str]:
         f"CREATE DATABASE {quoted}",
         f"ALTER DATABASE {quoted} SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE",
     ]
+
+
+def backup_database(database: str, path: str) -> str:
+    """Write a database to a file of the server, beside whatever chain of backups its owner has."""
+    return f"BACKUP DATABASE {quote_name(database)} TO DISK = {quote_text(path)} WITH COPY_ONLY, CHECKSUM"
+
+
+def verify_backup(path: str) -> str:
+    """Read a backup to its end, and compare its checksums."""
+    return f"RESTORE VERIFYONLY FROM DISK = {quote_text(path)} WITH CHECKSUM"
+
+
+def take_offline(database: str) -> str:
+    """End all sessions that are in a database, and let in no others until it is restored."""
+    return f"ALTER DATABASE {quote_name(database)} SET OFFLINE WITH ROLLBACK IMMEDIATE"
+
+
+def restore_database(database: str, path: str) -> str:
+    """Put a backup in the place of a database, whatever that has."""
+    return f"RESTORE DATABASE {quote_name(database)} FROM DISK = {quote_text(path)} WITH CHECKSUM, REPLACE"
 
 
 def use(database: str) -> str:

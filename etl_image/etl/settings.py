@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     metadata_url: SecretStr | None = Field(default=None, description="Airflow's database, for export-metrics alone")
     metadata_password: SecretStr | None = None
     metadata_password_file: Path | None = None
+    backup_folder: Path = Field(
+        default=Path("/var/lib/etl/backup"), description="of the sink's server, mounted here too"
+    )
+    backup_url: str | None = Field(
+        default=None, description="where copies of backups go: s3://bucket/folder or file://"
+    )
     staging_url: str = Field(default="file:///var/lib/etl/staging", description="file:// or s3://bucket/folder")
     staging_retention: timedelta = Field(default=timedelta(days=7), description="how long files of a run are kept")
     sink_lock_timeout: timedelta = Field(default=timedelta(hours=1), description="how long to wait for another load")

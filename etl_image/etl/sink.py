@@ -21,11 +21,12 @@ from etl.step import Work
 # What the server commits, and may drop from its log, at a time.
 _BULK_BATCH_ROWS, _BULK_BATCH_BYTES = 100_000, 64 * 1024 * 1024
 # What the server says (sys.messages) where the same command would only fail again. The driver passes on the words, not
-# the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916, 102, 468, 544, 15247, 15116, 15118.
+# the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916, 102, 468, 544, 15247, 15116, 15118, 3201, 3241.
 _CONFIGURATION = re.compile(
     r"Login failed|Cannot open database|Invalid object name|Invalid column name|permission (was )?denied"
     r"|does not exist|Incorrect syntax|collation conflict|IDENTITY_INSERT|certificate verify failed"
-    r"|not able to access the database|specified schema name|not have permission|Password validation failed",
+    r"|not able to access the database|specified schema name|not have permission|Password validation failed"
+    r"|Cannot open backup device|media family",
     re.IGNORECASE,
 )
 # A server that is on its way up refuses logins, too.
@@ -50,6 +51,12 @@ class Sink:
         """Run a statement; returns the number of rows it touched."""
         self._cursor.execute(statement, *parameters)
         return int(self._cursor.rowcount)
+
+    def finish(self, statement: str) -> None:
+        """Run a statement of minutes to its end: the server tells its progress, and stops where nobody reads that."""
+        self._cursor.execute(statement)
+        while self._cursor.nextset():
+            pass
 
     def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a query and return its rows."""
@@ -161,13 +168,13 @@ def connect_sink(work: Work) -> Iterator[Sink]:
 
 
 @contextmanager
-def connect_to_prepare(settings: Settings, *, as_loader: bool = False) -> Iterator[Sink]:
+def connect_to_prepare(settings: Settings, *, as_loader: bool = False, about: str = "prepare-sink") -> Iterator[Sink]:
     """Connect to the sink's server as its administrator, or to the sink as the loader; every statement stands at once.
 
-    Raises ConfigurationError or TryAgainError for whatever it answers.
+    Messages are `about` the command that is run. Raises ConfigurationError or TryAgainError for whatever it answers.
     """
     connection_string = settings.sink() if as_loader else settings.sink_admin()
-    with _connected(settings, connection_string, "prepare-sink", autocommit=True) as sink:
+    with _connected(settings, connection_string, about, autocommit=True) as sink:
         yield sink
 
 

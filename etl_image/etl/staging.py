@@ -166,7 +166,7 @@ def run_folder(run_id: str) -> str:
 
 
 @contextmanager
-def told(done: str) -> Iterator[None]:
+def told(done: str, what: str = "Staging") -> Iterator[None]:
     """Turn a fault of the storage into a sentence; a missing file stays FileNotFoundError."""
     try:
         yield
@@ -174,14 +174,14 @@ def told(done: str) -> Iterator[None]:
         raise
     except PermissionError as error:
         raise ConfigurationError(
-            f"Staging cannot be {done}: {error.strerror} ({error.filename}); check its owner."
+            f"{what} cannot be {done}: {error.strerror} ({error.filename}); check its owner."
         ) from error
     except NoCredentialsError as error:
-        raise ConfigurationError(f"Staging cannot be {done}: {error}; set AWS_ACCESS_KEY_ID and its secret.") from error
+        raise ConfigurationError(f"{what} cannot be {done}: {error}; set AWS_ACCESS_KEY_ID and its secret.") from error
     except (OSError, BotoCoreError) as error:
         words = getattr(error, "strerror", None) or error
         raise TryAgainError(
-            f"Staging cannot be {done}: {words}; where it is full, free or enlarge it, then retry."
+            f"{what} cannot be {done}: {words}; where it is full, free or enlarge it, then retry."
         ) from error
 
 

@@ -1,7 +1,9 @@
-"""`python3 -m scripts.deploy`."""
+"""`python3 -m scripts.deploy`, and `python3 -m scripts.deploy restore`."""
 
 import sys
 
-from scripts.deploy.cli import main
+from scripts.deploy import cli, restore
 
-sys.exit(main())
+if sys.argv[1:2] == ["restore"]:
+    sys.exit(restore.main(sys.argv[2:]))
+sys.exit(cli.main())

@@ -73,7 +73,7 @@ def _confirm(console: Console, options: Options, paths: list[Path]) -> None:
         return
     if not sys.stdin.isatty():
         raise DeployError("Nobody is here to confirm that data may be deleted: give --yes if it may.")
-    console.show(f"This deletes all data for good: {', '.join(map(str, paths))}, and the Secrets.")
+    console.show(f"This deletes all data for good, backups too: {', '.join(map(str, paths))}, and the Secrets.")
     if input(f"Type {_WORD} to go on: ").strip() != _WORD:
         raise DeployError("Nothing was deleted.")
 

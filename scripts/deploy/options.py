@@ -90,7 +90,7 @@ def _deployment(group: "argparse._ArgumentGroup") -> None:
         "--data-folder", metavar="DIR", type=_data_folder, help="where the volumes lie on their node (/var/lib/etl-poc)"
     )
     group.add_argument(
-        "--timeout", metavar="TIME", type=_duration, default="15m", help="for each wait, such as 90s or 15m (15m)"
+        "--timeout", metavar="TIME", type=duration, default="15m", help="for each wait, such as 90s or 15m (15m)"
     )
     group.add_argument(
         "--wait-for-first-run", action="store_true", help="run the DAG orders_etl and show its reconciliation"
@@ -151,7 +151,8 @@ def _address(text: str) -> str:
     return str(address)
 
 
-def _duration(text: str) -> float:
+def duration(text: str) -> float:
+    """A time as it is written on the command line, in seconds. Raises ArgumentTypeError."""
     found = re.fullmatch(r"(\d+)([smh])", text)
     if not found or not int(found[1]):
         raise argparse.ArgumentTypeError(f"{text} is not a time such as 90s, 15m or 1h.")

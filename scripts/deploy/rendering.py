@@ -12,7 +12,7 @@ from typing import Any
 from scripts.deploy.console import DeployError
 from scripts.deploy.kubectl import Kubectl, Object, name_of
 
-STAGES = ("foundation", "storage", "source", "mssql", "metadata", "observability", "airflow")
+STAGES = ("foundation", "storage", "source", "mssql", "metadata", "observability", "airflow", "backup")
 """The parts in the order in which they are applied."""
 PART_OF = "app.kubernetes.io/part-of"
 DATA_FOLDER = PurePosixPath("/var/lib/etl-poc")

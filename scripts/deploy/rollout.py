@@ -25,7 +25,7 @@ def apply_and_wait(console: Console, kubectl: Kubectl, part: str, objects: list[
     _remove_changed_jobs(console, kubectl, objects)
     kubectl.apply(objects)
     if awaited:
-        _wait(console, kubectl, awaited, timeout)
+        wait_until_ready(console, kubectl, awaited, timeout)
 
 
 def _remove_changed_jobs(console: Console, kubectl: Kubectl, objects: Iterable[Object]) -> None:
@@ -43,7 +43,8 @@ def _remove_changed_jobs(console: Console, kubectl: Kubectl, objects: Iterable[O
             kubectl.delete([job], seconds=120)
 
 
-def _wait(console: Console, kubectl: Kubectl, awaited: list[Object], timeout: float) -> None:
+def wait_until_ready(console: Console, kubectl: Kubectl, awaited: list[Object], timeout: float) -> None:
+    """Wait until what was applied runs, or has ended. Raises DeployError after `timeout` seconds."""
     began, told_at, told, known = time.monotonic(), time.monotonic(), "", set[str]()
     while True:
         try:

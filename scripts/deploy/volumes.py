@@ -15,6 +15,7 @@ OWNERS = {
     "etl-poc-mssql": (10001, 10001, 0o750),
     "etl-poc-metadata": (999, 999, 0o750),
     "etl-poc-staging": (10001, 10001, 0o2770),
+    "etl-poc-backup": (10001, 10001, 0o750),
     "etl-poc-loki": (10001, 10001, 0o750),
     "etl-poc-prometheus": (65534, 65534, 0o750),
     "etl-poc-alertmanager": (65534, 65534, 0o750),

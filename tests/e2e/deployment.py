@@ -38,12 +38,20 @@ class Deployment:
 
     def apply_all(self, *arguments: str) -> str:
         """Run scripts/apply-all.sh as README tells it; returns what it printed. Fails the test where it fails."""
-        command = [
-            str(self.checkout / "scripts" / "apply-all.sh"),
-            *arguments,
-            f"--overlay={self.overlay}",
-            *self.options,
-        ]
+        return self._script("apply-all.sh", *arguments, f"--overlay={self.overlay}", *self.options)
+
+    def restore(self, *arguments: str) -> str:
+        """Run scripts/restore.sh; returns what it printed. Fails the test where it fails."""
+        return self._script("restore.sh", *arguments)
+
+    @property
+    def data_folder(self) -> Path:
+        """Where the volumes lie, on this machine."""
+        (option,) = (option for option in self.options if option.startswith("--data-folder="))
+        return Path(option.partition("=")[2])
+
+    def _script(self, name: str, *arguments: str) -> str:
+        command = [str(self.checkout / "scripts" / name), *arguments]
         lines: list[str] = []
         with subprocess.Popen(
             command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -52,7 +60,7 @@ class Deployment:
             for line in process.stdout or ():
                 print(line, end="", flush=True)
                 lines.append(line)
-        assert process.returncode == 0, f"apply-all.sh ended with {process.returncode}; its output is above."
+        assert process.returncode == 0, f"{name} ended with {process.returncode}; its output is above."
         return "".join(lines)
 
     def kubectl(self, *arguments: str, namespace: str = NAMESPACE) -> str:

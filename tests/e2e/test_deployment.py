@@ -146,23 +146,6 @@ def test_data_survives_the_end_of_every_pod(stock: str, deployment: Deployment) 
     assert _everything(deployment, runs_of=before["runs"]) == before
 
 
-def test_data_survives_the_end_of_the_deployment(stock: str, deployment: Deployment) -> None:
-    before = _everything(deployment)
-    deployment.apply_all("down")
-    assert deployment.objects("pods") == []
-    with psycopg.connect(deployment.source_url, autocommit=True) as connection:
-        (confirmed,) = connection.execute(
-            "UPDATE orders SET status = 'confirmed', amount = 7 WHERE order_id ="
-            " (SELECT min(order_id) FROM orders WHERE status <> 'confirmed') RETURNING order_id"
-        )
-    deployment.apply_all("--wait-for-first-run")
-    after = _everything(deployment, runs_of=before["runs"])
-    assert after["runs"] == before["runs"]
-    assert after["secrets"] == before["secrets"]
-    assert after["rows"].keys() - before["rows"].keys() == {confirmed}
-    assert {key: after["rows"][key] for key in before["rows"]} == before["rows"]
-
-
 def _task_of(worker: dict[str, Any]) -> str:
     annotations = worker["metadata"]["annotations"]
     return task_name({"task_id": annotations["task_id"], "map_index": int(annotations.get("map_index", -1))})

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import mssql_python
+import psycopg
 import pytest
+import yaml
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql
@@ -253,3 +255,22 @@ def test_a_configuration_error_is_not_retried(
     assert run["state"] == "failed"
     assert run["tasks"]["partition.extract[0]"] == "failed"
     assert "a retry cannot help" in stack.log.read_text()
+
+
+def test_old_runs_go_from_the_metadata_database_and_young_ones_stay(first_run: dict[str, Any], stack: Stack) -> None:
+    """By the command of the CronJob airflow-clean."""
+    young = stack.run_dag("orders_etl")
+    job = yaml.safe_load((ROOT / "k8s" / "base" / "airflow" / "clean" / "cron-job.yaml").read_text())
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    metadata = stack.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
+    with psycopg.connect(metadata, autocommit=True) as connection:
+        for table in ("dag_run", "task_instance"):
+            age = f"UPDATE {table} SET start_date = start_date - interval '91 days' WHERE run_id = %s"
+            connection.execute(age.encode(), [first_run["run_id"]])
+        stack.run(*container["args"], quiet=True)
+        for table in ("dag_run", "task_instance", "xcom"):
+            runs = {run for (run,) in connection.execute(f"SELECT run_id FROM {table}".encode())}
+            assert young["run_id"] in runs
+            assert first_run["run_id"] not in runs
+        left = connection.execute("SELECT count(*) FROM pg_tables WHERE tablename LIKE '\\_airflow\\_deleted%'")
+        assert left.fetchall() == [(0,)]

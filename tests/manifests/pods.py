@@ -20,6 +20,8 @@ from tests.manifests.rendering import NAMESPACE, Manifest, Object, Rendering, na
 from tests.support.pipelines import ORDERS, make, whole
 
 SERVERS = ("Deployment", "StatefulSet", "DaemonSet")
+JOBS = ("Job", "CronJob")
+"""What comes to an end."""
 SECRETS: dict[str, set[str]] = {
     owner: {key for name, key in (*GENERATED, SOURCE_KEY) if name == owner} for owner, _ in (*GENERATED, SOURCE_KEY)
 }
@@ -120,7 +122,15 @@ class Pod:
 @cache
 def pods_of(rendering: Rendering) -> list[Pod]:
     """The pods of the workloads of an overlay."""
-    return [Pod(rendering, name_of(item), item["spec"]["template"]) for item in rendering.of_kind(*SERVERS, "Job")]
+    return [
+        Pod(rendering, name_of(item), specification(item)["template"]) for item in rendering.of_kind(*SERVERS, *JOBS)
+    ]
+
+
+def specification(item: Object) -> Object:
+    """What a workload says of its pods: of a CronJob, what it says of its Jobs."""
+    found: Object = item["spec"]
+    return found["jobTemplate"]["spec"] if item["kind"] == "CronJob" else found
 
 
 @cache

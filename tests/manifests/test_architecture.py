@@ -6,10 +6,10 @@ import pytest
 
 from tests.manifests.documents import DRAWING, documented_rights, drawn_objects, objects_in_text
 from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import SERVERS, all_pods, step, worker
+from tests.manifests.pods import JOBS, SERVERS, all_pods, step, worker
 from tests.manifests.rendering import Rendering, name_of, rendering
 
-COMPONENTS = (*SERVERS, "Job", "Service", "Ingress", "PersistentVolume", "HorizontalPodAutoscaler")
+COMPONENTS = (*SERVERS, *JOBS, "Service", "Ingress", "PersistentVolume", "HorizontalPodAutoscaler")
 """The kinds of which every object is named."""
 DRAWN = dict(drawn_objects())
 STARTED = {pod.owner for pod in (worker(rendering(DEFAULT)), step(rendering(DEFAULT)))}

@@ -8,7 +8,7 @@ import pytest
 from kubernetes.utils import parse_quantity
 
 from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import Pod, controller, pods_of, step, worker
+from tests.manifests.pods import JOBS, Pod, controller, pods_of, step, worker
 from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, renderings
 from tests.manifests.rendering import rendering as overlay
 
@@ -52,10 +52,13 @@ def replicas(pod: Pod) -> int:
 
 
 def deployed(pods: list[Pod]) -> Amount:
-    """The servers, and the largest Job: apply-all.sh waits for the end of one before it goes on to the next."""
-    jobs = [Amount.of(pod) for pod in pods if pod.kind == "Job"]
+    """The servers, and the largest Job: apply-all.sh waits for the end of one before it goes on to the next.
+
+    Those of the night are an hour apart.
+    """
+    jobs = [Amount.of(pod) for pod in pods if pod.kind in JOBS]
     largest = Amount(1, max(job.cpu for job in jobs), max(job.memory for job in jobs))
-    return total([*(Amount.of(pod, replicas(pod)) for pod in pods if pod.kind != "Job"), largest])
+    return total([*(Amount.of(pod, replicas(pod)) for pod in pods if pod.kind not in JOBS), largest])
 
 
 def tasks(rendering: Rendering) -> Amount:

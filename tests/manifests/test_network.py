@@ -25,7 +25,9 @@ NOT_USED = {
     "airflow-dag-processor": {"airflow-api-server", "loki"},
     "airflow-triggerer": {"airflow-api-server"},
     "airflow-migrate": {"airflow-api-server", "loki", "statsd-exporter", "pgbouncer"},
+    "airflow-clean": {"airflow-api-server", "loki", "statsd-exporter", "pgbouncer"},
     "mssql-init-job": {SOURCE, "statsd-exporter"},
+    "sink-backup": {SOURCE, "statsd-exporter"},
     "database-exporter": {SOURCE, "statsd-exporter"},
 }
 """What pods are told because they share their settings with others, and never talk to."""

@@ -12,7 +12,7 @@ from scripts.deploy.images import DOCKERFILES
 from tests.cluster.binaries import Module
 from tests.e2e.built import MODULES
 from tests.manifests.kustomizations import IMAGES, K8S, OVERLAYS, reached, read, resources
-from tests.manifests.pods import SERVERS
+from tests.manifests.pods import JOBS, SERVERS
 
 ROOT = Path(__file__).resolve().parents[2]
 LIST: dict[str, dict[str, str]] = {image["name"]: image for image in read(IMAGES)["images"]}
@@ -21,7 +21,7 @@ WORKLOADS = sorted(
     path
     for folder in {path for overlay in OVERLAYS for path in reached(overlay) if path.is_dir()}
     for path in resources(folder)
-    if path.is_file() and any(item["kind"] in (*SERVERS, "Job") for item in yaml.safe_load_all(path.read_text()))
+    if path.is_file() and any(item["kind"] in (*SERVERS, *JOBS) for item in yaml.safe_load_all(path.read_text()))
 )
 
 

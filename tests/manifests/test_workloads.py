@@ -1,20 +1,22 @@
 """What every workload is: it selects its own pods, is watched by probes that cost little, and may be moved."""
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from kubernetes.utils import parse_quantity
 
-from tests.manifests.pods import SERVERS, Container, Pod, controller, distinct_pods, selected
-from tests.manifests.rendering import Manifest, manifests
+from tests.manifests.pods import JOBS, SERVERS, Container, Pod, controller, distinct_pods, selected, specification
+from tests.manifests.rendering import Manifest, distinct, manifests
 
 RUN_FOR_EVER = [pod for pod in distinct_pods() if pod.kind in SERVERS]
 KINDS_OF_PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 each_server = pytest.mark.parametrize("pod", RUN_FOR_EVER, ids=str)
 each_container = pytest.mark.parametrize("container", [one for pod in RUN_FOR_EVER for one in pod.containers], ids=str)
-each_job = pytest.mark.parametrize("pod", [pod for pod in distinct_pods() if pod.kind == "Job"], ids=str)
+each_cron_job = pytest.mark.parametrize("cron_job", distinct(manifests("CronJob")), ids=str)
+each_job = pytest.mark.parametrize("pod", [pod for pod in distinct_pods() if pod.kind in JOBS], ids=str)
 
 
 def probes(container: Container) -> dict[str, Any]:
@@ -81,9 +83,30 @@ def test_replicas_are_spread_over_nodes_by_their_own_labels(pod: Pod) -> None:
 
 @each_job
 def test_a_job_ends_and_is_cleared_away(pod: Pod) -> None:
-    specification = controller(pod).spec
-    assert {"activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"} <= specification.keys()
+    job = specification(controller(pod).object)
+    assert {"activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"} <= job.keys()
     assert pod.spec["restartPolicy"] == "Never"
+
+
+@each_cron_job
+def test_what_is_done_every_night_is_done_once_and_made_up_for(cron_job: Manifest) -> None:
+    assert re.fullmatch(r"\d+ \d+ \* \* \*", cron_job.spec["schedule"])
+    assert cron_job.spec["timeZone"] == "Etc/UTC"
+    assert cron_job.spec["concurrencyPolicy"] == "Forbid"
+    # Long enough for a machine that was off, short enough for the next night.
+    assert 6 * 3600 <= cron_job.spec["startingDeadlineSeconds"] < 24 * 3600
+    assert {"successfulJobsHistoryLimit", "failedJobsHistoryLimit"} <= cron_job.spec.keys()
+
+
+def test_the_jobs_of_a_night_come_one_after_the_other() -> None:
+    """So that the machine needs room for one of them, and a copy has the backups of the same night."""
+    due: dict[str, int] = {}
+    for cron_job in manifests("CronJob"):
+        minute, hour, *_ = map(int, cron_job.spec["schedule"].split()[:2])
+        due[cron_job.name] = 60 * hour + minute
+    times = sorted(due.values())
+    assert [later - earlier >= 60 for earlier, later in pairwise(times)] == [True] * (len(times) - 1)
+    assert due["backup-copy"] == max(times)
 
 
 @pytest.mark.parametrize("budget", manifests("PodDisruptionBudget"), ids=str)

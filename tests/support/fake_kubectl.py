@@ -27,6 +27,7 @@ KINDS = {
     "statefulsets": "StatefulSet",
     "daemonsets": "DaemonSet",
     "jobs": "Job",
+    "cronjob": "CronJob",
     "cronjobs": "CronJob",
     "services": "Service",
     "endpointslices": "EndpointSlice",
@@ -160,6 +161,13 @@ def delete(state: Any, rest: list[str], _flags: Any, stdin: str) -> str:
     return ""
 
 
+def scale(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
+    live = state["objects"][f"Deployment/{rest[0].partition('/')[2]}"]
+    live["spec"]["replicas"] = int(flags["replicas"])
+    live["status"] = status_of(state, live)
+    return ""
+
+
 def logs(state: Any, rest: list[str], _flags: Any, _stdin: str) -> str:
     return str(state.get("logs", {}).get(rest[0], ""))
 
@@ -181,6 +189,7 @@ VERBS = {
     "patch": patch,
     "delete": delete,
     "logs": logs,
+    "scale": scale,
     "port-forward": port_forward,
 }
 

@@ -1,4 +1,4 @@
-"""A real Postgres, and the SQL Server that SINK_URL names or the stand-in for it."""
+"""A real Postgres, the SQL Server that SINK_URL names or the stand-in for it, and a bucket."""
 
 import os
 import uuid
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import fsspec
 import pytest
 
 from tests.support.pipelines import ORDERS
@@ -55,3 +56,25 @@ def orders(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
     """The orders pipeline between databases of the test's own."""
     with site(ORDERS, source_url, sink_url, tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    """A bucket on a server of this process."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    # s3fs would go on with the server of an earlier module.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("NO_PROXY", host)
+        boto3.client("s3").create_bucket(Bucket="staging")
+        yield "s3://staging/etl"
+    server.stop()

@@ -25,6 +25,8 @@ OTHERS = {
     "ALERTS": {"alertname", "alertstate", "severity"},
     "up": {"job", "instance"},
     # kube-state-metrics
+    "kube_cronjob_created": {"namespace", "cronjob"},
+    "kube_cronjob_status_last_successful_time": {"namespace", "cronjob"},
     "kube_node_info": {"node"},
     "kube_node_status_condition": {"node", "condition", "status"},
     "kube_pod_container_resource_limits": CONTAINER | {"resource", "unit", "node"},

@@ -148,3 +148,17 @@ def test_the_lock_ends_with_the_transaction(timeout: int) -> None:
     assert "@LockOwner = N'Transaction'" in statement
     assert f"@LockTimeout = {timeout};" in statement
     assert "@LockOwner = N'Session'" in sink_sql.lock("etl: dbo.o'rders", timeout, "Session")
+
+
+def test_a_backup_is_checked_and_leaves_other_backups_alone() -> None:
+    assert prepare_sql.backup_database("a]b", "/it's/x.bak") == (
+        "BACKUP DATABASE [a]]b] TO DISK = N'/it''s/x.bak' WITH COPY_ONLY, CHECKSUM"
+    )
+    assert prepare_sql.verify_backup("/it's") == "RESTORE VERIFYONLY FROM DISK = N'/it''s' WITH CHECKSUM"
+
+
+def test_a_restore_takes_the_place_of_a_database_that_nobody_is_in() -> None:
+    assert prepare_sql.take_offline("a]b") == "ALTER DATABASE [a]]b] SET OFFLINE WITH ROLLBACK IMMEDIATE"
+    assert prepare_sql.restore_database("a]b", "/it's") == (
+        "RESTORE DATABASE [a]]b] FROM DISK = N'/it''s' WITH CHECKSUM, REPLACE"
+    )

@@ -17,6 +17,7 @@ Where it differs from SQL Server:
 - A batch is refused for an unknown verb before it runs; for anything else when its turn comes.
 - A datetimeoffset keeps its local time, not its offset.
 - There is no encryption.
+- A backup is a DuckDB file, and a database has to be taken offline before it is restored (`backups.py`).
 - There is `master`, in which nothing is kept, and one database beside it. Only the administrator, whose name and
   password it is started with, creates databases, logins, users, roles and grants. What they say is enforced for
   statements on tables; what the system's views hold is visible to all. There is no DENY, no chain of ownership, no

@@ -3,6 +3,7 @@
 from .changes import Changes
 from .statements import (
     AddMember,
+    BackupDatabase,
     ChangeOwner,
     CreateDatabase,
     CreateRole,
@@ -11,9 +12,12 @@ from .statements import (
     DropLogin,
     Grant,
     ReadFromSnapshots,
+    RestoreDatabase,
     SetLogin,
     SetUser,
     Statement,
+    TakeOffline,
+    VerifyBackup,
 )
 
 _ON_DATABASE = ("CREATE TABLE",)
@@ -21,7 +25,7 @@ _ON_TABLES = ("SELECT", "INSERT", "UPDATE", "DELETE", "ALTER")
 
 
 class Administration(Changes):
-    """Reads what follows CREATE, ALTER, DROP, GRANT and REVOKE, but for tables."""
+    """Reads what follows CREATE, ALTER, DROP, GRANT, REVOKE, BACKUP and RESTORE, but for tables."""
 
     def create(self, what: str) -> Statement:
         """Read what follows CREATE and the word for what is created."""
@@ -49,8 +53,11 @@ class Administration(Changes):
             raise self.unknown()
         name = self.name()
         if what == "DATABASE":
-            self.expect("SET", "READ_COMMITTED_SNAPSHOT", "ON", "WITH", "ROLLBACK", "IMMEDIATE")
-            return ReadFromSnapshots(name)
+            is_offline = self.accept("SET", "OFFLINE")
+            if not is_offline:
+                self.expect("SET", "READ_COMMITTED_SNAPSHOT", "ON")
+            self.expect("WITH", "ROLLBACK", "IMMEDIATE")
+            return TakeOffline(name) if is_offline else ReadFromSnapshots(name)
         if what == "LOGIN" and self.accept("DISABLE"):
             return DisableLogin(name)
         if what == "LOGIN":
@@ -60,6 +67,26 @@ class Administration(Changes):
             return SetUser(name, self.name(), is_new=False)
         self.expect("ADD", "MEMBER")
         return AddMember(name, self.name())
+
+    def backup(self) -> BackupDatabase:
+        """Read what follows BACKUP."""
+        self.expect("DATABASE")
+        name = self.name()
+        self.expect("TO", "DISK", "=")
+        path = self.of_kind("text")
+        self.expect("WITH", "COPY_ONLY", ",", "CHECKSUM")
+        return BackupDatabase(name, path)
+
+    def restore(self) -> Statement:
+        """Read what follows RESTORE."""
+        name = "" if self.accept("VERIFYONLY") else self._name_of_database()
+        self.expect("FROM", "DISK", "=")
+        path = self.of_kind("text")
+        self.expect("WITH", "CHECKSUM")
+        if not name:
+            return VerifyBackup(path)
+        self.expect(",", "REPLACE")
+        return RestoreDatabase(name, path)
 
     def drop_login(self) -> Statement:
         """Read what follows DROP LOGIN."""
@@ -82,6 +109,10 @@ class Administration(Changes):
             raise self.unknown()
         self.expect("FROM" if revoke else "TO")
         return Grant(tuple(permissions), schema, table, self.name(), revoke)
+
+    def _name_of_database(self) -> str:
+        self.expect("DATABASE")
+        return self.name()
 
     def _permission(self) -> str:
         if self.accept("CREATE", "TABLE"):

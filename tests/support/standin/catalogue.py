@@ -21,11 +21,12 @@ _INFORMATION_SCHEMA: dict[str, dict[str, SqlType | None]] = {
         "NUMERIC_PRECISION": TINYINT, "NUMERIC_SCALE": INT, "DATETIME_PRECISION": SMALLINT, "COLLATION_NAME": None,
     },
 }  # fmt: skip
-_OF_SERVER: dict[str, dict[str, SqlType | None]] = {
+OF_SERVER: dict[str, dict[str, SqlType | None]] = {
     "DATABASES": {"name": None, "is_read_committed_snapshot_on": BIT},
     "SQL_LOGINS": {"name": None, "sid": None, "password_hash": None, "is_disabled": BIT},
 }
-_SYS = _OF_SERVER | {
+"""The system's views that are of the whole server, and no part of the database."""
+_SYS = OF_SERVER | {
     "DATABASE_PRINCIPALS": dict.fromkeys(("name", "type", "sid")),
     "DATABASE_FILES": {"type_desc": None, "size": INT},
 }
@@ -203,6 +204,10 @@ class Catalogue:
                 [table.schema, table.name],
             )
 
+    def forget(self) -> None:
+        """Look up anew what was known of all tables: they are others now."""
+        self._change()
+
     def settle(self) -> None:
         """Tell the others of what has been committed or undone."""
         if self._changing:
@@ -227,7 +232,7 @@ def is_system_schema(name: str) -> bool:
 def system_table(schema: str, name: str, in_master: bool) -> Table | None:
     """A view of the system as a table; in master only those of the whole server."""
     columns = _SYSTEM_TABLES[schema.upper()].get(name.upper())
-    if columns is None or (in_master and name.upper() not in _OF_SERVER):
+    if columns is None or (in_master and name.upper() not in OF_SERVER):
         return None
     name_type = text_type(128).collated(DEFAULT_COLLATION)
     return Table(SCHEMA, name.upper(), tuple(TableColumn(c, t or name_type) for c, t in columns.items()))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import duckdb
 
@@ -42,7 +43,7 @@ class Engine:
     """What all sessions share, in memory or in a file.
 
     `database` is created where it is not there; without a name, that is left to CREATE DATABASE. Raises ValueError
-    where the file has a database of another name.
+    where the file has a database of another name. `offline` is set while nobody may use the database.
     """
 
     def __init__(self, database: str, path: Path | None = None) -> None:
@@ -53,6 +54,7 @@ class Engine:
         self._root.execute(f'USE "{_CATALOG}"')
         create_catalogue(self._root)
         self.changes = Changes()
+        self.offline = Event()
         create_principals(self._root)
         self._create(database)
 

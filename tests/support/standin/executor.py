@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from . import definitions, security
+from . import backups, definitions, security
 from .errors import SqlError
 from .expressions import Context
 from .faults import Faults
@@ -12,6 +12,7 @@ from .rpc import Parameter
 from .sqltypes import INT
 from .statements import (
     AddMember,
+    BackupDatabase,
     Change,
     ChangeOwner,
     ClearFaults,
@@ -30,14 +31,17 @@ from .statements import (
     InsertBulk,
     Nothing,
     ReadFromSnapshots,
+    RestoreDatabase,
     Select,
     SetLogin,
     SetOption,
     SetUser,
     Statement,
+    TakeOffline,
     Transaction,
     TruncateTable,
     Use,
+    VerifyBackup,
 )
 from .store import Store
 from .tokens import DELETE, DONE, ENV_ROLLBACK, INSERT, SELECT, UPDATE, Reply
@@ -84,6 +88,10 @@ class Executor:
             ChangeOwner: partial(security.change_owner, store),
             CreateDatabase: partial(security.create_database, store),
             ReadFromSnapshots: partial(security.read_from_snapshots, store),
+            TakeOffline: partial(backups.take_offline, store),
+            BackupDatabase: partial(backups.backup_database, store),
+            VerifyBackup: partial(backups.verify_backup, store),
+            RestoreDatabase: partial(backups.restore_database, store),
             SetLogin: partial(security.set_login, store),
             DisableLogin: partial(security.disable_login, store),
             DropLogin: partial(security.drop_login, store),
@@ -150,6 +158,8 @@ class Executor:
             raise SqlError(
                 911, f"Database '{statement.database}' does not exist. Make sure that the name is entered correctly."
             )
+        if not self.store.is_open(found):
+            raise SqlError(942, f"Database '{found}' cannot be opened because it is offline.", 14)
         if not self.store.principals.may_enter(found):
             raise SqlError(916, f"The server principal is not able to access the database '{found}'.", 14)
         self.store.catalogue.database = found

@@ -62,6 +62,8 @@ class Parser(OtherLoaders):
             "ALTER": self.alter,
             "GRANT": lambda: self.grant(revoke=False),
             "REVOKE": lambda: self.grant(revoke=True),
+            "BACKUP": self.backup,
+            "RESTORE": self.restore,
             "IF": self.drop_what_is_there,
         }
         self._check_verbs()

@@ -27,7 +27,7 @@ def create_database(store: Store, statement: CreateDatabase) -> None:
     """Create the one database beside master. Raises SqlError 1801 where there is one of that name."""
     if not store.principals.is_administrator:
         raise SqlError(262, f"CREATE DATABASE permission denied in database '{MASTER}'.", 14)
-    _outside_transaction(store, "CREATE DATABASE")
+    outside_transaction(store, "CREATE DATABASE")
     if store.catalogue.database_named(statement.name) is not None:
         raise SqlError(1801, f"Database '{statement.name}' already exists. Choose a different database name.")
     if store.catalogue.own_database() is not None:
@@ -38,7 +38,7 @@ def create_database(store: Store, statement: CreateDatabase) -> None:
 def read_from_snapshots(store: Store, statement: ReadFromSnapshots) -> None:
     """Take note of READ_COMMITTED_SNAPSHOT; readers never wait here anyway."""
     store.principals.require_administrator()
-    _outside_transaction(store, "ALTER DATABASE")
+    outside_transaction(store, "ALTER DATABASE")
     if statement.database.lower() == MASTER or store.catalogue.database_named(statement.database) is None:
         raise _not_there("alter", "database", statement.database)
     _write(store, "UPDATE {}.DATABASES SET is_read_committed_snapshot_on = true WHERE name = $n", n=statement.database)
@@ -152,7 +152,8 @@ def _run(store: Store, statement: str, **values: str) -> None:
     store.run(statement.format(quote(SCHEMA)), values)
 
 
-def _outside_transaction(store: Store, verb: str) -> None:
+def outside_transaction(store: Store, verb: str) -> None:
+    """Raise SqlError 226 inside of a transaction."""
     if store.trancount:
         raise SqlError(226, f"{verb} statement not allowed within multi-statement transaction.")
 

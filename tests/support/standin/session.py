@@ -93,7 +93,8 @@ class Session:
         if not known or self._shared.faults.take("login_failure") is not None:
             return login_failed(login.user)
         database = self._store.catalogue.database_named(login.database or MASTER)
-        if database is None or not self._store.principals.may_enter(database):
+        store = self._store
+        if database is None or not store.is_open(database) or not store.principals.may_enter(database):
             return SqlError(
                 4060, f'Cannot open database "{login.database}" requested by the login. The login failed.', 11
             )
@@ -132,6 +133,8 @@ class Session:
     def _run(self, answer: Callable[[bytes, Reply], None], data: bytes, reply: Reply) -> None:
         if self._wire.reset_requested:
             self._executor.reset()
+        if not self._store.is_open(self._store.catalogue.database):
+            raise ConnectionCutError("the database was taken offline")
         with self._shared.watch.watching(self._wire.socket, self._store.interrupt):
             if self._wire.attention_is_waiting():
                 raise AttentionError

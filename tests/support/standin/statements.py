@@ -90,6 +90,36 @@ class ReadFromSnapshots:
 
 
 @dataclass(frozen=True)
+class TakeOffline:
+    """ALTER DATABASE … SET OFFLINE."""
+
+    database: str
+
+
+@dataclass(frozen=True)
+class BackupDatabase:
+    """BACKUP DATABASE to a file of the server."""
+
+    database: str
+    path: str
+
+
+@dataclass(frozen=True)
+class VerifyBackup:
+    """RESTORE VERIFYONLY."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class RestoreDatabase:
+    """RESTORE DATABASE over whatever is there."""
+
+    database: str
+    path: str
+
+
+@dataclass(frozen=True)
 class SetLogin:
     """CREATE LOGIN, or ALTER LOGIN with another password."""
 
@@ -217,5 +247,6 @@ class InsertBulk:
 Statement = (
     Select | Change | CreateTable | DropTable | TruncateTable | CreateSchema | DropSchema | SetOption | Nothing | Use
     | Declare | Transaction | GetAppLock | InjectFault | ClearFaults | InsertBulk | ChangeOwner | CreateDatabase
-    | ReadFromSnapshots | SetLogin | DisableLogin | DropLogin | SetUser | CreateRole | AddMember | Grant
+    | ReadFromSnapshots | TakeOffline | BackupDatabase | VerifyBackup | RestoreDatabase | SetLogin | DisableLogin
+    | DropLogin | SetUser | CreateRole | AddMember | Grant
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from .catalogue import Catalogue, Table, quote
+from .catalogue import MASTER, Catalogue, Table, quote
 from .engine import Engine, Failure
 from .errors import AttentionError, ConnectionCutError, SqlError, deadlock_victim
 from .faults import Faults
@@ -43,11 +43,16 @@ class Store:
         self.doomed = False
         self.xact_abort = False
         self.given_up = Event()
+        self.offline = engine.offline
 
     def interrupt(self) -> None:
         """Give up what is running; may be called from another thread."""
         self.given_up.set()
         self._connection.interrupt()
+
+    def is_open(self, database: str) -> bool:
+        """Whether a database can be used now."""
+        return database == MASTER or not self.offline.is_set()
 
     def begin(self) -> None:
         """Begin a transaction, or one more level of it."""

@@ -1,0 +1,148 @@
+"""Everything is lost, the data and their folders too, and comes back from the backups.
+
+The sink is older than Airflow's database then, which knows a green run whose rows are gone: the next run brings them,
+for it reads from where the sink stands.
+"""
+
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from orders_etl import ORDERS
+
+from tests.e2e.deployment import Deployment, wait_for
+
+CONFIRM = (
+    "UPDATE orders SET status = 'confirmed' WHERE order_id ="
+    " (SELECT min(order_id) FROM orders WHERE status <> 'confirmed') RETURNING order_id"
+)
+
+
+@dataclass(frozen=True)
+class Backups:
+    """What was in the databases when they were backed up."""
+
+    rows: dict[Any, tuple[Any, ...]]
+    watermark: datetime
+    audited: set[str]
+    """Runs that the sink knows."""
+    runs: dict[str, str]
+    """Runs that Airflow knows, with their states."""
+    since: str
+    """The one that ended after the backup of the sink and before that of Airflow's database."""
+
+
+@pytest.fixture(scope="module")
+def backups(observed: Deployment) -> Backups:
+    """Backups by the CronJobs: first of the sink; then an order is confirmed and moved; then of Airflow's database."""
+    if observed.sink:
+        pytest.skip("A sink outside is backed up by whoever's it is.")
+    with observed.airflow() as airflow:
+        airflow.pause("orders_etl", True)
+
+        def is_quiet() -> bool:
+            return {run["state"] for run in airflow.runs("orders_etl")} <= {"success", "failed"}
+
+        wait_for("the end of all runs", is_quiet, seconds=300)
+        with observed.site(ORDERS) as site:
+            rows, watermark = site.sink_rows(), _watermark(observed)
+        audited = set(_windows(observed))
+        _run_now(observed, "sink-backup")
+        _confirm(observed)
+        since = airflow.trigger("orders_etl")
+        airflow.pause("orders_etl", False)
+        airflow.await_run("orders_etl", since)
+        airflow.pause("orders_etl", True)
+        wait_for("the end of all runs", is_quiet, seconds=300)
+        _run_now(observed, "metadata-backup", "airflow-clean")
+        return Backups(rows, watermark, audited, _runs(observed), since)
+
+
+def test_each_database_is_backed_up_and_it_shows(backups: Backups, observed: Deployment) -> None:
+    listed = observed.restore()
+    assert "metadata-" in listed
+    assert "sink-" in listed
+    assert _watermark(observed) > backups.watermark
+    for name in ("sink-backup", "metadata-backup"):
+        status = observed.objects("cronjobs", f"--field-selector=metadata.name={name}")[0]["status"]
+        assert status["lastSuccessfulTime"]
+
+
+def test_everything_is_lost_and_the_next_run_goes_on_from_the_watermark_of_the_backup(
+    backups: Backups, observed: Deployment, tmp_path: Path
+) -> None:
+    secrets, data = _secrets(observed), observed.data_folder
+    observed.apply_all("down")
+    assert observed.objects("pods") == []
+    assert _secrets(observed) == secrets
+    assert any((data / "mssql").iterdir())
+    assert any((data / "metadata").iterdir())
+    # What docs/operations.md says is to be kept off the machine.
+    kept = [data / "backup", data / "generated-secrets.json"]
+    subprocess.run(["cp", "--archive", *kept, tmp_path], check=True)
+    observed.apply_all("down", "--delete-data", "--yes")
+    assert not data.exists()
+    _confirm(observed)
+
+    data.mkdir(mode=0o700)
+    subprocess.run(["cp", "--archive", *(tmp_path / path.name for path in kept), data], check=True)
+    observed.apply_all()
+    assert _secrets(observed) == secrets
+    told = observed.restore("--metadata=latest", "--sink=latest", "--yes")
+    assert backups.watermark.isoformat(timespec="seconds") in told
+    assert _watermark(observed) == backups.watermark
+    assert _runs(observed) == backups.runs
+    assert backups.runs[backups.since] == "success"
+    with observed.site(ORDERS) as site:
+        assert site.sink_rows() == backups.rows
+    assert set(_windows(observed)) == backups.audited
+
+    with observed.airflow() as airflow:
+        run = airflow.trigger("orders_etl")
+        airflow.pause("orders_etl", False)
+        airflow.await_run("orders_etl", run)
+    with observed.site(ORDERS) as site:
+        assert site.sink_rows() == site.source_rows("status = 'confirmed'")
+        assert len(site.sink_rows()) == len(backups.rows) + 2
+    # A run of the schedule may have come first.
+    new = [low for run_id, low in _windows(observed).items() if run_id not in backups.audited]
+    assert min(new) == backups.watermark - ORDERS.look_back
+
+
+def _run_now(deployment: Deployment, *cron_jobs: str) -> None:
+    """Have CronJobs do now what they do every night."""
+    for name in cron_jobs:
+        deployment.kubectl("create", "job", f"--from=cronjob/{name}", f"{name}-now")
+    names = [f"job/{name}-now" for name in cron_jobs]
+    deployment.kubectl("wait", "--for=condition=complete", "--timeout=180s", *names)
+
+
+def _confirm(deployment: Deployment) -> None:
+    with psycopg.connect(deployment.source_url, autocommit=True) as connection:
+        assert connection.execute(CONFIRM.encode()).fetchall()
+
+
+def _watermark(deployment: Deployment) -> datetime:
+    with deployment.site(ORDERS) as site:
+        ((value,),) = site.query("SELECT [value] FROM [etl].[watermark] WHERE [pipeline] = N'orders'")
+    return datetime.fromisoformat(str(value))
+
+
+def _windows(deployment: Deployment) -> dict[str, datetime]:
+    """The runs that the sink knows, and where their windows begin; of the first run nowhere."""
+    with deployment.site(ORDERS) as site:
+        found = site.query("SELECT [run_id], [window_low] FROM [etl].[audit] WHERE [pipeline] = N'orders'")
+    return {run_id: low or datetime.min for run_id, low in found}
+
+
+def _runs(deployment: Deployment) -> dict[str, str]:
+    with deployment.airflow() as airflow:
+        return {run["dag_run_id"]: run["state"] for run in airflow.runs("orders_etl") + airflow.runs("stock_etl")}
+
+
+def _secrets(deployment: Deployment) -> dict[str, Any]:
+    return {secret["metadata"]["name"]: secret["data"] for secret in deployment.objects("secrets")}

@@ -1,0 +1,143 @@
+"""BACKUP and RESTORE: the one database as a DuckDB file, without what is the server's, as its logins are.
+
+A backup holds what was committed when it began. A database has to be taken offline before it is restored: who uses it
+is not known here. That it is offline is forgotten when the stand-in ends.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from .catalogue import OF_SERVER, SCHEMA, quote
+from .errors import SqlError
+from .security import outside_transaction
+from .statements import BackupDatabase, RestoreDatabase, TakeOffline, VerifyBackup
+from .store import Store
+
+_TABLES = (
+    "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = $database"
+    " ORDER BY schema_name, table_name"
+)
+
+
+def take_offline(store: Store, statement: TakeOffline) -> None:
+    """Cut off whoever is in the database, and let nobody in until it is restored."""
+    _existing(store, statement.database, "ALTER DATABASE")
+    store.offline.set()
+
+
+def backup_database(store: Store, statement: BackupDatabase) -> None:
+    """Write the database to a new file. Raises SqlError 3201 where it cannot be written."""
+    name = _existing(store, statement.database, "BACKUP DATABASE")
+    if Path(statement.path).exists():
+        raise SqlError(50000, f"the stand-in adds no backup to a file that is there already: {statement.path}")
+    try:
+        with _attached(store, statement.path, "") as backup:
+            store.run(f"COPY FROM DATABASE {quote(_own(store))} TO {quote(backup)}")
+            store.run(f"DELETE FROM {quote(backup)}.{quote(SCHEMA)}.SQL_LOGINS")
+            store.run(f"DELETE FROM {quote(backup)}.{quote(SCHEMA)}.DATABASES WHERE name <> $name", {"name": name})
+    except BaseException:
+        with suppress(OSError):
+            Path(statement.path).unlink()
+        raise
+
+
+def verify_backup(store: Store, statement: VerifyBackup) -> None:
+    """Read all of a backup. Raises SqlError 3201 where there is none, 3241 where it is damaged or something else."""
+    store.principals.require_administrator()
+    path = Path(statement.path)
+    if not path.is_file():
+        raise _no_device(statement.path, "2(The system cannot find the file specified.)")
+    try:
+        # In an instance of its own, which a damaged file may ruin.
+        with duckdb.connect(":memory:") as reader:
+            reader.execute(f"ATTACH '{_escaped(path)}' AS backup (READ_ONLY)")
+            tables = reader.execute(_TABLES, {"database": "backup"}).fetchall()
+            for schema, table, _ in tables:
+                reader.execute(f"SELECT bit_xor(hash(t)) FROM backup.{quote(schema)}.{quote(table)} AS t").fetchall()
+    except duckdb.Error:
+        tables = []
+    if (SCHEMA, "SCHEMATA") not in [(schema, table) for schema, table, _ in tables]:
+        raise SqlError(
+            3241,
+            f"The media family on device '{statement.path}' is incorrectly formed. SQL Server cannot process this"
+            " media family.",
+        )
+
+
+def restore_database(store: Store, statement: RestoreDatabase) -> None:
+    """Put a backup in the place of the database. Raises SqlError 3101 where that is in use, 3201 and 3241."""
+    store.principals.require_administrator()
+    outside_transaction(store, "RESTORE DATABASE")
+    there = store.catalogue.own_database()
+    if there is not None and there.lower() != statement.database.lower():
+        raise SqlError(50000, f"the stand-in keeps one database beside master, and has {there} already")
+    if there is not None and not store.offline.is_set():
+        raise SqlError(3101, "Exclusive access could not be obtained because the database is in use.")
+    verify_backup(store, VerifyBackup(statement.path))
+    with _attached(store, statement.path, " (READ_ONLY)") as backup:
+        store.write(lambda: _replace(store, backup, there or statement.database))
+    store.offline.clear()
+
+
+def _replace(store: Store, backup: str, name: str) -> None:
+    """Within a transaction: every table but those of the server goes, and those of the backup come."""
+    for schema, table, _ in store.run(_TABLES, {"database": _own(store)}).fetchall():
+        if not _is_of_server(schema, table):
+            store.run(f"DROP TABLE {quote(schema)}.{quote(table)}")
+    for schema, table, sql in store.run(_TABLES, {"database": backup}).fetchall():
+        if not _is_of_server(schema, table):
+            place = f"{quote(schema)}.{quote(table)}"
+            store.run(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+            store.run(sql)
+            store.run(f"INSERT INTO {place} SELECT * FROM {quote(backup)}.{place}")
+    databases = f"{quote(SCHEMA)}.DATABASES"
+    store.run(
+        f"INSERT OR REPLACE INTO {databases} SELECT $name, is_read_committed_snapshot_on"
+        f" FROM {quote(backup)}.{databases}",
+        {"name": name},
+    )
+    store.catalogue.forget()
+
+
+def _is_of_server(schema: str, table: str) -> bool:
+    return schema == SCHEMA and table in OF_SERVER
+
+
+def _existing(store: Store, name: str, verb: str) -> str:
+    """The database's name as it was written when it was created. Raises SqlError 911 where there is none, 226."""
+    store.principals.require_administrator()
+    outside_transaction(store, verb)
+    found = store.catalogue.database_named(name)
+    if found is None or found != store.catalogue.own_database():
+        raise SqlError(911, f"Database '{name}' does not exist. Make sure that the name is entered correctly.")
+    return found
+
+
+def _own(store: Store) -> str:
+    """What the store is called in DuckDB."""
+    return str(store.run("SELECT current_database()").fetchall()[0][0])
+
+
+@contextmanager
+def _attached(store: Store, path: str, how: str) -> Iterator[str]:
+    """Attach a file; yields the name that it has meanwhile."""
+    name = f"backup of {id(store)}"
+    try:
+        store.run(f"ATTACH '{_escaped(path)}' AS {quote(name)}{how}")
+    except SqlError as error:
+        raise _no_device(path, "5(Access is denied.)") from error
+    try:
+        yield name
+    finally:
+        store.run(f"DETACH {quote(name)}")
+
+
+def _no_device(path: str, why: str) -> SqlError:
+    return SqlError(3201, f"Cannot open backup device '{path}'. Operating system error {why}.")
+
+
+def _escaped(path: str | Path) -> str:
+    return str(path).replace("'", "''")

@@ -1,0 +1,177 @@
+"""`restore.sh`: what it asks, what it stops, and what it runs in which order."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.deploy.restore import SERVERS, main
+from tests.support.fake_cluster import FakeCluster, prepare, workload
+
+LIST = "\n".join(
+    f"{size} {name}"
+    for size, name in (
+        (3_000_000, "sink-20260102T021500Z.bak"),
+        (1_000_000, "metadata-20260101T011500Z.dump"),
+        (2_000_000, "sink-20260101T021500Z.bak"),
+    )
+)
+RESTORED = json.dumps({"event": "restore-sink: done", "watermarks": {"orders": "2026-01-02T02:10:00+00:00"}})
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    """A deployment with two backups of the sink and one of the metadata database."""
+    cluster = prepare(tmp_path, monkeypatch)
+    monkeypatch.setattr("scripts.deploy.restore.POLL_SECONDS", 0.05)
+    for name in SERVERS:
+        server = workload("Deployment", name, "airflow", "localhost/etl-airflow:0.1.0")
+        server["spec"]["replicas"] = 2 if name == "airflow-scheduler" else 1
+        cluster.change(f"Deployment/{name}", server)
+    for name in ("metadata-backup", "sink-backup", "airflow-clean", "backup-copy"):
+        cluster.change(f"CronJob/{name}", cron_job(name))
+    logs = {"job/backup-list": LIST, "job/sink-restore": f"a line\n{RESTORED}\n"}
+    cluster.set(logs=logs)
+    return cluster
+
+
+def cron_job(name: str) -> dict[str, Any]:
+    made = workload("CronJob", name, "backup", "localhost/etl:0.1.0")
+    template = made["spec"]["template"] | {"metadata": {"labels": {"app.kubernetes.io/name": name}}}
+    labels = {"labels": {"app.kubernetes.io/part-of": "backup"}}
+    made["metadata"]["uid"] = "of-the-cron-job"
+    made["spec"] = {"jobTemplate": {"metadata": labels, "spec": {"backoffLimit": 2, "template": template}}}
+    return made
+
+
+def jobs(cluster: FakeCluster) -> list[dict[str, Any]]:
+    """The Jobs that were made, in order."""
+    return [item for call in cluster.calls("apply") for item in json.loads(call["stdin"])["items"]]
+
+
+def words(cluster: FakeCluster) -> list[tuple[str, list[str]]]:
+    """Their names, and what they run."""
+    found = jobs(cluster)
+    return [(job["metadata"]["name"], job["spec"]["template"]["spec"]["containers"][0]["args"]) for job in found]
+
+
+def replicas(cluster: FakeCluster) -> dict[str, int]:
+    return {name: cluster.objects[f"Deployment/{name}"]["spec"]["replicas"] for name in SERVERS}
+
+
+def test_without_a_choice_it_says_what_there_is_and_changes_nothing(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[-4:]] == [
+        ["MADE", "SIZE", "NAME"],
+        ["2026-01-01", "01:15:00", "UTC", "1.0", "MB", "metadata-20260101T011500Z.dump"],
+        ["2026-01-01", "02:15:00", "UTC", "2.0", "MB", "sink-20260101T021500Z.bak"],
+        ["2026-01-02", "02:15:00", "UTC", "3.0", "MB", "sink-20260102T021500Z.bak"],
+    ]
+    assert words(cluster) == [("backup-list", ["list"])]
+    assert not cluster.calls("scale")
+
+
+def test_both_are_restored_while_airflow_is_stopped(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--metadata=latest", "--sink=latest", "--yes"]) == 0
+    made = words(cluster)
+    assert made[1:3] == [
+        ("sink-restore", ["etl", "restore-sink", "sink-20260102T021500Z.bak"]),
+        ("metadata-restore", ["restore", "metadata-20260101T011500Z.dump"]),
+    ]
+    assert made[3][0] == "metadata-migrate"
+    assert "airflow db migrate" in made[3][1][-1]
+    order = [
+        (call["argv"][-1].removeprefix("--replicas="), call["argv"][1]) if "scale" in call["argv"] else "restore"
+        for call in cluster.calls("scale", "apply")
+    ]
+    stopped = [number for number, one in enumerate(order) if one[0] == "0"]
+    started = [number for number, one in enumerate(order) if one[0] in ("1", "2")]
+    restored = [number for number, one in enumerate(order) if one == "restore"][1:]
+    assert max(stopped) < min(restored)
+    assert max(restored) < min(started)
+    assert cluster.calls("--selector=dag_id")
+    assert replicas(cluster) == {name: 2 if name == "airflow-scheduler" else 1 for name in SERVERS}
+    assert "orders    2026-01-02T02:10:00+00:00" in capsys.readouterr().out
+
+
+def test_a_job_of_a_restore_does_not_count_as_a_backup(cluster: FakeCluster) -> None:
+    assert main(["--sink=latest", "--yes"]) == 0
+    for job in jobs(cluster):
+        assert "ownerReferences" not in job["metadata"]
+        # The next apply-all.sh clears it away.
+        assert job["metadata"]["labels"] == {"app.kubernetes.io/part-of": "backup"}
+        assert job["spec"]["backoffLimit"] == 0
+
+
+def test_one_alone_is_restored_by_its_name(cluster: FakeCluster) -> None:
+    assert main(["--sink=sink-20260101T021500Z.bak", "--yes"]) == 0
+    assert [name for name, _ in words(cluster)] == ["backup-list", "sink-restore"]
+    assert words(cluster)[-1][1][-1] == "sink-20260101T021500Z.bak"
+
+
+def test_the_administrator_gets_the_password_of_the_secret(cluster: FakeCluster) -> None:
+    assert main(["--metadata=latest", "--yes"]) == 0
+    (container,) = jobs(cluster)[-1]["spec"]["template"]["spec"]["containers"]
+    (variable,) = container["env"]
+    assert variable["valueFrom"]["secretKeyRef"] == {"name": "airflow-admin", "key": "ADMIN_PASSWORD"}
+    assert f'--password "${variable["name"]}"' in container["args"][-1]
+
+
+def test_copies_are_fetched_first(cluster: FakeCluster) -> None:
+    assert main(["--fetch"]) == 0
+    assert words(cluster) == [("backup-fetch", ["etl", "copy-backups", "--back"]), ("backup-list", ["list"])]
+
+
+@pytest.mark.parametrize(("typed", "code"), [("restore", 0), ("yes", 1)])
+def test_the_confirmation_is_a_word(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, typed: str, code: int
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda prompt: typed)
+    assert main(["--sink=latest"]) == code
+    assert bool(cluster.calls("scale")) == (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--sink=latest"], "give --yes"),
+        (["--sink=sink-1.bak", "--yes"], "there are: sink-20260101T021500Z.bak, sink-20260102T021500Z.bak."),
+        (["--sink=metadata-20260101T011500Z.dump", "--yes"], "There is no backup metadata-20260101T011500Z.dump"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_is_stopped(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert main(arguments) == 1
+    assert told in capsys.readouterr().err
+    assert not cluster.calls("scale")
+
+
+def test_a_sink_outside_is_told_and_an_empty_volume_too(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.change("CronJob/backup-copy", None)
+    assert main(["--fetch"]) == 1
+    assert "copies need the component backup-copy" in capsys.readouterr().err
+    cluster.set(logs={})
+    assert main(["--metadata=latest", "--yes"]) == 1
+    assert "there are: none" in capsys.readouterr().err
+
+
+def test_where_it_fails_airflow_stays_stopped_and_once_more_mends_all(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.set(failing=["sink-restore"])
+    assert main(["--sink=latest", "--yes"]) == 1
+    shown = capsys.readouterr()
+    assert "the reason" in shown.err
+    assert "Airflow is stopped" in shown.err
+    assert RESTORED in shown.out
+    assert set(replicas(cluster).values()) == {0}
+    cluster.set(failing=[])
+    assert main(["--sink=latest", "--yes"]) == 0
+    assert set(replicas(cluster).values()) == {1}
