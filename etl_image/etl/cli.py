@@ -1,4 +1,4 @@
-"""The `etl` command: a step of a partition of a run, what the sink needs before the first, backups, or metrics."""
+"""The `etl` command: a step of a partition of a run, what the sink needs before it, a check, backups, or metrics."""
 
 import os
 import sys
@@ -98,6 +98,18 @@ def copy(
 ) -> None:
     bind_contextvars(step="copy-backups")
     import_module("etl.backup_copy").copy_backups(read_settings(), back=back)
+
+
+@app.command("check", help="Say whether source, sink and staging are there for the steps.")
+def check(
+    what: Annotated[list[str] | None, typer.Argument(help="some of: source, sink, staging; default: all")] = None,
+    table: Annotated[
+        list[str] | None, typer.Option(help="a table that must be readable at the source; may be repeated")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="how long each may take")] = 15,
+) -> None:
+    bind_contextvars(step="check")
+    raise typer.Exit(import_module("etl.check").check(read_settings(), what or [], table or [], seconds))
 
 
 @app.command("export-metrics", help="Serve Prometheus metrics of the sink and of Airflow's metadata database.")

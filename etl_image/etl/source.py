@@ -12,7 +12,7 @@ from etl.errors import ConfigurationError, TryAgainError
 from etl.logs import blot_out
 from etl.pipeline import Pipeline
 from etl.predicate import predicate_columns
-from etl.settings import place
+from etl.settings import Settings, place
 from etl.step import Work
 
 # SQLSTATE classes (PostgreSQL's Appendix A) that the same command would only meet again:
@@ -33,7 +33,7 @@ def connect_source(work: Work) -> Iterator[postgres.Connection]:
     except dbapi.Error as error:
         kind = ConfigurationError if any(words in str(error) for words in _REFUSED) else TryAgainError
         where = place(work.settings.source_url)
-        raise kind(f"{work}: cannot connect to the source {where}: {_words(error, work)}") from None
+        raise kind(f"{work}: cannot connect to the source {where}: {server_words(error, work.settings)}") from None
     try:
         with connection, connection.cursor() as cursor:
             # The driver begins a transaction with the first statement; this makes it one unchanging snapshot.
@@ -44,7 +44,7 @@ def connect_source(work: Work) -> Iterator[postgres.Connection]:
             connection.rollback()
     except dbapi.Error as error:
         kind = ConfigurationError if str(error.sqlstate or "").startswith(_CONFIGURATION) else TryAgainError
-        raise kind(f"{work}: reading {work.pipeline.source} failed: {_words(error, work)}") from None
+        raise kind(f"{work}: reading {work.pipeline.source} failed: {server_words(error, work.settings)}") from None
 
 
 def check_source(pipeline: Pipeline, cursor: postgres.Cursor) -> None:
@@ -85,7 +85,7 @@ def check_source(pipeline: Pipeline, cursor: postgres.Cursor) -> None:
         )
 
 
-def _words(error: dbapi.Error, work: Work) -> str:
+def server_words(error: dbapi.Error, settings: Settings) -> str:
     """The server's own first line, without the driver's frame and without secrets."""
     text = str(error).split("ERROR: ")[-1].split("failed: ")[-1].strip().splitlines()[0].strip()
-    return blot_out(text, work.settings.secrets())
+    return blot_out(text, settings.secrets())

@@ -24,11 +24,17 @@ class NotFoundError(DeployError):
     """What was asked for is not there (yet)."""
 
 
+class LoginRefusedError(DeployError):
+    """The administrator's password is not the one that Airflow has."""
+
+
 class AirflowApi:
     """Calls as the user admin. A context manager: the forwarded port is closed at its end."""
 
-    def __init__(self, kubectl: Kubectl) -> None:
+    def __init__(self, kubectl: Kubectl, patience: float = _PATIENCE_SECONDS) -> None:
+        """`patience`: for how many seconds a call that fails is tried again."""
         self._kubectl = kubectl
+        self._patience = patience
         self._port: ForwardedPort | None = None
         self._token = ""
 
@@ -38,18 +44,21 @@ class AirflowApi:
             *("--namespace", NAMESPACE, "get", "secret", ADMIN_SECRET),
             f"--output=go-template={{{{index .data {json.dumps(ADMIN_KEY)}}}}}",
         )
-        password = base64.b64decode(encoded).decode()
+        try:
+            password = base64.b64decode(encoded.strip(), validate=True).decode()
+        except ValueError:  # kubectl says <no value>
+            raise DeployError(f"The Secret {ADMIN_SECRET} has no {ADMIN_KEY}; run scripts/apply-all.sh.") from None
         try:
             answer = self.call("POST", "/auth/token", {"username": ADMIN_USER, "password": password})
             self._token = answer["access_token"]
         except BaseException:
-            self._close()
+            self.close()
             raise
         return self
 
     def __exit__(self, *_error: object) -> None:
         """Close the port."""
-        self._close()
+        self.close()
 
     def get(self, path: str) -> Any:
         """GET below /api/v2."""
@@ -57,7 +66,7 @@ class AirflowApi:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """One call; tried again while Airflow cannot be reached. Raises NotFoundError, DeployError."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + self._patience
         while True:
             try:
                 return self._send(method, path, body)
@@ -65,14 +74,14 @@ class AirflowApi:
                 if error.code not in (502, 503, 504) or time.monotonic() > deadline:
                     raise _refused(method, path, error) from None
             except (OSError, http.client.HTTPException) as error:
-                self._close()
+                self.close()
                 if time.monotonic() > deadline:
                     raise DeployError(f"Airflow's API server cannot be reached: {error}.") from error
             time.sleep(1)
 
     def _send(self, method: str, path: str, body: Any) -> Any:
         if self._port is None or not self._port.is_open:
-            self._close()
+            self.close()
             self._port = ForwardedPort(self._kubectl, SERVICE, 8080)
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._token:
@@ -80,11 +89,12 @@ class AirflowApi:
         data = None if body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self._port.number}{path}"
         request = urllib.request.Request(url, data, headers, method=method)
-        with _OPENER.open(request, timeout=60) as response:
+        with _OPENER.open(request, timeout=min(60.0, self._patience)) as response:
             text = response.read()
         return json.loads(text) if text else None
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the port; a later call opens another."""
         if self._port is not None:
             self._port.close()
             self._port = None
@@ -97,7 +107,7 @@ def _refused(method: str, path: str, error: urllib.error.HTTPError) -> DeployErr
         detail = error.reason
     kind = NotFoundError if error.code == 404 else DeployError
     if error.code == 401 and path == "/auth/token":
-        return DeployError(
+        return LoginRefusedError(
             f"Airflow does not accept the password in the Secret {ADMIN_SECRET}: it was changed on one side only. Put"
             " the one that Airflow has into the Secret."
         )

@@ -43,6 +43,16 @@ def works(command: Sequence[str], timeout: float = 20) -> bool:
     return True
 
 
+def output(command: Sequence[str], timeout: float = 20) -> str:
+    """What a command prints, however it ends; nothing where it cannot be run."""
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
 def follow(console: Console, what: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
     """Run a command that may take minutes: tells that it is alive, and shows its output only where it fails."""
     console.say(f"{what} …")

@@ -38,7 +38,7 @@ def show_troubles(console: Console, kubectl: Kubectl) -> None:
 
 def show_logs(console: Console, kubectl: Kubectl, pod: Object, lines: int) -> None:
     """Print the end of the logs of the containers that are not well."""
-    for container in _container_statuses(pod):
+    for container in container_statuses(pod):
         if _container_reason(container):
             _show_log(console, kubectl, pod["metadata"], container["name"], lines)
 
@@ -48,7 +48,7 @@ def _reasons(pod: Object, starting: bool) -> Iterator[str]:
     phase = status.get("phase")
     if phase == "Succeeded":
         return
-    statuses = _container_statuses(pod)
+    statuses = container_statuses(pod)
     if phase == "Pending" and not statuses:
         conditions = status.get("conditions") or []
         yield next((c.get("message", "") for c in conditions if c.get("status") == "False"), "") or "Pending"
@@ -68,20 +68,22 @@ def _container_reason(container: Object, starting: bool = False) -> str:
         if waiting.get("message") and "BackOff" not in reason:
             reason += f" ({waiting['message'][:200]})"
     elif ended and ended.get("exitCode"):
-        reason = f"{name} ended: {_ending(ended)}"
+        reason = f"{name} ended: {ending(ended)}"
     elif "running" in state and not container.get("ready", True) and not container.get("init"):
         reason = f"{name} {NOT_READY}"
     last = container.get("lastState", {}).get("terminated")
     if reason and last:
-        reason += f"{AFTER}{_ending(last)}, {container.get('restartCount', 0)} restarts"
+        reason += f"{AFTER}{ending(last)}, {container.get('restartCount', 0)} restarts"
     return reason
 
 
-def _ending(terminated: Object) -> str:
+def ending(terminated: Object) -> str:
+    """How a container ended, in words."""
     return f"{terminated.get('reason', 'Error')}, exit code {terminated.get('exitCode')}"
 
 
-def _container_statuses(pod: Object) -> list[Object]:
+def container_statuses(pod: Object) -> list[Object]:
+    """The states of the containers of a pod; those that run first have `init`."""
     status = pod.get("status", {})
     first = [{**container, "init": True} for container in status.get("initContainerStatuses") or []]
     return first + list(status.get("containerStatuses") or [])

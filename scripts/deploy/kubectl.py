@@ -20,13 +20,18 @@ Object = dict[str, Any]
 class Kubectl:
     """`kubectl` where KUBECONFIG says which cluster, else the one inside K3s."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: int = 60) -> None:
+        """`seconds`: how long the cluster may take to answer, where a call does not say otherwise."""
+        self.seconds = seconds
         in_k3s = not os.environ.get("KUBECONFIG") and shutil.which("k3s")
         self.command = ["k3s", "kubectl"] if in_k3s else ["kubectl"]
 
-    def run(self, *arguments: str, stdin: str | None = None, hide: Collection[str] = (), seconds: int = 60) -> str:
+    def run(
+        self, *arguments: str, stdin: str | None = None, hide: Collection[str] = (), seconds: int | None = None
+    ) -> str:
         """Run kubectl; returns standard output. Raises DeployError."""
-        command = [*self.command, f"--request-timeout={seconds}s", *arguments]
+        limit = self.seconds if seconds is None else seconds
+        command = [*self.command, f"--request-timeout={limit}s", *arguments]
         return commands.run(command, stdin=stdin, hide=hide)
 
     def get(self, *arguments: str) -> Any:

@@ -1,9 +1,12 @@
 """A kubectl on PATH for tests: keeps objects in a file, records every call, and makes workloads ready at once.
 
-Not a cluster: it knows only what scripts/deploy asks for. `state.json` in FAKE_CLUSTER holds `objects` by key, and what
-a test wants to be otherwise: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`, `refuses` (verbs).
+Not a cluster: it knows only what scripts/deploy and scripts/doctor ask for. `state.json` in FAKE_CLUSTER has `objects`
+by key, and what a test wants to be otherwise: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`,
+`refuses` (verbs), `raw` (answers by path), `told` (what a pod that is created prints), `stuck` (its status instead),
+`exec` (what a command in a pod says that fails).
 """
 
+import fcntl
 import json
 import os
 import re
@@ -18,6 +21,12 @@ KINDS = {
     "nodes": "Node",
     "node": "Node",
     "pv": "PersistentVolume",
+    "pod": "Pod",
+    "pods": "Pod",
+    "namespaces": "Namespace",
+    "persistentvolumes": "PersistentVolume",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
+    "resourcequotas": "ResourceQuota",
     "job": "Job",
     "secret": "Secret",
     "secrets": "Secret",
@@ -47,7 +56,15 @@ KINDS = {
 def main(arguments: list[str]) -> int:
     stdin = "" if sys.stdin.isatty() else sys.stdin.read()
     with (FOLDER / "calls.jsonl").open("a") as calls:
+        # Several may be called at once; one that forwards a port does not end.
+        if "port-forward" not in arguments:
+            fcntl.flock(calls, fcntl.LOCK_EX)
         calls.write(json.dumps({"argv": arguments, "stdin": stdin}) + "\n")
+        calls.flush()
+        return answer(arguments, stdin)
+
+
+def answer(arguments: list[str], stdin: str) -> int:
     state = json.loads(STATE.read_text())
     words = [word for word in arguments if not word.startswith("--")]
     flags = dict(word.lstrip("-").partition("=")[::2] for word in arguments if word.startswith("--"))
@@ -58,11 +75,15 @@ def main(arguments: list[str]) -> int:
     if verb in state.get("refuses", []):
         print(f"The server refused to {verb}.", file=sys.stderr)
         return 1
-    answer = VERBS[verb](state, rest, flags, stdin)
-    STATE.write_text(json.dumps(state))
-    if isinstance(answer, int):
-        return answer
-    print(answer)
+    before = json.dumps(state)
+    told = VERBS[verb](state, rest, flags, stdin)
+    if json.dumps(state) != before:
+        # Whoever forwards a port reads it at any time.
+        STATE.with_suffix(".new").write_text(json.dumps(state))
+        STATE.with_suffix(".new").replace(STATE)
+    if isinstance(told, int):
+        return told
+    print(told)
     return 0
 
 
@@ -96,8 +117,13 @@ def version(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
     return json.dumps({"serverVersion": {"major": "1", "minor": state.get("minor", "33")}})
 
 
-def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
-    if rest[0] in ("pods", "events"):
+def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str | int:
+    if "raw" in flags:
+        if flags["raw"] not in state.get("raw", {}):
+            print("Error from server (ServiceUnavailable): no endpoints available", file=sys.stderr)
+            return 1
+        return str(state["raw"][flags["raw"]])
+    if rest[0] in ("pods", "events") and len(rest) == 1:
         return json.dumps({"items": state.get(rest[0], [])})
     kinds = [KINDS[word] for word in rest[0].split(",")]
     found = [item for item in state["objects"].values() if item["kind"] in kinds]
@@ -115,6 +141,10 @@ def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
         if template.startswith("go-template"):
             return "7"
         return json.dumps(found[0]) if found else ""
+    if "managedFields" in template:
+        lines = (f"{item['metadata']['namespace']} {item['metadata']['name']}" for item in found)
+        keys = (" ".join([*item["data"], f"@{item['metadata']['changed']}"]) for item in found)
+        return "\n".join(map(" ".join, zip(lines, keys, strict=True)))
     if template.startswith("go-template"):
         return "\n".join(" ".join([item["metadata"]["name"], *item["data"]]) for item in found)
     return json.dumps({"items": found})
@@ -143,7 +173,15 @@ def create(state: Any, _rest: Any, _flags: Any, stdin: str) -> str | int:
         print("AlreadyExists", file=sys.stderr)
         return 1
     state["objects"][key_of(item)] = item
+    if item["kind"] == "Pod":
+        ended = {"phase": "Succeeded", "containerStatuses": [{"name": "one", "state": {"terminated": {"exitCode": 0}}}]}
+        item["status"] = state.get("stuck", ended)
     return ""
+
+
+def config(_state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
+    cluster = {"name": "one", "cluster": {"server": "https://203.0.113.5:6443"}}
+    return json.dumps({"clusters": [cluster], "current-context": "default"})
 
 
 def patch(state: Any, rest: list[str], flags: Any, stdin: str) -> str:
@@ -156,6 +194,8 @@ def patch(state: Any, rest: list[str], flags: Any, stdin: str) -> str:
 
 
 def delete(state: Any, rest: list[str], _flags: Any, stdin: str) -> str:
+    if rest[:1] == ["pod"]:
+        state["objects"].pop(f"Pod/{rest[1]}", None)
     for item in [] if rest else json.loads(stdin)["items"]:
         state["objects"].pop(key_of(item), None)
     return ""
@@ -169,7 +209,14 @@ def scale(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
 
 
 def logs(state: Any, rest: list[str], _flags: Any, _stdin: str) -> str:
-    return str(state.get("logs", {}).get(rest[0], ""))
+    return str(state.get("logs", {}).get(rest[0], state.get("told", "")))
+
+
+def execute(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str | int:
+    if "exec" not in state:
+        return ""
+    print(f"{state['exec']}\ncommand terminated with exit code 1", file=sys.stderr)
+    return 1
 
 
 def port_forward(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
@@ -179,6 +226,8 @@ def port_forward(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
 
 
 VERBS = {
+    "config": config,
+    "exec": execute,
     "kustomize": kustomize,
     "annotate": annotate,
     "label": label,

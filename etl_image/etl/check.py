@@ -1,0 +1,210 @@
+"""`etl check`: whether source, sink and staging are there for the steps, each told in one line.
+
+Each is looked at from the outside in, and what is told is the first thing that is wrong: its name, its port, the login,
+what is in it. Nothing is changed but a file in staging, which is removed again.
+"""
+
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from urllib.parse import urlsplit
+
+import adbc_driver_manager.dbapi as dbapi
+import adbc_driver_postgresql.dbapi as postgres
+import fsspec
+import mssql_python
+import structlog
+from pydantic import ValidationError
+
+from etl import sink_sql, source_sql
+from etl.errors import ConfigurationError, EtlError, ExitCode
+from etl.pipeline import TableName
+from etl.settings import Settings, place
+from etl.sink import Sink, sorted_error
+from etl.source import server_words
+from etl.staging import told
+
+_REACH_SECONDS = 4
+"""How long a port, and then the server behind it, may take to answer."""
+_LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
+_NEW_TRY_MAY_HELP = ("dns", "port", "connection", "write", "silent")
+_STAGING_BYTES = 65_536
+_Answer = Mapping[str, object]
+"""What else there is to tell of something that is well."""
+
+
+class NotWellError(Exception):
+    """What is wrong: `problem` is one word for programs, the text is for people.
+
+    settings, dns (nobody answers for names), name (there is no such name), port (nobody answers there), connection
+    (something else does), login, database (there is none of that name), table (it is not there or may not be read),
+    unprepared (what `etl prepare-sink` makes is not there), write, silent (no answer in time).
+    """
+
+    def __init__(self, problem: str, words: str) -> None:
+        super().__init__(words)
+        self.problem = problem
+
+
+def check(settings: Settings, wanted: Sequence[str], tables: Sequence[str], seconds: float) -> ExitCode:
+    """Look at those that are wanted, all at once, and log a line for each; returns the exit code."""
+    looks: dict[str, Callable[[], _Answer]] = {
+        "source": lambda: _source(settings, tables),
+        "sink": lambda: _sink(settings),
+        "staging": lambda: _staging(settings),
+    }
+    unknown = [name for name in wanted if name not in looks]
+    if unknown:
+        raise ConfigurationError(f"{', '.join(unknown)} cannot be checked; give some of {', '.join(looks)}, or none.")
+    found: dict[str, _Answer | NotWellError] = {}
+    names = wanted or list(looks)
+    threads = [threading.Thread(target=_look, args=(name, looks[name], found), daemon=True) for name in names]
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    silent = NotWellError("silent", f"no answer within {seconds:g} s.")
+    problems = [_tell(name, _where(settings, name), found.get(name, silent)) for name in names]
+    if not any(problems):
+        return ExitCode.OK
+    lasting = any(problem and problem not in _NEW_TRY_MAY_HELP for problem in problems)
+    return ExitCode.CONFIGURATION if lasting else ExitCode.TRY_AGAIN
+
+
+def _look(name: str, look: Callable[[], _Answer], found: dict[str, _Answer | NotWellError]) -> None:
+    try:
+        found[name] = look()
+    except NotWellError as error:
+        found[name] = error
+    except EtlError as error:
+        found[name] = NotWellError("settings", str(error))
+    except Exception as error:  # whatever a driver raises: the others are told all the same
+        found[name] = NotWellError("connection", f"{type(error).__name__}: {error}")
+
+
+def _tell(name: str, where: str, found: _Answer | NotWellError) -> str:
+    """Log what was found; returns the problem, nothing where all is well."""
+    log = structlog.get_logger()
+    if not isinstance(found, NotWellError):
+        log.info(f"{name} {where}: well", check=name, where=where, problem="", words="", **found)
+        return ""
+    log.error(f"{name} {where}: {found}", check=name, where=where, problem=found.problem, words=str(found))
+    return found.problem
+
+
+def _where(settings: Settings, name: str) -> str:
+    if name == "staging":
+        return settings.staging_url
+    return place(settings.source_url if name == "source" else settings.sink_url) or "(not set)"
+
+
+def _source(settings: Settings, tables: Sequence[str]) -> _Answer:
+    with _connected(settings) as cursor:
+        for name in tables:
+            try:
+                cursor.execute(f"SELECT 1 FROM {source_sql.quote_table(TableName.model_validate(name))} LIMIT 0")
+            except dbapi.Error as error:
+                raise NotWellError("table", f"{name} cannot be read: {server_words(error, settings)}") from None
+            except ValidationError:
+                raise NotWellError("table", f"{name} is no name of a table, such as public.orders.") from None
+    return {}
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[postgres.Cursor]:
+    text = settings.source().get_secret_value()
+    _reach(text, 5432)
+    options = f"{'&' if '?' in text else '?'}connect_timeout={_REACH_SECONDS}"
+    try:
+        connection = postgres.connect(text + options, autocommit=True)
+    except dbapi.Error as error:
+        words = server_words(error, settings)
+        missing = "database " in words and "does not exist" in words
+        login = any(sign in words for sign in _LOGIN)
+        raise NotWellError("database" if missing else "login" if login else "connection", words) from None
+    try:
+        with connection, connection.cursor() as cursor:
+            yield cursor
+    except dbapi.Error as error:
+        raise NotWellError("connection", server_words(error, settings)) from None
+
+
+def _sink(settings: Settings) -> _Answer:
+    connection_string = settings.sink().get_secret_value()
+    _reach(settings.sink_url.get_secret_value() if settings.sink_url else "", 1433)
+    mssql_python.pooling(enabled=False)
+    try:
+        with closing(mssql_python.connect(connection_string, autocommit=True, timeout=_REACH_SECONDS)) as connection:
+            connection.timeout = _REACH_SECONDS
+            _check_prepared(Sink(connection))
+    except (mssql_python.Error, RuntimeError) as error:
+        words = str(sorted_error(error, "check", settings)).partition(" said: ")[2]
+        raise NotWellError(_problem_of_sink(words), words) from None
+    return {}
+
+
+def _check_prepared(sink: Sink) -> None:
+    """What every load needs, whatever its pipeline. Raises NotWellError, or what the server says of a missing grant."""
+    missing = [str(table.name) for table in sink_sql.bookkeeping_tables() if not sink.exists(table.name)]
+    if sink.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(sink_sql.STAGING)})") is None:
+        missing.append(f"schema {sink_sql.STAGING}")
+    if missing:
+        raise NotWellError("unprepared", f"it lacks {', '.join(missing)}.")
+    sink.value(f"SELECT COUNT_BIG(*) FROM {sink_sql.quote_table(sink_sql.WATERMARK)}")
+
+
+def _problem_of_sink(words: str) -> str:
+    if "Cannot open database" in words:  # which also says that the login failed
+        return "database"
+    if "Login failed" in words:
+        return "login"
+    return "unprepared" if "permission" in words or "Invalid object name" in words else "connection"
+
+
+def _staging(settings: Settings) -> _Answer:
+    try:
+        filesystem, root = fsspec.core.url_to_fs(settings.staging_url)
+    except (ValueError, ImportError) as error:
+        raise NotWellError("settings", f"STAGING_URL cannot be used: {error}.") from None
+    name, is_local = f"{root.rstrip('/')}/.check-{uuid.uuid4().hex}", "file" in filesystem.protocol
+    try:
+        with told("written"):
+            if is_local:  # as a step would
+                filesystem.makedirs(root, exist_ok=True)
+            try:
+                filesystem.pipe_file(name, bytes(_STAGING_BYTES))
+            finally:
+                if filesystem.exists(name):
+                    filesystem.rm(name)
+    except (EtlError, FileNotFoundError) as error:
+        raise NotWellError("write", str(error)) from None
+    if not is_local:
+        return {}
+    usage = shutil.disk_usage(root)
+    return {"free_bytes": usage.free, "size_bytes": usage.total}
+
+
+def _reach(url: str, default_port: int) -> None:
+    """Resolve the name and open the port. Raises NotWellError."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or default_port
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        # The server of names does not answer, or does and knows no such name.
+        answered = error.errno != socket.EAI_AGAIN
+        raise NotWellError(
+            "name" if answered else "dns", f"the name {host} does not resolve: {error.strerror}."
+        ) from None
+    try:
+        socket.create_connection((host, port), timeout=_REACH_SECONDS).close()
+    except OSError as error:
+        seen = ", ".join(sorted({str(address[4][0]) for address in addresses}))
+        raise NotWellError(
+            "port", f"{host} ({seen}) does not answer on port {port}: {error.strerror or error}."
+        ) from None

@@ -1,0 +1,257 @@
+"""`scripts/doctor.sh` names what is wrong with a real deployment: many faults at once, in four waves.
+
+The file is named so that it comes after the tests that watch the deployment, and before those that replace it.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.deploy.kubectl import NAMESPACE, OBSERVABILITY
+from tests.e2e import faults
+from tests.e2e.deployment import Airflow, Deployment, wait_for
+
+FAULTS = {
+    "scheduler-silent": "scheduler",
+    "dag-processor-silent": "dag processor",
+    "triggerer-silent": "triggerer",
+    "image-missing": "pod etl-poc/no-such-image",
+    "oom-killed": "pod etl-poc/hungry",
+    "crash-looping": "pod etl-poc/ends-on-purpose",
+    "pod-unschedulable": "pod etl-poc/for-another-node",
+    "claim-not-bound": "persistentvolumeclaim etl-poc/of-no-class",
+    "secret-missing": "secret observability/grafana-admin",
+    "source-login": "source",
+    "sink-login": "sink",
+    "pool-without-slots": "pool default_pool",
+    "dag-paused": "DAG orders_etl",
+    "scaled-to-zero": "statefulset observability/loki",
+    "import-error": "file breaks_on_demand.py",
+    "run-failed": "run of fails_unless_mended",
+    "source-not-readable": "source",
+    "sink-not-prepared": "sink",
+    "mount-failing": "pod etl-poc/doctor-staging",
+    "secret-newer-than-pods": "secret etl-poc/of-tests",
+    "migrations-failed": "job etl-poc/airflow-migrate",
+    "source-unreachable": "source",
+    "airflow-login": "Airflow's administrator",
+    "service-without-endpoints": "service observability/statsd-exporter",
+    "quota-met": "resourcequota etl-poc/etl-poc",
+    "dns-down": "dns",
+}
+"""What is put in, and where it must be found; the last one only in a cluster of our own."""
+_OF_THE_MACHINE = {"volume-nearly-full", "alert-firing", "node-under-pressure"}
+"""What may also be found where the disk of the machine is nearly full."""
+_SECONDS = 45
+"""A doctor that takes longer on a machine under load is broken."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor said: its exit code, and the causes by name."""
+
+    code: int
+    causes: dict[str, list[dict[str, Any]]]
+    text: str
+
+    def found(self, name: str, where: str) -> dict[str, Any] | None:
+        """The cause of that name and place."""
+        return next((one for one in self.causes.get(name, []) if one["where"].startswith(where)), None)
+
+
+def look(deployment: Deployment) -> Diagnosis:
+    """Ask the doctor."""
+    began = time.monotonic()
+    command = [str(deployment.checkout / "scripts" / "doctor.sh"), "--json"]
+    ran = subprocess.run(command, env=deployment.environment, capture_output=True, text=True, check=False)
+    print(f"{ran.stdout}{ran.stderr}doctor.sh took {time.monotonic() - began:.0f} s", flush=True)
+    assert ran.stdout, f"doctor.sh said nothing and ended with {ran.returncode}: {ran.stderr}"
+    assert time.monotonic() - began < _SECONDS
+    causes: dict[str, list[dict[str, Any]]] = {}
+    for one in json.loads(ran.stdout)["wrong"]:
+        causes.setdefault(one["name"], []).append(one)
+    return Diagnosis(ran.returncode, causes, ran.stdout)
+
+
+@pytest.fixture(scope="module")
+def paused_as_before(observed: Deployment, airflow: Airflow) -> Iterator[None]:
+    """Pipelines that the tests before left paused, and that are switched on for the last look, are paused again."""
+    paused = [dag["dag_id"] for dag in airflow.api.get("/dags?tags=etl&paused=true&limit=100")["dags"]]
+    yield
+    for dag in paused:
+        _pause_at_rest(airflow, dag)
+
+
+@pytest.fixture(scope="module")
+def told(
+    observed: Deployment, airflow: Airflow, paused_as_before: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """What was found of each fault, by its name. All is mended by then."""
+    folder = tmp_path_factory.mktemp("faults")
+    airflow.await_dag("breaks_on_demand")
+    airflow.pause("orders_etl", True)  # also so that no run of its schedule meets the other faults
+    waves = [_stopped(observed, airflow, folder), _broken(observed, airflow, folder), _cut_off(observed)]
+    if "--builder=buildah" in observed.options:  # the cluster is ours
+        waves.append(_without_names(observed))
+    said = []
+    for wave in waves:
+        with wave:
+            said.append(look(observed))
+    found = {}
+    for name, where in FAULTS.items():
+        for diagnosis in said:
+            if one := diagnosis.found(name, where):
+                found[name] = one
+    for dag in airflow.api.get("/dags?tags=etl&paused=true&limit=100")["dags"]:
+        airflow.pause(dag["dag_id"], False)
+    return found
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_named(told: dict[str, dict[str, Any]], observed: Deployment, name: str) -> None:
+    if name == "dns-down" and "--builder=buildah" not in observed.options:
+        pytest.skip("The DNS of a cluster that was given is left alone.")
+    assert name in told
+    assert told[name]["what"]
+    assert told[name]["do"]
+
+
+def test_it_says_the_last_words_of_what_ended(told: dict[str, dict[str, Any]]) -> None:
+    assert faults.CRASH_SAID in told["crash-looping"]["what"]
+    assert faults.JOB_SAID in told["migrations-failed"]["what"]
+    assert "This task fails unless it is mended." in told["run-failed"]["what"]
+    assert "line 9: ValueError: This file breaks on demand." in told["import-error"]["what"]
+
+
+def test_it_tells_the_servers_own_words(told: dict[str, dict[str, Any]]) -> None:
+    assert "password authentication failed" in told["source-login"]["what"]
+    assert "Login failed" in told["sink-login"]["what"]
+    assert "permission denied for table orders" in told["source-not-readable"]["what"]
+    assert "permission was denied" in told["sink-not-prepared"]["what"]
+    assert "does not exist" in told["mount-failing"]["what"]
+
+
+def test_what_follows_from_a_server_that_is_scaled_to_zero_is_told_with_it(told: dict[str, dict[str, Any]]) -> None:
+    assert {"service-without-endpoints", "loki-away"} <= {one["name"] for one in told["scaled-to-zero"]["follows"]}
+
+
+def test_it_says_that_all_is_well_when_all_is_mended(told: dict[str, dict[str, Any]], observed: Deployment) -> None:
+    last: list[Diagnosis] = []
+
+    def well() -> bool:
+        last.append(look(observed))
+        return not last[-1].causes.keys() - _OF_THE_MACHINE
+
+    wait_for("the doctor to find nothing", well, seconds=240)  # an alert ends minutes after its cause
+    assert last[-1].code == (1 if last[-1].causes else 0)
+
+
+def test_it_leaves_no_pod_behind(told: dict[str, dict[str, Any]], observed: Deployment) -> None:
+    selector = "--selector=app.kubernetes.io/component=doctor"
+    wait_for("the pods of the doctor to go", lambda: not observed.objects("pods", selector), seconds=60)
+
+
+@contextmanager
+def _stopped(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[None]:
+    """Airflow is silent, nobody is let in, and pods beside it are unwell."""
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "of-no-class", "namespace": NAMESPACE},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "no-such-class",
+            "resources": {"requests": {"storage": "1Mi"}},
+        },
+    }
+    pods = [
+        faults.pod("no-such-image", "true", image="localhost/no-such-image:0.1.0"),
+        faults.pod("hungry", "exec python3 -c 'bytearray(300_000_000)'", restartPolicy="Never"),
+        faults.pod("ends-on-purpose", f"echo {faults.CRASH_SAID}; exit 3"),
+        faults.pod("for-another-node", "true", nodeSelector={"etl-poc/no-such": "node"}),
+    ]
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        enter(faults.silent(deployment, airflow))
+        enter(faults.applied(deployment, folder / "beside.json", claim, *pods))
+        enter(faults.secret_without_a_key(deployment, "grafana-admin", "ADMIN_PASSWORD", OBSERVABILITY))
+        enter(faults.another_password_at_source(deployment))
+        enter(faults.another_password_at_sink(deployment))
+        enter(faults.pool_of_no_slots(airflow))
+        enter(faults.scaled_to_zero(deployment, "statefulset/loki", "loki", OBSERVABILITY))
+        wait_for("Airflow to miss its parts", lambda: faults.unhealthy(airflow) == set(faults.SILENT), seconds=90)
+
+        def unwell() -> bool:
+            now = faults.states(deployment)
+            killed, crashed = "OOMKilled" in now["hungry"], "CrashLoopBackOff" in now["ends-on-purpose"]
+            return killed and crashed and "Image" in now["no-such-image"]
+
+        wait_for("pods to be unwell", unwell, seconds=60)
+        yield
+
+
+@contextmanager
+def _broken(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[None]:
+    """What runs is sound, and what it needs is not."""
+    meta = {"name": "of-tests", "namespace": NAMESPACE}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"KEY": "old"}}
+    reader = faults.pod("reads-a-secret", "sleep 600", container={"envFrom": [{"secretRef": {"name": "of-tests"}}]})
+    template = faults.pod("airflow-migrate", f"echo {faults.JOB_SAID}; exit 1", restartPolicy="Never")
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "airflow-migrate", "namespace": NAMESPACE},
+        "spec": {"backoffLimit": 0, "template": {"spec": template["spec"]}},
+    }
+    # apply-all.sh makes it again, with the next change or where it is gone.
+    deployment.kubectl("delete", "job", "airflow-migrate", "--ignore-not-found")
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        enter(faults.applied(deployment, folder / "failing.json", secret, reader, job))
+        enter(faults.import_error(deployment, airflow))
+        enter(faults.failed_run(airflow))
+        enter(faults.table_that_may_not_be_read(deployment))
+        enter(faults.sink_without_a_grant(deployment))
+        enter(faults.folder_that_is_gone(deployment))
+        deployment.kubectl("wait", "pod/reads-a-secret", "--for=condition=Ready", "--timeout=60s")
+        deployment.kubectl("patch", "secret", "of-tests", '--patch={"stringData": {"KEY": "new"}}')
+        deployment.kubectl("wait", "job/airflow-migrate", "--for=condition=Failed", "--timeout=60s")
+        yield
+
+
+@contextmanager
+def _cut_off(deployment: Deployment) -> Iterator[None]:
+    """Things lead nowhere."""
+    with (
+        faults.source_elsewhere(deployment),
+        faults.another_password_of_administrator(deployment),
+        faults.service_of_other_labels(deployment, "statsd-exporter", OBSERVABILITY),
+    ):
+        yield
+
+
+@contextmanager
+def _without_names(deployment: Deployment) -> Iterator[None]:
+    """No names, and no room."""
+    with (
+        faults.scaled_to_zero(deployment, "deployment/coredns", "kube-dns", "kube-system"),
+        faults.quota_that_is_met(deployment),
+    ):
+        yield
+
+
+def _pause_at_rest(airflow: Airflow, dag: str) -> None:
+    """Pause a DAG between two runs: a paused one would leave the run that goes on where it is."""
+
+    def at_rest() -> bool:
+        return all(run["state"] in ("success", "failed") for run in airflow.runs(dag))
+
+    wait_for(f"{dag} to rest", at_rest, seconds=180)
+    airflow.pause(dag, True)
