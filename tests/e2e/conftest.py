@@ -25,7 +25,7 @@ from tests.cluster import Cluster, run_cluster
 from tests.e2e import evidence
 from tests.e2e.built import built_images
 from tests.e2e.deployment import Airflow, Deployment, copy_checkout
-from tests.e2e.one_more_table import dag_file, make_table, pipeline_of
+from tests.e2e.one_more_table import EVERY_MINUTE, EVERY_YEAR, dag_file, make_table, pipeline_of
 from tests.e2e.outside import OutsideSink
 from tests.e2e.pods import PodWatch, watch_pods
 from tests.e2e.watching import Watching, watching
@@ -162,9 +162,13 @@ def first_run(deployment: Deployment) -> str:
 
 @pytest.fixture(scope="session")
 def stock(first_run: str, deployment: Deployment) -> str:
-    """One more DAG file in the user's checkout, for one more table, applied. Its schedule is every minute."""
-    make_table(deployment.source_url, "stock")
-    (deployment.checkout / "dags" / "stock_etl.py").write_text(dag_file("stock"))
+    """One more DAG file in the user's checkout, for one more table, applied. Its schedule is every minute.
+
+    Beside it one for `pallets`, which only runs when it is triggered.
+    """
+    for name, schedule in (("stock", EVERY_MINUTE), ("pallets", EVERY_YEAR)):
+        make_table(deployment.source_url, name)
+        (deployment.checkout / "dags" / f"{name}_etl.py").write_text(dag_file(name, schedule))
     deployment.apply_all()
     return "stock_etl"
 
@@ -207,7 +211,10 @@ def _sink_of_environment(deployment: Deployment, this_machine: str) -> Iterator[
     if not url:
         yield deployment
         return
-    sites = [existing_site(pipeline, deployment.source_url, url) for pipeline in (ORDERS, pipeline_of("stock"))]
+    sites = [
+        existing_site(pipeline, deployment.source_url, url)
+        for pipeline in (ORDERS, *map(pipeline_of, ("stock", "pallets")))
+    ]
     for site in sites:
         site.claim()
     yield deployment.with_sink_outside(OutsideSink.of(url, this_machine))

@@ -12,6 +12,7 @@ from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.one_more_table import ACTIVE
 from tests.e2e.pods import PodWatch
 
+DAG = "pallets_etl"
 OLD, NEW = "0.1.0", "0.2.0"
 VERSIONS = Path("k8s/components/images/kustomization.yaml")
 PIPELINE = Path("etl_image/etl/pipeline.py")
@@ -21,48 +22,48 @@ EXTRACTS = 3
 
 
 def test_a_run_under_way_goes_on_in_a_new_version(stock: str, deployment: Deployment, pods: PodWatch) -> None:
-    with _run_under_way(deployment, stock) as run:
+    with _run_under_way(deployment) as run:
         _change(deployment.checkout / VERSIONS, OLD, NEW)
         _change(deployment.checkout / PIPELINE, VALIDATOR, SETTING + VALIDATOR)
         deployment.apply_all()
-    _assert_all_is_in_once(deployment, stock, run)
-    assert _images(pods, stock, run) == {"extract": OLD, "filter": NEW, "load": NEW}
+    _assert_all_is_in_once(deployment, run)
+    assert _images(pods, run) == {"extract": OLD, "filter": NEW, "load": NEW}
 
 
 def test_a_run_under_way_goes_on_when_the_old_version_comes_back(
     stock: str, deployment: Deployment, pods: PodWatch, request: pytest.FixtureRequest
 ) -> None:
-    with _run_under_way(deployment, stock) as run:
+    with _run_under_way(deployment) as run:
         _change(deployment.checkout / VERSIONS, NEW, OLD)
         _change(deployment.checkout / PIPELINE, SETTING, "")
         request.getfixturevalue("observed")  # applies what is in the checkout
-    _assert_all_is_in_once(deployment, stock, run)
-    assert _images(pods, stock, run) == {"extract": NEW, "filter": OLD, "load": OLD}
+    _assert_all_is_in_once(deployment, run)
+    assert _images(pods, run) == {"extract": NEW, "filter": OLD, "load": OLD}
 
 
 @contextmanager
-def _run_under_way(deployment: Deployment, dag_id: str) -> Iterator[str]:
+def _run_under_way(deployment: Deployment) -> Iterator[str]:
     """A run of all rows, whose extracts read nothing before the block ends; then it goes on to its end."""
     with psycopg.connect(deployment.source_url) as source:
-        source.execute("UPDATE stock SET changed_at = now(), weight = weight + 1")
+        source.execute("UPDATE pallets SET changed_at = now(), weight = weight + 1")
         source.commit()
         with deployment.airflow() as airflow:
-            run = airflow.trigger(dag_id)
-            airflow.pause(dag_id, False)
-            wait_for("the plan", lambda: _states(airflow, dag_id, run, "plan") == {"success"}, seconds=120)
-            source.execute("LOCK TABLE stock IN ACCESS EXCLUSIVE MODE")
-            wait_for("extracts", lambda: _states(airflow, dag_id, run, "partition.extract") == {"running"}, seconds=120)
+            run = airflow.trigger(DAG)
+            airflow.pause(DAG, False)
+            wait_for("the plan", lambda: _states(airflow, run, "plan") == {"success"}, seconds=120)
+            source.execute("LOCK TABLE pallets IN ACCESS EXCLUSIVE MODE")
+            wait_for("extracts", lambda: _states(airflow, run, "partition.extract") == {"running"}, seconds=120)
         wait_for("the extracts to wait", lambda: _waiting(deployment) == EXTRACTS, seconds=60)
         yield run
         assert _waiting(deployment) == EXTRACTS, "An extract did not live through it."
         source.commit()
     with deployment.airflow() as airflow:
-        airflow.await_run(dag_id, run)
-        airflow.pause(dag_id, True)
+        airflow.await_run(DAG, run)
+        airflow.pause(DAG, True)
 
 
-def _states(airflow: Airflow, dag_id: str, run: str, task_id: str) -> set[str]:
-    return {task["state"] for task in airflow.tasks(dag_id, run).values() if task["task_id"] == task_id}
+def _states(airflow: Airflow, run: str, task_id: str) -> set[str]:
+    return {task["state"] for task in airflow.tasks(DAG, run).values() if task["task_id"] == task_id}
 
 
 def _waiting(deployment: Deployment) -> int:
@@ -72,23 +73,23 @@ def _waiting(deployment: Deployment) -> int:
     return int(found[0]) if found else 0
 
 
-def _assert_all_is_in_once(deployment: Deployment, dag_id: str, run: str) -> None:
+def _assert_all_is_in_once(deployment: Deployment, run: str) -> None:
     with deployment.airflow() as airflow:
-        tries = {name: task["try_number"] for name, task in airflow.tasks(dag_id, run).items()}
+        tries = {name: task["try_number"] for name, task in airflow.tasks(DAG, run).items()}
     assert set(tries.values()) == {1}, tries
     with psycopg.connect(deployment.source_url) as source:
-        expected = source.execute("SELECT sku, weight FROM stock WHERE active ORDER BY sku").fetchall()
+        expected = source.execute("SELECT sku, weight FROM pallets WHERE active ORDER BY sku").fetchall()
     with deployment.site(ORDERS) as site:
-        assert site.query("SELECT [sku], [weight] FROM [dbo].[stock] ORDER BY [sku]") == expected
+        assert site.query("SELECT [sku], [weight] FROM [dbo].[pallets] ORDER BY [sku]") == expected
         loaded = site.query(
-            "SELECT [inserted] + [updated] FROM [etl].[audit] WHERE [pipeline] = 'stock' AND [run_id] = ?", run
+            "SELECT [inserted] + [updated] FROM [etl].[audit] WHERE [pipeline] = N'pallets' AND [run_id] = ?", run
         )
         assert sum(rows for (rows,) in loaded) == ACTIVE
 
 
-def _images(pods: PodWatch, dag_id: str, run: str) -> dict[str, str]:
+def _images(pods: PodWatch, run: str) -> dict[str, str]:
     """The version of the image that each step ran."""
-    containers = [pod["spec"]["containers"][0] for pod in pods.steps(dag_id, run)]
+    containers = [pod["spec"]["containers"][0] for pod in pods.steps(DAG, run)]
     return {container["args"][1]: container["image"].rpartition(":")[2] for container in containers}
 
 
