@@ -16,26 +16,32 @@ TRIES = "trying"
 _SCRIPT = """
 import json, socket, sys
 from concurrent.futures import ThreadPoolExecutor
-def reaches(target):
-    name, address, port = target
-    protocol, number = port.split()
-    kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET, kind) as client:
-        client.settimeout(3)
-        try:
-            client.connect((address, int(number)))
-            if protocol == "UDP":
+def connects(target):
+    try:
+        socket.create_connection((target[1], int(target[2].split()[1])), timeout=3).close()
+    except OSError:
+        return False
+    return True
+def takes_datagrams(target):
+    # The kernel says no once a second at most, and to connections as well.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect((target[1], int(target[2].split()[1])))
+        client.settimeout(1)
+        for _ in range(4):
+            try:
                 client.send(b"")
-                client.settimeout(0.5)
                 client.recv(1)
-        except TimeoutError:
-            return protocol == "UDP"  # nobody said no
-        except OSError:
-            return False
+            except TimeoutError:
+                continue
+            except OSError:
+                return False
         return True
 targets = json.load(sys.stdin)
+found = [target for target in targets if "UDP" in target[2] and takes_datagrams(target)]
+streams = [target for target in targets if "TCP" in target[2]]
 with ThreadPoolExecutor(64) as pool:
-    json.dump([target for target, reached in zip(targets, pool.map(reaches, targets)) if reached], sys.stdout)
+    found += [target for target, reached in zip(streams, pool.map(connects, streams)) if reached]
+json.dump(found, sys.stdout)
 """
 
 

@@ -53,7 +53,7 @@ def test_a_pod_reaches_what_the_table_says_and_nothing_else(
     with observed.pod(f"{TRIES}-{app}", IMAGE, WAITS, labels={NAME: app}):
         observed.kubectl("wait", "--for=condition=Ready", f"pod/{TRIES}-{app}", "--timeout=120s")
         try:
-            wait_for("the policies to know the pod", as_expected, seconds=20)
+            wait_for("the policies to know the pod", as_expected, seconds=30)
         except AssertionError:
             assert sorted(found) == sorted(expected)
 
