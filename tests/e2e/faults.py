@@ -3,10 +3,11 @@
 import base64
 import json
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import psycopg
 from orders_etl import ORDERS
@@ -39,6 +40,25 @@ _SECURITY = {
 }
 
 
+_Given = ParamSpec("_Given")
+
+
+def fault(steps: Callable[_Given, Iterator[None]]) -> Callable[_Given, AbstractContextManager[None]]:
+    """A context manager of a generator that does something and yields; its rest mends that, also after a failure."""
+
+    @contextmanager
+    @wraps(steps)
+    def made(*arguments: _Given.args, **named: _Given.kwargs) -> Iterator[None]:
+        generator = steps(*arguments, **named)
+        next(generator)
+        try:
+            yield
+        finally:
+            next(generator, None)
+
+    return made
+
+
 def pod(name: str, shell: str, image: str = "localhost/etl:0.1.0", memory: str = "64Mi", **spec: Any) -> dict[str, Any]:
     """A pod of one container that the namespace admits."""
     resources = {"requests": {"cpu": "1m", "memory": memory}, "limits": {"memory": memory}}
@@ -54,7 +74,7 @@ def pod(name: str, shell: str, image: str = "localhost/etl:0.1.0", memory: str =
     }
 
 
-@contextmanager
+@fault
 def applied(deployment: Deployment, file: Path, *objects: dict[str, Any]) -> Iterator[None]:
     """Objects beside those of the deployment."""
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
@@ -63,7 +83,7 @@ def applied(deployment: Deployment, file: Path, *objects: dict[str, Any]) -> Ite
     deployment.kubectl("delete", f"--filename={file}", "--ignore-not-found", "--grace-period=1", "--wait=true")
 
 
-@contextmanager
+@fault
 def silent(deployment: Deployment, airflow: Airflow) -> Iterator[None]:
     """The scheduler, the DAG processor and the triggerer stop, and do not end."""
     for server in SILENT.values():
@@ -80,7 +100,7 @@ def unhealthy(airflow: Airflow) -> set[str]:
     return {part for part in SILENT if health[part]["status"] != "healthy"}
 
 
-@contextmanager
+@fault
 def another_password_at_source(deployment: Deployment) -> Iterator[None]:
     """The role of the pipelines gets another password there."""
     _at_source(deployment, sql.SQL("ALTER ROLE orders PASSWORD {}").format(sql.Literal(secrets.token_urlsafe())))
@@ -88,7 +108,7 @@ def another_password_at_source(deployment: Deployment) -> Iterator[None]:
     _at_source(deployment, sql.SQL("ALTER ROLE orders PASSWORD {}").format(sql.Literal(PASSWORD)))
 
 
-@contextmanager
+@fault
 def table_that_may_not_be_read(deployment: Deployment) -> Iterator[None]:
     """The grant on the source's table is taken back."""
     _at_source(deployment, sql.SQL("REVOKE SELECT ON orders FROM orders"))
@@ -96,7 +116,7 @@ def table_that_may_not_be_read(deployment: Deployment) -> Iterator[None]:
     _at_source(deployment, sql.SQL("GRANT SELECT ON orders TO orders"))
 
 
-@contextmanager
+@fault
 def another_password_at_sink(deployment: Deployment) -> Iterator[None]:
     """The login of the pipelines gets another password there."""
     with _sink_of_administrator(deployment) as sink:
@@ -105,7 +125,7 @@ def another_password_at_sink(deployment: Deployment) -> Iterator[None]:
         sink.execute(f"ALTER LOGIN [etl] WITH PASSWORD = N'{deployment.secret('etl-connections', 'SINK_PASSWORD')}'")
 
 
-@contextmanager
+@fault
 def sink_without_a_grant(deployment: Deployment) -> Iterator[None]:
     """What `etl prepare-sink` granted is taken back."""
     with _sink_of_administrator(deployment) as sink:
@@ -114,7 +134,7 @@ def sink_without_a_grant(deployment: Deployment) -> Iterator[None]:
         sink.execute("GRANT SELECT ON OBJECT::[etl].[watermark] TO [etl_loader]")
 
 
-@contextmanager
+@fault
 def pool_of_no_slots(airflow: Airflow) -> Iterator[None]:
     """Nothing may run in the default pool."""
     pool = airflow.api.get("/pools/default_pool")
@@ -124,7 +144,7 @@ def pool_of_no_slots(airflow: Airflow) -> Iterator[None]:
     airflow.api.call("PATCH", path, {"slots": pool["slots"]})
 
 
-@contextmanager
+@fault
 def scaled_to_zero(deployment: Deployment, server: str, service: str, namespace: str = NAMESPACE) -> Iterator[None]:
     """None of a server runs."""
     deployment.kubectl("scale", server, "--replicas=0", namespace=namespace)
@@ -134,7 +154,7 @@ def scaled_to_zero(deployment: Deployment, server: str, service: str, namespace:
     deployment.kubectl("rollout", "status", server, "--timeout=120s", namespace=namespace)
 
 
-@contextmanager
+@fault
 def secret_without_a_key(deployment: Deployment, name: str, key: str, namespace: str) -> Iterator[None]:
     """A value is taken out of a Secret, and put back as it was."""
     kept = json.loads(deployment.kubectl("get", "secret", name, "--output=json", namespace=namespace))["data"][key]
@@ -143,7 +163,7 @@ def secret_without_a_key(deployment: Deployment, name: str, key: str, namespace:
     _patch(deployment, "secret", name, {"data": {key: kept}}, namespace)
 
 
-@contextmanager
+@fault
 def another_password_of_administrator(deployment: Deployment) -> Iterator[None]:
     """The Secret says another password than Airflow has."""
     kept = deployment.secret("airflow-admin", "ADMIN_PASSWORD")
@@ -154,7 +174,7 @@ def another_password_of_administrator(deployment: Deployment) -> Iterator[None]:
             yield
 
 
-@contextmanager
+@fault
 def import_error(deployment: Deployment, airflow: Airflow) -> Iterator[None]:
     """A DAG file breaks, and is read again at once."""
     token = airflow.api.get("/dags/breaks_on_demand")["file_token"]
@@ -170,7 +190,7 @@ def import_error(deployment: Deployment, airflow: Airflow) -> Iterator[None]:
     read_again("rm", 0)
 
 
-@contextmanager
+@fault
 def failed_run(airflow: Airflow) -> Iterator[None]:
     """The last run of a DAG failed; then one is good."""
     dag = "fails_unless_mended"
@@ -179,7 +199,7 @@ def failed_run(airflow: Airflow) -> Iterator[None]:
     airflow.await_run(dag, airflow.trigger(dag, mended=True))
 
 
-@contextmanager
+@fault
 def folder_that_is_gone(deployment: Deployment) -> Iterator[None]:
     """The folder of the staging volume has another name."""
     option = next(one for one in deployment.options if one.startswith("--data-folder="))
@@ -189,7 +209,7 @@ def folder_that_is_gone(deployment: Deployment) -> Iterator[None]:
     away.rename(folder)
 
 
-@contextmanager
+@fault
 def source_elsewhere(deployment: Deployment) -> Iterator[None]:
     """The address of the source leads to a port where nobody answers."""
     for port in (5439, 5432):
@@ -199,7 +219,7 @@ def source_elsewhere(deployment: Deployment) -> Iterator[None]:
             yield
 
 
-@contextmanager
+@fault
 def service_of_other_labels(deployment: Deployment, name: str, namespace: str) -> Iterator[None]:
     """A Service looks for pods that there are none of."""
 
@@ -216,7 +236,7 @@ def service_of_other_labels(deployment: Deployment, name: str, namespace: str) -
     lead_to(name)
 
 
-@contextmanager
+@fault
 def quota_that_is_met(deployment: Deployment) -> Iterator[None]:
     """No more pods than there are may be made."""
     (quota,) = deployment.objects("resourcequota")

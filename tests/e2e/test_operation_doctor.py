@@ -187,8 +187,9 @@ def _stopped(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator
 
         def unwell() -> bool:
             now = faults.states(deployment)
-            killed, crashed = "OOMKilled" in now["hungry"], "CrashLoopBackOff" in now["ends-on-purpose"]
-            return killed and crashed and "Image" in now["no-such-image"]
+            # Between two starts it has ended, or waits for the next.
+            crashed = {"Error", "CrashLoopBackOff"} & set(now["ends-on-purpose"].split())
+            return bool(crashed) and "OOMKilled" in now["hungry"] and "Image" in now["no-such-image"]
 
         wait_for("pods to be unwell", unwell, seconds=60)
         yield
