@@ -50,6 +50,15 @@ bench: setup ## Measure how fast rows move, beside peers and raw limits; OPTIONS
 	@$(UV) sync --quiet --frozen --inexact --group bench
 	@$(PYTHON) -m tests.bench.speed $(OPTIONS)
 
+.PHONY: fuzz
+fuzz: setup ## Look for inputs that break a claim of tests/support/hostile_claims.py; SECONDS_LONG=60
+	@$(UV) sync --quiet --frozen --inexact --group fuzz
+	PYTHONPATH=dags:airflow_image/config $(PYTHON) -m tests.fuzz -max_total_time=$(or $(SECONDS_LONG),60) $(OPTIONS)
+
+.PHONY: audit
+audit: setup ## List what the images bring, check licences, vulnerabilities, secrets; OSV=FILE.zip: without a network
+	@$(PYTHON) -m scripts.audit $(if $(OSV),--osv $(OSV))
+
 .PHONY: dashboards
 dashboards: setup ## Write Grafana's dashboards anew from scripts/dashboards
 	@$(PYTHON) -m scripts.dashboards
@@ -77,4 +86,4 @@ setup: .venv/.ready ## Install Python packages into .venv (done by the others wh
 
 .PHONY: clean
 clean: ## Remove everything that was installed or made here
-	rm -rf .venv .uv .demo .e2e .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .uv .demo .e2e .audit .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis

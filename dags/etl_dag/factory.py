@@ -4,6 +4,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from typing import Any
+from urllib.parse import quote
 
 import pendulum
 from airflow.providers.cncf.kubernetes.kube_client import get_kube_client
@@ -33,6 +34,7 @@ _PARAMS = {
     ),
 }
 
+_LONGEST_TAG = 100  # Airflow's own bound
 _STEPS = {"separate": ("extract", "filter", "load"), "fused": ("run",)}
 
 
@@ -48,7 +50,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
         # One run at a time: two windows of one pipeline never overtake each other.
         max_active_runs=1,
         dagrun_timeout=timedelta(hours=12),
-        tags=["etl", str(pipeline.source), str(pipeline.sink)],
+        tags=["etl", *(str(table)[:_LONGEST_TAG] for table in (pipeline.source, pipeline.sink))],
         params=_PARAMS,
         default_args={
             "owner": owner,
@@ -79,7 +81,8 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
             for earlier, later in pairwise(steps):
                 earlier >> later
 
-        @task(outlets=[Asset(f"sink/{pipeline.sink}")])
+        # Airflow's names of assets are ASCII.
+        @task(outlets=[Asset(f"sink/{quote(str(pipeline.sink))}")])
         def reconcile(partitions: list[str]) -> dict[str, Any]:
             """Check that everything adds up, then advance the watermark."""
             from etl_dag.reconcile import reconcile_run

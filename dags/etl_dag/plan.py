@@ -2,20 +2,24 @@
 
 import logging
 import math
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+import psycopg
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql, source_sql
+from etl.errors import shown
 from etl.pipeline import Pipeline
 from etl.window import Partition, Window
 from pydantic import ValidationError
 
-from etl_dag import metrics
+from etl_dag import metrics, went_back
 
 MOST_PARTITIONS = 1000
 """Airflow's own bound is [core] max_map_length = 1024; larger windows get larger partitions."""
@@ -25,13 +29,14 @@ log = logging.getLogger(__name__)
 def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sink: str) -> list[str]:
     """The run's partitions as JSON, none where nothing changed. `source` and `sink` are Airflow connections.
 
-    Raises AirflowFailException for Params that contradict each other or the clock.
+    Raises AirflowFailException for Params that contradict each other or the clock, for a source that is not as the
+    pipeline says, and for one that has gone back behind what was read from it.
     """
-    watermark = read_watermark(pipeline, MsSqlHook(sink))
-    with PostgresHook(source).get_conn() as connection, connection.cursor() as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        for statement in source_sql.SESSION:
-            cursor.execute(statement)
+    hook = MsSqlHook(sink)
+    watermark = read_watermark(pipeline, hook)
+    newest = went_back.newest_rows(pipeline, hook) if watermark else []
+    with _snapshot(pipeline, source) as cursor:
+        went_back.check(pipeline, newest, cursor)
         cursor.execute("SELECT now()")
         window = choose_window(pipeline, params, watermark, cursor.fetchone()[0])
         cursor.execute(source_sql.count_window(pipeline, window, watermark))
@@ -51,6 +56,24 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         *(pipeline.name, watermark or "not set", window.low or "the beginning", window.high, rows, len(partitions)),
     )
     return [partition.model_dump_json() for partition in partitions]
+
+
+@contextmanager
+def _snapshot(pipeline: Pipeline, source: str) -> Iterator[Any]:
+    """A cursor in one read-only snapshot of the source. What a retry cannot help raises AirflowFailException."""
+    try:
+        with PostgresHook(source).get_conn() as connection, connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            for statement in source_sql.SESSION:
+                cursor.execute(statement)
+            # Keys come as text, in one encoding whatever that of the database is.
+            cursor.execute("SET client_encoding = 'UTF8'")
+            yield cursor
+    except (psycopg.ProgrammingError, psycopg.DataError) as error:
+        words = shown(str(error).splitlines()[0])
+        raise AirflowFailException(
+            f"{pipeline.name}: {pipeline.source} is not as the pipeline says; the source said: {words}."
+        ) from None
 
 
 def read_watermark(pipeline: Pipeline, hook: MsSqlHook) -> datetime | None:
@@ -75,7 +98,7 @@ def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetim
     elif params.get("full_refresh") or watermark is None:
         low = None
     else:
-        low = watermark - pipeline.look_back
+        low = _before(watermark, pipeline)
     try:
         return Window(low=low, high=until or now)
     except ValidationError:
@@ -112,13 +135,24 @@ def cut(window: Window, rows: int, size: int, bounds: list[list[str]]) -> list[P
     ]
 
 
+def _before(watermark: datetime, pipeline: Pipeline) -> datetime | None:
+    try:
+        return watermark - pipeline.look_back
+    except OverflowError:  # before the year 1 there is nothing
+        return None
+
+
 def _time(params: dict[str, Any], name: str) -> datetime | None:
     if not params.get(name):
         return None
+    told = f"{name} ({shown(params[name])})"
     try:
         value = datetime.fromisoformat(params[name])
-    except ValueError:
-        raise AirflowFailException(f"{name} ({params[name]}) is not a time such as 2026-01-31T00:00:00Z.") from None
+    except (ValueError, TypeError):
+        raise AirflowFailException(f"{told} is not a time such as 2026-01-31T00:00:00Z.") from None
     if value.tzinfo is None:
-        raise AirflowFailException(f"{name} ({params[name]}) has no time zone; add Z or an offset such as +01:00.")
-    return value
+        raise AirflowFailException(f"{told} has no time zone; add Z or an offset such as +01:00.")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise AirflowFailException(f"{told} is outside the years 1 to 9999 in UTC.") from None

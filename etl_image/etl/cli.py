@@ -136,12 +136,14 @@ def main() -> NoReturn:
         told = TryAgainError(f"The system said: {error.strerror or error} ({error.filename or 'no file'}).")
         structlog.get_logger().error(str(told))
         code = told.exit_code
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the panic of a driver is no Exception
         code = _unexpected(error, secrets)
     sys.exit(int(code))
 
 
-def _unexpected(error: Exception, secrets: list[str]) -> int:
+def _unexpected(error: BaseException, secrets: list[str]) -> int:
     """Usage errors are shown as Typer shows them; anything else is a fault of ours, with its traceback."""
     show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if show is not None and exit_code is not None:

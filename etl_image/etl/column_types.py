@@ -7,8 +7,11 @@ unless `null` is said.
 import re
 from dataclasses import dataclass
 
+from etl.errors import shown
+
 _DECLARATION = re.compile(
-    r"(?P<name>[a-z][a-z ]*?)\s*(\(\s*(?P<first>\d+)\s*(,\s*(?P<second>\d+)\s*)?\))?(?P<null>\s+(not\s+)?null)?",
+    r"(?P<name>[a-z][a-z ]*?)\s*"
+    r"(\(\s*(?P<first>[0-9]{1,9})\s*(,\s*(?P<second>[0-9]{1,9})\s*)?\))?(?P<null>\s+(not\s+)?null)?",
     re.IGNORECASE,
 )
 _ALIASES = {
@@ -120,7 +123,7 @@ def parse_column_type(text: str) -> ColumnType:
     """
     match = _DECLARATION.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"'{text}' is not a column type; write it as in Postgres, for example numeric(12,2)")
+        raise ValueError(f"'{shown(text)}' is not a column type; write it as in Postgres, for example numeric(12,2)")
     name = re.sub(r"\s+", " ", match["name"].lower())
     name = plain_name(name)
     arguments = [int(match[group]) for group in ("first", "second") if match[group]]
@@ -134,7 +137,7 @@ def parse_column_type(text: str) -> ColumnType:
         return ColumnType(name, length=arguments[0], nullable=nullable)
     if name not in _PLAIN:
         known = ", ".join(sorted([*_PLAIN, *_SIZED, "numeric"]))
-        raise ValueError(f"'{text}' cannot be carried exactly; known types: {known}")
+        raise ValueError(f"'{shown(text)}' cannot be carried exactly; known types: {known}")
     if arguments:
         raise ValueError(f"'{text}': {name} takes no arguments here")
     return ColumnType(name, nullable=nullable)

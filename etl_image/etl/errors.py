@@ -5,6 +5,8 @@ The exit codes are those of sysexits.h, so that a scheduler can tell "do not ret
 
 from enum import IntEnum
 
+_MOST_SHOWN = 200
+
 
 class ExitCode(IntEnum):
     """How an `etl` process ends."""
@@ -19,6 +21,13 @@ class ExitCode(IntEnum):
 
 DO_NOT_RETRY = frozenset({ExitCode.USAGE, ExitCode.DATA, ExitCode.CONFIGURATION})
 """Exit codes after which the same command would only fail again."""
+
+
+def shown(value: object) -> str:
+    """A name or value that others chose, as messages show it: not too long, and nothing that moves a cursor."""
+    text = str(value)
+    cut = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in cut)
 
 
 class EtlError(Exception):

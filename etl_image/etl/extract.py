@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import structlog
 
 from etl import source_sql
-from etl.errors import TryAgainError
+from etl.errors import DataError, TryAgainError, shown
 from etl.logs import blot_out
 from etl.progress import Progress
 from etl.read_ahead import read_ahead
@@ -89,19 +89,39 @@ class Reading:
         self.schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in self._reader.schema])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows, once. Raises TryAgainError where the source goes away in between."""
+        """The rows, once.
+
+        Raises TryAgainError where the source goes away in between, DataError for a text that is not one.
+        """
         work = self._work
         try:
             for batch in self._reader:
                 self._rows += batch.num_rows
                 self._bytes += batch.nbytes
-                yield _storage(batch, self.schema)
+                stored = _storage(batch, self.schema)
+                self._check_texts(stored)
+                yield stored
         except (OSError, pa.ArrowException) as error:
             where = place(work.settings.source_url)
             told = str(error).strip().splitlines()[0]
             raise TryAgainError(
                 f"{work}: the source {where} broke off: {blot_out(told, work.settings.secrets())}"
             ) from None
+
+    def _check_texts(self, batch: pa.RecordBatch) -> None:
+        """A database of the encoding SQL_ASCII holds any bytes as text; nvarchar does not. Raises DataError."""
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if not pa.types.is_string(column.type):
+                continue
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid:
+                row = next(row for row, value in enumerate(column) if not _is_utf8(value))
+                key = ", ".join(f"{key}={_told(batch.column(key)[row])}" for key in self._work.pipeline.key)
+                raise DataError(
+                    f"{self._work}: {key}: {name} is not valid UTF-8 ({_told(column[row])}); correct it at the source,"
+                    " then clear the run."
+                ) from None
 
     def manifest(self) -> Manifest:
         """What was read, when all of it was. Raises TryAgainError where the source counts otherwise."""
@@ -117,6 +137,20 @@ class Reading:
             dropped=dropped,
             row_bytes=self._bytes // max(self._rows, 1),
         )
+
+
+def _is_utf8(text: pa.Scalar) -> bool:
+    try:
+        (text.cast(pa.binary()).as_py() or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _told(value: pa.Scalar) -> str:
+    """A value as messages show it, also a text that is none."""
+    is_text = pa.types.is_string(value.type)
+    return shown(value.cast(pa.binary()).as_py().decode(errors="backslashreplace") if is_text else value.as_py())
 
 
 def _stored(field_type: pa.DataType) -> pa.DataType:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from etl.column_types import ColumnType
 from etl.contract import breach, converted, is_breach, quote
-from etl.errors import ConfigurationError, DataError, TryAgainError
+from etl.errors import ConfigurationError, DataError, TryAgainError, shown
 from etl.pipeline import Pipeline
 from etl.predicate import predicate_columns, render_duckdb
 from etl.progress import Progress
@@ -165,7 +165,7 @@ class Judge:
     def _refusal(self) -> DataError:
         work = self._work
         *values, reason = self._first or ()
-        key = ", ".join(f"{name}={value}" for name, value in zip(work.pipeline.key, values, strict=True))
+        key = ", ".join(f"{name}={shown(value)}" for name, value in zip(work.pipeline.key, values, strict=True))
         return DataError(
             f"{work}: {self._counts['rejected']} rows break the contract, {work.pipeline.tolerated_rejects} are"
             f" tolerated; none was loaded. The first is {key}: {reason}. All are in {work.staging.path(self._rejects)};"

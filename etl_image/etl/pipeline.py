@@ -1,6 +1,7 @@
 """A pipeline: which rows of which table go where. Checked when the DAG is parsed and again when a step starts."""
 
 import re
+import unicodedata
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal, Self
@@ -18,21 +19,32 @@ from pydantic import (
 from sqlglot import exp
 
 from etl.column_types import MAX_KEY_TEXT, ColumnType, parse_column_type
+from etl.errors import shown
 from etl.predicate import parse_predicate
 from etl.pushdown import check_pushdown
 
 VERSION_TYPES = ("timestamptz", "timestamp")
+OWN_SCHEMAS = ("etl", "etl_staging")
+"""Schemas in the sink that are the loader's own: of its audit and watermark, and of the tables of bulk loads."""
+_MOST_COLUMNS = 1024
+# Linux hands a process no environment variable longer than 128 KiB.
+_MOST_BYTES = 100_000
 
 
 def _check_name(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", value):
-        raise ValueError(f"'{value}' must be a lower-case letter, then letters, digits and _ (48 at most)")
+        raise ValueError(f"'{shown(value)}' must be a lower-case letter, then letters, digits and _ (48 at most)")
     return value
+
+
+def _as_sql_server_sees(name: str) -> str:
+    """The same for names that its usual collations may take for one: rather too many than too few."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).rstrip(" ")
 
 
 def _check_identifier(value: str) -> str:
     if not 1 <= len(value.encode()) <= 63 or not value.isprintable():
-        raise ValueError(f"'{value}' is not a name that Postgres can have (1 to 63 bytes, printable)")
+        raise ValueError(f"'{shown(value)}' is not a name that Postgres can have (1 to 63 bytes, printable)")
     return value
 
 
@@ -54,7 +66,7 @@ class TableName(BaseModel):
             return value
         schema_name, dot, table = value.partition(".")
         if not dot:
-            raise ValueError(f"'{value}' must name the schema too, for example public.{value}")
+            raise ValueError(f"'{shown(value)}' must name the schema too, for example public.{shown(value)}")
         return {"schema_name": schema_name, "table": table}
 
     def __str__(self) -> str:
@@ -81,6 +93,7 @@ class Pipeline(BaseModel):
     look_back: timedelta = Field(
         default=timedelta(minutes=10),
         ge=timedelta(0),
+        le=timedelta(days=36500),
         description="how far behind the watermark a run reads again, for transactions that committed late",
     )
     partition_size: PositiveInt = Field(default=500_000, description="rows of the source in one partition, at most")
@@ -95,16 +108,37 @@ class Pipeline(BaseModel):
     @field_validator("columns")
     @classmethod
     def _columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        if len(columns) > _MOST_COLUMNS:
+            raise ValueError(f"{len(columns)} columns; a table of SQL Server has {_MOST_COLUMNS} at most")
         for name, declaration in columns.items():
             try:
                 parse_column_type(declaration)
             except ValueError as error:
                 raise ValueError(f"column {name}: {error}") from error
-        lowered = [name.lower() for name in columns]
-        twice = {name for name in columns if lowered.count(name.lower()) > 1}
+        seen = [_as_sql_server_sees(name) for name in columns]
+        twice = [name for name, alike in zip(columns, seen, strict=True) if seen.count(alike) > 1]
         if twice:
-            raise ValueError(f"{', '.join(sorted(twice))} differ in case only, which SQL Server does not tell apart")
+            raise ValueError(
+                f"{', '.join(map(repr, sorted(twice)))} differ in case only, or in other forms of the same letters or"
+                " spaces at the end, which SQL Server does not tell apart"
+            )
         return columns
+
+    @field_validator("sink")
+    @classmethod
+    def _not_our_own(cls, sink: TableName) -> TableName:
+        if _as_sql_server_sees(sink.schema_name) in OWN_SCHEMAS:
+            raise ValueError(f"the schema {sink.schema_name} is the loader's own; load into another")
+        return sink
+
+    @model_validator(mode="after")
+    def _can_be_handed_on(self) -> Self:
+        text = self.model_dump_json()
+        if len(text.encode()) > _MOST_BYTES:
+            raise ValueError(f"the whole is {len(text.encode())} bytes as JSON; {_MOST_BYTES} can be handed to a step")
+        if re.search(r"\{[{%#]", text):
+            raise ValueError("{{, {% and {# may not stand in a pipeline: Airflow would take them for a template")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -137,8 +171,6 @@ class Pipeline(BaseModel):
                 check_pushdown(self.predicate, types)
         except ValueError as error:
             raise ValueError(f"pushdown: {error}") from error
-        if re.search(r"\{[{%#]", self.model_dump_json()):
-            raise ValueError("{{, {% and {# may not stand in a pipeline: Airflow would take them for a template")
         return self
 
     @cached_property

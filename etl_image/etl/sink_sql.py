@@ -11,14 +11,12 @@ from datetime import datetime
 from typing import Literal
 
 from etl.column_types import KEY_COLLATION, ColumnType, parse_column_type
-from etl.pipeline import Pipeline, TableName
+from etl.pipeline import OWN_SCHEMAS, VERSION_TYPES, Pipeline, TableName
 from etl.predicate import render_tsql
 from etl.window import Partition, Window
 
-BOOKKEEPING = "etl"
-"""Schema of the audit and watermark tables."""
-STAGING = "etl_staging"
-"""Schema of the tables that bulk loads fill before they are applied."""
+BOOKKEEPING, STAGING = OWN_SCHEMAS
+"""Schema of the audit and watermark tables, and that of the tables that bulk loads fill before they are applied."""
 STAGING_NAME = re.compile(r"(?P<pipeline>\w+)_\d{14}_[0-9a-f]{12}")
 """Name of such a table: it says whose it is and since when (UTC)."""
 AUDIT = TableName(schema_name=BOOKKEEPING, table="audit")
@@ -110,7 +108,8 @@ def create_table(table: Table) -> str:
         collation = f" COLLATE {KEY_COLLATION}" if name in table.key and column.is_text else ""
         lines.append(f"{quote_name(name)} {column.tsql}{collation} {'NULL' if column.nullable else 'NOT NULL'}")
     if not table.heap:
-        constraint = quote_name(f"pk_{table.name.schema_name}_{table.name.table}")
+        # A name has 128 characters at most; that of the table tells it from others in the schema.
+        constraint = quote_name(f"pk_{table.name.schema_name}"[:64] + f"_{table.name.table}")
         lines.append(f"CONSTRAINT {constraint} PRIMARY KEY ({_names(table.key)})")
     return f"CREATE TABLE {quote_table(table.name)} ({', '.join(lines)})"
 
@@ -207,6 +206,18 @@ def count_unwanted(pipeline: Pipeline, window: Window) -> str:
 def time_text(column: str) -> str:
     """A datetime2(6) column as ISO 8601 text, which every driver reads exactly."""
     return f"CONVERT(nvarchar(33), {quote_name(column)}, 126)"
+
+
+def newest_rows(pipeline: Pipeline, count: int) -> str:
+    """The newest rows of the sink: each column of the key as text, and the version as ISO 8601 text."""
+    keys = (
+        time_text(name) if pipeline.types[name].name in VERSION_TYPES else f"CONVERT(nvarchar(400), {quote_name(name)})"
+        for name in pipeline.key
+    )
+    return (
+        f"SELECT TOP ({int(count)}) {', '.join(keys)}, {time_text(pipeline.version)}"
+        f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version)} DESC"
+    )
 
 
 def _in_window(pipeline: Pipeline, window: Window) -> str:

@@ -38,7 +38,7 @@ def connect_source(work: Work) -> Iterator[postgres.Connection]:
         with connection, connection.cursor() as cursor:
             # The driver begins a transaction with the first statement; this makes it one unchanging snapshot.
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            for statement in source_sql.SESSION:
+            for statement in (*source_sql.SESSION, source_sql.ENCODING):
                 cursor.execute(statement)
             yield connection
             connection.rollback()

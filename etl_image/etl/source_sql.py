@@ -10,6 +10,11 @@ from etl.window import Partition, Window
 
 SESSION = ("SET TIME ZONE 'UTC'", "SET datestyle = 'ISO, YMD'")
 """Makes key values and times read the same as text in every session."""
+ENCODING = (
+    "SELECT set_config('client_encoding',"
+    " CASE current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, false)"
+)
+"""Makes texts come as UTF-8 whatever the database keeps them in; bytes of no encoding come as they are, to be told."""
 
 
 def quote_table(table: TableName) -> str:
@@ -52,6 +57,24 @@ def count_partition(pipeline: Pipeline, partition: Partition) -> str:
     """One row: how many rows a partition has, and how many of them pushdown leaves out."""
     left_out = f"count(*) FILTER (WHERE ({wanted(pipeline)}) IS NOT TRUE)"
     return f"SELECT count(*), {left_out} {_from_partition(pipeline, partition)}"
+
+
+def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime]]) -> str:
+    """Of rows, each its key as text and a version, those that are there.
+
+    A row for each: its place among those given, the version there as text, and whether that is the older one.
+    """
+    version = f"t.{quote_name(pipeline.version)}"
+    places = range(len(pipeline.key))
+    names = ", ".join(f"k{place}" for place in places)
+    values = ", ".join(
+        f"({number}, {_key_literals(pipeline, key)}, {_version(pipeline, at)})" for number, (key, at) in enumerate(rows)
+    )
+    same = " AND ".join(f"t.{quote_name(pipeline.key[place])} = k.k{place}" for place in places)
+    return (
+        f"SELECT k.place, {version}::text, {version} < k.version FROM (VALUES {values}) AS k (place, {names}, version)"
+        f" JOIN {quote_table(pipeline.source)} AS t ON {same} ORDER BY k.place"
+    )
 
 
 def describe_columns(table: TableName) -> str:
@@ -100,10 +123,13 @@ def _version(pipeline: Pipeline, value: datetime) -> str:
 
 def _compare_key(pipeline: Pipeline, operator: str, values: Sequence[str]) -> str:
     names = ", ".join(quote_name(name) for name in pipeline.key)
+    return f"({names}) {operator} ({_key_literals(pipeline, values)})"
+
+
+def _key_literals(pipeline: Pipeline, values: Sequence[str]) -> str:
     # char without a length would be char(1); bpchar is char of any length.
     types = [pipeline.types[name].name.replace("varchar", "text") for name in pipeline.key]
-    literals = ", ".join(
+    return ", ".join(
         f"{quote_text(value)}::{'bpchar' if type_name == 'char' else type_name}"
         for value, type_name in zip(values, types, strict=True)
     )
-    return f"({names}) {operator} ({literals})"

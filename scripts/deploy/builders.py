@@ -12,7 +12,8 @@ from typing import ClassVar
 from scripts.deploy import commands
 from scripts.deploy.console import Console, DeployError
 
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+# Arguments of the Dockerfiles: where they differ from what stands there, the environment says so.
+_ARGUMENTS = ("DEBIAN_IMAGE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Builder(ABC):
             command = [
                 *(self.name, "build", *self.build_flags, "--network=host"),
                 *(f"--file={build.dockerfile}", f"--tag={build.image}", f"--iidfile={id_file}"),
-                # Known to every Dockerfile; the values are taken from the environment.
-                *(f"--build-arg={proxy}" for proxy in _PROXIES if os.environ.get(proxy)),
+                # The values are taken from the environment.
+                *(f"--build-arg={name}" for name in _ARGUMENTS if os.environ.get(name)),
             ]
             if build.ca_file:
                 command.append(f"--secret=id=ca,src={build.ca_file}")

@@ -21,13 +21,12 @@ from etl.backup import backup_sink, restore_sink
 from etl.errors import ConfigurationError, ExitCode
 from etl.prepare_sql import backup_database, verify_backup
 from etl.settings import Settings
-from etl.window import Partition
-from etl_connections import UrlConnections
-from etl_dag.plan import plan_partitions, read_watermark
+from etl_dag.plan import read_watermark
 from etl_dag.reconcile import reconcile_run
 
-from tests.integration.test_prepare_sink import Server, refused, run_pipeline
+from tests.integration.test_prepare_sink import Server, refused
 from tests.support.pipelines import ORDERS, make
+from tests.support.runs import Runs
 from tests.support.site import Site, as_json
 from tests.support.standin import StandIn
 
@@ -43,6 +42,7 @@ class Place:
     server: Server
     folder: Path
     site: Site
+    runs: Runs
 
     @property
     def settings(self) -> Settings:
@@ -55,16 +55,15 @@ class Place:
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Run the pipeline as the DAG does."""
-        return run_pipeline(self.site, run_id, "source", "sink")
+        return self.runs.run(run_id)
 
     def load(self, run_id: str, partitions: list[str]) -> None:
         """Do the steps of planned partitions."""
-        for partition in partitions:
-            self.site.run(run_id, Partition.model_validate_json(partition))
+        self.runs.steps(run_id, partitions)
 
     def plan(self) -> list[str]:
         """Plan a run that begins now."""
-        return plan_partitions(PIPELINE, {}, "source", "sink")
+        return self.runs.plan()
 
     def watermark(self) -> datetime:
         """Up to where the sink is complete."""
@@ -97,13 +96,8 @@ def place(source_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
         server = Server(stand_in.url, "sink", "etl")
         server.prepare()
-        made = Place(server, tmp_path / "it's a backup", server.pipeline(source_url, tmp_path / "staging", PIPELINE))
-        for variable, value in {"SOURCE_URL": source_url, "SINK_URL": made.site.sink_url}.items():
-            monkeypatch.setenv(variable, value)
-        for variable in ("SOURCE_PASSWORD", "SINK_PASSWORD"):
-            monkeypatch.delenv(variable, raising=False)
-        for name in ("source", "sink"):
-            monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", str(UrlConnections().get_conn_value(name)))
+        site = server.pipeline(source_url, tmp_path / "staging", PIPELINE)
+        made = Place(server, tmp_path / "it's a backup", site, Runs(site, monkeypatch))
         assert made.run("first")["verdict"] == "adds up"
         yield made
 

@@ -1,5 +1,6 @@
 """The real DAG in the real Airflow: what it leaves in the sink, and what it does when something does not add up."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -274,3 +275,51 @@ def test_old_runs_go_from_the_metadata_database_and_young_ones_stay(first_run: d
             assert first_run["run_id"] not in runs
         left = connection.execute("SELECT count(*) FROM pg_tables WHERE tablename LIKE '\\_airflow\\_deleted%'")
         assert left.fetchall() == [(0,)]
+
+
+HOSTILE = '''"""A table of hostile names and keys, for Airflow."""
+
+import pendulum
+from airflow.sdk import DAG
+from etl.pipeline import Pipeline
+
+from etl_dag.factory import pipeline_dag
+
+PIPELINE = Pipeline(
+    name="hostile",
+    source="public.Größe';--",
+    sink="dbo.Größe']; DROP TABLE x--",
+    columns={"k\\"'];": "varchar(80)", "漢": "text null", "at": "timestamptz"},
+    key=["k\\"'];"],
+    version="at",
+    filter="漢 <> '$(id)' AND 漢 LIKE '%7%'",
+    partition_size=1,
+    steps="fused",
+)
+
+dag: DAG = pipeline_dag(
+    PIPELINE,
+    schedule="0 * * * *",
+    start_date=pendulum.datetime(2026, 1, 1, tz="Europe/Berlin"),
+    owner="data-platform",
+)
+'''
+
+
+def test_names_and_keys_are_no_templates_and_no_commands(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys of the source end up in the arguments of pods, where Airflow renders templates."""
+    hostile = with_dag_file(stack, tmp_path / "dags", "hostile_etl.py", HOSTILE)
+    monkeypatch.syspath_prepend(str(tmp_path / "dags"))
+    made = existing_site(importlib.import_module("hostile_etl").PIPELINE, stack.source_url, stack.sink_url)
+    made.change("""CREATE TABLE "Größe';--" ("k""'];" varchar(80) PRIMARY KEY, "漢" text, at timestamptz NOT NULL)""")
+    keys = ["{{ 7 * 7 }}", "{% for $(touch x)", "a.json", "';--\"}", "--help"]
+    for key in keys:
+        made.change("""INSERT INTO "Größe';--" VALUES (%s, '{{ 7 * 7 }}', now())""", key)
+    run = hostile.run_dag("hostile_etl")
+    assert run["state"] == "success", hostile.log_end()
+    assert sum(task.startswith("partition.run[") for task in run["tasks"]) == len(keys)
+    assert made.sink_rows() == made.source_rows()
+    assert {key for (key,) in made.sink_rows()} == set(keys)
+    made.clean()

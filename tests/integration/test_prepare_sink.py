@@ -21,14 +21,11 @@ from etl.errors import ConfigurationError, ExitCode
 from etl.pipeline import Pipeline
 from etl.prepare import prepare_sink
 from etl.settings import Settings
-from etl.window import Partition
-from etl_connections import UrlConnections
-from etl_dag.plan import plan_partitions
-from etl_dag.reconcile import reconcile_run
 from pydantic import SecretStr
 
 from tests.support.pipelines import ORDERS, make
 from tests.support.process import free_port
+from tests.support.runs import Runs
 from tests.support.site import Site, as_json, existing_site
 
 PASSWORD = "p@ss;w}o{r/d:€ %41'?%(x)s--1A"
@@ -198,31 +195,18 @@ def test_twice_is_once(prepared: Server) -> None:
     assert state() == before
 
 
-def run_pipeline(made: Site, run_id: str, source: str, sink: str) -> dict[str, Any]:
-    """What a run of the DAG does: plan, the steps of each partition, reconcile."""
-    partitions = plan_partitions(made.pipeline, {}, source, sink)
-    for partition in partitions:
-        made.run(run_id, Partition.model_validate_json(partition))
-    return reconcile_run(made.pipeline, run_id, partitions, sink)
-
-
 @pytest.mark.parametrize("named", [False, True])
 def test_pipelines_run_with_their_own_login_alone(
     server: Server, source_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
 ) -> None:
     server.prepare(*([ORDERS_PIPELINE] if named else []))
     made = server.pipeline(source_url, tmp_path)
-    for variable, value in {"SOURCE_URL": source_url, "SINK_URL": made.sink_url}.items():
-        monkeypatch.setenv(variable, value)
-    for variable in ("SOURCE_PASSWORD", "SINK_PASSWORD"):
-        monkeypatch.delenv(variable, raising=False)
-    for name in ("source", "sink"):
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", str(UrlConnections().get_conn_value(name)))
-    first = run_pipeline(made, "first", "source", "sink")
+    runs = Runs(made, monkeypatch)
+    first = runs.run("first")
     assert (first["inserted"], first["verdict"], first["watermark_advanced"]) == (1600, "adds up", True)
     assert made.sink_rows() == made.source_rows("status = 'confirmed'")
     made.change("UPDATE orders SET amount = amount + 1, status = 'confirmed' WHERE order_id <= 500")
-    second = run_pipeline(made, "second", "source", "sink")
+    second = runs.run("second")
     assert (second["updated"], second["verdict"], second["watermark_advanced"]) == (200, "adds up", True)
     assert made.sink_rows() == made.source_rows("status = 'confirmed'")
     made.run("second", None, "extract", "filter", "load")

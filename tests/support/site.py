@@ -14,7 +14,7 @@ from typing import Any
 
 import mssql_python
 import psycopg
-from etl import sink_sql
+from etl import sink_sql, source_sql, source_text
 from etl.extract import extract
 from etl.filter import filter_rows
 from etl.load import load
@@ -69,15 +69,16 @@ class Site:
 
     def change(self, statement: str, *parameters: object) -> None:
         """Change something at the source."""
-        with psycopg.connect(self.source_url, autocommit=True) as connection:
+        with psycopg.connect(self.source_url, autocommit=True, client_encoding="UTF8") as connection:
             connection.execute(statement.encode(), parameters or None)
 
     def source_rows(self, condition: str = "true") -> dict[Any, tuple[Any, ...]]:
         """The rows of the source by key, times in UTC without a zone as the sink has them."""
-        names = ", ".join(f'"{name}"' for name in self.pipeline.columns)
-        table = self.pipeline.source
-        query = f'SELECT {names} FROM "{table.schema_name}"."{table.table}" WHERE {condition}'
-        with psycopg.connect(self.source_url, options="-c timezone=UTC") as connection:
+        names = ", ".join(source_text.quote_name(name) for name in self.pipeline.columns)
+        query = f"SELECT {names} FROM {source_sql.quote_table(self.pipeline.source)} WHERE {condition}"
+        with psycopg.connect(
+            self.source_url, options="-c timezone=UTC -c datestyle=ISO", client_encoding="UTF8"
+        ) as connection:
             return self._by_key(connection.execute(query.encode()).fetchall())
 
     def sink_exists(self) -> bool:

@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 
+from etl.errors import ExitCode
 from etl.progress import Progress
 
 TELL = """
@@ -18,6 +19,20 @@ except RuntimeError:
     structlog.get_logger().exception("connecting as hunter2", rows=5, note="hunter2 é")
 """
 
+PANIC = """
+import sys
+from etl import cli
+
+class Panic(BaseException):
+    pass
+
+def broken(**options):
+    raise Panic("capacity overflow at hunter2")
+
+cli.app = broken
+cli.main()
+"""
+
 
 def test_in_a_pod_a_line_is_one_json_object_without_secrets() -> None:
     completed = subprocess.run([sys.executable, "-c", TELL], capture_output=True, text=True, check=True)
@@ -25,6 +40,15 @@ def test_in_a_pod_a_line_is_one_json_object_without_secrets() -> None:
     told = json.loads(line)
     assert (told["level"], told["event"], told["rows"], told["note"]) == ("error", "connecting as ***", 5, "*** é")
     assert "RuntimeError: no: ***" in told["exception"]
+    assert "hunter2" not in line
+
+
+def test_a_panic_of_a_driver_is_told_like_any_fault() -> None:
+    environment = {**os.environ, "SOURCE_PASSWORD": "hunter2"}
+    ended = subprocess.run([sys.executable, "-c", PANIC], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == ExitCode.UNEXPECTED
+    (line,) = ended.stderr.splitlines()
+    assert "This is a fault in etl, please report it: Panic: capacity overflow at ***" in json.loads(line)["event"]
     assert "hunter2" not in line
 
 

@@ -11,6 +11,7 @@ COLUMNS = {
         "amount": "numeric(9,2)",
         "active": "boolean",
         "note": "text null",
+        "code": "char(3)",
         "at": "timestamptz",
     }.items()
 }
@@ -19,10 +20,10 @@ COLUMNS = {
 @pytest.mark.parametrize(
     ("text", "tsql"),
     [
-        ("status = 'confirmed'", "[status] COLLATE Latin1_General_BIN2 = N'confirmed'"),
+        ("status = 'confirmed'", "[status] COLLATE Latin1_General_BIN2 + N'|' = N'confirmed|'"),
         (
             "status IN ('a', 'b') AND NOT amount > 1.5",
-            "[status] COLLATE Latin1_General_BIN2 IN (N'a', N'b') AND NOT [amount] > 1.5",
+            "[status] COLLATE Latin1_General_BIN2 + N'|' IN (N'a|', N'b|') AND NOT [amount] > 1.5",
         ),
         ("active", "[active] <> 0"),
         ("active AND amount <> 0", "[active] <> 0 AND [amount] <> 0"),
@@ -33,7 +34,14 @@ COLUMNS = {
         ("NOT active OR true", "NOT [active] <> 0 OR (1 = 1)"),
         ("active = true", "[active] = 1"),
         ("at >= '2026-01-31'", "[at] >= N'2026-01-31'"),
-        ("status = 'Дмитрий'", "[status] COLLATE Latin1_General_BIN2 = N'Дмитрий'"),
+        ("status = 'Дмитрий'", "[status] COLLATE Latin1_General_BIN2 + N'|' = N'Дмитрий|'"),
+        ("code LIKE 'E%'", "RTRIM([code]) COLLATE Latin1_General_BIN2 LIKE N'E%'"),
+        (
+            "coalesce(note, 'x') <> code",
+            "COALESCE([note] COLLATE Latin1_General_BIN2, N'x') + N'|' <>"
+            " RTRIM([code]) COLLATE Latin1_General_BIN2 + N'|'",
+        ),
+        ("active /* it */ AND -- '; DROP TABLE orders /*\n true", "[active] <> 0 AND (1 = 1)"),
         ("lower(note) LIKE 'it''s %'", "LOWER([note] COLLATE Latin1_General_BIN2) LIKE N'it''s %'"),
     ],
 )
@@ -78,6 +86,16 @@ def test_a_filter_is_rendered_for_sql_server(text: str, tsql: str) -> None:
         "at < 'yesterday'",
         "coalesce(active, false) = true",
         "status = ANY (ARRAY['a'])",
+        "status = 'a\0'",
+        "status = 'a\\\nb'",
+        "status = '\ud800'",
+        "coalesce(amount) = 1",
+        "amount > 1e400",
+        "amount > 123456789012345678901234567890123456789",
+        "NOT " * 1000 + "active",
+        "(" * 1000 + "active" + ")" * 1000,
+        " OR ".join(["amount = 1"] * 5000),
+        "amount = 1" + " + 1" * 5000,
     ],
 )
 def test_anything_else_is_refused_in_words(text: str) -> None:

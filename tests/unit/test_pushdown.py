@@ -63,7 +63,7 @@ def test_plain_comparisons_may_run_at_the_source(text: str) -> None:
         "count = amount",
         "amount > 1e5",
         "amount = '5'",
-        "amount > 0.000000000000000000000000000000000000001",
+        "amount > 0.00000000000000000000000000000000000001",
         "exact < 5",
         "status = 5",
         "active = 1",

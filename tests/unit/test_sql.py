@@ -49,7 +49,7 @@ def test_the_window_of_the_sink_is_the_window_of_the_source_in_utc() -> None:
 
 def test_the_filter_is_checked_again_in_the_sink() -> None:
     assert (
-        "CASE WHEN [status] COLLATE Latin1_General_BIN2 = N'confirmed' THEN 1 ELSE 0 END = 0"
+        "CASE WHEN [status] COLLATE Latin1_General_BIN2 + N'|' = N'confirmed|' THEN 1 ELSE 0 END = 0"
         in sink_sql.count_unwanted(PIPELINE, WINDOW)
     )
 

@@ -11,8 +11,8 @@ Where it differs from SQL Server:
   a deadlock victim (1205); 1222 is never sent. Readers see what was committed when their statement began; from a
   transaction's first write on, what was committed then.
 - An error undoes the whole transaction, with XACT_ABORT or without; without, it stays open for nothing but ROLLBACK.
-- A key tells case, whatever its collation. Other comparisons follow the collation's `_BIN` or `_CS`, but for blanks at
-  the end, which count except in nchar, and for accents.
+- A key tells case and spaces at the end, whatever its collation, and so does a join of two columns. Other comparisons
+  follow the collation's `_BIN` or `_CS`, but for accents.
 - AVG of decimals is computed as a float; division of decimals is refused. Times have microseconds, no less, no more.
 - A batch is refused for an unknown verb before it runs; for anything else when its turn comes.
 - A datetimeoffset keeps its local time, not its offset.

@@ -65,8 +65,8 @@ def _load(request: InsertBulk, portions: Iterator[bytes], store: Store, faults: 
             break
         # Where not even one row was complete, the next portion has to be larger.
         more = next(portions, b"")
-        while more and not used and len(more) < len(data):
-            more += next(portions, b"") or b"\0"
+        while not used and len(more) < len(data) and (part := next(portions, b"")):
+            more += part
         if not more:
             raise SqlError(4002, "The incoming tabular data stream (TDS) protocol stream is incorrect.")
         data += more

@@ -101,7 +101,8 @@ def arithmetic(operator: str, left: Expr, right: Expr) -> Expr | None:
     a, b = left.type or INT, right.type or INT
     if operator == "+" and a.is_text and b.is_text:
         longest = max(a.length, b.length) if MAX not in (a.length, b.length) else MAX
-        return Expr(f"({left.sql} || {right.sql})", text_type(longest * 2 if longest > 0 else 8000))
+        declared = text_type(longest * 2 if longest > 0 else 8000).collated(a.collation or b.collation)
+        return Expr(f"({left.sql} || {right.sql})", declared)
     if not (a.is_number and b.is_number):
         return None
     result = _arithmetic_type(operator, a, b)
@@ -152,8 +153,12 @@ def _comparable_texts(left: Expr, right: Expr) -> tuple[str, str]:
     fixed = [side.type is not None and side.type.name in _FIXED for side in (left, right)]
     if fixed[0] != fixed[1]:  # stored without padding, which does not count in comparisons
         sides[fixed[0]] = f"rtrim({sides[fixed[0]]}, ' ')"
+    if left.column and right.column:
+        return sides[0], sides[1]
+    # The shorter side is padded with spaces before the two are compared.
+    sides = [f"rtrim({side}, ' ')" for side in sides]
     collated = left.type if left.type.collation else right.type
-    if collated.ignores_case and not (left.column and right.column):
+    if collated.ignores_case:
         sides[0] = f"{sides[0]} COLLATE NOCASE"
     return sides[0], sides[1]
 

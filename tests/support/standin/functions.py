@@ -1,5 +1,7 @@
 """The functions that the stand-in knows. Each reads its arguments; the parentheses are the caller's."""
 
+from dataclasses import replace
+
 from .catalogue import object_id
 from .conversions import Expr, average_type, common_type, convert, convert_styled, sum_type
 from .errors import unknown_statement
@@ -89,6 +91,13 @@ def _of_text(at: Expressions, function: str) -> Expr | None:
     return Expr(f"{function}({value.sql})", value.type)
 
 
+def _without_spaces_at_the_end(at: Expressions) -> Expr | None:
+    (value,) = _arguments(at, 1)
+    if value.type is None or not value.type.is_text:
+        return None
+    return Expr(f"rtrim({value.sql}, ' ')", replace(value.type, name="nvarchar"))
+
+
 def _length(at: Expressions) -> Expr | None:
     text = _of_text(at, "standin_length")
     return text and Expr(text.sql, INT)
@@ -156,6 +165,7 @@ FUNCTIONS = {
     "MIN": lambda at: _extreme(at, "min"),
     "OBJECT_ID": _object_id,
     "PWDCOMPARE": _password_matches,
+    "RTRIM": _without_spaces_at_the_end,
     "SCHEMA_ID": _schema_id,
     "SUM": _sum,
     "SYSUTCDATETIME": lambda _: utc_now(),

@@ -1,0 +1,1 @@
+"""What the images bring from others: lists of it, its licences, and what is known to be wrong with it."""

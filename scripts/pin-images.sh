@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Prints a kustomize component that pins every image which is pulled to the digest that its registry has now.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+  cat <<'TEXT'
+Usage: scripts/pin-images.sh > FOLDER/kustomization.yaml
+
+Asks the registries, with skopeo or else docker's buildx, for the digests of the images in k8s/components/images.
+Name FOLDER, one beside your overlay, among its components after all others. Images that are built here (localhost/…)
+have no digest in a registry and are left out.
+TEXT
+}
+
+digest_of() {
+  if command -v skopeo >/dev/null; then
+    skopeo inspect --no-tags --format '{{.Digest}}' "docker://$1"
+  elif command -v docker >/dev/null; then
+    docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$1"
+  else
+    echo "Install skopeo, or docker with buildx: one of them asks a registry for a digest." >&2
+    return 1
+  fi
+}
+
+main() {
+  if [[ ${1:-} == --help ]]; then
+    usage
+    return
+  fi
+  local name tag digest debian
+  echo "# Written by scripts/pin-images.sh: the images as their registries had them then."
+  echo "apiVersion: kustomize.config.k8s.io/v1alpha1"
+  echo "kind: Component"
+  echo "images:"
+  while read -r name tag; do
+    digest=$(digest_of "$name:$tag")
+    if [[ ! $digest =~ ^sha256:[0-9a-f]{64}$ ]]; then
+      echo "$name:$tag: the registry named no digest (${digest:-nothing})." >&2
+      return 1
+    fi
+    echo "  - {name: $name, newName: $name, digest: $digest} # $tag"
+  done < <(sed -nE 's/^ +- \{name: [^,]+, newName: ([^,]+), newTag: ([^}]+)\}.*/\1 \2/p' \
+    k8s/components/images/kustomization.yaml | grep --invert-match '^localhost/')
+  debian=docker.io/library/debian
+  echo "# What is built here begins with Debian's image; for apply-all.sh: DEBIAN_IMAGE=$debian@$(digest_of $debian:trixie-slim)"
+}
+
+main "$@"

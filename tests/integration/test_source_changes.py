@@ -1,0 +1,241 @@
+"""What happens at the source between two runs: its tables change, its clock, its settings; it is put back in time."""
+
+import logging
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from etl.errors import ConfigurationError
+
+from tests.support.postgres import Postgres
+from tests.support.runs import Runs
+from tests.support.site import Site, site
+
+
+@pytest.fixture
+def runs(orders: Site, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """The orders, of which all have been moved once."""
+    made = Runs(orders, monkeypatch)
+    made.run("first")
+    return made
+
+
+def confirm(made: Site, orders: str = "order_id <= 20") -> None:
+    made.change(f"UPDATE orders SET status = 'confirmed', amount = amount + 1 WHERE {orders}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE orders ADD COLUMN channel text NOT NULL DEFAULT 'web'",
+        "ALTER TABLE orders ALTER customer TYPE text",
+        "ALTER TABLE orders ALTER amount TYPE numeric",
+        "ALTER TABLE orders ALTER order_id TYPE integer",
+        "ALTER TABLE orders RENAME CONSTRAINT orders_pkey TO orders_key",
+        "DROP INDEX orders_updated_at",
+        "ALTER TABLE orders ADD COLUMN more text; ALTER TABLE orders DROP COLUMN more",
+    ],
+)
+def test_a_change_that_the_pipeline_can_carry_changes_nothing(runs: Runs, statement: str) -> None:
+    runs.made.change(statement)
+    confirm(runs.made)
+    assert runs.run("second")["verdict"] == "adds up"
+    assert runs.made.sink_rows() == runs.made.source_rows("status = 'confirmed'")
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("ALTER TABLE orders DROP COLUMN amount", "public.orders has no column amount"),
+        ("ALTER TABLE orders RENAME COLUMN note TO remark", "public.orders has no column note"),
+        ("ALTER TABLE orders ALTER amount TYPE double precision", "amount of public.orders is double precision"),
+        ("ALTER TABLE orders ALTER updated_at TYPE timestamp", "updated_at of public.orders is timestamp without"),
+    ],
+)
+def test_a_change_that_it_cannot_carry_is_told_and_moves_nothing(runs: Runs, statement: str, told: str) -> None:
+    before, rows = runs.watermark(), runs.made.sink_rows()
+    confirm(runs.made)
+    runs.made.change(statement)
+    with pytest.raises(ConfigurationError, match=told):
+        runs.run("second")
+    assert (runs.watermark(), runs.made.sink_rows()) == (before, rows)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("ALTER TABLE orders RENAME TO sales", 'relation "public.orders" does not exist'),
+        ("ALTER TABLE orders RENAME COLUMN updated_at TO changed_at", "updated_at does not exist"),
+        ("ALTER TABLE orders RENAME COLUMN order_id TO id", "column t.order_id does not exist"),
+        ("ALTER TABLE orders DROP COLUMN updated_at", "updated_at does not exist"),
+        (
+            "DROP TRIGGER orders_touch_updated_at ON orders; ALTER TABLE orders ALTER updated_at DROP DEFAULT,"
+            " ALTER updated_at TYPE text",
+            "operator does not exist: text",
+        ),
+    ],
+)
+def test_what_a_plan_meets_is_told_and_not_retried(runs: Runs, statement: str, told: str) -> None:
+    before = runs.watermark()
+    runs.made.change(statement)
+    with pytest.raises(AirflowFailException) as caught:
+        runs.plan()
+    assert "public.orders is not as the pipeline says; the source said: " in str(caught.value)
+    assert told in str(caught.value)
+    assert runs.watermark() == before
+
+
+def test_a_change_in_the_middle_of_a_run_is_told_or_comes_too_late_to_matter(runs: Runs) -> None:
+    confirm(runs.made)
+    expected = runs.made.source_rows("status = 'confirmed'")
+    partitions = runs.plan()
+    runs.steps("second", partitions, "extract")
+    runs.made.change("ALTER TABLE orders RENAME COLUMN amount TO price")
+    runs.steps("second", partitions, "filter", "load")
+    assert runs.reconcile("second", partitions)["verdict"] == "adds up"
+    assert runs.made.sink_rows() == expected
+    with pytest.raises(ConfigurationError, match="has no column amount"):
+        runs.steps("second", partitions, "extract")
+
+
+@pytest.fixture
+def restored(runs: Runs, postgres: Postgres, template: str) -> Runs:
+    """A run later, the source is put back to what it was before, and goes on from there."""
+    confirm(runs.made)
+    runs.made.change("INSERT INTO orders (customer, status, currency, amount) VALUES ('Lost', 'confirmed', 'EUR', 1)")
+    runs.run("second")
+    name = runs.made.source_url.rpartition("/")[2]
+    postgres.drop_database(name)
+    postgres.create_database(name, template=template)
+    # The number of the lost order is given out again.
+    runs.made.change("INSERT INTO orders (customer, status, currency, amount) VALUES ('Other', 'confirmed', 'EUR', 2)")
+    return runs
+
+
+@pytest.mark.parametrize("params", [{}, {"full_refresh": True}, {"since": "2026-01-01T00:00:00Z"}])
+def test_a_source_put_back_in_time_is_told_and_overwrites_nothing(restored: Runs, params: dict[str, Any]) -> None:
+    before, rows = restored.watermark(), restored.made.sink_rows()
+    with pytest.raises(AirflowFailException) as caught:
+        restored.run("third", **params)
+    assert "the source has gone back. order_id=" in str(caught.value)
+    assert "so do 20 of the newest 100 rows" in str(caught.value)
+    assert (restored.watermark(), restored.made.sink_rows()) == (before, rows)
+    assert rows[(4001,)][1] == "Lost"
+
+
+def test_what_the_documentation_says_to_do_then_makes_source_and_sink_equal(restored: Runs) -> None:
+    operations = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    section = operations.partition("## A source that was restored from a backup")[2].partition("\n## ")[0]
+    statement = section.partition("```sql\n")[2].partition("```")[0]
+    assert "DELETE FROM [dbo].[orders]" in statement
+    ours = statement.replace("[orders]", f"[{restored.made.pipeline.name}]").replace("TIME", "2026-01-31T00:00:00")
+    restored.made.execute(ours)
+    assert restored.run("after", full_refresh=True)["verdict"] == "adds up"
+    assert restored.made.sink_rows() == restored.made.source_rows("status = 'confirmed'")
+    confirm(restored.made, "order_id BETWEEN 100 AND 120")
+    assert restored.run("next")["updated"] > 0
+    assert restored.made.sink_rows() == restored.made.source_rows("status = 'confirmed'")
+
+
+def test_deleted_rows_are_no_sign_of_it(runs: Runs, caplog: pytest.LogCaptureFixture) -> None:
+    runs.made.change("DELETE FROM orders WHERE order_id > 3990")
+    confirm(runs.made)
+    assert runs.run("second")["verdict"] == "adds up"
+    assert "at the source any more" not in caplog.text
+
+
+def test_that_all_newest_rows_are_gone_is_said(runs: Runs, caplog: pytest.LogCaptureFixture) -> None:
+    runs.made.change("DELETE FROM orders WHERE order_id > 2000")
+    confirm(runs.made)
+    with caplog.at_level(logging.WARNING):
+        assert runs.run("second")["verdict"] == "adds up"
+    assert "None of the newest 100 rows of dbo." in caplog.text
+
+
+@pytest.fixture
+def empty(postgres: Postgres) -> Iterator[str]:
+    """An empty database."""
+    name = f"keys_{uuid.uuid4().hex[:8]}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [
+        ("smallint", "-7"),
+        ("integer", "7"),
+        ("bigint", "9007199254740993"),
+        ("numeric(20,5)", "-12345678901234.50000"),
+        ("varchar(40)", "it's \\ 漢🚚"),
+        ("char(5)", "ab"),
+        ("uuid", "0a1b2c3d-0000-0000-0000-00000000000a"),
+        ("date", "0001-12-31"),
+        ("timestamp", "2026-10-25 02:30:00.000001"),
+        ("timestamptz", "2026-10-25 02:30:00+02"),
+    ],
+)
+def test_it_is_noticed_whatever_the_type_of_the_key(
+    empty: str,
+    sink_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    declared: str,
+    value: str,
+) -> None:
+    version = "timestamp" if declared == "timestamptz" else "timestamptz"
+    definition: dict[str, Any] = {
+        "name": "keys", "source": "public.t", "columns": {"n": "integer", "k": declared, "at": version},
+        "key": ["n", "k"], "version": "at", "filter": "true",
+    }  # fmt: skip
+    with site(definition, empty, sink_url, tmp_path) as made:
+        made.change(f"CREATE TABLE t (n integer, k {declared}, at {version} NOT NULL, PRIMARY KEY (n, k))")
+        made.change("INSERT INTO t VALUES (1, %s, '2026-01-02'), (2, %s, '2026-01-01')", value, value)
+        runs = Runs(made, monkeypatch)
+        runs.run("first")
+        assert runs.run("second", full_refresh=True)["unchanged"] == 2
+        assert "at the source any more" not in caplog.text
+        made.change("UPDATE t SET at = at - interval '1 microsecond' WHERE n = 1")
+        with pytest.raises(AirflowFailException, match=r"gone back\. n=1, k=.*; so do 1 of the newest 2 rows"):
+            runs.plan()
+
+
+SETTINGS = {
+    "timezone": "Europe/Berlin", "datestyle": "SQL, DMY", "bytea_output": "escape", "search_path": "pg_catalog",
+    "standard_conforming_strings": "off", "extra_float_digits": "-15", "client_encoding": "LATIN1",
+    "intervalstyle": "sql_standard", "default_transaction_isolation": "serializable",
+}  # fmt: skip
+
+
+def test_neither_settings_of_the_source_nor_an_hour_that_comes_twice_change_anything(
+    orders: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Berlin 02:30 comes twice on the 26th of October 2025; two orders there are an hour apart."""
+    orders.change("ALTER TABLE orders DISABLE TRIGGER USER")
+    orders.change("UPDATE orders SET updated_at = '2025-10-25 00:30:00.000001+00' WHERE order_id = 2")
+    orders.change("UPDATE orders SET updated_at = '2025-10-26 00:30:00.000001+00' WHERE order_id = 10")
+    orders.change(
+        "UPDATE orders SET updated_at = '2025-10-26 01:30:00.000001+00', note = %s WHERE order_id = 20", "\\'"
+    )
+    for name, value in SETTINGS.items():
+        orders.change(f"ALTER DATABASE {orders.source_url.rpartition('/')[2]} SET {name} = '{value}'")
+    made = Runs(orders, monkeypatch)
+    assert made.run("first", until="2025-10-26T02:00:00+01:00")["inserted"] == 2
+    assert made.run("second", until="2025-10-26T03:00:00+01:00")["inserted"] == 1
+    assert made.watermark().isoformat() == "2025-10-26T02:00:00"
+    assert made.run("third")["inserted"] == 1597
+    assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
+
+
+def test_a_source_whose_clock_is_put_back_behind_the_watermark_is_told(runs: Runs) -> None:
+    ahead = runs.watermark() + timedelta(hours=1)
+    runs.made.execute(
+        f"UPDATE [etl].[watermark] SET [value] = '{ahead.isoformat()}' WHERE [pipeline] = '{runs.made.pipeline.name}'"
+    )
+    with pytest.raises(AirflowFailException, match="The window is empty: the watermark less the look-back"):
+        runs.plan()

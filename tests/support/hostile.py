@@ -1,0 +1,94 @@
+"""Every statement that a pipeline's names, keys and filter reach, cut into tokens: a name is one token or a hole."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from etl import prepare_sql, sink_sql, source_sql
+from etl.pipeline import Pipeline, TableName
+from etl.window import Partition
+from sqlglot.dialects.postgres import Postgres
+
+from tests.support.pipelines import window
+from tests.support.standin.lexer import tokenize
+
+SIGNS = [
+    *"abcXYZ0123456789_ ",
+    *"'\"[]`;()%?:@$#\\|&<>!*/-.,={}",
+    *("--", "/*", "*/", "''", "]]", '""', "\\'", "$$", "; DROP TABLE orders", "' OR '1'='1", "%s", "%(x)s", "$(id)"),
+    *"\t\n\r\0\x1b\x7f\xa0\u200b\u2028\u202e\ufeff\ud800\uffff",
+    *"äßéЖ漢🚚ａﬁİſ\u0301",
+]
+"""What an enemy would write: quotes of every kind, comments, controls, letters that look alike or change their case."""
+WINDOW = window("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")
+
+
+def definition(names: list[str], schema: str, table: str, **more: Any) -> dict[str, Any]:
+    """A pipeline of two keys and a version whose columns are called so."""
+    key, other, version = names
+    return {
+        "name": "hostile",
+        "source": {"schema_name": schema, "table": table},
+        "sink": {"schema_name": schema, "table": table},
+        "columns": {key: "varchar(40)", other: "varchar(40)", version: "timestamptz"},
+        "key": [key, other],
+        "version": version,
+        "filter": f"{quoted(other)} <> 'none'",
+        **more,
+    }
+
+
+def quoted(name: str) -> str:
+    """A name as it is written in a filter."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def tsql(pipeline: Pipeline) -> list[str]:
+    """The T-SQL that a pipeline makes."""
+    staging, part = TableName(schema_name="etl_staging", table="x"), Partition(window=WINDOW)
+    return [
+        sink_sql.create_table(sink_sql.sink_table(pipeline)),
+        sink_sql.create_table(sink_sql.staging_table(pipeline, "x")),
+        *(make(pipeline, staging, part) for make in (sink_sql.update_newer, sink_sql.insert_missing)),
+        sink_sql.count_standing(pipeline, staging, part),
+        sink_sql.insert_all(pipeline, staging),
+        sink_sql.any_row(pipeline.sink),
+        sink_sql.count_rows(pipeline.sink),
+        sink_sql.newest_rows(pipeline, 5),
+        *(
+            make(pipeline, WINDOW)
+            for make in (sink_sql.count_duplicate_keys, sink_sql.count_nulls, sink_sql.count_unwanted)
+        ),
+        sink_sql.lock(f"etl: {pipeline.sink}", 5),
+        f"SELECT OBJECT_ID({sink_sql.quote_text(sink_sql.quote_table(pipeline.sink))}, N'U')",
+        *prepare_sql.grants([pipeline]),
+    ]
+
+
+def postgres(pipeline: Pipeline, keys: list[str]) -> list[str]:
+    """The SQL for Postgres that a pipeline makes, and the keys at which its partitions end."""
+    part = Partition(window=WINDOW, lower=keys, upper=keys)
+    return [
+        source_sql.count_window(pipeline, WINDOW, datetime(2026, 1, 1, tzinfo=UTC)),
+        source_sql.partition_bounds(pipeline, WINDOW, 5),
+        source_sql.extract_rows(pipeline, part),
+        source_sql.count_partition(pipeline, part),
+        source_sql.describe_columns(pipeline.source),
+        source_sql.unique_indexes(pipeline.source),
+        source_sql.versions_of(pipeline, [(keys, datetime(2026, 1, 1, tzinfo=UTC))]),
+    ]
+
+
+def shape(pipeline: Pipeline, keys: list[str]) -> list[list[str]]:
+    """The kinds of the tokens of each statement, as others than we cut them."""
+    cut: list[list[str]] = [[str(token.kind) for token in tokenize(text)] for text in tsql(pipeline)]
+    for text in postgres(pipeline, keys):
+        tokens = Postgres().tokenize(text)
+        assert not any(token.comments for token in tokens), text
+        # A name may be quoted or not; what else a token is must not depend on it.
+        cut.append([token.token_type.name for token in tokens])
+    return cut
+
+
+def names_in(text: str) -> set[str]:
+    """The names that a statement of T-SQL has in brackets."""
+    return {token.value for token in tokenize(text) if token.kind == "quoted"}
