@@ -14,6 +14,8 @@ from tests.chaos.schedule import Drawn, draw
 
 PATIENCE = 25.0
 """Seconds that a fault waits for its moment; then the next one comes, and it does not count."""
+_MOST_MISSED = 10
+"""Faults in a row that find nothing to hit: where there are more, nothing is going on."""
 LEFT_ALONE_AFTER = 300.0
 """Seconds of a run after which it is left alone: now it has to end."""
 _GAP = 9.0
@@ -55,12 +57,15 @@ class Campaign:
 
     def run(self, seed: int, count: int) -> list[Happened]:
         """Do so many faults. What is still active at the end, or at a failure, is healed."""
-        began = time.monotonic()
+        began, missed = time.monotonic(), 0
         try:
             for drawn in draw(seed, sorted(self._faults)):
                 if len(self.happened) == count:
                     break
+                before = len(self.happened)
                 told = self._do(drawn)
+                missed = 0 if len(self.happened) > before else missed + 1
+                assert missed <= _MOST_MISSED, f"{missed} faults in a row had nothing to hit; the last: {told}"
                 passed = time.monotonic() - began
                 print(f"  {len(self.happened):3}/{count}  {passed // 60:2.0f}:{passed % 60:02.0f}  {told}", flush=True)
                 self._wait(_GAP * drawn.lasts)

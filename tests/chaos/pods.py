@@ -119,13 +119,9 @@ class _Watch(Thread):
 
 
 def _events(process: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
-    """The documents that kubectl prints one after the other, each indented, its last line a brace alone."""
-    lines: list[str] = []
+    """The documents that kubectl prints, one a line."""
     for line in process.stdout or ():
-        lines.append(line)
-        if line.rstrip("\n") == "}":
-            yield json.loads("".join(lines))
-            lines = []
+        yield json.loads(line)
 
 
 def read_pod(item: dict[str, Any]) -> Pod:
