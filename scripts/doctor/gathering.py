@@ -35,6 +35,8 @@ _SECRETS = (
 )
 _MOST_LOGS = 10
 _LOG_LINES = 20
+_NO_LOG = "unable to retrieve container logs"
+"""So the kubelet begins its answer where it has removed the container; it is none of the container's words."""
 
 
 def gather(tell: Callable[[str], None], kubectl: Kubectl) -> Snapshot:
@@ -180,7 +182,7 @@ def _logs(kubectl: Kubectl, seen: Snapshot) -> None:
                 log = kubectl.run(*arguments, f"--tail={_LOG_LINES}", *flags)
             except DeployError:
                 continue  # it is gone with its pod, or its container
-            if log.strip():
+            if log.strip() and not log.startswith(_NO_LOG):
                 seen.logs[f"{meta['namespace']}/{meta['name']}/{container}"] = last_words(log)
                 break
 

@@ -21,6 +21,7 @@ import pytest
 from orders_etl import ORDERS
 
 from scripts.deploy.kubectl import NAMESPACE
+from tests.chaos.orders import make_tables
 from tests.cluster import Cluster, run_cluster
 from tests.e2e import evidence
 from tests.e2e.built import built_images
@@ -177,8 +178,10 @@ def stock(first_run: str, deployment: Deployment) -> str:
 def observed(deployment: Deployment) -> Deployment:
     """The deployment with DAGs that write and fail, and rules that look back two minutes instead of ten.
 
-    Alerts fire as they do for everybody; they resolve sooner.
+    Alerts fire as they do for everybody; they resolve sooner. The tables of the DAGs of tests/chaos are there, so that
+    nothing is wrong with those before their time.
     """
+    make_tables(deployment.source_url)
     shutil.copytree(
         DAGS, deployment.checkout / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
     )

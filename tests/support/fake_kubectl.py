@@ -208,8 +208,11 @@ def scale(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
     return ""
 
 
-def logs(state: Any, rest: list[str], _flags: Any, _stdin: str) -> str:
-    return str(state.get("logs", {}).get(rest[0], state.get("told", "")))
+def logs(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
+    kept = state.get("logs", {})
+    if "previous" in flags and f"{rest[0]} before" in kept:
+        return str(kept[f"{rest[0]} before"])
+    return str(kept.get(rest[0], state.get("told", "")))
 
 
 def execute(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str | int:

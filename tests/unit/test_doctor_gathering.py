@@ -307,6 +307,23 @@ def test_a_container_that_ended_is_told_with_its_log(cluster: FakeCluster, capfd
     assert "no such option" in one["what"]
 
 
+def test_where_the_container_before_is_removed_the_last_one_is_read(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = "Pod/airflow-triggerer-5d8f7c9b4-x2k7p"
+    pod = cluster.objects[name]
+    ended = {"terminated": {"reason": "Error", "exitCode": 2}}
+    changed = {"ready": False, "restartCount": 1, "state": ended, "lastState": ended}
+    pod["status"]["containerStatuses"][0] |= changed
+    cluster.change(name, pod)
+    gone = "unable to retrieve container logs for containerd://7d0b5ee9"
+    said = {pod["metadata"]["name"]: "no such option", f"{pod['metadata']['name']} before": gone}
+    cluster.set(logs=said, events=[event(pod, "BackOff", "…")])
+    _, told = doctor(capfd)
+    (one,) = told["wrong"]
+    assert "no such option" in one["what"]
+
+
 def test_a_secret_that_was_changed_is_told_from_the_time_of_its_change(
     cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
