@@ -42,6 +42,20 @@ def test_growth_is_the_time_for_a_row_at_the_larger_size() -> None:
     assert figures.growth(small, large) == pytest.approx((1.0, 0.9, 1.1))
 
 
+def test_what_is_measured_again_takes_the_place_of_the_same_group_and_the_rest_stays() -> None:
+    earlier = measured(series(OURS, [10]), series(COPY, [6]), series(OURS, [100], TEN_MILLION))
+    both = measured(series(OURS, [110], TEN_MILLION)).with_earlier(earlier)
+    assert both.groups() == [("narrow", MILLION), ("narrow", TEN_MILLION)]
+    assert both.find(OURS, "narrow", TEN_MILLION) == series(OURS, [110], TEN_MILLION)
+    assert both.find(COPY, "narrow", MILLION) == series(COPY, [6])
+
+
+def test_figures_of_other_versions_are_not_mixed() -> None:
+    earlier = measured(series(OURS, [10]), versions={"Python": "3.10"})
+    with pytest.raises(ValueError, match="of another version"):
+        measured(series(OURS, [110], TEN_MILLION)).with_earlier(earlier)
+
+
 def test_the_start_of_one_that_moves_few_rows_is_taken_off() -> None:
     slow = series("dlt", [30], moved=20_000)
     slow.start = run(10)

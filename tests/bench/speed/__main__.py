@@ -147,6 +147,8 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
     figures = Figures(
         machine=machine(), sink=sink, versions=versions(), series=suite.series, absent=suite.why_absent
     )  # fmt: skip
+    if options.add:
+        figures = figures.with_earlier(Figures.model_validate_json((options.output / FIGURES).read_text()))
     (options.output / FIGURES).write_text(figures.model_dump_json(indent=1, exclude_none=True) + "\n")
     draw(figures, options.output / PLOT)
     console.print(f"Measured in {in_minutes(time.monotonic() - began)}.", highlight=False)
@@ -166,6 +168,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--contender", action="append", default=[], choices=list(BY_NAME), help="only these")
     parser.add_argument("--output", type=Path, default=FOLDER, help="the folder of figures and plot")
     parser.add_argument("--document", type=Path, default=DOCUMENT, help="the document")
+    parser.add_argument("--add", action="store_true", help="keep the figures that are there of other tables and sizes")
     parser.add_argument("--report-only", action="store_true", help="write the document from the figures that are there")
     options = parser.parse_args()
     options.runs = options.runs or (2 if options.quick else 5)

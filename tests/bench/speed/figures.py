@@ -84,6 +84,18 @@ class Figures(BaseModel):
         asked = (contender, table, rows)
         return next((each for each in self.series if (each.contender, each.table, each.rows) == asked), None)
 
+    def with_earlier(self, earlier: Self) -> Self:
+        """These, and the groups of earlier figures that were not measured again.
+
+        Raises ValueError where the earlier ones are of another machine, sink or version: they are not to be compared.
+        """
+        for what in ("machine", "sink", "versions"):
+            if getattr(self, what) != getattr(earlier, what):
+                raise ValueError(f"The figures there are of another {what.removesuffix('s')}: measure all anew.")
+        kept = [each for each in earlier.series if (each.table, each.rows) not in self.groups()]
+        order = sorted([*kept, *self.series], key=lambda each: (each.table, each.rows))
+        return self.model_copy(update={"series": order, "absent": earlier.absent | self.absent})
+
     def groups(self) -> list[tuple[str, int]]:
         """The tables and sizes that were measured, in order."""
         return list(dict.fromkeys((each.table, each.rows) for each in self.series))
