@@ -13,6 +13,16 @@ fail() {
   exit 1
 }
 
+# In its first seconds a pod is not known to the network's policies, and is refused.
+await_server() {
+  local said
+  for _ in {1..30}; do
+    said=$(psql --quiet --no-psqlrc --dbname=postgres --command='SELECT 1' 2>&1) && return
+    sleep 1
+  done
+  fail "$said"
+}
+
 administer() {
   local statements=()
   for statement in "$@"; do statements+=(--command="$statement"); done
@@ -58,7 +68,14 @@ restore() {
 
 cd "$BACKUP_FOLDER"
 case ${1:-} in
-  backup | list) "$1" ;;
-  restore) restore "${2:?which file}" ;;
+  list) list ;;
+  backup)
+    await_server
+    backup
+    ;;
+  restore)
+    await_server
+    restore "${2:?which file}"
+    ;;
   *) fail 'metadata.sh backup | list | restore FILE' ;;
 esac
