@@ -141,7 +141,7 @@ def _windows(deployment: Deployment) -> dict[str, datetime]:
 
 def _runs(deployment: Deployment) -> dict[str, str]:
     with deployment.airflow() as airflow:
-        return {run["dag_run_id"]: run["state"] for run in airflow.runs("orders_etl") + airflow.runs("stock_etl")}
+        return {run["dag_run_id"]: run["state"] for run in airflow.runs("orders_etl")}
 
 
 def _secrets(deployment: Deployment) -> dict[str, Any]:
