@@ -34,6 +34,12 @@ chaos: setup ## Hit such a deployment with 200 faults at random; OPTIONS="--seed
 	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
 	$(PYTHON) -m pytest --exitfirst --capture=no --timeout=10800 tests/e2e/chaos_campaign.py $(OPTIONS)
 
+.PHONY: load
+load: setup ## Run 50 pipelines with a schedule of a minute there for half an hour; OPTIONS="--pipelines N --minutes N"
+	@tests/cluster/setup-system.sh
+	@$(UV) sync --quiet --frozen --inexact --group bench
+	$(PYTHON) -m pytest --capture=no --timeout=10800 tests/e2e/load_campaign.py $(OPTIONS)
+
 .PHONY: bench-cluster
 bench-cluster: setup ## Measure there what a run costs beyond its work, and what an idle deployment takes
 	@tests/cluster/setup-system.sh

@@ -9,11 +9,11 @@ import os
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from airflow.secrets import BaseSecretsBackend
+from etl import tls
 
 _PORTS = {"postgres": 5432, "mssql": 1433}
-# `encrypt` of SINK_URL in pymssql's words. Its library verifies a certificate only against an authority that its own
-# configuration file names, so trustservercertificate has no counterpart.
 _ENCRYPTION = {"no": "off", "yes": "require", "strict": "require"}
+"""`encrypt` of SINK_URL in pymssql's words."""
 
 
 class UrlConnections(BaseSecretsBackend):
@@ -33,17 +33,21 @@ class UrlConnections(BaseSecretsBackend):
 
 def _source(parts: SplitResult, password: str) -> dict[str, object]:
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    options |= tls.source_options(parts.hostname or "", options, os.environ.get("SOURCE_CA_FILE"))
     return {**_connection("postgres", parts, password), "schema": unquote(parts.path.strip("/")), "extra": options}
 
 
 def _sink(parts: SplitResult, password: str) -> dict[str, object]:
     options = {name.lower(): values[-1] for name, values in parse_qs(parts.query).items()}
-    encrypt = options.get("encrypt", "").lower()
-    return {
-        **_connection("mssql", parts, password),
-        "schema": unquote(parts.path.strip("/")) or options.get("database", ""),
-        "extra": {"encryption": _ENCRYPTION[encrypt]} if encrypt in _ENCRYPTION else {},
-    }
+    asked = tls.take_sink_tls(parts.hostname or "", options)
+    extra = {"encryption": _ENCRYPTION[asked.encrypt]}
+    if asked.is_verified:
+        # Not words of pymssql: etl_dag.hooks tells them to the library below it.
+        extra["ca_file"] = tls.authorities(os.environ.get("SINK_CA_FILE"))
+        if asked.name:
+            extra["certificate_name"] = asked.name
+    schema = unquote(parts.path.strip("/")) or options.get("database", "")
+    return {**_connection("mssql", parts, password), "schema": schema, "extra": extra}
 
 
 def _connection(kind: str, parts: SplitResult, password: str) -> dict[str, object]:

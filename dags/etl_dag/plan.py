@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
-from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql, source_sql
@@ -20,6 +19,7 @@ from etl.window import Partition, Window
 from pydantic import ValidationError
 
 from etl_dag import metrics, went_back
+from etl_dag.hooks import SinkHook, source_hook
 
 MOST_PARTITIONS = 1000
 """Airflow's own bound is [core] max_map_length = 1024; larger windows get larger partitions."""
@@ -32,7 +32,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     Raises AirflowFailException for Params that contradict each other or the clock, for a source that is not as the
     pipeline says, and for one that has gone back behind what was read from it.
     """
-    hook = MsSqlHook(sink)
+    hook = SinkHook(sink)
     watermark = read_watermark(pipeline, hook)
     newest = went_back.newest_rows(pipeline, hook) if watermark else []
     with _snapshot(pipeline, source) as cursor:
@@ -62,7 +62,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
 def _snapshot(pipeline: Pipeline, source: str) -> Iterator[Any]:
     """A cursor in one read-only snapshot of the source. What a retry cannot help raises AirflowFailException."""
     try:
-        with PostgresHook(source).get_conn() as connection, connection.cursor() as cursor:
+        with source_hook(source).get_conn() as connection, connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             for statement in source_sql.SESSION:
                 cursor.execute(statement)

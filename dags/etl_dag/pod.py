@@ -9,6 +9,9 @@ NAMESPACE = os.environ.get("ETL_NAMESPACE", "etl-poc")
 IMAGE = os.environ.get("ETL_IMAGE", "localhost/etl:0.1.0")
 CONNECTIONS = "etl-connections"
 """The name of a ConfigMap and of a Secret."""
+TRUST = "etl-trust"
+"""The ConfigMap with the authorities that SOURCE_CA_FILE and SINK_CA_FILE name, where there are any."""
+TRUST_PATH = "/etc/etl-trust"
 STAGING_CLAIM = os.environ.get("ETL_STAGING_CLAIM", "etl-staging")
 """The volume claim of the staging folder; empty where staging is in S3."""
 STAGING_PATH = "/var/lib/etl/staging"
@@ -30,8 +33,14 @@ CONTAINER_SECURITY = k8s.V1SecurityContext(
     read_only_root_filesystem=True,
     capabilities=k8s.V1Capabilities(drop=["ALL"]),
 )
-VOLUMES = [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="4Gi"))]
-VOLUME_MOUNTS = [k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH_PATH)]
+VOLUMES = [
+    k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="4Gi")),
+    k8s.V1Volume(name="trust", config_map=k8s.V1ConfigMapVolumeSource(name=TRUST, optional=True)),
+]
+VOLUME_MOUNTS = [
+    k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH_PATH),
+    k8s.V1VolumeMount(name="trust", mount_path=TRUST_PATH, read_only=True),
+]
 if STAGING_CLAIM:
     claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=STAGING_CLAIM)
     VOLUMES.append(k8s.V1Volume(name="staging", persistent_volume_claim=claim))

@@ -11,6 +11,7 @@ from etl.pipeline import Pipeline
 from etl.window import Partition, Window, fingerprint
 
 from etl_dag import metrics
+from etl_dag.hooks import SinkHook
 
 Audit = dict[str, int]
 """Row counts of a partition by name, as in sink_sql.COUNTS."""
@@ -30,7 +31,7 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
     Raises AirflowFailException with every check that failed; the watermark then stays where it is, so the next run
     reads the same rows again.
     """
-    hook = MsSqlHook(sink)
+    hook = SinkHook(sink)
     planned = [Partition.model_validate_json(partition) for partition in partitions]
     window = planned[0].window
     audits = read_audit(pipeline, run_id, planned, hook)

@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError
 from etl.logs import blot_out, configure_logs
 from etl.pipeline import Pipeline
-from etl.settings import read_settings
+from etl.settings import Settings, read_settings
 from etl.step import Work
 from etl.window import Partition
 
@@ -49,6 +49,7 @@ def _add_command(name: str, description: str, module: str, function: str) -> Non
         )
         # Every line of the step says what it is about, also the last one of a failure.
         bind_contextvars(pipeline=work.pipeline.name, run_id=run_id, partition=work.partition.id, step=name)
+        _tell_doubts(work.settings)
         # Imported when needed: a step starts without the engines of the others.
         getattr(import_module(module), function)(work)
 
@@ -77,19 +78,19 @@ def prepare(
 ) -> None:
     bind_contextvars(step="prepare-sink")
     pipelines = [_parse(Pipeline, "pipeline", _read(each)) for each in pipeline or []]
-    import_module("etl.prepare").prepare_sink(read_settings(), pipelines, wait)
+    import_module("etl.prepare").prepare_sink(_tell_doubts(read_settings()), pipelines, wait)
 
 
 @app.command("backup-sink", help="Have the sink's server write its database to a file of BACKUP_FOLDER.")
 def backup(keep: Annotated[int, typer.Option(min=1, help="how many backups stay; older ones are removed")] = 7) -> None:
     bind_contextvars(step="backup-sink")
-    import_module("etl.backup").backup_sink(read_settings(), keep)
+    import_module("etl.backup").backup_sink(_tell_doubts(read_settings()), keep)
 
 
 @app.command("restore-sink", help="Put a backup in the place of the sink's database, and let its login in again.")
 def restore(file: Annotated[str, typer.Argument(help="its name in BACKUP_FOLDER")]) -> None:
     bind_contextvars(step="restore-sink")
-    import_module("etl.backup").restore_sink(read_settings(), file)
+    import_module("etl.backup").restore_sink(_tell_doubts(read_settings()), file)
 
 
 @app.command("copy-backups", help="Copy to BACKUP_URL what it lacks of the backups in BACKUP_FOLDER.")
@@ -115,7 +116,7 @@ def check(
 @app.command("export-metrics", help="Serve Prometheus metrics of the sink and of Airflow's metadata database.")
 def export(port: Annotated[int, typer.Option(min=1, max=65535, help="of /metrics and /healthz")] = 9187) -> None:
     bind_contextvars(step="export-metrics")
-    import_module("etl.exporter").export_metrics(read_settings(), port)
+    import_module("etl.exporter").export_metrics(_tell_doubts(read_settings()), port)
 
 
 def main() -> NoReturn:
@@ -141,6 +142,13 @@ def main() -> NoReturn:
     except BaseException as error:  # the panic of a driver is no Exception
         code = _unexpected(error, secrets)
     sys.exit(int(code))
+
+
+def _tell_doubts(settings: Settings) -> Settings:
+    """Warn, once in a process, where TLS is less than verified."""
+    if told := settings.doubts():
+        structlog.get_logger().warning(told)
+    return settings
 
 
 def _unexpected(error: BaseException, secrets: list[str]) -> int:

@@ -3,23 +3,21 @@
 Passwords come by environment or file, and are kept so that no log, repr or traceback shows them.
 """
 
-import ipaddress
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from etl import tls
 from etl.errors import ConfigurationError
 
-_YES = {"yes": "yes", "true": "yes", "1": "yes", "mandatory": "yes"}
-_NO = {"no": "no", "false": "no", "0": "no", "optional": "no"}
-_SWITCH = _YES | _NO
-_ENCRYPT = _SWITCH | {"strict": "strict"}
+_POSTGRES = {"postgresql", "postgres"}
+_SQL_SERVER = {"mssql", "sqlserver", "mssql+pymssql", "mssql+pyodbc"}
 _SIDES = ("source", "sink", "sink_admin", "metadata")
 """What has a password: the settings NAME_PASSWORD and NAME_PASSWORD_FILE."""
 _LONGEST_PASSWORD = 128  # SQL Server's
@@ -42,9 +40,11 @@ class Settings(BaseSettings):
     source_url: SecretStr | None = Field(default=None, description="postgresql://user:password@host:port/database")
     source_password: SecretStr | None = Field(default=None, description="instead of the one in SOURCE_URL")
     source_password_file: Path | None = None
+    source_ca_file: Path | None = Field(default=None, description="authorities of the source; default: the system's")
     sink_url: SecretStr | None = Field(default=None, description="mssql://user:password@host:port/database")
     sink_password: SecretStr | None = Field(default=None, description="instead of the one in SINK_URL")
     sink_password_file: Path | None = None
+    sink_ca_file: Path | None = Field(default=None, description="authorities of the sink beside the system's")
     sink_admin_user: str = Field(default="sa", min_length=1, description="who prepares the sink")
     sink_admin_password: SecretStr | None = None
     sink_admin_password_file: Path | None = None
@@ -72,7 +72,13 @@ class Settings(BaseSettings):
 
     def source(self) -> SecretStr:
         """The source as a libpq URL. Raises ConfigurationError."""
-        return _libpq("SOURCE", self.source_url, self.source_password, self.source_password_file)
+        url = _libpq("SOURCE", self.source_url, self.source_password, self.source_password_file)
+        parts = urlsplit(url.get_secret_value())
+        added = tls.source_options(parts.hostname or "", dict(parse_qsl(parts.query)), self.source_ca_file)
+        if "sslrootcert" in added:
+            _check_authorities("SOURCE", self.source_ca_file)
+        query = "&".join(filter(None, [parts.query, urlencode(added, safe="/")]))
+        return SecretStr(parts._replace(query=query).geturl())
 
     def metadata(self) -> SecretStr:
         """Airflow's metadata database as a libpq URL. Raises ConfigurationError."""
@@ -100,27 +106,40 @@ class Settings(BaseSettings):
 
     def _sink_words(self) -> dict[str, str]:
         """The words of the sink's ODBC connection string."""
-        url = _split("SINK_URL", self.sink_url, {"mssql", "sqlserver", "mssql+pymssql", "mssql+pyodbc"})
-        options = {name.lower(): values[-1] for name, values in parse_qs(url.query).items()}
+        url = _split("SINK_URL", self.sink_url, _SQL_SERVER)
+        options = _options(url)
         database = unquote(url.path.strip("/")) or options.pop("database", "")
         if not database:
             raise ConfigurationError("SINK_URL names no database; write mssql://user:password@host:1433/DATABASE.")
-        # On loopback no network is crossed and a certificate is rarely at hand; elsewhere TLS is verified.
-        default = "no" if _is_loopback(url.hostname or "") else "yes"
+        asked = tls.take_sink_tls(url.hostname or "", options)
         words = {
             "Server": f"{_host(url)},{url.port or 1433}",
             "Database": database,
             "UID": unquote(url.username or ""),
             "PWD": _password("SINK", url.password, self.sink_password, self.sink_password_file),
-            "Encrypt": _option(options, "encrypt", _ENCRYPT, default),
-            "TrustServerCertificate": _option(options, "trustservercertificate", _SWITCH, "no"),
+            "Encrypt": asked.encrypt,
+            "TrustServerCertificate": "yes" if asked.believes_anybody else "no",
         }
+        if asked.name:
+            words["HostnameInCertificate"] = asked.name
+        _check_authorities("SINK", self.sink_ca_file)
         if options:
             raise ConfigurationError(
                 f"SINK_URL: unknown option {', '.join(sorted(options))};"
-                " known are encrypt, trustservercertificate and database."
+                " known are encrypt, trustservercertificate, hostnameincertificate and database."
             )
         return words
+
+    def doubts(self) -> str:
+        """What is not verified of source and sink, in one sentence; empty where all is, or cannot be read yet."""
+        found = []
+        with suppress(ConfigurationError):
+            source = _split("SOURCE_URL", self.source_url, _POSTGRES)
+            found.append(tls.source_doubt(source.hostname or "", dict(parse_qsl(source.query))))
+        with suppress(ConfigurationError):
+            sink = _split("SINK_URL", self.sink_url, _SQL_SERVER)
+            found.append(tls.sink_doubt(sink.hostname or "", tls.take_sink_tls(sink.hostname or "", _options(sink))))
+        return tls.doubts_told(*found)
 
     def secrets(self) -> list[str]:
         """Every text that no output may show, longest first."""
@@ -168,8 +187,18 @@ def _split(name: str, url: SecretStr | None, schemes: set[str]) -> SplitResult:
     return parts
 
 
+def _options(url: SplitResult) -> dict[str, str]:
+    return {name.lower(): values[-1] for name, values in parse_qs(url.query).items()}
+
+
+def _check_authorities(name: str, file: Path | None) -> None:
+    """A driver that does not find the file says so in no useful words, or uses another. Raises ConfigurationError."""
+    if file is not None and not file.is_file():
+        raise ConfigurationError(f"{name}_CA_FILE ({file}) is no file; put the authorities there, as PEM.")
+
+
 def _libpq(name: str, url: SecretStr | None, password: SecretStr | None, file: Path | None) -> SecretStr:
-    parts = _split(f"{name}_URL", url, {"postgresql", "postgres"})
+    parts = _split(f"{name}_URL", url, _POSTGRES)
     words = _password(name, parts.password, password, file)
     user = quote(unquote(parts.username or ""), safe="")
     netloc = f"{user}:{quote(words, safe='')}@{_host(parts)}:{parts.port or 5432}"
@@ -212,20 +241,6 @@ def _raw_passwords(url: str) -> set[str]:
     return {password, unquote(password)}
 
 
-def _option(options: dict[str, str], name: str, known: dict[str, str], default: str) -> str:
-    value = options.pop(name, default)
-    if value.lower() not in known:
-        raise ConfigurationError(f"SINK_URL: {name}={value} is unknown; use one of {', '.join(known)}.")
-    return known[value.lower()]
-
-
 def _host(url: SplitResult) -> str:
     host = url.hostname or ""
     return f"[{host}]" if ":" in host else host
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

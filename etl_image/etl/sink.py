@@ -1,5 +1,6 @@
 """The sink: a SQL Server that is loaded through `mssql-python`."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ _BULK_BATCH_ROWS, _BULK_BATCH_BYTES = 100_000, 64 * 1024 * 1024
 _CONFIGURATION = re.compile(
     r"Login failed|Cannot open database|Invalid object name|Invalid column name|permission (was )?denied"
     r"|does not exist|Incorrect syntax|collation conflict|IDENTITY_INSERT|certificate verify failed"
+    r"|Encryption not supported"
     r"|not able to access the database|specified schema name|not have permission|Password validation failed"
     r"|Cannot open backup device|media family",
     re.IGNORECASE,
@@ -182,6 +184,10 @@ def connect_to_prepare(settings: Settings, *, as_loader: bool = False, about: st
 def _connected(settings: Settings, connection_string: SecretStr, about: str, *, autocommit: bool) -> Iterator[Sink]:
     # A pooled connection would keep its session, and with it locks and settings, after it is closed.
     mssql_python.pooling(enabled=False)
+    if settings.sink_ca_file:
+        # Both of the driver's parts, for statements and for bulk copy, look here and in the system's folder; its own
+        # option for a file is for strict connections only.
+        os.environ["SSL_CERT_FILE"] = str(settings.sink_ca_file)
     try:
         connection = mssql_python.connect(connection_string.get_secret_value(), autocommit=autocommit)
         try:
@@ -199,6 +205,11 @@ def sorted_error(error: Exception, about: str, settings: Settings) -> EtlError:
     sentence = f"{about}: the sink {place(settings.sink_url)} said: {words}"
     if "Password validation failed" in words:
         sentence += " Choose another SINK_PASSWORD."
+    if "certificate verify failed" in words:
+        sentence += (
+            " Name the authority that signed its certificate as SINK_CA_FILE, or the name that stands in it as"
+            " hostnameincertificate in SINK_URL."
+        )
     if _PASSING.search(text) or (sink_sql.STAGING_NAME.search(words) and _GONE.search(words)):
         return TryAgainError(sentence)
     if _CONFIGURATION.search(text):

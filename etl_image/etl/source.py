@@ -20,7 +20,7 @@ from etl.step import Work
 _CONFIGURATION = ("22", "28", "3D", "3F", "42")
 _REFUSED = (
     "certificate verify failed", "does not support SSL", "does not exist",
-    "password authentication failed", "no password supplied", "no pg_hba.conf entry",
+    "password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not match host name",
 )  # fmt: skip
 
 
@@ -33,7 +33,8 @@ def connect_source(work: Work) -> Iterator[postgres.Connection]:
     except dbapi.Error as error:
         kind = ConfigurationError if any(words in str(error) for words in _REFUSED) else TryAgainError
         where = place(work.settings.source_url)
-        raise kind(f"{work}: cannot connect to the source {where}: {server_words(error, work.settings)}") from None
+        words = server_words(error, work.settings)
+        raise kind(f"{work}: cannot connect to the source {where}: {words}{_advice(error)}") from None
     try:
         with connection, connection.cursor() as cursor:
             # The driver begins a transaction with the first statement; this makes it one unchanging snapshot.
@@ -83,6 +84,15 @@ def check_source(pipeline: Pipeline, cursor: postgres.Cursor) -> None:
             f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(pipeline.key)},"
             " so it does not identify a row; correct the key or add the index."
         )
+
+
+def _advice(error: dbapi.Error) -> str:
+    """What to do where the source is not who it should be."""
+    if "certificate verify failed" in str(error):
+        return " Name the authority that signed its certificate as SOURCE_CA_FILE."
+    if "does not match host name" in str(error):
+        return " Let SOURCE_URL name the host as its certificate does; hostaddr in it is where that is."
+    return ""
 
 
 def server_words(error: dbapi.Error, settings: Settings) -> str:

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from scripts.deploy.builders import BUILDERS
 
+SYSTEM = "system"
+"""Instead of a file of authorities: those that the images trust."""
+SOURCE_TLS = ("verify-full", "require", "disable")
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.+?\n-----END CERTIFICATE-----\n?", re.DOTALL)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _ABOUT = """\
 Brings the deployment in the cluster to what this checkout says: checks the machine, builds the images and imports them,
@@ -28,6 +32,11 @@ class Options:
     overlay: str | None
     source_address: str | None
     source_password_file: Path | None
+    source_name: str | None
+    source_ca: str | None
+    source_tls: str | None
+    sink_ca: str | None
+    ui_name: str | None
     data_folder: Path | None
     builder: str
     import_command: tuple[str, ...]
@@ -68,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("action", nargs="?", choices=("up", "down"), default="up", help="default: up")
     _deployment(parser.add_argument_group("what is deployed"))
+    _tls(parser.add_argument_group("TLS; what is given stays so until it is given otherwise"))
     _images(parser.add_argument_group("images"))
     _air_gap(parser.add_argument_group("without a network"))
     down = parser.add_argument_group("down: remove the workloads; volumes, Secrets and their namespace stay")
@@ -95,6 +105,33 @@ def _deployment(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--wait-for-first-run", action="store_true", help="run the DAG orders_etl and show its reconciliation"
     )
+
+
+def _tls(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--source-name",
+        metavar="NAME",
+        type=_name,
+        help="of the operational Postgres in its certificate (source-postgres)",
+    )
+    group.add_argument(
+        "--source-ca",
+        metavar="FILE",
+        type=_authorities,
+        help="who signs its certificate (`system`: whom the system trusts)",
+    )
+    group.add_argument(
+        "--source-tls",
+        choices=SOURCE_TLS,
+        help="require: encrypted, by whoever answers; disable: in plain text (default: verify-full)",
+    )
+    group.add_argument(
+        "--sink-ca",
+        metavar="FILE",
+        type=_authorities,
+        help="who signs the certificate of a SQL Server outside (`system`)",
+    )
+    group.add_argument("--ui-name", metavar="NAME", type=_name, help="by which people reach Airflow and Grafana")
 
 
 def _images(group: "argparse._ArgumentGroup") -> None:
@@ -139,6 +176,22 @@ def _file(text: str) -> Path:
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"{path} is not a file.")
     return path
+
+
+def _authorities(text: str) -> str:
+    """The certificates in a file, or SYSTEM; never a key, for what is told here may be read by many."""
+    if text == SYSTEM:
+        return SYSTEM
+    found = "".join(_CERTIFICATE.findall(_file(text).read_text(errors="replace")))
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text} holds no certificate as PEM (-----BEGIN CERTIFICATE-----).")
+    return found
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"{text} is not the name of a host.")
+    return text.lower()
 
 
 def _address(text: str) -> str:

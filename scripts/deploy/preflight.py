@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from scripts.deploy import passwords, volumes
+from scripts.deploy import passwords, trust, volumes
 from scripts.deploy.builders import Builder, choose_builder
 from scripts.deploy.bundle import Bundle
+from scripts.deploy.certificates import SQL_SERVER, Wanted, certificate_problems, for_ui
 from scripts.deploy.console import DeployError
 from scripts.deploy.images import is_local, ours
 from scripts.deploy.kubectl import NAMESPACE, Kubectl
@@ -33,6 +34,8 @@ class Survey:
     builder: Builder | None = None
     secret_keys: set[passwords.Key] = field(default_factory=set)
     source_address: str = ""
+    trust: dict[str, str] = field(default_factory=dict)
+    """Whom to believe, and by which names."""
     source_password: str | None = None
     asks_for_source_password: bool = False
     problems: list[str] = field(default_factory=list)
@@ -43,6 +46,14 @@ class Survey:
         """The node into which images are imported: this machine, or the only one there is."""
         here = [node for node in self.nodes if node.is_this_machine]
         return here[0] if here else self.nodes[0] if len(self.nodes) == 1 else None
+
+    @property
+    def certificates(self) -> list[Wanted]:
+        """Those that are to be there."""
+        node = self.data_node
+        ui = for_ui([self.trust.get(trust.UI_NAME, ""), *([node.name, node.address] if node else [])])
+        shown = [item for item in self.rendering.of_kind("Ingress") if item["spec"].get("tls")]
+        return [*([SQL_SERVER] if trust.has_sql_server(self.rendering) else []), *([ui] if shown and node else [])]
 
     @property
     def has_data_here(self) -> bool:
@@ -108,6 +119,7 @@ def _survey_cluster(found: Survey, options: Options, kubectl: Kubectl) -> None:
         found.secret_keys = passwords.existing_keys(kubectl)
         _survey_data(found, options, kubectl)
         _survey_source(found, options, kubectl)
+        found.problems += certificate_problems(kubectl, found.certificates)
     except DeployError as error:
         found.problems.append(str(error))
 
@@ -167,6 +179,9 @@ def _survey_source(found: Survey, options: Options, kubectl: Kubectl) -> None:
     found.source_address = options.source_address or (chosen or [found.data_node.address if found.data_node else ""])[0]
     if found.source_address:
         set_source_address(found.rendering, found.source_address)
+    found.trust = trust.choose_trust(options, kubectl)
+    trust.lay_over(found.rendering, found.trust, found.source_address)
+    found.warnings += trust.doubts(found.rendering)
     if found.source_password is None and passwords.SOURCE_KEY not in found.secret_keys:
         found.asks_for_source_password = sys.stdin.isatty()
         if not found.asks_for_source_password:

@@ -23,6 +23,7 @@ PLACEHOLDER = "192.0.2.10"
 IMAGE_ID = "etl-poc/image-id"
 FINGERPRINT = "etl-poc/fingerprint"
 CONFIGURATION = "etl-poc/configuration"
+CERTIFICATE = "etl-poc/certificate"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 # Also in the pod template of the workers, which is text in a ConfigMap. A name without a tag is a placeholder.
 _IMAGE = re.compile(r"""^\s*(?:-\s+)?(?:image|ETL_IMAGE):\s*["']?([^\s"']+[:@][^\s"'/]+)["']?\s*$""", re.MULTILINE)
@@ -106,6 +107,15 @@ def mark(rendering: Rendering, image_ids: Mapping[str, str]) -> None:
         annotations[CONFIGURATION] = _digest({name: data for name, data in settings.items() if f'"{name}"' in text})
     for item in rendering.of_kind("Job"):
         item["metadata"].setdefault("annotations", {})[FINGERPRINT] = _digest(item["spec"])
+
+
+def mark_certificate(rendering: Rendering, secret: str, certificate: str) -> None:
+    """Have what shows a certificate restarted where it is another one: servers read it when they start."""
+    for item in rendering.of_kind(*WORKLOADS):
+        template = item["spec"]["template"]
+        volumes = template["spec"].get("volumes") or []
+        if any(volume.get("secret", {}).get("secretName") == secret for volume in volumes):
+            template.setdefault("metadata", {}).setdefault("annotations", {})[CERTIFICATE] = _digest(certificate)
 
 
 def steps(rendering: Rendering) -> Iterator[tuple[str, list[Object]]]:

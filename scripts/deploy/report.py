@@ -23,15 +23,19 @@ def show_workloads(console: Console, kubectl: Kubectl) -> None:
     console.show(table([("KIND", "NAME", "READY", "IMAGE"), *rows]))
 
 
-def show_access(console: Console, kubectl: Kubectl, rendering: Rendering, address: str) -> None:
-    """Where to go and as whom; the passwords themselves are not shown."""
+def show_access(
+    console: Console, kubectl: Kubectl, rendering: Rendering, address: str, name: str | None = None
+) -> None:
+    """Where to go (by a name where there is one) and as whom; the passwords themselves are not shown."""
     show = '{{index .data "' + ADMIN_KEY + '" | base64decode}}{{"\\n"}}'
     for ingress in rendering.of_kind("Ingress"):
-        name = ingress["metadata"]["name"]
-        secret = f"{name}-admin"
+        part = ingress["metadata"]["name"]
+        if entry_points(ingress) == ["web"]:
+            continue  # it only leads to the other
+        secret = f"{part}-admin"
         command = f"{' '.join(kubectl.command)} --namespace {namespace_of(secret)} get secret {secret}"
-        title = f"{name.capitalize()}:".ljust(10)
-        console.show(f"\n{title} {url_of(ingress, address)}   (user {ADMIN_USER}; the node is {address})")
+        title = f"{part.capitalize()}:".ljust(10)
+        console.show(f"\n{title} {url_of(ingress, name or address)}   (user {ADMIN_USER}; the node is {address})")
         console.show(f"Password:  {command} --output=go-template='{show}'")
 
 
@@ -43,9 +47,15 @@ def _ready(item: Object) -> str:
 
 
 def url_of(ingress: Object, address: str) -> str:
-    """The address of an Ingress: its host, or else the node's."""
+    """The address of an Ingress: its host, or else the one given."""
     rule = (ingress["spec"].get("rules") or [{}])[0]
-    scheme = "https" if ingress["spec"].get("tls") else "http"
+    scheme = "https" if ingress["spec"].get("tls") or "websecure" in entry_points(ingress) else "http"
     shown = f"[{address}]" if ":" in address else address
     path = rule.get("http", {}).get("paths", [{}])[0].get("path", "/")
     return f"{scheme}://{rule.get('host') or shown}{path}"
+
+
+def entry_points(ingress: Object) -> list[str]:
+    """By which of Traefik's entry points it is reached; none are named where it is by all."""
+    named = (ingress["metadata"].get("annotations") or {}).get("traefik.ingress.kubernetes.io/router.entrypoints")
+    return named.split(",") if named else []

@@ -3,8 +3,10 @@
 import getpass
 from pathlib import Path
 
+from scripts.deploy import trust
 from scripts.deploy.builders import choose_builder
 from scripts.deploy.bundle import Bundle, Project, write_bundle
+from scripts.deploy.certificates import SQL_SERVER, ensure_certificate
 from scripts.deploy.console import Console, DeployError
 from scripts.deploy.diagnosis import show_troubles
 from scripts.deploy.first_run import first_run
@@ -15,7 +17,7 @@ from scripts.deploy.options import Options
 from scripts.deploy.passwords import ensure_secrets
 from scripts.deploy.preflight import ROOT, Survey, overlay_folder, survey
 from scripts.deploy.pruning import leftovers, prune
-from scripts.deploy.rendering import mark, render, steps
+from scripts.deploy.rendering import mark, mark_certificate, render, steps
 from scripts.deploy.report import show_access, show_workloads
 from scripts.deploy.rollout import apply_and_wait
 from scripts.deploy.volumes import free_released, make_folders, missing_folders
@@ -44,7 +46,7 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
     except DeployError:
         show_troubles(console, kubectl)
         raise
-    show_access(console, kubectl, found.rendering, _data_node(found).address)
+    show_access(console, kubectl, found.rendering, _data_node(found).address, found.trust.get(trust.UI_NAME))
     if not options.wait_for_first_run:
         console.show("Next:      switch on orders_etl in Airflow, or run this again with --wait-for-first-run.")
 
@@ -87,7 +89,19 @@ def _apply(console: Console, options: Options, kubectl: Kubectl, found: Survey) 
         apply_and_wait(console, kubectl, part, objects, options.timeout)
         if number == 0:  # the namespace is there
             ensure_secrets(console, kubectl, found.source_password, kept)
+            _ensure_trust(console, kubectl, found)
     prune(console, kubectl, found.rendering, options.timeout)
+
+
+def _ensure_trust(console: Console, kubectl: Kubectl, found: Survey) -> None:
+    """The certificates that are missing, and whom the pods are to believe."""
+    believed = {key: value for key, value in found.trust.items() if key != trust.MSSQL_CA}
+    for wanted in found.certificates:
+        shown = ensure_certificate(console, kubectl, wanted)
+        if wanted is SQL_SERVER:
+            mark_certificate(found.rendering, wanted.secret, shown["tls.crt"])
+            believed[trust.MSSQL_CA] = shown.get("ca.crt") or shown["tls.crt"]
+    kubectl.apply([trust.as_object(believed)])
 
 
 def _tell(console: Console, options: Options, kubectl: Kubectl, found: Survey, bundle: Bundle | None) -> None:
@@ -102,7 +116,7 @@ def _tell(console: Console, options: Options, kubectl: Kubectl, found: Survey, b
         lines.append(f"label node {found.data_node.name} {DATA_LABEL}=true")
     if found.has_data_here:
         lines += [f"make {path}" for path in missing_folders(rendering.volumes()).values()]
-    lines.append("generate the passwords that are missing")
+    lines.append("generate the passwords and certificates that are missing")
     for part, objects in steps(rendering):
         lines.append(f"apply {part}: {', '.join(map(name_of, objects))}")
     lines += [f"delete {name_of(item)}" for item in (leftovers(kubectl, rendering) if found.nodes else [])]

@@ -12,7 +12,7 @@ from scripts.deploy.kubectl import NAMESPACE
 from tests.chaos.pods import Pods
 from tests.cluster import Cluster
 from tests.e2e.dags.chaos_etl import SEPARATE
-from tests.e2e.deployment import Deployment
+from tests.e2e.deployment import Deployment, through_loopback
 from tests.support.postgres import Postgres
 from tests.support.site import Site, existing_site
 
@@ -104,7 +104,7 @@ class Scene:
         """The sink, to have faults happen in the stand-in."""
         password = self.deployment.secret("mssql", "MSSQL_SA_PASSWORD")
         with self.deployment.forwarded("mssql-svc", 1433) as port:
-            url = f"mssql://sa:{password}@127.0.0.1:{port}/sink"
+            url = through_loopback("sa", password, port)
             yield existing_site(SEPARATE, self.deployment.source_url, url)
 
 

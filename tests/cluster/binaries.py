@@ -19,17 +19,18 @@ _ENVIRONMENT = {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOFLAGS": "", "GOWO
 
 @dataclass(frozen=True)
 class Module:
-    """Programs of one Go module: of the release `version`, or as a folder of our own names it."""
+    """Programs of one Go module: of the release `version`, or as a folder of our own names it (`name`, if no other)."""
 
     name: str
     packages: tuple[str, ...]
     version: str = ""
     tags: str = ""
+    requirements: str = ""
 
     @property
     def folder(self) -> Path:
         """Where `go build` runs where the module has no version: it holds go.mod."""
-        return _SOURCES / self.name
+        return _SOURCES / (self.requirements or self.name)
 
 
 KUBERNETES = Module(
@@ -71,7 +72,8 @@ _ALERTMANAGER = "github.com/prometheus/alertmanager/cmd"
 ALERTMANAGER = Module("alertmanager", (f"{_ALERTMANAGER}/alertmanager", f"{_ALERTMANAGER}/amtool"))
 STATSD_EXPORTER = Module("statsd_exporter", ("github.com/prometheus/statsd_exporter",), "v0.31.0")
 NODE_EXPORTER = Module("node_exporter", ("github.com/prometheus/node_exporter",), "v1.12.1")
-KUBE_STATE_METRICS = Module("kube-state-metrics", ("k8s.io/kube-state-metrics/v2",))
+# With the requirements of Kubernetes, whose libraries are then compiled already: that is most of the work.
+KUBE_STATE_METRICS = Module("kube-state-metrics", ("k8s.io/kube-state-metrics/v2",), requirements=KUBERNETES.name)
 OBSERVABILITY = (LOKI, PROMETHEUS, ALERTMANAGER, STATSD_EXPORTER, NODE_EXPORTER, KUBE_STATE_METRICS)
 """What the deployment runs for logs and metrics: not of the cluster, so built only where a test asks for it."""
 

@@ -4,7 +4,6 @@ On the cluster and the deployment of the end-to-end tests. The figures are writt
 run of this are what counts.
 """
 
-import json
 import shutil
 import statistics
 import time
@@ -13,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts.deploy.kubectl import NAMESPACES
 from tests.bench.speed.document import Claim, Section, Table
-from tests.bench.speed.report import FOLDER, write_document
+from tests.bench.speed.report import write_section
 from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.three_steps import CONTENDERS, DEFAULTS, FUSED, SEPARATE, WAITS, Comparison, compare
+from tests.e2e.usage import usage_of_pods
 
 RUNS = 5
 IDLE_SECONDS = 180
@@ -43,7 +42,7 @@ def airflow(deployment: Deployment) -> Iterator[Airflow]:
 
 def test_three_steps_take_less_than_with_the_defaults_of_airflow(airflow: Airflow) -> None:
     compared = compare(airflow, RUNS)
-    _write("three-steps.json", _three_steps(compared))
+    write_section("three-steps.json", _three_steps(compared))
     assert compared.ratio(SEPARATE) <= 0.7
     assert compared.ratio(FUSED) <= 0.4
 
@@ -51,29 +50,18 @@ def test_three_steps_take_less_than_with_the_defaults_of_airflow(airflow: Airflo
 def test_idle_everything_takes_less_than_3_gb_and_a_tenth_of_a_core(airflow: Airflow, deployment: Deployment) -> None:
     workers = "--selector=kubernetes_executor=True"
     wait_for("the workers' pods to be gone", lambda: not deployment.objects("pods", workers), seconds=180)
-    before, began = _used(deployment), time.monotonic()
+    before, began = usage_of_pods(deployment), time.monotonic()
     wait_for("that time to pass", lambda: time.monotonic() - began > IDLE_SECONDS, seconds=IDLE_SECONDS + 30)
-    after, took = _used(deployment), time.monotonic() - began
+    after, took = usage_of_pods(deployment), time.monotonic() - began
     pods = {
-        name: ((after[name][0] - before[name][0]) / took, after[name][1] / 2**20)
+        name: ((after[name].cpu_seconds - before[name].cpu_seconds) / took, after[name].memory / 2**20)
         for name in before.keys() & after.keys()
+        if not name.startswith("mssql")
     }
     cores, mib = (sum(used[place] for used in pods.values()) for place in (0, 1))
-    _write("idle.json", _idle(pods, cores, mib))
+    write_section("idle.json", _idle(pods, cores, mib))
     assert mib < 3 * 1024
     assert cores < 0.1
-
-
-def _used(deployment: Deployment) -> dict[str, tuple[float, int]]:
-    """What each pod of ours but SQL Server's has used: seconds of CPU until now, and bytes of memory."""
-    (node,) = deployment.objects("nodes")
-    summary = f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary"
-    pods = json.loads(deployment.kubectl("get", "--raw", summary))["pods"]
-    return {
-        pod["podRef"]["name"]: (pod["cpu"]["usageCoreNanoSeconds"] / 1e9, pod["memory"]["workingSetBytes"])
-        for pod in pods
-        if pod["podRef"]["namespace"] in NAMESPACES and not pod["podRef"]["name"].startswith("mssql")
-    }
 
 
 def _three_steps(compared: Comparison) -> Section:
@@ -125,9 +113,3 @@ def _idle(pods: dict[str, tuple[float, float]], cores: float, mib: float) -> Sec
     ]
     table = Table(title="The largest first", columns=["pod", "MiB", "cores"], rows=rows)
     return Section(title="What an idle deployment takes", text=[text], claims=claims, tables=[table])
-
-
-def _write(name: str, section: Section) -> None:
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / name).write_text(section.model_dump_json(indent=1) + "\n")
-    write_document()

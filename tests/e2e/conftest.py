@@ -23,6 +23,7 @@ from orders_etl import ORDERS
 from scripts.deploy.kubectl import NAMESPACE
 from tests.chaos.orders import make_tables
 from tests.cluster import Cluster, run_cluster
+from tests.cluster.certificates import Authority
 from tests.e2e import evidence
 from tests.e2e.built import built_images
 from tests.e2e.deployment import Airflow, Deployment, copy_checkout
@@ -33,12 +34,15 @@ from tests.e2e.watching import Watching, watching
 from tests.support.postgres import Postgres, run_postgres
 from tests.support.site import existing_site
 from tests.support.stack import INIT_SQL, ROOT
+from tests.support.tls_front import tls_front
 
 EVIDENCE = ROOT / ".e2e"
 OVERLAY = os.environ.get("OVERLAY", "e2e")
 DAGS = Path(__file__).parent / "dags"
 RULES = "k8s/base/observability/prometheus/rules"
 IMAGES = Path(__file__).parent / "images"
+SOURCE_NAME = "orders-db.example.com"
+"""In the certificate of the source; pods reach it by address."""
 PASSWORD = secrets.token_urlsafe(24)
 """Of the role `orders` at the source."""
 
@@ -57,9 +61,11 @@ class Ground:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """For chaos_campaign.py."""
+    """For chaos_campaign.py and load_campaign.py."""
     parser.addoption("--seed", type=int, help="of a campaign of faults; default: one is drawn")
     parser.addoption("--faults", type=int, default=200, help="how many; default: 200")
+    parser.addoption("--pipelines", type=int, default=50, help="how many at once; default: 50")
+    parser.addoption("--minutes", type=float, default=30, help="for how long; default: 30")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -116,9 +122,18 @@ def _given_ground() -> Iterator[Ground]:
 
 
 @pytest.fixture(scope="session")
-def source(ground: Ground) -> Iterator[Postgres]:
-    """The operational Postgres, outside the cluster, with a role that may only read."""
-    with run_postgres(ground.source_address, 5432) as server:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Of the company that has the operational Postgres."""
+    made = Authority(tmp_path_factory.mktemp("authority") / "source")
+    made.issue("source", "source", hosts=(SOURCE_NAME,))
+    return made
+
+
+@pytest.fixture(scope="session")
+def source(ground: Ground, authority: Authority) -> Iterator[Postgres]:
+    """The operational Postgres, outside the cluster, with a role that may only read. Pods come to it by TLS alone."""
+    files = authority.certificate_of("source"), authority.key_of("source")
+    with run_postgres() as server, tls_front(server.port, *files, ground.source_address, 5432):
         url = server.create_database("orders", INIT_SQL)
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"CREATE ROLE orders LOGIN PASSWORD '{PASSWORD}'".encode())
@@ -134,7 +149,7 @@ def pods(ground: Ground) -> Iterator[PodWatch]:
 
 
 @pytest.fixture(scope="session")
-def deployment(ground: Ground, source: Postgres, pods: PodWatch) -> Iterator[Deployment]:
+def deployment(ground: Ground, source: Postgres, authority: Authority, pods: PodWatch) -> Iterator[Deployment]:
     """A user's checkout, and all that apply-all.sh needs to know here. Nothing is deployed yet."""
     with tempfile.TemporaryDirectory(prefix="e2e-checkout-") as folder:
         checkout, data = Path(folder) / "checkout", Path(folder) / "data"
@@ -144,7 +159,8 @@ def deployment(ground: Ground, source: Postgres, pods: PodWatch) -> Iterator[Dep
             _import_built_images(ground)
         options = [
             *ground.build_options, f"--import-command={shlex.join(ground.import_command)}",
-            f"--source-address={ground.source_address}", f"--data-folder={data}",
+            f"--source-address={ground.source_address}", f"--source-name={SOURCE_NAME}",
+            f"--source-ca={authority.certificate}", f"--data-folder={data}",
         ]  # fmt: skip
         if bundle := os.environ.get("SSL_CERT_FILE"):
             options.append(f"--ca-file={bundle}")

@@ -93,7 +93,7 @@ class Deployment:
             yield existing_site(pipeline, self.source_url, self.sink.url("etl", password))
             return
         with self.forwarded("mssql-svc", 1433) as port:
-            yield existing_site(pipeline, self.source_url, f"mssql://etl:{password}@127.0.0.1:{port}/sink")
+            yield existing_site(pipeline, self.source_url, through_loopback("etl", password, port))
 
     @contextmanager
     def forwarded(self, service: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:
@@ -123,7 +123,7 @@ class Deployment:
             "containers": [{**container, "resources": resources, "securityContext": security}],
         }
         metadata = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
-        self._apply({"kind": "Pod", "metadata": metadata, "spec": spec})
+        self.apply({"kind": "Pod", "metadata": metadata, "spec": spec})
         try:
             yield
         finally:
@@ -131,8 +131,8 @@ class Deployment:
 
     def bring_secret(self, name: str, values: Mapping[str, str], namespace: str = NAMESPACE) -> None:
         """Put values of one's own into a Secret, before apply-all.sh makes others up."""
-        self._apply({"kind": "Namespace", "metadata": {"name": namespace}})
-        self._apply({"kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": dict(values)})
+        self.apply({"kind": "Namespace", "metadata": {"name": namespace}})
+        self.apply({"kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": dict(values)})
 
     def lay_over(
         self,
@@ -169,7 +169,8 @@ class Deployment:
         )
         return replace(made, sink=sink)
 
-    def _apply(self, item: dict[str, Any]) -> None:
+    def apply(self, item: dict[str, Any]) -> None:
+        """Apply an object as `kubectl apply` does."""
         command = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename=-"]
         text = json.dumps({"apiVersion": "v1", **item})
         ran = subprocess.run(command, env=self.environment, input=text, capture_output=True, text=True, check=False)
@@ -205,6 +206,16 @@ class Airflow:
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """The runs of a DAG."""
         return list(self.api.get(f"/dags/{dag_id}/dagRuns?limit=100")["dag_runs"])
+
+    def all_runs(self, prefix: str) -> list[dict[str, Any]]:
+        """The runs of every DAG whose name begins so."""
+        found: list[dict[str, Any]] = []
+        while True:
+            path = f"/dags/~/dagRuns?dag_id_pattern={prefix}%25&order_by=id&limit=100&offset={len(found)}"
+            page = self.api.get(path)["dag_runs"]
+            found += page
+            if len(page) < 100:
+                return [run for run in found if run["dag_id"].startswith(prefix)]
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
         """The task instances of a run by name, as in `partition.load[2]`."""
@@ -272,6 +283,11 @@ def _ports(outside: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     for policy, port in outside.items():
         change = [{"op": "replace", "path": "/spec/egress/0/ports", "value": [{"port": port}]}]
         yield {"target": {"kind": "NetworkPolicy", "name": policy}, "patch": yaml.safe_dump(change)}
+
+
+def through_loopback(user: str, password: str, port: int) -> str:
+    """The URL of the sink at a forwarded port. It refuses plain text, and its certificate is not for loopback."""
+    return f"mssql://{user}:{password}@127.0.0.1:{port}/sink?encrypt=yes&trustservercertificate=yes"
 
 
 def copy_checkout(root: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ from psycopg import sql
 from scripts.deploy.diagnosis import container_statuses
 from scripts.deploy.kubectl import NAMESPACE
 from tests.e2e.conftest import PASSWORD
-from tests.e2e.deployment import Airflow, Deployment, wait_for
+from tests.e2e.deployment import Airflow, Deployment, through_loopback, wait_for
 from tests.support.site import Site, existing_site
 
 SILENT = {"scheduler": "airflow-scheduler", "dag_processor": "airflow-dag-processor", "triggerer": "airflow-triggerer"}
@@ -211,12 +211,12 @@ def folder_that_is_gone(deployment: Deployment) -> Iterator[None]:
 
 @fault
 def source_elsewhere(deployment: Deployment) -> Iterator[None]:
-    """The address of the source leads to a port where nobody answers."""
-    for port in (5439, 5432):
-        ports = [{"name": "postgres", "port": port, "protocol": "TCP"}]
-        _patch(deployment, "endpointslice", "source-postgres", {"ports": ports})
-        if port != 5432:
-            yield
+    """SOURCE_URL has a port where nobody answers."""
+    (settings,) = deployment.objects("configmaps", "--field-selector=metadata.name=etl-connections")
+    right = settings["data"]["SOURCE_URL"]
+    _patch(deployment, "configmap", "etl-connections", {"data": {"SOURCE_URL": right.replace(":5432/", ":5439/")}})
+    yield
+    _patch(deployment, "configmap", "etl-connections", {"data": {"SOURCE_URL": right}})
 
 
 @fault
@@ -289,7 +289,7 @@ def _sink_of_administrator(deployment: Deployment) -> Iterator[Site]:
         return
     password = deployment.secret("mssql", "MSSQL_SA_PASSWORD")
     with deployment.forwarded("mssql-svc", 1433) as port:
-        yield existing_site(ORDERS, deployment.source_url, f"mssql://sa:{password}@127.0.0.1:{port}/sink")
+        yield existing_site(ORDERS, deployment.source_url, through_loopback("sa", password, port))
 
 
 def _patch(deployment: Deployment, kind: str, name: str, change: Any, namespace: str = NAMESPACE) -> None:

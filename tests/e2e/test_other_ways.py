@@ -11,6 +11,7 @@ import pytest
 from orders_etl import ORDERS
 
 from scripts.deploy.kubectl import OBSERVABILITY
+from tests.cluster.certificates import Authority
 from tests.e2e.conftest import OVERLAY, Ground
 from tests.e2e.deployment import Deployment
 from tests.e2e.one_more_table import ACTIVE, dag_file, make_table
@@ -18,6 +19,8 @@ from tests.e2e.outside import KEYS, GitRepository, OutsideSink, names_in_bucket,
 from tests.support.standin import StandIn
 
 BUCKET = "etl-staging"
+SINK_NAME = "sql.example.com"
+"""In the certificate; pods reach it by address."""
 TEST_IMAGES = {f"docker.io/{name}": "localhost/e2e-postgres" for name in ("library/postgres", "edoburu/pgbouncer")}
 
 
@@ -36,14 +39,25 @@ def repository(
 
 
 @pytest.fixture(scope="module")
-def sink(ground: Ground) -> Iterator[OutsideSink]:
-    """One of its own, also where SINK_URL names another: it must be empty."""
-    with StandIn(password=f"Aa1-{secrets.token_urlsafe(16)}", host=ground.source_address) as server:
-        yield OutsideSink.of(f"{server.url}?encrypt=no", ground.source_address)
+def sink_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Of the company that has this SQL Server."""
+    made = Authority(tmp_path_factory.mktemp("authority") / "sink")
+    made.issue("sink", "sink", hosts=(SINK_NAME,))
+    return made
 
 
 @pytest.fixture(scope="module")
-def other(deployment: Deployment, bucket: str, repository: GitRepository, sink: OutsideSink) -> Iterator[Deployment]:
+def sink(ground: Ground, sink_authority: Authority) -> Iterator[OutsideSink]:
+    """One of its own, also where SINK_URL names another: it must be empty."""
+    files = sink_authority.certificate_of("sink"), sink_authority.key_of("sink")
+    with StandIn(password=f"Aa1-{secrets.token_urlsafe(16)}", host=ground.source_address, certificate=files) as server:
+        yield OutsideSink.of(f"{server.url}?hostnameincertificate={SINK_NAME}", ground.source_address)
+
+
+@pytest.fixture(scope="module")
+def other(
+    deployment: Deployment, bucket: str, repository: GitRepository, sink: OutsideSink, sink_authority: Authority
+) -> Iterator[Deployment]:
     settings = deployment.checkout / "k8s" / "components" / "git-dags" / "git-dags.env"
     settings.write_text(settings.read_text().replace("https://git.example.com/data/dags.git", repository.url))
     made = deployment.lay_over(
@@ -60,7 +74,7 @@ def other(deployment: Deployment, bucket: str, repository: GitRepository, sink: 
     chunks = {"LOKI_S3_ENDPOINT": bucket, "LOKI_BUCKET": BUCKET}
     made.bring_secret("loki-chunks", {**KEYS, **chunks}, namespace=OBSERVABILITY)
     made = made.with_sink_outside(sink)
-    made.apply_all("--wait-for-first-run")
+    made.apply_all("--wait-for-first-run", f"--sink-ca={sink_authority.certificate}")
     yield made
     made.apply_all("down")  # while there is a bucket: Loki writes to it before it ends
 

@@ -28,6 +28,11 @@ class Watching:
         """What Prometheus answers now."""
         return list(_get(f"{self.prometheus}/api/v1/query", query=query)["data"]["result"])
 
+    def metrics_since(self, query: str, since: float) -> list[dict[str, Any]]:
+        """What Prometheus answers from a time on (of the epoch, in seconds) until now, a value each 15 s."""
+        span = {"start": f"{since:.0f}", "end": f"{time.time():.0f}", "step": "15"}
+        return list(_get(f"{self.prometheus}/api/v1/query_range", query=query, **span)["data"]["result"])
+
     def answer(self, query: Query) -> list[Any]:
         """What the one or the other answers. Fails the test where it refuses."""
         return self.metrics(query.text) if query.language == "promql" else self.logs(query.text)

@@ -12,11 +12,11 @@ import mssql_python
 import psycopg
 import pytest
 import yaml
-from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql
 from etl.window import Partition, Window
 from etl_connections import UrlConnections
+from etl_dag.hooks import SinkHook
 from etl_dag.reconcile import advance_watermark, reconcile_run
 from orders_etl import ORDERS
 
@@ -126,7 +126,7 @@ def test_a_run_that_leaves_the_look_back_unread_does_not_move_the_watermark(
 
 
 def advance(made: Site, sink: str, low: datetime, high: datetime) -> bool:
-    return advance_watermark(made.pipeline, "by hand", Window(low=low, high=high), MsSqlHook(sink))
+    return advance_watermark(made.pipeline, "by hand", Window(low=low, high=high), SinkHook(sink))
 
 
 def test_params_that_make_no_sense_fail_the_plan_at_once(first_run: dict[str, Any], stack: Stack) -> None:

@@ -14,6 +14,7 @@ from etl_dag import pod as etl_pod_settings
 from etl_dag.operator import EtlPodOperator
 from kubernetes.client import ApiClient
 
+from scripts.deploy.certificates import SQL_SERVER
 from scripts.deploy.passwords import GENERATED, SOURCE_KEY
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.rendering import NAMESPACE, Manifest, Object, Rendering, name_of, rendering, renderings
@@ -24,7 +25,7 @@ JOBS = ("Job", "CronJob")
 """What comes to an end."""
 SECRETS: dict[str, set[str]] = {
     owner: {key for name, key in (*GENERATED, SOURCE_KEY) if name == owner} for owner, _ in (*GENERATED, SOURCE_KEY)
-}
+} | {SQL_SERVER.secret: {"tls.crt", "tls.key"}}
 """The keys of the Secrets that apply-all.sh makes."""
 LEFT_OUT = {"Deployment/grafana", "DaemonSet/fluent-bit"}
 """What the component e2e-images takes out: their images can only be pulled."""

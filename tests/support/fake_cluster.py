@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 SOURCE_PASSWORD = "the-password-of-the-source"
+CONNECTIONS = {
+    "SOURCE_URL": "postgresql://orders@source-postgres:5432/orders?sslmode=verify-full",
+    "SINK_URL": "mssql://etl@mssql-svc:1433/sink?encrypt=yes",
+}
 IMPORT = "import-stub images import"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 FAKE_KUBECTL = Path(__file__).with_name("fake_kubectl.py")
@@ -141,7 +145,15 @@ def workload(kind: str, name: str, part: str, image: str, namespace: str = "etl-
 
 def ingress(name: str, namespace: str, part: str, path: str) -> dict[str, Any]:
     """An Ingress of one path."""
-    return named("Ingress", name, part, namespace) | {"spec": {"rules": [{"http": {"paths": [{"path": path}]}}]}}
+    item = named("Ingress", name, part, namespace) | {"spec": {"rules": [{"http": {"paths": [{"path": path}]}}]}}
+    item["metadata"]["annotations"] = {"traefik.ingress.kubernetes.io/router.entrypoints": "websecure"}
+    return item
+
+
+def with_certificate(item: dict[str, Any]) -> dict[str, Any]:
+    """The Ingress that names the certificate."""
+    item["spec"]["tls"] = [{"secretName": "ui-tls"}]
+    return item
 
 
 def volume(part: str) -> dict[str, Any]:
@@ -176,7 +188,8 @@ def overlay_objects() -> list[dict[str, Any]]:
         named("PersistentVolumeClaim", "mssql", "storage"),
         *(without_namespace(named("Namespace", name, "foundation")) for name in ("etl-poc", "observability")),
         named("ConfigMap", "settings", "foundation") | {"data": {"A": "1", "ETL_IMAGE": "localhost/etl:0.1.0"}},
-        ingress("airflow", "etl-poc", "airflow", "/"),
+        with_certificate(ingress("airflow", "etl-poc", "airflow", "/")),
+        named("ConfigMap", "etl-connections", "foundation") | {"data": CONNECTIONS},
         workload("StatefulSet", "loki", "observability", "example.com/loki:3", "observability"),
         ingress("grafana", "observability", "observability", "/grafana"),
         named("NetworkPolicy", "source-postgres", "source") | {"spec": {"egress": []}},
@@ -193,6 +206,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("os.chown", lambda path, user, group: cluster.owners.update({Path(path).name: (user, group)}))
     monkeypatch.setattr("scripts.deploy.preflight.machine_problems", lambda rendering: [])
+    monkeypatch.setattr("scripts.deploy.certificates.KEY_KIND", "rsa:1024")  # quickly made
     monkeypatch.setattr("scripts.deploy.rollout.POLL_SECONDS", 0.05)
     monkeypatch.setattr("scripts.deploy.first_run.POLL_SECONDS", 0.05)
     return cluster

@@ -40,6 +40,7 @@ KINDS = {
     "cronjobs": "CronJob",
     "services": "Service",
     "endpointslices": "EndpointSlice",
+    "configmap": "ConfigMap",
     "configmaps": "ConfigMap",
     "ingresses": "Ingress",
     "horizontalpodautoscalers": "HorizontalPodAutoscaler",

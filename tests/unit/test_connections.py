@@ -17,12 +17,13 @@ def connection(monkeypatch: pytest.MonkeyPatch, conn_id: str, **variables: str) 
 
 @pytest.fixture(autouse=True)
 def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SOURCE_URL", "SOURCE_PASSWORD", "SINK_URL", "SINK_PASSWORD"):
-        monkeypatch.delenv(name, raising=False)
+    for side in ("SOURCE", "SINK"):
+        for name in ("URL", "PASSWORD", "CA_FILE"):
+            monkeypatch.delenv(f"{side}_{name}", raising=False)
 
 
 def test_the_source_is_a_postgres_connection_with_its_tls_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "postgresql://orders@db:5433/shop?sslmode=verify-full"
+    url = "postgresql://orders@db:5433/shop?sslmode=require"
     assert connection(monkeypatch, "source", SOURCE_URL=url, SOURCE_PASSWORD='p@:/"\\s') == {
         "conn_type": "postgres",
         "host": "db",
@@ -30,20 +31,42 @@ def test_the_source_is_a_postgres_connection_with_its_tls_mode(monkeypatch: pyte
         "login": "orders",
         "password": 'p@:/"\\s',
         "schema": "shop",
-        "extra": {"sslmode": "verify-full"},
+        "extra": {"sslmode": "require"},
+    }
+
+
+def test_the_source_is_verified_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"SOURCE_URL": "postgresql://orders@db/shop?hostaddr=192.0.2.7", "SOURCE_CA_FILE": "/trust/ca.crt"}
+    assert connection(monkeypatch, "source", **variables)["extra"] == {
+        "hostaddr": "192.0.2.7",
+        "sslmode": "verify-full",
+        "sslrootcert": "/trust/ca.crt",
     }
 
 
 def test_the_sink_is_a_sql_server_connection_with_an_explicit_port(monkeypatch: pytest.MonkeyPatch) -> None:
     found = connection(monkeypatch, "sink", SINK_URL="mssql://etl:a%40b@mssql-svc/sink")
     assert (found["conn_type"], found["port"], found["password"], found["schema"]) == ("mssql", 1433, "a@b", "sink")
-    assert found["extra"] == {}
 
 
-@pytest.mark.parametrize(("encrypt", "asked"), [("yes", "require"), ("strict", "require"), ("no", "off")])
-def test_encryption_is_what_the_url_says(monkeypatch: pytest.MonkeyPatch, encrypt: str, asked: str) -> None:
-    url = f"mssql://etl@mssql-svc:1433/sink?encrypt={encrypt}&trustservercertificate=yes"
-    assert connection(monkeypatch, "sink", SINK_URL=url)["extra"] == {"encryption": asked}
+@pytest.mark.parametrize(
+    ("options", "extra"),
+    [
+        ("", {"encryption": "require", "ca_file": "/trust/ca.crt"}),
+        ("encrypt=strict", {"encryption": "require", "ca_file": "/trust/ca.crt"}),
+        (
+            "hostnameincertificate=sql.example.com",
+            {"encryption": "require", "ca_file": "/trust/ca.crt", "certificate_name": "sql.example.com"},
+        ),
+        ("trustservercertificate=yes", {"encryption": "require"}),
+        ("encrypt=no", {"encryption": "off"}),
+    ],
+)
+def test_the_sink_is_verified_unless_its_url_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, options: str, extra: dict[str, str]
+) -> None:
+    variables = {"SINK_URL": f"mssql://etl@mssql-svc:1433/sink?{options}", "SINK_CA_FILE": "/trust/ca.crt"}
+    assert connection(monkeypatch, "sink", **variables)["extra"] == extra
 
 
 def test_what_is_not_set_or_not_ours_is_left_to_airflow(monkeypatch: pytest.MonkeyPatch) -> None:

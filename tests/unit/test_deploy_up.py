@@ -46,6 +46,11 @@ def secrets(cluster: FakeCluster) -> dict[str, dict[str, str]]:
     }
 
 
+def passwords(cluster: FakeCluster) -> dict[str, dict[str, str]]:
+    """Without the certificates, which may be others at any time."""
+    return {name: keys for name, keys in secrets(cluster).items() if not name.endswith("-tls")}
+
+
 def template_of(cluster: FakeCluster, key: str) -> dict[str, Any]:
     template: dict[str, Any] = cluster.objects[key]["spec"]["template"]
     return template
@@ -57,8 +62,11 @@ def test_parts_are_applied_in_order_a_job_after_its_server_and_the_migration_fir
     assert main(cluster.arguments()) == 0
     assert [set(step) for step in applied(cluster)] == [
         # What is let through is so from the beginning, whatever part it is of.
-        {"Namespace/etl-poc", "Namespace/observability", "ConfigMap/settings"}
+        {"Namespace/etl-poc", "Namespace/observability", "ConfigMap/settings", "ConfigMap/etl-connections"}
         | {"NetworkPolicy/source-postgres", "NetworkPolicy/airflow-scheduler"},
+        {"Secret/mssql-tls"},
+        {"Secret/ui-tls"},
+        {"ConfigMap/etl-trust"},
         {f"PersistentVolume/etl-poc-{name}" for name in ("mssql", "metadata", "staging")}
         | {"PersistentVolumeClaim/mssql"},
         {"EndpointSlice/source-postgres"},
@@ -89,6 +97,8 @@ def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster, capfd: py
         ],
         "airflow-admin": ["ADMIN_PASSWORD"],
         "grafana-admin": ["ADMIN_PASSWORD"],
+        "mssql-tls": ["tls.crt", "tls.key"],
+        "ui-tls": ["tls.crt", "tls.key"],
     }
     assert cluster.objects["Secret/grafana-admin"]["metadata"]["namespace"] == "observability"
     assert made["etl-connections"]["SOURCE_PASSWORD"] == SOURCE_PASSWORD
@@ -187,11 +197,11 @@ def test_secrets_that_are_there_stay_and_only_missing_keys_are_added(cluster: Fa
 
 def test_data_is_readable_again_after_the_namespace_was_deleted(cluster: FakeCluster) -> None:
     assert main(cluster.arguments()) == 0
-    before = secrets(cluster)
+    before = passwords(cluster)
     (cluster.data / "mssql" / "data.mdf").touch()
     cluster.set(objects={"Node/one": node("one")})
     assert main(cluster.arguments()) == 0
-    assert secrets(cluster) == before
+    assert passwords(cluster) == before
     assert (cluster.data / KEPT_FILE).stat().st_mode & 0o777 == 0o600
 
 
@@ -344,8 +354,8 @@ def test_the_end_names_the_address_and_the_command_that_shows_the_password(
 ) -> None:
     assert main(cluster.arguments()) == 0
     told = capsys.readouterr().out
-    assert "http://203.0.113.5/" in told
+    assert "https://203.0.113.5/ " in told
     assert 'get secret airflow-admin --output=go-template=\'{{index .data "ADMIN_PASSWORD" | base64decode}}' in told
     assert re.search("airflow-scheduler +1/1", told)
-    assert "http://203.0.113.5/grafana " in told
+    assert "https://203.0.113.5/grafana " in told
     assert "--namespace observability get secret grafana-admin" in told

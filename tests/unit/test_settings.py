@@ -1,12 +1,13 @@
 """Connections come by environment or file, are checked at the edge, and never show a password."""
 
+import re
 from pathlib import Path
 
 import pytest
 from etl.errors import ConfigurationError
 from etl.settings import Settings, read_settings
 
-VARIABLES = ("URL", "PASSWORD", "PASSWORD_FILE", "ADMIN_USER", "ADMIN_PASSWORD", "ADMIN_PASSWORD_FILE")
+VARIABLES = ("URL", "CA_FILE", "PASSWORD", "PASSWORD_FILE", "ADMIN_USER", "ADMIN_PASSWORD", "ADMIN_PASSWORD_FILE")
 
 
 @pytest.fixture(autouse=True)
@@ -33,10 +34,74 @@ def test_a_password_may_hold_any_character(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "password").write_text(password + "\n")
     monkeypatch.setenv("SINK_PASSWORD_FILE", str(tmp_path / "password"))
     assert "PWD={p@ss;w}}o{r/d:€ %41}" in sink(monkeypatch, "mssql://sa@db/shop")
-    monkeypatch.setenv("SOURCE_URL", "postgresql://orders@db/shop")
+    monkeypatch.setenv("SOURCE_URL", "postgresql://orders@db/shop?sslmode=require")
     monkeypatch.setenv("SOURCE_PASSWORD", password)
     source = read_settings().source().get_secret_value()
-    assert source == "postgresql://orders:p%40ss%3Bw%7Do%7Br%2Fd%3A%E2%82%AC%20%2541@db:5432/shop"
+    assert source == "postgresql://orders:p%40ss%3Bw%7Do%7Br%2Fd%3A%E2%82%AC%20%2541@db:5432/shop?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("db/shop", "sslmode=verify-full&sslrootcert={ca}"),
+        ("db/shop?application_name=a+b", "application_name=a+b&sslmode=verify-full&sslrootcert={ca}"),
+        ("db/shop?sslmode=verify-ca", "sslmode=verify-ca&sslrootcert={ca}"),
+        ("db/shop?sslmode=verify-full&sslrootcert=mine", "sslmode=verify-full&sslrootcert=mine"),
+        ("db/shop?sslmode=disable", "sslmode=disable"),
+        ("localhost/shop", ""),
+        ("127.0.0.1/shop?sslmode=verify-full", "sslmode=verify-full&sslrootcert={ca}"),
+    ],
+)
+def test_the_source_is_verified_unless_its_url_says_otherwise_or_no_network_is_crossed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, options: str
+) -> None:
+    (tmp_path / "ca.crt").touch()
+    monkeypatch.setenv("SOURCE_URL", f"postgresql://orders:x@{url}")
+    monkeypatch.setenv("SOURCE_CA_FILE", str(tmp_path / "ca.crt"))
+    source = read_settings().source().get_secret_value()
+    assert source.partition("?")[2] == options.format(ca=tmp_path / "ca.crt")
+
+
+def test_without_a_file_of_their_own_the_authorities_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_URL", "postgresql://orders:x@db/shop")
+    assert re.search("sslrootcert=(/etc/ssl/.+|system)$", read_settings().source().get_secret_value())
+
+
+@pytest.mark.parametrize("side", ["SOURCE", "SINK"])
+def test_a_file_of_authorities_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, side: str) -> None:
+    monkeypatch.setenv("SOURCE_URL", "postgresql://orders:x@db/shop")
+    monkeypatch.setenv("SINK_URL", "mssql://sa:x@db/shop")
+    monkeypatch.setenv(f"{side}_CA_FILE", "/nonexistent/ca.crt")
+    with pytest.raises(ConfigurationError, match=rf"{side}_CA_FILE \(/nonexistent/ca.crt\) is no file"):
+        getattr(read_settings(), side.lower())()
+
+
+def test_the_name_in_the_certificate_of_the_sink_may_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "mssql://sa:x@192.0.2.8/shop?hostNameInCertificate=sql.example.com"
+    assert "HostnameInCertificate={sql.example.com}" in sink(monkeypatch, url)
+
+
+@pytest.mark.parametrize(
+    ("source", "sink", "told"),
+    [
+        ("db/shop", "db/shop", ""),
+        ("127.0.0.1/shop?sslmode=disable", "localhost/shop?encrypt=no", ""),
+        ("db/shop?sslmode=disable", "db/shop", "the source is reached in plain text (sslmode=disable)"),
+        ("db/shop?sslmode=prefer", "db/shop", "the source may be reached in plain text, by anybody who poses as it"),
+        ("db/shop?sslmode=verify-ca", "db/shop", "whoever has a certificate of the same authority"),
+        ("db/shop", "db/shop?encrypt=no", "the sink is reached in plain text (encrypt=no)"),
+        ("db/shop", "db/shop?trustservercertificate=yes", "anybody could pose as the sink"),
+        ("db/shop", "db/shop?encrypt=strict&trustservercertificate=yes", ""),
+        ("db/shop?sslmode=require", "db/shop?encrypt=no", "the source (sslmode=require); the sink is reached in plain"),
+    ],
+)
+def test_what_is_not_verified_is_told(monkeypatch: pytest.MonkeyPatch, source: str, sink: str, told: str) -> None:
+    monkeypatch.setenv("SOURCE_URL", f"postgresql://orders:hunter2@{source}")
+    monkeypatch.setenv("SINK_URL", f"mssql://etl:hunter2@{sink}")
+    found = read_settings().doubts()
+    assert told in found
+    assert bool(found) == bool(told)
+    assert "hunter2" not in found
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,13 @@ def read_sections(folder: Path) -> list[Section]:
     ]
 
 
+def write_section(name: str, section: Section) -> None:
+    """Write a section that is not of the data path, and the document anew."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / name).write_text(section.model_dump_json(indent=1) + "\n")
+    write_document()
+
+
 def write_document(folder: Path = FOLDER, document_file: Path = DOCUMENT) -> None:
     """Write the document anew."""
     document_file.write_text(document(read_sections(folder)))

@@ -10,8 +10,15 @@ Way = Callable[[Scene], list[str]]
 _SILENTLY = ["--jump", "DROP"]
 _RESET = ["--reject-with", "tcp-reset"]
 _TCP = ["--protocol", "tcp", "--dport"]
+
+
+def _to_source(scene: Scene) -> list[str]:
+    assert scene.node
+    return [*_TCP, "5432", "--destination", scene.node.cluster.host_address]
+
+
 WAYS: dict[str, Way] = {
-    "source": lambda scene: [*_TCP, str(scene.source.port), "--destination", scene.source.host],
+    "source": _to_source,
     "sink": lambda scene: [*_TCP, "1433"],
     "DNS": lambda scene: ["--protocol", "udp", "--dport", "53"],
 }

@@ -16,7 +16,7 @@ Where it differs from SQL Server:
 - AVG of decimals is computed as a float; division of decimals is refused. Times have microseconds, no less, no more.
 - A batch is refused for an unknown verb before it runs; for anything else when its turn comes.
 - A datetimeoffset keeps its local time, not its offset.
-- There is no encryption.
+- There is no encryption unless it is given a certificate; with one everything is encrypted, TDS 7.4 by TLS 1.2.
 - A backup is a DuckDB file, and a database has to be taken offline before it is restored (`backups.py`).
 - There is `master`, in which nothing is kept, and one database beside it. Only the administrator, whose name and
   password it is started with, creates databases, logins, users, roles and grants. What they say is enforced for

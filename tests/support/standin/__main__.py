@@ -11,6 +11,7 @@ from pathlib import Path
 from .engine import Engine
 from .principals import Administrator
 from .server import Server
+from .tls import server_context
 
 NOTICE = "this is a test double, not SQL Server"
 
@@ -29,7 +30,8 @@ def main() -> None:
         engine = Engine(options.database, options.database_file)
     except ValueError as error:
         sys.exit(f"--database-file {options.database_file}: {error}.")
-    server = Server(options.host, options.port, engine, Administrator(options.login, password), options.discard)
+    tls = server_context(options.tls_certificate, options.tls_key) if options.tls_certificate else None
+    server = Server(options.host, options.port, engine, Administrator(options.login, password), options.discard, tls)
     host, port = server.address
     print(json.dumps({"stand_in": NOTICE, "host": host, "port": port}), flush=True)
     signal.sigwait(signals)
@@ -45,6 +47,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--login", default="sa", help="the administrator")
     parser.add_argument("--password-env", default="STANDIN_PASSWORD", help="the variable that holds the password")
     parser.add_argument("--discard", action="store_true", help="throw the rows of bulk loads away, unread")
+    parser.add_argument("--tls-certificate", type=Path, help="PEM; with it everything is encrypted")
+    parser.add_argument("--tls-key", type=Path, help="of the certificate; PEM")
     parser.add_argument("--log-statements", action="store_true", help="log every batch, and how sessions end")
     return parser.parse_args()
 

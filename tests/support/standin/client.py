@@ -18,7 +18,8 @@ class StandIn:
     """A running stand-in: its host and port, and the URL to connect by. It ends with the block, or with this process.
 
     With a `database_file` it keeps its data and logins; without a `database` it waits for CREATE DATABASE; `port` 0 is
-    any free one; `discard` throws the rows of bulk loads away.
+    any free one; `discard` throws the rows of bulk loads away; `certificate`: its file, and
+    that of its key; everything is then encrypted.
     """
 
     login = "sa"
@@ -31,6 +32,7 @@ class StandIn:
         host: str = "127.0.0.1",
         port: int = 0,
         discard: bool = False,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
         self.password = password
         self.database = database
@@ -38,6 +40,7 @@ class StandIn:
         self.port = port
         self._file = database_file
         self._discard = discard
+        self._certificate = certificate
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -58,6 +61,8 @@ class StandIn:
         command += ["--database", self.database, "--login", self.login]
         if self._discard:
             command.append("--discard")
+        if self._certificate is not None:
+            command += ["--tls-certificate", str(self._certificate[0]), "--tls-key", str(self._certificate[1])]
         if self._file is not None:
             command += ["--database-file", str(self._file)]
         self._process = subprocess.Popen(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .wire import DEFAULT_PACKET_SIZE
 
 _VERSION, _ENCRYPTION, _INSTANCE, _THREAD, _MARS, _END = 0, 1, 2, 3, 4, 0xFF
-_NOT_SUPPORTED = b"\x02"
+_NOT_SUPPORTED, _REQUIRED = b"\x02", b"\x03"
 _SMALLEST_PACKET, _LARGEST_PACKET = 512, 32767
 _PASSWORD_MASK = 0xA5
 
@@ -21,11 +21,11 @@ class Login:
     packet_size: int
 
 
-def prelogin_answer() -> bytes:
-    """Say that neither encryption nor several results at once (MARS) are to be had."""
+def prelogin_answer(encrypted: bool) -> bytes:
+    """Say that all is to be encrypted or nothing can be, and that several results at once (MARS) are not to be had."""
     options = [
         (_VERSION, bytes([16, 0, 0, 0, 0, 0])),
-        (_ENCRYPTION, _NOT_SUPPORTED),
+        (_ENCRYPTION, _REQUIRED if encrypted else _NOT_SUPPORTED),
         (_INSTANCE, b"\x00"),
         (_THREAD, b""),
         (_MARS, b"\x00"),

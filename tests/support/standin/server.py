@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import ssl
 from itertools import count
 from threading import Lock, Thread
 
@@ -22,13 +23,20 @@ _BACKLOG = 128
 class Server:
     """Listens, and serves whoever connects until it is closed. Port 0 is any free one.
 
-    `discard`: the rows of bulk loads are thrown away, to measure how fast a client alone can send them.
+    `discard`: the rows of bulk loads are thrown away, to measure how fast a client alone can send them. `tls`: all is
+    encrypted, and this is what clients are shown.
     """
 
     def __init__(
-        self, host: str, port: int, engine: Engine, administrator: Administrator, discard: bool = False
+        self,
+        host: str,
+        port: int,
+        engine: Engine,
+        administrator: Administrator,
+        discard: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._shared = Shared(engine, administrator, AppLocks(), Faults(), AttentionWatch(), discard)
+        self._shared = Shared(engine, administrator, AppLocks(), Faults(), AttentionWatch(), discard, tls)
         self._listener = socket.create_server((host, port), backlog=_BACKLOG)
         self._clients: set[socket.socket] = set()
         self._threads: set[Thread] = set()

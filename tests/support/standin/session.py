@@ -2,6 +2,7 @@
 
 import logging
 import re
+import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .login import Login, prelogin_answer, read_login
 from .principals import Administrator
 from .rpc import skip_headers
 from .store import Store
+from .tls import Tunnel, begins_with_tls
 from .tokens import BULK_INSERT, ENV_COMMIT, ENV_ROLLBACK, Reply
 from .watch import AttentionWatch
 from .wire import ATTENTION, BULK_LOAD, LOGIN, PRELOGIN, RPC, SQL_BATCH, TRANSACTION, Wire
@@ -39,6 +41,7 @@ class Shared:
     faults: Faults
     watch: AttentionWatch
     discard: bool
+    tls: ssl.SSLContext | None
 
 
 class Session:
@@ -51,6 +54,7 @@ class Session:
         self._executor = Executor(self._store, shared.faults)
         self._calls = Calls(self._executor)
         self._transactions = 0
+        self._tunnel: Tunnel | None = None
         self._requests: dict[int, Callable[[bytes, Reply], None]] = {
             SQL_BATCH: self._batch,
             RPC: self._calls.answer,
@@ -60,11 +64,16 @@ class Session:
     def run(self) -> None:
         """Serve the client. Raises ConnectionCutError when it has left, or has not been let in."""
         try:
+            if self._shared.tls and begins_with_tls(self._wire.socket):
+                self._tunnel = Tunnel(self._wire, self._shared.tls)
+                self._tunnel.open()
             self._log_in()
             while True:
                 self._store.given_up.clear()
                 self._answer()
         finally:
+            if self._tunnel:
+                self._tunnel.close()
             self._store.close()
 
     def _log_in(self) -> None:
@@ -72,8 +81,7 @@ class Session:
         while login is None:
             kind, data = self._wire.read_message()
             if kind == PRELOGIN:
-                self._wire.write(prelogin_answer())
-                self._wire.finish()
+                self._answer_prelogin()
             elif kind == LOGIN:
                 login = read_login(data)
             else:
@@ -87,6 +95,14 @@ class Session:
         reply.done(error=True)
         reply.finish()
         raise ConnectionCutError(refusal.message)
+
+    def _answer_prelogin(self) -> None:
+        self._wire.write(prelogin_answer(encrypted=self._shared.tls is not None))
+        self._wire.finish()
+        if self._shared.tls and not self._tunnel:
+            self._tunnel = Tunnel(self._wire, self._shared.tls)
+            self._tunnel.shake_hands()
+            self._tunnel.open()
 
     def _refusal(self, login: Login) -> SqlError | None:
         known = self._store.principals.log_in(login.user, login.password)

@@ -74,19 +74,19 @@ class Wire:
             self._send(memoryview(bytes(self._unsent[:whole])), room, last=False)
             del self._unsent[:whole]
 
-    def finish(self) -> None:
+    def finish(self, kind: int = REPLY) -> None:
         """Send what is left of the reply, as the end of the message."""
-        self._send(memoryview(bytes(self._unsent)), self.packet_size - _HEADER.size, last=True)
+        self._send(memoryview(bytes(self._unsent)), self.packet_size - _HEADER.size, last=True, kind=kind)
         self._unsent.clear()
 
-    def _send(self, data: memoryview, room: int, last: bool) -> None:
+    def _send(self, data: memoryview, room: int, last: bool, kind: int = REPLY) -> None:
         parts: list[bytes | memoryview] = []
         for start in range(0, len(data) or 1, room):
             part = data[start : start + room]
             status = _END_OF_MESSAGE if last and start + room >= len(data) else 0
             self._packet_id = self._packet_id % 255 + 1
             size = _HEADER.size + len(part)
-            parts += [_HEADER.pack(REPLY, status, size, self._session_id, self._packet_id, 0), part]
+            parts += [_HEADER.pack(kind, status, size, self._session_id, self._packet_id, 0), part]
             self._wait()
         try:
             self.socket.sendall(b"".join(parts))

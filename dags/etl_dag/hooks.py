@@ -1,0 +1,73 @@
+"""The hooks of `plan` and `reconcile`: they verify who answers, and say so where their connection asks for less."""
+
+import json
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pymssql
+from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
+from airflow.providers.postgres.hooks.postgres import PostgresHook
+from etl import tls
+
+# What the library says of any failed handshake; a login that is refused has a message of the server's own before it.
+_NOT_CONNECTED = re.compile(r"^(?!.*Login failed).*TDS server connection failed", re.DOTALL)
+log = logging.getLogger(__name__)
+
+
+def source_hook(conn_id: str) -> PostgresHook:
+    """The source; libpq verifies it as the connection's extra says."""
+    hook = PostgresHook(conn_id)
+    host, options = hook.connection.host or "", hook.connection.extra_dejson
+    _tell(tls.source_doubt(host, {"sslmode": options.get("sslmode") or "prefer"}))
+    return hook
+
+
+class SinkHook(MsSqlHook):
+    """The sink. Its extra may name authorities (`ca_file`) and the name in the certificate (`certificate_name`).
+
+    pymssql takes neither: the library below it reads them from a file that its environment names.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        super().__init__(conn_id)
+        extra = self.connection.extra_dejson
+        self.believed, name = extra.pop("ca_file", ""), extra.pop("certificate_name", "")
+        self.connection.extra = json.dumps(extra)
+        os.environ["FREETDSCONF"] = _settings(self.believed, name)
+        encrypt = "yes" if extra.get("encryption") == "require" else "no"
+        asked = tls.SinkTls(encrypt, believes_anybody=not self.believed)
+        _tell(tls.sink_doubt(self.connection.host or "", asked))
+
+    def get_conn(self) -> Any:
+        """A connection. Raises pymssql's errors, the one about a connection with what it does not say."""
+        try:
+            return super().get_conn()
+        except pymssql.OperationalError as error:
+            if not self.believed or not _NOT_CONNECTED.search(str(error)):
+                raise
+            raise AirflowException(
+                f"No connection to the sink {self.connection.host}: it has no TLS, or its certificate is not of an"
+                f" authority in {self.believed}, or for another name (hostnameincertificate in SINK_URL)."
+            ) from error
+
+
+def _settings(believed: str, name: str) -> str:
+    """A file of settings for FreeTDS, which verifies only where it is given authorities."""
+    lines = ["[global]"]
+    if believed:
+        lines.append(f"ca file = {believed}")
+    if name:
+        lines.append(f"certificate hostname = {name}")
+    folder = Path(tempfile.mkdtemp(prefix="freetds-"))
+    (folder / "freetds.conf").write_text("\n".join([*lines, ""]))
+    return str(folder / "freetds.conf")
+
+
+def _tell(doubt: str) -> None:
+    if told := tls.doubts_told(doubt):
+        log.warning(told)

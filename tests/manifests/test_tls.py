@@ -1,0 +1,80 @@
+"""TLS to the databases: source and sink are verified, and SQL Server takes no plain text."""
+
+import configparser
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from etl.settings import Settings
+from etl_dag.pod import TRUST, TRUST_PATH
+from pydantic import SecretStr
+
+from scripts.deploy.trust import FOLDER, NAME
+from tests.manifests.kustomizations import DEFAULT
+from tests.manifests.pods import Container, Pod, all_pods, pods_of, worker
+from tests.manifests.rendering import Rendering, renderings
+from tests.manifests.rendering import rendering as overlay
+
+each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
+
+
+def connections(rendering: Rendering) -> dict[str, str]:
+    found = rendering.find("ConfigMap", "etl-connections")
+    assert found
+    data: dict[str, str] = found["data"]
+    return data
+
+
+def container_of(rendering: Rendering, owner: str) -> Container:
+    return next(pod for pod in pods_of(rendering) if pod.owner == owner).containers[0]
+
+
+@each_rendering
+def test_source_and_sink_are_verified(rendering: Rendering) -> None:
+    found = connections(rendering)
+    settings = Settings(source_url=SecretStr(found["SOURCE_URL"]), sink_url=SecretStr(found["SINK_URL"]))
+    assert settings.doubts() == ""
+    # Said, and not left to a default.
+    assert dict(parse_qsl(urlsplit(found["SOURCE_URL"]).query))["sslmode"] == "verify-full"
+    assert dict(parse_qsl(urlsplit(found["SINK_URL"]).query))["encrypt"] == "yes"
+
+
+def mounts_trust(pod: Pod) -> bool:
+    volumes = {one["name"] for one in pod.volumes if one.get("configMap", {}).get("name") == NAME}
+    mounts = [one for container in pod.containers for one in container.content.get("volumeMounts", [])]
+    return any(one["name"] in volumes and one["mountPath"] == FOLDER and one["readOnly"] for one in mounts)
+
+
+@each_rendering
+def test_whoever_connects_finds_whom_to_believe(rendering: Rendering) -> None:
+    """The API server only says where that is."""
+    connect = [
+        pod
+        for pod in all_pods(rendering)
+        if pod.owner != "Deployment/airflow-api-server"
+        and any("SINK_PASSWORD" in container.environment() for container in pod.containers)
+    ]
+    assert len(connect) >= 3
+    assert [pod.owner for pod in (*connect, worker(rendering)) if not mounts_trust(pod)] == []
+
+
+def test_steps_look_where_apply_all_puts_it() -> None:
+    assert (TRUST, TRUST_PATH) == (NAME, FOLDER)
+
+
+@pytest.mark.parametrize("name", [DEFAULT, "multi-node", "e2e"])
+def test_sql_server_shows_the_certificate_that_is_mounted_and_takes_no_plain_text(name: str) -> None:
+    container = container_of(overlay(name), "StatefulSet/mssql")
+    found = overlay(name).find("ConfigMap", "mssql")
+    assert found
+    settings = configparser.ConfigParser()
+    settings.read_string(found["data"]["mssql.conf"])
+    network = settings["network"]
+    folders = {one["mountPath"]: one["name"] for one in container.content["volumeMounts"]}
+    secrets = {one["name"]: one["secret"]["secretName"] for one in container.pod.volumes if "secret" in one}
+    for setting, key in (("tlscert", "tls.crt"), ("tlskey", "tls.key")):
+        file = Path(network[setting])
+        assert (secrets[folders[str(file.parent)]], file.name) == ("mssql-tls", key)
+    assert network["forceencryption"] == "1"
+    assert network["tlsprotocols"] == "1.2"
+    assert folders["/var/opt/mssql/mssql.conf"]

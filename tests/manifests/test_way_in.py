@@ -1,0 +1,62 @@
+"""The way in to Airflow and Grafana: over TLS, with secure cookies, and not by trying passwords."""
+
+import pytest
+
+from scripts.deploy.report import entry_points
+from tests.manifests.kustomizations import DEFAULT, K8S
+from tests.manifests.pods import Container, pods_of
+from tests.manifests.rendering import Manifest, Rendering, manifests, renderings
+from tests.manifests.rendering import rendering as overlay
+
+FRONT_DOOR = K8S.parent / "airflow_image" / "plugins" / "etl_front_door.py"
+
+each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
+
+
+def container_of(rendering: Rendering, owner: str) -> Container:
+    return next(pod for pod in pods_of(rendering) if pod.owner == owner).containers[0]
+
+
+@pytest.mark.parametrize("ingress", manifests("Ingress"), ids=str)
+def test_the_ui_is_reached_over_tls_alone(ingress: Manifest) -> None:
+    annotations = ingress.object["metadata"]["annotations"]
+    if entry_points(ingress.object) == ["websecure"]:
+        assert annotations["traefik.ingress.kubernetes.io/router.tls"] == "true"
+        return
+    # Plain HTTP leads to nothing but what sends it on to HTTPS.
+    assert entry_points(ingress.object) == ["web"]
+    (path,) = [path for rule in ingress.spec["rules"] for path in rule["http"]["paths"]]
+    assert path["backend"]["service"]["name"] == "airflow-api-server"
+    assert "x-forwarded-proto" in FRONT_DOOR.read_text()
+
+
+@each_rendering
+def test_plain_http_is_answered_wherever_tls_is(rendering: Rendering) -> None:
+    (plain,) = [item for item in rendering.of_kind("Ingress") if entry_points(item) == ["web"]]
+    assert [path["path"] for rule in plain["spec"]["rules"] for path in rule["http"]["paths"]] == ["/"]
+    assert "host" not in plain["spec"]["rules"][0]
+
+
+@each_rendering
+def test_the_api_server_believes_pods_about_how_a_request_came_and_nobody_else(rendering: Rendering) -> None:
+    container = container_of(rendering, "Deployment/airflow-api-server")
+    assert "--proxy-headers" in container.content["args"]
+    assert container.environment()["FORWARDED_ALLOW_IPS"] == "10.42.0.0/16"
+
+
+@each_rendering
+def test_airflow_s_cookies_are_secure_and_its_logins_bounded(rendering: Rendering) -> None:
+    environment = container_of(rendering, "Deployment/airflow-api-server").environment()
+    assert environment["AIRFLOW__FAB__COOKIE_SECURE"] == "True"
+    assert environment["AIRFLOW__FAB__AUTH_RATE_LIMITED"] == "True"
+
+
+def test_grafana_s_cookies_are_secure_its_logins_bounded_and_nobody_is_let_in_without() -> None:
+    for name in (DEFAULT, "multi-node"):
+        environment = container_of(overlay(name), "Deployment/grafana").environment()
+        assert environment["GF_SECURITY_COOKIE_SECURE"] == "true"
+        assert environment["GF_SECURITY_DISABLE_BRUTE_FORCE_LOGIN_PROTECTION"] == "false"
+        assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+        assert environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+        assert not {key for key in environment if key.startswith(("GF_AUTH_PROXY", "GF_AUTH_BASIC", "GF_AUTH_JWT"))}
+        assert environment["GF_SECURITY_ADMIN_PASSWORD"] == "(secret)"
