@@ -59,8 +59,8 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": timedelta(minutes=10),
             "execution_timeout": timedelta(hours=3),
-            # Where tasks wait for a place, what has begun comes before what has not: with the default, which is the other
-            # way round, the plans of all runs come first and then no run ends for long.
+            # Where tasks wait for a place, what has begun comes before what has not. With the default, which is the
+            # other way round, the plans of all runs come first, and no run ends for long.
             "weight_rule": "upstream",
         },
     ) as dag:

@@ -1,4 +1,4 @@
-"""Panels of the dashboards as a picture: their own queries, and what Prometheus answered. Grafana's server is not at hand."""
+"""Panels of the dashboards as a picture: their queries and Prometheus's answers, drawn here instead of by Grafana."""
 
 import re
 from collections.abc import Callable, Sequence

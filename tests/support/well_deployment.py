@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from scripts.deploy.passwords import GENERATED, SOURCE_KEY, namespace_of
+from scripts.deploy.passwords import namespace_of
 from scripts.doctor.snapshot import Airflow, Answer, Disk, Secret, Snapshot
 from tests.manifests.kustomizations import DEFAULT
+from tests.manifests.pods import SECRETS
 from tests.manifests.rendering import Object, rendering
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -30,13 +31,12 @@ def well() -> Snapshot:
 
 @cache
 def _well() -> Snapshot:
-    keys = {name: {key for owner, key in (*GENERATED, SOURCE_KEY) if owner == name} for name, _ in GENERATED}
     before = NOW - timedelta(days=9)
     return Snapshot(
         now=NOW,
         place="https://127.0.0.1:6443 (context default)",
         objects=list(_objects()),
-        secrets={(namespace_of(name), name): Secret(frozenset(found), before) for name, found in keys.items()},
+        secrets={(namespace_of(name), name): Secret(frozenset(found), before) for name, found in SECRETS.items()},
         disks=[Disk(NODE, DISK // 2, DISK, ("etl-poc/metadata", "etl-poc/mssql"))],
         answers={
             "source": Answer("source-postgres:5432/orders"),
