@@ -72,12 +72,12 @@ _add_command("run", "Extract, filter and load at the same time, in one process, 
 def prepare(
     pipeline: Annotated[
         list[str] | None,
-        typer.Option(help="JSON, or the path of a .json file; may be repeated: loads then create no other tables"),
+        typer.Option(help="JSON, a .json file or a folder of them; may be repeated: loads then create no other tables"),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for a server that is not up yet")] = 60,
 ) -> None:
     bind_contextvars(step="prepare-sink")
-    pipelines = [_parse(Pipeline, "pipeline", _read(each)) for each in pipeline or []]
+    pipelines = [_parse(Pipeline, "pipeline", text) for each in pipeline or [] for text in _texts(each)]
     import_module("etl.prepare").prepare_sink(_tell_doubts(read_settings()), pipelines, wait)
 
 
@@ -162,6 +162,16 @@ def _unexpected(error: BaseException, secrets: list[str]) -> int:
         traceback=blot_out(traceback.format_exc(), secrets),
     )
     return ExitCode.UNEXPECTED
+
+
+def _texts(pipeline: str) -> list[str]:
+    """The one that is named, or those of a folder."""
+    if not Path(pipeline).is_dir():
+        return [_read(pipeline)]
+    # With none, loads would be given the right to make tables.
+    if not (files := sorted(Path(pipeline).glob("*.json"))):
+        raise ConfigurationError(f"--pipeline: the folder {pipeline} holds no .json file, so no pipeline is named.")
+    return [_read(str(file)) for file in files]
 
 
 def _read(pipeline: str) -> str:

@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+import mssql_python
 import psycopg
 import pytest
 from orders_etl import ORDERS
@@ -81,6 +82,19 @@ def test_every_service_has_endpoints(first_run: str, deployment: Deployment) -> 
         if any(endpoint["conditions"]["ready"] for endpoint in slices.get("endpoints") or [])
     }
     assert {service["metadata"]["name"] for service in deployment.objects("services")} == ready
+
+
+def test_the_login_of_the_pipelines_can_neither_make_nor_drop_a_table_in_the_sink(
+    first_run: str, deployment: Deployment
+) -> None:
+    with deployment.site(ORDERS) as site:
+        for statement in (
+            "DROP TABLE [dbo].[orders]",
+            "TRUNCATE TABLE [dbo].[orders]",
+            "CREATE TABLE [dbo].[n] ([n] int)",
+        ):
+            with pytest.raises(mssql_python.Error, match="permission"):
+                site.execute(statement)
 
 
 def test_applying_again_changes_nothing(first_run: str, deployment: Deployment) -> None:

@@ -145,4 +145,6 @@ def _runs(deployment: Deployment) -> dict[str, str]:
 
 
 def _secrets(deployment: Deployment) -> dict[str, Any]:
-    return {secret["metadata"]["name"]: secret["data"] for secret in deployment.objects("secrets")}
+    """But for certificates, which are made anew."""
+    found = deployment.objects("secrets", "--field-selector=type!=kubernetes.io/tls")
+    return {secret["metadata"]["name"]: secret["data"] for secret in found}

@@ -328,6 +328,22 @@ def test_the_command_says_what_it_did_without_secrets(server: Server, tmp_path: 
         assert "PASSWORD" not in name or value not in completed.stderr + completed.stdout
 
 
+def test_pipelines_may_be_named_by_their_folder(server: Server, tmp_path: Path) -> None:
+    for pipeline in (ORDERS_PIPELINE, make(ORDERS, name="sales", sink="shop.sales")):
+        (tmp_path / f"{pipeline.name}.json").write_text(pipeline.model_dump_json())
+    completed = server.cli("--pipeline", str(tmp_path))
+    assert completed.returncode == 0, completed.stderr
+    assert as_json(completed)[0]["done"][-2:] == ["created table dbo.orders", "created table shop.sales"]
+
+
+def test_a_folder_without_pipelines_gives_no_rights(server: Server, tmp_path: Path) -> None:
+    completed = server.cli("--pipeline", str(tmp_path))
+    assert completed.returncode != 0
+    assert "holds no .json file" in completed.stderr
+    with pytest.raises(Exception, match="Login failed"):
+        server.as_loader("SELECT 1")
+
+
 def test_only_an_administrator_can_prepare(prepared: Server) -> None:
     loader = {"SINK_ADMIN_USER": prepared.login, "SINK_ADMIN_PASSWORD": PASSWORD}
     completed = prepared.cli(**loader, SINK_URL=prepared.url("another@"), SINK_PASSWORD=OTHER_PASSWORD)

@@ -56,8 +56,23 @@ def test_the_executor_finds_its_template_and_its_container(rendering: Rendering)
 @each_rendering
 def test_a_worker_is_of_the_scheduler_s_image_and_a_step_of_the_init_job_s(rendering: Rendering) -> None:
     assert worker(rendering).containers[0].content["image"] == scheduler(rendering).content["image"]
-    prepares = container_of(rendering, "Job/mssql-init-job")
-    assert step(rendering).containers[0].content["image"] == prepares.content["image"]
+    (prepares,) = (pod for pod in pods_of(rendering) if pod.owner == "Job/mssql-init-job")
+    assert step(rendering).containers[0].content["image"] == prepares.spec["containers"][0]["image"]
+
+
+@each_rendering
+def test_the_tables_of_the_sink_are_made_by_its_administrator_where_the_image_has_the_dags(
+    rendering: Rendering,
+) -> None:
+    (pod,) = (pod for pod in pods_of(rendering) if pod.owner == "Job/mssql-init-job")
+    arguments = pod.spec["containers"][0]["args"]
+    if "git-dags" in rendering.name:
+        assert arguments == ["etl", "prepare-sink"]
+        return
+    assert arguments == ["etl", "prepare-sink", "--pipeline", "/pipelines"]
+    (names,) = pod.spec["initContainers"]
+    assert names["image"] == scheduler(rendering).content["image"]
+    assert names["args"][-1] == "/pipelines"
 
 
 @each_rendering
