@@ -34,6 +34,11 @@ chaos: setup ## Hit such a deployment with 200 faults at random; OPTIONS="--seed
 	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
 	$(PYTHON) -m pytest --exitfirst --capture=no --timeout=10800 tests/e2e/chaos_campaign.py $(OPTIONS)
 
+.PHONY: operate
+operate: setup ## Do there what docs/operations.md says of day 2: rotate every secret, move the data, and more
+	@tests/cluster/setup-system.sh
+	$(PYTHON) -m pytest --capture=no --timeout=3600 tests/e2e/day_2.py
+
 .PHONY: load
 load: setup ## Run 50 pipelines with a schedule of a minute there for half an hour; OPTIONS="--pipelines N --minutes N"
 	@tests/cluster/setup-system.sh

@@ -1,10 +1,13 @@
 """The hooks of `plan` and `reconcile`: they verify who answers, and say so where their connection asks for less."""
 
+import atexit
 import json
 import logging
 import os
 import re
+import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +59,16 @@ class SinkHook(MsSqlHook):
             ) from error
 
 
+@cache
 def _settings(believed: str, name: str) -> str:
-    """A file of settings for FreeTDS, which verifies only where it is given authorities."""
+    """A file of settings for FreeTDS, which verifies only where it is given authorities; gone with the process."""
     lines = ["[global]"]
     if believed:
         lines.append(f"ca file = {believed}")
     if name:
         lines.append(f"certificate hostname = {name}")
     folder = Path(tempfile.mkdtemp(prefix="freetds-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "freetds.conf").write_text("\n".join([*lines, ""]))
     return str(folder / "freetds.conf")
 

@@ -19,9 +19,10 @@ class PodWatch:
     def pods(self) -> dict[str, dict[str, Any]]:
         """The pods so far."""
         found: dict[str, dict[str, Any]] = {}
-        for event in _documents(self._file.read_text()):
-            pod = event["object"]
-            if pod["kind"] == "Pod":
+        for line in self._file.read_text().splitlines(keepends=True):
+            # An event each; the last one may still be being written.
+            if line.startswith("{") and line.endswith("\n"):
+                pod = json.loads(line)["object"]
                 found[pod["metadata"]["name"]] = pod
         return found
 
@@ -65,20 +66,3 @@ def _is_of(pod: dict[str, Any], dag_id: str, run_id: str) -> bool:
 def _run_argument(pod: dict[str, Any]) -> str | None:
     words = pod["spec"]["containers"][0].get("args", [])
     return words[words.index("--run-id") + 1] if "--run-id" in words else None
-
-
-def _documents(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON documents of a text, one after the other; the last one may still be being written."""
-    decoder, place = json.JSONDecoder(), 0
-    while (place := _skip_space(text, place)) < len(text):
-        try:
-            found, place = decoder.raw_decode(text, place)
-        except json.JSONDecodeError:
-            return
-        yield found
-
-
-def _skip_space(text: str, place: int) -> int:
-    while place < len(text) and text[place].isspace():
-        place += 1
-    return place

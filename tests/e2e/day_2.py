@@ -1,0 +1,238 @@
+"""Day 2 of docs/operations.md, done as it is written there on a deployment: `make operate`."""
+
+import re
+import secrets
+import subprocess
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import mssql_python
+import psycopg
+import pytest
+from cryptography.fernet import Fernet
+from orders_etl import ORDERS
+
+from scripts.deploy.console import DeployError
+from tests.e2e.conftest import PASSWORD, Ground
+from tests.e2e.deployment import Deployment, through_loopback, wait_for
+from tests.support.site import existing_site
+from tests.support.stack import ROOT
+
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+CONFIRM = "UPDATE orders SET status = 'confirmed', amount = amount + 1 WHERE order_id = %s"
+
+
+def section(heading: str) -> str:
+    """What stands below a heading."""
+    return OPERATIONS.split(f"### {heading}\n")[1].split("\n### ")[0]
+
+
+def blocks(text: str) -> list[str]:
+    """The blocks of code."""
+    return re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+FUNCTIONS = blocks(section("Rotate every secret"))[0]
+
+
+class Hands:
+    """Does what the document says, in a shell with the functions that it defines."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+
+    def rotate(self, what: str, *values: str) -> None:
+        """Go through a row of the table of secrets; each command that reads something is given the next value.
+
+        What has dots in it is not a command but tells which; the test has done it.
+        """
+        (how,) = re.findall(rf"^\| {re.escape(what)} \| (.*) \|$", section("Rotate every secret"), re.MULTILINE)
+        waiting = list(values)
+        for command in re.findall(r"`([^`]+)`", how):
+            if "…" not in command:
+                reads = command.startswith(("set_secret", "airflow users"))
+                self.do(command, waiting.pop(0) if reads else "")
+        assert not waiting, f"Nothing has read {len(waiting)} of the values."
+
+    def do(self, command: str, read: str = "") -> str:
+        """One command; `read` is what it is given to read. Returns what it printed."""
+        if command == "apply-all.sh":
+            return self.deployment.apply_all()
+        print(f"  $ {command}", flush=True)
+        script = f"set -euo pipefail\n{FUNCTIONS}\n{command}"
+        # Some ask twice.
+        ran = subprocess.run(
+            ["bash", "-c", script], env=self.deployment.environment, input=f"{read}\n{read}\n",
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, f"`{command}` failed: {ran.stdout}{ran.stderr}"
+        assert not read or read not in ran.stdout + ran.stderr
+        return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def hands(first_run: str, deployment: Deployment) -> Hands:
+    return Hands(deployment)
+
+
+@pytest.fixture
+def works(deployment: Deployment) -> "Callable[[], None]":
+    """Changes an order and has it brought to the sink."""
+
+    def works() -> None:
+        with psycopg.connect(deployment.source_url, autocommit=True) as connection:
+            connection.execute(CONFIRM.encode(), (secrets.randbelow(4000) + 1,))
+        with deployment.airflow() as airflow:
+            airflow.pause("orders_etl", False)
+            airflow.await_run("orders_etl", airflow.trigger("orders_etl"))
+        with deployment.site(ORDERS) as site:
+            assert site.sink_rows() == site.source_rows("status = 'confirmed'")
+
+    return works
+
+
+def new_password() -> str:
+    """One that every server takes."""
+    return f"Aa1-{secrets.token_urlsafe(20)}"
+
+
+def test_the_password_of_the_source(hands: Hands, works: "Callable[[], None]") -> None:
+    new = new_password()
+    with psycopg.connect(hands.deployment.source_url, autocommit=True) as connection:
+        connection.execute(f"ALTER ROLE orders PASSWORD '{new}'".encode())
+    hands.rotate("the source's password", new)
+    assert new != PASSWORD
+    works()
+
+
+def test_the_password_of_the_sink(hands: Hands, works: "Callable[[], None]") -> None:
+    old, new = hands.deployment.secret("etl-connections", "SINK_PASSWORD"), new_password()
+    hands.rotate("the sink's", new)
+    works()
+    with (
+        hands.deployment.forwarded("mssql-svc", 1433) as port,
+        pytest.raises(mssql_python.Error, match="Login failed"),
+    ):
+        existing_site(ORDERS, hands.deployment.source_url, through_loopback("etl", old, port)).sink_rows()
+
+
+def test_the_password_of_the_administrator_of_sql_server(hands: Hands, works: "Callable[[], None]") -> None:
+    old, new = hands.deployment.secret("mssql", "MSSQL_SA_PASSWORD"), new_password()
+    with hands.deployment.forwarded("mssql-svc", 1433) as port:
+        site = existing_site(ORDERS, hands.deployment.source_url, through_loopback("sa", old, port))
+        site.execute(f"ALTER LOGIN [sa] WITH PASSWORD = N'{new}'")
+    hands.rotate("SQL Server's administrator's", new)
+    works()
+
+
+def test_the_password_of_the_metadata_database(hands: Hands, works: "Callable[[], None]") -> None:
+    new = secrets.token_urlsafe(24)
+    with hands.deployment.airflow() as airflow:
+        airflow.pause("orders_etl", True)
+    statement = f"ALTER ROLE airflow PASSWORD '{new}'"
+    command = ["psql", "--quiet", "--username=airflow", f"--command={statement}"]
+    hands.deployment.kubectl("exec", "metadata-postgres-0", "--", *command)
+    hands.rotate("the metadata database's", new)
+    works()
+
+
+def test_the_fernet_key(hands: Hands, works: "Callable[[], None]") -> None:
+    old, new = hands.deployment.secret("airflow-keys", "AIRFLOW__CORE__FERNET_KEY"), Fernet.generate_key().decode()
+    hands.do("airflow variables set greeting hello")
+    hands.rotate("the Fernet key", f"{new},{old}", new)
+    assert hands.do("airflow variables get greeting").splitlines()[-1] == "hello"
+    works()
+
+
+def test_the_keys_of_the_api(hands: Hands, works: "Callable[[], None]") -> None:
+    with hands.deployment.airflow() as before:
+        before.pause("orders_etl", True)
+        hands.rotate("the API's keys", secrets.token_urlsafe(48), secrets.token_urlsafe(48))
+        with pytest.raises(DeployError, match="401"):
+            before.runs("orders_etl")
+    works()
+
+
+def test_the_password_of_the_administrator_of_the_ui(hands: Hands) -> None:
+    new = new_password()
+    hands.rotate("the UI's administrator's", new, new)
+    with hands.deployment.airflow() as airflow:
+        assert airflow.runs("orders_etl")
+
+
+@pytest.mark.parametrize("name", ["SQL Server's certificate", "the UI's certificate"])
+def test_a_certificate(hands: Hands, works: "Callable[[], None]", name: str) -> None:
+    secret = {"SQL Server's certificate": "mssql-tls", "the UI's certificate": "ui-tls"}[name]
+    old = hands.deployment.secret(secret, "tls.crt")
+    hands.rotate(name)
+    assert hands.deployment.secret(secret, "tls.crt") != old
+    works()
+
+
+def test_another_schedule_leaves_no_gap(hands: Hands) -> None:
+    file = hands.deployment.checkout / "dags" / "orders_etl.py"
+    before = windows(hands.deployment)
+    file.write_text(file.read_text().replace('schedule="*/15 * * * *"', 'schedule="* * * * *"'))
+    hands.do("apply-all.sh")
+    with hands.deployment.airflow() as airflow:
+
+        def scheduled_since() -> list[str]:
+            found = [run for run in airflow.runs("orders_etl") if run["run_type"] == "scheduled"]
+            return [run["dag_run_id"] for run in found if run["dag_run_id"] not in before]
+
+        for run in wait_for("two runs of the new schedule", lambda: scheduled_since()[1:] and scheduled_since(), 300):
+            airflow.await_run("orders_etl", run)
+        airflow.pause("orders_etl", True)
+    after = sorted(windows(hands.deployment).values())
+    assert all(low <= high for (_, high), (low, _) in pairwise(after))
+
+
+def test_a_backfill_leaves_the_watermark(hands: Hands) -> None:
+    with hands.deployment.airflow() as airflow:
+        airflow.pause("orders_etl", False)
+        known = {run["dag_run_id"] for run in airflow.runs("orders_etl")}
+        before = watermark(hands.deployment)
+        (command,) = blocks(section("Backfill"))
+        hands.do(command)
+        (run,) = {run["dag_run_id"] for run in airflow.runs("orders_etl") if run["run_type"] == "manual"} - known
+        airflow.await_run("orders_etl", run)
+    assert watermark(hands.deployment) >= before
+
+
+def test_the_data_moves_to_another_disk(
+    hands: Hands, ground: Ground, tmp_path: Path, works: "Callable[[], None]"
+) -> None:
+    if ground.cluster is None:
+        pytest.skip("The node is not ours.")
+    data, larger = hands.deployment.data_folder, tmp_path / "larger"
+    (commands,) = blocks(section("Grow a volume"))
+    assert "cp --archive" in commands
+    hands.deployment.apply_all("down")
+    # As it is written there, in what is the node here: its mounts are its own.
+    subprocess.run(["cp", "--archive", f"{data}/.", f"{larger}/"], check=True)
+    node = f"--mount=/proc/{ground.cluster.namespaces}/ns/mnt"
+    subprocess.run(["nsenter", node, "mount", "--bind", str(larger), str(data)], check=True)
+    try:
+        before = {file: file.stat().st_mtime_ns for file in (data / "mssql").rglob("*") if file.is_file()}
+        hands.deployment.apply_all()
+        works()
+        assert {file: file.stat().st_mtime_ns for file in before} == before
+    finally:
+        hands.deployment.apply_all("down")
+        subprocess.run(["nsenter", node, "umount", str(data)], check=True)
+
+
+def windows(deployment: Deployment) -> dict[str, tuple[str, str]]:
+    """From where to where the runs of orders that the sink knows have read."""
+    with deployment.site(ORDERS) as site:
+        query = "SELECT [run_id], [window_low], [window_high] FROM [etl].[audit] WHERE [pipeline] = ?"
+        rows = site.query(query, "orders")
+    return {run: (str(low or ""), str(high or "")) for run, low, high in rows}
+
+
+def watermark(deployment: Deployment) -> str:
+    """Up to where the sink has read."""
+    with deployment.site(ORDERS) as site:
+        ((value,),) = site.query("SELECT [value] FROM [etl].[watermark] WHERE [pipeline] = N'orders'")
+    return str(value)
