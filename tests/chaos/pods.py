@@ -1,15 +1,12 @@
 """The pods as they are now, from a watch, so that a fault finds one that lives for seconds."""
 
-import json
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Thread
+from functools import partial
 from typing import Any
 
-from tests.support.process import die_with_parent
+from tests.e2e.pod_events import PodEvents
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class Pods:
 def watching_pods(namespaces: list[str], environment: dict[str, str]) -> Iterator[Pods]:
     """Watch the pods of namespaces until the block ends."""
     pods = Pods()
-    watches = [_Watch(namespace, environment, pods) for namespace in namespaces]
+    watches = [PodEvents(name, environment, pods.take, partial(pods.begin, name)) for name in namespaces]
     for watch in watches:
         watch.start()
     try:
@@ -86,42 +83,6 @@ def watching_pods(namespaces: list[str], environment: dict[str, str]) -> Iterato
     finally:
         for watch in watches:
             watch.stop()
-
-
-class _Watch(Thread):
-    """One namespace. The API server ends a watch after a while; then it is begun anew."""
-
-    def __init__(self, namespace: str, environment: dict[str, str], pods: Pods) -> None:
-        super().__init__(name=f"pods of {namespace}", daemon=True)
-        self._command = [
-            *("kubectl", "--namespace", namespace, "get", "pods", "--watch", "--output-watch-events", "--output=json")
-        ]
-        self._namespace, self._environment, self._pods = namespace, environment, pods
-        self._process: subprocess.Popen[str] | None = None
-        self._stopped = False
-
-    def run(self) -> None:
-        while not self._stopped:
-            self._pods.begin(self._namespace)
-            with subprocess.Popen(
-                self._command, env=self._environment, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent
-            ) as self._process:
-                for event in _events(self._process):
-                    self._pods.take(event)
-            time.sleep(0.5)
-
-    def stop(self) -> None:
-        """End it."""
-        self._stopped = True
-        if self._process:
-            self._process.terminate()
-        self.join(timeout=10)
-
-
-def _events(process: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
-    """The documents that kubectl prints, one a line."""
-    for line in process.stdout or ():
-        yield json.loads(line)
 
 
 def read_pod(item: dict[str, Any]) -> Pod:

@@ -1,30 +1,30 @@
 """What pods there were: most of them live for seconds, so they are watched from the beginning."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.process import die_with_parent
+from tests.e2e.pod_events import PodEvents
 
 
 class PodWatch:
-    """Every pod of the namespace as it was last seen, by name."""
+    """Every pod of the namespace as it was last seen, by name. What happened is also in a file, as evidence."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._pods: dict[str, dict[str, Any]] = {}
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Take note of an event."""
+        self._pods[event["object"]["metadata"]["name"]] = event["object"]
+        with self._file.open("a") as file:
+            file.write(json.dumps(event) + "\n")
 
     def pods(self) -> dict[str, dict[str, Any]]:
         """The pods so far."""
-        found: dict[str, dict[str, Any]] = {}
-        for line in self._file.read_text().splitlines(keepends=True):
-            # An event each; the last one may still be being written.
-            if line.startswith("{") and line.endswith("\n"):
-                pod = json.loads(line)["object"]
-                found[pod["metadata"]["name"]] = pod
-        return found
+        return dict(self._pods)
 
     def workers(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The pods in which the KubernetesExecutor ran the tasks of a run."""
@@ -48,14 +48,13 @@ class PodWatch:
 @contextmanager
 def watch_pods(namespace: str, file: Path, environment: dict[str, str]) -> Iterator[PodWatch]:
     """Watch until the block ends; the events go to a file, which stays as evidence."""
-    command = ["kubectl", "--namespace", namespace, "get", "pods", "--watch", "--output-watch-events", "--output=json"]
-    with file.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, preexec_fn=die_with_parent)
+    watch = PodWatch(file)
+    events = PodEvents(namespace, environment, watch.take)
+    events.start()
     try:
-        yield PodWatch(file)
+        yield watch
     finally:
-        process.terminate()
-        process.wait()
+        events.stop()
 
 
 def _is_of(pod: dict[str, Any], dag_id: str, run_id: str) -> bool:
