@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import adbc_driver_manager.dbapi as dbapi
 import adbc_driver_postgresql.dbapi as postgres
@@ -24,7 +24,7 @@ from etl import sink_sql, source_sql
 from etl.errors import ConfigurationError, EtlError, ExitCode
 from etl.pipeline import TableName
 from etl.settings import Settings, place
-from etl.sink import Sink, sorted_error
+from etl.sink import Sink, connect, sorted_error
 from etl.source import server_words
 from etl.staging import told
 
@@ -135,11 +135,10 @@ def _connected(settings: Settings) -> Iterator[postgres.Cursor]:
 
 
 def _sink(settings: Settings) -> _Answer:
-    connection_string = settings.sink().get_secret_value()
+    connection_string = settings.sink()
     _reach(settings.sink_url.get_secret_value() if settings.sink_url else "", 1433)
-    mssql_python.pooling(enabled=False)
     try:
-        with closing(mssql_python.connect(connection_string, autocommit=True, timeout=_REACH_SECONDS)) as connection:
+        with closing(connect(settings, connection_string, autocommit=True, timeout=_REACH_SECONDS)) as connection:
             connection.timeout = _REACH_SECONDS
             _check_prepared(Sink(connection))
     except (mssql_python.Error, RuntimeError) as error:
@@ -192,7 +191,9 @@ def _staging(settings: Settings) -> _Answer:
 def _reach(url: str, default_port: int) -> None:
     """Resolve the name and open the port. Raises NotWellError."""
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or default_port
+    # The name may be that of a certificate alone; hostaddr is then where the server is.
+    host = dict(parse_qsl(parts.query)).get("hostaddr") or parts.hostname or ""
+    port = parts.port or default_port
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:

@@ -12,6 +12,7 @@ from etl import sink_sql
 from etl.poller import TIMEOUT_SECONDS, Database, Rows
 from etl.settings import Settings
 from etl.sink import Sink, sorted_error
+from etl.sink import connect as open_sink
 
 _PAGE_BYTES = 8192
 _SIZES = "SELECT type_desc, SUM(CAST(size AS bigint)) FROM sys.database_files GROUP BY type_desc"
@@ -37,11 +38,8 @@ def sink_database(settings: Settings) -> Database:
 
     @contextmanager
     def connect() -> Iterator[Rows]:
-        mssql_python.pooling(enabled=False)
         try:
-            connection = mssql_python.connect(
-                settings.sink().get_secret_value(), autocommit=True, timeout=TIMEOUT_SECONDS
-            )
+            connection = open_sink(settings, settings.sink(), autocommit=True, timeout=TIMEOUT_SECONDS)
             connection.timeout = TIMEOUT_SECONDS
             try:
                 yield Sink(connection).rows

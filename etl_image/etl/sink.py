@@ -9,6 +9,7 @@ from typing import Any
 
 import mssql_python
 import pyarrow as pa
+from mssql_python import Connection
 from pydantic import SecretStr
 
 from etl import sink_sql
@@ -161,6 +162,17 @@ class Sink:
         return self.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(name)})") is not None
 
 
+def connect(settings: Settings, connection_string: SecretStr, *, autocommit: bool, timeout: int = 0) -> Connection:
+    """Connect, with the authorities of the settings; `timeout` in seconds, 0 is the driver's. Raises its errors."""
+    # A pooled connection would keep its session, and with it locks and settings, after it is closed.
+    mssql_python.pooling(enabled=False)
+    if settings.sink_ca_file:
+        # Both of the driver's parts, for statements and for bulk copy, look here and in the system's folder; its own
+        # option for a file is for strict connections only.
+        os.environ["SSL_CERT_FILE"] = str(settings.sink_ca_file)
+    return mssql_python.connect(connection_string.get_secret_value(), autocommit=autocommit, timeout=timeout)
+
+
 @contextmanager
 def connect_sink(work: Work) -> Iterator[Sink]:
     """Connect to the sink. Raises ConfigurationError, DataError or TryAgainError for whatever it answers."""
@@ -182,14 +194,8 @@ def connect_to_prepare(settings: Settings, *, as_loader: bool = False, about: st
 
 @contextmanager
 def _connected(settings: Settings, connection_string: SecretStr, about: str, *, autocommit: bool) -> Iterator[Sink]:
-    # A pooled connection would keep its session, and with it locks and settings, after it is closed.
-    mssql_python.pooling(enabled=False)
-    if settings.sink_ca_file:
-        # Both of the driver's parts, for statements and for bulk copy, look here and in the system's folder; its own
-        # option for a file is for strict connections only.
-        os.environ["SSL_CERT_FILE"] = str(settings.sink_ca_file)
     try:
-        connection = mssql_python.connect(connection_string.get_secret_value(), autocommit=autocommit)
+        connection = connect(settings, connection_string, autocommit=autocommit)
         try:
             yield Sink(connection)
         finally:

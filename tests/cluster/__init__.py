@@ -1,12 +1,12 @@
 """A real Kubernetes cluster of one node that tests bring up by themselves, without K3s and without a registry.
 
-Kubernetes, containerd, CoreDNS and the provisioner of volumes are built from their Go modules (`binaries`) and kept in
-a cache. All of the cluster then runs in network, mount and process namespaces of its own (`keeper`, `node`): when the
-first process in there ends, the kernel ends and removes everything else.
+Kubernetes, containerd and CoreDNS are built from their Go modules (`binaries`) and kept in a cache. All of the cluster
+then runs in network, mount and process namespaces of its own (`keeper`, `node`): when the first process in there ends,
+the kernel ends and removes everything else.
 
-The defaults are those of K3s: pods in 10.42.0.0/16, services in 10.43.0.0/16, DNS at 10.43.0.10, and a default
-StorageClass `local-path`. NetworkPolicies are enforced by a small controller of our own (`policies`), which also notes
-who talked to whom.
+The defaults are those of K3s: pods in 10.42.0.0/16, services in 10.43.0.0/16, DNS at 10.43.0.10. There is no default
+StorageClass: the deployment brings its own. NetworkPolicies are enforced by a small controller of our own (`policies`),
+which also notes who talked to whom.
 """
 
 from tests.cluster.cluster import Cluster, run_cluster

@@ -55,8 +55,7 @@ MODULES = (
         tuple(f"{_CONTAINERD}/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")),
         "v2.4.2",
     ),
-    Module("coredns", ("github.com/coredns/coredns",), "v1.15.0"),
-    Module("local-path-provisioner", ("github.com/rancher/local-path-provisioner",), "v0.0.30"),
+    Module("coredns", (".",)),
     Module("pause", (".",)),
 )
 

@@ -190,18 +190,11 @@ def _start_system(cluster: Cluster, archives: list[Path]) -> None:
         imported = subprocess.run([*cluster.import_command, archive], capture_output=True, text=True, check=False)
         if imported.returncode:
             raise ClusterError(f"containerd does not take the image {archive}: {imported.stderr.strip()}")
-    values = {
-        "base_image": images.BASE_IMAGE,
-        "coredns_image": images.COREDNS_IMAGE,
-        "dns": network.DNS,
-        "provisioner_image": images.PROVISIONER_IMAGE,
-        "volumes": str(cluster.folder / "volumes"),
-    }
+    values = {"coredns_image": images.COREDNS_IMAGE, "dns": network.DNS}
     manifest = string.Template(Path(__file__).with_name("system.yaml").read_text()).substitute(values)
     cluster.call("apply", "--filename=-", stdin=manifest)
     _wait_for(cluster, "kubelet", f"node/{NODE}", "Ready")
-    for deployment in ("coredns", "local-path-provisioner"):
-        _wait_for(cluster, "kubelet", f"deployment/{deployment}", "Available")
+    _wait_for(cluster, "kubelet", "deployment/coredns", "Available")
 
 
 def _wait_for(cluster: Cluster, component: str, what: str, condition: str) -> None:

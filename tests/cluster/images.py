@@ -14,14 +14,13 @@ SUITE = "trixie"
 BASE_IMAGE = f"docker.io/library/debian:{SUITE}-slim"
 PAUSE_IMAGE = "localhost/pause:3"
 COREDNS_IMAGE = "localhost/coredns:1"
-PROVISIONER_IMAGE = "localhost/local-path-provisioner:0"
 _FORMAT = "2"
 """Raise it when archives come out differently."""
 
 
 def system_images(programs: dict[str, Path]) -> list[Path]:
     """The archives of all images that the system's own pods run from."""
-    images = {PAUSE_IMAGE: "pause", COREDNS_IMAGE: "coredns", PROVISIONER_IMAGE: "local-path-provisioner"}
+    images = {PAUSE_IMAGE: "pause", COREDNS_IMAGE: "coredns"}
 
     def make(folder: Path) -> None:
         for image, program in images.items():

@@ -4,6 +4,7 @@ The source is a name that resolves nowhere, so that it is no loopback; `hostaddr
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.common.sql.hooks.sql import DbApiHook
-from etl.errors import ConfigurationError
+from etl.check import check
+from etl.errors import ConfigurationError, EtlError, ExitCode
+from etl.exporter_sink import sink_database
 from etl.settings import Settings
 from etl.sink import connect_to_prepare
 from etl.source import connect_source
@@ -108,6 +111,20 @@ def test_rows_go_from_a_verified_source_to_a_verified_sink(
     assert verifying.settings.doubts() == ""
     verifying.run()
     assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
+
+
+@pytest.mark.parametrize("believes", [True, False])
+def test_what_looks_at_both_ends_believes_whom_the_steps_believe(
+    orders: Site, source: str, sink: str, authority: Authority, stranger: Path, believes: bool
+) -> None:
+    orders.run()
+    believed = authority.certificate if believes else stranger
+    settings = with_settings(orders, source, f"{sink}?encrypt=yes", believed, believed).settings
+    for name in ("source", "sink"):
+        assert (check(settings, [name], [], seconds=15) == ExitCode.OK) is believes
+    expected = nullcontext() if believes else pytest.raises(EtlError, match="certificate verify failed")
+    with expected, sink_database(settings).connect() as rows:
+        assert [tuple(row) for row in rows("SELECT 1")] == [(1,)]
 
 
 @pytest.mark.parametrize("case", ["another authority", "another name", "no TLS"])

@@ -30,7 +30,8 @@ def source_unreachable(seen: Snapshot) -> Iterator[Finding]:
             "source",
             f"The source {answer.where}{f' at {addresses}' if addresses else ''} cannot be reached: {answer.words}",
             "Is that Postgres up, does it listen on that address (listen_addresses), does a firewall let the pods"
-            f" ({_PODS}) through? Another address: `scripts/apply-all.sh --source-address IP`.",
+            f" ({_PODS}) through? Another address: `scripts/apply-all.sh --source-address IP`. Where its certificate is"
+            " what is wrong: --source-name and --source-ca (docs/operations.md, TLS).",
             because=_OF_SOURCE,
         )
 
@@ -72,7 +73,7 @@ def sink_unreachable(seen: Snapshot) -> Iterator[Finding]:
             "sink",
             f"The sink {answer.where} cannot be reached: {answer.words}",
             "Is that SQL Server up, and does a firewall let the pods through? Where it answers but not as it should:"
-            " `encrypt` and `trustservercertificate` of SINK_URL (docs/operations.md, TLS to the databases).",
+            " docs/operations.md, TLS.",
             because=_OF_SINK,
         )
 
