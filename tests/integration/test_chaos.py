@@ -179,7 +179,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout
             assert process.stdout.readline()
-            cluster = Cluster(tmp_path, tmp_path, tmp_path, [], "", "", tmp_path, {}, namespaces=process.pid)
+            cluster = Cluster(tmp_path, tmp_path, tmp_path, [], "192.0.2.1", "", tmp_path, {}, namespaces=process.pid)
             try:
                 yield Node(cluster, staging)
             finally:
