@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 from pathlib import Path
+from typing import Self
 
 _DAYS = "30"
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc")
@@ -21,6 +22,13 @@ class Authority:
         # Python 3.13 and later refuse an authority that does not say what its key is for.
         usage = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
         self._request("ca", "/CN=cluster", usage)
+
+    @classmethod
+    def of_server(cls, folder: Path, name: str, *hosts: str) -> Self:
+        """One that has issued the certificate of a server."""
+        made = cls(folder / name)
+        made.issue(name, name, hosts=hosts)
+        return made
 
     @property
     def certificate(self) -> Path:

@@ -28,7 +28,7 @@ def system_images(programs: dict[str, Path]) -> list[Path]:
 
     decides = (str(programs[program].parent.name) for program in images.values())
     folder = made("system-images", _FORMAT, *images, *decides, make=make)
-    return [*(folder / f"{program}.tar" for program in images.values()), base_image()]
+    return [folder / f"{program}.tar" for program in images.values()]
 
 
 def base_image() -> Path:

@@ -124,9 +124,7 @@ def _given_ground() -> Iterator[Ground]:
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Of the company that has the operational Postgres."""
-    made = Authority(tmp_path_factory.mktemp("authority") / "source")
-    made.issue("source", "source", hosts=(SOURCE_NAME,))
-    return made
+    return Authority.of_server(tmp_path_factory.mktemp("authority"), "source", SOURCE_NAME)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from cryptography.fernet import Fernet
 from orders_etl import ORDERS
 
 from scripts.deploy.console import DeployError
+from tests.e2e.bookkeeping import watermark, windows
 from tests.e2e.conftest import PASSWORD, Ground
 from tests.e2e.deployment import Deployment, through_loopback, wait_for
 from tests.support.site import existing_site
@@ -221,18 +222,3 @@ def test_the_data_moves_to_another_disk(
     finally:
         hands.deployment.apply_all("down")
         subprocess.run(["nsenter", node, "umount", str(data)], check=True)
-
-
-def windows(deployment: Deployment) -> dict[str, tuple[str, str]]:
-    """From where to where the runs of orders that the sink knows have read."""
-    with deployment.site(ORDERS) as site:
-        query = "SELECT [run_id], [window_low], [window_high] FROM [etl].[audit] WHERE [pipeline] = ?"
-        rows = site.query(query, "orders")
-    return {run: (str(low or ""), str(high or "")) for run, low, high in rows}
-
-
-def watermark(deployment: Deployment) -> str:
-    """Up to where the sink has read."""
-    with deployment.site(ORDERS) as site:
-        ((value,),) = site.query("SELECT [value] FROM [etl].[watermark] WHERE [pipeline] = N'orders'")
-    return str(value)

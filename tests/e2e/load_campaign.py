@@ -19,6 +19,7 @@ import pytest
 
 from tests.bench.speed.document import Claim, Section, Table
 from tests.bench.speed.report import FOLDER, write_section
+from tests.chaos.pods import Pod, read_pod
 from tests.e2e import many_pipelines
 from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.one_more_table import pipeline_of
@@ -52,14 +53,13 @@ class Seen:
     def look(self, deployment: Deployment, airflow: Airflow) -> None:
         """Look once, and tell."""
         self.look_at_runs(airflow)
-        used = usage_of_pods(deployment)
-        stay = {pod["metadata"]["name"] for pod in deployment.objects("pods") if not _is_of_a_run(pod)}
-        self.pods_of_runs.append(len(deployment.objects("pods")) - len(stay))
-        self.usage.append((datetime.now(UTC), used))
+        used, now = usage_of_pods(deployment), datetime.now(UTC)
+        self.pods_of_runs.append(len(pods_of_runs(deployment)))
+        self.usage.append((now, used))
         counts = self.green_runs().values()
         servers = sum(one.memory for name, one in used.items() if name.startswith(_SERVERS)) / 2**20
         print(
-            f"  {(datetime.now(UTC) - self.began).total_seconds() / 60:5.1f} min   {sum(counts):4} runs, of a pipeline"
+            f"  {(now - self.began).total_seconds() / 60:5.1f} min   {sum(counts):4} runs, of a pipeline"
             f" {min(counts)} to {max(counts)}   {self.pods_of_runs[-1]:2} pods of runs   Airflow's servers"
             f" {servers:,.0f} MiB",
             flush=True,
@@ -97,6 +97,11 @@ class Seen:
         part = looks[third * len(looks) // 3 : (third + 1) * len(looks) // 3]
         return {name: statistics.median(used[name].memory for used in part) / 2**20 for name in stayed}
 
+    def growth(self) -> dict[str, float]:
+        """By how much the memory of each of Airflow's servers grew from the middle third to the last."""
+        before, after = self.memory(1), self.memory(2)
+        return {name: after[name] / before[name] for name in before if name.startswith(_SERVERS)}
+
 
 @pytest.fixture(scope="module")
 def count(pytestconfig: pytest.Config) -> int:
@@ -133,9 +138,9 @@ def test_every_pipeline_has_its_turn(seen: Seen, deployment: Deployment) -> None
     waits = seen.waits(until)
     everybody = statistics.median(wait for each in waits.values() for wait in each[1:-1])
     longest = max(max(each) for each in waits.values())
+    _write(seen, everybody, longest)
     with watching(deployment) as watch:
         draw_panels(lambda query: watch.metrics_since(query, seen.began.timestamp()), FOLDER / PICTURE)
-    _write(seen, everybody, longest)
     assert longest <= MOST_WAIT * everybody, waits
     failed = [key for key, run in seen.runs.items() if run["state"] == "failed"]
     assert failed == []
@@ -150,13 +155,12 @@ def test_everything_adds_up(seen: Seen, deployment: Deployment, airflow: Airflow
         with deployment.site(pipeline_of(name)) as site:
             assert site.sink_rows() == site.source_rows("active"), name
             assert site.staging_tables() == []
-    wait_for("the pods of runs to be gone", lambda: not [p for p in deployment.objects("pods") if _is_of_a_run(p)], 240)
+    wait_for("the pods of runs to be gone", lambda: not pods_of_runs(deployment), seconds=240)
 
 
 def test_no_server_of_airflow_grows(seen: Seen) -> None:
-    before, after = seen.memory(1), seen.memory(2)
-    servers = {name: after[name] / before[name] for name in before if name.startswith(_SERVERS)}
-    assert len(servers) == len(_SERVERS), f"One of Airflow's servers was replaced: {sorted(before)}"
+    servers = seen.growth()
+    assert len(servers) == len(_SERVERS), f"One of Airflow's servers was replaced; these stayed: {sorted(servers)}"
     assert {name: growth for name, growth in servers.items() if growth > MOST_GROWTH} == {}
 
 
@@ -204,15 +208,15 @@ def _go_on(seen: Seen, deployment: Deployment, airflow: Airflow, minutes: float)
         seen.look(deployment, airflow)
 
 
-def _is_of_a_run(pod: dict[str, Any]) -> bool:
-    labels = pod["metadata"].get("labels", {})
-    return "kubernetes_executor" in labels or "kubernetes_pod_operator" in labels
+def pods_of_runs(deployment: Deployment) -> list[Pod]:
+    """The pods that are there for one task each."""
+    return [pod for pod in map(read_pod, deployment.objects("pods")) if pod.of_a_run]
 
 
 def _write(seen: Seen, everybody: float, longest: float) -> None:
     green, minutes = seen.green_runs(), (seen.usage[-1][0] - seen.began).total_seconds() / 60
     before, after = seen.memory(1), seen.memory(2)
-    growth = max(after[name] / before[name] for name in before if name.startswith(_SERVERS))
+    growth = max(seen.growth().values())
     claims = [
         Claim(
             claim=f"No pipeline waits longer for its turn than {MOST_WAIT:.0f} times what is usual",

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
+from tests.e2e.bookkeeping import watermark, windows
 from tests.e2e.deployment import Deployment, wait_for
 
 CONFIRM = (
@@ -49,8 +50,8 @@ def backups(observed: Deployment) -> Backups:
 
         wait_for("the end of all runs", is_quiet, seconds=300)
         with observed.site(ORDERS) as site:
-            rows, watermark = site.sink_rows(), _watermark(observed)
-        audited = set(_windows(observed))
+            rows, reached = site.sink_rows(), watermark(observed)
+        audited = set(windows(observed))
         _run_now(observed, "sink-backup")
         _confirm(observed)
         since = airflow.trigger("orders_etl")
@@ -59,14 +60,14 @@ def backups(observed: Deployment) -> Backups:
         airflow.pause("orders_etl", True)
         wait_for("the end of all runs", is_quiet, seconds=300)
         _run_now(observed, "metadata-backup", "airflow-clean")
-        return Backups(rows, watermark, audited, _runs(observed), since)
+        return Backups(rows, reached, audited, _runs(observed), since)
 
 
 def test_each_database_is_backed_up_and_it_shows(backups: Backups, observed: Deployment) -> None:
     listed = observed.restore()
     assert "metadata-" in listed
     assert "sink-" in listed
-    assert _watermark(observed) > backups.watermark
+    assert watermark(observed) > backups.watermark
     for name in ("sink-backup", "metadata-backup"):
         status = observed.objects("cronjobs", f"--field-selector=metadata.name={name}")[0]["status"]
         assert status["lastSuccessfulTime"]
@@ -94,12 +95,12 @@ def test_everything_is_lost_and_the_next_run_goes_on_from_the_watermark_of_the_b
     assert _secrets(observed) == secrets
     told = observed.restore("--metadata=latest", "--sink=latest", "--yes")
     assert backups.watermark.isoformat(timespec="seconds") in told
-    assert _watermark(observed) == backups.watermark
+    assert watermark(observed) == backups.watermark
     assert _runs(observed) == backups.runs
     assert backups.runs[backups.since] == "success"
     with observed.site(ORDERS) as site:
         assert site.sink_rows() == backups.rows
-    assert set(_windows(observed)) == backups.audited
+    assert set(windows(observed)) == backups.audited
 
     with observed.airflow() as airflow:
         run = airflow.trigger("orders_etl")
@@ -109,7 +110,7 @@ def test_everything_is_lost_and_the_next_run_goes_on_from_the_watermark_of_the_b
         assert site.sink_rows() == site.source_rows("status = 'confirmed'")
         assert len(site.sink_rows()) == len(backups.rows) + 2
     # A run of the schedule may have come first.
-    new = [low for run_id, low in _windows(observed).items() if run_id not in backups.audited]
+    new = [low for run_id, (low, _) in windows(observed).items() if run_id not in backups.audited]
     assert min(new) == backups.watermark - ORDERS.look_back
 
 
@@ -124,19 +125,6 @@ def _run_now(deployment: Deployment, *cron_jobs: str) -> None:
 def _confirm(deployment: Deployment) -> None:
     with psycopg.connect(deployment.source_url, autocommit=True) as connection:
         assert connection.execute(CONFIRM.encode()).fetchall()
-
-
-def _watermark(deployment: Deployment) -> datetime:
-    with deployment.site(ORDERS) as site:
-        ((value,),) = site.query("SELECT [value] FROM [etl].[watermark] WHERE [pipeline] = N'orders'")
-    return datetime.fromisoformat(str(value))
-
-
-def _windows(deployment: Deployment) -> dict[str, datetime]:
-    """The runs that the sink knows, and where their windows begin; of the first run nowhere."""
-    with deployment.site(ORDERS) as site:
-        found = site.query("SELECT [run_id], [window_low] FROM [etl].[audit] WHERE [pipeline] = N'orders'")
-    return {run_id: low or datetime.min for run_id, low in found}
 
 
 def _runs(deployment: Deployment) -> dict[str, str]:

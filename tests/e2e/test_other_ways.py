@@ -41,9 +41,7 @@ def repository(
 @pytest.fixture(scope="module")
 def sink_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Of the company that has this SQL Server."""
-    made = Authority(tmp_path_factory.mktemp("authority") / "sink")
-    made.issue("sink", "sink", hosts=(SINK_NAME,))
-    return made
+    return Authority.of_server(tmp_path_factory.mktemp("authority"), "sink", SINK_NAME)
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,7 @@ mssql_python.pooling(enabled=False)
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    made = Authority(tmp_path_factory.mktemp("authority") / "sink")
-    made.issue("sink", "sink", hosts=("localhost",))
-    return made
+    return Authority.of_server(tmp_path_factory.mktemp("authority"), "sink", "localhost")
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from etl.load import load
 from etl.pipeline import Pipeline
 from etl.run import run
 from etl.settings import Settings
+from etl.sink import connect as open_sink
 from etl.step import Work
 from etl.window import Partition
 from pydantic import SecretStr
@@ -162,8 +163,7 @@ class Site:
 @contextmanager
 def connect(settings: Settings, *, autocommit: bool = True) -> Iterator[mssql_python.Connection]:
     """A connection to the sink in which every statement stands at once, or else in a transaction."""
-    mssql_python.pooling(enabled=False)
-    connection = mssql_python.connect(settings.sink().get_secret_value(), autocommit=autocommit)
+    connection = open_sink(settings, settings.sink(), autocommit=autocommit)
     try:
         yield connection
     finally:
