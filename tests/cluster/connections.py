@@ -64,12 +64,16 @@ class ConnectionLog:
         """From now on the rules are made for these."""
         with self._lock:
             now = time.monotonic()
-            known = {address: pod.name for address, pod in self._pods.items()}
             # The address of a pod that is gone may be another's.
-            same = {address for address, pod in pods.items() if known.get(address) == pod.name}
+            same = {address for address, pod in pods.items() if pod.name == _name_at(address, self._pods)}
+            gone = self._pods.keys() - same
             self._since = {address: self._since[address] if address in same else now for address in pods}
-            self._seen = {packet for packet in self._seen if not {packet.source, packet.target} & (known.keys() - same)}
+            self._seen = {packet for packet in self._seen if not {packet.source, packet.target} & gone}
             self._pods = pods
+
+    def expect(self, pods: Mapping[str, Pod]) -> None:
+        """Rules for these are about to be made. From that moment on they know nobody who is gone."""
+        self.know({address: pod for address, pod in self._pods.items() if pod.name == _name_at(address, pods)})
 
     def note(self, packet: Packet) -> None:
         """A connection was begun now."""
@@ -117,6 +121,10 @@ class ConnectionLog:
     def _is_settled(self, address: str) -> bool:
         since = self._since.get(address, math.inf if self._end(address) is None else -math.inf)
         return time.monotonic() - since > _SETTLED_SECONDS
+
+
+def _name_at(address: str, pods: Mapping[str, Pod]) -> str | None:
+    return pods[address].name if address in pods else None
 
 
 def read_connections(file: Path) -> list[Connection]:

@@ -42,6 +42,7 @@ def main(server: str, authority: str, certificate: str, key: str, connections: s
             before, state = state, (pods_by_address(pods.objects(), by_name), policies.objects())
             # Most changes of a pod are none of its address or labels.
             if state != before:
+                log.expect(state[0])
                 enforcer.enforce(chains(*state))
                 log.know(state[0])
         log.write()

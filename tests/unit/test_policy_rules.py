@@ -118,6 +118,21 @@ def test_a_pod_is_named_when_it_is_known_and_nothing_is_held_against_it_before(
     assert (told.source, told.settled) == ("web", False)
 
 
+def test_nothing_is_held_against_a_pod_that_is_gone_from_the_moment_its_rules_may_be_replaced(
+    tmp_path: Path, pods: dict[str, Pod], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ConnectionLog(tmp_path / "connections")
+    log.know(pods)
+    later = time.monotonic() + 12
+    monkeypatch.setattr("time.monotonic", lambda: later)
+    log.expect({address: pod for address, pod in pods.items() if pod.app != "data"})
+    log.note(Packet("refused", "10.42.0.2", "10.42.0.3", "TCP 1433"))
+    log.note(Packet("refused", "10.42.0.2", "10.42.0.4", "TCP 1433"))
+    monkeypatch.setattr("time.monotonic", lambda: later + 11)
+    log.write()
+    assert [one.settled for one in read_connections(tmp_path / "connections")] == [False, True]
+
+
 def test_an_address_that_stays_unknown_is_written_as_it_is(
     tmp_path: Path, pods: dict[str, Pod], monkeypatch: pytest.MonkeyPatch
 ) -> None:
