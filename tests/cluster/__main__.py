@@ -1,6 +1,7 @@
 """`python -m tests.cluster up` keeps a cluster up for people until Ctrl-C.
 
 `python -m tests.cluster environment` prints the environment in which `buildah` builds without a registry.
+`python -m tests.cluster programs` builds what tests call that need no cluster, where it is not there yet.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests.cluster import ClusterError, run_cluster
+from tests.cluster.binaries import FOR_TESTS, build
 from tests.cluster.building import build_environment
 from tests.cluster.machine import add_system_folders, install_programs
 
@@ -52,10 +54,14 @@ def main() -> None:
         "--logs", type=Path, help="copy the components' logs to this folder at the end"
     )
     commands.add_parser("environment", help="print the environment for buildah")
+    commands.add_parser("programs", help="build what tests call that need no cluster")
     arguments = parser.parse_args()
     try:
         if arguments.command == "up":
             up(arguments.logs)
+        elif arguments.command == "programs":
+            for module in FOR_TESTS:
+                build(module)
         else:
             add_system_folders()
             install_programs()

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.cluster.cache import made
@@ -14,7 +14,16 @@ from tests.cluster.errors import ClusterError
 
 _SOURCES = Path(__file__).parent / "go"
 _STRIPPED = "-s -w"
-_ENVIRONMENT = {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
+_NO_DEBUGGING = "all=-dwarf=false"
+_ENVIRONMENT = {
+    "GOTOOLCHAIN": "local",
+    "CGO_ENABLED": "0",
+    "GOFLAGS": "",
+    "GOWORK": "off",
+    # The compiler, which runs for seconds, need not tidy up as often as it would.
+    "GOGC": "400",
+    "GOMEMLIMIT": "3GiB",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,8 @@ MODULES = (
         tuple(f"{_CONTAINERD}/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")),
         "v2.4.2",
     ),
-    Module("coredns", (".",)),
+    # With the requirements of Kubernetes, whose libraries are then compiled already: that is most of the work.
+    Module("coredns", ("./coredns",), requirements=KUBERNETES.name),
     Module("pause", (".",)),
 )
 
@@ -71,10 +81,11 @@ _ALERTMANAGER = "github.com/prometheus/alertmanager/cmd"
 ALERTMANAGER = Module("alertmanager", (f"{_ALERTMANAGER}/alertmanager", f"{_ALERTMANAGER}/amtool"))
 STATSD_EXPORTER = Module("statsd_exporter", ("github.com/prometheus/statsd_exporter",), "v0.31.0")
 NODE_EXPORTER = Module("node_exporter", ("github.com/prometheus/node_exporter",), "v1.12.1")
-# With the requirements of Kubernetes, whose libraries are then compiled already: that is most of the work.
+# As CoreDNS.
 KUBE_STATE_METRICS = Module("kube-state-metrics", ("k8s.io/kube-state-metrics/v2",), requirements=KUBERNETES.name)
-OBSERVABILITY = (LOKI, PROMETHEUS, ALERTMANAGER, STATSD_EXPORTER, NODE_EXPORTER, KUBE_STATE_METRICS)
-"""What the deployment runs for logs and metrics: not of the cluster, so built only where a test asks for it."""
+KUBECTL = replace(KUBERNETES, packages=("k8s.io/kubernetes/cmd/kubectl",))
+FOR_TESTS = (KUBECTL, LOKI, PROMETHEUS, ALERTMANAGER, STATSD_EXPORTER)
+"""What tests call that need no cluster."""
 
 
 def build_binaries() -> dict[str, Path]:
@@ -87,7 +98,7 @@ def build_binaries() -> dict[str, Path]:
 
 def build(module: Module) -> Path:
     """The folder of a module's programs, from the cache or built now."""
-    flags = ["-trimpath", "-ldflags", _linker_flags(module)]
+    flags = ["-trimpath", "-gcflags", _NO_DEBUGGING, "-ldflags", _linker_flags(module)]
     if module.tags:
         flags += ["-tags", module.tags]
     sources = [] if module.version else sorted(path for path in module.folder.rglob("*") if path.is_file())

@@ -1,5 +1,6 @@
 """Where binaries and images are kept between runs: each thing in a folder named after what decides its content."""
 
+import fcntl
 import hashlib
 import os
 import sys
@@ -26,20 +27,23 @@ def made(name: str, *decides: str, make: Callable[[Path], None]) -> Path:
     folder = cache_folder() / f"{name}-{digest}"
     if folder.exists():
         return folder
-    say(f"{name}: making it once, for this and all later runs")
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache_folder()) as temporary:
+    # Tests run in several processes: one makes it, the others wait.
+    with (cache_folder() / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            say(f"{name}: making it once, for this and all later runs")
+            started = time.monotonic()
+            _fill(folder, make)
+            say(f"{name}: made in {time.monotonic() - started:.0f} s")
+    return folder
+
+
+def _fill(folder: Path, make: Callable[[Path], None]) -> None:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         content = Path(temporary) / "content"
         content.mkdir()
         make(content)
-        try:
-            content.rename(folder)
-        except OSError:
-            # Another process was faster. Its content is the same.
-            if not folder.exists():
-                raise
-    say(f"{name}: made in {time.monotonic() - started:.0f} s")
-    return folder
+        content.rename(folder)
 
 
 def say(message: str) -> None:

@@ -9,7 +9,6 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -32,10 +31,9 @@ MOST_WAIT = 2.0
 """How much longer than the median one pipeline may wait for its turn."""
 MOST_GROWTH = 1.15
 """Of the memory of a server of Airflow's, from the middle third of the time to its last."""
+_SETUP = timedelta(minutes=5)
 _EVERY = 20.0
 """Seconds between two looks."""
-_KEPT = timedelta(minutes=10)
-"""What the metadata database keeps of ended runs when its clean-up comes, instead of 90 days."""
 _SERVERS = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 
 
@@ -109,11 +107,17 @@ def count(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture(scope="module")
-def airflow(deployment: Deployment, count: int) -> Iterator[Airflow]:
+def until(pytestconfig: pytest.Config) -> datetime:
+    """When the load ends. It begins as soon as the pipelines are there, which takes some minutes."""
+    return datetime.now(UTC) + _SETUP + timedelta(minutes=float(pytestconfig.getoption("--minutes")))
+
+
+@pytest.fixture(scope="module")
+def airflow(first_run: str, deployment: Deployment, count: int, until: datetime) -> Iterator[Airflow]:
     """With those pipelines, of which none has begun."""
     many_pipelines.make_tables(deployment.source_url, count)
-    (deployment.checkout / "dags" / "many_etl.py").write_text(many_pipelines.dag_file(count))
-    deployment.apply_all("--wait-for-first-run")
+    (deployment.checkout / "dags" / "many_etl.py").write_text(many_pipelines.dag_file(count, until))
+    deployment.apply_all()
     with deployment.airflow() as made:
         for name in many_pipelines.names(count):
             made.await_dag(f"{name}_etl")
@@ -121,20 +125,21 @@ def airflow(deployment: Deployment, count: int) -> Iterator[Airflow]:
 
 
 @pytest.fixture(scope="module")
-def seen(deployment: Deployment, airflow: Airflow, count: int, pytestconfig: pytest.Config) -> Seen:
-    """The load. In its second half nothing changes at the source, so that every pipeline can catch up."""
-    minutes = float(pytestconfig.getoption("--minutes"))
+def seen(deployment: Deployment, airflow: Airflow, count: int, until: datetime) -> Seen:
+    """The load. In its second half nothing changes at the source; the clean-up comes when much has ended."""
     found = Seen(many_pipelines.names(count), datetime.now(UTC))
-    with scheduled(airflow, found.pipelines):
-        with many_pipelines.changing(deployment.source_url, count):
-            _go_on(found, deployment, airflow, minutes / 2)
-        clean_up(deployment)
-        _go_on(found, deployment, airflow, minutes)
+    for name in found.pipelines:
+        airflow.pause(f"{name}_etl", False)
+    whole = until - found.began
+    with many_pipelines.changing(deployment.source_url, count):
+        _go_on(found, deployment, airflow, until - whole / 2)
+    _go_on(found, deployment, airflow, until - whole / 6)
+    clean_up(deployment, kept=whole / 3)
+    _go_on(found, deployment, airflow, until)
     return found
 
 
-def test_every_pipeline_has_its_turn(seen: Seen, deployment: Deployment) -> None:
-    until = seen.usage[-1][0]
+def test_every_pipeline_has_its_turn(seen: Seen, deployment: Deployment, until: datetime) -> None:
     waits = seen.waits(until)
     everybody = statistics.median(wait for each in waits.values() for wait in each[1:-1])
     longest = max(max(each) for each in waits.values())
@@ -150,7 +155,7 @@ def test_everything_adds_up(seen: Seen, deployment: Deployment, airflow: Airflow
     def running() -> list[Any]:
         return [run for run in airflow.all_runs(many_pipelines.PREFIX) if run["state"] in ("queued", "running")]
 
-    wait_for("the end of what was under way", lambda: not running(), seconds=900)
+    wait_for("the end of what was under way", lambda: not running(), seconds=1200)
     for name in seen.pipelines:
         with deployment.site(pipeline_of(name)) as site:
             assert site.sink_rows() == site.source_rows("active"), name
@@ -179,31 +184,19 @@ def test_the_metadata_database_is_cleaned_beside_it(seen: Seen, airflow: Airflow
     assert len(seen.runs.keys() - kept) >= len(seen.pipelines) / 2
 
 
-@contextmanager
-def scheduled(airflow: Airflow, pipelines: list[str]) -> Iterator[None]:
-    """With the schedules of the pipelines switched on, until the block ends."""
-    for name in pipelines:
-        airflow.pause(f"{name}_etl", False)
-    try:
-        yield
-    finally:
-        for name in pipelines:
-            airflow.pause(f"{name}_etl", True)
-
-
-def clean_up(deployment: Deployment) -> None:
-    """Run the clean-up of the metadata database, with a shorter memory, and wait for its end."""
+def clean_up(deployment: Deployment, kept: timedelta) -> None:
+    """Run the clean-up of the metadata database, with a memory shorter than 90 days, and wait for its end."""
     (job,) = deployment.objects("cronjobs", "--field-selector=metadata.name=airflow-clean")
-    template = json.dumps(job["spec"]["jobTemplate"]).replace("90 days ago", f"{_KEPT.total_seconds():.0f} seconds ago")
+    template = json.dumps(job["spec"]["jobTemplate"]).replace("90 days ago", f"{kept.total_seconds():.0f} seconds ago")
     assert "seconds ago" in template
     metadata = {"name": "airflow-clean-now", "namespace": "etl-poc"}
     deployment.apply({"apiVersion": "batch/v1", "kind": "Job", **json.loads(template), "metadata": metadata})
     deployment.kubectl("wait", "--for=condition=complete", "job/airflow-clean-now", "--timeout=240s")
 
 
-def _go_on(seen: Seen, deployment: Deployment, airflow: Airflow, minutes: float) -> None:
-    """Look from time to time, until so many minutes have passed since the beginning."""
-    while (datetime.now(UTC) - seen.began).total_seconds() < minutes * 60:
+def _go_on(seen: Seen, deployment: Deployment, airflow: Airflow, until: datetime) -> None:
+    """Look from time to time, until then."""
+    while datetime.now(UTC) < until:
         time.sleep(_EVERY)
         seen.look(deployment, airflow)
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from threading import Event, Thread
 
 import psycopg
@@ -33,7 +34,9 @@ def dag_of(name: str) -> DAG:
         steps="fused",
     )
     start = pendulum.datetime(2026, 6, 1, tz="Europe/Berlin")
-    return pipeline_dag(pipeline, schedule="* * * * *", start_date=start, owner="tests")
+    dag = pipeline_dag(pipeline, schedule="* * * * *", start_date=start, owner="tests")
+    dag.end_date = pendulum.parse("{until}")
+    return dag
 
 
 dags = [dag_of(f"{prefix}{{number:02d}}") for number in range({count})]
@@ -46,9 +49,9 @@ def names(count: int) -> list[str]:
     return [f"{PREFIX}{number:02d}" for number in range(count)]
 
 
-def dag_file(count: int) -> str:
-    """The text of the file with their DAGs."""
-    return _FILE.format(count=count, prefix=PREFIX)
+def dag_file(count: int, until: datetime) -> str:
+    """The text of the file with their DAGs. Their schedules end at a time; what is under way then goes on."""
+    return _FILE.format(count=count, prefix=PREFIX, until=until.isoformat())
 
 
 def make_tables(source_url: str, count: int) -> None:

@@ -5,14 +5,14 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.cluster.binaries import KUBERNETES, build
+from tests.cluster.binaries import KUBECTL, build
 from tests.manifests.kustomizations import COMPONENTS, KUSTOMIZATION, OVERLAYS, reached
 
 NAMESPACE = "etl-poc"
@@ -74,8 +74,7 @@ class Manifest:
 @cache
 def kubectl() -> Path:
     """Kubectl of the version that the cluster of the end-to-end test runs; built where it is not in the cache."""
-    alone = tuple(package for package in KUBERNETES.packages if package.endswith("/kubectl"))
-    return build(replace(KUBERNETES, packages=alone)) / "kubectl"
+    return build(KUBECTL) / "kubectl"
 
 
 @cache
