@@ -120,9 +120,11 @@ def test_the_password_of_the_sink(hands: Hands, works: "Callable[[], None]") -> 
 
 def test_the_password_of_the_administrator_of_sql_server(hands: Hands, works: "Callable[[], None]") -> None:
     old, new = hands.deployment.secret("mssql", "MSSQL_SA_PASSWORD"), new_password()
-    with hands.deployment.forwarded("mssql-svc", 1433) as port:
-        site = existing_site(ORDERS, hands.deployment.source_url, through_loopback("sa", old, port))
-        site.execute(f"ALTER LOGIN [sa] WITH PASSWORD = N'{new}'")
+    # The stand-in takes its administrator's password from the Secret whenever it starts.
+    if hands.deployment.overlay != "e2e":
+        with hands.deployment.forwarded("mssql-svc", 1433) as port:
+            site = existing_site(ORDERS, hands.deployment.source_url, through_loopback("sa", old, port))
+            site.execute(f"ALTER LOGIN [sa] WITH PASSWORD = N'{new}'")
     hands.rotate("SQL Server's administrator's", new)
     works()
 
@@ -150,7 +152,7 @@ def test_the_keys_of_the_api(hands: Hands, works: "Callable[[], None]") -> None:
     with hands.deployment.airflow() as before:
         before.pause("orders_etl", True)
         hands.rotate("the API's keys", secrets.token_urlsafe(48), secrets.token_urlsafe(48))
-        with pytest.raises(DeployError, match="401"):
+        with pytest.raises(DeployError, match="Invalid JWT token"):
             before.runs("orders_etl")
     works()
 

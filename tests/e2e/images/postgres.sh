@@ -4,7 +4,7 @@ set -euo pipefail
 
 initialize() {
   initdb --pgdata "$PGDATA" --username "$POSTGRES_USER" --pwfile <(printf '%s\n' "$POSTGRES_PASSWORD") \
-    --auth scram-sha-256 --encoding UTF8 --locale C.UTF-8
+    --auth-local trust --auth-host scram-sha-256 --encoding UTF8 --locale C.UTF-8
   echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
   printf 'CREATE DATABASE "%s";\n' "$POSTGRES_DB" | postgres --single -D "$PGDATA" postgres >/dev/null
 }
