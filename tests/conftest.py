@@ -1,9 +1,11 @@
-"""Settings that every test needs before Airflow is imported: a home of its own, and no examples."""
+"""Settings that every test needs before Airflow is imported: a home of its own, and no examples. Nothing is timed."""
 
 import os
 import shutil
 import tempfile
 from pathlib import Path
+
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,6 +16,10 @@ os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 # Settings of whoever runs the tests must not reach them.
 for variable in [name for name in os.environ if name.startswith(("ETL_", "STAGING_", "STATSD_"))]:
     del os.environ[variable]
+
+# The machine may be busy with other tests.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_unconfigure() -> None:

@@ -136,6 +136,6 @@ def machine(postgres: Postgres, template: str, sink_url: str) -> type[Orders]:
 
 def test_any_sequence_of_changes_and_steps_ends_with_the_sink_equal_to_the_model(machine: type[Orders]) -> None:
     machine.TestCase.settings = settings(
-        max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=25, stateful_step_count=20, suppress_health_check=list(HealthCheck)
     )
     machine.TestCase().runTest()

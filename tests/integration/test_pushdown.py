@@ -159,7 +159,7 @@ def judged(made: Site) -> tuple[Manifest, set[str], set[str]]:
 
 
 @given(condition=filters)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_filter_decides_at_the_source_as_it_does_without(
     edges: str, tmp_path_factory: pytest.TempPathFactory, condition: str
 ) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from etl.column_types import parse_column_type
 from etl.contract import breach, converted
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 
@@ -26,12 +26,9 @@ def judge(declared: str, staged: pa.Array, is_key: bool = False) -> tuple[Any, s
     return row
 
 
-# Each example starts an engine, which takes a while where the machine is busy.
-unhurried = settings(deadline=None)
 digits = st.text("0123456789", max_size=40)
 
 
-@unhurried
 @given(negative=st.booleans(), whole=digits, fraction=digits, precision=st.integers(1, 38), data=st.data())
 def test_a_decimal_is_carried_exactly_or_told(
     negative: bool, whole: str, fraction: str, precision: int, data: st.DataObject
@@ -55,7 +52,6 @@ def test_a_numeric_that_is_no_number_is_told(text: str) -> None:
     assert judge("numeric(38,10)", pa.array([text])) == (None, "v is not exactly a decimal(38,10)")
 
 
-@unhurried
 @given(text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), length=st.integers(1, 12))
 def test_text_is_carried_whole_or_told(text: str, length: int) -> None:
     found, wrong = judge(f"varchar({length})", pa.array([text]))
@@ -65,7 +61,6 @@ def test_text_is_carried_whole_or_told(text: str, length: int) -> None:
         assert wrong == f"v is longer than nvarchar({length})"
 
 
-@unhurried
 @given(micros=st.integers(-(2**62), 2**62))
 @example(micros=-9222425352054775809)  # what the driver makes of 'infinity'
 @example(micros=-9222425352054775808)  # and of '-infinity'

@@ -16,10 +16,10 @@ from tests.support.pipelines import ORDERS, make
 
 hostile = st.lists(st.sampled_from(SIGNS), min_size=1, max_size=12).map("".join)
 printable = hostile.map(lambda text: "".join(sign for sign in text if sign.isprintable())).filter(bool)
-UNHURRIED = settings(deadline=None, max_examples=60)
+FEWER = settings(max_examples=60)
 
 
-@UNHURRIED
+@FEWER
 @given(
     names=st.lists(printable, min_size=3, max_size=3, unique=True),
     schema=printable,
@@ -34,7 +34,7 @@ def test_a_name_or_key_is_one_token_in_every_statement(
     claims.a_name_or_key_is_one_token(names, schema, table, keys)
 
 
-@UNHURRIED
+@FEWER
 @given(
     names=st.lists(hostile, min_size=3, max_size=3),
     schema=hostile,
@@ -87,7 +87,7 @@ WORDS = """
 """
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(text=st.lists(st.one_of(st.sampled_from(WORDS.split()), hostile), max_size=12).map(" ".join))
 @example(text="active -- /*")
 @example(text="active /* '; DROP TABLE orders; -- */")
@@ -96,7 +96,7 @@ def test_a_filter_is_refused_in_words_or_is_a_condition_of_known_words(text: str
     claims.a_filter_is_refused_in_words_or_is_a_condition_of_known_words(text)
 
 
-@UNHURRIED
+@FEWER
 @given(text=hostile)
 @example(text="a\\\nb")
 @example(text="\\'; DROP TABLE orders --")
@@ -104,7 +104,7 @@ def test_a_text_in_a_filter_is_that_text_everywhere(text: str) -> None:
     claims.a_text_in_a_filter_is_that_text_everywhere(text)
 
 
-@UNHURRIED
+@FEWER
 @given(text=st.one_of(hostile, st.from_regex(r"[a-z ]{0,12}(\([0-9 ,]{0,12}\))?( null)?")))
 @example(text=f"varchar({'9' * 5000})")
 @example(text="varchar(\u0663)")
@@ -123,7 +123,7 @@ times = st.one_of(
 )
 
 
-@UNHURRIED
+@FEWER
 @given(
     params=st.dictionaries(st.sampled_from(["since", "until", "full_refresh", "other"]), times),
     watermark=st.one_of(st.none(), st.datetimes().map(lambda value: value.replace(tzinfo=UTC))),
@@ -137,14 +137,14 @@ def test_params_are_refused_in_words_or_choose_a_window(
     claims.params_are_refused_in_words_or_choose_a_window(params, watermark, look_back)
 
 
-@UNHURRIED
+@FEWER
 @given(keys=st.lists(hostile.filter(lambda text: "\ud800" not in text), max_size=2))
 def test_a_partition_survives_being_written(keys: list[str]) -> None:
     partition = Partition(window=Window(high=claims.NOW), lower=keys)
     claims.a_partition_is_refused_in_words_or_survives_being_written(partition.model_dump_json())
 
 
-@UNHURRIED
+@FEWER
 @given(user=hostile, host=hostile, rest=hostile)
 def test_a_url_is_refused_without_showing_it_or_names_one_server(user: str, host: str, rest: str) -> None:
     claims.a_url_is_refused_without_showing_it_or_names_one_server(f"mssql://{user}@{host}/{rest}")
