@@ -86,13 +86,23 @@ def test_rules_are_replaced_in_one_step_and_chains_of_nobody_removed(pods: dict[
     assert lines[4:] == ["-A POLICIES -j one", "-A one -j REJECT", "-X two", "COMMIT"]
 
 
+def pass_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    later = time.monotonic() + seconds
+    monkeypatch.setattr("time.monotonic", lambda: later)
+
+
+def settled_log(tmp_path: Path, pods: dict[str, Pod], monkeypatch: pytest.MonkeyPatch) -> ConnectionLog:
+    """One whose rules have known the pods for some time."""
+    log = ConnectionLog(tmp_path / "connections")
+    log.know(pods)
+    pass_seconds(monkeypatch, 2)
+    return log
+
+
 def test_a_connection_is_written_once_and_a_refusal_always(
     tmp_path: Path, pods: dict[str, Pod], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = ConnectionLog(tmp_path / "connections")
-    log.know(pods)
-    later = time.monotonic() + 2
-    monkeypatch.setattr("time.monotonic", lambda: later)
+    log = settled_log(tmp_path, pods, monkeypatch)
     passed, refused = (Packet(word, "10.42.0.2", "10.42.0.3", "TCP 1433") for word in ("passed", "refused"))
     for packet in (passed, passed, refused, refused):
         log.note(packet)
@@ -121,14 +131,11 @@ def test_a_pod_is_named_when_it_is_known_and_nothing_is_held_against_it_before(
 def test_nothing_is_held_against_a_pod_that_is_gone_from_the_moment_its_rules_may_be_replaced(
     tmp_path: Path, pods: dict[str, Pod], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = ConnectionLog(tmp_path / "connections")
-    log.know(pods)
-    later = time.monotonic() + 12
-    monkeypatch.setattr("time.monotonic", lambda: later)
+    log = settled_log(tmp_path, pods, monkeypatch)
     log.expect({address: pod for address, pod in pods.items() if pod.app != "data"})
     log.note(Packet("refused", "10.42.0.2", "10.42.0.3", "TCP 1433"))
     log.note(Packet("refused", "10.42.0.2", "10.42.0.4", "TCP 1433"))
-    monkeypatch.setattr("time.monotonic", lambda: later + 11)
+    pass_seconds(monkeypatch, 11)
     log.write()
     assert [one.settled for one in read_connections(tmp_path / "connections")] == [False, True]
 
@@ -136,12 +143,9 @@ def test_nothing_is_held_against_a_pod_that_is_gone_from_the_moment_its_rules_ma
 def test_an_address_that_stays_unknown_is_written_as_it_is(
     tmp_path: Path, pods: dict[str, Pod], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = ConnectionLog(tmp_path / "connections")
-    log.know(pods)
-    later = time.monotonic() + 2
-    monkeypatch.setattr("time.monotonic", lambda: later)
+    log = settled_log(tmp_path, pods, monkeypatch)
     log.note(Packet("refused", "10.42.0.3", "10.42.0.9", "TCP 1433"))
-    monkeypatch.setattr("time.monotonic", lambda: later + 11)
+    pass_seconds(monkeypatch, 11)
     log.write()
     (told,) = read_connections(tmp_path / "connections")
     assert (told.source, told.target, told.settled) == ("data", "10.42.0.9", False)
