@@ -1,4 +1,8 @@
-"""The Kubernetes clients are imported name by name in the image, and are what they are without that."""
+"""What every Python process of the image begins with.
+
+The Kubernetes clients are imported name by name, and are what they are without that. What forked servers share stays
+shared.
+"""
 
 import json
 import os
@@ -28,6 +32,20 @@ for package in names:
         found[f"{package}.{name}"] = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
 print(json.dumps(found))
 """
+FORK = """
+import gc, json, os, re
+from pathlib import Path
+def own():  # in KiB
+    return int(re.search(r"Private_Dirty:\\s*(\\d+)", Path("/proc/self/smaps_rollup").read_text())[1])
+objects = [[number] for number in range(1_000_000)]
+if os.fork() == 0:
+    before = own()
+    gc.collect()
+    print(json.dumps((own() - before) // 1024))
+else:
+    os.wait()
+"""
+"""Prints the MiB that a forked process gains when it looks for garbage."""
 
 
 def run(script: str, *arguments: str, in_image: bool) -> Any:
@@ -81,3 +99,13 @@ import json, kubernetes, kubernetes_asyncio
 print(json.dumps([kubernetes.__version__, kubernetes_asyncio.__version__]))
 """
     assert run(script, in_image=True) == run(script, in_image=False)
+
+
+@pytest.mark.parametrize("server", ["scheduler", "triggerer"])
+def test_the_processes_of_a_server_share_their_memory_also_after_they_looked_for_garbage(server: str) -> None:
+    assert run(FORK, server, in_image=False) > 50
+    assert run(FORK, server, in_image=True) < 5
+
+
+def test_what_a_process_that_forks_often_leaves_is_still_looked_for() -> None:
+    assert run(FORK, "dag-processor", in_image=True) > 50
