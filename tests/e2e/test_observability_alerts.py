@@ -1,4 +1,4 @@
-"""Alerts fire while something is wrong, and resolve when it is mended.
+"""Alerts fire while something is wrong. That they resolve once it is mended is in test_operation_well_again.py.
 
 All goes wrong at once: most of the time is spent waiting, and an operator has to tell them apart as well.
 """
@@ -55,17 +55,6 @@ def test_alerts_have_nothing_to_say_when_all_is_well(watch: Watching) -> None:
 def test_what_is_wrong_is_told_with_its_runbook(told: dict[str, dict[str, Any]], name: str) -> None:
     assert told[name]["labels"]["severity"] in ("warning", "critical")
     assert told[name]["annotations"]["runbook_url"].endswith(f"{name}.md")
-
-
-@pytest.mark.parametrize("name", ALERTS)
-def test_it_is_told_no_more_when_it_is_mended(told: dict[str, dict[str, Any]], watch: Watching, name: str) -> None:
-    watch.await_calm(name, **ALERTS[name])
-
-
-def test_a_failed_run_of_orders_is_told_no_more_after_a_good_one(
-    told: dict[str, dict[str, Any]], watch: Watching
-) -> None:
-    watch.await_calm("DagFailing")
 
 
 @contextmanager

@@ -1,0 +1,54 @@
+"""Some minutes after all has gone wrong and was mended, nobody says a word of it any more.
+
+The file is named so that it comes after the faults of the alerts' and the doctor's tests, with something else between.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.deployment import Airflow, Deployment, wait_for
+from tests.e2e.doctoring import OF_THE_MACHINE, Diagnosis, look
+from tests.e2e.test_observability_alerts import ALERTS
+from tests.e2e.watching import Watching
+
+
+@pytest.fixture(scope="module")
+def switched_on(airflow: Airflow) -> Iterator[None]:
+    """Pipelines that the tests before left paused are paused again afterwards."""
+    paused = [dag["dag_id"] for dag in airflow.api.get("/dags?tags=etl&paused=true&limit=100")["dags"]]
+    for dag in paused:
+        airflow.pause(dag, False)
+    yield
+    for dag in paused:
+        _pause_at_rest(airflow, dag)
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_is_told_no_more(watch: Watching, name: str) -> None:
+    watch.await_calm(name, **ALERTS[name])
+
+
+def test_a_failed_run_is_told_no_more_after_a_good_one(watch: Watching) -> None:
+    watch.await_calm("DagFailing")
+
+
+def test_the_doctor_says_that_all_is_well(switched_on: None, observed: Deployment) -> None:
+    last: list[Diagnosis] = []
+
+    def well() -> bool:
+        last.append(look(observed))
+        return not last[-1].causes.keys() - OF_THE_MACHINE
+
+    wait_for("the doctor to find nothing", well, seconds=240)  # an alert ends minutes after its cause
+    assert last[-1].code == (1 if last[-1].causes else 0)
+
+
+def _pause_at_rest(airflow: Airflow, dag: str) -> None:
+    """Pause a DAG between two runs: a paused one would leave the run that goes on where it is."""
+
+    def at_rest() -> bool:
+        return all(run["state"] in ("success", "failed") for run in airflow.runs(dag))
+
+    wait_for(f"{dag} to rest", at_rest, seconds=180)
+    airflow.pause(dag, True)
