@@ -23,7 +23,8 @@ dev: setup ## Keep Airflow's UI up on the same parts, to trigger and retry by ha
 .PHONY: test
 test: setup lint ## Lint, types, and every test that needs no cluster
 	@$(PYTHON) -m tests.cluster programs
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile tests/unit tests/manifests tests/integration
+	$(PYTHON) -m pytest tests/bench
 
 .PHONY: e2e
 e2e: setup ## Deploy to a real cluster and use it: the one of KUBECONFIG, else one that is made and ended
