@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,19 @@ from tests.cluster.cache import cache_folder, say
 from tests.cluster.errors import ClusterError
 from tests.cluster.images import BASE_IMAGE, base_image
 from tests.cluster.storage import can_overlay
+
+MOST_BYTES = 15 * 2**30
+"""Of images and layers in the cache, from one cluster to the next."""
+
+
+def forget_layers(most: int = MOST_BYTES) -> None:
+    """Empty the cache of images where it has grown beyond that: each build leaves layers, and nothing asks for most."""
+    for folder in cache_folder().glob("buildah-*"):
+        told = subprocess.run(["du", "--summarize", "--bytes", folder], check=True, capture_output=True, text=True)
+        used = int(told.stdout.split()[0])
+        if used > most:
+            say(f"buildah: {used / 2**30:.0f} GB of layers are removed; images are built anew")
+            shutil.rmtree(folder)
 
 
 def build_environment() -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.cluster import images, network
 from tests.cluster.binaries import build_binaries
-from tests.cluster.building import build_environment
+from tests.cluster.building import build_environment, forget_layers
 from tests.cluster.cgroups import name_for
 from tests.cluster.configuration import NODE, connections_file, containerd_socket
 from tests.cluster.errors import ClusterError, end_of
@@ -105,6 +105,7 @@ def run_cluster(folder: Path, *, logs: Path | None = None) -> Iterator[Cluster]:
         check_machine(folder)
         programs = build_binaries()
         archives = images.system_images(programs)
+        forget_layers()
         environment = build_environment()
     except BaseException:
         shutil.rmtree(folder)

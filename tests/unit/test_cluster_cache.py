@@ -1,0 +1,22 @@
+"""What clusters leave in the cache does not grow without end."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.building import forget_layers
+from tests.cluster.cache import cache_folder
+
+
+@pytest.mark.parametrize(("most", "stays"), [(2**20, True), (2**10, False)])
+def test_layers_are_removed_when_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, stays: bool
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    layer, program = (cache_folder() / folder / "file" for folder in ("buildah-1", "containerd-1"))
+    for file in (layer, program):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(2**16))
+    forget_layers(most)
+    assert layer.exists() == stays
+    assert program.exists()
