@@ -192,6 +192,22 @@ class Airflow:
         """Stop or start the schedule of a DAG."""
         self.api.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})
 
+    def rest(self, dag_id: str) -> None:
+        """Pause a DAG between two runs: of a paused one the run that goes on would stay where it is."""
+
+        def is_quiet() -> bool:
+            return all(run["state"] in ("success", "failed") for run in self.runs(dag_id))
+
+        def at_rest() -> bool:
+            if is_quiet():
+                self.pause(dag_id, True)
+                if is_quiet():
+                    return True
+                self.pause(dag_id, False)
+            return False
+
+        wait_for(f"{dag_id} to rest", at_rest, seconds=300)
+
     def await_dag(self, dag_id: str, seconds: float = 180) -> None:
         """Wait until a DAG is parsed."""
 

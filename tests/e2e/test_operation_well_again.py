@@ -21,7 +21,7 @@ def switched_on(airflow: Airflow) -> Iterator[None]:
         airflow.pause(dag, False)
     yield
     for dag in paused:
-        _pause_at_rest(airflow, dag)
+        airflow.rest(dag)
 
 
 @pytest.mark.parametrize("name", ALERTS)
@@ -42,13 +42,3 @@ def test_the_doctor_says_that_all_is_well(switched_on: None, observed: Deploymen
 
     wait_for("the doctor to find nothing", well, seconds=240)  # an alert ends minutes after its cause
     assert last[-1].code == (1 if last[-1].causes else 0)
-
-
-def _pause_at_rest(airflow: Airflow, dag: str) -> None:
-    """Pause a DAG between two runs: a paused one would leave the run that goes on where it is."""
-
-    def at_rest() -> bool:
-        return all(run["state"] in ("success", "failed") for run in airflow.runs(dag))
-
-    wait_for(f"{dag} to rest", at_rest, seconds=180)
-    airflow.pause(dag, True)

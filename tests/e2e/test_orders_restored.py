@@ -15,7 +15,7 @@ import pytest
 from orders_etl import ORDERS
 
 from tests.e2e.bookkeeping import watermark, windows
-from tests.e2e.deployment import Deployment, wait_for
+from tests.e2e.deployment import Deployment
 
 CONFIRM = (
     "UPDATE orders SET status = 'confirmed' WHERE order_id ="
@@ -43,12 +43,7 @@ def backups(observed: Deployment) -> Backups:
     if observed.sink:
         pytest.skip("A sink outside is backed up by whoever's it is.")
     with observed.airflow() as airflow:
-        airflow.pause("orders_etl", True)
-
-        def is_quiet() -> bool:
-            return {run["state"] for run in airflow.runs("orders_etl")} <= {"success", "failed"}
-
-        wait_for("the end of all runs", is_quiet, seconds=300)
+        airflow.rest("orders_etl")
         with observed.site(ORDERS) as site:
             rows, reached = site.sink_rows(), watermark(observed)
         audited = set(windows(observed))
@@ -57,8 +52,7 @@ def backups(observed: Deployment) -> Backups:
         since = airflow.trigger("orders_etl")
         airflow.pause("orders_etl", False)
         airflow.await_run("orders_etl", since)
-        airflow.pause("orders_etl", True)
-        wait_for("the end of all runs", is_quiet, seconds=300)
+        airflow.rest("orders_etl")
         _run_now(observed, "metadata-backup", "airflow-clean")
         return Backups(rows, reached, audited, _runs(observed), since)
 

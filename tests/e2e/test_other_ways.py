@@ -54,7 +54,12 @@ def sink(ground: Ground, sink_authority: Authority) -> Iterator[OutsideSink]:
 
 @pytest.fixture(scope="module")
 def other(
-    deployment: Deployment, bucket: str, repository: GitRepository, sink: OutsideSink, sink_authority: Authority
+    first_run: str,
+    deployment: Deployment,
+    bucket: str,
+    repository: GitRepository,
+    sink: OutsideSink,
+    sink_authority: Authority,
 ) -> Iterator[Deployment]:
     settings = deployment.checkout / "k8s" / "components" / "git-dags" / "git-dags.env"
     settings.write_text(settings.read_text().replace("https://git.example.com/data/dags.git", repository.url))
@@ -72,6 +77,8 @@ def other(
     chunks = {"LOKI_S3_ENDPOINT": bucket, "LOKI_BUCKET": BUCKET}
     made.bring_secret("loki-chunks", {**KEYS, **chunks}, namespace=OBSERVABILITY)
     made = made.with_sink_outside(sink)
+    with deployment.airflow() as airflow:  # as docs/operations.md says of another sink: a run cannot change it
+        airflow.rest("orders_etl")
     made.apply_all("--wait-for-first-run", f"--sink-ca={sink_authority.certificate}")
     yield made
     made.apply_all("down")  # while there is a bucket: Loki writes to it before it ends
