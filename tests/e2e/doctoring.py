@@ -18,7 +18,6 @@ class Diagnosis:
 
     code: int
     causes: dict[str, list[dict[str, Any]]]
-    text: str
 
     def found(self, name: str, where: str) -> dict[str, Any] | None:
         """The cause of that name and place."""
@@ -35,4 +34,4 @@ def look(deployment: Deployment) -> Diagnosis:
     causes: dict[str, list[dict[str, Any]]] = {}
     for one in json.loads(ran.stdout)["wrong"]:
         causes.setdefault(one["name"], []).append(one)
-    return Diagnosis(ran.returncode, causes, ran.stdout)
+    return Diagnosis(ran.returncode, causes)
