@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from scripts.deploy.bundle import Bundle
@@ -16,7 +17,7 @@ from scripts.deploy.volumes import delete_folders, live_volumes
 
 KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret")
 """What the data needs to be read again."""
-_KEPT_STAGES = ("foundation", "storage")
+_KEPT_PARTS = ("foundation", "storage")
 _WORD = "delete"
 
 
@@ -25,20 +26,20 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
     rendering = render(kubectl, overlay_folder(options, bundle))
     if options.data_folder:
         set_data_folder(rendering, PurePosixPath(options.data_folder))
-    parts = [(stage, going(rendering, stage, data=options.delete_data)) for stage in reversed(STAGES)]
-    parts.append(("what another overlay left", leftovers(kubectl, rendering)))
+    steps = [(", ".join(parts), going(rendering, parts, data=options.delete_data)) for parts in reversed(STAGES)]
+    steps.append(("what another overlay left", leftovers(kubectl, rendering)))
     paths = _data_paths(kubectl, rendering) if options.delete_data else []
     if options.dry_run:
-        lines = [f"  delete {name_of(item)}" for _, objects in parts for item in objects]
+        lines = [f"  delete {name_of(item)}" for _, objects in steps for item in objects]
         console.show("\n".join(["Would, in this order:", *lines, *(f"  delete {path}" for path in paths)]))
         return
     if options.delete_data:
         _confirm(console, options, paths)
-    for stage, objects in parts:
+    for parts, objects in steps:
         if objects:
-            console.say(f"Removing {stage}: {', '.join(map(name_of, objects))}")
+            console.say(f"Removing {parts}: {', '.join(map(name_of, objects))}")
             kubectl.delete(objects, options.timeout)
-        if stage == "airflow":
+        if parts == "airflow":
             # Tasks that still run belong to no workload.
             wait = f"--timeout={options.timeout:.0f}s"
             kubectl.run("delete", "pods", "--namespace", NAMESPACE, "--selector=dag_id", wait, seconds=0)
@@ -51,11 +52,10 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
         )
 
 
-def going(rendering: Rendering, stage: str, *, data: bool) -> list[Object]:
-    """What of a part is deleted, objects of a namespace before the others."""
-    if not data and stage in _KEPT_STAGES:
-        return []
-    objects = [item for item in rendering.stage(stage) if data or item["kind"] not in KEPT]
+def going(rendering: Rendering, parts: Iterable[str], *, data: bool) -> list[Object]:
+    """What of some parts is deleted, objects of a namespace before the others."""
+    gone = [part for part in parts if data or part not in _KEPT_PARTS]
+    objects = [item for item in rendering.of_parts(*gone) if data or item["kind"] not in KEPT]
     return sorted(objects, key=lambda item: "namespace" not in item["metadata"])
 
 

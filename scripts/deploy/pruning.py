@@ -5,7 +5,7 @@ Volumes, claims, Secrets and namespaces are never among it.
 
 from scripts.deploy.console import Console
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object, name_of
-from scripts.deploy.rendering import PART_OF, STAGES, Rendering
+from scripts.deploy.rendering import PART_OF, PARTS, Rendering
 
 _KINDS = (
     "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs", "services", "endpointslices", "configmaps",
@@ -26,7 +26,7 @@ def prune(console: Console, kubectl: Kubectl, rendering: Rendering, timeout: flo
 def leftovers(kubectl: Kubectl, rendering: Rendering) -> list[Object]:
     """The objects of the deployment that the rendering has not. What belongs to another object goes with that one."""
     planned = {_key(item) for item in rendering.objects}
-    selector = f"--selector={PART_OF} in ({','.join(STAGES)})"
+    selector = f"--selector={PART_OF} in ({','.join(PARTS)})"
     live = kubectl.everywhere(",".join(_KINDS), selector)
     # Somebody else's may bear the same label; ours begin with our name.
     shared = kubectl.items(",".join(_KINDS_OF_THE_CLUSTER), selector)

@@ -12,8 +12,9 @@ from typing import Any
 from scripts.deploy.console import DeployError
 from scripts.deploy.kubectl import Kubectl, Object, name_of
 
-STAGES = ("foundation", "storage", "source", "mssql", "metadata", "observability", "airflow", "backup")
-"""The parts in the order in which they are applied."""
+STAGES = (("foundation",), ("storage", "source", "mssql", "metadata", "observability"), ("airflow",), ("backup",))
+"""The parts in the order in which they are applied, those together that do not need each other."""
+PARTS = tuple(part for parts in STAGES for part in parts)
 PART_OF = "app.kubernetes.io/part-of"
 DATA_FOLDER = PurePosixPath("/var/lib/etl-poc")
 """Where the manifests put the volumes."""
@@ -40,14 +41,14 @@ class Rendering:
         """The objects of some kinds."""
         return [item for item in self.objects if item["kind"] in kinds]
 
-    def stage(self, name: str) -> list[Object]:
-        """The objects that are applied with a part, and go with it.
+    def of_parts(self, *parts: str) -> list[Object]:
+        """The objects that are applied with some parts, and go with them.
 
         Network policies all come with the first: what runs already would else be cut off by the default until its own
         part is applied, and what ends would be before it has.
         """
         return [
-            item for item in self.objects if (STAGES[0] if item["kind"] == "NetworkPolicy" else _part(item)) == name
+            item for item in self.objects if (PARTS[0] if item["kind"] == "NetworkPolicy" else _part(item)) in parts
         ]
 
     def volumes(self) -> dict[str, Path]:
@@ -62,8 +63,8 @@ def render(kubectl: Kubectl, overlay: Path) -> Rendering:
         raise DeployError(f"There is no overlay {overlay}; the folders in {overlay.parent} are what can be given.")
     text, objects = kubectl.render(str(overlay))
     for item in objects:
-        if _part(item) not in STAGES:
-            raise DeployError(f"{name_of(item)} lacks a label {PART_OF} with one of {', '.join(STAGES)}.")
+        if _part(item) not in PARTS:
+            raise DeployError(f"{name_of(item)} lacks a label {PART_OF} with one of {', '.join(PARTS)}.")
     return Rendering(objects, images_in(text))
 
 
@@ -121,17 +122,19 @@ def mark_certificate(rendering: Rendering, secret: str, certificate: str) -> Non
 def steps(rendering: Rendering) -> Iterator[tuple[str, list[Object]]]:
     """What is applied together and waited for before the next.
 
-    A Job is a step of its own after the servers that it needs; Airflow's Job migrates, and so comes before them.
+    Jobs come after the servers that they need and before Airflow's, which need what they make.
     """
-    for stage in STAGES:
-        objects = rendering.stage(stage)
-        last = WORKLOADS if stage == "airflow" else ("Job",)
-        for group in (
-            [item for item in objects if item["kind"] not in last],
-            [item for item in objects if item["kind"] in last],
-        ):
-            if group:
-                yield stage, group
+    foundation, needed, airflow, backup = (rendering.of_parts(*parts) for parts in STAGES)
+    jobs = [item for item in needed if item["kind"] == "Job"]
+    servers = [item for item in airflow if item["kind"] in WORKLOADS]
+    divided = {
+        "foundation": foundation,
+        "databases and observability": [item for item in needed if item not in jobs],
+        "preparations": jobs + [item for item in airflow if item not in servers],
+        "airflow": servers,
+        "backup": backup,
+    }
+    yield from ((name, objects) for name, objects in divided.items() if objects)
 
 
 def images_in(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.deploy.kubectl import NAMESPACES
-from scripts.deploy.rendering import PART_OF, STAGES
+from scripts.deploy.rendering import PART_OF, PARTS
 from tests.manifests.pods import Pod, controller, pods_of
 from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, distinct, manifests, renderings
 
@@ -22,7 +22,7 @@ each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 
 @each_object
 def test_it_belongs_to_a_stage_of_the_deployment(manifest: Manifest) -> None:
-    assert manifest.labels.get(PART_OF) in STAGES
+    assert manifest.labels.get(PART_OF) in PARTS
 
 
 @each_object

@@ -56,7 +56,7 @@ def template_of(cluster: FakeCluster, key: str) -> dict[str, Any]:
     return template
 
 
-def test_parts_are_applied_in_order_a_job_after_its_server_and_the_migration_first(
+def test_what_does_not_need_each_other_is_applied_at_once_jobs_after_databases_and_before_airflow(
     cluster: FakeCluster,
 ) -> None:
     assert main(cluster.arguments()) == 0
@@ -68,14 +68,10 @@ def test_parts_are_applied_in_order_a_job_after_its_server_and_the_migration_fir
         {"Secret/ui-tls"},
         {"ConfigMap/etl-trust"},
         {f"PersistentVolume/etl-poc-{name}" for name in ("mssql", "metadata", "staging")}
-        | {"PersistentVolumeClaim/mssql"},
-        {"EndpointSlice/source-postgres"},
-        {"StatefulSet/mssql"},
-        {"Job/mssql-init-job"},
-        {"StatefulSet/metadata-postgres"},
-        # Before what sends its logs and metrics there.
-        {"StatefulSet/loki", "Ingress/grafana"},
-        {"Job/airflow-migrate", "Ingress/airflow"},
+        | {"PersistentVolumeClaim/mssql", "EndpointSlice/source-postgres"}
+        # Loki before what sends its logs there.
+        | {"StatefulSet/mssql", "StatefulSet/metadata-postgres", "StatefulSet/loki", "Ingress/grafana"},
+        {"Job/mssql-init-job", "Job/airflow-migrate", "Ingress/airflow"},
         {"Deployment/airflow-scheduler"},
     ]
     verbs = [next(word for word in call["argv"] if not word.startswith("-")) for call in cluster.changes()]
@@ -314,8 +310,8 @@ def test_what_is_not_well_is_shown_with_its_reason_log_and_warnings(
     assert "the last words" in told.out
     assert "FailedMount" in told.out
     assert told.err == "Not ready after 1 s: mssql 0 of 1 ready.\n"
-    # The parts after the one that failed were not touched.
-    assert "StatefulSet/metadata-postgres" not in cluster.objects
+    # The steps after the one that failed were not touched.
+    assert "Job/airflow-migrate" not in cluster.objects
 
 
 def stateful_pod(name: str, revision: str, ready: str) -> dict[str, Any]:
