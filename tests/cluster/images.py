@@ -14,6 +14,9 @@ SUITE = "trixie"
 BASE_IMAGE = f"docker.io/library/debian:{SUITE}-slim"
 PAUSE_IMAGE = "localhost/pause:3"
 COREDNS_IMAGE = "localhost/coredns:1"
+_APT = Path(__file__).with_name("apt.conf")
+_LEFT_OUT = ("doc", "groff", "info", "lintian", "locale", "man")
+"""Below /usr/share, as in the official image."""
 _FORMAT = "2"
 """Raise it when archives come out differently."""
 
@@ -37,7 +40,14 @@ def base_image() -> Path:
 
     def make(folder: Path) -> None:
         layer = folder / "layer.tar"
-        command = ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(layer), *sources]
+        command = [
+            *("mmdebstrap", "--variant=minbase", "--include=ca-certificates"),
+            *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT),
+            "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+            # By a hook: it would take from mmdebstrap what that has just fetched.
+            f"--customize-hook=upload {_APT} /etc/apt/apt.conf.d/docker-clean",
+            *(SUITE, str(layer), *sources),
+        ]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
             raise ClusterError(
@@ -47,7 +57,8 @@ def base_image() -> Path:
         write_archive(folder / "image.tar", BASE_IMAGE, layer, {"Cmd": ["bash"]})
         layer.unlink()
 
-    return made("base-image", _FORMAT, SUITE, *sources, make=make) / "image.tar"
+    decides = (_FORMAT, SUITE, *_LEFT_OUT, _APT.read_text(), *sources)
+    return made("base-image", *decides, make=make) / "image.tar"
 
 
 def write_archive(archive: Path, name: str, layer: Path, config: dict[str, object]) -> None:

@@ -192,21 +192,23 @@ class Airflow:
         """Stop or start the schedule of a DAG."""
         self.api.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})
 
-    def rest(self, dag_id: str) -> None:
-        """Pause a DAG between two runs: of a paused one the run that goes on would stay where it is."""
+    def rest(self, *dag_ids: str) -> None:
+        """Pause DAGs, each between two runs: of a paused one the run that goes on would stay where it is."""
+        awake = list(dag_ids)
 
-        def is_quiet() -> bool:
+        def is_quiet(dag_id: str) -> bool:
             return all(run["state"] in ("success", "failed") for run in self.runs(dag_id))
 
         def at_rest() -> bool:
-            if is_quiet():
+            for dag_id in filter(is_quiet, list(awake)):
                 self.pause(dag_id, True)
-                if is_quiet():
-                    return True
-                self.pause(dag_id, False)
-            return False
+                if is_quiet(dag_id):
+                    awake.remove(dag_id)
+                else:
+                    self.pause(dag_id, False)
+            return not awake
 
-        wait_for(f"{dag_id} to rest", at_rest, seconds=300)
+        wait_for(f"{', '.join(dag_ids)} to rest", at_rest, seconds=300)
 
     def await_dag(self, dag_id: str, seconds: float = 180) -> None:
         """Wait until a DAG is parsed."""

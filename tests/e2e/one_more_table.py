@@ -19,7 +19,7 @@ PIPELINE = Pipeline(
     key=["sku"],
     version="changed_at",
     filter="active",
-    partition_size=40,
+    partition_size=60,
 )
 dag: DAG = pipeline_dag(
     PIPELINE, schedule="{schedule}", start_date=pendulum.datetime(2026, 6, 1, tz="Europe/Berlin"), owner="data-platform"
@@ -27,7 +27,7 @@ dag: DAG = pipeline_dag(
 '''
 EVERY_MINUTE, EVERY_YEAR = "* * * * *", "0 0 1 1 *"
 ACTIVE = 80
-"""Of 120 rows, in three partitions."""
+"""Of 120 rows, in two partitions."""
 
 
 def make_table(source_url: str, name: str) -> None:

@@ -123,13 +123,13 @@ def test_a_pipeline_added_as_one_file_appears_and_its_schedule_fires(stock: str,
         airflow.await_run(stock, first)
         # Not before: no task of a paused DAG is started.
         airflow.pause(stock, True)
-        assert {"partition.load[0]", "partition.load[2]"} <= set(airflow.tasks(stock, first))
+        assert {"partition.load[0]", "partition.load[1]"} <= set(airflow.tasks(stock, first))
     with deployment.site(ORDERS) as site:
         assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[stock]") == [(ACTIVE,)]
 
 
 def test_a_failed_partition_is_retried_alone(stock: str, deployment: Deployment, pods: PodWatch) -> None:
-    """A weight that SQL Server cannot hold stands in the second of three partitions; then it is mended."""
+    """A weight that SQL Server cannot hold stands in the second of two partitions; then it is mended."""
     with psycopg.connect(deployment.source_url, autocommit=True) as connection:
         connection.execute("UPDATE stock SET changed_at = now(), weight = CASE sku WHEN 61 THEN 'NaN'::real ELSE 1 END")
         with deployment.airflow() as airflow:

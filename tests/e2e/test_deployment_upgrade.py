@@ -18,7 +18,7 @@ VERSIONS = Path("k8s/components/images/kustomization.yaml")
 PIPELINE = Path("etl_image/etl/pipeline.py")
 VALIDATOR, SETTING = '    @field_validator("columns")\n', '    brand_new: str = ""\n\n'
 """The new version has one more setting of pipelines."""
-EXTRACTS = 3
+EXTRACTS = 2
 
 
 def test_a_run_under_way_goes_on_in_a_new_version(stock: str, deployment: Deployment, pods: PodWatch) -> None:

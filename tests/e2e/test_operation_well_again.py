@@ -20,8 +20,7 @@ def switched_on(airflow: Airflow) -> Iterator[None]:
     for dag in paused:
         airflow.pause(dag, False)
     yield
-    for dag in paused:
-        airflow.rest(dag)
+    airflow.rest(*paused)
 
 
 @pytest.mark.parametrize("name", ALERTS)

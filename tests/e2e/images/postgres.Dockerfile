@@ -6,6 +6,8 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates postgresql-common \
     && sed -i 's/^#create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf \
     && apt-get install --yes --no-install-recommends pgbouncer postgresql-17 \
+    # The compiler for big queries, which is a third of all.
+    && rm -rf /usr/lib/postgresql/17/lib/llvmjit.so /usr/lib/postgresql/17/lib/bitcode /usr/lib/*/libLLVM* \
     && rm -rf /var/lib/apt/lists/*
 COPY postgres.sh /usr/local/bin/postgres.sh
 ENV PATH=/usr/lib/postgresql/17/bin:$PATH PGDATA=/var/lib/postgresql/data
