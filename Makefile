@@ -10,7 +10,7 @@ export PYTHONPATH := dags
 
 .PHONY: help
 help: ## List the targets
-	@grep --extended-regexp '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep --extended-regexp '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: setup ## Run the orders DAG twice, with changes in between, and show that it adds up
@@ -27,9 +27,9 @@ test: setup lint ## Lint, types, and every test that needs no cluster
 	$(PYTHON) -m pytest tests/bench
 
 .PHONY: e2e
-e2e: setup ## Deploy to a real cluster and use it: the one of KUBECONFIG, else one that is made and ended
+e2e: setup ## Deploy to a real cluster and use it: that of KUBECONFIG, else one of its own; TESTS="FILE …" takes a part
 	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
-	$(PYTHON) -m pytest --exitfirst --capture=no --timeout=3600 tests/e2e
+	$(PYTHON) -m pytest --exitfirst --capture=no --timeout=3600 $(or $(TESTS),tests/e2e)
 
 .PHONY: chaos
 chaos: setup ## Hit such a deployment with 200 faults at random; OPTIONS="--seed N" repeats, "--faults N" shortens
