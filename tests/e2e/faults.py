@@ -22,6 +22,8 @@ from tests.support.site import Site, existing_site
 SILENT = {"scheduler": "airflow-scheduler", "dag_processor": "airflow-dag-processor", "triggerer": "airflow-triggerer"}
 """The parts of Airflow that write a heartbeat, as its health names them, and their Deployments."""
 BROKEN = "/tmp/broken"
+NOBODYS_PORT = 5439
+"""Where nobody answers, and where no policy lets anybody go."""
 JOB_SAID = "relation job does not exist"
 CRASH_SAID = "this container ends on purpose"
 # Sends a signal to every process of a container but the first one and itself.
@@ -214,7 +216,8 @@ def source_elsewhere(deployment: Deployment) -> Iterator[None]:
     """SOURCE_URL has a port where nobody answers."""
     (settings,) = deployment.objects("configmaps", "--field-selector=metadata.name=etl-connections")
     right = settings["data"]["SOURCE_URL"]
-    _patch(deployment, "configmap", "etl-connections", {"data": {"SOURCE_URL": right.replace(":5432/", ":5439/")}})
+    wrong = right.replace(":5432/", f":{NOBODYS_PORT}/")
+    _patch(deployment, "configmap", "etl-connections", {"data": {"SOURCE_URL": wrong}})
     yield
     _patch(deployment, "configmap", "etl-connections", {"data": {"SOURCE_URL": right}})
 

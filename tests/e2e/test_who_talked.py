@@ -6,6 +6,7 @@ from scripts.deploy.kubectl import NAMESPACES
 from tests.cluster import network
 from tests.cluster.connections import Connection, read_connections
 from tests.e2e.conftest import OVERLAY, Ground
+from tests.e2e.faults import NOBODYS_PORT
 from tests.e2e.probing import TRIES
 from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
 
@@ -67,7 +68,9 @@ def flow_of(connection: Connection, this_machine: str) -> Flow:
 
 
 def is_tried(connection: Connection) -> bool:
-    return any(pod.partition("/")[2].startswith(TRIES) for pod in connection.pods)
+    """Whether it was made to be refused: by a pod that tries what it may not, or at a source that is elsewhere."""
+    names = (pod.partition("/")[2] for pod in connection.pods)
+    return connection.port == f"TCP {NOBODYS_PORT}" or any(name.startswith(TRIES) for name in names)
 
 
 def test_nobody_was_refused_what_it_needed(noted: list[Connection], ground: Ground) -> None:
