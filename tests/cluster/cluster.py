@@ -7,7 +7,8 @@ import shutil
 import string
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,20 +94,27 @@ class Cluster:
 
 
 @contextmanager
-def run_cluster(folder: Path, *, logs: Path | None = None) -> Iterator[Cluster]:
+def run_cluster(
+    folder: Path, *, logs: Path | None = None, beside: Callable[[], object] | None = None
+) -> Iterator[Cluster]:
     """Run a cluster in a new folder until the block ends; then nothing of it is left, nor of the folder.
 
-    Where `logs` is given, the components' logs are copied there before. Raises ClusterError where the cluster cannot
-    be brought up, and after the block where a component ended in the meantime.
+    Where `logs` is given, the components' logs are copied there before. `beside` is done while the programs are built:
+    something else that takes long the first time. Raises ClusterError where the cluster cannot be brought up, and after
+    the block where a component ended in the meantime.
     """
     folder = folder.resolve()
     _make_folder(folder)
     try:
         check_machine(folder)
-        programs = build_binaries()
-        archives = images.system_images(programs)
-        forget_layers()
-        environment = build_environment()
+        with ThreadPoolExecutor() as pool:
+            other = pool.submit(beside) if beside else None
+            programs = build_binaries()
+            archives = images.system_images(programs)
+            forget_layers()
+            environment = build_environment()
+            if other:
+                other.result()
     except BaseException:
         shutil.rmtree(folder)
         raise

@@ -101,9 +101,11 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
 
 @contextmanager
 def _own_ground() -> Iterator[Ground]:
+    # While the one waits for the network, the other compiles.
+    beside = built_images if OVERLAY == "e2e" else None
     with (
         tempfile.TemporaryDirectory(prefix="e2e-") as folder,
-        run_cluster(Path(folder) / "cluster", logs=EVIDENCE / "cluster") as cluster,
+        run_cluster(Path(folder) / "cluster", logs=EVIDENCE / "cluster", beside=beside) as cluster,
     ):
         import_command = list(map(str, cluster.import_command))
         build_options = ("--builder=buildah", "--no-pull")
@@ -189,7 +191,7 @@ def stock(first_run: str, deployment: Deployment) -> str:
 
 
 @pytest.fixture(scope="session")
-def observed(deployment: Deployment) -> Deployment:
+def observed(first_run: str, deployment: Deployment) -> Deployment:
     """The deployment with DAGs that write and fail, and rules that look back two minutes instead of ten.
 
     Alerts fire as they do for everybody; they resolve sooner. The tables of the DAGs of tests/chaos are there, so that
@@ -201,7 +203,7 @@ def observed(deployment: Deployment) -> Deployment:
     )
     for file in (deployment.checkout / RULES).glob("*.yml"):
         file.write_text(file.read_text().replace("10m", "2m"))
-    deployment.apply_all("--wait-for-first-run")
+    deployment.apply_all()
     with deployment.airflow() as airflow:
         for dag in ("ten_thousand_lines", "slow_lines", "fails_unless_mended"):
             airflow.await_dag(dag)

@@ -46,6 +46,20 @@ else:
     os.wait()
 """
 """Prints the MiB that a forked process gains when it looks for garbage."""
+TOLD_TO_END = """
+import json, os, signal
+signal.signal(signal.SIGTERM, lambda *_: os.write(told, b"ignored"))
+begun, told = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(told, b"begun")
+    signal.pause()
+    os._exit(0)
+os.read(begun, 5)
+os.kill(child, signal.SIGTERM)
+print(json.dumps(os.WIFSIGNALED(os.waitpid(child, 0)[1])))
+"""
+"""Prints whether SIGTERM ends a forked process whose parent has a handler of it."""
 
 
 def run(script: str, *arguments: str, in_image: bool) -> Any:
@@ -105,6 +119,12 @@ print(json.dumps([kubernetes.__version__, kubernetes_asyncio.__version__]))
 def test_the_processes_of_a_server_share_their_memory_also_after_they_looked_for_garbage(server: str) -> None:
     assert run(FORK, server, in_image=False) > 50
     assert run(FORK, server, in_image=True) < 5
+
+
+def test_what_the_scheduler_forks_ends_when_it_is_told_to() -> None:
+    assert not run(TOLD_TO_END, "scheduler", in_image=False)
+    assert run(TOLD_TO_END, "scheduler", in_image=True)
+    assert not run(TOLD_TO_END, "triggerer", in_image=True)
 
 
 def test_what_a_process_that_forks_often_leaves_is_still_looked_for() -> None:
