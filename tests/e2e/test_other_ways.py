@@ -14,7 +14,7 @@ from scripts.deploy.kubectl import OBSERVABILITY
 from tests.cluster.certificates import Authority
 from tests.e2e.conftest import OVERLAY, Ground
 from tests.e2e.deployment import Deployment
-from tests.e2e.one_more_table import ACTIVE, dag_file, make_table
+from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table
 from tests.e2e.outside import KEYS, GitRepository, OutsideSink, names_in_bucket, serve_bucket, serve_git
 from tests.support.standin import StandIn
 
@@ -104,7 +104,7 @@ def test_what_only_the_first_way_had_is_gone(other: Deployment) -> None:
 
 def test_a_commit_becomes_a_dag(other: Deployment, repository: GitRepository) -> None:
     make_table(other.source_url, "parcels")
-    (repository.folder / "dags" / "parcels_etl.py").write_text(dag_file("parcels"))
+    (repository.folder / "dags" / "parcels_etl.py").write_text(dag_file("parcels", EVERY_YEAR))
     repository.commit("One more table")
     with other.airflow() as airflow:
         airflow.await_dag("parcels_etl")
