@@ -26,7 +26,9 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
     rendering = render(kubectl, overlay_folder(options, bundle))
     if options.data_folder:
         set_data_folder(rendering, PurePosixPath(options.data_folder))
-    steps = [(", ".join(parts), going(rendering, parts, data=options.delete_data)) for parts in reversed(STAGES)]
+    kept = () if options.delete_data else _KEPT_PARTS
+    gone = ([part for part in parts if part not in kept] for parts in reversed(STAGES))
+    steps = [(", ".join(parts), going(rendering, parts, data=options.delete_data)) for parts in gone]
     steps.append(("what another overlay left", leftovers(kubectl, rendering)))
     paths = _data_paths(kubectl, rendering) if options.delete_data else []
     if options.dry_run:
@@ -54,8 +56,7 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
 
 def going(rendering: Rendering, parts: Iterable[str], *, data: bool) -> list[Object]:
     """What of some parts is deleted, objects of a namespace before the others."""
-    gone = [part for part in parts if data or part not in _KEPT_PARTS]
-    objects = [item for item in rendering.of_parts(*gone) if data or item["kind"] not in KEPT]
+    objects = [item for item in rendering.of_parts(*parts) if data or item["kind"] not in KEPT]
     return sorted(objects, key=lambda item: "namespace" not in item["metadata"])
 
 
