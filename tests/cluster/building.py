@@ -16,13 +16,21 @@ MOST_BYTES = 15 * 2**30
 
 
 def forget_layers(most: int = MOST_BYTES) -> None:
-    """Empty the cache of images where it has grown beyond that: each build leaves layers, and nothing asks for most."""
-    for folder in cache_folder().glob("buildah-*"):
-        told = subprocess.run(["du", "--summarize", "--bytes", folder], check=True, capture_output=True, text=True)
-        used = int(told.stdout.split()[0])
-        if used > most:
-            say(f"buildah: {used / 2**30:.0f} GB of layers are removed; images are built anew")
+    """Empty the cache of images where it has grown beyond that.
+
+    Each build leaves layers, and each base image a folder of them; nothing asks for most.
+    """
+    folders = list(cache_folder().glob("buildah-*"))
+    used = sum(map(_bytes_in, folders))
+    if used > most:
+        say(f"buildah: {used / 2**30:.0f} GB of layers are removed; images are built anew")
+        for folder in folders:
             shutil.rmtree(folder)
+
+
+def _bytes_in(folder: Path) -> int:
+    told = subprocess.run(["du", "--summarize", "--bytes", folder], check=True, capture_output=True, text=True)
+    return int(told.stdout.split()[0])
 
 
 def build_environment() -> dict[str, str]:

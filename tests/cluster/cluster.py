@@ -95,26 +95,24 @@ class Cluster:
 
 @contextmanager
 def run_cluster(
-    folder: Path, *, logs: Path | None = None, beside: Callable[[], object] | None = None
+    folder: Path, *, logs: Path | None = None, beside: Callable[[dict[str, str]], object] | None = None
 ) -> Iterator[Cluster]:
     """Run a cluster in a new folder until the block ends; then nothing of it is left, nor of the folder.
 
     Where `logs` is given, the components' logs are copied there before. `beside` is done while the programs are built:
-    something else that takes long the first time. Raises ClusterError where the cluster cannot be brought up, and after
-    the block where a component ended in the meantime.
+    something else that takes long the first time; it is given the environment in which `buildah` builds images. Raises
+    ClusterError where the cluster cannot be brought up, and after the block where a component ended in the meantime.
     """
     folder = folder.resolve()
     _make_folder(folder)
     try:
         check_machine(folder)
+        forget_layers()
         with ThreadPoolExecutor() as pool:
-            other = pool.submit(beside) if beside else None
+            other = pool.submit(_prepare_builds, beside)
             programs = build_binaries()
             archives = images.system_images(programs)
-            forget_layers()
-            environment = build_environment()
-            if other:
-                other.result()
+            environment = other.result()
     except BaseException:
         shutil.rmtree(folder)
         raise
@@ -134,6 +132,13 @@ def run_cluster(
         )
         _start_system(cluster, archives)
         yield cluster
+
+
+def _prepare_builds(beside: Callable[[dict[str, str]], object] | None) -> dict[str, str]:
+    environment = build_environment()
+    if beside:
+        beside(environment)
+    return environment
 
 
 class _Keeper:

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from orders_etl import ORDERS
 from scripts.deploy.kubectl import NAMESPACE
 from tests.chaos.orders import make_tables
 from tests.cluster import Cluster, run_cluster
+from tests.cluster.cache import say
 from tests.cluster.certificates import Authority
 from tests.e2e import evidence
 from tests.e2e.built import built_images
@@ -41,6 +42,7 @@ OVERLAY = os.environ.get("OVERLAY", "e2e")
 DAGS = Path(__file__).parent / "dags"
 RULES = "k8s/base/observability/prometheus/rules"
 IMAGES = Path(__file__).parent / "images"
+POSTGRES_IMAGE, STANDIN_IMAGE = "localhost/e2e-postgres:0.1.0", "localhost/e2e-standin:0.1.0"
 SOURCE_NAME = "orders-db.example.com"
 """In the certificate of the source; pods reach it by address."""
 PASSWORD = secrets.token_urlsafe(24)
@@ -101,11 +103,10 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
 
 @contextmanager
 def _own_ground() -> Iterator[Ground]:
-    # While the one waits for the network, the other compiles.
-    beside = built_images if OVERLAY == "e2e" else None
     with (
         tempfile.TemporaryDirectory(prefix="e2e-") as folder,
-        run_cluster(Path(folder) / "cluster", logs=EVIDENCE / "cluster", beside=beside) as cluster,
+        # While the one waits for the network, the other compiles.
+        run_cluster(Path(folder) / "cluster", logs=EVIDENCE / "cluster", beside=_build_images) as cluster,
     ):
         import_command = list(map(str, cluster.import_command))
         build_options = ("--builder=buildah", "--no-pull")
@@ -120,6 +121,7 @@ def _given_ground() -> Iterator[Ground]:
     found = subprocess.run(["kubectl", "get", "namespace", NAMESPACE], capture_output=True, check=False)
     assert found.returncode != 0, f"The cluster of KUBECONFIG already has a namespace {NAMESPACE}; give an empty one."
     import_command = shlex.split(os.environ.get("IMPORT_COMMAND", "k3s ctr images import"))
+    _build_images({})
     yield Ground(dict(os.environ), import_command, address)
 
 
@@ -155,8 +157,7 @@ def deployment(ground: Ground, source: Postgres, authority: Authority, pods: Pod
         checkout, data = Path(folder) / "checkout", Path(folder) / "data"
         copy_checkout(ROOT, checkout)
         if OVERLAY == "e2e":
-            _import_test_images(ground, Path(folder))
-            _import_built_images(ground)
+            _import_images(ground, Path(folder))
         options = [
             *ground.build_options, f"--import-command={shlex.join(ground.import_command)}",
             f"--source-address={ground.source_address}", f"--source-name={SOURCE_NAME}",
@@ -181,7 +182,7 @@ def first_run(deployment: Deployment) -> str:
 def stock(first_run: str, deployment: Deployment) -> str:
     """One more DAG file in the user's checkout, for one more table, applied. Its schedule is every minute.
 
-    Beside it one for `pallets`, which only runs when it is triggered.
+    Beside it one for `pallets`, `pallets_etl`, which only runs when it is triggered.
     """
     for name, schedule in (("stock", EVERY_MINUTE), ("pallets", EVERY_YEAR)):
         make_table(deployment.source_url, name)
@@ -241,32 +242,36 @@ def _sink_of_environment(deployment: Deployment, this_machine: str) -> Iterator[
         site.clean()
 
 
-def _import_test_images(ground: Ground, folder: Path) -> None:
-    """What a registry would give: PostgreSQL, and the stand-in for SQL Server, which is made of the ETL image."""
+def _build_images(environment: dict[str, str]) -> None:
+    """What a registry would give where the sink is the stand-in: PostgreSQL, that stand-in, Loki and their like."""
+    if OVERLAY != "e2e":
+        return
     secret = ["--secret", f"id=ca,src={os.environ['SSL_CERT_FILE']}"] if "SSL_CERT_FILE" in os.environ else []
     builds = [
-        ("localhost/e2e-postgres:0.1.0", IMAGES / "postgres.Dockerfile", IMAGES),
+        (POSTGRES_IMAGE, IMAGES / "postgres.Dockerfile", IMAGES),
+        # The stand-in for SQL Server is made of it.
         ("localhost/etl:0.1.0", ROOT / "etl_image" / "Dockerfile", ROOT),
-        ("localhost/e2e-standin:0.1.0", IMAGES / "standin.Dockerfile", ROOT / "tests" / "support"),
+        (STANDIN_IMAGE, IMAGES / "standin.Dockerfile", ROOT / "tests" / "support"),
     ]
     for name, dockerfile, context in builds:
-        print(f"Building {name} …", flush=True)
+        say(f"Building {name} …")
         build = ["buildah", "build", "--layers", "--network=host", "--pull=false", *secret, f"--file={dockerfile}"]
-        _call(ground, *build, f"--tag={name}", str(context))
-        if "e2e" in name:
-            archive = folder / "image.tar"
-            _call(ground, "buildah", "push", name, f"docker-archive:{archive}:{name}")
-            _call(ground, *ground.import_command, str(archive))
-            archive.unlink()
+        _call(os.environ | environment, *build, f"--tag={name}", str(context))
+    built_images()
 
 
-def _import_built_images(ground: Ground) -> None:
-    """Loki, Prometheus and their like."""
-    for archive in built_images():
-        print(f"Importing {archive.stem} …", flush=True)
-        _call(ground, *ground.import_command, str(archive))
+def _import_images(ground: Ground, folder: Path) -> None:
+    archive = folder / "image.tar"
+    for name in (POSTGRES_IMAGE, STANDIN_IMAGE):
+        say(f"Importing {name} …")
+        _call(ground.environment, "buildah", "push", name, f"docker-archive:{archive}:{name}")
+        _call(ground.environment, *ground.import_command, str(archive))
+        archive.unlink()
+    for built in built_images():
+        say(f"Importing {built.stem} …")
+        _call(ground.environment, *ground.import_command, str(built))
 
 
-def _call(ground: Ground, *command: str) -> None:
-    ran = subprocess.run(command, env=ground.environment, capture_output=True, text=True, check=False)
+def _call(environment: Mapping[str, str], *command: str) -> None:
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, f"{' '.join(command)} failed:\n{ran.stdout}{ran.stderr}"
