@@ -132,7 +132,7 @@ def test_the_password_of_the_administrator_of_sql_server(hands: Hands, works: "C
 def test_the_password_of_the_metadata_database(hands: Hands, works: "Callable[[], None]") -> None:
     new = secrets.token_urlsafe(24)
     with hands.deployment.airflow() as airflow:
-        airflow.pause("orders_etl", True)
+        airflow.rest("orders_etl")
     statement = f"ALTER ROLE airflow PASSWORD '{new}'"
     command = ["psql", "--quiet", "--username=airflow", f"--command={statement}"]
     hands.deployment.kubectl("exec", "metadata-postgres-0", "--", *command)
@@ -150,7 +150,7 @@ def test_the_fernet_key(hands: Hands, works: "Callable[[], None]") -> None:
 
 def test_the_keys_of_the_api(hands: Hands, works: "Callable[[], None]") -> None:
     with hands.deployment.airflow() as before:
-        before.pause("orders_etl", True)
+        before.rest("orders_etl")
         hands.rotate("the API's keys", secrets.token_urlsafe(48), secrets.token_urlsafe(48))
         with pytest.raises(DeployError, match="Invalid JWT token"):
             before.runs("orders_etl")
@@ -186,7 +186,7 @@ def test_another_schedule_leaves_no_gap(hands: Hands) -> None:
 
         for run in wait_for("two runs of the new schedule", lambda: scheduled_since()[1:] and scheduled_since(), 300):
             airflow.await_run("orders_etl", run)
-        airflow.pause("orders_etl", True)
+        airflow.rest("orders_etl")
     after = sorted(windows(hands.deployment).values())
     assert all(low <= high for (_, high), (low, _) in pairwise(after))
 

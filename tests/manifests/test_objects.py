@@ -21,7 +21,7 @@ each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 
 
 @each_object
-def test_it_belongs_to_a_stage_of_the_deployment(manifest: Manifest) -> None:
+def test_it_belongs_to_a_part_of_the_deployment(manifest: Manifest) -> None:
     assert manifest.labels.get(PART_OF) in PARTS
 
 
