@@ -10,7 +10,7 @@ from scripts.deploy.console import Console, DeployError
 from scripts.deploy.kubectl import NAMESPACE, NAMESPACES, Kubectl, Object, name_of
 from scripts.deploy.nodes import DATA_LABEL, read_nodes
 from scripts.deploy.options import Options
-from scripts.deploy.preflight import overlay_folder
+from scripts.deploy.overlays import DEFAULT, deployed_overlay, folder_of, given_overlay
 from scripts.deploy.pruning import leftovers
 from scripts.deploy.rendering import STAGES, Rendering, render, set_data_folder
 from scripts.deploy.volumes import delete_folders, live_volumes
@@ -23,7 +23,8 @@ _WORD = "delete"
 
 def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
     """Remove the deployment. Raises DeployError."""
-    rendering = render(kubectl, overlay_folder(options, bundle))
+    overlay = given_overlay(options, bundle) or deployed_overlay(kubectl) or DEFAULT
+    rendering = render(kubectl, folder_of(overlay, bundle))
     if options.data_folder:
         set_data_folder(rendering, PurePosixPath(options.data_folder))
     kept = () if options.delete_data else _KEPT_PARTS

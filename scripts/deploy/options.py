@@ -88,7 +88,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _deployment(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--overlay", metavar="NAME", help="folder in k8s/overlays, or a path (default: single-node)")
+    group.add_argument(
+        "--overlay",
+        metavar="NAME",
+        help="folder in k8s/overlays, or a path (default: the one that was deployed last, else single-node)",
+    )
     group.add_argument(
         "--source-address",
         metavar="IP",

@@ -1,5 +1,6 @@
 """What must be so before anything is changed: every problem in one sentence, and all of them at once."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,9 +19,9 @@ from scripts.deploy.kubectl import NAMESPACE, Kubectl
 from scripts.deploy.machine import machine_problems, port_warnings
 from scripts.deploy.nodes import Node, choose_data_node, read_nodes
 from scripts.deploy.options import Options
+from scripts.deploy.overlays import DEFAULT, deployed_overlay, folder_of, given_overlay, remember
 from scripts.deploy.rendering import PLACEHOLDER, SOURCE, Rendering, render, set_data_folder, set_source_address
 
-ROOT = Path(__file__).resolve().parents[2]
 OLDEST_KUBERNETES = (1, 30)
 
 
@@ -28,6 +29,7 @@ OLDEST_KUBERNETES = (1, 30)
 class Survey:
     """What was found, and what stands in the way."""
 
+    overlay: str = DEFAULT
     rendering: Rendering = field(default_factory=lambda: Rendering([], []))
     nodes: list[Node] = field(default_factory=list)
     data_node: Node | None = None
@@ -84,22 +86,21 @@ def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
     return found
 
 
-def overlay_folder(options: Options, bundle: Bundle | None) -> Path:
-    """The kustomization that is deployed."""
-    if bundle and not options.overlay:
-        return bundle.root / bundle.overlay
-    name = options.overlay or "single-node"
-    return Path(name).absolute() if "/" in name else (bundle.root if bundle else ROOT) / "k8s" / "overlays" / name
-
-
 def _survey_overlay(found: Survey, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
     if not shutil.which(kubectl.command[0]):
         found.problems.append("There is neither kubectl nor k3s on PATH: run scripts/install-k3s.sh first.")
         return
+    before = None
+    with contextlib.suppress(DeployError):  # a cluster that does not answer is told below
+        before = deployed_overlay(kubectl)
+    found.overlay = given_overlay(options, bundle) or before or DEFAULT
+    if before and before != found.overlay:
+        found.warnings.append(f"The overlay becomes {found.overlay}: what only {before} has is removed.")
     try:
-        found.rendering = render(kubectl, overlay_folder(options, bundle))
+        found.rendering = render(kubectl, folder_of(found.overlay, bundle))
     except DeployError as error:
         found.problems.append(str(error))
+    remember(found.rendering, found.overlay)
 
 
 def _survey_cluster(found: Survey, options: Options, kubectl: Kubectl) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.options import SYSTEM, Options
-from scripts.deploy.rendering import Rendering
+from scripts.deploy.rendering import SOURCE, Rendering
 
 NAME = "etl-trust"
 FOLDER = "/etc/etl-trust"
@@ -50,7 +50,8 @@ def lay_over(rendering: Rendering, trust: dict[str, str], source_address: str) -
     """Tell the steps, and Airflow with them, whom to believe."""
     for settings in _connections(rendering):
         if "SOURCE_URL" in settings and (SOURCE_NAME in trust or SOURCE_TLS in trust):
-            settings["SOURCE_URL"] = _source_url(settings["SOURCE_URL"], trust, source_address)
+            place = source_address, _source_port(rendering)
+            settings["SOURCE_URL"] = _source_url(settings["SOURCE_URL"], trust, place)
         if SOURCE_CA in trust:
             settings["SOURCE_CA_FILE"] = f"{FOLDER}/{SOURCE_CA}"
         if has_sql_server(rendering):
@@ -90,14 +91,20 @@ def _options(url: str) -> dict[str, str]:
     return {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
 
 
-def _source_url(url: str, trust: dict[str, str], address: str) -> str:
+def _source_port(rendering: Rendering) -> int:
+    """Where the Service of the operational Postgres leads, for those that do not go by it."""
+    (found,) = (item for item in rendering.of_kind("EndpointSlice") if item["metadata"]["name"] == SOURCE)
+    return int(found["ports"][0]["port"])
+
+
+def _source_url(url: str, trust: dict[str, str], place: tuple[str, int]) -> str:
     """The URL with the name that libpq looks for in the certificate, and beside it where to connect."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     if SOURCE_NAME in trust:
-        user, at, place = parts.netloc.rpartition("@")
-        parts = parts._replace(netloc=f"{user}{at}{trust[SOURCE_NAME]}:{place.rpartition(':')[2]}")
-        options["hostaddr"] = address
+        user, at, _ = parts.netloc.rpartition("@")
+        options["hostaddr"], port = place
+        parts = parts._replace(netloc=f"{user}{at}{trust[SOURCE_NAME]}:{port}")
     if SOURCE_TLS in trust:
         options["sslmode"] = trust[SOURCE_TLS]
     return parts._replace(query=urlencode(options, safe="/:")).geturl()

@@ -14,8 +14,9 @@ from scripts.deploy.images import Archive, build_images, import_images, is_local
 from scripts.deploy.kubectl import Kubectl, name_of
 from scripts.deploy.nodes import DATA_LABEL, Node
 from scripts.deploy.options import Options
+from scripts.deploy.overlays import DEFAULT, ROOT, folder_of, given_overlay
 from scripts.deploy.passwords import ensure_secrets
-from scripts.deploy.preflight import ROOT, Survey, overlay_folder, survey
+from scripts.deploy.preflight import Survey, survey
 from scripts.deploy.pruning import leftovers, prune
 from scripts.deploy.rendering import mark, mark_certificate, render, steps
 from scripts.deploy.report import show_access, show_workloads
@@ -27,6 +28,7 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
     """Bring the deployment up. Raises DeployError; what is wrong with pods is shown before."""
     console.say("Checking the machine and the cluster …")
     found = survey(options, kubectl, bundle)
+    console.say(f"The overlay is {found.overlay}.")
     for warning in found.warnings:
         console.warn(warning)
     if options.dry_run:
@@ -53,7 +55,7 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
 
 def make_bundle(console: Console, options: Options, kubectl: Kubectl, target: Path) -> None:
     """Write the archive for a machine without a network. Needs no cluster."""
-    overlay = overlay_folder(options, None)
+    overlay = folder_of(given_overlay(options) or DEFAULT)
     project = Project(ROOT, overlay, render(kubectl, overlay).images)
     if options.dry_run:
         console.show("\n".join([f"Would write {target} with", *(f"  {image}" for image in project.images)]))

@@ -33,12 +33,14 @@ class Deployment:
     """Options of apply-all.sh: where the source is, how images get into the node."""
     source_url: str = field(repr=False)
     overlay: str
+    """Empty: the one that is deployed."""
     sink: OutsideSink | None = None
     """None where the sink is in the cluster."""
 
     def apply_all(self, *arguments: str) -> str:
         """Run scripts/apply-all.sh as README tells it; returns what it printed. Fails the test where it fails."""
-        return self._script("apply-all.sh", *arguments, f"--overlay={self.overlay}", *self.options)
+        overlay = [f"--overlay={self.overlay}"] if self.overlay else []
+        return self._script("apply-all.sh", *arguments, *overlay, *self.options)
 
     def restore(self, *arguments: str) -> str:
         """Run scripts/restore.sh; returns what it printed. Fails the test where it fails."""

@@ -23,6 +23,7 @@ KINDS = {
     "pv": "PersistentVolume",
     "pod": "Pod",
     "pods": "Pod",
+    "namespace": "Namespace",
     "namespaces": "Namespace",
     "persistentvolumes": "PersistentVolume",
     "persistentvolumeclaims": "PersistentVolumeClaim",

@@ -9,6 +9,7 @@ import pytest
 from etl import prepare_sql
 from etl.column_types import parse_column_type
 from etl.errors import ExitCode
+from etl.pipeline import Pipeline
 from etl.settings import Settings
 from orders_etl import ORDERS
 
@@ -58,6 +59,20 @@ def test_the_documented_types_are_the_real_ones() -> None:
 def test_every_setting_is_documented() -> None:
     for name in Settings.model_fields:
         assert f"`{name.upper()}`" in OPERATIONS
+
+
+def test_every_setting_of_a_pipeline_is_documented_with_its_default() -> None:
+    table = OPERATIONS.split("A pipeline is:")[1].split("\n\n")[1]
+    documented = {
+        name: default.strip("`") for names, default in re.findall(r"^\| (`[^|]+) \| ([^|]*?) ?\|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }  # fmt: skip
+    words = {"0:10:00": "10 minutes", "False": "no"}
+    real = {
+        name: "" if field.is_required() else words.get(str(field.default), str(field.default))
+        for name, field in Pipeline.model_fields.items()
+    }
+    assert documented == real
 
 
 def test_the_documented_grants_are_the_real_ones() -> None:

@@ -31,7 +31,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     (checkout / "scripts" / "__pycache__").mkdir(parents=True)
     (checkout / "scripts" / "__pycache__" / "x.pyc").touch()
     shutil.copy(ROOT / "scripts" / "apply-all.sh", checkout / "scripts")
-    for module in ("up", "preflight"):
+    for module in ("up", "overlays"):
         monkeypatch.setattr(f"scripts.deploy.{module}.ROOT", checkout)
     return cluster
 

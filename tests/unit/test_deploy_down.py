@@ -40,6 +40,11 @@ def test_airflow_goes_before_what_it_needs_and_what_the_data_needs_stays(
     assert "Data, Secrets and the namespaces etl-poc, observability, observability-node stay" in capsys.readouterr().out
 
 
+def test_it_removes_the_overlay_that_was_deployed(cluster: FakeCluster) -> None:
+    assert main(["down", *(word for word in cluster.arguments() if not word.startswith("--overlay"))]) == 0
+    assert "Deployment/airflow-scheduler" not in cluster.objects
+
+
 def test_pods_of_tasks_that_still_run_go_as_well(cluster: FakeCluster) -> None:
     assert main(["down", *cluster.arguments()]) == 0
     assert [call["argv"] for call in cluster.calls("--selector=dag_id")]

@@ -85,7 +85,7 @@ def test_the_source_is_known_by_the_name_and_the_authority_that_were_given_once(
     cluster: FakeCluster, authority: Path
 ) -> None:
     given = ["--source-address=192.0.2.7", "--source-name=Orders-DB.example.com", f"--source-ca={authority}"]
-    expected = "postgresql://orders@orders-db.example.com:5432/orders?sslmode=verify-full&hostaddr=192.0.2.7"
+    expected = "postgresql://orders@orders-db.example.com:5433/orders?sslmode=verify-full&hostaddr=192.0.2.7"
     for options in (given, ["--source-address=192.0.2.7"]):
         assert main(cluster.arguments(*options)) == 0
         assert settings(cluster)["SOURCE_URL"] == expected

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,21 @@ def test_a_second_run_changes_nothing(cluster: FakeCluster) -> None:
     assert cluster.objects == before
     assert {call["argv"][1] for call in cluster.changes()} == {"apply"}
     assert not [line for line in cluster.tools() if "import-stub" in line]
+
+
+def test_the_overlay_stays_until_another_is_given_which_is_told(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(cluster.arguments()) == 0
+    before = cluster.objects
+    assert main(without(cluster, "--overlay")) == 0
+    assert cluster.objects == before
+    assert "is removed" not in capsys.readouterr().out
+    another = shutil.copytree(cluster.overlay, cluster.folder / "another")
+    for _ in range(2):
+        assert main([*without(cluster, "--overlay"), f"--overlay={another}"]) == 0
+    told = capsys.readouterr().out
+    assert told.count(f"The overlay becomes {another}: what only {cluster.overlay} has is removed.") == 1
 
 
 def test_an_image_built_anew_under_its_tag_is_imported_and_rolled_out(cluster: FakeCluster) -> None:
