@@ -53,7 +53,7 @@ def _run_of(found: k8s.V1Pod) -> str:
     """The run: the label has only a digest of it. A worker has it as an annotation, a step among its arguments."""
     annotated = (found.metadata.annotations or {}).get("run_id")
     words = found.spec.containers[0].args or []
-    return str(annotated or words[words.index("--run-id") + 1])
+    return str(annotated or pod.as_the_container_got_it(words[words.index("--run-id") + 1]))
 
 
 def _delete(client: CoreV1Api, name: str) -> None:

@@ -64,6 +64,15 @@ class EtlPodOperator(KubernetesPodOperator):
             raise AirflowException("The pod was killed before it ended; the step is repeated.")
         return result
 
+    def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> k8s.V1Pod:
+        """The pod, in whose arguments and variables Kubernetes has nothing to expand."""
+        request = super().build_pod_request_obj(context, dry_run=dry_run)
+        for container in request.spec.containers:
+            container.args = [pod.literal(word) for word in container.args or ()]
+            for variable in container.env or ():
+                variable.value = pod.literal(variable.value) if variable.value else None
+        return request
+
     def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Any) -> k8s.V1Pod:
         """Ask for the pod, and note when."""
         self._times.append(datetime.now(UTC))

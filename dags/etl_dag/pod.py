@@ -70,3 +70,17 @@ ARGUMENTS: dict[str, Any] = {
     "termination_grace_period": 30,
 }
 """What the pods of all steps have in common, as arguments of the operator."""
+
+
+def literal(text: str) -> str:
+    """Text that a container gets as it is, as Kubernetes wants it written in arguments and variables.
+
+    Else `$(SINK_PASSWORD)` in a key or a filter would become the password, and `$$` one dollar: a source could read
+    Secrets, and a step would not do what was planned.
+    """
+    return text.replace("$", "$$")
+
+
+def as_the_container_got_it(text: str) -> str:
+    """The text that `literal` was given."""
+    return text.replace("$$", "$")

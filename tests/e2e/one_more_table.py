@@ -15,10 +15,12 @@ PIPELINE = Pipeline(
     name="{name}",
     source="public.{name}",
     sink="dbo.{name}",
-    columns={{"sku": "integer", "weight": "real", "active": "boolean", "changed_at": "timestamptz"}},
+    columns={{
+        "sku": "integer", "weight": "real", "active": "boolean", "label": "text", "changed_at": "timestamptz"
+    }},
     key=["sku"],
     version="changed_at",
-    filter="active",
+    filter="active AND label = '$$ $(SINK_PASSWORD)'",
     partition_size=60,
 )
 dag: DAG = pipeline_dag(
@@ -35,7 +37,8 @@ def make_table(source_url: str, name: str) -> None:
     with psycopg.connect(source_url, autocommit=True) as connection:
         connection.execute(
             f"CREATE TABLE {name} (sku integer PRIMARY KEY, weight real NOT NULL, active boolean NOT NULL,"
-            " changed_at timestamptz NOT NULL DEFAULT now());"
+            # What Kubernetes would expand on the way to a step.
+            " label text NOT NULL DEFAULT '$$ $(SINK_PASSWORD)', changed_at timestamptz NOT NULL DEFAULT now());"
             f" INSERT INTO {name} SELECT n, n / 2.0, n % 3 > 0 FROM generate_series(1, 120) AS n".encode()
         )
 

@@ -7,16 +7,17 @@ from unittest import mock
 import pytest
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from etl_dag.leftovers import delete_leftovers
+from etl_dag.pod import literal
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
-ENDED, GOING_ON, OURS = "manual__2026-01-01T00:00:00+00:00", "manual__2026-01-02T00:00:00+00:00", "scheduled__now"
+ENDED, GOING_ON, OURS = "by hand $(X) $$", "manual__2026-01-02T00:00:00+00:00", "scheduled__now"
 
 
 def step(run_id: str, phase: str = "Running", **metadata: Any) -> k8s.V1Pod:
     """The pod of a step, as KubernetesPodOperator labels it."""
     labels = {"kubernetes_pod_operator": "True", "run_id": make_safe_label_value(run_id)}
-    args = ["etl", "load", "--run-id", run_id, "--partition", "{}"]
+    args = ["etl", "load", "--run-id", literal(run_id), "--partition", "{}"]
     return k8s.V1Pod(
         metadata=k8s.V1ObjectMeta(name=f"step of {run_id}", labels=labels, **metadata),
         spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base", args=args)]),

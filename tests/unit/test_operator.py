@@ -1,6 +1,7 @@
 """A step's pod is restricted and bounded, its exit code decides on a retry, and a killed step is never a success."""
 
 import os
+import re
 import signal
 import stat
 import threading
@@ -44,6 +45,21 @@ def test_the_pod_runs_the_step_in_the_etl_image(pod: k8s.V1Pod) -> None:
     assert not container.image.endswith(":latest")
     assert container.image_pull_policy == "IfNotPresent"
     assert {variable.name for variable in container.env} == {"ETL_PIPELINE"}
+
+
+def test_a_container_gets_keys_and_filters_as_they_are() -> None:
+    """As the kubelet expands what it is handed: `$$` is a dollar, `$(NAME)` the value of a variable that there is."""
+    partition = whole().model_copy(update={"lower": ["a$(SINK_PASSWORD)"], "upper": ["b$$(X) $$ $"]}).model_dump_json()
+    pipeline = make({**ORDERS, "filter": "status <> 'US$$ $(SINK_PASSWORD)'"})
+    operator = EtlPodOperator.for_step("load", pipeline, partition)
+    with mock.patch.object(EtlPodOperator, "hook"):
+        (container,) = operator.build_pod_request_obj(dry_run=True).spec.containers
+
+    def expanded(text: str) -> str:
+        return re.sub(r"\$\$|\$\(SINK_PASSWORD\)", lambda found: "$" if found[0] == "$$" else "secret", text)
+
+    assert expanded(container.args[-1]) == partition
+    assert expanded(container.env[0].value) == pipeline.model_dump_json()
 
 
 def test_the_pod_is_restricted(pod: k8s.V1Pod) -> None:
