@@ -14,7 +14,8 @@ _SETTINGS = frozenset({DNS, f"secret {NAMESPACE}/etl-connections", f"configmap {
 _OF_SOURCE = _SETTINGS | {f"endpointslice {NAMESPACE}/{SOURCE}", f"service {NAMESPACE}/{SOURCE}"}
 _OF_SINK = _SETTINGS | {f"service {NAMESPACE}/mssql-svc"}
 _OF_METADATA = frozenset({DNS, f"secret {NAMESPACE}/airflow-metadata", f"service {NAMESPACE}/metadata-postgres"})
-_PODS = "10.42.0.0/16"
+_FROM = "from the nodes' addresses, from 10.42.0.0/16 where it runs on a node itself"
+"""Where the source sees the pods: what leaves their network bears the address of the node."""
 
 
 def source_name_unknown(seen: Snapshot) -> Iterator[Finding]:
@@ -29,9 +30,9 @@ def source_unreachable(seen: Snapshot) -> Iterator[Finding]:
         yield Finding(
             "source",
             f"The source {answer.where}{f' at {addresses}' if addresses else ''} cannot be reached: {answer.words}",
-            "Is that Postgres up, does it listen on that address (listen_addresses), does a firewall let the pods"
-            f" ({_PODS}) through? Another address: `scripts/apply-all.sh --source-address IP`. Where its certificate is"
-            " what is wrong: --source-name and --source-ca (docs/operations.md, TLS).",
+            "Is that Postgres up, does it listen on that address (listen_addresses), does a firewall let pods through,"
+            f" which come {_FROM}? Another address: `scripts/apply-all.sh --source-address IP`. Where its certificate"
+            " is what is wrong: --source-name and --source-ca (docs/operations.md, TLS).",
             because=_OF_SOURCE,
         )
 
@@ -43,8 +44,8 @@ def source_login(seen: Snapshot) -> Iterator[Finding]:
             "source",
             f"The source {answer.where} does not let the pipelines in: {answer.words}",
             "A password: put the right one into the Secret etl-connections (SOURCE_PASSWORD) and restart"
-            " airflow-api-server and database-exporter. No entry in pg_hba.conf: add one there for the pods"
-            f" ({_PODS}).",
+            " airflow-api-server and database-exporter. No entry in pg_hba.conf: add one there for the pods, which come"
+            f" {_FROM}.",
             because=_OF_SOURCE,
         )
 
