@@ -27,10 +27,7 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
     rendering = render(kubectl, folder_of(overlay, bundle))
     if options.data_folder:
         set_data_folder(rendering, PurePosixPath(options.data_folder))
-    kept = () if options.delete_data else _KEPT_PARTS
-    gone = ([part for part in parts if part not in kept] for parts in reversed(STAGES))
-    steps = [(", ".join(parts), going(rendering, parts, data=options.delete_data)) for parts in gone]
-    steps.append(("what another overlay left", leftovers(kubectl, rendering)))
+    steps = _steps(kubectl, rendering, data=options.delete_data)
     paths = _data_paths(kubectl, rendering) if options.delete_data else []
     if options.dry_run:
         lines = [f"  delete {name_of(item)}" for _, objects in steps for item in objects]
@@ -53,6 +50,18 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
             f"Removed. Data, Secrets and the namespaces {', '.join(NAMESPACES)} stay: `scripts/apply-all.sh` brings all"
             " back, `down --delete-data` removes them."
         )
+
+
+def _steps(kubectl: Kubectl, rendering: Rendering, *, data: bool) -> list[tuple[str, list[Object]]]:
+    """What is deleted together, with its name, in this order."""
+    steps = []
+    for stage in reversed(STAGES):
+        parts = [part for part in stage if data or part not in _KEPT_PARTS]
+        steps.append((", ".join(parts), going(rendering, parts, data=data)))
+        if "airflow" in parts:
+            # Before the claims: a Job of restore.sh that has ended holds one for as long as its pod is there.
+            steps.append(("what another overlay or a restore left", leftovers(kubectl, rendering)))
+    return steps
 
 
 def going(rendering: Rendering, parts: Iterable[str], *, data: bool) -> list[Object]:

@@ -56,6 +56,15 @@ def test_what_another_overlay_left_goes_as_well(cluster: FakeCluster) -> None:
     assert "Deployment/pgbouncer" not in cluster.objects
 
 
+def test_what_still_holds_a_volume_goes_before_it_and_after_airflow(cluster: FakeCluster) -> None:
+    cluster.change("Job/backup-list", named("Job", "backup-list", "backup"))
+    assert main(["down", "--delete-data", "--yes", *cluster.arguments()]) == 0
+    names = deleted(cluster)
+    # A claim stays for as long as there is a pod that names it, also one that has ended.
+    order = ["Deployment/airflow-scheduler", "Job/backup-list", "PersistentVolumeClaim/mssql"]
+    assert sorted(order, key=names.index) == order
+
+
 def test_after_down_everything_comes_back_with_the_same_passwords(cluster: FakeCluster) -> None:
     before = cluster.objects
     assert main(["down", *cluster.arguments()]) == 0
