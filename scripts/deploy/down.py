@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from scripts.deploy.bundle import Bundle
@@ -13,7 +13,7 @@ from scripts.deploy.options import Options
 from scripts.deploy.overlays import DEFAULT, deployed_overlay, folder_of, given_overlay
 from scripts.deploy.pruning import leftovers
 from scripts.deploy.rendering import STAGES, Rendering, render, set_data_folder
-from scripts.deploy.volumes import delete_folders, live_volumes
+from scripts.deploy.volumes import OWNERS, data_folders, delete_folders, live_volumes, local_folders, with_claims
 
 KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret")
 """What the data needs to be read again."""
@@ -25,10 +25,12 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
     """Remove the deployment. Raises DeployError."""
     overlay = given_overlay(options, bundle) or deployed_overlay(kubectl) or DEFAULT
     rendering = render(kubectl, folder_of(overlay, bundle))
-    if options.data_folder:
-        set_data_folder(rendering, PurePosixPath(options.data_folder))
-    steps = _steps(kubectl, rendering, data=options.delete_data)
-    paths = _data_paths(kubectl, rendering) if options.delete_data else []
+    live = live_volumes(kubectl, [*OWNERS, *rendering.volumes()]) if options.delete_data else {}
+    folder = options.data_folder or next((path.parent for path in local_folders(live).values()), None)
+    if folder:
+        set_data_folder(rendering, PurePosixPath(folder))
+    steps = _steps(kubectl, rendering, live, data=options.delete_data)
+    paths = data_folders(live, rendering.volumes()) if options.delete_data else []
     if options.dry_run:
         lines = [f"  delete {name_of(item)}" for _, objects in steps for item in objects]
         console.show("\n".join(["Would, in this order:", *lines, *(f"  delete {path}" for path in paths)]))
@@ -52,12 +54,18 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
         )
 
 
-def _steps(kubectl: Kubectl, rendering: Rendering, *, data: bool) -> list[tuple[str, list[Object]]]:
+def _steps(
+    kubectl: Kubectl, rendering: Rendering, live: Mapping[str, Object], *, data: bool
+) -> list[tuple[str, list[Object]]]:
     """What is deleted together, with its name, in this order."""
+    planned = {item["metadata"]["name"] for item in rendering.of_kind("PersistentVolume")}
     steps = []
     for stage in reversed(STAGES):
         parts = [part for part in stage if data or part not in _KEPT_PARTS]
-        steps.append((", ".join(parts), going(rendering, parts, data=data)))
+        objects = going(rendering, parts, data=data)
+        if "storage" in parts:
+            objects += with_claims(item for name, item in live.items() if name not in planned)
+        steps.append((", ".join(parts), objects))
         if "airflow" in parts:
             # Before the claims: a Job of restore.sh that has ended holds one for as long as its pod is there.
             steps.append(("what another overlay or a restore left", leftovers(kubectl, rendering)))
@@ -68,13 +76,6 @@ def going(rendering: Rendering, parts: Iterable[str], *, data: bool) -> list[Obj
     """What of some parts is deleted, objects of a namespace before the others."""
     objects = [item for item in rendering.of_parts(*parts) if data or item["kind"] not in KEPT]
     return sorted(objects, key=lambda item: "namespace" not in item["metadata"])
-
-
-def _data_paths(kubectl: Kubectl, rendering: Rendering) -> list[Path]:
-    """Where the volumes really are, which counts more than where the manifests put them."""
-    planned = rendering.volumes()
-    live = live_volumes(kubectl, planned)
-    return [Path(live[name]["spec"]["local"]["path"]) if name in live else path for name, path in planned.items()]
 
 
 def _confirm(console: Console, options: Options, paths: list[Path]) -> None:

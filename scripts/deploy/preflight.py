@@ -136,7 +136,7 @@ def _version_problems(kubectl: Kubectl) -> Iterator[str]:
 def _survey_data(found: Survey, options: Options, kubectl: Kubectl) -> None:
     """Where the volumes are: a PersistentVolume cannot be moved, so what is there counts."""
     live = volumes.live_volumes(kubectl, found.rendering.volumes())
-    there = {Path(item["spec"]["local"]["path"]).parent for item in live.values() if "local" in item["spec"]}
+    there = {path.parent for path in volumes.local_folders(live).values()}
     if options.data_folder and there - {options.data_folder}:
         found.problems.append(
             f"The volumes lie in {there.pop()} and cannot be moved to {options.data_folder}: leave --data-folder out."

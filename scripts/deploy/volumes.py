@@ -1,9 +1,10 @@
 """The data: its folders on the node, and the PersistentVolumes that point at them."""
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,6 +56,39 @@ def live_volumes(kubectl: Kubectl, names: Iterable[str]) -> dict[str, Object]:
     return {item["metadata"]["name"]: item for item in kubectl.items("pv") if item["metadata"]["name"] in wanted}
 
 
+def local_folders(live: Mapping[str, Object]) -> dict[str, Path]:
+    """Where the cluster says that volumes lie which are folders."""
+    return {name: Path(item["spec"]["local"]["path"]) for name, item in live.items() if "local" in item["spec"]}
+
+
+def data_folders(live: Mapping[str, Object], planned: Mapping[str, Path]) -> list[Path]:
+    """Where all data of ours lies, also that of volumes which neither the overlay nor the cluster has any more.
+
+    Where a volume really is counts more than where the manifests put it.
+    """
+    known = {**planned, **local_folders(live)}
+    homes = {path.parent for path in known.values()}
+    # Where they are scattered, a folder of such a name may be somebody else's.
+    names = OWNERS if len(homes) == 1 else ()
+    others = {name: home / name.removeprefix("etl-poc-") for home in homes for name in names}
+    return list((others | known).values())
+
+
+def with_claims(volumes: Iterable[Object]) -> list[Object]:
+    """PersistentVolumes, and the claims that hold them."""
+    found = list(volumes)
+    holders = [item["spec"]["claimRef"] for item in found if "claimRef" in item["spec"]]
+    claims: list[Object] = [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"namespace": holder["namespace"], "name": holder["name"]},
+        }
+        for holder in holders
+    ]
+    return claims + found
+
+
 def free_released(console: Console, kubectl: Kubectl, names: Iterable[str]) -> None:
     """Let volumes whose claim was deleted be bound again by the claim of the same name, with the data in them."""
     for name, item in live_volumes(kubectl, names).items():
@@ -64,15 +98,35 @@ def free_released(console: Console, kubectl: Kubectl, names: Iterable[str]) -> N
             console.say(f"PersistentVolume {name} may be bound again; its data is kept.")
 
 
-def delete_folders(console: Console, paths: Iterable[Path]) -> None:
-    """Delete data folders, and the folder above where nothing else is in it."""
-    for path in paths:
-        if path.is_symlink() or len(path.parts) < 3:
-            raise DeployError(f"{path} is not a folder that this script made; delete what is in it yourself.")
-        if path.exists():
-            shutil.rmtree(path)
-            console.say(f"Deleted {path}.")
-        kept = path.parent / KEPT_FILE
-        kept.unlink(missing_ok=True)
+def delete_folders(console: Console, paths: Sequence[Path]) -> None:
+    """Delete data folders, then the passwords kept beside them, and the folder above where nothing else is in it.
+
+    Raises DeployError where data is left, and then keeps the passwords that it needs.
+    """
+    left = [(path, reason) for path in paths if (reason := _delete_folder(console, path))]
+    above = sorted({path.parent for path in paths})
+    if left:
+        told = [f"{path} could not be deleted ({reason})." for path, reason in left]
+        kept = ", ".join(str(folder / KEPT_FILE) for folder in above)
+        raise DeployError("\n".join([*told, f"Delete what is left there yourself, then {kept}."]))
+    for folder in above:
+        (folder / KEPT_FILE).unlink(missing_ok=True)
         with suppress(OSError):  # something else is in it, or it is where a disk is mounted
-            path.parent.rmdir()
+            folder.rmdir()
+
+
+def _delete_folder(console: Console, path: Path) -> str | None:
+    """Delete a folder; returns why data is left in it, if so."""
+    if path.is_symlink() or len(path.parts) < 3:
+        return "it is not a folder that this script made"
+    if not path.exists():
+        return None
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        if error.errno != errno.EBUSY or any(path.iterdir()):
+            return error.strerror or str(error)
+        console.say(f"Emptied {path}, where a disk is mounted: the folder itself stays.")
+    else:
+        console.say(f"Deleted {path}.")
+    return None

@@ -1,11 +1,15 @@
 """`apply-all.sh down`: what goes, and what stays because the data needs it."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from scripts.deploy.cli import main
+from scripts.deploy.passwords import KEPT_FILE
+from scripts.deploy.volumes import data_folders
 from tests.support.fake_cluster import FakeCluster, named, prepare
 
 
@@ -98,6 +102,82 @@ def test_what_else_lies_in_the_data_folder_stays(cluster: FakeCluster) -> None:
     (cluster.data / "mine").touch()
     assert main(["down", "--delete-data", "--yes", *cluster.arguments()]) == 0
     assert [path.name for path in cluster.data.iterdir()] == ["mine"]
+
+
+@pytest.fixture
+def moved(cluster: FakeCluster) -> FakeCluster:
+    """The deployment after it has moved to an overlay without SQL Server: the volume and its claim have stayed."""
+    objects = cluster.objects
+    objects["PersistentVolume/etl-poc-mssql"]["spec"]["claimRef"] = {"namespace": "etl-poc", "name": "mssql"}
+    cluster.set(objects=objects)
+    names = ("mssql", "etl-poc-mssql", "mssql-init-job")
+    cluster.objects_to_render = [one for one in cluster.objects_to_render if one["metadata"]["name"] not in names]
+    cluster.write_overlay()
+    assert main(cluster.arguments()) == 0
+    cluster.forget_calls()
+    return cluster
+
+
+def test_with_all_data_goes_that_of_a_volume_which_the_overlay_has_no_more(
+    moved: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["down", "--delete-data", "--dry-run", *moved.arguments()]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    for what in ("PersistentVolumeClaim mssql", "PersistentVolume etl-poc-mssql", moved.data / "mssql"):
+        assert f"  delete {what}" in shown
+    assert main(["down", "--delete-data", "--yes", *moved.arguments()]) == 0
+    assert not {"PersistentVolume/etl-poc-mssql", "PersistentVolumeClaim/mssql"} & moved.objects.keys()
+    assert not moved.data.exists()
+
+
+def test_what_an_attempt_left_that_was_stopped_goes_with_the_next(moved: FakeCluster) -> None:
+    moved.change("PersistentVolume/etl-poc-mssql", None)
+    assert main(["down", "--delete-data", "--yes", *moved.arguments()]) == 0
+    assert not moved.data.exists()
+
+
+def test_where_volumes_are_scattered_no_folder_is_taken_for_ours_by_its_name() -> None:
+    planned = {"etl-poc-mssql": Path("/fast/mssql"), "etl-poc-backup": Path("/mnt/backup")}
+    assert data_folders({}, planned) == list(planned.values())
+
+
+def test_without_delete_data_such_a_volume_stays(moved: FakeCluster) -> None:
+    assert main(["down", *moved.arguments()]) == 0
+    assert {"PersistentVolume/etl-poc-mssql", "PersistentVolumeClaim/mssql"} <= moved.objects.keys()
+
+
+def fail_to_remove(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Have the system refuse to remove folders of that name."""
+    remove = os.rmdir
+
+    def rmdir(path: os.PathLike[str], *, dir_fd: int | None = None) -> None:
+        if Path(path).name == name:
+            raise OSError(number, os.strerror(number), str(path))
+        remove(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr("os.rmdir", rmdir)
+
+
+def test_a_folder_where_a_disk_is_mounted_is_emptied(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_to_remove(monkeypatch, "mssql", errno.EBUSY)
+    assert main(["down", "--delete-data", "--yes", *cluster.arguments()]) == 0
+    assert f"Emptied {cluster.data / 'mssql'}, where a disk is mounted" in capsys.readouterr().out
+    assert [path.name for path in cluster.data.rglob("*")] == ["mssql"]
+
+
+def test_the_passwords_stay_for_as_long_as_data_does(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cluster.data / "mssql" / "logs").mkdir()
+    fail_to_remove(monkeypatch, "logs", errno.EPERM)
+    assert main(["down", "--delete-data", "--yes", *cluster.arguments()]) == 1
+    told = capsys.readouterr().err
+    assert f"{cluster.data / 'mssql'} could not be deleted (Operation not permitted)" in told
+    assert f"then {cluster.data / KEPT_FILE}" in told
+    assert {path.name for path in cluster.data.iterdir()} == {"mssql", KEPT_FILE}
 
 
 def test_a_dry_run_deletes_nothing(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
