@@ -20,6 +20,8 @@ from scripts.deploy.rollout import wait_until_ready
 SERVERS = ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer", "airflow-api-server")
 CLEAN = "airflow-clean"
 """The CronJob that is like the Job airflow-migrate, which is gone an hour after it has ended."""
+PREPARE = "mssql-init-job"
+"""The Job that makes the tables of the pipelines."""
 POLL_SECONDS = 1.0
 _WORD = "restore"
 _MIGRATE = f"""\
@@ -138,6 +140,9 @@ def _restore(console: Console, kubectl: Kubectl, chosen: dict[str, Backup], time
         command = ["etl", "restore-sink", chosen[SINK].name]
         log = run_job(console, kubectl, SINK, "sink-restore", command, timeout)
         watermarks = _watermarks(log)
+        # It has ended, so the next apply-all.sh would not run it again, and it made tables that the backup may lack.
+        metadata = {"name": PREPARE, "namespace": NAMESPACE}
+        kubectl.delete([{"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}], timeout)
     if METADATA in chosen:
         console.say(f"Restoring Airflow's metadata database from {chosen[METADATA].name}.")
         run_job(console, kubectl, METADATA, "metadata-restore", ["restore", chosen[METADATA].name], timeout)
@@ -169,6 +174,7 @@ def _tell(console: Console, chosen: dict[str, Backup], watermarks: dict[str, str
     if SINK in chosen:
         console.show(f"The sink is as it was {chosen[SINK].made}. The next run of a pipeline reads on from here:")
         console.show(table([("PIPELINE", "WATERMARK"), *sorted(watermarks.items())]))
+        console.show("A DAG file that was added after that backup has no table there: scripts/apply-all.sh makes it.")
 
 
 def _scale(kubectl: Kubectl, name: str, replicas: int) -> None:

@@ -112,6 +112,19 @@ def test_one_alone_is_restored_by_its_name(cluster: FakeCluster) -> None:
     assert words(cluster)[-1][1][-1] == "sink-20260101T021500Z.bak"
 
 
+def test_the_next_apply_all_makes_the_tables_that_a_restored_sink_lacks(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.change("Job/mssql-init-job", workload("Job", "mssql-init-job", "mssql", "localhost/etl:0.1.0"))
+    assert main(["--metadata=latest", "--yes"]) == 0
+    assert "Job/mssql-init-job" in cluster.objects
+    capsys.readouterr()
+    assert main(["--sink=latest", "--yes"]) == 0
+    # One that has ended is not run again.
+    assert "Job/mssql-init-job" not in cluster.objects
+    assert "has no table there: scripts/apply-all.sh makes it" in capsys.readouterr().out
+
+
 def test_the_administrator_gets_the_password_of_the_secret(cluster: FakeCluster) -> None:
     assert main(["--metadata=latest", "--yes"]) == 0
     (container,) = jobs(cluster)[-1]["spec"]["template"]["spec"]["containers"]
