@@ -58,7 +58,7 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
         files = dict(_project_files(project.root))
         files |= {f"images/{file.name}": file for file in sorted(folder.iterdir())}
         if options.k3s_files:
-            files |= {f"k3s/{path.name}": path for path in sorted(options.k3s_files.iterdir()) if path.is_file()}
+            files |= {f"k3s/{path.relative_to(options.k3s_files)}": path for path in _files(options.k3s_files)}
         console.say(f"Writing {target} …")
         manifest = {
             "overlay": str(project.overlay.relative_to(project.root)),
@@ -94,10 +94,15 @@ def open_bundle(console: Console, path: Path, folder: Path) -> Bundle:
 
 def _project_files(root: Path) -> Iterator[tuple[str, Path]]:
     for name in _PROJECT:
-        top = root / name
-        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield str(path.relative_to(root)), path
+        for path in _files(root / name):
+            yield str(path.relative_to(root)), path
+
+
+def _files(top: Path) -> Iterator[Path]:
+    """A file, or those in a folder and below."""
+    for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path
 
 
 def _write(target: Path, files: dict[str, Path], manifest: str, folder: Path) -> None:

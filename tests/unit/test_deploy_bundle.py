@@ -41,6 +41,11 @@ def bundle(cluster: FakeCluster) -> Path:
     files = cluster.folder / "k3s-files"
     files.mkdir()
     (files / "k3s").write_text("binary")
+    # As install-k3s.sh --download-to puts them there.
+    shutil.copy(ROOT / "scripts" / "install-k3s.sh", files)
+    shutil.copytree(ROOT / "scripts" / "install-k3s", files / "install-k3s")
+    (files / "__pycache__").mkdir()
+    (files / "__pycache__" / "x.pyc").touch()
     target = cluster.folder / "all.tar.gz"
     assert main([f"--bundle={target}", f"--k3s-files={files}"]) == 0
     return target
@@ -85,6 +90,12 @@ def test_an_installation_from_it_imports_all_images_and_builds_and_pulls_none(
     assert {line.split()[0] for line in cluster.tools()} == {"import-stub"}
     assert len(cluster.tools()) == len(IMAGES)
     assert "Deployment/airflow-scheduler" in cluster.objects
+
+
+def test_the_script_that_installs_k3s_runs_from_it(bundle: Path, tmp_path: Path) -> None:
+    subprocess.run(["tar", "--extract", "--file", bundle, "--directory", tmp_path], check=True)
+    script = tmp_path / "etl-poc" / "k3s" / "install-k3s.sh"
+    assert "--from-files FOLDER" in subprocess.run([script, "--help"], check=True, capture_output=True, text=True).stdout
 
 
 def test_a_damaged_one_is_refused_before_anything_is_changed(
