@@ -63,15 +63,11 @@ def check_source(pipeline: Pipeline, cursor: postgres.Cursor) -> None:
             raise ConfigurationError(
                 f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared}."
             )
-        if (
-            pipeline.pushdown
-            and name in filtered
-            and declared.is_text
-            and (plain_name(source_type) == "char") != (declared.name == "char")
-        ):
+        # It comes with the spaces that pad it, which Postgres does not compare.
+        if name in filtered and plain_name(source_type) == "char" and declared.name != "char":
             raise ConfigurationError(
-                f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, which compares otherwise than"
-                f" {declared}; declare it as it is, or let the filter run here alone (pushdown false)."
+                f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared},"
+                " and the filter would compare the spaces that pad it; declare it as it is, for example char(12)."
             )
         if name in (*pipeline.key, pipeline.version) and not required:
             raise ConfigurationError(
