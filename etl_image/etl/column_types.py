@@ -86,7 +86,7 @@ class ColumnType:
     @property
     def is_text(self) -> bool:
         """Whether SQL Server compares it by a collation."""
-        return self.name in {"text", "varchar", "char"}
+        return self.name in {"text", "varchar", "char", "json", "jsonb"}
 
     @property
     def can_be_key(self) -> bool:

@@ -46,7 +46,8 @@ def _rendered(predicate: exp.Expression, types: Mapping[str, ColumnType]) -> str
 
 def _column(name: str, column: ColumnType) -> str:
     """A column as DuckDB is to compare it: text byte by byte, char without the spaces that pad it."""
-    if column.is_text:
+    # Of a document it is only asked whether it is null, and to write one as text costs time.
+    if column.is_text and column.name not in ("json", "jsonb"):
         return f'({quote_name(name)}::text COLLATE "C")'
     return quote_name(name)
 

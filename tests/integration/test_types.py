@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from etl import sink_sql
 from etl.errors import DataError
 from etl.window import Partition
 
@@ -150,3 +151,19 @@ def test_a_document_is_text_in_the_sink(everything: Site) -> None:
     names = list(EVERYTHING["columns"])
     assert row[names.index("doc")] == '{"a": "é", "b": 1}'
     assert row[names.index("plain_doc")] == '{"b": 1,   "a": 2}'
+
+
+@pytest.mark.parametrize("column", ["doc", "plain_doc"])
+def test_a_filter_tells_the_case_of_a_document_in_the_sink_too(
+    postgres: Postgres, sink_url: str, tmp_path: Path, column: str
+) -> None:
+    name = f"documents_{uuid.uuid4().hex[:8]}"
+    url = postgres.create_database(name)
+    with site(EVERYTHING, url, sink_url, tmp_path, filter=f"NOT {column} LIKE '%\"test\"%'") as made:
+        made.change(TABLE)
+        for number, kind in enumerate(("test", "Test")):
+            insert(made, "eu", number, **{column: json.dumps({"kind": kind})})
+        made.run()
+        assert [key[1].int for key in made.sink_rows()] == [1]
+        assert made.query(sink_sql.count_unwanted(made.pipeline, window())) == [(0,)]
+    postgres.drop_database(name)

@@ -13,6 +13,9 @@ COLUMNS = {
         "note": "text null",
         "code": "char(3)",
         "at": "timestamptz",
+        "doc": "jsonb null",
+        "raw": "bytea",
+        "more": "bytea",
     }.items()
 }
 
@@ -42,6 +45,9 @@ COLUMNS = {
             " RTRIM([code]) COLLATE Latin1_General_BIN2 + N'|'",
         ),
         ("active /* it */ AND -- '; DROP TABLE orders /*\n true", "[active] <> 0 AND (1 = 1)"),
+        ("NOT doc LIKE '%\"Test\"%'", """NOT [doc] COLLATE Latin1_General_BIN2 LIKE N'%"Test"%'"""),
+        ("doc = '{}'", "[doc] COLLATE Latin1_General_BIN2 + N'|' = N'{}|'"),
+        ("raw IS NOT NULL", "[raw] IS NOT NULL"),
         ("lower(note) LIKE 'it''s %'", "LOWER([note] COLLATE Latin1_General_BIN2) LIKE N'it''s %'"),
     ],
 )
@@ -82,6 +88,14 @@ def test_a_filter_is_rendered_for_sql_server(text: str, tsql: str) -> None:
         "note LIKE '50\\%'",
         "note LIKE '[c]%'",
         "note LIKE status",
+        "doc > '{}'",
+        "doc = '{} '",
+        "raw <> 'x'",
+        "raw IN ('x')",
+        "raw LIKE 'x%'",
+        "raw = note",
+        "raw = more",
+        "coalesce(raw, more) < raw",
         "at < '2026-01-02T00:00:00+02:00'",
         "at < 'yesterday'",
         "coalesce(active, false) = true",
