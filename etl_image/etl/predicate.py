@@ -157,8 +157,12 @@ def _check_comparison(node: exp.Expression, columns: Mapping[str, ColumnType]) -
     if isinstance(node, exp.In) and not node.expressions:
         raise ValueError(f"{told(node)} has an empty list, so it is never true")
     if isinstance(node, exp.Like):
-        if not isinstance(node.expression, exp.Literal) or any(sign in node.expression.this for sign in "\\["):
-            raise ValueError(f"{told(node)}: a pattern is a text without \\ and [, which not all databases read alike")
+        # What _ stands for is a character, half of one (UTF-16) or one of its bytes (SQL_ASCII).
+        if not isinstance(node.expression, exp.Literal) or any(sign in node.expression.this for sign in "\\[_"):
+            raise ValueError(
+                f"{told(node)}: a pattern is a text without \\, [ and _, which not all databases read alike;"
+                " write % in their place, or compare by IN"
+            )
     elif isinstance(node, _ORDERED) and any(column.is_text for column in types):
         raise ValueError(f"{told(node)}: source and sink order text differently; compare it by =, <>, IN or LIKE")
     if any(text.endswith(" ") for text in texts) and any(column.is_text for column in types):

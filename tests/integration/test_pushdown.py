@@ -92,7 +92,7 @@ LITERALS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "local": (ORDERED, TIMES),
     "moment": (ORDERED, TIMES),
 }
-PATTERNS = ["a%", "%a", "_", "__", "%", "", "a_", "%🚚", "é", "e_"]
+PATTERNS = ["a%", "%a", "%", "", "a", "%a%", "%🚚", "é", "e%"]
 
 
 def quoted(column: str, literal: str) -> str:

@@ -87,6 +87,8 @@ def test_a_filter_is_rendered_for_sql_server(text: str, tsql: str) -> None:
         "status BETWEEN 'a' AND 'b'",
         "note LIKE '50\\%'",
         "note LIKE '[c]%'",
+        "note LIKE '_'",
+        "NOT code LIKE 'E_R'",
         "note LIKE status",
         "doc > '{}'",
         "doc = '{} '",

@@ -30,7 +30,7 @@ COLUMNS = {
 @pytest.mark.parametrize(
     "text",
     [
-        "active AND NOT status IN ('a', 'b') OR code LIKE 'E_R'",
+        "active AND NOT status IN ('a', 'b') OR code LIKE 'E%R'",
         "amount >= -1.50 AND count BETWEEN 1 AND 5",
         "(status) = ('a')",
         "status = code",
