@@ -23,17 +23,17 @@ from etl.step import Work
 # What the server commits, and may drop from its log, at a time.
 _BULK_BATCH_ROWS, _BULK_BATCH_BYTES = 100_000, 64 * 1024 * 1024
 # What the server says (sys.messages) where the same command would only fail again. The driver passes on the words, not
-# the numbers: 18456, 4060, 208, 207, 229, 262, 2760, 916, 102, 468, 544, 15247, 15116, 15118, 3201, 3241.
+# the numbers: 18456, 208, 207, 229, 262, 2760, 916, 102, 468, 544, 15247, 15116, 15118, 3201, 3241.
 _CONFIGURATION = re.compile(
-    r"Login failed|Cannot open database|Invalid object name|Invalid column name|permission (was )?denied"
-    r"|does not exist|Incorrect syntax|collation conflict|IDENTITY_INSERT|certificate verify failed"
-    r"|Encryption not supported"
+    r"Login failed|Invalid object name|Invalid column name|permission (was )?denied|does not exist|Incorrect syntax"
+    r"|collation conflict|IDENTITY_INSERT|certificate verify failed|Encryption not supported"
     r"|not able to access the database|specified schema name|not have permission|Password validation failed"
     r"|Cannot open backup device|media family",
     re.IGNORECASE,
 )
-# A server that is on its way up refuses logins, too.
-_PASSING = re.compile(r"script upgrade mode|being recovered|is starting up", re.IGNORECASE)
+# A server that is on its way up refuses logins, too; once up, those to a database that it still recovers (4060).
+_CANNOT_OPEN = "Cannot open database"
+_PASSING = re.compile(rf"script upgrade mode|being recovered|is starting up|{_CANNOT_OPEN}", re.IGNORECASE)
 # A later attempt at the same partition drops the staging tables of the earlier ones.
 _GONE = re.compile(r"Invalid object name|does not exist", re.IGNORECASE)
 # 2627, 2601, 515, 2628, 8152, 8115, 547.
@@ -211,6 +211,11 @@ def sorted_error(error: Exception, about: str, settings: Settings) -> EtlError:
     sentence = f"{about}: the sink {place(settings.sink_url)} said: {words}"
     if "Password validation failed" in words:
         sentence += " Choose another SINK_PASSWORD."
+    if _CANNOT_OPEN in text:
+        sentence += (
+            " It may be recovering after a restart of the server; or it does not exist, or the login may not use it:"
+            " then run `etl prepare-sink`."
+        )
     if "certificate verify failed" in words:
         sentence += (
             " Name the authority that signed its certificate as SINK_CA_FILE, or the name that stands in it as"

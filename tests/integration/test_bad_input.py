@@ -78,11 +78,17 @@ def test_an_unreachable_database_may_be_tried_again(orders: Site, side: str) -> 
         refused(orders, "run", TRY_AGAIN, "orders", **{f"{side}_URL": nowhere})
 
 
-@pytest.mark.parametrize("side", ["SOURCE", "SINK"])
-def test_a_database_that_does_not_exist(orders: Site, side: str) -> None:
-    url = {"SOURCE": orders.source_url, "SINK": orders.sink_url}[side]
+def test_a_source_database_that_does_not_exist(orders: Site) -> None:
     with unchanged(orders):
-        refused(orders, "run", CONFIGURATION, "nowhere", **{f"{side}_URL": f"{url.rpartition('/')[0]}/nowhere"})
+        url = f"{orders.source_url.rpartition('/')[0]}/nowhere"
+        refused(orders, "run", CONFIGURATION, "nowhere", SOURCE_URL=url)
+
+
+def test_a_sink_database_that_cannot_be_opened_may_be_recovering_and_be_tried_again(orders: Site) -> None:
+    told = ('"nowhere"', "after a restart", "does not exist", "the login may not use it: then run `etl prepare-sink`")
+    with unchanged(orders):
+        url = f"{orders.sink_url.rpartition('/')[0]}/nowhere"
+        refused(orders, "run", TRY_AGAIN, *told, SINK_URL=url)
 
 
 def test_a_sink_table_of_other_columns(orders: Site) -> None:
