@@ -25,14 +25,13 @@ def quote_table(table: TableName) -> str:
 def count_window(pipeline: Pipeline, window: Window, watermark: datetime | None = None) -> str:
     """One row: how many rows of the source the window covers, and the age in seconds of the oldest after the watermark.
 
-    The age is null where there is no such row.
+    The age is null where there is no such row, or no watermark.
     """
-    version = quote_name(pipeline.version)
-    after = f" FILTER (WHERE {version} > {_version(pipeline, watermark)})" if watermark else ""
-    return (
-        f"SELECT count(*), extract(epoch FROM now() - min({version}){after})"
-        f" FROM {quote_table(pipeline.source)} WHERE {_in_window(pipeline, window)}"
-    )
+    version, age = quote_name(pipeline.version), "NULL"
+    if watermark:
+        # No row after it is at -infinity, which Postgres takes from now only since version 17.
+        age = f"extract(epoch FROM now() - min({version}) FILTER (WHERE {version} > {_version(pipeline, watermark)}))"
+    return f"SELECT count(*), {age} FROM {quote_table(pipeline.source)} WHERE {_in_window(pipeline, window)}"
 
 
 def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:

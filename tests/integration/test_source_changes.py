@@ -232,6 +232,22 @@ def test_neither_settings_of_the_source_nor_an_hour_that_comes_twice_change_anyt
     assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
 
 
+@pytest.mark.parametrize("params", [{}, {"full_refresh": True}])
+def test_a_row_at_minus_infinity_that_the_filter_drops_disturbs_no_run(
+    orders: Site, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]
+) -> None:
+    orders.change("ALTER TABLE orders DISABLE TRIGGER USER")
+    orders.change("UPDATE orders SET updated_at = '-infinity', status = 'pending' WHERE order_id = 2")
+    orders.change("ALTER TABLE orders ENABLE TRIGGER USER")
+    made = Runs(orders, monkeypatch)
+    for run_id in ("first", "second"):
+        totals = made.run(run_id, **params)
+        assert (totals["verdict"], totals["rejected"]) == ("adds up", 0)
+        confirm(orders, "order_id = 10")
+    made.run("third")
+    assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
+
+
 def test_a_source_whose_clock_is_put_back_behind_the_watermark_is_told(runs: Runs) -> None:
     ahead = runs.watermark() + timedelta(hours=1)
     runs.made.execute(

@@ -47,6 +47,15 @@ def test_the_window_of_the_sink_is_the_window_of_the_source_in_utc() -> None:
     ) in source_sql.count_window(PIPELINE, WINDOW)
 
 
+def test_only_versions_after_the_watermark_are_taken_from_now() -> None:
+    """Up to PostgreSQL 16 nothing infinite can be: a row at -infinity would fail every first plan."""
+    assert source_sql.count_window(PIPELINE, WINDOW).startswith('SELECT count(*), NULL FROM "public"."orders"')
+    assert source_sql.count_window(PIPELINE, WINDOW, WINDOW.low).startswith(
+        'SELECT count(*), extract(epoch FROM now() - min("updated_at")'
+        " FILTER (WHERE \"updated_at\" > E'2025-12-31 23:00:00.000000+00'::timestamptz)) FROM"
+    )
+
+
 def test_the_filter_is_checked_again_in_the_sink() -> None:
     assert (
         "CASE WHEN [status] COLLATE Latin1_General_BIN2 + N'|' = N'confirmed|' THEN 1 ELSE 0 END = 0"
