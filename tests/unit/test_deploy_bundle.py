@@ -95,7 +95,8 @@ def test_an_installation_from_it_imports_all_images_and_builds_and_pulls_none(
 def test_the_script_that_installs_k3s_runs_from_it(bundle: Path, tmp_path: Path) -> None:
     subprocess.run(["tar", "--extract", "--file", bundle, "--directory", tmp_path], check=True)
     script = tmp_path / "etl-poc" / "k3s" / "install-k3s.sh"
-    assert "--from-files FOLDER" in subprocess.run([script, "--help"], check=True, capture_output=True, text=True).stdout
+    told = subprocess.run([script, "--help"], check=True, capture_output=True, text=True).stdout
+    assert "--from-files FOLDER" in told
 
 
 def test_a_damaged_one_is_refused_before_anything_is_changed(
