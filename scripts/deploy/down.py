@@ -13,7 +13,7 @@ from scripts.deploy.options import Options
 from scripts.deploy.overlays import DEFAULT, deployed_overlay, folder_of, given_overlay
 from scripts.deploy.pruning import leftovers
 from scripts.deploy.rendering import STAGES, Rendering, render, set_data_folder
-from scripts.deploy.volumes import OWNERS, data_folders, delete_folders, live_volumes, local_folders, with_claims
+from scripts.deploy.volumes import OWNERS, data_folders, data_home, delete_folders, live_volumes, with_claims
 
 KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret")
 """What the data needs to be read again."""
@@ -26,7 +26,7 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
     overlay = given_overlay(options, bundle) or deployed_overlay(kubectl) or DEFAULT
     rendering = render(kubectl, folder_of(overlay, bundle))
     live = live_volumes(kubectl, [*OWNERS, *rendering.volumes()]) if options.delete_data else {}
-    folder = options.data_folder or next((path.parent for path in local_folders(live).values()), None)
+    folder = options.data_folder or data_home(live, rendering.volumes())
     if folder:
         set_data_folder(rendering, PurePosixPath(folder))
     steps = _steps(kubectl, rendering, live, data=options.delete_data)

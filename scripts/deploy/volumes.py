@@ -11,6 +11,7 @@ from pathlib import Path
 from scripts.deploy.console import Console, DeployError
 from scripts.deploy.kubectl import Kubectl, Object
 from scripts.deploy.passwords import KEPT_FILE
+from scripts.deploy.rendering import DATA_FOLDER
 
 OWNERS = {
     "etl-poc-mssql": (10001, 10001, 0o750),
@@ -59,6 +60,12 @@ def live_volumes(kubectl: Kubectl, names: Iterable[str]) -> dict[str, Object]:
 def local_folders(live: Mapping[str, Object]) -> dict[str, Path]:
     """Where the cluster says that volumes lie which are folders."""
     return {name: Path(item["spec"]["local"]["path"]) for name, item in live.items() if "local" in item["spec"]}
+
+
+def data_home(live: Mapping[str, Object], planned: Mapping[str, Path]) -> Path | None:
+    """Where volumes of the default folder really are, as those tell that the cluster has."""
+    default = [name for name, path in planned.items() if path.parent == Path(DATA_FOLDER)]
+    return next((path.parent for name, path in local_folders(live).items() if name in default), None)
 
 
 def data_folders(live: Mapping[str, Object], planned: Mapping[str, Path]) -> list[Path]:

@@ -9,7 +9,8 @@ import pytest
 
 from scripts.deploy.cli import main
 from scripts.deploy.passwords import KEPT_FILE
-from scripts.deploy.volumes import data_folders
+from scripts.deploy.rendering import DATA_FOLDER
+from scripts.deploy.volumes import data_folders, data_home
 from tests.support.fake_cluster import FakeCluster, named, prepare
 
 
@@ -132,14 +133,18 @@ def test_with_all_data_goes_that_of_a_volume_which_the_overlay_has_no_more(
 
 
 def test_what_an_attempt_left_that_was_stopped_goes_with_the_next(moved: FakeCluster) -> None:
-    moved.change("PersistentVolume/etl-poc-mssql", None)
-    assert main(["down", "--delete-data", "--yes", *moved.arguments()]) == 0
+    for name in ("mssql", "metadata"):
+        moved.change(f"PersistentVolume/etl-poc-{name}", None)
+    arguments = [word for word in moved.arguments() if not word.startswith("--data-folder")]
+    assert main(["down", "--delete-data", "--yes", *arguments]) == 0
     assert not moved.data.exists()
 
 
 def test_where_volumes_are_scattered_no_folder_is_taken_for_ours_by_its_name() -> None:
-    planned = {"etl-poc-mssql": Path("/fast/mssql"), "etl-poc-backup": Path("/mnt/backup")}
-    assert data_folders({}, planned) == list(planned.values())
+    planned = {"etl-poc-mssql": Path(DATA_FOLDER / "mssql"), "etl-poc-backup": Path("/mnt/backup")}
+    live = {"etl-poc-backup": {"spec": {"local": {"path": "/mnt/backup"}}}}
+    assert data_home(live, planned) is None
+    assert data_folders(live, planned) == list(planned.values())
 
 
 def test_without_delete_data_such_a_volume_stays(moved: FakeCluster) -> None:
