@@ -99,7 +99,8 @@ def _pod(model: Object, name: str, arguments: Sequence[str], claim: str) -> Obje
     container = spec["containers"][0]
     for key in ("startupProbe", "readinessProbe", "livenessProbe", "ports"):
         container.pop(key, None)
-    container["args"] = ["etl", "check", *arguments]
+    # Kubernetes makes one dollar of two, and expands what is in brackets behind one.
+    container["args"] = ["etl", "check", *(word.replace("$", "$$") for word in arguments)]
     # The database of Airflow is nothing to a step.
     container["env"] = [one for one in container.get("env", []) if not one["name"].startswith("METADATA_")]
     if claim:

@@ -153,6 +153,14 @@ def test_no_value_of_a_secret_is_asked_for_but_the_administrators(
     assert "{{$value}}" not in listed["argv"][-1]
 
 
+def test_a_table_is_tried_under_the_name_that_it_has(cluster: FakeCluster, servers: FakeServers) -> None:
+    servers.pages["/dags"][0]["description"] = "public.a$(B)$$ → dbo.a where true"
+    main([])
+    made = [json.loads(call["stdin"])["spec"]["containers"][0]["args"] for call in cluster.calls("create")]
+    # As Kubernetes is told that it has nothing to expand.
+    assert ["--table=public.a$$(B)$$$$"] in [words[-1:] for words in made]
+
+
 def test_its_pods_have_the_settings_of_the_steps_and_one_has_staging(cluster: FakeCluster) -> None:
     assert main([]) == WELL
     made = [json.loads(call["stdin"]) for call in cluster.calls("create")]
