@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ _LAST_TRIES = 5
 _RESERVED = frozenset(
     {"self", "method_name", "logger_name", "positional_args", "exc_info", "stack_info", "exception", "trigger_id"}
 )
+_TIME_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "critical": 50, "fatal": 50}
 
 
@@ -111,11 +113,22 @@ def split(pieces: Iterable[bytes], *, whole: bool) -> Iterator[tuple[str, str]]:
 def _parse(raw: bytes) -> tuple[str, str]:
     line = raw.decode("utf-8", errors="backslashreplace")
     time_stamp, _, text = line.partition(" ")
-    if not time_stamp.endswith("Z") or _time(time_stamp) is None:  # a word of the kubelet itself
-        return "", line
-    # The kubelet leaves out zeros at the end; of equal length, time stamps compare as text.
-    seconds, _, fraction = time_stamp.removesuffix("Z").partition(".")
-    return f"{seconds}.{fraction:0<9}Z", text
+    if made := _in_utc(time_stamp):
+        return made, text
+    return "", line  # a word of the kubelet itself
+
+
+def _in_utc(time_stamp: str) -> str:
+    """A time stamp of the kubelet; nothing for what is none.
+
+    It has the zone of the node, and no zeros at its end. In one zone and of one length, time stamps compare as text.
+    """
+    found = _TIME_STAMP.fullmatch(time_stamp)
+    try:
+        seconds = datetime.fromisoformat(f"{found[1]}{found[3]}").astimezone(UTC) if found else None
+    except (ValueError, OverflowError):
+        return ""
+    return f"{seconds:%Y-%m-%dT%H:%M:%S}.{found[2] or '':0<9}Z" if found and seconds else ""
 
 
 def write_line(log: Log, line: str, time_stamp: str | None = None) -> str:

@@ -32,7 +32,7 @@ def delete_leftovers(client: CoreV1Api, dag_id: str, run_id: str, state_of: Call
     labels = f"dag_id={make_safe_label_value(dag_id)},run_id!={make_safe_label_value(run_id)}"
     try:
         for found in client.list_namespaced_pod(pod.NAMESPACE, label_selector=labels).items:
-            if _is_left(found) and state_of(_run_of(found)) in ENDED:
+            if _is_left(found) and _has_ended(_run_of(found), state_of):
                 _delete(client, found.metadata.name)
                 deleted.append(found.metadata.name)
     except (ApiException, HTTPError, AirflowRuntimeError) as error:
@@ -47,6 +47,16 @@ def _is_left(found: k8s.V1Pod) -> bool:
     is_worker = found.metadata.labels.get("kubernetes_executor") == "True"
     is_done = not is_worker or found.status.phase in ("Succeeded", "Failed")
     return is_done and found.metadata.deletion_timestamp is None
+
+
+def _has_ended(run_id: str, state_of: Callable[[str], str]) -> bool:
+    """Whether nobody looks after a run any more, also one that was deleted. Raises AirflowRuntimeError."""
+    try:
+        return state_of(run_id) in ENDED
+    except AirflowRuntimeError as error:
+        if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
+            raise
+        return True
 
 
 def _run_of(found: k8s.V1Pod) -> str:

@@ -61,7 +61,9 @@ def restore_sink(settings: Settings, name: str) -> dict[str, str]:
     database, path = settings.sink_login().database, str(settings.backup_folder / Path(name).name)
     with connect_to_prepare(settings, about="restore-sink") as sink:
         sink.finish(prepare_sql.verify_backup(path))
-        if sink.rows(prepare_sql.FIND_DATABASE, database):
+        state = sink.rows(prepare_sql.FIND_STATE, database)
+        # One whose restore was cut off lets nobody in, and cannot be taken offline (5052).
+        if state and state[0][0] != "RESTORING":
             sink.finish(prepare_sql.take_offline(database))
         sink.finish(prepare_sql.restore_database(database, path))
     done = prepare_login(settings)

@@ -19,6 +19,7 @@ OWNER = "dbo"
 """Owns everything else, so that no trigger on a staging table could reach it by a chain of ownership."""
 
 FIND_DATABASE = "SELECT is_read_committed_snapshot_on FROM sys.databases WHERE name = ?"
+FIND_STATE = "SELECT state_desc FROM sys.databases WHERE name = ?"
 MATCH_LOGIN = "SELECT PWDCOMPARE(?, password_hash) FROM sys.sql_logins WHERE name = ?"
 FIND_LOGIN_OF_USER = (
     "SELECT l.name FROM sys.database_principals AS p LEFT JOIN sys.sql_logins AS l ON l.sid = p.sid WHERE p.name = ?"

@@ -4,8 +4,10 @@ Such a Job is made of the CronJob that makes the backups: it has the same image,
 """
 
 import copy
+import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -66,7 +68,7 @@ def run_job(
 
     `secrets` are more variables, of a Secret and a key in it.
     """
-    job = _job_of(kubectl, cron_job, name)
+    job = _job_of(kubectl, cron_job, name, timeout)
     (container,) = job["spec"]["template"]["spec"]["containers"]
     container["args"] = list(arguments)
     for variable, (secret, key) in (secrets or {}).items():
@@ -76,15 +78,16 @@ def run_job(
     try:
         apply_and_wait(console, kubectl, "restore", [job], timeout)
     except JobFailedError as error:
-        console.show(_log(kubectl, name))
-        raise DeployError(f"{error} What it said is above.") from None
+        with suppress(DeployError):  # past its deadline its pod is gone, too
+            console.show(_log(kubectl, name))
+        raise DeployError(f"{error} What it said is above, if its pod was still there.") from None
     except DeployError:
         show_troubles(console, kubectl)
         raise
     return _log(kubectl, name)
 
 
-def _job_of(kubectl: Kubectl, cron_job: str, name: str) -> Object:
+def _job_of(kubectl: Kubectl, cron_job: str, name: str, timeout: float) -> Object:
     found = kubectl.get("cronjob", cron_job, "--namespace", NAMESPACE)
     if found is None:
         raise DeployError(
@@ -94,7 +97,8 @@ def _job_of(kubectl: Kubectl, cron_job: str, name: str) -> Object:
     template = copy.deepcopy(found["spec"]["jobTemplate"])
     metadata = {"name": name, "namespace": NAMESPACE, "labels": template.get("metadata", {}).get("labels", {})}
     # It is not the CronJob's own: that would count it as a backup.
-    specification = {**template["spec"], "backoffLimit": 0}
+    # Nor has it the time of one alone: to restore takes longer than to back up.
+    specification = {**template["spec"], "backoffLimit": 0, "activeDeadlineSeconds": math.ceil(timeout)}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": specification}
 
 

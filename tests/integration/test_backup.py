@@ -3,6 +3,7 @@
 Against the stand-in: a real server writes its backups to a folder of its own machine.
 """
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import mssql_python
 import pytest
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
 from etl import prepare_sql
 from etl.backup import backup_sink, restore_sink
-from etl.errors import ConfigurationError, ExitCode
+from etl.errors import ConfigurationError, EtlError, ExitCode
 from etl.prepare_sql import backup_database, verify_backup
 from etl.settings import Settings
 from etl_dag.plan import read_watermark
@@ -172,6 +174,18 @@ def test_restored_twice_it_is_the_same(place: Place) -> None:
         restore_sink(place.settings, name)
         assert place.site.sink_rows() == rows
         assert place.site.query("SELECT OBJECT_ID(N'[dbo].[made_since]', N'U')") == [(None,)]
+
+
+def test_a_restore_that_was_cut_off_can_be_done_again(place: Place) -> None:
+    name, rows = place.backup(), place.site.sink_rows()
+    torn = shutil.copy(place.folder / name, place.folder / "torn.bak")
+    with duckdb.connect(torn) as content:  # sound to its end, and what is wanted last is missing
+        content.execute('DROP TABLE "stand-in catalogue".DATABASES')
+    with pytest.raises(EtlError):
+        restore_sink(place.settings, "torn.bak")
+    assert place.server.as_administrator(prepare_sql.FIND_STATE, "sink", database="master") == [("RESTORING",)]
+    restore_sink(place.settings, name)
+    assert place.site.sink_rows() == rows
 
 
 def test_whoever_is_in_the_database_is_sent_away_while_it_is_restored(place: Place) -> None:

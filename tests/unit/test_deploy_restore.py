@@ -41,7 +41,12 @@ def cron_job(name: str) -> dict[str, Any]:
     template = made["spec"]["template"] | {"metadata": {"labels": {"app.kubernetes.io/name": name}}}
     labels = {"labels": {"app.kubernetes.io/part-of": "backup"}}
     made["metadata"]["uid"] = "of-the-cron-job"
-    made["spec"] = {"jobTemplate": {"metadata": labels, "spec": {"backoffLimit": 2, "template": template}}}
+    made["spec"] = {
+        "jobTemplate": {
+            "metadata": labels,
+            "spec": {"backoffLimit": 2, "activeDeadlineSeconds": 60, "template": template},
+        }
+    }
     return made
 
 
@@ -104,6 +109,11 @@ def test_a_job_of_a_restore_does_not_count_as_a_backup(cluster: FakeCluster) -> 
         # The next apply-all.sh clears it away.
         assert job["metadata"]["labels"] == {"app.kubernetes.io/part-of": "backup"}
         assert job["spec"]["backoffLimit"] == 0
+
+
+def test_a_restore_has_the_time_that_it_is_given_and_not_that_of_a_backup(cluster: FakeCluster) -> None:
+    assert main(["--sink=latest", "--yes", "--timeout=4h"]) == 0
+    assert {job["spec"]["activeDeadlineSeconds"] for job in jobs(cluster)} == {4 * 3600}
 
 
 def test_one_alone_is_restored_by_its_name(cluster: FakeCluster) -> None:

@@ -78,6 +78,21 @@ def test_time_stamps_that_leave_out_zeros_are_in_order() -> None:
         assert Pod(log, cut, cut).follow() == ("", ["line 0"] * 6)
 
 
+def test_a_node_may_have_any_zone_and_put_its_clock_back() -> None:
+    """At three in the morning of summer time it is two again, a second later."""
+    times = ["2026-10-25T02:59:59+02:00", "2026-10-25T02:59:59.5+02:00", "2026-10-25T02:00:00+01:00"]
+    log = "".join(f"{time} line {number}\n" for number, time in enumerate(times))
+    for cut in range(0, len(log), 5):
+        assert Pod(log, cut, cut).follow() == ("", ["line 0", "line 1", "line 2"])
+    stamps: list[str] = []
+    follower = Follower(Pod(log).read, lambda: True, lambda stamp, _: stamps.append(stamp), pause=0)
+    assert follower.follow() == ""
+    assert stamps == [
+        f"2026-10-25T{time}Z" for time in ("00:59:59.000000000", "00:59:59.500000000", "01:00:00.000000000")
+    ]
+    assert [time.isoformat() for time in follower.times] == ["2026-10-25T00:59:59+00:00", "2026-10-25T01:00:00+00:00"]
+
+
 def test_a_last_line_without_a_newline_is_read() -> None:
     assert Pod(LOG.rstrip("\n"), 100).follow() == ("", ALL)
 

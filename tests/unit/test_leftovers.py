@@ -6,6 +6,8 @@ from unittest import mock
 
 import pytest
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 from etl_dag.leftovers import delete_leftovers
 from etl_dag.pod import literal
 from kubernetes.client import models as k8s
@@ -52,6 +54,15 @@ def test_the_step_of_an_ended_run_is_deleted(phase: str) -> None:
 def test_of_an_ended_run_only_workers_that_have_ended_are_deleted() -> None:
     assert deleted(worker(ENDED, "Running")) == []
     assert deleted(worker(ENDED, "Failed"), worker(GOING_ON, "Failed")) == [f"worker of {ENDED}"]
+
+
+def test_the_step_of_a_run_that_was_deleted_is_deleted() -> None:
+    """As the supervisor tells of what the API server has not."""
+    gone = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 404, "message": "Not Found"})
+    client = mock.Mock()
+    client.list_namespaced_pod.return_value = k8s.V1PodList(items=[step("deleted"), step(ENDED)])
+    states = mock.Mock(side_effect=[AirflowRuntimeError(gone), "failed"])
+    assert delete_leftovers(client, "orders_etl", OURS, states) == ["step of deleted", f"step of {ENDED}"]
 
 
 def test_what_ends_already_is_left_alone() -> None:

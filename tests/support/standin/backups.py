@@ -1,7 +1,8 @@
 """BACKUP and RESTORE: the one database as a DuckDB file, without what is the server's, as its logins are.
 
 A backup holds what was committed when it began. A database has to be taken offline before it is restored: who uses it
-is not known here. That it is offline is forgotten when the stand-in ends.
+is not known here. That it is offline is forgotten when the stand-in ends. A restore that fails in its middle leaves it
+RESTORING: then it can be restored and nothing else.
 """
 
 from collections.abc import Iterator
@@ -20,11 +21,14 @@ _TABLES = (
     "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = $database"
     " ORDER BY schema_name, table_name"
 )
+_DATABASES = f"{quote(SCHEMA)}.DATABASES"
 
 
 def take_offline(store: Store, statement: TakeOffline) -> None:
-    """Cut off whoever is in the database, and let nobody in until it is restored."""
+    """Cut off whoever is in the database, and let nobody in until it is restored. Raises SqlError 5052."""
     _existing(store, statement.database, "ALTER DATABASE")
+    if _is_restoring(store):
+        raise SqlError(5052, "ALTER DATABASE is not permitted while a database is in the Restoring state.")
     store.offline.set()
 
 
@@ -74,9 +78,12 @@ def restore_database(store: Store, statement: RestoreDatabase) -> None:
     there = store.catalogue.own_database()
     if there is not None and there.lower() != statement.database.lower():
         raise SqlError(50000, f"the stand-in keeps one database beside master, and has {there} already")
-    if there is not None and not store.offline.is_set():
+    if there is not None and not store.offline.is_set() and not _is_restoring(store):
         raise SqlError(3101, "Exclusive access could not be obtained because the database is in use.")
     verify_backup(store, VerifyBackup(statement.path))
+    store.write(
+        lambda: store.run(f"UPDATE {_DATABASES} SET state_desc = 'RESTORING' WHERE name = $name", {"name": there})
+    )
     with _attached(store, statement.path, " (READ_ONLY)") as backup:
         store.write(lambda: _replace(store, backup, there or statement.database))
     store.offline.clear()
@@ -93,13 +100,16 @@ def _replace(store: Store, backup: str, name: str) -> None:
             store.run(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
             store.run(sql)
             store.run(f"INSERT INTO {place} SELECT * FROM {quote(backup)}.{place}")
-    databases = f"{quote(SCHEMA)}.DATABASES"
     store.run(
-        f"INSERT OR REPLACE INTO {databases} SELECT $name, is_read_committed_snapshot_on"
-        f" FROM {quote(backup)}.{databases}",
+        f"INSERT OR REPLACE INTO {_DATABASES} SELECT $name, is_read_committed_snapshot_on, 'ONLINE'"
+        f" FROM {quote(backup)}.{_DATABASES}",
         {"name": name},
     )
     store.catalogue.forget()
+
+
+def _is_restoring(store: Store) -> bool:
+    return bool(store.run(f"SELECT 1 FROM {_DATABASES} WHERE state_desc = 'RESTORING'").fetchall())
 
 
 def _is_of_server(schema: str, table: str) -> bool:

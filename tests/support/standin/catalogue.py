@@ -22,7 +22,7 @@ _INFORMATION_SCHEMA: dict[str, dict[str, SqlType | None]] = {
     },
 }  # fmt: skip
 OF_SERVER: dict[str, dict[str, SqlType | None]] = {
-    "DATABASES": {"name": None, "is_read_committed_snapshot_on": BIT},
+    "DATABASES": {"name": None, "is_read_committed_snapshot_on": BIT, "state_desc": None},
     "SQL_LOGINS": {"name": None, "sid": None, "password_hash": None, "is_disabled": BIT},
 }
 """The system's views that are of the whole server, and no part of the database."""
@@ -36,8 +36,8 @@ _STATEMENTS = f"""
 CREATE SCHEMA IF NOT EXISTS "{SCHEMA}";
 CREATE SCHEMA IF NOT EXISTS dbo;
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."DATABASES" (
-    name VARCHAR COLLATE NOCASE PRIMARY KEY, is_read_committed_snapshot_on BOOLEAN);
-INSERT OR IGNORE INTO "{SCHEMA}"."DATABASES" VALUES ('{MASTER}', false);
+    name VARCHAR COLLATE NOCASE PRIMARY KEY, is_read_committed_snapshot_on BOOLEAN, state_desc VARCHAR);
+INSERT OR IGNORE INTO "{SCHEMA}"."DATABASES" VALUES ('{MASTER}', false, 'ONLINE');
 CREATE OR REPLACE VIEW "{SCHEMA}"."DATABASE_FILES" AS
 SELECT 'ROWS' AS type_desc, CAST(total_blocks * block_size / 8192 AS INTEGER) AS size FROM pragma_database_size()
 UNION ALL SELECT 'LOG', 0;
@@ -133,7 +133,7 @@ class Catalogue:
 
     def create_database(self, name: str) -> None:
         """Enter the one database."""
-        self._connection.execute(f'INSERT INTO "{SCHEMA}"."DATABASES" VALUES (?, false)', [name])
+        self._connection.execute(f'INSERT INTO "{SCHEMA}"."DATABASES" VALUES (?, false, \'ONLINE\')', [name])
 
     def table(self, schema: str, name: str) -> Table | None:
         """A table, without regard to the case of its name."""
