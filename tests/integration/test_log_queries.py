@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -29,3 +29,13 @@ def test_loki_answers(loki: LokiServer, query: Query) -> None:
         answer = json.load(response)
     assert answer["status"] == "success"
     assert answer["data"]["resultType"] == ("streams" if query.is_of_lines else "matrix")
+
+
+def test_what_was_kept_while_loki_was_away_is_taken_and_found_in_whatever_order_it_comes(loki: LokiServer) -> None:
+    now = time.time_ns()
+    for hours in (0, 11, 5):  # behind the newest
+        stream = {"stream": {"job": "pods", "app": "kept"}, "values": [[str(now - hours * 3600 * 10**9), f"{hours} h"]]}
+        data, kind = json.dumps({"streams": [stream]}).encode(), {"Content-Type": "application/json"}
+        with urlopen(Request(f"{loki.url}/loki/api/v1/push", data, kind), timeout=30):
+            pass
+    assert [line for _, line, _ in loki.lines('{app="kept"}', minutes=720)] == ["11 h", "5 h", "0 h"]

@@ -4,6 +4,7 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
+from etl_task_logs.remote import TOLD_TO_END
 
 from tests.manifests.pods import Container, Pod, all_pods, pods_of, step, worker
 from tests.manifests.rendering import NAMESPACE, Rendering, renderings
@@ -85,6 +86,12 @@ def test_tasks_run_in_the_namespace(rendering: Rendering) -> None:
 def test_a_worker_outlives_the_pod_of_its_step(rendering: Rendering) -> None:
     graces = [pod.spec["terminationGracePeriodSeconds"] for pod in (worker(rendering), step(rendering))]
     assert graces[0] > 2 * graces[1]
+
+
+@each_rendering
+def test_a_worker_notes_that_it_was_told_to_end(rendering: Rendering) -> None:
+    (container,) = worker(rendering).containers
+    assert container.content["lifecycle"]["preStop"] == {"exec": {"command": ["touch", str(TOLD_TO_END)]}}
 
 
 @each_rendering
