@@ -15,9 +15,9 @@ BATCH_BYTES = 1_000_000
 """A push is about so large; Loki takes 4 MB."""
 LINE_BYTES = 250_000
 """Loki refuses a line of more than 256 KB."""
-OLDEST = timedelta(minutes=30)
-"""Loki refuses a line that is an hour behind the newest of its stream. What had to wait longer than this is filed under
-a later time; the line itself keeps its own, which is the one that is shown."""
+OLDEST = timedelta(hours=6)
+"""Loki refuses a line that is twelve hours behind the newest of its stream (half of its `max_chunk_age`). What had to wait
+longer than this is filed under a later time; the line itself keeps its own, which is the one that is shown."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
