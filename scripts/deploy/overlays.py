@@ -23,8 +23,8 @@ def given_overlay(options: Options, bundle: Bundle | None = None) -> str | None:
         return bundle.overlay if bundle else None
     if "/" not in name:
         return f"k8s/overlays/{name}"
-    folder = Path(name).absolute()
-    return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
+    folder, root = Path(name).absolute(), bundle.root if bundle else ROOT
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
 
 def deployed_overlay(kubectl: Kubectl) -> str | None:
