@@ -5,13 +5,14 @@ from contextlib import contextmanager
 
 import adbc_driver_manager.dbapi as dbapi
 import adbc_driver_postgresql.dbapi as postgres
+from sqlglot import exp
 
 from etl import source_sql
 from etl.column_types import plain_name
 from etl.errors import ConfigurationError, TryAgainError
 from etl.logs import blot_out
 from etl.pipeline import Pipeline
-from etl.predicate import predicate_columns
+from etl.predicate import COMPARISONS
 from etl.settings import Settings, place
 from etl.step import Work
 
@@ -54,7 +55,8 @@ def check_source(pipeline: Pipeline, cursor: postgres.Cursor) -> None:
     found = {name: (source_type, required) for name, source_type, required in cursor.fetchall()}
     if not found:
         raise ConfigurationError(f"{pipeline.name}: there is no table {pipeline.source} at the source.")
-    filtered = predicate_columns(pipeline.predicate)
+    comparisons = pipeline.predicate.find_all(*COMPARISONS)
+    compared = {column.name for node in comparisons for column in node.find_all(exp.Column)}
     for name, declared in pipeline.types.items():
         if name not in found:
             raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {name}.")
@@ -64,7 +66,7 @@ def check_source(pipeline: Pipeline, cursor: postgres.Cursor) -> None:
                 f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared}."
             )
         # It comes with the spaces that pad it, which Postgres does not compare.
-        if name in filtered and plain_name(source_type) == "char" and declared.name != "char":
+        if name in compared and plain_name(source_type) == "char" and declared.name != "char":
             raise ConfigurationError(
                 f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared},"
                 " and the filter would compare the spaces that pad it; declare it as it is, for example char(12)."

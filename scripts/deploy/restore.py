@@ -174,7 +174,8 @@ def _tell(console: Console, chosen: dict[str, Backup], watermarks: dict[str, str
     if SINK in chosen:
         console.show(f"The sink is as it was {chosen[SINK].made}. The next run of a pipeline reads on from here:")
         console.show(table([("PIPELINE", "WATERMARK"), *sorted(watermarks.items())]))
-        console.show("A DAG file that was added after that backup has no table there: scripts/apply-all.sh makes it.")
+        console.show("A DAG file that was added after that backup has no table there: scripts/apply-all.sh makes it,")
+        console.show("or, where DAGs come from git, its next load.")
 
 
 def _scale(kubectl: Kubectl, name: str, replicas: int) -> None:

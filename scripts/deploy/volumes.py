@@ -69,16 +69,8 @@ def data_home(live: Mapping[str, Object], planned: Mapping[str, Path]) -> Path |
 
 
 def data_folders(live: Mapping[str, Object], planned: Mapping[str, Path]) -> list[Path]:
-    """Where all data of ours lies, also that of volumes which neither the overlay nor the cluster has any more.
-
-    Where a volume really is counts more than where the manifests put it.
-    """
-    known = {**planned, **local_folders(live)}
-    homes = {path.parent for path in known.values()}
-    # Where they are scattered, a folder of such a name may be somebody else's.
-    names = OWNERS if len(homes) == 1 else ()
-    others = {name: home / name.removeprefix("etl-poc-") for home in homes for name in names}
-    return list((others | known).values())
+    """Where the data of ours lies: where a volume really is counts more than where the manifests put it."""
+    return list({**planned, **local_folders(live)}.values())
 
 
 def with_claims(volumes: Iterable[Object]) -> list[Object]:
@@ -108,16 +100,26 @@ def free_released(console: Console, kubectl: Kubectl, names: Iterable[str]) -> N
 def delete_folders(console: Console, paths: Sequence[Path]) -> None:
     """Delete data folders, then the passwords kept beside them, and the folder above where nothing else is in it.
 
-    Raises DeployError where data is left, and then keeps the passwords that it needs.
+    Where there may be data of an earlier overlay, which has no volume any more, the passwords stay. Raises DeployError
+    where data is left, and then keeps the passwords that it needs.
     """
     left = [(path, reason) for path in paths if (reason := _delete_folder(console, path))]
     above = sorted({path.parent for path in paths})
     if left:
         told = [f"{path} could not be deleted ({reason})." for path, reason in left]
-        kept = ", ".join(str(folder / KEPT_FILE) for folder in above)
-        raise DeployError("\n".join([*told, f"Delete what is left there yourself, then {kept}."]))
+        passwords = ", ".join(str(folder / KEPT_FILE) for folder in above)
+        raise DeployError("\n".join([*told, f"Delete what is left there yourself, then {passwords}."]))
     for folder in above:
-        (folder / KEPT_FILE).unlink(missing_ok=True)
+        kept = folder / KEPT_FILE
+        named = {folder / name.removeprefix("etl-poc-") for name in OWNERS} - set(paths)
+        doubtful = sorted(path for path in named if path.exists())
+        if doubtful and kept.exists():
+            console.warn(
+                f"{', '.join(map(str, doubtful))} may hold data of an earlier overlay, whose passwords are in {kept}:"
+                " if it is yours to delete, delete both."
+            )
+            continue
+        kept.unlink(missing_ok=True)
         with suppress(OSError):  # something else is in it, or it is where a disk is mounted
             folder.rmdir()
 

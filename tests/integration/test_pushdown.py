@@ -204,10 +204,11 @@ def test_a_padded_column_under_another_name_is_refused(
         made.run()
 
 
-def test_a_padded_column_under_another_name_that_no_filter_reads_is_carried(
-    source_url: str, sink_url: str, tmp_path: Path
+@pytest.mark.parametrize("condition", ["status = 'confirmed'", "status = 'confirmed' AND currency IS NOT NULL"])
+def test_a_padded_column_under_another_name_that_no_filter_compares_is_carried(
+    source_url: str, sink_url: str, tmp_path: Path, condition: str
 ) -> None:
     columns = {**ORDERS["columns"], "currency": "varchar(3)"}
-    with site(ORDERS, source_url, sink_url, tmp_path, columns=columns, filter="status = 'confirmed'") as made:
+    with site(ORDERS, source_url, sink_url, tmp_path, columns=columns, filter=condition) as made:
         made.run()
         assert made.sink_rows() == made.source_rows("status = 'confirmed'")

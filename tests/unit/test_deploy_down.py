@@ -132,15 +132,19 @@ def test_with_all_data_goes_that_of_a_volume_which_the_overlay_has_no_more(
     assert not moved.data.exists()
 
 
-def test_what_an_attempt_left_that_was_stopped_goes_with_the_next(moved: FakeCluster) -> None:
+def test_a_folder_that_only_bears_the_name_of_a_volume_stays_and_is_told(
+    moved: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one that an attempt left which was stopped, or of somebody else."""
     for name in ("mssql", "metadata"):
         moved.change(f"PersistentVolume/etl-poc-{name}", None)
     arguments = [word for word in moved.arguments() if not word.startswith("--data-folder")]
     assert main(["down", "--delete-data", "--yes", *arguments]) == 0
-    assert not moved.data.exists()
+    assert {path.name for path in moved.data.iterdir()} == {"mssql", KEPT_FILE}
+    assert f"{moved.data / 'mssql'} may hold data of an earlier overlay" in capsys.readouterr().out
 
 
-def test_where_volumes_are_scattered_no_folder_is_taken_for_ours_by_its_name() -> None:
+def test_where_volumes_are_scattered_a_volume_elsewhere_does_not_say_where_the_others_are() -> None:
     planned = {"etl-poc-mssql": Path(DATA_FOLDER / "mssql"), "etl-poc-backup": Path("/mnt/backup")}
     live = {"etl-poc-backup": {"spec": {"local": {"path": "/mnt/backup"}}}}
     assert data_home(live, planned) is None
