@@ -27,9 +27,15 @@ test: setup lint ## Lint, types, and every test that needs no cluster
 	$(PYTHON) -m pytest tests/bench
 
 .PHONY: e2e
-e2e: setup ## Deploy to a real cluster and use it: that of KUBECONFIG, else one of its own; TESTS="FILE …" takes a part
+e2e: setup ## A user's first day on a real cluster: that of KUBECONFIG, else one of its own; TESTS="FILE …" takes others
 	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
-	$(PYTHON) -m pytest --exitfirst --capture=no --timeout=3600 $(or $(TESTS),tests/e2e)
+	$(PYTHON) -m pytest --exitfirst --capture=no --timeout=3600 $(or $(TESTS),-m 'not acceptance' tests/e2e)
+
+.PHONY: acceptance
+acceptance: setup ## All tests of such a deployment, before a release; writes docs/acceptance.md
+	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
+	$(PYTHON) -m pytest --capture=no --timeout=3600 --figures=docs/acceptance.md tests/e2e \
+		--deselect=tests/e2e/test_ordeal.py::test_one_fault_of_each_kind_loses_doubles_and_leaves_nothing
 
 .PHONY: chaos
 chaos: setup ## Hit such a deployment with 200 faults at random; OPTIONS="--seed N" repeats, "--faults N" shortens

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from tests.cluster.certificates import Authority
 from tests.e2e import evidence
 from tests.e2e.built import built_images
 from tests.e2e.deployment import Airflow, Deployment, copy_checkout
+from tests.e2e.figures import write_figures
 from tests.e2e.one_more_table import EVERY_MINUTE, EVERY_YEAR, dag_file, make_table, pipeline_of
 from tests.e2e.outside import OutsideSink
 from tests.e2e.pods import PodWatch, watch_pods
@@ -45,6 +47,7 @@ IMAGES = Path(__file__).parent / "images"
 POSTGRES_IMAGE, STANDIN_IMAGE = "localhost/e2e-postgres:0.1.0", "localhost/e2e-standin:0.1.0"
 SOURCE_NAME = "orders-db.example.com"
 """In the certificate of the source; pods reach it by address."""
+_BEGAN = pytest.StashKey[float]()
 PASSWORD = secrets.token_urlsafe(24)
 """Of the role `orders` at the source."""
 
@@ -63,11 +66,27 @@ class Ground:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """For chaos_campaign.py and load_campaign.py."""
+    """For chaos_campaign.py, load_campaign.py and `make acceptance`."""
     parser.addoption("--seed", type=int, help="of a campaign of faults; default: one is drawn")
     parser.addoption("--faults", type=int, default=200, help="how many; default: 200")
     parser.addoption("--pipelines", type=int, default=50, help="how many at once; default: 50")
     parser.addoption("--minutes", type=float, default=30, help="for how long; default: 30")
+    parser.addoption("--figures", type=Path, help="the file of the record, Markdown")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the record of a whole run where one is asked for."""
+    if file := config.getoption("--figures"):
+        stats = terminalreporter.stats
+        reports = [(outcome, report) for outcome, found in stats.items() for report in found]
+        phases = [(outcome, report) for outcome, report in reports if isinstance(report, pytest.TestReport)]
+        seconds = time.monotonic() - config.stash[_BEGAN]
+        write_figures(file, sorted(phases, key=lambda each: each[1].start), seconds)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note when the session began."""
+    config.stash[_BEGAN] = time.monotonic()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,6 +12,7 @@ from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.one_more_table import ACTIVE
 from tests.e2e.pods import PodWatch
 
+pytestmark = pytest.mark.acceptance
 DAG = "pallets_etl"
 OLD, NEW = "0.1.0", "0.2.0"
 VERSIONS = Path("k8s/components/images/kustomization.yaml")

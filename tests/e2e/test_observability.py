@@ -9,6 +9,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from scripts.deploy.airflow_api import NotFoundError
 from scripts.deploy.kubectl import OBSERVABILITY
 from tests.e2e.deployment import Airflow, Deployment, wait_for
@@ -62,6 +64,7 @@ def test_of_a_worker_that_was_killed_at_most_the_last_second_is_missing(airflow:
     airflow.await_run("slow_lines", airflow.trigger("slow_lines", seconds=0))
 
 
+@pytest.mark.acceptance
 def test_loki_may_be_away_for_two_minutes_during_a_run(airflow: Airflow, observed: Deployment) -> None:
     lines = airflow.trigger("ten_thousand_lines")
     wait_for("a worker", lambda: _workers(observed), seconds=60)

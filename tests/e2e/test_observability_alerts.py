@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.watching import Watching
 
+pytestmark = pytest.mark.acceptance
 FAILING_DAG = "fails_unless_mended"
 ALERTS = {
     "DagFailing": {"dag_id": FAILING_DAG},

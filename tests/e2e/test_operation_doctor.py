@@ -16,6 +16,7 @@ from tests.e2e import faults
 from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.doctoring import look
 
+pytestmark = pytest.mark.acceptance
 FAULTS = {
     "scheduler-silent": "scheduler",
     "dag-processor-silent": "dag processor",

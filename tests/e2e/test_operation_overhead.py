@@ -1,7 +1,11 @@
 """A run costs less beyond its work than with what Airflow brings. `make bench-cluster` measures by how much."""
 
+import pytest
+
 from tests.e2e.deployment import Airflow
 from tests.e2e.three_steps import CONTENDERS, FUSED, SEPARATE, compare
+
+pytestmark = pytest.mark.acceptance
 
 
 def test_three_steps_take_less_than_with_the_defaults_of_airflow(airflow: Airflow) -> None:

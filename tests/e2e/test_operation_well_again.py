@@ -12,6 +12,8 @@ from tests.e2e.doctoring import OF_THE_MACHINE, Diagnosis, look
 from tests.e2e.test_observability_alerts import ALERTS
 from tests.e2e.watching import Watching
 
+pytestmark = pytest.mark.acceptance
+
 
 @pytest.fixture(scope="module")
 def switched_on(airflow: Airflow) -> Iterator[None]:

@@ -1,7 +1,9 @@
-"""A short campaign of faults, the same ones every time, on the deployment that all tests before have used.
+"""Short campaigns of faults, the same ones every time, on the deployment that the tests before have used.
 
-`make chaos` does hundreds, of a seed that it draws.
+`make chaos` injects hundreds, of a seed that it draws.
 """
+
+import pytest
 
 from tests.chaos.trial import endure
 from tests.e2e.conftest import EVIDENCE, Ground
@@ -9,8 +11,30 @@ from tests.e2e.deployment import Deployment
 from tests.support.postgres import Postgres
 
 SEED, FAULTS = 7, 20
+ONE_OF_EACH_KIND = (
+    "delete load",
+    "kill worker",
+    "evict extract",
+    "out of memory: airflow-api-server",
+    "pause airflow-scheduler",
+    "cut sink",
+    "kill kubelet",
+    "kill source",
+    "fill staging",
+    "sink: connection lost after the commit",
+)
 
 
+def test_one_fault_of_each_kind_loses_doubles_and_leaves_nothing(
+    observed: Deployment, ground: Ground, source: Postgres
+) -> None:
+    folder = EVIDENCE / "chaos-of-each-kind"
+    folder.mkdir()
+    count = len(ONE_OF_EACH_KIND)
+    endure(observed, source, ground.cluster, SEED, count, folder, ONE_OF_EACH_KIND)
+
+
+@pytest.mark.acceptance
 def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(
     observed: Deployment, ground: Ground, source: Postgres
 ) -> None:

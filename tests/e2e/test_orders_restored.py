@@ -17,6 +17,7 @@ from orders_etl import ORDERS
 from tests.e2e.bookkeeping import watermark, windows
 from tests.e2e.deployment import Deployment
 
+pytestmark = pytest.mark.acceptance
 CONFIRM = (
     "UPDATE orders SET status = 'confirmed' WHERE order_id ="
     " (SELECT min(order_id) FROM orders WHERE status <> 'confirmed') RETURNING order_id"

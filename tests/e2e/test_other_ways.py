@@ -18,6 +18,7 @@ from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table
 from tests.e2e.outside import KEYS, GitRepository, OutsideSink, names_in_bucket, serve_bucket, serve_git
 from tests.support.standin import StandIn
 
+pytestmark = pytest.mark.acceptance
 BUCKET = "etl-staging"
 SINK_NAME = "sql.example.com"
 """In the certificate; pods reach it by address."""

@@ -10,6 +10,7 @@ from tests.e2e.faults import NOBODYS_PORT
 from tests.e2e.probing import TRIES
 from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
 
+pytestmark = pytest.mark.acceptance
 WAYS = ({OVERLAY}, {"multi-node", "external-sink", "git-dags"})
 """What was deployed."""
 OF_NODES = ("TCP 6443", "TCP 10250")
