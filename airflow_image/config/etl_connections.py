@@ -6,55 +6,69 @@ address, the password and the TLS mode of a database stand in one place for Airf
 
 import json
 import os
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from airflow.secrets import BaseSecretsBackend
-from etl import tls
+from etl import passwords, tls, urls
+from etl.errors import ConfigurationError
 
-_PORTS = {"postgres": 5432, "mssql": 1433}
 _ENCRYPTION = {"no": "off", "yes": "require", "strict": "require"}
 """`encrypt` of SINK_URL in pymssql's words."""
 
 
 class UrlConnections(BaseSecretsBackend):
-    """Answers for `source` (SOURCE_URL, SOURCE_PASSWORD) and `sink` (SINK_URL, SINK_PASSWORD), and for no other."""
+    """Answers for `source` (SOURCE_URL, SOURCE_PASSWORD, …) and `sink` (SINK_URL, …), and for no other."""
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:  # noqa: ARG002 - no teams here
-        """The connection as JSON; None for others, and where the variable is not set."""
-        if conn_id not in ("source", "sink"):
-            return None
-        url = os.environ.get(f"{conn_id.upper()}_URL")
+        """The connection as JSON; None for others, and where the variable is not set.
+
+        Airflow would swallow an error here and say that there is no such connection: it goes along as `refused`, for
+        `etl_dag.hooks` to raise.
+        """
+        url = os.environ.get(f"{conn_id.upper()}_URL") if conn_id in ("source", "sink") else None
         if not url:
             return None
-        parts = urlsplit(url)
-        password = os.environ.get(f"{conn_id.upper()}_PASSWORD") or unquote(parts.password or "")
-        return json.dumps(_source(parts, password) if conn_id == "source" else _sink(parts, password))
+        try:
+            return json.dumps(_source(url) if conn_id == "source" else _sink(url))
+        except ConfigurationError as error:
+            return json.dumps({"conn_type": "generic", "extra": {"refused": str(error)}})
 
 
-def _source(parts: SplitResult, password: str) -> dict[str, object]:
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    options |= tls.source_options(parts.hostname or "", options, os.environ.get("SOURCE_CA_FILE"))
-    return {**_connection("postgres", parts, password), "schema": unquote(parts.path.strip("/")), "extra": options}
+def _source(url: str) -> dict[str, object]:
+    options = urls.postgres("SOURCE_URL", url)
+    options |= tls.source_options(options, os.environ.get("SOURCE_CA_FILE"))
+    password = _password("SOURCE", options.pop("password", ""))
+    found = {
+        "conn_type": "postgres",
+        "host": options.pop("host", None),
+        # One number has a place of its own; those of several hosts are an option.
+        "port": int(options.pop("port")) if options.get("port", "").isdigit() else None,
+        "login": options.pop("user", None),
+        "password": password or None,
+        "schema": options.pop("dbname", None),
+    }
+    return found | ({"extra": options} if options else {})
 
 
-def _sink(parts: SplitResult, password: str) -> dict[str, object]:
-    options = {name.lower(): values[-1] for name, values in parse_qs(parts.query).items()}
-    asked = tls.take_sink_tls(parts.hostname or "", options)
-    extra = {"encryption": _ENCRYPTION[asked.encrypt]}
-    if asked.is_verified:
+def _sink(url: str) -> dict[str, object]:
+    server = urls.sql_server("SINK_URL", url)
+    extra = {"encryption": _ENCRYPTION[server.tls.encrypt]}
+    if server.tls.is_verified:
         # Not words of pymssql: etl_dag.hooks tells them to the library below it.
         extra["ca_file"] = tls.authorities(os.environ.get("SINK_CA_FILE"))
-        if asked.name:
-            extra["certificate_name"] = asked.name
-    schema = unquote(parts.path.strip("/")) or options.get("database", "")
-    return {**_connection("mssql", parts, password), "schema": schema, "extra": extra}
-
-
-def _connection(kind: str, parts: SplitResult, password: str) -> dict[str, object]:
+        if server.tls.name:
+            extra["certificate_name"] = server.tls.name
     return {
-        "conn_type": kind,
-        "host": parts.hostname,
-        "port": parts.port or _PORTS[kind],
-        "login": unquote(parts.username or ""),
-        "password": password,
+        "conn_type": "mssql",
+        # pymssql takes an IPv6 address in brackets only, and then with its port.
+        "host": f"[{server.host}]:{server.port}" if ":" in server.host else server.host,
+        "port": server.port,
+        "login": server.user,
+        "password": _password("SINK", server.password),
+        "schema": server.database,
+        "extra": extra,
     }
+
+
+def _password(name: str, in_url: str) -> str:
+    given, file = os.environ.get(f"{name}_PASSWORD", ""), os.environ.get(f"{name}_PASSWORD_FILE")
+    return passwords.read_password(name, in_url, given, file)

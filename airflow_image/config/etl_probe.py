@@ -16,6 +16,8 @@ from contextlib import closing
 from pathlib import Path
 
 import psycopg2
+from etl import urls
+from etl.errors import ConfigurationError
 
 LATEST_SECONDS = 60
 """A heartbeat older than this is none; Airflow writes one every 5 seconds."""
@@ -29,9 +31,13 @@ _HEARTBEAT = (
 
 def check(what: str, job: str | None) -> str:
     """One look at the database; returns what is wrong, nothing where all is well."""
-    url = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2", "postgresql", 1)
+    name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
     try:
-        connection = psycopg2.connect(url, connect_timeout=5)
+        # Read here: what libpq takes for the host in a URL that it misunderstands, and shows, may be half a password.
+        options = urls.postgres(name, os.environ[name].replace("postgresql+psycopg2", "postgresql", 1))
+        connection = psycopg2.connect(**({"connect_timeout": "5"} | options))
+    except ConfigurationError as error:
+        return str(error)
     except psycopg2.OperationalError as error:
         return f"The metadata database does not answer: {str(error).strip()}"
     with closing(connection), connection.cursor() as cursor:

@@ -15,18 +15,22 @@ import pymssql
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook
-from etl import tls
+from airflow.sdk.exceptions import AirflowFailException
+from etl import tls, urls
+from etl.reach import UnreachableError, reach
 
 # What the library says of any failed handshake; a login that is refused has a message of the server's own before it.
 _NOT_CONNECTED = re.compile(r"^(?!.*Login failed).*TDS server connection failed", re.DOTALL)
+_NO_ANSWER = "is unavailable or does not exist"
 log = logging.getLogger(__name__)
 
 
 def source_hook(conn_id: str) -> PostgresHook:
     """The source; libpq verifies it as the connection's extra says."""
     hook = PostgresHook(conn_id)
-    host, options = hook.connection.host or "", hook.connection.extra_dejson
-    _tell(tls.source_doubt(host, {"sslmode": options.get("sslmode") or "prefer"}))
+    _check(hook.connection)
+    options = {"host": hook.connection.host or "", "sslmode": "prefer"} | hook.connection.extra_dejson
+    _tell(tls.source_doubt(options))
     return hook
 
 
@@ -38,6 +42,7 @@ class SinkHook(MsSqlHook):
 
     def __init__(self, conn_id: str) -> None:
         super().__init__(conn_id)
+        _check(self.connection)
         extra = self.connection.extra_dejson
         self.believed, name = extra.pop("ca_file", ""), extra.pop("certificate_name", "")
         self.connection.extra = json.dumps(extra)
@@ -51,12 +56,24 @@ class SinkHook(MsSqlHook):
         try:
             return super().get_conn()
         except pymssql.OperationalError as error:
+            if _NO_ANSWER in str(error):
+                self._reach()
             if not self.believed or not _NOT_CONNECTED.search(str(error)):
                 raise
             raise AirflowException(
                 f"No connection to the sink {self.connection.host}: it has no TLS, or its certificate is not of an"
                 f" authority in {self.believed}, or for another name (hostnameincertificate in SINK_URL)."
             ) from error
+
+    def _reach(self) -> None:
+        """Raise AirflowException where nothing answers at the sink's port, in the words of the steps."""
+        host, port = self.connection.host or "", self.connection.port or 1433
+        host = host[1:].partition("]")[0] if host.startswith("[") else host
+        try:
+            reach([(host, port)])
+        except UnreachableError as error:
+            place = f"{urls.bracketed(host)}:{port}/{self.connection.schema or ''}"
+            raise AirflowException(f"The sink {place} cannot be reached: {error}") from None
 
 
 @cache
@@ -71,6 +88,12 @@ def _settings(believed: str, name: str) -> str:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "freetds.conf").write_text("\n".join([*lines, ""]))
     return str(folder / "freetds.conf")
+
+
+def _check(connection: Any) -> None:
+    """Raise AirflowFailException where the settings that the connection is made of cannot be read."""
+    if refused := connection.extra_dejson.get("refused"):
+        raise AirflowFailException(refused)
 
 
 def _tell(doubt: str) -> None:

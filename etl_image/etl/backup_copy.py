@@ -10,7 +10,7 @@ import structlog
 
 from etl.errors import ConfigurationError
 from etl.settings import Settings
-from etl.staging import told
+from etl.staging import open_storage, told
 
 SUFFIXES = (".dump", ".bak")
 """How the files of the metadata database and of the sink end."""
@@ -23,10 +23,7 @@ def copy_backups(settings: Settings, *, back: bool) -> list[str]:
     """
     if not settings.backup_url:
         raise ConfigurationError("BACKUP_URL is not set; write s3://bucket/folder, or file:///path.")
-    try:
-        filesystem, root = fsspec.core.url_to_fs(settings.backup_url)
-    except (ValueError, ImportError) as error:
-        raise ConfigurationError(f"BACKUP_URL ({settings.backup_url}) cannot be used: {error}.") from error
+    filesystem, root = open_storage("BACKUP_URL", settings.backup_url)
     try:
         with told("copied", "A backup"):
             copied = _copy(filesystem, root, settings.backup_folder, back=back)

@@ -5,31 +5,28 @@ what is in it. Nothing is changed but a file in staging, which is removed again.
 """
 
 import shutil
-import socket
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from urllib.parse import parse_qsl, urlsplit
+from contextlib import closing, contextmanager, suppress
 
 import adbc_driver_manager.dbapi as dbapi
 import adbc_driver_postgresql.dbapi as postgres
-import fsspec
 import mssql_python
 import structlog
 from pydantic import ValidationError
 
-from etl import sink_sql, source_sql
+from etl import sink_sql, source_sql, urls
 from etl.errors import ConfigurationError, EtlError, ExitCode
 from etl.pipeline import TableName
+from etl.reach import REACH_SECONDS, UnreachableError, reach
 from etl.settings import Settings, place
 from etl.sink import Sink, connect, sorted_error
 from etl.source import server_words
-from etl.staging import told
+from etl.staging import open_storage, told
 
-_REACH_SECONDS = 4
-"""How long a port, and then the server behind it, may take to answer."""
 _LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
 _NEW_TRY_MAY_HELP = ("dns", "port", "connection", "write", "silent")
 _STAGING_BYTES = 65_536
@@ -81,6 +78,8 @@ def _look(name: str, look: Callable[[], _Answer], found: dict[str, _Answer | Not
         found[name] = look()
     except NotWellError as error:
         found[name] = error
+    except UnreachableError as error:
+        found[name] = NotWellError(error.problem, str(error))
     except EtlError as error:
         found[name] = NotWellError("settings", str(error))
     except Exception as error:  # whatever a driver raises: the others are told all the same
@@ -90,17 +89,28 @@ def _look(name: str, look: Callable[[], _Answer], found: dict[str, _Answer | Not
 def _tell(name: str, where: str, found: _Answer | NotWellError) -> str:
     """Log what was found; returns the problem, nothing where all is well."""
     log = structlog.get_logger()
+    about = f"{name} {where}".rstrip()
     if not isinstance(found, NotWellError):
-        log.info(f"{name} {where}: well", check=name, where=where, problem="", words="", **found)
+        log.info(f"{about}: well", **_for_programs(check=name, where=where, problem="", words=""), **found)
         return ""
-    log.error(f"{name} {where}: {found}", check=name, where=where, problem=found.problem, words=str(found))
+    fields = _for_programs(check=name, where=where, problem=found.problem, words=str(found))
+    log.error(f"{about}: {found}", **fields)
     return found.problem
 
 
+def _for_programs(**fields: str) -> dict[str, str]:
+    """What the sentence says, in fields of the JSON line; on a terminal the sentence is enough."""
+    return {} if sys.stderr.isatty() else fields
+
+
 def _where(settings: Settings, name: str) -> str:
-    if name == "staging":
+    """Where it is; nothing where it is not set, or its URL cannot be shown."""
+    if name != "staging":
+        return place(settings.source_url if name == "source" else settings.sink_url)
+    with suppress(ConfigurationError):
+        urls.check_storage("STAGING_URL", settings.staging_url)
         return settings.staging_url
-    return place(settings.source_url if name == "source" else settings.sink_url) or "(not set)"
+    return ""
 
 
 def _source(settings: Settings, tables: Sequence[str]) -> _Answer:
@@ -117,11 +127,10 @@ def _source(settings: Settings, tables: Sequence[str]) -> _Answer:
 
 @contextmanager
 def _connected(settings: Settings) -> Iterator[postgres.Cursor]:
-    text = settings.source().get_secret_value()
-    _reach(text, 5432)
-    options = f"{'&' if '?' in text else '?'}connect_timeout={_REACH_SECONDS}"
+    url = settings.source(connect_timeout=str(REACH_SECONDS))
+    reach(settings.source_addresses())
     try:
-        connection = postgres.connect(text + options, autocommit=True)
+        connection = postgres.connect(url.get_secret_value(), autocommit=True)
     except dbapi.Error as error:
         words = server_words(error, settings)
         missing = "database " in words and "does not exist" in words
@@ -136,10 +145,10 @@ def _connected(settings: Settings) -> Iterator[postgres.Cursor]:
 
 def _sink(settings: Settings) -> _Answer:
     connection_string = settings.sink()
-    _reach(settings.sink_url.get_secret_value() if settings.sink_url else "", 1433)
+    reach([settings.sink_address()])
     try:
-        with closing(connect(settings, connection_string, autocommit=True, timeout=_REACH_SECONDS)) as connection:
-            connection.timeout = _REACH_SECONDS
+        with closing(connect(settings, connection_string, autocommit=True, timeout=REACH_SECONDS)) as connection:
+            connection.timeout = REACH_SECONDS
             _check_prepared(Sink(connection))
     except (mssql_python.Error, RuntimeError) as error:
         words = str(sorted_error(error, "check", settings)).partition(" said: ")[2]
@@ -166,10 +175,7 @@ def _problem_of_sink(words: str) -> str:
 
 
 def _staging(settings: Settings) -> _Answer:
-    try:
-        filesystem, root = fsspec.core.url_to_fs(settings.staging_url)
-    except (ValueError, ImportError) as error:
-        raise NotWellError("settings", f"STAGING_URL cannot be used: {error}.") from None
+    filesystem, root = open_storage("STAGING_URL", settings.staging_url)
     name, is_local = f"{root.rstrip('/')}/.check-{uuid.uuid4().hex}", "file" in filesystem.protocol
     try:
         with told("written"):
@@ -186,26 +192,3 @@ def _staging(settings: Settings) -> _Answer:
         return {}
     usage = shutil.disk_usage(root)
     return {"free_bytes": usage.free, "size_bytes": usage.total}
-
-
-def _reach(url: str, default_port: int) -> None:
-    """Resolve the name and open the port. Raises NotWellError."""
-    parts = urlsplit(url)
-    # The name may be that of a certificate alone; hostaddr is then where the server is.
-    host = dict(parse_qsl(parts.query)).get("hostaddr") or parts.hostname or ""
-    port = parts.port or default_port
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        # The server of names does not answer, or does and knows no such name.
-        answered = error.errno != socket.EAI_AGAIN
-        raise NotWellError(
-            "name" if answered else "dns", f"the name {host} does not resolve: {error.strerror}."
-        ) from None
-    try:
-        socket.create_connection((host, port), timeout=_REACH_SECONDS).close()
-    except OSError as error:
-        seen = ", ".join(sorted({str(address[4][0]) for address in addresses}))
-        raise NotWellError(
-            "port", f"{host} ({seen}) does not answer on port {port}: {error.strerror or error}."
-        ) from None

@@ -93,9 +93,8 @@ class QueueTimes:
 
 def metadata_database(settings: Settings) -> Database:
     """Airflow's metadata database. Raises ConfigurationError where its settings are wrong."""
-    url = settings.metadata().get_secret_value()
-    separator = "&" if "?" in url else "?"
-    url += f"{separator}connect_timeout={TIMEOUT_SECONDS}&tcp_user_timeout={2 * TIMEOUT_SECONDS * 1000}"
+    limits = {"connect_timeout": str(TIMEOUT_SECONDS), "tcp_user_timeout": str(2 * TIMEOUT_SECONDS * 1000)}
+    url = settings.metadata(**limits).get_secret_value()
 
     @contextmanager
     def connect() -> Iterator[Rows]:

@@ -103,10 +103,8 @@ class Reading:
                 yield stored
         except (OSError, pa.ArrowException) as error:
             where = place(work.settings.source_url)
-            told = str(error).strip().splitlines()[0]
-            raise TryAgainError(
-                f"{work}: the source {where} broke off: {blot_out(told, work.settings.secrets())}"
-            ) from None
+            told = blot_out(str(error), work.settings.secrets()).strip().splitlines()[0]
+            raise TryAgainError(f"{work}: the source {where} broke off: {told}") from None
 
     def _check_texts(self, batch: pa.RecordBatch) -> None:
         """A database of the encoding SQL_ASCII holds any bytes as text; nvarchar does not. Raises DataError."""

@@ -3,24 +3,26 @@
 Passwords come by environment or file, and are kept so that no log, repr or traceback shows them.
 """
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
-from urllib.parse import SplitResult, parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from etl import tls
+from etl import passwords, tls, urls
 from etl.errors import ConfigurationError
 
-_POSTGRES = {"postgresql", "postgres"}
-_SQL_SERVER = {"mssql", "sqlserver", "mssql+pymssql", "mssql+pyodbc"}
 _SIDES = ("source", "sink", "sink_admin", "metadata")
 """What has a password: the settings NAME_PASSWORD and NAME_PASSWORD_FILE."""
 _LONGEST_PASSWORD = 128  # SQL Server's
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+_KEYS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Read by the libraries of S3, and shown by none of our messages."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,13 @@ class SinkLogin:
 class Settings(BaseSettings):
     """The settings of one process, from environment variables of the same names in capitals."""
 
-    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
-    source_url: SecretStr | None = Field(default=None, description="postgresql://user:password@host:port/database")
+    source_url: SecretStr | None = Field(default=None, description=urls.POSTGRES)
     source_password: SecretStr | None = Field(default=None, description="instead of the one in SOURCE_URL")
     source_password_file: Path | None = None
     source_ca_file: Path | None = Field(default=None, description="authorities of the source; default: the system's")
-    sink_url: SecretStr | None = Field(default=None, description="mssql://user:password@host:port/database")
+    sink_url: SecretStr | None = Field(default=None, description=urls.SQL_SERVER)
     sink_password: SecretStr | None = Field(default=None, description="instead of the one in SINK_URL")
     sink_password_file: Path | None = None
     sink_ca_file: Path | None = Field(default=None, description="authorities of the sink beside the system's")
@@ -66,23 +68,25 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _one_password_each(self) -> Self:
         for name in _SIDES:
-            if getattr(self, f"{name}_password") and getattr(self, f"{name}_password_file"):
-                raise ValueError(f"{name.upper()}_PASSWORD and {name.upper()}_PASSWORD_FILE are both set; keep one")
+            passwords.check_one(name.upper(), getattr(self, f"{name}_password"), getattr(self, f"{name}_password_file"))
         return self
 
-    def source(self) -> SecretStr:
-        """The source as a libpq URL. Raises ConfigurationError."""
-        url = _libpq("SOURCE", self.source_url, self.source_password, self.source_password_file)
-        parts = urlsplit(url.get_secret_value())
-        added = tls.source_options(parts.hostname or "", dict(parse_qsl(parts.query)), self.source_ca_file)
+    def source(self, **unless_given: str) -> SecretStr:
+        """The source as a libpq URL, with options of ours unless it has them. Raises ConfigurationError."""
+        options = unless_given | self._with_password("SOURCE", self._source_words())
+        added = tls.source_options(options, self.source_ca_file)
         if "sslrootcert" in added:
             _check_authorities("SOURCE", self.source_ca_file)
-        query = "&".join(filter(None, [parts.query, urlencode(added, safe="/")]))
-        return SecretStr(parts._replace(query=query).geturl())
+        return _libpq(options | added)
 
-    def metadata(self) -> SecretStr:
-        """Airflow's metadata database as a libpq URL. Raises ConfigurationError."""
-        return _libpq("METADATA", self.metadata_url, self.metadata_password, self.metadata_password_file)
+    def source_addresses(self) -> list[tuple[str, int]]:
+        """Hosts and ports of the source; none where it is a socket or a service. Raises ConfigurationError."""
+        return urls.addresses(self._source_words())
+
+    def metadata(self, **unless_given: str) -> SecretStr:
+        """Airflow's metadata database as a libpq URL, as `source` does. Raises ConfigurationError."""
+        options = urls.postgres("METADATA_URL", _set("METADATA_URL", self.metadata_url, urls.POSTGRES))
+        return _libpq(unless_given | self._with_password("METADATA", options))
 
     def sink(self) -> SecretStr:
         """The sink as an ODBC connection string. Raises ConfigurationError."""
@@ -90,8 +94,7 @@ class Settings(BaseSettings):
 
     def sink_admin(self) -> SecretStr:
         """The sink's server as an ODBC connection string for its administrator. Raises ConfigurationError."""
-        password = _password("SINK_ADMIN", "", self.sink_admin_password, self.sink_admin_password_file)
-        who = {"UID": self.sink_admin_user, "PWD": _usable("SINK_ADMIN", password)}
+        who = {"UID": self.sink_admin_user, "PWD": _usable("SINK_ADMIN", self._password("SINK_ADMIN"))}
         # The sink's own database may not be there yet.
         return _connection_string(self._sink_words() | {"Database": "master"} | who)
 
@@ -104,55 +107,66 @@ class Settings(BaseSettings):
             )
         return SinkLogin(words["Database"], words["UID"], SecretStr(_usable("SINK", words["PWD"])))
 
+    def sink_address(self) -> tuple[str, int]:
+        """Host and port of the sink. Raises ConfigurationError."""
+        server = self._sink_server()
+        return server.host, server.port
+
+    def _sink_server(self) -> urls.SqlServer:
+        return urls.sql_server("SINK_URL", _set("SINK_URL", self.sink_url, urls.SQL_SERVER))
+
     def _sink_words(self) -> dict[str, str]:
         """The words of the sink's ODBC connection string."""
-        url = _split("SINK_URL", self.sink_url, _SQL_SERVER)
-        options = _options(url)
-        database = unquote(url.path.strip("/")) or options.pop("database", "")
-        if not database:
-            raise ConfigurationError("SINK_URL names no database; write mssql://user:password@host:1433/DATABASE.")
-        asked = tls.take_sink_tls(url.hostname or "", options)
+        server = self._sink_server()
         words = {
-            "Server": f"{_host(url)},{url.port or 1433}",
-            "Database": database,
-            "UID": unquote(url.username or ""),
-            "PWD": _password("SINK", url.password, self.sink_password, self.sink_password_file),
-            "Encrypt": asked.encrypt,
-            "TrustServerCertificate": "yes" if asked.believes_anybody else "no",
+            "Server": f"{server.host},{server.port}",  # IPv6 without brackets, as the driver wants it
+            "Database": server.database,
+            "UID": server.user,
+            "PWD": self._password("SINK", server.password),
+            "Encrypt": server.tls.encrypt,
+            "TrustServerCertificate": "yes" if server.tls.believes_anybody else "no",
+            **server.options,
         }
-        if asked.name:
-            words["HostnameInCertificate"] = asked.name
+        if server.tls.name:
+            words["HostnameInCertificate"] = server.tls.name
         _check_authorities("SINK", self.sink_ca_file)
-        if options:
-            raise ConfigurationError(
-                f"SINK_URL: unknown option {', '.join(sorted(options))};"
-                " known are encrypt, trustservercertificate, hostnameincertificate and database."
-            )
         return words
+
+    def _source_words(self) -> dict[str, str]:
+        """The options of libpq in SOURCE_URL alone."""
+        return urls.postgres("SOURCE_URL", _set("SOURCE_URL", self.source_url, urls.POSTGRES))
+
+    def _with_password(self, name: str, options: dict[str, str]) -> dict[str, str]:
+        """The options of libpq with their password; where there is none, libpq may find one itself."""
+        password = self._password(name, options.get("password", ""))
+        return options | ({"password": password} if password else {})
+
+    def _password(self, name: str, in_url: str = "") -> str:
+        side = name.lower()
+        given, file = getattr(self, f"{side}_password"), getattr(self, f"{side}_password_file")
+        return passwords.read_password(name, in_url, _text(given), file)
 
     def doubts(self) -> str:
         """What is not verified of source and sink, in one sentence; empty where all is, or cannot be read yet."""
         found = []
         with suppress(ConfigurationError):
-            source = _split("SOURCE_URL", self.source_url, _POSTGRES)
-            found.append(tls.source_doubt(source.hostname or "", dict(parse_qsl(source.query))))
+            found.append(tls.source_doubt(self._source_words()))
         with suppress(ConfigurationError):
-            sink = _split("SINK_URL", self.sink_url, _SQL_SERVER)
-            found.append(tls.sink_doubt(sink.hostname or "", tls.take_sink_tls(sink.hostname or "", _options(sink))))
+            sink = self._sink_server()
+            found.append(tls.sink_doubt(sink.host, sink.tls))
         return tls.doubts_told(*found)
 
     def secrets(self) -> list[str]:
         """Every text that no output may show, longest first."""
-        texts: set[str] = set()
-        for password in (getattr(self, f"{side}_password") for side in _SIDES):
-            texts.add(password.get_secret_value() if password else "")
-        for url in (self.source_url, self.sink_url, self.metadata_url):
-            texts |= _raw_passwords(url.get_secret_value() if url else "")
-        for file in (getattr(self, f"{side}_password_file") for side in _SIDES):
-            with suppress(OSError):  # told where the password is needed
-                texts.add(_read_password(file) if file else "")
-        texts |= {text.replace("'", "''") for text in texts}  # as SQL quotes it
-        return sorted(texts - {""}, key=len, reverse=True)
+        texts = {os.environ.get(name, "") for name in _KEYS}
+        addresses = [self.staging_url, self.backup_url, *(os.environ.get(name) for name in _ENDPOINTS)]
+        for url in (*map(_text, (self.source_url, self.sink_url, self.metadata_url)), *addresses):
+            texts.update(passwords.in_url(url or ""))
+        for side in _SIDES:
+            with suppress(ConfigurationError):  # told where the password is needed
+                texts.add(self._password(side))
+        written = {form for text in texts if text for form in passwords.forms(text)}
+        return sorted(written, key=lambda text: (-len(text), text))
 
 
 def read_settings() -> Settings:
@@ -166,29 +180,8 @@ def read_settings() -> Settings:
 
 
 def place(url: SecretStr | None) -> str:
-    """Host, port and database of a URL, for messages: what of it is no secret."""
-    parts = urlsplit(url.get_secret_value() if url else "")
-    return parts.netloc.rpartition("@")[2] + parts.path
-
-
-def _split(name: str, url: SecretStr | None, schemes: set[str]) -> SplitResult:
-    if url is None:
-        raise ConfigurationError(f"{name} is not set; write {sorted(schemes)[0]}://user:password@host:port/database.")
-    try:
-        parts = urlsplit(url.get_secret_value())
-        usable = parts.scheme in schemes and parts.hostname and parts.username and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigurationError(
-            f"{name} is not a URL such as {sorted(schemes)[0]}://user:password@host:port/database;"
-            " characters such as @ / : in a password are written %40 %2F %3A, or set the password apart."
-        )
-    return parts
-
-
-def _options(url: SplitResult) -> dict[str, str]:
-    return {name.lower(): values[-1] for name, values in parse_qs(url.query).items()}
+    """Hosts, port and database of a connection URL, for messages; nothing where it is not set or cannot be read."""
+    return urls.place(_text(url))
 
 
 def _check_authorities(name: str, file: Path | None) -> None:
@@ -197,31 +190,22 @@ def _check_authorities(name: str, file: Path | None) -> None:
         raise ConfigurationError(f"{name}_CA_FILE ({file}) is no file; put the authorities there, as PEM.")
 
 
-def _libpq(name: str, url: SecretStr | None, password: SecretStr | None, file: Path | None) -> SecretStr:
-    parts = _split(f"{name}_URL", url, _POSTGRES)
-    words = _password(name, parts.password, password, file)
-    user = quote(unquote(parts.username or ""), safe="")
-    netloc = f"{user}:{quote(words, safe='')}@{_host(parts)}:{parts.port or 5432}"
-    return SecretStr(parts._replace(scheme="postgresql", netloc=netloc).geturl())
+def _libpq(options: dict[str, str]) -> SecretStr:
+    return SecretStr(f"postgresql://?{urlencode(options, quote_via=quote, safe='', errors='surrogateescape')}")
+
+
+def _set(name: str, url: SecretStr | None, example: str) -> str:
+    if url is None:
+        raise ConfigurationError(f"{name} is not set; write {example}.")
+    return url.get_secret_value()
+
+
+def _text(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""
 
 
 def _connection_string(words: dict[str, str]) -> SecretStr:
     return SecretStr(";".join(f"{name}={{{value.replace('}', '}}')}}}" for name, value in words.items()))
-
-
-def _password(name: str, in_url: str | None, password: SecretStr | None, file: Path | None) -> str:
-    if password is not None:
-        return password.get_secret_value()
-    if file is None:
-        return unquote(in_url or "")
-    try:
-        return _read_password(file)
-    except OSError as error:
-        raise ConfigurationError(f"{name}_PASSWORD_FILE ({file}) cannot be read: {error.strerror}.") from error
-
-
-def _read_password(file: Path) -> str:
-    return file.read_text().rstrip("\r\n")
 
 
 def _usable(name: str, password: str) -> str:
@@ -231,16 +215,3 @@ def _usable(name: str, password: str) -> str:
     if len(password) > _LONGEST_PASSWORD:
         raise ConfigurationError(f"{name}_PASSWORD has more than {_LONGEST_PASSWORD} characters; choose a shorter one.")
     return password
-
-
-def _raw_passwords(url: str) -> set[str]:
-    try:
-        password = urlsplit(url).password or ""
-    except ValueError:
-        return set()
-    return {password, unquote(password)}
-
-
-def _host(url: SplitResult) -> str:
-    host = url.hostname or ""
-    return f"[{host}]" if ":" in host else host

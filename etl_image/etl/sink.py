@@ -16,6 +16,7 @@ from etl import sink_sql
 from etl.errors import ConfigurationError, DataError, EtlError, TryAgainError
 from etl.logs import blot_out
 from etl.pipeline import Pipeline, TableName
+from etl.reach import UnreachableError, reach
 from etl.settings import Settings, place
 from etl.sink_sql import Table
 from etl.step import Work
@@ -163,14 +164,22 @@ class Sink:
 
 
 def connect(settings: Settings, connection_string: SecretStr, *, autocommit: bool, timeout: int = 0) -> Connection:
-    """Connect, with the authorities of the settings; `timeout` in seconds, 0 is the driver's. Raises its errors."""
+    """Connect, with the authorities of the settings; `timeout` in seconds, 0 is the driver's.
+
+    Raises the driver's errors; UnreachableError where nothing answers, of which the driver does not name the host.
+    """
     # A pooled connection would keep its session, and with it locks and settings, after it is closed.
     mssql_python.pooling(enabled=False)
     if settings.sink_ca_file:
         # Both of the driver's parts, for statements and for bulk copy, look here and in the system's folder; its own
         # option for a file is for strict connections only.
         os.environ["SSL_CERT_FILE"] = str(settings.sink_ca_file)
-    return mssql_python.connect(connection_string.get_secret_value(), autocommit=autocommit, timeout=timeout)
+    try:
+        return mssql_python.connect(connection_string.get_secret_value(), autocommit=autocommit, timeout=timeout)
+    except (mssql_python.Error, RuntimeError) as error:
+        if "[SQL Server]" not in str(error):  # then it did answer
+            reach([settings.sink_address()])
+        raise
 
 
 @contextmanager
@@ -200,6 +209,8 @@ def _connected(settings: Settings, connection_string: SecretStr, about: str, *, 
             yield Sink(connection)
         finally:
             connection.close()
+    except UnreachableError as error:
+        raise TryAgainError(f"{about}: the sink {place(settings.sink_url)} cannot be reached: {error}") from None
     except (mssql_python.Error, RuntimeError) as error:
         raise sorted_error(error, about, settings) from None
 

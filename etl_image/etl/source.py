@@ -95,5 +95,5 @@ def _advice(error: dbapi.Error) -> str:
 
 def server_words(error: dbapi.Error, settings: Settings) -> str:
     """The server's own first line, without the driver's frame and without secrets."""
-    text = str(error).split("ERROR: ")[-1].split("failed: ")[-1].strip().splitlines()[0].strip()
-    return blot_out(text, settings.secrets())
+    text = blot_out(str(error), settings.secrets())  # before it is cut: half a secret is one, too
+    return text.split("ERROR: ")[-1].split("failed: ")[-1].strip().splitlines()[0].strip()

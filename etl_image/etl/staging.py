@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from etl.errors import ConfigurationError, TryAgainError
 from etl.settings import Settings
+from etl.urls import check_storage
 from etl.window import Partition
 
 Step = Literal["extract", "filter", "run"]
@@ -55,10 +56,7 @@ class Staging:
     """The files of one partition of one run."""
 
     def __init__(self, settings: Settings, pipeline: str, run_id: str, partition: str) -> None:
-        try:
-            self.filesystem, root = fsspec.core.url_to_fs(settings.staging_url)
-        except (ValueError, ImportError) as error:
-            raise ConfigurationError(f"STAGING_URL ({settings.staging_url}) cannot be used: {error}.") from error
+        self.filesystem, root = open_storage("STAGING_URL", settings.staging_url)
         self._pipeline = f"{root.rstrip('/')}/{pipeline}"
         self._folder = f"{self._pipeline}/{run_folder(run_id)}/{partition}"
         self.is_local = "file" in self.filesystem.protocol
@@ -157,6 +155,16 @@ class Staging:
     def _remove(self, path: str) -> None:
         with suppress(FileNotFoundError):  # another attempt may be quicker
             self.filesystem.rm(path, recursive=True)
+
+
+def open_storage(name: str, url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of the setting `name`, and the folder in it. Raises ConfigurationError."""
+    check_storage(name, url)
+    try:
+        filesystem, root = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise ConfigurationError(f"{name} ({url}) cannot be used: {error}.") from error
+    return filesystem, str(root)
 
 
 def run_folder(run_id: str) -> str:

@@ -31,19 +31,19 @@ def authorities(given: str | Path | None) -> str:
     return str(_SYSTEM_AUTHORITIES) if _SYSTEM_AUTHORITIES.exists() else "system"
 
 
-def source_options(host: str, options: Mapping[str, str], believed: str | Path | None) -> dict[str, str]:
+def source_options(options: Mapping[str, str], believed: str | Path | None) -> dict[str, str]:
     """What libpq's options of the source lack: verified unless they say otherwise, or no network is crossed."""
-    added = {} if options.get("sslmode") or is_loopback(host) else {"sslmode": "verify-full"}
+    added = {} if options.get("sslmode") or _is_local(options) else {"sslmode": "verify-full"}
     if {**options, **added}.get("sslmode", "").startswith("verify-") and not options.get("sslrootcert"):
         added["sslrootcert"] = authorities(believed)
     return added
 
 
-def source_doubt(host: str, options: Mapping[str, str]) -> str:
-    """What is not verified of the source, in words; nothing on loopback."""
+def source_doubt(options: Mapping[str, str]) -> str:
+    """What is not verified of the source, in words; nothing on loopback and over sockets."""
     mode = options.get("sslmode") or "verify-full"
     words = _SOURCE_DOUBTS.get(mode, "")
-    return f"{words} (sslmode={mode})" if words and not is_loopback(host) else ""
+    return f"{words} (sslmode={mode})" if words and not _is_local(options) else ""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def take_sink_tls(host: str, options: dict[str, str]) -> SinkTls:
     """Take its TLS options (names in small letters) out of those of SINK_URL. Raises ConfigurationError."""
     # On loopback no network is crossed and a certificate is rarely at hand; elsewhere TLS is verified.
     return SinkTls(
-        encrypt=_option(options, "encrypt", _ENCRYPT, "no" if is_loopback(host) else "yes"),
-        believes_anybody=_option(options, "trustservercertificate", _SWITCH, "no") == "yes",
+        encrypt=take_option(options, "encrypt", _ENCRYPT, "no" if is_loopback(host) else "yes"),
+        believes_anybody=take_option(options, "trustservercertificate", _SWITCH, "no") == "yes",
         name=options.pop("hostnameincertificate", ""),
     )
 
@@ -93,8 +93,29 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _option(options: dict[str, str], name: str, known: dict[str, str], default: str) -> str:
-    value = options.pop(name, default)
-    if value.lower() not in known:
-        raise ConfigurationError(f"SINK_URL: {name}={value} is unknown; use one of {', '.join(known)}.")
-    return known[value.lower()]
+def is_socket(host: str) -> bool:
+    """Whether libpq takes a host for the folder of a Unix socket, or for an abstract one."""
+    return host.startswith(("/", "@"))
+
+
+def take_option(options: dict[str, str], name: str, known: Mapping[str, str], default: str) -> str:
+    """Take one option (its name in small letters) out of those of SINK_URL, in the driver's word for it.
+
+    Raises ConfigurationError, which does not show the value: it may be a part of a password.
+    """
+    if name not in options:
+        return default
+    value = options.pop(name).lower()
+    if value not in known:
+        raise ConfigurationError(f"SINK_URL: {name} is none of {', '.join(known)}; correct it.")
+    return known[value]
+
+
+def _is_local(options: Mapping[str, str]) -> bool:
+    """Whether all hosts in libpq's options are this machine. Where none is named, a service or PGHOST may name one.
+
+    libpq ignores the TLS mode over a socket, so that verifying it by mistake does no harm.
+    """
+    hosts = [options[name] for name in ("host", "hostaddr") if options.get(name)]
+    every = ",".join(hosts).split(",")
+    return bool(hosts) and all(not host or is_socket(host) or is_loopback(host) for host in every)

@@ -64,6 +64,11 @@ class Server:
         self._binaries, self._user = _binaries(folder)
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def sockets(self) -> Path:
+        """The folder of its Unix socket."""
+        return self._folder
+
     def initialize(self) -> None:
         """Make the database cluster."""
         password_file = self._folder / "password"
@@ -83,7 +88,7 @@ class Server:
         """Start it, where it does not run, and wait until it answers. It ends with the thread that called this."""
         if self._process is not None:
             return
-        settings = {"listen_addresses": self._address, "port": self.port, "unix_socket_directories": ""}
+        settings = {"listen_addresses": self._address, "port": self.port, "unix_socket_directories": self.sockets}
         options = [word for name, value in {**settings, "fsync": "off"}.items() for word in ("-c", f"{name}={value}")]
         log = self._folder / "log"
         with log.open("ab") as output:

@@ -46,7 +46,8 @@ class StandIn:
     @property
     def url(self) -> str:
         """mssql://LOGIN:PASSWORD@HOST:PORT/DATABASE."""
-        return f"mssql://{self.login}:{quote(self.password, safe='')}@{self.host}:{self.port}/{self.database}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"mssql://{self.login}:{quote(self.password, safe='')}@{host}:{self.port}/{self.database}"
 
     @property
     def pid(self) -> int | None:

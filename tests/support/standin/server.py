@@ -37,7 +37,8 @@ class Server:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._shared = Shared(engine, administrator, AppLocks(), Faults(), AttentionWatch(), discard, tls)
-        self._listener = socket.create_server((host, port), backlog=_BACKLOG)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         self._clients: set[socket.socket] = set()
         self._threads: set[Thread] = set()
         self._lock = Lock()

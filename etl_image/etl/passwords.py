@@ -1,0 +1,64 @@
+"""Passwords: where one is read from, and every form in which it could be shown. Nothing but Python is needed."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, quote_plus, unquote
+
+from etl.errors import ConfigurationError
+
+OPTIONS = frozenset({"password", "pwd", "sslpassword", "oauthclientsecret", "scramclientkey", "scramserverkey"})
+"""Options of a connection URL whose values are secrets, as `plain` writes their names."""
+
+
+def read_password(name: str, in_url: str, given: str, file: str | Path | None) -> str:
+    """The password of source, sink, …: `given` in NAME_PASSWORD, or in the file of NAME_PASSWORD_FILE, or in the URL.
+
+    Empty where there is none. Raises ConfigurationError, which does not show the file's name: it may be the password.
+    """
+    check_one(name, given, file)
+    if given or not file:
+        return given or in_url
+    try:
+        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ConfigurationError(f"{name}_PASSWORD_FILE cannot be read: {error.strerror}.") from None
+    except ValueError:
+        raise ConfigurationError(f"{name}_PASSWORD_FILE is not UTF-8 text; write the password so.") from None
+
+
+def check_one(name: str, given: object, file: object) -> None:
+    """Check that a password is given in one way. Raises ConfigurationError."""
+    if given and file:
+        raise ConfigurationError(f"{name}_PASSWORD and {name}_PASSWORD_FILE are both set; keep one.")
+
+
+def in_url(url: str) -> Iterator[str]:
+    """Whatever may be a password in a URL, readable or not, as it is written there and decoded."""
+    url = url.strip()
+    user_and_password = url.partition("://")[2].rpartition("@")[0]
+    pairs = [part.partition("=") for part in url.partition("?")[2].split("&")]
+    written = [value for option, _, value in pairs if plain(unquote(option)) in OPTIONS]
+    for text in (user_and_password.partition(":")[2], *written):
+        yield from (text, unquote(text))
+
+
+def forms(secret: str) -> set[str]:
+    """The texts that a secret may be written as: in a URL, a statement, a connection string, JSON, or Python."""
+    return {
+        secret,
+        # What the environment holds need not be UTF-8.
+        *(written(secret, safe, errors="surrogateescape") for written in (quote, quote_plus) for safe in ("", "/")),
+        secret.replace("'", "''"),  # SQL
+        secret.replace("}", "}}"),  # ODBC
+        secret.replace("\\", "\\\\").replace("'", "\\'"),  # libpq
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+    }
+
+
+def plain(option: str) -> str:
+    """The name of an option, which drivers write as `hostNameInCertificate`, `Host Name In Certificate` and so on."""
+    return re.sub("[ _-]", "", option).lower()
