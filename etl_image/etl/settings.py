@@ -56,10 +56,13 @@ class Settings(BaseSettings):
     backup_folder: Path = Field(
         default=Path("/var/lib/etl/backup"), description="of the sink's server, mounted here too"
     )
+    # Not shown either: somebody may have put keys into them.
     backup_url: str | None = Field(
-        default=None, description="where copies of backups go: s3://bucket/folder or file://"
+        default=None, repr=False, description="where copies of backups go: s3://bucket/folder or file://"
     )
-    staging_url: str = Field(default="file:///var/lib/etl/staging", description="file:// or s3://bucket/folder")
+    staging_url: str = Field(
+        default="file:///var/lib/etl/staging", repr=False, description="file:// or s3://bucket/folder"
+    )
     staging_retention: timedelta = Field(default=timedelta(days=7), description="how long files of a run are kept")
     sink_lock_timeout: timedelta = Field(default=timedelta(hours=1), description="how long to wait for another load")
     statsd_host: str | None = Field(default=None, description="no metrics are sent where this is not set")

@@ -4,7 +4,9 @@ A URL that can be read in two ways is refused, and no part of it is shown: what 
 password. Nothing but Python is needed for it.
 """
 
+import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -19,7 +21,6 @@ _POSTGRES = ("postgresql", "postgres")
 _SQL_SERVER = ("mssql", "sqlserver", "mssql+pymssql", "mssql+pyodbc")
 _PORT, _SINK_PORT = 5432, 1433
 _URL = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]+)://(?P<authority>[^/?#]*)(?P<path>[^?]*)\??(?P<query>.*)", re.DOTALL)
-_NAME = re.compile(r"[A-Za-z_ -]+")
 _KEYWORDS = """
 application_name channel_binding client_encoding connect_timeout dbname fallback_application_name gssdelegation
 gssencmode gsslib host hostaddr keepalives keepalives_count keepalives_idle keepalives_interval krbsrvname
@@ -31,6 +32,10 @@ tcp_user_timeout user
 """
 KEYWORDS = frozenset(_KEYWORDS.split())
 """What libpq 18 knows."""
+_SINK_OPTIONS = (
+    *("applicationintent", "database", "encrypt", "hostnameincertificate", "multisubnetfailover"),
+    "trustservercertificate",
+)
 _FAILOVER = {"yes": "Yes", "true": "Yes", "1": "Yes", "no": "No", "false": "No", "0": "No"}
 
 
@@ -72,7 +77,7 @@ def postgres(name: str, url: str) -> dict[str, str]:
     for option, value in parts.options:
         known = ("sslmode", "require") if (option, value) == ("ssl", "true") else (option, value)
         if known[0] not in KEYWORDS:
-            raise _unknown(name, option, parts, "libpq's, such as sslmode, target_session_attrs and connect_timeout")
+            raise _unknown(name, option, KEYWORDS)
         found |= [known]
     for port in found["port"].split(","):
         _check_port(name, port, POSTGRES)
@@ -116,10 +121,8 @@ def sql_server(name: str, url: str) -> SqlServer:
     asked = tls.take_sink_tls(host, options)
     failover = tls.take_option(options, "multisubnetfailover", _FAILOVER, "")
     intent = tls.take_option(options, "applicationintent", {"readwrite": "ReadWrite"}, "")
-    for option, _ in parts.options:
-        if passwords.plain(option) in options:
-            known = "encrypt, trustservercertificate, hostnameincertificate, multisubnetfailover, applicationintent"
-            raise _unknown(name, option, parts, f"{known} and database")
+    for option in options:
+        raise _unknown(name, option, _SINK_OPTIONS)
     passed = {"MultiSubnetFailover": failover, "ApplicationIntent": intent}
     return SqlServer(
         host,
@@ -134,8 +137,9 @@ def sql_server(name: str, url: str) -> SqlServer:
 
 def check_storage(name: str, url: str) -> None:
     """Check that a folder's URL holds no keys: every message about it would show them. Raises ConfigurationError."""
-    buckets = re.findall("://([^/?#]*)", url)
-    if any("@" in bucket or (":" in bucket and not bucket.startswith("arn:")) for bucket in buckets):
+    buckets = re.findall("://([^/]*)", url)
+    in_bucket = any(":" in bucket and not bucket.startswith("arn:") for bucket in buckets)
+    if in_bucket or ("@" in url and not url.startswith("file:")):
         raise ConfigurationError(
             f"{name} holds more than a bucket and a folder; write s3://bucket/folder, and set AWS_ACCESS_KEY_ID and"
             " AWS_SECRET_ACCESS_KEY, or AWS_ENDPOINT_URL, beside it."
@@ -229,12 +233,11 @@ def _not_a_url(name: str, example: str, why: str) -> ConfigurationError:
     return ConfigurationError(f"{name} is not a URL such as {example}: {why}.")
 
 
-def _unknown(name: str, option: str, parts: _Parts, known: str) -> ConfigurationError:
-    """Beside a password, what looks like an option may be the rest of it: it is not shown."""
-    secret = any(passwords.plain(each) in passwords.OPTIONS for each, _ in parts.options)
-    shown = f"option {option}" if _NAME.fullmatch(option) and not secret else "option"
-    hint = "; in a value write & as %26, or set the password apart" if secret else ""
-    return ConfigurationError(f"{name}: unknown {shown}; known are {known}{hint}.")
+def _unknown(name: str, option: str, known: Iterable[str]) -> ConfigurationError:
+    """The option is not shown: in a URL that is written wrongly it may be a part of a password."""
+    close = difflib.get_close_matches(option.lower(), known, 1)
+    meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}."
+    return ConfigurationError(f"{name}: an option after the ? is unknown (in a value & is written %26); {meant}")
 
 
 def _at(texts: list[str], place: int) -> str:

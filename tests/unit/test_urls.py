@@ -30,9 +30,8 @@ def source_urls(draw: st.DrawFn) -> str:
     )
     hosts = ",".join(host + port for host, port in draw(st.lists(st.tuples(_HOST, _PORT), min_size=1, max_size=3)))
     path = draw(st.just("") | _encoded("/:!$&,;=[]").map("/{}".format))
-    options = []
-    for name in draw(st.lists(_OPTION, max_size=3)):
-        options.append(f"{name}={draw(_VALUES[name] if name in _VALUES else _encoded('/:!$,;?[]+'))}")
+    values = {name: _VALUES.get(name, _encoded("/:!$,;?[]+")) for name in draw(st.lists(_OPTION, max_size=3))}
+    options = [f"{name}={draw(value)}" for name, value in values.items()]
     query = f"?{'&'.join(options)}" if options else ""
     return f"{draw(st.sampled_from(['postgresql', 'postgres']))}://{login + '@' if login else ''}{hosts}{path}{query}"
 
@@ -84,9 +83,7 @@ def read(name: str, url: str) -> object:
 
 
 @pytest.mark.parametrize(("name", "scheme"), _SIDES)
-@pytest.mark.parametrize(
-    "password", ["Tr0ub4dor@3/Xy", "Tr0u/b4dor", "Tr0u?b4dor", "Tr0u#b4dor", "Tr0u/b4d@or", "%ffTr0u"]
-)
+@pytest.mark.parametrize("password", ["Tr0u@3/Xy", "Tr0u/b4dor", "Tr0u?b4dor", "Tr0u#b4dor", "Tr0u/b4d@or", "%ffTr0u"])
 def test_a_password_that_could_end_in_two_places_is_refused_and_no_place_is_shown(
     name: str, scheme: str, password: str
 ) -> None:
@@ -113,13 +110,22 @@ def test_the_last_at_before_the_host_ends_the_password(name: str, scheme: str) -
         ("SOURCE_URL", "postgresql://u@h:0/db", "a port is not a number"),
         ("SOURCE_URL", "postgresql://u@::1/db", "an IPv6 address is written in brackets"),
         ("SOURCE_URL", "postgresql://u@[::1/db", "an IPv6 address is written as"),
-        ("SOURCE_URL", "postgresql://u@h/db?target_sesion_attrs=any", "unknown option target_sesion_attrs"),
-        ("SOURCE_URL", "postgresql://u@h/db?password=not&Tr0u", "unknown option;.*write & as %26"),
-        ("SOURCE_URL", "postgresql://u@h/db?password=not&two=Tr0u", "unknown option;"),
+        (
+            "SOURCE_URL",
+            "postgresql://u@h/db?target_sesion_attrs=any",
+            "option after the \\? is unknown.*did you mean target_session_attrs",
+        ),
+        (
+            "SOURCE_URL",
+            "postgresql://u@h/db?password=not&Tr0u",
+            r"is unknown \(in a value & is written %26\); known are application_name",
+        ),
+        ("SOURCE_URL", "postgresql://u@h/db?password=not&two=Tr0u", "is unknown"),
+        ("SOURCE_URL", "postgresql://u:?Tr0u", "is unknown"),
         ("SINK_URL", "sqlserver://h:1433;databaseName=shop;user=sa;password=Tr0u", "SINK_URL"),
         ("SINK_URL", "mssql://sa@h,1433/shop", "a port is written after a colon"),
         ("SINK_URL", "mssql://sa@/shop", "names no host"),
-        ("SINK_URL", "mssql://sa@h/shop?driver=ODBC+Driver+18", "unknown option driver; known are encrypt"),
+        ("SINK_URL", "mssql://sa@h/shop?driver=ODBC+Driver+18", "is unknown.*known are applicationintent"),
         ("SINK_URL", "mssql://sa@h/shop?applicationintent=ReadOnly", "applicationintent is none of readwrite"),
         ("SINK_URL", r"mssql://sa@host\INST/x", "names an instance.*write its port instead"),
         ("SINK_URL", r"mssql://sa@host\INST:1433/x", "names an instance.*local_tcp_port"),
@@ -147,15 +153,17 @@ def test_options_of_the_sink_are_known_by_the_names_of_every_driver(options: str
     assert (found.tls.encrypt, found.tls.name) == ("strict", "sql.example.com")
 
 
-@pytest.mark.parametrize("url", ["s3://AKIA7:Tr0u@bucket/etl", "s3://AKIA7:Tr0u/b4dor@bucket", "x::s3://Tr0u@bucket/a"])
+@pytest.mark.parametrize(
+    "url", ["s3://AKIA7:Tr0u@bucket/etl", "s3://AKIA7:Tr0u/b4dor@bucket", "x::s3://Tr0u@bucket/a", "s3://Tr0u?@b"]
+)
 def test_keys_in_the_url_of_a_bucket_are_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="STAGING_URL.*AWS_SECRET_ACCESS_KEY") as caught:
+    with pytest.raises(ConfigurationError, match=r"STAGING_URL.*AWS_SECRET_ACCESS_KEY") as caught:
         urls.check_storage("STAGING_URL", url)
     assert not re.search("AKIA7|Tr0u|b4dor", str(caught.value))
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///a/b@c", "s3://bucket/a@b:c", "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/name/x"]
+    "url", ["file:///a/b@c", "s3://bucket/a:b", "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/name/x"]
 )
 def test_other_folders_are_let_through(url: str) -> None:
     urls.check_storage("STAGING_URL", url)
