@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import adbc_driver_manager.dbapi as dbapi
+import etl_probe
 import mssql_python
 import pytest
 import structlog
@@ -30,6 +31,7 @@ from etl.source import connect_source
 from etl.staging import Staging
 from etl.step import Work
 from etl_connections import UrlConnections
+from etl_task_logs.loki import Loki, LokiUnavailableError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +41,7 @@ LETTERS = "QXZJKVWY"
 _SIGNS = "@/:#?%&;+=,' \"\\{}[]$€ü\n"
 _VARIABLES = ("URL", "PASSWORD", "PASSWORD_FILE", "ADMIN_PASSWORD")
 _SIDES = ("SOURCE", "SINK", "METADATA")
+_AIRFLOW = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 _DEAD = "127.0.0.1:9"
 """A port where nothing answers."""
 
@@ -69,6 +72,7 @@ def environments(draw: st.DrawFn) -> dict[str, str]:
         if form in ("variable", "file"):
             found[f"{side}_PASSWORD" if form == "variable" else f"{side}_PASSWORD_FILE"] = draw(passwords)
     found["SINK_ADMIN_PASSWORD"] = draw(passwords)
+    found[_AIRFLOW] = found["METADATA_URL"].replace("postgresql", "postgresql+psycopg2", 1)
     storage = draw(st.sampled_from(["file:///nonexistent/staging", "s3://AKIA:{}@bucket/etl", "s3://{}@bucket"]))
     found["STAGING_URL"] = found["BACKUP_URL"] = storage.format(password())
     return found
@@ -170,6 +174,7 @@ def tell(output: Output) -> None:
             output.write(json.dumps(made))
         else:  # Airflow masks the password, and those of the extras whose name says so
             output.write(json.dumps(made | {"password": "", "extra": ""}))
+    output.write(etl_probe.check("database", None))
     cli._unexpected(RuntimeError(f"anything, such as {message(lambda: found.sink().get_secret_value())}"), secrets)
 
 
@@ -179,6 +184,12 @@ def message(call: Any) -> str:
         return f"{call()} "
     except (EtlError, OSError) as error:
         return f"{error} "
+
+
+def test_nor_where_loki_does_not_answer() -> None:
+    with pytest.raises(LokiUnavailableError, match=r"^http://127.0.0.1:9 does not answer: ") as caught:
+        Loki("http://etl:QXZJKV@127.0.0.1:9").query("{}", 0, 1, 1)
+    assert "QXZJ" not in str(caught.value)
 
 
 def test_what_a_driver_says_is_cut_after_secrets_are_blotted_out() -> None:

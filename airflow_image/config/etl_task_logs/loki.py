@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Loki:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        self._shown = re.sub("//.*@", "//", self.url)  # without a password
         secure = ssl.create_default_context() if self.url.startswith("https:") else False
         # Not by a proxy that the environment names: Loki is in the cluster.
         self._client = httpx.Client(base_url=self.url, timeout=_TIMEOUT, trust_env=False, verify=secure)
@@ -67,15 +69,15 @@ class Loki:
                 for value in stream["values"]
             )
         except (ValueError, LookupError, TypeError) as error:
-            raise LokiUnavailableError(f"{self.url} does not answer as Loki does: {response.text[:200]}") from error
+            raise LokiUnavailableError(f"{self._shown} does not answer as Loki does: {response.text[:200]}") from error
 
     def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             response = self._client.request(method, path, **arguments)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
-            raise LokiUnavailableError(f"{self.url} does not answer: {reason}") from error
+            raise LokiUnavailableError(f"{self._shown} does not answer: {reason}") from error
         if response.is_success:
             return response
-        told = f"{self.url} answers {response.status_code}: {response.text.strip()[:500]}"
+        told = f"{self._shown} answers {response.status_code}: {response.text.strip()[:500]}"
         raise (LokiRefusedError if response.status_code in _REFUSALS else LokiUnavailableError)(told)
