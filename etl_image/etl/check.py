@@ -99,12 +99,12 @@ def _tell(name: str, where: str, found: _Answer | NotWellError) -> str:
 
 
 def _for_programs(**fields: str) -> dict[str, str]:
-    """What the sentence says, in fields of the JSON line; on a terminal the sentence is enough."""
+    """Fields of the JSON line that repeat the sentence; none on a terminal, where the sentence is enough."""
     return {} if sys.stderr.isatty() else fields
 
 
 def _where(settings: Settings, name: str) -> str:
-    """Where it is; nothing where it is not set, or its URL cannot be shown."""
+    """The place of an end; empty where it is not set, or its URL cannot be shown."""
     if name != "staging":
         return place(settings.source_url if name == "source" else settings.sink_url)
     with suppress(ConfigurationError):

@@ -35,7 +35,7 @@ def check_one(name: str, given: object, file: object) -> None:
 
 
 def in_url(url: str) -> Iterator[str]:
-    """Whatever may be a password in a URL, readable or not, as it is written there and decoded."""
+    """All that may be a password in a URL, well-formed or not, as it is written there and decoded."""
     url = url.strip()
     user_and_password = url.partition("://")[2].rpartition("@")[0]
     pairs = [part.partition("=") for part in url.partition("?")[2].split("&")]

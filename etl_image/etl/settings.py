@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     backup_folder: Path = Field(
         default=Path("/var/lib/etl/backup"), description="of the sink's server, mounted here too"
     )
-    # Not shown either: somebody may have put keys into them.
+    # Not shown either: keys may be in them.
     backup_url: str | None = Field(
         default=None, repr=False, description="where copies of backups go: s3://bucket/folder or file://"
     )

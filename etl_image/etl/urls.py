@@ -31,7 +31,7 @@ sslcrl sslcrldir sslkey sslkeylogfile sslmode sslnegotiation sslpassword sslroot
 tcp_user_timeout user
 """
 KEYWORDS = frozenset(_KEYWORDS.split())
-"""What libpq 18 knows."""
+"""The options of libpq 18."""
 _SINK_OPTIONS = (
     *("applicationintent", "database", "encrypt", "hostnameincertificate", "multisubnetfailover"),
     "trustservercertificate",

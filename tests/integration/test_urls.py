@@ -101,7 +101,7 @@ def test_libpq_s_forms_reach_the_source_in_the_steps_the_check_and_plan(
 
 
 @needs_own_postgres
-def test_a_socket_that_is_not_there_is_told(orders: Site) -> None:
+def test_a_socket_that_is_not_there_is_named(orders: Site) -> None:
     settings = orders.settings.model_copy(update={"source_url": SecretStr("postgresql://u:p@/db?host=/nonexistent")})
     work = replace(orders, settings=settings).work()
     with pytest.raises(TryAgainError, match=r"source /nonexistent:5432/db: No such file"), connect_source(work):
@@ -138,7 +138,7 @@ def test_plan_reads_a_password_file_as_the_steps_do(
     assert plan_partitions(orders.pipeline, {}, "source", "sink")
 
 
-def test_a_sink_that_cannot_be_reached_is_told_in_the_same_words_everywhere(
+def test_a_sink_that_cannot_be_reached_is_described_in_the_same_words_everywhere(
     orders: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = free_port()
@@ -187,7 +187,7 @@ def test_a_command_shows_no_part_of_a_password_that_is_cut_wrongly(orders: Site,
         assert part not in ran.stdout + ran.stderr
 
 
-def test_on_a_terminal_a_check_is_told_once(orders: Site) -> None:
+def test_on_a_terminal_a_check_is_reported_once(orders: Site) -> None:
     url = f"postgresql://etl:only-for-tests@127.0.0.1:{free_port()}/shop"
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "etl", "check", "source"]

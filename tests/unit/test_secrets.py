@@ -48,12 +48,12 @@ _DEAD = "127.0.0.1:9"
 _words = st.text(LETTERS, min_size=6, max_size=8)
 passwords = st.lists(st.one_of(_words, st.text(_SIGNS, min_size=1, max_size=3)), min_size=2, max_size=5).map("".join)
 written = st.sampled_from([str, quote, lambda text: quote(text, safe="")])
-"""A password as it is, or encoded as far as one thinks of it, or as it should be."""
+"""A password as it is, or encoded as far as people think of it, or as it should be."""
 
 
 @st.composite
 def environments(draw: st.DrawFn) -> dict[str, str]:
-    """Variables as somebody sets them: each side with a password somewhere, in a form that may be wrong."""
+    """Variables as people set them: each side with a password somewhere, in a form that may be wrong."""
 
     def password() -> str:
         return str(draw(written)(draw(passwords)))
@@ -129,7 +129,7 @@ def test_no_part_of_a_password_is_in_any_output(folder: Path, environment: dict[
 
 
 class Output:
-    """What was printed."""
+    """A stderr that keeps what is printed."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -179,7 +179,7 @@ def tell(output: Output) -> None:
 
 
 def message(call: Any) -> str:
-    """What a call returns, or says when it fails."""
+    """The text of a call's result, or of its failure."""
     try:
         return f"{call()} "
     except (EtlError, OSError) as error:

@@ -25,7 +25,7 @@ def sink(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
 
 
 def libpq(url: SecretStr) -> dict[str, str]:
-    """What libpq reads of a URL."""
+    """The options that libpq reads in a URL."""
     return {name: str(value) for name, value in conninfo_to_dict(url.get_secret_value()).items()}
 
 
