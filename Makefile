@@ -70,7 +70,8 @@ bench: setup ## Measure how fast rows move, beside peers and raw limits; OPTIONS
 	@$(PYTHON) -m tests.bench.speed $(OPTIONS)
 
 .PHONY: fuzz
-fuzz: setup ## Look for inputs that break a claim of tests/support/hostile_claims.py; SECONDS_LONG=60
+fuzz: setup ## Look for inputs that break a claim of tests/support/hostile_claims.py; SECONDS_LONG=60, PAIRS=100000
+	@$(PYTHON) -m tests.fuzz.filters $(or $(PAIRS),100000)
 	@$(UV) sync --quiet --frozen --inexact --group fuzz
 	PYTHONPATH=dags:airflow_image/config $(PYTHON) -m tests.fuzz -max_total_time=$(or $(SECONDS_LONG),60) $(OPTIONS)
 

@@ -16,7 +16,8 @@ from etl.column_types import ColumnType
 from etl.contract import breach, converted, is_breach, quote
 from etl.errors import ConfigurationError, DataError, TryAgainError, shown
 from etl.pipeline import Pipeline
-from etl.predicate import predicate_columns, render_duckdb
+from etl.predicate import predicate_columns
+from etl.predicate_sql import render_duckdb
 from etl.progress import Progress
 from etl.staging import CODEC, Manifest
 from etl.step import Work

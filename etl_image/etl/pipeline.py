@@ -16,12 +16,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from sqlglot import exp
 
 from etl.column_types import MAX_KEY_TEXT, ColumnType, parse_column_type
 from etl.errors import shown
-from etl.predicate import parse_predicate
-from etl.pushdown import check_pushdown
+from etl.predicate import Term, parse_predicate
 
 VERSION_TYPES = ("timestamptz", "timestamp")
 OWN_SCHEMAS = ("etl", "etl_staging")
@@ -166,11 +164,6 @@ class Pipeline(BaseModel):
             parse_predicate(self.filter, types)
         except ValueError as error:
             raise ValueError(f"filter: {error}") from error
-        try:
-            if self.pushdown:
-                check_pushdown(self.predicate, types)
-        except ValueError as error:
-            raise ValueError(f"pushdown: {error}") from error
         return self
 
     @cached_property
@@ -179,6 +172,6 @@ class Pipeline(BaseModel):
         return {name: parse_column_type(declaration) for name, declaration in self.columns.items()}
 
     @cached_property
-    def predicate(self) -> exp.Expression:
+    def predicate(self) -> Term:
         """The parsed filter."""
         return parse_predicate(self.filter, self.types)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from etl.column_types import KEY_COLLATION, ColumnType, parse_column_type
 from etl.pipeline import OWN_SCHEMAS, VERSION_TYPES, Pipeline, TableName
-from etl.predicate import render_tsql
+from etl.predicate_sql import render_tsql
 from etl.window import Partition, Window
 
 BOOKKEEPING, STAGING = OWN_SCHEMAS
@@ -196,7 +196,7 @@ def count_nulls(pipeline: Pipeline, window: Window) -> str:
 
 def count_unwanted(pipeline: Pipeline, window: Window) -> str:
     """One row: how many rows of the window the filter is not true for."""
-    predicate = render_tsql(pipeline.predicate, pipeline.types)
+    predicate = render_tsql(pipeline.predicate)
     return (
         f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} WHERE {_in_window(pipeline, window)}"
         f" AND CASE WHEN {predicate} THEN 1 ELSE 0 END = 0"

@@ -5,14 +5,13 @@ from contextlib import contextmanager
 
 import adbc_driver_manager.dbapi as dbapi
 import adbc_driver_postgresql.dbapi as postgres
-from sqlglot import exp
 
 from etl import source_sql
 from etl.column_types import plain_name
 from etl.errors import ConfigurationError, TryAgainError
 from etl.logs import blot_out
 from etl.pipeline import Pipeline
-from etl.predicate import COMPARISONS
+from etl.predicate import compared_columns
 from etl.settings import Settings, place
 from etl.step import Work
 
@@ -55,8 +54,7 @@ def check_source(pipeline: Pipeline, cursor: postgres.Cursor) -> None:
     found = {name: (source_type, required) for name, source_type, required in cursor.fetchall()}
     if not found:
         raise ConfigurationError(f"{pipeline.name}: there is no table {pipeline.source} at the source.")
-    comparisons = pipeline.predicate.find_all(*COMPARISONS)
-    compared = {column.name for node in comparisons for column in node.find_all(exp.Column)}
+    compared = compared_columns(pipeline.predicate)
     for name, declared in pipeline.types.items():
         if name not in found:
             raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {name}.")

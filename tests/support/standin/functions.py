@@ -98,6 +98,13 @@ def _without_spaces_at_the_end(at: Expressions) -> Expr | None:
     return Expr(f"rtrim({value.sql}, ' ')", replace(value.type, name="nvarchar"))
 
 
+def _translated(at: Expressions) -> Expr | None:
+    value, signs, others = _arguments(at, 3)
+    if value.type is None or not value.type.is_text or value.type.ignores_case:
+        return None
+    return Expr(f"translate({value.sql}, {signs.sql}, {others.sql})", value.type)
+
+
 def _length(at: Expressions) -> Expr | None:
     text = _of_text(at, "standin_length")
     return text and Expr(text.sql, INT)
@@ -169,5 +176,6 @@ FUNCTIONS = {
     "SCHEMA_ID": _schema_id,
     "SUM": _sum,
     "SYSUTCDATETIME": lambda _: utc_now(),
+    "TRANSLATE": _translated,
     "UPPER": lambda at: _of_text(at, "upper"),
 }
