@@ -9,7 +9,8 @@ from decimal import Decimal
 from etl.column_types import ColumnType
 from etl.errors import shown
 
-_MOST_DIGITS = 38
+MOST_DIGITS = 38
+"""Of an exact number: as many as a decimal of SQL Server and of DuckDB has."""
 _MOST_FLOAT_DIGITS = 15  # any number of so many digits is read as the same floating-point number everywhere
 _CLOCK = r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -34,7 +35,7 @@ class Family:
 FAMILIES = {
     "number": Family(_ORDERED, "numbers have no pattern; compare them by =, <, IN or BETWEEN"),
     "float": Family(_ORDERED, "numbers have no pattern; compare them by <, > or BETWEEN"),
-    "boolean": Family(_EQUAL, "true and false have no order; write the column alone, or NOT and the column"),
+    "boolean": Family(_ORDERED, "true and false have no pattern; write the column alone, or NOT and the column"),
     "text": Family((*_EQUAL, "LIKE"), "source and sink order text differently; compare it by =, <>, IN or LIKE"),
     "document": Family(
         ("LIKE",), "documents do not compare alike; write LIKE or IS NULL, or make a column of the part"
@@ -64,8 +65,8 @@ def number(text: str) -> tuple[ColumnType, str]:
     if not _NUMBER.fullmatch(text):
         raise ValueError("a number is written as 5 or -1.50")
     _, digits, exponent = Decimal(text).as_tuple()
-    if not isinstance(exponent, int) or max(len(digits), -exponent, len(digits) + exponent) > _MOST_DIGITS:
-        raise ValueError(f"a number has {_MOST_DIGITS} digits at most")
+    if not isinstance(exponent, int) or max(len(digits), -exponent, len(digits) + exponent) > MOST_DIGITS:
+        raise ValueError(f"a number has {MOST_DIGITS} digits at most")
     scale = max(-exponent, 0)
     precision = max(len(digits) + max(exponent, 0), scale, 1)
     return ColumnType("numeric", precision=precision, scale=scale), f"{Decimal(text):f}"

@@ -205,7 +205,7 @@ def _from_text(value: str, source: Type, target: Type) -> Any:
         "int": (r" *[-+]?\d+ *", int, 245),
         "bigint": (r" *[-+]?\d+ *", int, 8114),
         "decimal": (r" *[-+]?\d+(\.\d*)? *", Decimal, 8114),
-        "bit": (r" *\d+ *", lambda text: int(int(text) != 0), 245),
+        "bit": (r"(?i:true|false)|\d+", lambda text: int(text.lower() not in ("false", "0")), 245),
     }
     if target.name not in forms:
         raise TsqlError(0, f"a text as {target.name}")
@@ -229,7 +229,7 @@ def compared(a: Any, b: Any, type_: Type) -> int:
         # The last six bytes count first: the documentation of SqlGuid and of "Comparing GUID and uniqueidentifier".
         order = (10, 11, 12, 13, 14, 15, 8, 9, 7, 6, 5, 4, 3, 2, 1, 0)
         a, b = (bytes(each.bytes_le[index] for index in order) for each in (a, b))
-    return (a > b) - (a < b)
+    return int(a > b) - int(a < b)
 
 
 def _key(text: str, type_: Type) -> str:

@@ -57,6 +57,7 @@ BINARY = "COLLATE Latin1_General_BIN2"
         ("NOT active OR true", "NOT ([active] = 1) OR 1 = 1"),
         ("active = true", "[active] = 1"),
         ("active <> false", "[active] <> 0"),
+        ("active > false", "[active] > 0"),
         ("active = gone", "[active] = [gone]"),
         ("gone IS NOT TRUE", "NOT (([gone] = 1 AND [gone] IS NOT NULL))"),
         ("coalesce(gone, false)", "COALESCE([gone], 0) = 1"),
@@ -168,8 +169,8 @@ def test_anything_else_is_refused_in_words(text: str) -> None:
         ("raw = note", "compare columns of one kind"),
         ("raw = more", "only whether they are null"),
         ("coalesce(raw, more) = raw", "only whether they are null"),
-        # Booleans are conditions, not values with an order.
-        ("active > false", "write the column alone"),
+        # Booleans are no numbers and no texts.
+        ("active LIKE 't%'", "in quotes|true or false"),
         ("active = 1", "write true or false"),
         ("active = 'true'", "write true or false"),
         ("active = status", "compare columns of one kind"),
