@@ -19,7 +19,8 @@ from pydantic import (
 
 from etl.column_types import MAX_KEY_TEXT, ColumnType, parse_column_type
 from etl.errors import shown
-from etl.predicate import Term, parse_predicate
+from etl.predicate import parse_predicate
+from etl.predicate_values import Term
 
 VERSION_TYPES = ("timestamptz", "timestamp")
 OWN_SCHEMAS = ("etl", "etl_staging")

@@ -4,7 +4,7 @@ Each renderer writes what the rules of predicate.py let through so that it decid
 """
 
 from etl.column_types import KEY_COLLATION, ColumnType
-from etl.predicate import Term
+from etl.predicate_values import Term
 
 _END = "N'|'"
 """Put behind both sides of a comparison, where SQL Server would otherwise take no notice of spaces."""

@@ -17,9 +17,9 @@ _FUNCTIONS: dict[type[exp.Expr], str] = {exp.Abs: "abs", exp.Lower: "lower", exp
 _ARGUMENTS = {"this", "expression", "expressions", "low", "high", "is_string", "quoted", "negate"}
 _DEEPEST = 40
 _UNKNOWN = (
-    "is not known to mean the same in Postgres and SQL Server; compare columns with each other or with plain values by"
-    " =, <>, <, <=, >, >=, IN, BETWEEN, LIKE or IS NULL, join conditions by AND, OR and NOT, and compute with + - *, abs,"
-    " coalesce, lower and upper only"
+    "is not known to mean the same in Postgres and SQL Server; compare columns with each other or with plain values"
+    " by =, <>, <, <=, >, >=, IN, BETWEEN, LIKE or IS NULL, join conditions by AND, OR and NOT, and compute with + - *,"
+    " abs, coalesce, lower and upper only"
 )
 _ADVICE: dict[type[exp.Expr], str] = {
     exp.Null: "NULL equals nothing, not even NULL; write … IS NULL or … IS NOT NULL",

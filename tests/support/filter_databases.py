@@ -13,8 +13,9 @@ import psycopg
 import pyarrow as pa
 from etl.contract import converted, quote
 from etl.extract import reading
-from etl.predicate import Term, parse_predicate
+from etl.predicate import parse_predicate
 from etl.predicate_sql import render_duckdb, render_tsql
+from etl.predicate_values import Term
 from etl.source_filter import Postgres as PostgresRenderer
 
 from tests.support.filters import COLUMNS, EDGES, VALUES
