@@ -9,6 +9,7 @@ from etl.predicate_values import Term
 _END = "N'|'"
 """Put behind both sides of a comparison, where SQL Server would otherwise take no notice of spaces."""
 _LOWER, _UPPER = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MOST_IN_64_BITS = 18  # digits of DuckDB's decimals
 _LONGEST = 4000  # of nvarchar(n); one character more, and concatenation cuts it off
 
 
@@ -64,8 +65,12 @@ class Renderer:
             case "coalesce", values:
                 return f"COALESCE({', '.join(values)})"
             case operator, (left, right):
-                return f"({left} {operator} {right})"
+                return f"({self.operand(left, term.operands[0].type)} {operator} {right})"
         raise AssertionError(term)
+
+    def operand(self, value: str, type_: ColumnType | None) -> str:  # noqa: ARG002  # DuckDB asks for it
+        """The first of two numbers that are added, subtracted or multiplied."""
+        return value
 
     def compared(self, term: Term, operator: str) -> str:  # noqa: ARG002  # T-SQL asks for it
         """A value as a side of a comparison."""
@@ -126,6 +131,12 @@ class DuckDB(Renderer):
             case "timestamptz":  # the sink's type: UTC without a zone
                 return f"CAST({quoted} AS TIMESTAMP)"
         return f"CAST({quoted} AS {type_.name.upper()})"
+
+    def operand(self, value: str, type_: ColumnType | None) -> str:
+        """As wide as 128 bits: decimals of up to 18 digits are computed in 64, where a result of more overflows."""
+        precision, scale = (type_.precision or 0, type_.scale or 0) if type_ else (0, 0)
+        wide = ColumnType("numeric", precision=_MOST_IN_64_BITS + 1, scale=scale)
+        return value if precision > _MOST_IN_64_BITS else self.cast(value, wide)
 
     def cased(self, value: str, case: str) -> str:
         """By a table: lower and upper change the letters of all alphabets."""

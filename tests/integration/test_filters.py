@@ -24,6 +24,7 @@ AS_WRITTEN = [
     "long = note OR long <> 'a'",
     "id = '7FFFFFFF-0000-0000-0000-000000000002' OR id <> twin",
     "count + 1 > 5 AND -big < abs(price) * 2",
+    "count * count > 5 OR small * 999999999999999999 < 0",
     "coalesce(price, 0) < 1.5 OR count IN (1, 2.5)",
     "big BETWEEN -9223372036854775807 AND 3000000000",
     "ratio > 0.7 OR half < 0.1",

@@ -111,7 +111,10 @@ def arithmetic(operator: str, left: Expr, right: Expr) -> Expr | None:
     divisor = f"standin_divisor({_unbit(right)})" if operator in "/%" else _unbit(right)
     if result.is_integer:  # DuckDB would give a literal the narrowest type and overflow in it
         return Expr(f"(CAST({_unbit(left)} AS {result.duckdb}) {operator} {divisor})", result)
-    return Expr(f"({left.sql} {operator} {divisor})", result)
+    first = left.sql
+    if result.name == "decimal":  # of up to 18 digits DuckDB computes in 64 bits, and overflows
+        first = f"CAST({_unbit(left)} AS DECIMAL({max(_digits(a), 19)},{a.scale}))"
+    return Expr(f"({first} {operator} {divisor})", result)
 
 
 def common_type(values: list[Expr]) -> SqlType | None:
