@@ -1,5 +1,6 @@
 """The contract of a column, as DuckDB expressions: the value in the sink's type, and what is wrong with it in words.
 
+`raw` is the expression of the staged value: of the names that others chose, only messages contain one, as text.
 Staged rows hold what the source said (numeric as text, uuid, UTC timestamps); nothing is rounded, cut or shifted on
 the way to the sink's type: what does not fit exactly is told.
 """
@@ -12,19 +13,13 @@ _DATES = "DATE '0001-01-01' AND DATE '9999-12-31'"
 _TIMES = "-62135596800000000 AND 253402300799999999"
 
 
-def quote(name: str) -> str:
-    """A DuckDB identifier, quoted."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def quote_text(value: str) -> str:
     """A DuckDB string literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
-def converted(name: str, column: ColumnType) -> str:
-    """The column in the type that the sink takes; NULL where `breach` tells that it cannot be."""
-    raw = quote(name)
+def converted(raw: str, column: ColumnType) -> str:
+    """The staged value `raw` in the type that the sink takes; NULL where `breach` tells that it cannot be."""
     match column.name:
         case "numeric":
             return f"TRY_CAST({raw} AS DECIMAL({column.precision},{column.scale}))"
@@ -38,31 +33,30 @@ def converted(name: str, column: ColumnType) -> str:
             return f"{raw}::{_DUCKDB[column.name]}"
 
 
-def breach(name: str, column: ColumnType, is_key: bool) -> str | None:
-    """An expression that is NULL where the value is right and says what is wrong with it otherwise.
+def breach(name: str, raw: str, column: ColumnType, is_key: bool) -> str | None:
+    """An expression that is NULL where the value `raw` of a column is right and says what is wrong with it otherwise.
 
     None where every value of the column is right.
     """
-    checks = _checks(name, column, is_key)
+    checks = _checks(raw, column, is_key)
     cases = " ".join(f"WHEN {condition} THEN {quote_text(f'{name} {words}')}" for condition, words in checks)
     return f"CASE {cases} END" if checks else None
 
 
-def is_breach(name: str, column: ColumnType, is_key: bool) -> str | None:
+def is_breach(raw: str, column: ColumnType, is_key: bool) -> str | None:
     """An expression that is true where `breach` says that something is wrong, and quicker to tell."""
-    checks = _checks(name, column, is_key)
+    checks = _checks(raw, column, is_key)
     return " OR ".join(f"coalesce({condition}, false)" for condition, _ in checks) or None
 
 
-def _checks(name: str, column: ColumnType, is_key: bool) -> list[tuple[str, str]]:
+def _checks(raw: str, column: ColumnType, is_key: bool) -> list[tuple[str, str]]:
     """Conditions, each with what is wrong where it is true, in words."""
-    raw = quote(name)
     checks = [] if column.nullable else [(f"{raw} IS NULL", "is null but required")]
     match column.name:
         case "numeric":
             checks.append((f"NOT regexp_full_match({raw}, '{_digits(column)}')", f"is not exactly a {column.tsql}"))
         case "varchar" | "char":
-            checks.append((_too_long(converted(name, column), column.length or 0), f"is longer than {column.tsql}"))
+            checks.append((_too_long(converted(raw, column), column.length or 0), f"is longer than {column.tsql}"))
         case "real" | "double precision":
             checks.append((f"NOT isfinite({raw})", "is not a finite number"))
         case "date":

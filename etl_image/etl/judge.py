@@ -1,9 +1,12 @@
 """Judging rows, a batch at a time: kept in the sink's types, dropped by the predicate, or rejected and set aside.
 
-The rules are SQL of DuckDB, which evaluates them over whole columns of a batch at once.
+The rules are SQL of DuckDB, which evaluates them over whole columns of a batch at once. In it a column is called after
+its place in the pipeline, c0 and so on: a name that others chose could be one of ours, or one of another for DuckDB,
+which does not tell case.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
@@ -11,9 +14,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from sqlglot import exp
 
 from etl.column_types import ColumnType
-from etl.contract import breach, converted, is_breach, quote
+from etl.contract import breach, converted, is_breach
 from etl.errors import ConfigurationError, DataError, TryAgainError, shown
 from etl.pipeline import Pipeline
 from etl.predicate import predicate_columns
@@ -24,10 +28,6 @@ from etl.step import Work
 
 _OUTCOMES = ("kept", "dropped", "rejected")
 _KEPT, _DROPPED, _REJECTED = range(3)
-# Columns of our own beside the pipeline's: a tab is not printable, so no column of a pipeline is called that.
-_RAW, _BROKEN, _UNDECIDED, _REASON, _OUTCOME, _HASH = (
-    f"\t{name}" for name in ("raw", "broken", "undecided", "reason", "outcome", "hash")
-)
 _ALL_64_BITS = (1 << 64) - 1
 
 
@@ -35,14 +35,14 @@ class _Batch:
     """What DuckDB reads as a table: whichever batch is there when a query runs. The protocol is Arrow's PyCapsules."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
+        self._schema = schema.empty_table().rename_columns(_places(schema.names)).schema
         self.rows = pa.RecordBatch.from_pylist([], schema)
 
     def __arrow_c_schema__(self) -> object:
         return self._schema.__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return pa.Table.from_batches([self.rows]).__arrow_c_stream__(requested_schema)
+        return pa.Table.from_arrays(self.rows.columns, schema=self._schema).__arrow_c_stream__(requested_schema)
 
 
 class Judge:
@@ -115,13 +115,13 @@ class Judge:
     def _judge(self, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         self._batch.rows = batch
         judged = self._evaluated("judge")
-        outcomes = judged.column(_OUTCOME)
+        outcomes = judged.column("outcome")
         for entry in pc.value_counts(outcomes).to_pylist():  # one for each outcome
             self._counts[_OUTCOMES[entry["values"]]] += entry["counts"]
         if pc.any(pc.equal(outcomes, _REJECTED)).as_py():
             self._set_aside(self._evaluated("rejects"))
         # A sum does not depend on the order of the rows; of 64 bits, as the hashes have.
-        self._checksum = (self._checksum + (pc.sum(judged.column(_HASH)).as_py() or 0)) & _ALL_64_BITS
+        self._checksum = (self._checksum + (pc.sum(judged.column("hash")).as_py() or 0)) & _ALL_64_BITS
         is_kept = pc.equal(outcomes, _KEPT)
         return self._as_sent(judged if pc.all(is_kept).as_py() else judged.filter(is_kept))
 
@@ -134,28 +134,35 @@ class Judge:
         try:
             yield
         except duckdb.Error as error:
+            told, names = str(error).splitlines()[0], list(self._work.pipeline.columns)
+            place = re.search(r"(?<= from source column )c(\d+)$", told)
+            if place and int(place[1]) < len(names):
+                told = told.removesuffix(place[0]) + names[int(place[1])]
             raise ConfigurationError(
-                f"{self._work}: the filter ({self._work.pipeline.filter}) cannot be evaluated:"
-                f" {str(error).splitlines()[0]}"
+                f"{self._work}: the filter ({self._work.pipeline.filter}) cannot be evaluated: {told}"
             ) from error
 
     def _as_sent(self, kept: pa.Table) -> list[pa.RecordBatch]:
         columns = []
-        for field in self.schema:
-            column = kept.column(field.name)
+        for column, field in zip(kept.columns[: len(self.schema)], self.schema, strict=True):
             if isinstance(column.type, pa.BaseExtensionType):
                 column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
             columns.append(column.cast(field.type))
         return [batch for batch in pa.table(columns, schema=self.schema).to_batches() if batch.num_rows]
 
     def _set_aside(self, rejected: pa.Table) -> None:
-        """Write rejected rows as the source had them, as text, and the reason in words."""
+        """Write rejected rows: the `reason`, in words, and the `row` as the source had it, all of it as text."""
+        *values, reason = rejected.columns
+        names = list(self._work.pipeline.columns)
+        # Not side by side: a column of the pipeline may be called reason, too.
+        table = pa.table(
+            {"reason": reason, "row": rejected.select(range(len(names))).rename_columns(names).to_struct_array()}
+        )
         if self._writer is None:
             file = self._resources.enter_context(self._work.staging.writing(self._rejects))
-            self._writer = self._resources.enter_context(pq.ParquetWriter(file, rejected.schema, **CODEC))
-        self._writer.write_table(rejected)
-        names = list(self._work.pipeline.columns)
-        told = [rejected.column(names.index(name)) for name in self._work.pipeline.key] + [rejected.column(len(names))]
+            self._writer = self._resources.enter_context(pq.ParquetWriter(file, table.schema, **CODEC))
+        self._writer.write_table(table)
+        told = [values[names.index(name)] for name in self._work.pipeline.key] + [reason]
         numbered = pa.table(told, names=[str(number) for number in range(len(told))])
         (least,) = numbered.take(
             pc.select_k_unstable(numbered, 1, [(name, "ascending") for name in numbered.column_names])
@@ -176,36 +183,46 @@ class Judge:
 
 def _judged_query(pipeline: Pipeline) -> str:
     """Each row: its values in the sink's types, the outcome, and if it is kept its hash."""
-    columns = ", ".join(quote(name) for name in pipeline.columns)
-    outcome = quote(_OUTCOME)
-    hashed = f"CASE WHEN {outcome} = {_KEPT} THEN hash({columns}) END AS {quote(_HASH)}"
-    return f"SELECT {columns}, {outcome}, {hashed} FROM ({_with_outcome(pipeline)})"
+    columns = ", ".join(_places(pipeline.columns))
+    hashed = f"CASE WHEN outcome = {_KEPT} THEN hash({columns}) END AS hash"
+    return f"SELECT {columns}, outcome, {hashed} FROM ({_with_outcome(pipeline)})"
 
 
 def _rejected_query(pipeline: Pipeline) -> str:
     """Each rejected row: its values as the source had them, as text, and what is wrong with it."""
-    raw = quote(_RAW)
-    columns = ", ".join(f"{raw}.{quote(name)}::VARCHAR AS {quote(name)}" for name in pipeline.columns)
-    checks = (breach(name, column, name in pipeline.key) for name, column in pipeline.types.items())
-    reason = f"concat_ws('; ', {', '.join(check for check in checks if check)}) AS {quote(_REASON)}"
-    rows = _with_outcome(pipeline, f"staged AS {raw}", reason)
-    return f'SELECT {columns}, {quote(_REASON)} AS "reason" FROM ({rows}) WHERE {quote(_OUTCOME)} = {_REJECTED}'
+    places = _places(pipeline.columns)
+    columns = ", ".join(f"raw.{place}::VARCHAR AS {place}" for place in places)
+    checks = (
+        breach(name, place, column, name in pipeline.key)
+        for place, (name, column) in zip(places, pipeline.types.items(), strict=True)
+    )
+    reason = f"concat_ws('; ', {', '.join(check for check in checks if check)}) AS reason"
+    rows = _with_outcome(pipeline, "staged AS raw", reason)
+    return f"SELECT {columns}, reason FROM ({rows}) WHERE outcome = {_REJECTED}"
 
 
 def _with_outcome(pipeline: Pipeline, *more: str) -> str:
     """Each staged row with its outcome, and with whatever more is to be selected of it."""
-    typed = (f"{converted(name, column)} AS {quote(name)}" for name, column in pipeline.types.items())
-    broken = {name: is_breach(name, column, name in pipeline.key) for name, column in pipeline.types.items()}
+    places = dict(zip(pipeline.columns, _places(pipeline.columns), strict=True))
+    typed = (f"{converted(places[name], column)} AS {places[name]}" for name, column in pipeline.types.items())
+    broken = {name: is_breach(places[name], column, name in pipeline.key) for name, column in pipeline.types.items()}
     needed = predicate_columns(pipeline.predicate)
     undecided = _any([check for name, check in broken.items() if check and name in needed])
     is_broken = _any([check for check in broken.values() if check])
-    selected = ", ".join([*typed, f"{undecided} AS {quote(_UNDECIDED)}", f"{is_broken} AS {quote(_BROKEN)}", *more])
-    keep = f"coalesce({render_duckdb(pipeline.predicate)}, false)"
-    return (
-        f"SELECT *, CASE WHEN {quote(_BROKEN)} AND ({keep} OR {quote(_UNDECIDED)}) THEN {_REJECTED}"
-        f" WHEN {keep} THEN {_KEPT} ELSE {_DROPPED} END::UTINYINT AS {quote(_OUTCOME)}"
-        f" FROM (SELECT {selected} FROM staged)"
+    selected = ", ".join([*typed, f"{undecided} AS undecided", f"{is_broken} AS broken", *more])
+    predicate = pipeline.predicate.transform(
+        lambda node: exp.column(places[node.name]) if isinstance(node, exp.Column) else node
     )
+    keep = f"coalesce({render_duckdb(predicate)}, false)"
+    return (
+        f"SELECT *, CASE WHEN broken AND ({keep} OR undecided) THEN {_REJECTED}"
+        f" WHEN {keep} THEN {_KEPT} ELSE {_DROPPED} END::UTINYINT AS outcome FROM (SELECT {selected} FROM staged)"
+    )
+
+
+def _places(columns: Collection[str]) -> list[str]:
+    """How columns are called in the SQL here."""
+    return [f"c{number}" for number in range(len(columns))]
 
 
 def _any(conditions: list[str]) -> str:

@@ -188,10 +188,10 @@ def test_rejects_within_the_tolerance_are_set_aside_and_counted(source_url: str,
         (audit,) = made.audits()
         assert (audit["extracted"], audit["kept"], audit["dropped"], audit["rejected"]) == (4000, 1598, 2400, 2)
         with made.work().staging.reading(given["filter"].files["rejects"]) as file:
-            rejects = {row["order_id"]: row for row in pq.read_table(file).to_pylist()}
-        assert {key: row["reason"] for key, row in rejects.items()} == {
+            rejects = {entry["row"]["order_id"]: entry for entry in pq.read_table(file).to_pylist()}
+        assert {key: entry["reason"] for key, entry in rejects.items()} == {
             "10": "amount is not exactly a decimal(12,2)",
             "20": "customer is null but required",
         }
-        assert rejects["10"]["amount"].lower() == "nan"
+        assert rejects["10"]["row"]["amount"].lower() == "nan"
         assert set(made.sink_rows()) == set(made.source_rows("status = 'confirmed' AND order_id NOT IN (10, 20)"))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 def judge(declared: str, staged: pa.Array, is_key: bool = False) -> tuple[Any, str | None]:
     """The converted value of a staged one, and what is wrong with it."""
     column = parse_column_type(declared)
-    check = breach("v", column, is_key) or "NULL"
+    check = breach("v", "v", column, is_key) or "NULL"
     with duckdb.connect() as engine:
         engine.execute("SET TimeZone = 'UTC'")
         engine.register("staged", pa.table({"v": staged}))
