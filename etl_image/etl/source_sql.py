@@ -37,9 +37,11 @@ def count_window(pipeline: Pipeline, window: Window, watermark: datetime | None 
 def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
     """The key of every `size`-th row of the window in key order, each column as text."""
     keys = ", ".join(quote_name(name) for name in pipeline.key)
-    as_text = ", ".join(f"{quote_name(name)}::text" for name in pipeline.key)
+    # Called after their places here: one of them may be called position.
+    named = ", ".join(f"{quote_name(name)} AS k{place}" for place, name in enumerate(pipeline.key))
+    as_text = ", ".join(f"k{place}::text" for place in range(len(pipeline.key)))
     return (
-        f"SELECT {as_text} FROM (SELECT {keys}, row_number() OVER (ORDER BY {keys}) AS position"
+        f"SELECT {as_text} FROM (SELECT {named}, row_number() OVER (ORDER BY {keys}) AS position"
         f" FROM {quote_table(pipeline.source)} WHERE {_in_window(pipeline, window)}) AS keys"
         f" WHERE position % {int(size)} = 0 ORDER BY position"
     )

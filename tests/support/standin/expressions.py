@@ -144,7 +144,7 @@ class Expressions(Cursor):
             return Expr("NULL", None)
         if self.accept("CASE"):
             return self._case()
-        if token.kind == "word" and self.tokens[self.at + 1].value == "(":
+        if token.kind == "word" and self.sees("(", after=1):
             return self._call()
         if token.kind == "word" and token.value.upper() in RESERVED:
             raise self.unknown()

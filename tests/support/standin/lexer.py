@@ -73,9 +73,9 @@ class Cursor:
         self.at += token.kind != "end"
         return token
 
-    def sees(self, *words: str) -> bool:
-        """Whether these words or marks come next."""
-        tokens: Sequence[Token] = self.tokens[self.at : self.at + len(words)]
+    def sees(self, *words: str, after: int = 0) -> bool:
+        """Whether these words or marks come next, or after so many tokens; a quoted name is neither."""
+        tokens: Sequence[Token] = self.tokens[self.at + after : self.at + after + len(words)]
         return [t.value.upper() for t in tokens if t.kind in ("word", "mark", "variable")] == list(words)
 
     def sees_end(self) -> bool:

@@ -132,7 +132,7 @@ class Queries(Sources):
         while True:
             if self.accept("*"):
                 found += [item for source in self.scope.sources for item in _star(source)]
-            elif self.tokens[self.at + 1].value == "." and self.tokens[self.at + 2].value == "*":
+            elif self.sees(".", "*", after=1):
                 alias = self.name()
                 self.expect(".", "*")
                 found += _star(self.scope.source(alias))
@@ -160,10 +160,10 @@ class Queries(Sources):
 
     def _order_term(self, items: list[_Item]) -> str:
         names = [item.name.lower() for item in items]
-        token, following = self.token, self.tokens[self.at + 1].value
+        token, is_more = self.token, self.sees(".", after=1) or self.sees("(", after=1)
         if token.kind == "number":
             sql = str(int(self.take().value))
-        elif token.kind in ("word", "quoted") and following not in (".", "(") and token.value.lower() in names:
+        elif token.kind in ("word", "quoted") and not is_more and token.value.lower() in names:
             sql = str(names.index(self.name().lower()) + 1)
         else:
             sql = self.value().sql
