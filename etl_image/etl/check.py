@@ -16,11 +16,11 @@ import adbc_driver_manager.dbapi as dbapi
 import adbc_driver_postgresql.dbapi as postgres
 import mssql_python
 import structlog
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from etl import sink_sql, source_sql, urls
 from etl.errors import ConfigurationError, EtlError, ExitCode
-from etl.pipeline import TableName
+from etl.pipeline import SourceTable
 from etl.reach import REACH_SECONDS, UnreachableError, reach
 from etl.settings import Settings, place
 from etl.sink import Sink, connect, sorted_error
@@ -117,7 +117,8 @@ def _source(settings: Settings, tables: Sequence[str]) -> _Answer:
     with _connected(settings) as cursor:
         for name in tables:
             try:
-                cursor.execute(f"SELECT 1 FROM {source_sql.quote_table(TableName.model_validate(name))} LIMIT 0")
+                table = TypeAdapter(SourceTable).validate_python(name)
+                cursor.execute(f"SELECT 1 FROM {source_sql.quote_table(table)} LIMIT 0")
             except dbapi.Error as error:
                 raise NotWellError("table", f"{name} cannot be read: {server_words(error, settings)}") from None
             except ValidationError:

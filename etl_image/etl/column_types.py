@@ -10,25 +10,47 @@ from dataclasses import dataclass
 from etl.errors import shown
 
 _DECLARATION = re.compile(
-    r"(?P<name>[a-z][a-z ]*?)\s*"
-    r"(\(\s*(?P<first>[0-9]{1,9})\s*(,\s*(?P<second>[0-9]{1,9})\s*)?\))?(?P<null>\s+(not\s+)?null)?",
-    re.IGNORECASE,
+    r"(?P<name>[a-z][a-z0-9_]*( [a-z][a-z0-9_]*)*?)"
+    r" ?(\( ?(?P<first>[0-9]{1,9}) ?(, ?(?P<second>-?[0-9]{1,9}) ?)?\))?"
+    r"(?P<zone> with(out)? time zone)?(?P<null> (not )?null)?",
+    re.IGNORECASE | re.ASCII,
 )
+_OPTION = re.compile(
+    r"\b(DEFAULT|COLLATE|PRIMARY KEY|UNIQUE|REFERENCES|CHECK|GENERATED|CONSTRAINT|STORAGE|COMPRESSION)\b",
+    re.IGNORECASE | re.ASCII,
+)
+_ARRAY = re.compile(r"\[[0-9]*\]| array\b", re.IGNORECASE | re.ASCII)
 _ALIASES = {
     "int2": "smallint",
     "int": "integer",
     "int4": "integer",
     "int8": "bigint",
     "decimal": "numeric",
+    "dec": "numeric",
     "float4": "real",
     "float8": "double precision",
     "bool": "boolean",
     "character varying": "varchar",
+    "char varying": "varchar",
+    "national character varying": "varchar",
+    "national char varying": "varchar",
+    "nchar varying": "varchar",
     "character": "char",
+    "national character": "char",
+    "national char": "char",
+    "nchar": "char",
     "bpchar": "char",
     "timestamp without time zone": "timestamp",
     "timestamp with time zone": "timestamptz",
     "time without time zone": "time",
+}
+_SERIALS = {
+    "smallserial": "smallint",
+    "serial2": "smallint",
+    "serial": "integer",
+    "serial4": "integer",
+    "bigserial": "bigint",
+    "serial8": "bigint",
 }
 # Without arguments: SQL Server's type.
 _PLAIN = {
@@ -66,8 +88,13 @@ _KEY_TYPES = {
 }  # fmt: skip
 KEY_COLLATION = "Latin1_General_BIN2"
 """Collation of text keys: Postgres tells 'a' from 'A', SQL Server's default collation does not."""
-MAX_KEY_TEXT = 400
-"""Longest text of a key, all its columns together, in UTF-16 code units: a clustered index key holds 900 bytes."""
+_DIGITS_OF_SECONDS = 6
+_DIGITS_OF_REAL, _DIGITS_OF_DOUBLE = 24, 53
+_LONGEST = 4000
+_KNOWN = (
+    "smallint, integer, bigint, numeric(p,s), real, double precision, boolean, text, varchar(n), char(n), uuid, date,"
+    " time, timestamp, timestamptz, bytea, json, jsonb"
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +118,12 @@ class ColumnType:
     @property
     def can_be_key(self) -> bool:
         """Whether SQL Server can index it, and its value survives being written as text."""
-        return self.name in _KEY_TYPES and (self.length or 0) <= MAX_KEY_TEXT
+        return self.name in _KEY_TYPES
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether each of its values takes the same room in a row of SQL Server, null or not."""
+        return self.name != "varchar" and "max" not in self.tsql
 
     def carries(self, source_type: str) -> bool:
         """Whether a source column of this type (its plain name, no arguments) can be declared so."""
@@ -117,36 +149,66 @@ def plain_name(source_type: str) -> str:
 
 
 def parse_column_type(text: str) -> ColumnType:
-    """Read a declaration such as `numeric(12,2) null`.
+    """Read a declaration such as `numeric(12,2) null`: a type as DDL and psql write it, and what of null.
 
     Raises ValueError, in words, for a type that cannot be carried exactly.
     """
-    match = _DECLARATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"'{shown(text)}' is not a column type; write it as in Postgres, for example numeric(12,2)")
-    name = re.sub(r"\s+", " ", match["name"].lower())
-    name = plain_name(name)
+    told = f"'{shown(text)}'"
+    match = _DECLARATION.fullmatch(" ".join(text.split()))
+    if match is None or _OPTION.search(match["name"]):
+        raise ValueError(f"{told} {_why_not(text)}")
+    written = (match["name"] + (match["zone"] or "")).lower()
     arguments = [int(match[group]) for group in ("first", "second") if match[group]]
     nullable = bool(match["null"]) and "not" not in match["null"].lower()
+    if written in _SERIALS and nullable:
+        raise ValueError(f"{told}: a {written} is never null in Postgres; leave null away")
+    name = _SERIALS.get(written) or plain_name(written)
+    if written == "float":
+        name, arguments = _float(told, arguments), []
+    if name in ("time", "timestamp", "timestamptz") and len(arguments) == 1:
+        if arguments[0] > _DIGITS_OF_SECONDS:
+            raise ValueError(f"{told}: seconds have 0 to {_DIGITS_OF_SECONDS} digits in Postgres")
+        arguments = []  # it is carried with all of them
     if name == "numeric":
-        return _numeric(text, arguments, nullable)
+        return _numeric(told, arguments, nullable)
     if name in _SIZED:
-        longest = 4000
-        if len(arguments) != 1 or not 1 <= arguments[0] <= longest:
-            raise ValueError(f"'{text}' needs a length from 1 to {longest}, or use text")
-        return ColumnType(name, length=arguments[0], nullable=nullable)
+        return ColumnType(name, length=_length(told, written, arguments), nullable=nullable)
     if name not in _PLAIN:
-        known = ", ".join(sorted([*_PLAIN, *_SIZED, "numeric"]))
-        raise ValueError(f"'{shown(text)}' cannot be carried exactly; known types: {known}")
+        raise ValueError(f"{told} {_why_not(text)}")
     if arguments:
-        raise ValueError(f"'{text}': {name} takes no arguments here")
+        raise ValueError(f"{told}: {name} takes no arguments here")
     return ColumnType(name, nullable=nullable)
 
 
-def _numeric(text: str, arguments: list[int], nullable: bool) -> ColumnType:
+def _why_not(text: str) -> str:
+    if option := _OPTION.search(text):
+        return f"says more than a type: leave {option[0].upper()} away, and what belongs to it"
+    if _ARRAY.search(text):
+        return f"is an array, which SQL Server does not have, so the column must be left out; known types: {_KNOWN}"
+    return f"cannot be carried exactly; known types, as Postgres writes them: {_KNOWN}"
+
+
+def _length(told: str, written: str, arguments: list[int]) -> int:
+    # Postgres knows char without a length as char(1), but bpchar as one without end.
+    if not arguments and written != "bpchar" and plain_name(written) == "char":
+        return 1
+    if len(arguments) != 1 or not 1 <= arguments[0] <= _LONGEST:
+        raise ValueError(f"{told} needs a length from 1 to {_LONGEST}, or use text")
+    return arguments[0]
+
+
+def _float(told: str, arguments: list[int]) -> str:
+    """The type that float is with so many binary digits."""
+    digits = arguments[0] if arguments else _DIGITS_OF_DOUBLE
+    if len(arguments) > 1 or not 1 <= digits <= _DIGITS_OF_DOUBLE:
+        raise ValueError(f"{told}: a float has 1 to {_DIGITS_OF_DOUBLE} binary digits")
+    return "real" if digits <= _DIGITS_OF_REAL else "double precision"
+
+
+def _numeric(told: str, arguments: list[int], nullable: bool) -> ColumnType:
     if not arguments:
-        raise ValueError(f"'{text}' needs precision and scale, as numeric(12,2): no decimal is unbounded in SQL Server")
+        raise ValueError(f"{told} needs precision and scale, as numeric(12,2): no decimal is unbounded in SQL Server")
     precision, scale = (*arguments, 0)[:2]
     if not (1 <= precision <= 38 and 0 <= scale <= precision):
-        raise ValueError(f"'{text}': precision goes from 1 to 38 and scale from 0 to precision")
+        raise ValueError(f"{told}: precision goes from 1 to 38 and scale from 0 to precision")
     return ColumnType("numeric", precision=precision, scale=scale, nullable=nullable)

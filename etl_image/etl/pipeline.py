@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal, Self
@@ -9,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -17,15 +19,19 @@ from pydantic import (
     model_validator,
 )
 
-from etl.column_types import MAX_KEY_TEXT, ColumnType, parse_column_type
+from etl.column_types import ColumnType, parse_column_type
 from etl.errors import shown
+from etl.limits import check_limits
 from etl.predicate import parse_predicate
 from etl.predicate_values import Term
+from etl.table_name import split_sink, split_source, written
 
 VERSION_TYPES = ("timestamptz", "timestamp")
 OWN_SCHEMAS = ("etl", "etl_staging")
 """Schemas in the sink that are the loader's own: of its audit and watermark, and of the tables of bulk loads."""
+_SYSTEM_SCHEMAS = ("sys", "information_schema", "guest")
 _MOST_COLUMNS = 1024
+_LONGEST_SINK_NAME = 128  # in UTF-16 code units, as SQL Server's type sysname
 # Linux hands a process no environment variable longer than 128 KiB.
 _MOST_BYTES = 100_000
 
@@ -51,25 +57,51 @@ Identifier = Annotated[str, AfterValidator(_check_identifier)]
 
 
 class TableName(BaseModel):
-    """A table and the schema it is in."""
+    """A table and the schema it is in, without quotes; printed so that either database's rules read it as this."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_name: Identifier
-    table: Identifier
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        schema_name, dot, table = value.partition(".")
-        if not dot:
-            raise ValueError(f"'{shown(value)}' must name the schema too, for example public.{shown(value)}")
-        return {"schema_name": schema_name, "table": table}
+    schema_name: str
+    table: str
 
     def __str__(self) -> str:
-        return f"{self.schema_name}.{self.table}"
+        return written(self.schema_name, self.table)
+
+
+def _split(split: Callable[[str], tuple[str, str]]) -> BeforeValidator:
+    return BeforeValidator(
+        lambda given: (
+            dict(zip(("schema_name", "table"), split(given), strict=True)) if isinstance(given, str) else given
+        )
+    )
+
+
+def _check_source(table: TableName) -> TableName:
+    _check_identifier(table.schema_name)
+    _check_identifier(table.table)
+    return table
+
+
+def _check_sink(table: TableName) -> TableName:
+    for name in (table.schema_name, table.table):
+        units = len(name.encode("utf-16-le", "surrogatepass")) // 2
+        if not 1 <= units <= _LONGEST_SINK_NAME or not name.isprintable():
+            allowed = f"1 to {_LONGEST_SINK_NAME} characters, printable"
+            raise ValueError(f"'{shown(name)}' is not a name that SQL Server can have ({allowed})")
+    schema = _as_sql_server_sees(table.schema_name)
+    if schema in OWN_SCHEMAS:
+        raise ValueError(f"the schema {table.schema_name} is the loader's own; load into another")
+    if schema in _SYSTEM_SCHEMAS:
+        raise ValueError(f"the schema {table.schema_name} is SQL Server's own; load into another")
+    if table.table.startswith("#"):
+        raise ValueError(f"{table} would be a temporary table, which ends with the connection; leave the # away")
+    return table
+
+
+SourceTable = Annotated[TableName, _split(split_source), AfterValidator(_check_source)]
+"""A table of Postgres, also given as a text such as `public.orders` or `"public"."orders"`."""
+SinkTable = Annotated[TableName, _split(split_sink), AfterValidator(_check_sink)]
+"""A table of SQL Server, also given as a text such as `dbo.orders` or `[dbo].[orders]`."""
 
 
 class Pipeline(BaseModel):
@@ -81,8 +113,8 @@ class Pipeline(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, AfterValidator(_check_name)]
-    source: TableName
-    sink: TableName
+    source: SourceTable
+    sink: SinkTable
     columns: dict[Identifier, str] = Field(min_length=1, description="name to type, as in Postgres DDL")
     key: list[str] = Field(min_length=1, description="the columns that identify a row")
     version: str = Field(
@@ -123,13 +155,6 @@ class Pipeline(BaseModel):
             )
         return columns
 
-    @field_validator("sink")
-    @classmethod
-    def _not_our_own(cls, sink: TableName) -> TableName:
-        if _as_sql_server_sees(sink.schema_name) in OWN_SCHEMAS:
-            raise ValueError(f"the schema {sink.schema_name} is the loader's own; load into another")
-        return sink
-
     @model_validator(mode="after")
     def _can_be_handed_on(self) -> Self:
         text = self.model_dump_json()
@@ -152,9 +177,8 @@ class Pipeline(BaseModel):
                 raise ValueError(f"{role}: '{name}' may not be null")
         for name in self.key:
             if not types[name].can_be_key:
-                raise ValueError(f"key: '{name}' is {types[name]}, which SQL Server cannot index; a varchar(400) can")
-        if sum(types[name].length or 0 for name in self.key) > MAX_KEY_TEXT:
-            raise ValueError(f"key: its text columns together are over the {MAX_KEY_TEXT} SQL Server can index")
+                raise ValueError(f"key: '{name}' is {types[name]}, which SQL Server cannot index; a varchar(450) can")
+        check_limits(types, self.key)
         if self.version in self.key:
             raise ValueError(f"version: '{self.version}' is part of the key, so no row could ever change")
         if types[self.version].name not in VERSION_TYPES:

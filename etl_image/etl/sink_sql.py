@@ -108,9 +108,10 @@ def create_table(table: Table) -> str:
         collation = f" COLLATE {KEY_COLLATION}" if name in table.key and column.is_text else ""
         lines.append(f"{quote_name(name)} {column.tsql}{collation} {'NULL' if column.nullable else 'NOT NULL'}")
     if not table.heap:
-        # A name has 128 characters at most; that of the table tells it from others in the schema.
-        constraint = quote_name(f"pk_{table.name.schema_name}"[:64] + f"_{table.name.table}")
-        lines.append(f"CONSTRAINT {constraint} PRIMARY KEY ({_names(table.key)})")
+        # That of the table tells it from others in the schema. Where it would be too long, SQL Server finds another.
+        constraint = f"pk_{table.name.schema_name}"[:64] + f"_{table.name.table}"
+        named = f"CONSTRAINT {quote_name(constraint)} " if len(constraint.encode("utf-16-le")) <= 256 else ""
+        lines.append(f"{named}PRIMARY KEY ({_names(table.key)})")
     return f"CREATE TABLE {quote_table(table.name)} ({', '.join(lines)})"
 
 
@@ -211,7 +212,7 @@ def time_text(column: str) -> str:
 def newest_rows(pipeline: Pipeline, count: int) -> str:
     """The newest rows of the sink: each column of the key as text, and the version as ISO 8601 text."""
     keys = (
-        time_text(name) if pipeline.types[name].name in VERSION_TYPES else f"CONVERT(nvarchar(400), {quote_name(name)})"
+        time_text(name) if pipeline.types[name].name in VERSION_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
         for name in pipeline.key
     )
     return (

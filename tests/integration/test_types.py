@@ -1,6 +1,7 @@
 """Every type arrives exactly as it was, in a second table with a composite key and names that need quoting."""
 
 import json
+import re
 import struct
 import uuid
 from collections.abc import Iterator
@@ -167,3 +168,48 @@ def test_a_filter_tells_the_case_of_a_document_in_the_sink_too(
         assert [key[1].int for key in made.sink_rows()] == [1]
         assert made.query(sink_sql.count_unwanted(made.pipeline, window())) == [(0,)]
     postgres.drop_database(name)
+
+
+AS_DDL = """
+    id bigserial, small int2 NOT NULL, medium int4, big int8, ratio float4, precise float8, single float(24), dub float,
+    price dec(12,2), whole numeric(10), flag bool, name character varying(20), code character(3), letter char,
+    at timestamp(3) with time zone NOT NULL, local timestamp(0), zoned timestamptz(2), clock time(0) without time zone
+"""
+
+PSQL = """
+    SELECT attname, format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE ' null' END
+    FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY attnum
+"""
+
+
+@pytest.mark.parametrize("step", ["separate", "run"])
+@pytest.mark.parametrize("declared", ["as in the DDL", "as psql prints it"])
+def test_a_table_moves_with_its_types_as_postgres_writes_them(
+    postgres: Postgres, sink_url: str, tmp_path: Path, declared: str, step: str
+) -> None:
+    url = postgres.create_database(f"ddl_{uuid.uuid4().hex[:8]}")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE t ({AS_DDL}, PRIMARY KEY (id))")  # type: ignore[call-overload]
+        connection.execute(
+            "INSERT INTO t SELECT n, n, n, n, 0.5, 0.1, 0.25, 0.1, 1.25, 7, true, 'näme', 'ab', 'x', '2026-01-01 12:00:00.123',"
+            " '2026-01-01 12:00:00', '2026-01-01 12:00:00.12', '23:59:59' FROM generate_series(1, 3) AS n"
+        )
+        columns = dict(each.split(" ", 1) for each in re.split(r",\s(?!2)", AS_DDL.strip().replace("\n   ", "")))
+        columns = {
+            name: each if "NOT NULL" in each or name == "id" else f"{each} null" for name, each in columns.items()
+        }
+        if declared == "as psql prints it":
+            columns = dict(connection.execute(PSQL).fetchall())
+    definition = {
+        "name": "ddl",
+        "source": "public.t",
+        "columns": columns,
+        "key": ["id"],
+        "version": "at",
+        "filter": "true",
+    }
+    with site(definition, url, sink_url, tmp_path) as made:
+        made.run("run", None, *([] if step == "separate" else [step]))
+        assert len(made.sink_rows()) == 3
+        assert made.sink_rows() == made.source_rows()
+    postgres.drop_database(url.rsplit("/", 1)[1])

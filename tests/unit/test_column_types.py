@@ -1,5 +1,7 @@
 """A column type is written as in Postgres and becomes the SQL Server type that carries it exactly."""
 
+import re
+
 import pytest
 from etl.column_types import parse_column_type
 
@@ -27,8 +29,21 @@ from etl.column_types import parse_column_type
         ("timestamp with time zone", "datetime2(6)"),
         ("bytea", "varbinary(max)"),
         ("jsonb", "nvarchar(max)"),
+        *((name, "smallint") for name in ("int2", "smallserial", "serial2")),
+        *((name, "int") for name in ("int4", "serial", "serial4 NOT NULL")),
+        *((name, "bigint") for name in ("int8", "bigserial", "serial8", "INT8")),
+        *((name, "real") for name in ("float4", "float(1)", "float(24)")),
+        *((name, "float(53)") for name in ("float8", "float", "float(25)", "float(53)")),
+        *((name, "decimal(10,0)") for name in ("dec(10)", "numeric(10)", "numeric(10,0)")),
+        *((name, "nvarchar(20)") for name in ("varchar(20)", "character  varying(20)", "char varying (20)")),
+        *((name, "nchar(1)") for name in ("char", "character", "character(1)", "bpchar(1)")),
+        *((f"{name}{rest}", "datetime2(6)") for name in ("timestamp", "timestamp(0)", "TIMESTAMP (3)", "timestamp(6)")
+          for rest in ("", " with time zone", " without time zone\n", " with  time zone not null")),
+        *((name, "datetime2(6)") for name in ("timestamptz(3)", "timestamptz(0)")),
+        *((name, "time(6)") for name in ("time(0)", "time(3) without time zone", "time without time zone")),
+        ("bool", "bit"),
     ],
-)
+)  # fmt: skip
 def test_each_type_has_one_that_carries_it(declared: str, tsql: str) -> None:
     assert parse_column_type(declared).tsql == tsql
 
@@ -37,18 +52,52 @@ def test_a_column_is_required_unless_null_is_said() -> None:
     assert not parse_column_type("text").nullable
     assert not parse_column_type("text NOT NULL").nullable
     assert parse_column_type("numeric(12,2) NULL").nullable
+    assert parse_column_type("timestamp(3) with time zone null").nullable
+    assert not parse_column_type("bigserial").nullable
 
 
 @pytest.mark.parametrize(
     "declared",
     [
         *("", "money", "interval", "int[]", "timetz", "xml", "point", "varchar", "varchar(4001)"),
-        *("numeric", "numeric(39,2)", "numeric(5,6)", "timestamptz(3)", "bigint; DROP TABLE x", "text null null"),
+        *("numeric", "numeric(39,2)", "numeric(5,6)", "bigint; DROP TABLE x", "text null null"),
+        *("bpchar", "float(0)", "float(54)", "timestamp(7)", "time with time zone", "time(3) with time zone", '"char"'),
+        *(
+            "bigint(3)",
+            "timestamp(3,1)",
+            "numeric(5,-2)",
+            "int5",
+            "citext",
+            "interval day",
+            "varchar(0)",
+            "public.mood",
+        ),
     ],
 )
 def test_what_cannot_be_carried_exactly_is_refused(declared: str) -> None:
     with pytest.raises(ValueError, match=r"'.*'"):
         parse_column_type(declared)
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ("varchar", "'varchar' needs a length from 1 to 4000, or use text"),
+        ("integer[]", "is an array"),
+        ("text[] null", "is an array"),
+        ("integer ARRAY", "is an array"),
+        ("bigserial null", "is never null in Postgres; leave null away"),
+        ("integer DEFAULT 5", "leave DEFAULT away"),
+        ('text COLLATE "C" null', "leave COLLATE away"),
+        ("bigint primary key", "leave PRIMARY KEY away"),
+        ("citext", "known types, as Postgres writes them: smallint, integer,"),
+        ("money\n", "'money\\n' cannot be carried exactly"),
+    ],
+)
+def test_a_refusal_says_what_to_write(declared: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+        parse_column_type(declared)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 from etl.pipeline import Pipeline
+from etl.window import fingerprint
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.support.pipelines import EVERYTHING, ORDERS, make
+from tests.support.pipelines import EVERYTHING, ORDERS, make, whole
 
 
 @pytest.mark.parametrize("definition", [ORDERS, EVERYTHING])
@@ -52,6 +55,134 @@ def test_a_key_that_sql_server_cannot_index_is_refused() -> None:
     columns = {**ORDERS["columns"], "customer": "text"}
     with pytest.raises(ValidationError, match="which SQL Server cannot index"):
         make(ORDERS, columns=columns, key=["customer"])
-    columns = {**ORDERS["columns"], "customer": "varchar(300)", "status": "varchar(200)"}
-    with pytest.raises(ValidationError, match="over the 400"):
-        make(ORDERS, columns=columns, key=["customer", "status"])
+
+
+def declared(types: dict[str, str], key: list[str]) -> Pipeline:
+    """A pipeline of these columns beside those of orders."""
+    return make(ORDERS, columns={**ORDERS["columns"], **types}, key=key)
+
+
+@pytest.mark.parametrize(
+    ("types", "told"),
+    [
+        ({"a": "varchar(451)"}, "key: it may have 902 bytes (a varchar(451): 902)"),
+        ({"a": "varchar(400)", **{f"u{number}": "uuid" for number in range(7)}}, "key: it may have 912 bytes"),
+        ({"a": "char(300)", "b": "varchar(151)"}, "key: it may have 902 bytes (a char(300): 600, b varchar(151): 302)"),
+        ({"a": "varchar(442)", "n": "numeric(29,0)"}, "n numeric(29,0): 17"),
+        (
+            {f"i{number}": "integer" for number in range(33)},
+            "key: it has 33 columns; an index key of SQL Server has 32",
+        ),
+    ],
+)
+def test_a_key_that_a_clustered_index_cannot_hold_is_refused(types: dict[str, str], told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        declared(types, list(types))
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        {"a": "varchar(450)"},
+        {"a": "varchar(400)", **{f"u{number}": "uuid" for number in range(6)}},
+        {"a": "varchar(443)", "d": "date", "n": "numeric(19,4)", "s": "smallint"},
+        {f"i{number}": "integer" for number in range(32)},
+    ],
+)
+def test_a_key_that_just_fits_is_taken(types: dict[str, str]) -> None:
+    declared(types, list(types))
+
+
+def test_a_row_that_is_too_long_whatever_is_in_it_is_refused() -> None:
+    """As SQL Server counts: fixed sizes, eight booleans a byte, a bit for each column to be null, and six bytes."""
+    three = {"a": "char(2000)", "b": "char(2000)", "c": "char(2000)"}
+    with pytest.raises(
+        ValidationError, match=r"each row 12\d\d\d bytes long \(a char\(2000\): 4000, b char.* has 8060"
+    ):
+        declared(three, ["order_id"])
+    fits = {"id": "integer", "at": "timestamptz", "a": "char(2000)", "b": "char(2000) null", "c": "char(20)"}  # 8059
+    own = {"key": ["id"], "version": "at", "filter": "true"}
+    make(ORDERS, columns={**fits, "one": "boolean", "long": "varchar(4000)", "longer": "text null"}, **own)
+    with pytest.raises(ValidationError, match="make each row 8061 bytes long"):
+        make(ORDERS, columns={**fits, **{f"is{number}": "boolean null" for number in range(8)}}, **own)
+    with pytest.raises(ValidationError, match="make each row"):
+        declared({f"u{number}": "uuid null" for number in range(600)}, ["order_id"])
+
+
+@pytest.mark.parametrize(
+    ("sink", "schema", "table"),
+    [
+        ("dbo.orders", "dbo", "orders"),
+        ("[dbo].[orders]", "dbo", "orders"),
+        ('"dbo"."orders"', "dbo", "orders"),
+        ("dbo.[a.b]", "dbo", "a.b"),
+        ("[a]]b].[[c]", "a]b", "[c"),
+        ('"a""b".[x"y]', 'a"b', 'x"y'),
+        ("dbo.Every Thing", "dbo", "Every Thing"),
+        ("dbo." + "x" * 128, "dbo", "x" * 128),
+    ],
+)
+def test_a_sink_is_named_as_in_sql_server(sink: str, schema: str, table: str) -> None:
+    assert make(ORDERS, sink=sink).sink.model_dump() == {"schema_name": schema, "table": table}
+
+
+@pytest.mark.parametrize(
+    ("source", "schema", "table"),
+    [
+        ("public.orders", "public", "orders"),
+        ("public.Every Thing", "public", "Every Thing"),
+        ("public.Orders", "public", "Orders"),
+        ("public.a.b", "public", "a.b"),
+        ('"public"."Every ""Thing"', "public", 'Every "Thing'),
+        ('public."a.b"', "public", "a.b"),
+        ('"a.b".c', "a.b", "c"),
+        ("public.[x]", "public", "[x]"),
+    ],
+)
+def test_a_source_is_named_as_in_postgres_or_plainly(source: str, schema: str, table: str) -> None:
+    assert make(ORDERS, source=source).source.model_dump() == {"schema_name": schema, "table": table}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sink": "orders"}, "'orders' must name the schema too, for example dbo.orders"),
+        ({"sink": "db.dbo.t"}, "'db.dbo.t' has three parts; write schema and table alone: SINK_URL names the database"),
+        ({"sink": "[db].[dbo].[t]"}, "has three parts"),
+        ({"sink": "db..t"}, "has three parts"),
+        ({"sink": "[dbo].[t"}, "begins with [ and has no ] at the end of the name"),
+        ({"sink": "[dbo]x.t"}, "begins with [ and has no ] at the end of the name"),
+        ({"sink": ".t"}, "'' is not a name that SQL Server can have"),
+        ({"sink": "dbo." + "x" * 129}, "is not a name that SQL Server can have (1 to 128 characters, printable)"),
+        ({"sink": "dbo.#x"}, "would be a temporary table"),
+        ({"sink": "[dbo].[##x]"}, "would be a temporary table"),
+        ({"sink": "sys.x"}, "the schema sys is SQL Server's own"),
+        ({"sink": "Information_Schema.x"}, "is SQL Server's own"),
+        ({"sink": "guest.x"}, "is SQL Server's own"),
+        ({"source": '"db"."public"."t"'}, "has three parts; write schema and table alone: SOURCE_URL names"),
+        ({"source": 'public."t'}, 'has no " at the end of the name'),
+        ({"source": "public." + "x" * 64}, "is not a name that Postgres can have"),
+    ],
+)
+def test_what_names_no_table_is_refused_in_words(changes: dict[str, str], told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        make(ORDERS, **changes)
+    assert told in str(caught.value)
+
+
+names = st.text(st.sampled_from('ab.[]" é'), min_size=1, max_size=6)
+
+
+@given(schema=names, table=names)
+def test_a_table_is_printed_so_that_it_is_read_as_the_same(schema: str, table: str) -> None:
+    given_as = {"schema_name": schema, "table": table}
+    pipeline = make(ORDERS, source=given_as, sink=given_as)
+    assert make(ORDERS, source=str(pipeline.source), sink=str(pipeline.sink)) == pipeline
+
+
+def test_a_known_definition_keeps_its_fingerprint() -> None:
+    """Else runs that are under way while the version changes would fail."""
+    assert fingerprint(make(ORDERS), whole()) == "42a59189d31f5700"
+    assert fingerprint(make(EVERYTHING), whole()) == "fe50c071df4f22e7"
+    assert fingerprint(make(ORDERS, sink="[dbo].[orders]", source='"public"."orders"'), whole()) == "42a59189d31f5700"
