@@ -1,7 +1,6 @@
 """Every type arrives exactly as it was, in a second table with a composite key and names that need quoting."""
 
 import json
-import re
 import struct
 import uuid
 from collections.abc import Iterator
@@ -170,12 +169,17 @@ def test_a_filter_tells_the_case_of_a_document_in_the_sink_too(
     postgres.drop_database(name)
 
 
-AS_DDL = """
-    id bigserial, small int2 NOT NULL, medium int4, big int8, ratio float4, precise float8, single float(24), dub float,
-    price dec(12,2), whole numeric(10), flag bool, name character varying(20), code character(3), letter char,
-    at timestamp(3) with time zone NOT NULL, local timestamp(0), zoned timestamptz(2), clock time(0) without time zone
+AS_DDL = {
+    "id": "bigserial", "small": "int2 NOT NULL", "medium": "int4 NULL", "big": "int8 NULL", "ratio": "float4 NULL",
+    "precise": "float8 NULL", "single": "float(24) NULL", "dub": "float NULL", "price": "dec(12,2) NULL",
+    "whole": "numeric(10) NULL", "flag": "bool NULL", "name": "character varying(20) NULL", "code": "character(3) NULL",
+    "letter": "char NULL", "at": "timestamp(3) with time zone NOT NULL", "local": "timestamp(0) NULL",
+    "zoned": "timestamptz(2) NULL", "clock": "time(0) without time zone NULL",
+}  # fmt: skip
+ROWS = """
+    INSERT INTO t SELECT n, n, n, n, 0.5, 0.1, 0.25, 0.1, 1.25, 7, true, 'näme', 'abc', 'x', '2026-01-01 12:00:00.123',
+    '2026-01-01 12:00:00', '2026-01-01 12:00:00.12', '23:59:59' FROM generate_series(1, 3) AS n
 """
-
 PSQL = """
     SELECT attname, format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE ' null' END
     FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY attnum
@@ -188,26 +192,15 @@ def test_a_table_moves_with_its_types_as_postgres_writes_them(
     postgres: Postgres, sink_url: str, tmp_path: Path, declared: str, step: str
 ) -> None:
     url = postgres.create_database(f"ddl_{uuid.uuid4().hex[:8]}")
+    columns = AS_DDL
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE TABLE t ({AS_DDL}, PRIMARY KEY (id))")  # type: ignore[call-overload]
-        connection.execute(
-            "INSERT INTO t SELECT n, n, n, n, 0.5, 0.1, 0.25, 0.1, 1.25, 7, true, 'näme', 'ab', 'x', '2026-01-01 12:00:00.123',"
-            " '2026-01-01 12:00:00', '2026-01-01 12:00:00.12', '23:59:59' FROM generate_series(1, 3) AS n"
-        )
-        columns = dict(each.split(" ", 1) for each in re.split(r",\s(?!2)", AS_DDL.strip().replace("\n   ", "")))
-        columns = {
-            name: each if "NOT NULL" in each or name == "id" else f"{each} null" for name, each in columns.items()
-        }
+        ddl = ", ".join(f"{name} {each}" for name, each in AS_DDL.items())
+        connection.execute(f"CREATE TABLE t ({ddl}, PRIMARY KEY (id))".encode())
+        connection.execute(ROWS)
         if declared == "as psql prints it":
             columns = dict(connection.execute(PSQL).fetchall())
-    definition = {
-        "name": "ddl",
-        "source": "public.t",
-        "columns": columns,
-        "key": ["id"],
-        "version": "at",
-        "filter": "true",
-    }
+    definition: dict[str, Any] = {"name": "ddl", "source": "public.t", "columns": columns, "filter": "true"}
+    definition |= {"key": ["id"], "version": "at"}
     with site(definition, url, sink_url, tmp_path) as made:
         made.run("run", None, *([] if step == "separate" else [step]))
         assert len(made.sink_rows()) == 3
