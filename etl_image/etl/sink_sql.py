@@ -108,10 +108,8 @@ def create_table(table: Table) -> str:
         collation = f" COLLATE {KEY_COLLATION}" if name in table.key and column.is_text else ""
         lines.append(f"{quote_name(name)} {column.tsql}{collation} {'NULL' if column.nullable else 'NOT NULL'}")
     if not table.heap:
-        # That of the table tells it from others in the schema. Where it would be too long, SQL Server finds another.
-        constraint = f"pk_{table.name.schema_name}"[:64] + f"_{table.name.table}"
-        named = f"CONSTRAINT {quote_name(constraint)} " if len(constraint.encode("utf-16-le")) <= 256 else ""
-        lines.append(f"{named}PRIMARY KEY ({_names(table.key)})")
+        # SQL Server names it: a name of ours is one that a table of the schema may have, or that is too long.
+        lines.append(f"PRIMARY KEY ({_names(table.key)})")
     return f"CREATE TABLE {quote_table(table.name)} ({', '.join(lines)})"
 
 
