@@ -5,7 +5,6 @@ its place in the pipeline, c0 and so on: a name that others chose could be one o
 which does not tell case.
 """
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
@@ -14,7 +13,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from sqlglot import exp
 
 from etl.column_types import ColumnType
 from etl.contract import breach, converted, is_breach
@@ -28,6 +26,7 @@ from etl.step import Work
 
 _OUTCOMES = ("kept", "dropped", "rejected")
 _KEPT, _DROPPED, _REJECTED = range(3)
+_OUTCOME, _HASH = "outcome", "hash"
 _ALL_64_BITS = (1 << 64) - 1
 
 
@@ -115,13 +114,13 @@ class Judge:
     def _judge(self, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         self._batch.rows = batch
         judged = self._evaluated("judge")
-        outcomes = judged.column("outcome")
+        outcomes = judged.column(_OUTCOME)
         for entry in pc.value_counts(outcomes).to_pylist():  # one for each outcome
             self._counts[_OUTCOMES[entry["values"]]] += entry["counts"]
         if pc.any(pc.equal(outcomes, _REJECTED)).as_py():
             self._set_aside(self._evaluated("rejects"))
         # A sum does not depend on the order of the rows; of 64 bits, as the hashes have.
-        self._checksum = (self._checksum + (pc.sum(judged.column("hash")).as_py() or 0)) & _ALL_64_BITS
+        self._checksum = (self._checksum + (pc.sum(judged.column(_HASH)).as_py() or 0)) & _ALL_64_BITS
         is_kept = pc.equal(outcomes, _KEPT)
         return self._as_sent(judged if pc.all(is_kept).as_py() else judged.filter(is_kept))
 
@@ -134,12 +133,9 @@ class Judge:
         try:
             yield
         except duckdb.Error as error:
-            told, names = str(error).splitlines()[0], list(self._work.pipeline.columns)
-            place = re.search(r"(?<= from source column )c(\d+)$", told)
-            if place and int(place[1]) < len(names):
-                told = told.removesuffix(place[0]) + names[int(place[1])]
             raise ConfigurationError(
-                f"{self._work}: the filter ({self._work.pipeline.filter}) cannot be evaluated: {told}"
+                f"{self._work}: the filter ({self._work.pipeline.filter}) cannot be evaluated:"
+                f" {str(error).splitlines()[0]}"
             ) from error
 
     def _as_sent(self, kept: pa.Table) -> list[pa.RecordBatch]:
@@ -184,8 +180,8 @@ class Judge:
 def _judged_query(pipeline: Pipeline) -> str:
     """Each row: its values in the sink's types, the outcome, and if it is kept its hash."""
     columns = ", ".join(_places(pipeline.columns))
-    hashed = f"CASE WHEN outcome = {_KEPT} THEN hash({columns}) END AS hash"
-    return f"SELECT {columns}, outcome, {hashed} FROM ({_with_outcome(pipeline)})"
+    hashed = f"CASE WHEN {_OUTCOME} = {_KEPT} THEN hash({columns}) END AS {_HASH}"
+    return f"SELECT {columns}, {_OUTCOME}, {hashed} FROM ({_with_outcome(pipeline)})"
 
 
 def _rejected_query(pipeline: Pipeline) -> str:
@@ -198,7 +194,7 @@ def _rejected_query(pipeline: Pipeline) -> str:
     )
     reason = f"concat_ws('; ', {', '.join(check for check in checks if check)}) AS reason"
     rows = _with_outcome(pipeline, "staged AS raw", reason)
-    return f"SELECT {columns}, reason FROM ({rows}) WHERE outcome = {_REJECTED}"
+    return f"SELECT {columns}, reason FROM ({rows}) WHERE {_OUTCOME} = {_REJECTED}"
 
 
 def _with_outcome(pipeline: Pipeline, *more: str) -> str:
@@ -210,13 +206,10 @@ def _with_outcome(pipeline: Pipeline, *more: str) -> str:
     undecided = _any([check for name, check in broken.items() if check and name in needed])
     is_broken = _any([check for check in broken.values() if check])
     selected = ", ".join([*typed, f"{undecided} AS undecided", f"{is_broken} AS broken", *more])
-    predicate = pipeline.predicate.transform(
-        lambda node: exp.column(places[node.name]) if isinstance(node, exp.Column) else node
-    )
-    keep = f"coalesce({render_duckdb(predicate)}, false)"
+    keep = f"coalesce({render_duckdb(pipeline.predicate, places)}, false)"
     return (
         f"SELECT *, CASE WHEN broken AND ({keep} OR undecided) THEN {_REJECTED}"
-        f" WHEN {keep} THEN {_KEPT} ELSE {_DROPPED} END::UTINYINT AS outcome FROM (SELECT {selected} FROM staged)"
+        f" WHEN {keep} THEN {_KEPT} ELSE {_DROPPED} END::UTINYINT AS {_OUTCOME} FROM (SELECT {selected} FROM staged)"
     )
 
 

@@ -3,6 +3,8 @@
 Each renderer writes what the rules of predicate.py let through so that it decides as Postgres does.
 """
 
+from collections.abc import Mapping
+
 from etl.column_types import KEY_COLLATION, ColumnType
 from etl.predicate_values import Term
 
@@ -13,9 +15,12 @@ _MOST_IN_64_BITS = 18  # digits of DuckDB's decimals
 _LONGEST = 4000  # of nvarchar(n); one character more, and concatenation cuts it off
 
 
-def render_duckdb(predicate: Term) -> str:
-    """The filter as a condition of DuckDB over the columns in the sink's types."""
-    return DuckDB().condition(predicate)
+def render_duckdb(predicate: Term, names: Mapping[str, str] | None = None) -> str:
+    """The filter as a condition of DuckDB over the columns in the sink's types.
+
+    `names` maps columns to what they are called there; without it they keep their names.
+    """
+    return DuckDB(names or {}).condition(predicate)
 
 
 def render_tsql(predicate: Term) -> str:
@@ -114,7 +119,14 @@ class Renderer:
 
 
 class DuckDB(Renderer):
-    """SQL of DuckDB."""
+    """SQL of DuckDB. `names` maps columns to what they are called there."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+
+    def name(self, name: str) -> str:
+        """An identifier, quoted."""
+        return super().name(self._names.get(name, name))
 
     def literal(self, text: str, type_: ColumnType) -> str:
         """A literal of a type; a type that its text alone would not have is written."""
