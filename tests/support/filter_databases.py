@@ -11,10 +11,10 @@ from typing import Any
 import duckdb
 import psycopg
 import pyarrow as pa
-from etl.contract import converted, quote
+from etl.contract import converted
 from etl.extract import reading
 from etl.predicate import parse_predicate
-from etl.predicate_sql import render_duckdb, render_tsql
+from etl.predicate_sql import DuckDB, render_duckdb, render_tsql
 from etl.predicate_values import Term
 from etl.source_filter import Postgres as PostgresRenderer
 
@@ -55,7 +55,10 @@ class FilterDatabases:
         self._duckdb = duckdb.connect(config={"threads": 1})
         self._duckdb.execute("SET TimeZone = 'UTC'; SET arrow_lossless_conversion = true")
         self._duckdb.register("staged", staged)
-        typed = ", ".join(f"{converted(name, column)} AS {quote(name)}" for name, column in _PIPELINE.types.items())
+        names = {name: DuckDB({}).name(name) for name in _PIPELINE.types}
+        typed = ", ".join(
+            f"{converted(names[name], column)} AS {names[name]}" for name, column in _PIPELINE.types.items()
+        )
         self._duckdb.execute(f"CREATE TABLE edges AS SELECT {typed} FROM staged")
         cursor = self._duckdb.execute("SELECT * FROM edges")
         names = [name for name, *_ in cursor.description]
