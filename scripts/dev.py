@@ -1,4 +1,7 @@
-"""`make dev`: Airflow's UI on the parts of the demo, to trigger and retry by hand, until Ctrl-C."""
+"""`make dev`: Airflow's UI on the parts of the demo, to trigger and retry by hand, until Ctrl-C.
+
+With SOURCE_URL the source is that Postgres, with SINK_URL the sink is that SQL Server.
+"""
 
 import os
 import signal
@@ -14,6 +17,9 @@ from tests.support.airflow_server import USER, AirflowServer, run_airflow
 from tests.support.process import free_port
 from tests.support.stack import Stack, run_stack
 
+LOOK_SECONDS = 5
+"""How often Airflow looks for DAG files."""
+
 
 def main() -> int:
     """Run until Ctrl-C; returns the exit code."""
@@ -22,9 +28,9 @@ def main() -> int:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="etl-dev-") as folder:
         console.print("Starting Postgres, the sink, and Airflow …")
-        with run_stack(Path(folder)) as stack:
+        with run_stack(Path(folder), os.environ.get("SOURCE_URL", "")) as stack:
             port = int(os.environ.get("PORT") or free_port())
-            with run_airflow(stack, port) as airflow:
+            with run_airflow(stack, port, AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL=str(LOOK_SECONDS)) as airflow:
                 return _stay(console, stack, airflow)
 
 
@@ -35,9 +41,14 @@ def _stay(console: Console, stack: Stack, airflow: AirflowServer) -> int:
             console.print("Airflow did not start; its last lines are above.", style="bold red")
             return 1
         console.print(f"Airflow is at {airflow.url} (user {USER}, password {airflow.password}).", style="bold green")
-        console.print(f"The orders are at {stack.source_url}")
+        if os.environ.get("SOURCE_URL"):
+            console.print(f"The source is {place(SecretStr(stack.source_url))} (SOURCE_URL).")
+        else:
+            console.print(f"The orders are at {stack.source_url}", soft_wrap=True)
+        console.print(f"Airflow sees a new or changed file in dags/ within about {LOOK_SECONDS} s.")
         if stack.sink_is_stand_in:
-            console.print(f"The sink is a stand-in, a test double and not SQL Server, at {stack.sink_url}")
+            told = f"The sink is a stand-in, a test double and not SQL Server, at {stack.sink_url}"
+            console.print(told, soft_wrap=True)
         else:
             console.print(f"The sink is {place(SecretStr(stack.sink_url))}")
         console.print(f"Logs go to {stack.log}. Ctrl-C stops everything.")

@@ -11,6 +11,7 @@ from airflow.providers.cncf.kubernetes.kube_client import get_kube_client
 from airflow.sdk import DAG, Asset, Param, get_current_context, task, task_group
 from etl.pipeline import Pipeline
 
+from etl_dag import last_line
 from etl_dag.connections import SINK, SOURCE
 from etl_dag.operator import EtlPodOperator, runs_steps_as_processes
 
@@ -34,6 +35,8 @@ _PARAMS = {
     ),
 }
 
+_KINDS_OF_RUN: Any = ("scheduled", "manual", "operator_triggered", "asset_materialization")
+"""All but `backfill`: such runs read no window of their own, and max_active_runs does not bound them."""
 _LONGEST_TAG = 100  # Airflow's own bound
 _STEPS = {"separate": ("extract", "filter", "load"), "fused": ("run",)}
 
@@ -52,8 +55,11 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
         dagrun_timeout=timedelta(hours=12),
         tags=["etl", *(str(table)[:_LONGEST_TAG] for table in (pipeline.source, pipeline.sink))],
         params=_PARAMS,
+        allowed_run_types=_KINDS_OF_RUN,
         default_args={
             "owner": owner,
+            "on_failure_callback": last_line.say_why,
+            "on_retry_callback": last_line.say_why,
             "retries": 3,
             "retry_delay": timedelta(seconds=30),
             "retry_exponential_backoff": 2.0,
@@ -65,13 +71,15 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
         },
     ) as dag:
 
-        @task
+        @task(show_return_value_in_logs=False)
         def plan() -> list[str]:
             """Choose the window and cut it into partitions by key; delete the pods that ended runs have left."""
             from etl_dag.leftovers import delete_leftovers
             from etl_dag.plan import plan_partitions
+            from etl_dag.start import check_start
 
             context = get_current_context()
+            check_start(context["dag_run"], _PARAMS)
             if not runs_steps_as_processes():
                 dag_id, get_state = context["ti"].dag_id, context["ti"].get_dagrun_state
                 delete_leftovers(get_kube_client(), dag_id, context["run_id"], partial(get_state, dag_id))
@@ -85,7 +93,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
                 earlier >> later
 
         # Airflow's names of assets are ASCII.
-        @task(outlets=[Asset(f"sink/{quote(str(pipeline.sink))}")])
+        @task(outlets=[Asset(f"sink/{quote(str(pipeline.sink))}")], show_return_value_in_logs=False)
         def reconcile(partitions: list[str]) -> dict[str, Any]:
             """Check that everything adds up, then advance the watermark."""
             from etl_dag.reconcile import reconcile_run
@@ -107,6 +115,10 @@ def _doc(pipeline: Pipeline) -> str:
 * A run reads what changed after the watermark, and {pipeline.look_back} behind it again for late commits.
 * {pipeline.tolerated_rejects} rows of a run may break the contract below; with more the run fails.
 * A failed partition is retried alone: clear its `{_STEPS[pipeline.steps][0]}`, with what follows.
+* Switching the DAG on starts a run of the schedule at once. The first one takes all rows, and a run that was triggered
+  meanwhile waits for it and may find nothing left.
+* Where nothing changed, the tasks after `plan` are skipped; the last line of its log says so.
+* A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*.
 
 | column | source | sink |
 |---|---|---|

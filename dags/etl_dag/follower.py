@@ -131,15 +131,18 @@ def _in_utc(time_stamp: str) -> str:
     return f"{seconds:%Y-%m-%dT%H:%M:%S}.{found[2] or '':0<9}Z" if found and seconds else ""
 
 
-def write_line(log: Log, line: str, time_stamp: str | None = None) -> str:
-    """Log a line of `etl` with its level, its time and its fields, another as it is; returns its text."""
+def fields_of(line: str) -> dict[str, Any]:
+    """The fields of a line of `etl`; any other line is the `event` as it is."""
     try:
         record = json.loads(line)
     except ValueError:
         record = None
-    if not isinstance(record, dict) or not isinstance(record.get("event"), str):
-        record = {"event": line}
-    fields = {(f"{name}_" if name in _RESERVED else name): value for name, value in record.items()}
+    return record if isinstance(record, dict) and isinstance(record.get("event"), str) else {"event": line}
+
+
+def write_line(log: Log, line: str, time_stamp: str | None = None) -> str:
+    """Log a line of `etl` with its level, its time and its fields, another as it is; returns its text."""
+    fields = {(f"{name}_" if name in _RESERVED else name): value for name, value in fields_of(line).items()}
     event, level = str(fields.pop("event")), str(fields.pop("level", "info")).lower()
     if written := _time(str(fields.pop("timestamp", ""))) or _time(time_stamp):
         fields["timestamp"] = written

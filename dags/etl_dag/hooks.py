@@ -19,9 +19,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from etl import tls, urls
 from etl.reach import UnreachableError, reach
 
-# What the library says of any failed handshake; a login that is refused has a message of the server's own before it.
-_NOT_CONNECTED = re.compile(r"^(?!.*Login failed).*TDS server connection failed", re.DOTALL)
+# What pymssql and the library below it say where no connection came about.
+_NOT_CONNECTED = "TDS server connection failed"
 _NO_ANSWER = "is unavailable or does not exist"
+_LOGIN = re.compile(r"Login failed.*?\.|Cannot open .*?\.")
 log = logging.getLogger(__name__)
 
 
@@ -52,18 +53,26 @@ class SinkHook(MsSqlHook):
         _tell(tls.sink_doubt(self.connection.host or "", asked))
 
     def get_conn(self) -> Any:
-        """A connection. Raises pymssql's errors, the one about a connection with what it does not say."""
+        """A connection. Raises AirflowException where there is none, with where it was looked for and why."""
         try:
             return super().get_conn()
         except pymssql.OperationalError as error:
-            if _NO_ANSWER in str(error):
+            text = str(error)
+            if _NO_ANSWER in text:
                 self._reach()
-            if not self.believed or not _NOT_CONNECTED.search(str(error)):
-                raise
-            raise AirflowException(
-                f"No connection to the sink {self.connection.host}: it has no TLS, or its certificate is not of an"
-                f" authority in {self.believed}, or for another name (hostnameincertificate in SINK_URL)."
-            ) from error
+            place = f"{self.connection.host}:{self.connection.port}"
+            raise AirflowException(f"No connection to the sink {place}: {self._why(text)}") from None
+
+    def _why(self, text: str) -> str:
+        # A login that is refused has a message of the server's before that of the library.
+        if refused := _LOGIN.search(text):
+            return refused[0]
+        if self.believed and _NOT_CONNECTED in text:
+            return (
+                f"it has no TLS, or its certificate is not of an authority in {self.believed}, or for another name"
+                " (hostnameincertificate in SINK_URL)."
+            )
+        return f"{text} `etl check sink` looks closer."
 
     def _reach(self) -> None:
         """Raise AirflowException where nothing answers at the sink's port, in the words of the steps."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from airflow.providers.cncf.kubernetes.backcompat.backwards_compat_converters import convert_env_vars_or_raise_error
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -34,6 +34,8 @@ class EtlPodOperator(KubernetesPodOperator):
 
     The provider deletes the pod of a task that is killed and then calls the task a success (apache/airflow#73006).
     """
+
+    _last_words = ""
 
     @classmethod
     def for_step(cls, step: str, pipeline: Pipeline, partition: Any) -> Self:
@@ -95,7 +97,7 @@ class EtlPodOperator(KubernetesPodOperator):
         following = follower.Follower(
             read=lambda seconds, ended: self._read_log(pod, seconds, follow=not ended),
             ended=lambda: self._has_ended(pod),
-            write=lambda time_stamp, line: follower.write_line(self.log, line, time_stamp),
+            write=lambda time_stamp, line: self._write(line, time_stamp),
         )
         problem = following.follow()
         if problem and not self._killed:
@@ -103,6 +105,10 @@ class EtlPodOperator(KubernetesPodOperator):
         if following.times:
             times = [*self._times, *following.times, datetime.now(UTC)]
             metrics.pod_phases(self.dag_id, self.task_id, times)
+
+    def _write(self, line: str, time_stamp: str | None = None) -> None:
+        """Log a line of the step; of those with text the last one says why it failed, if it did."""
+        self._last_words = follower.write_line(self.log, line, time_stamp) or self._last_words
 
     def _read_log(self, pod: k8s.V1Pod, seconds: int | None, *, follow: bool) -> Iterator[bytes]:
         since = {} if seconds is None else {"since_seconds": seconds}
@@ -149,8 +155,12 @@ class EtlPodOperator(KubernetesPodOperator):
         except AirflowSkipException:
             raise
         except AirflowException as error:
-            self._raise_for(_exit_code(remote_pod, self.base_container_name), str(error))
-            raise
+            terminated = _terminated(remote_pod, self.base_container_name)
+            if terminated is None:  # evicted, or its node is gone
+                status = remote_pod.status
+                told = ": ".join(filter(None, (status.reason, status.message))) or "its container did not end by itself"
+                raise AirflowException(f"{str(error).splitlines()[0]} {told}") from None
+            self._fail(terminated.exit_code, terminated.reason or "", terminated.message or "")
 
     def on_kill(self) -> None:
         """End the process, or delete the pod."""
@@ -166,7 +176,6 @@ class EtlPodOperator(KubernetesPodOperator):
         command = self.arguments
         self.log.warning("%s=process: this step runs as a local process, not in a pod.", RUNNER_VARIABLE)
         environment = {variable.name: variable.value for variable in convert_env_vars_or_raise_error(self.env_vars)}
-        last = ""
         with subprocess.Popen(  # noqa: S603 - our own command, no shell
             command,
             env=os.environ | environment,
@@ -180,19 +189,23 @@ class EtlPodOperator(KubernetesPodOperator):
                 self.on_kill()
             try:
                 for line in process.stdout or ():
-                    last = follower.write_line(self.log, line.rstrip())
+                    self._write(line.rstrip())
             except BaseException:  # the task's time is up; the block would wait for the process
                 self.on_kill()
                 raise
         if self._killed:
             raise AirflowException("The process was killed before it ended; the step is repeated.")
         if process.returncode != 0:
-            self._raise_for(process.returncode, last)
-            raise AirflowException(f"etl ended with exit code {process.returncode}: {last}")
+            self._fail(process.returncode)
 
-    def _raise_for(self, exit_code: int | None, message: str) -> None:
+    def _fail(self, exit_code: int, reason: str = "", message: str = "") -> NoReturn:
+        """Raise for a step that failed: its last words, else those of its pod, else why it was killed."""
+        lines = message.splitlines() or [""]
+        words = self._last_words or follower.fields_of(lines[-1])["event"] or "it said nothing"
         if exit_code in DO_NOT_RETRY:
-            raise AirflowFailException(f"etl ended with exit code {exit_code}, a retry cannot help: {message}")
+            raise AirflowFailException(f"etl ended with exit code {exit_code}, a retry cannot help: {words}")
+        ended = f"exit code {exit_code}" + (f" ({reason})" if reason not in ("", "Error") else "")
+        raise AirflowException(f"etl ended with {ended}: {words}")
 
 
 def runs_steps_as_processes() -> bool:
@@ -200,10 +213,9 @@ def runs_steps_as_processes() -> bool:
     return os.environ.get(RUNNER_VARIABLE) == "process"
 
 
-def _exit_code(remote_pod: k8s.V1Pod | None, container: str) -> int | None:
-    """The exit code of the pod's container; None where it did not end by itself."""
-    statuses = (remote_pod.status.container_statuses if remote_pod and remote_pod.status else None) or []
-    for status in statuses:
-        if status.name == container and status.state and status.state.terminated:
-            return int(status.state.terminated.exit_code)
+def _terminated(remote_pod: k8s.V1Pod, container: str) -> k8s.V1ContainerStateTerminated | None:
+    """How the pod's container ended; None where it did not end by itself."""
+    for status in (remote_pod.status and remote_pod.status.container_statuses) or []:
+        if status.name == container and status.state:
+            return status.state.terminated
     return None

@@ -55,6 +55,11 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         "%s: the watermark is %s; versions after %s up to %s are %d rows in %d partitions.",
         *(pipeline.name, watermark or "not set", window.low or "the beginning", window.high, rows, len(partitions)),
     )
+    if not partitions:
+        log.info(
+            "%s: nothing to move, so the tasks after plan are skipped: %s has no row whose %s is after %s and up to %s.",
+            *(pipeline.name, pipeline.source, pipeline.version, window.low or "the beginning", window.high),
+        )
     return [partition.model_dump_json() for partition in partitions]
 
 

@@ -16,6 +16,7 @@ from scripts.deploy.console import Console, DeployError, table
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.options import duration
 from scripts.deploy.rollout import wait_until_ready
+from scripts.doctor.access import UnreachableError, reach
 
 SERVERS = ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer", "airflow-api-server")
 CLEAN = "airflow-clean"
@@ -64,6 +65,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> None:
+    try:
+        reach(kubectl)
+    except UnreachableError as error:
+        raise DeployError(str(error)) from None
     if options.fetch:
         run_job(console, kubectl, COPY, "backup-fetch", ["etl", "copy-backups", "--back"], options.timeout)
     backups = read_backups(console, kubectl, options.timeout)

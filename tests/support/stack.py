@@ -17,6 +17,8 @@ from typing import Any
 from tests.support.postgres import Postgres, run_postgres
 
 ROOT = Path(__file__).resolve().parents[2]
+_OF_ANOTHER_SOURCE = ("SOURCE_PASSWORD", "SOURCE_PASSWORD_FILE", "SOURCE_CA_FILE")
+"""Variables that a shell may have from a deployment."""
 INIT_SQL = ROOT / "external-db" / "init.sql"
 
 
@@ -35,9 +37,10 @@ class Stack:
         """Run a command with the stack's environment. Raises CalledProcessError."""
         subprocess.run(command, env=os.environ | self.environment, check=True, capture_output=quiet, cwd=ROOT)
 
-    def run_dag(self, dag_id: str, **params: Any) -> dict[str, Any]:
-        """Run a DAG once; returns its run_id, its state, and the tasks with theirs. Its output goes to `log`."""
+    def run_dag(self, dag_id: str, *, retry: bool = True, **params: Any) -> dict[str, Any]:
+        """Run a DAG once; returns what tests.support.run_dag does. Its output goes to `log`."""
         command = [sys.executable, "-m", "tests.support.run_dag", dag_id, "--conf", json.dumps(params)]
+        command += [] if retry else ["--no-retry"]
         with self.log.open("ab") as log:
             completed = subprocess.run(
                 command, env=os.environ | self.environment, stdout=subprocess.PIPE, stderr=log, check=False, cwd=ROOT
@@ -54,10 +57,15 @@ class Stack:
 
 
 @contextmanager
-def run_stack(folder: Path) -> Iterator[Stack]:
-    """Run Postgres and the sink until the block ends; `folder` takes Airflow's home and the staging files."""
+def run_stack(folder: Path, source_url: str = "") -> Iterator[Stack]:
+    """Run Postgres and the sink until the block ends; `folder` takes Airflow's home and the staging files.
+
+    Without a `source_url` the source is a database of orders in that Postgres.
+    """
     with run_postgres() as postgres, run_sink() as (sink_url, is_stand_in):
-        source_url = postgres.create_database("orders", INIT_SQL)
+        for name in () if source_url else _OF_ANOTHER_SOURCE:
+            os.environ.pop(name, None)
+        source_url = source_url or postgres.create_database("orders", INIT_SQL)
         metadata_url = postgres.create_database("airflow")
         environment = airflow_environment(folder, metadata_url, source_url, sink_url)
         yield Stack(postgres, source_url, sink_url, is_stand_in, environment, folder / "log")
@@ -71,6 +79,7 @@ def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_u
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__MP_START_METHOD": "fork",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata_url.replace("postgresql://", "postgresql+psycopg2://"),
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.sdk._shared.secrets_masker.secrets_masker=ERROR",
         "AIRFLOW__SECRETS__BACKEND": "etl_connections.UrlConnections",
         "ETL_RUNNER": "process",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

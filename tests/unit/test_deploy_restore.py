@@ -32,7 +32,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     for name in ("metadata-backup", "sink-backup", "airflow-clean", "backup-copy"):
         cluster.change(f"CronJob/{name}", cron_job(name))
     logs = {"job/backup-list": LIST, "job/sink-restore": f"a line\n{RESTORED}\n"}
-    cluster.set(logs=logs)
+    cluster.set(logs=logs, raw={"/readyz": "ok"})
     return cluster
 
 
@@ -198,3 +198,14 @@ def test_where_it_fails_airflow_stays_stopped_and_once_more_mends_all(
     cluster.set(failing=[])
     assert main(["--sink=latest", "--yes"]) == 0
     assert set(replicas(cluster).values()) == {1}
+
+
+def test_without_a_cluster_it_says_why_and_what_to_do_as_the_doctor_does(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.set(raw={})
+    assert main([]) == 1
+    told = capsys.readouterr().err
+    assert "kubectl cannot reach" in told
+    assert "The API server is up and not ready." in told
+    assert not words(cluster)

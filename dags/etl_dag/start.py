@@ -1,0 +1,42 @@
+"""How a run was started: what it was asked for that a run cannot do is refused, so that no green run ignored it."""
+
+import difflib
+import logging
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+from etl.errors import shown
+
+_AWAY = timedelta(hours=1)
+"""A logical date farther than this from the time of the run was given on purpose."""
+log = logging.getLogger(__name__)
+
+
+def check_start(run: Any, known: Collection[str]) -> None:
+    """Refuse what the run would ignore. `run` is Airflow's DAG run, `known` are the names of the DAG's Params.
+
+    Raises AirflowFailException for a backfill, for a key in the conf that is no Param, and for a data interval.
+    """
+    times = "trigger one run with the Params since and until instead"
+    if run.run_type == "backfill":
+        raise AirflowFailException(
+            f"{run.dag_id} does not run for intervals of its schedule, so a backfill would move nothing: {times}."
+        )
+    for key in run.conf or {}:
+        if key not in known:
+            near = difflib.get_close_matches(str(key).lower(), known, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise AirflowFailException(
+                f"{run.dag_id} has no Param {shown(key)}, which the conf of this run gives.{meant}"
+                f" There are {', '.join(known)}."
+            )
+    begin, end = run.data_interval_start, run.data_interval_end
+    if begin and end and begin < end:
+        raise AirflowFailException(
+            f"This run was given the data interval from {begin} to {end}, but {run.dag_id} reads what changed after the"
+            f" watermark: {times}."
+        )
+    if run.run_type == "manual" and run.logical_date and abs(run.run_after - run.logical_date) > _AWAY:
+        log.warning("The logical date %s names this run and chooses no rows; Params do.", run.logical_date)
