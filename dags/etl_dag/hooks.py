@@ -24,6 +24,8 @@ _NOT_CONNECTED = "TDS server connection failed"
 _NO_ANSWER = "is unavailable or does not exist"
 _LOGIN = re.compile(r"Login failed.*?\.|Cannot open .*?\.")
 log = logging.getLogger(__name__)
+# Airflow hides a connection's options with its password, and warns of one that is too short for that, as "off" is.
+logging.getLogger("airflow.sdk._shared.secrets_masker.secrets_masker").setLevel(logging.ERROR)
 
 
 def source_hook(conn_id: str) -> PostgresHook:

@@ -57,7 +57,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     )
     if not partitions:
         log.info(
-            "%s: nothing to move, so the tasks after plan are skipped: %s has no row whose %s is after %s and up to %s.",
+            "%s: nothing to move, the tasks after plan are skipped: %s has no row whose %s is after %s and up to %s.",
             *(pipeline.name, pipeline.source, pipeline.version, window.low or "the beginning", window.high),
         )
     return [partition.model_dump_json() for partition in partitions]

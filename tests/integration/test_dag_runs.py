@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -93,7 +94,7 @@ def test_the_next_run_carries_only_what_changed(first_run: dict[str, Any], stack
     assert watermark(real) > before_watermark
 
 
-def test_an_empty_window_ends_green_with_everything_skipped(
+def test_an_empty_window_ends_green_with_everything_skipped_and_plan_says_why(
     first_run: dict[str, Any], stack: Stack, real: Site
 ) -> None:
     before = watermark(real)
@@ -102,6 +103,10 @@ def test_an_empty_window_ends_green_with_everything_skipped(
     states = {task: state for task, state in run["tasks"].items() if not task.startswith("plan")}
     assert set(states.values()) == {"skipped"}
     assert watermark(real) == before
+    told = (
+        "orders: nothing to move, the tasks after plan are skipped: public.orders has no row whose updated_at is after"
+    )
+    assert f"{told} 2020-01-01" in stack.log.read_text()
 
 
 def test_a_backfill_does_not_move_the_watermark_back(first_run: dict[str, Any], stack: Stack, real: Site) -> None:
@@ -133,7 +138,27 @@ def test_params_that_make_no_sense_fail_the_plan_at_once(first_run: dict[str, An
     run = stack.run_dag("orders_etl", full_refresh=True, since="2026-01-01T00:00:00Z")
     assert run["state"] == "failed"
     assert run["tasks"]["plan[-1]"] == "failed"
-    assert "give one of them" in stack.log.read_text()
+    assert run["why"] == ["full_refresh reads from the beginning and since does not: give one of them."]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (
+            ["backfill", "create", "--dag-id=orders_etl", "--from-date=2026-01-01", "--to-date=2026-01-02"],
+            "'orders_etl' does not allow backfill runs",
+        ),
+        (["dags", "trigger", "orders_etl", '--conf={"full_refresh": "yes"}'], "'yes' is not of type 'boolean'"),
+    ],
+    ids=["a backfill", "a value of another type"],
+)
+def test_airflow_refuses_to_make_a_run_that_could_not_do_what_was_asked(
+    first_run: dict[str, Any], stack: Stack, command: list[str], told: str
+) -> None:
+    environment = os.environ | stack.environment | {"COLUMNS": "200"}
+    completed = subprocess.run(["airflow", *command], env=environment, capture_output=True, text=True, check=False)
+    assert completed.returncode != 0
+    assert told in completed.stdout + completed.stderr
 
 
 def planned(real: Site) -> tuple[str, list[str]]:

@@ -202,7 +202,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     cluster = FakeCluster(folder)
     monkeypatch.setenv("PATH", f"{cluster.path}:/usr/bin:/bin")
     monkeypatch.setenv("FAKE_CLUSTER", str(folder))
-    monkeypatch.setenv("KUBECONFIG", "of-the-fake")
+    monkeypatch.setenv("KUBECONFIG", str(FAKE_KUBECTL))  # a file that is there
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("os.chown", lambda path, user, group: cluster.owners.update({Path(path).name: (user, group)}))
     monkeypatch.setattr("scripts.deploy.preflight.machine_problems", lambda rendering: [])

@@ -9,7 +9,9 @@ import argparse
 import json
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 from airflow.executors.workloads.base import BundleInfo
@@ -28,7 +30,10 @@ def main() -> int:
     parser.add_argument("--run-id", default="manual__2026-01-01T00:00:00+00:00")
     parser.add_argument("--try-number", type=int, default=1)
     parser.add_argument("--map-index", type=int, default=-1)
+    parser.add_argument("--run", type=json.loads, default={}, help="what differs of the DAG run, as JSON")
+    parser.add_argument("--xcom", type=json.loads, help="what every task before it has returned, as JSON")
     arguments = parser.parse_args()
+    nod = partial(_nod, arguments.run, arguments.xcom)
     # As airflow.sdk.execution_time.execute_workload has it.
     configure_logging(output=sys.stdout.buffer, json_output=True)
     ti = TaskInstance(
@@ -48,20 +53,22 @@ def main() -> int:
         bundle_info=BundleInfo(name="dags-folder"),
         dag_rel_path=arguments.dag_file.name,
         token="",
-        client=Client(base_url=None, token="", dry_run=True, transport=httpx.MockTransport(_nod)),
+        client=Client(base_url=None, token="", dry_run=True, transport=httpx.MockTransport(nod)),
         log_path=log_path(ti.dag_id, ti.run_id, ti.task_id, ti.try_number, arguments.map_index),
         subprocess_logs_to_stdout=True,
     )
 
 
-def _nod(request: httpx.Request) -> httpx.Response:
+def _nod(changes: dict[str, Any], xcom: Any, request: httpx.Request) -> httpx.Response:
     """What the API server answers; the states that are reported to it are told on stderr."""
     if request.url.path.endswith("/run"):
         time = "2026-01-01T00:00:00Z"
         run = {"dag_id": "any", "run_id": "any", "run_type": "manual", "state": "running", "consumed_asset_events": []}
         times = {"logical_date": None, "data_interval_start": None, "data_interval_end": None, "end_date": None}
-        dag_run = {**run, **times, "run_after": time, "start_date": time, "partition_key": None}
+        dag_run = {**run, **times, "run_after": time, "start_date": time, "partition_key": None, **changes}
         return httpx.Response(200, json={"dag_run": dag_run, "max_tries": 0, "start_date": time})
+    if request.method == "GET" and "xcoms" in request.url.path:
+        return httpx.Response(200, json={"key": "return_value", "value": xcom})
     if request.url.path.endswith("/state"):
         print("reported:", json.loads(request.content).get("state"), file=sys.stderr, flush=True)
     return httpx.Response(200, json={})

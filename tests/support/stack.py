@@ -79,7 +79,6 @@ def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_u
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__MP_START_METHOD": "fork",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata_url.replace("postgresql://", "postgresql+psycopg2://"),
-        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.sdk._shared.secrets_masker.secrets_masker=ERROR",
         "AIRFLOW__SECRETS__BACKEND": "etl_connections.UrlConnections",
         "ETL_RUNNER": "process",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

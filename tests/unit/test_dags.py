@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.utils.types import DagRunType
 from etl_dag.operator import EtlPodOperator
 
 FOLDER = Path(__file__).resolve().parents[2] / "dags"
@@ -48,6 +49,18 @@ def test_it_has_a_cron_schedule_in_a_named_time_zone(dag: DAG) -> None:
 def test_it_runs_one_at_a_time_and_not_for_ever(dag: DAG) -> None:
     assert dag.max_active_runs == 1
     assert dag.dagrun_timeout is not None
+
+
+def test_every_kind_of_run_is_allowed_but_a_backfill(dag: DAG) -> None:
+    """Its runs have no window of their own, and would not wait for each other."""
+    others = {kind.value for kind in DagRunType} - {"backfill", "asset_triggered"}
+    assert {kind.value for kind in dag.allowed_run_types or ()} == others
+
+
+def test_its_page_says_what_surprises_people(dag: DAG) -> None:
+    told = dag.doc_md or ""
+    for words in ("Switching the DAG on starts a run", "tasks after `plan` are skipped", "no *Backfill*"):
+        assert words in told
 
 
 def test_what_has_begun_comes_before_what_has_not(dag: DAG) -> None:

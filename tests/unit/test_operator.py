@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.observability import stats
 from etl.errors import ExitCode
+from etl_dag import last_line
 from etl_dag.operator import EtlPodOperator
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
@@ -113,6 +114,37 @@ def test_only_failures_that_may_pass_are_retried(
         operator.cleanup(ended(exit_code), ended(exit_code))
     assert isinstance(caught.value, AirflowFailException) == (raised is AirflowFailException)
     assert "the last line" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            '{"event": "one"}\n{"event": "orders: no such table.", "level": "error"}\n',
+            "cannot help: orders: no such table.",
+        ),
+        ("the last line", "cannot help: the last line"),
+        ("", "cannot help: it said nothing"),
+    ],
+)
+def test_what_a_failed_step_said_last_is_the_tasks_error(operator: EtlPodOperator, words: str, told: str) -> None:
+    pod = ended(ExitCode.CONFIGURATION)
+    pod.status.container_statuses[0].state.terminated.message = words
+    with mock.patch.object(EtlPodOperator, "client"), pytest.raises(AirflowFailException) as caught:
+        operator.cleanup(pod, pod)
+    assert last_line.sentence(caught.value).endswith(told)
+
+
+def test_a_step_that_was_killed_or_evicted_says_by_what(operator: EtlPodOperator) -> None:
+    killed, evicted = ended(137), ended(1)
+    killed.status.container_statuses[0].state.terminated.reason = "OOMKilled"
+    evicted.status.container_statuses = None
+    evicted.status.reason, evicted.status.message = "Evicted", "The node was low on resource: ephemeral-storage."
+    for pod, told in ((killed, "exit code 137 (OOMKilled)"), (evicted, "Evicted: The node was low on resource")):
+        with mock.patch.object(EtlPodOperator, "client"), pytest.raises(AirflowException) as caught:
+            operator.cleanup(pod, pod)
+        assert told in last_line.sentence(caught.value)
+        assert len(last_line.sentence(caught.value)) < 200
 
 
 def test_a_pod_that_ended_well_is_a_success(operator: EtlPodOperator) -> None:

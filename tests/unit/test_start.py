@@ -1,0 +1,83 @@
+"""Each way to start a run does what was asked for, or is refused with what to do instead."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from etl_dag.factory import _PARAMS
+from etl_dag.start import check_start
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+INSTEAD = "trigger one run with the Params since and until instead"
+
+
+def start(run_type: str = "manual", conf: Any = None, **facts: Any) -> None:
+    """Start a run as Airflow describes it to its tasks."""
+    none = {"logical_date": None, "data_interval_start": None, "data_interval_end": None, "run_after": NOW}
+    check_start(SimpleNamespace(dag_id="orders_etl", run_type=run_type, conf=conf, **none | facts), _PARAMS)
+
+
+@pytest.mark.parametrize("run_type", ["manual", "scheduled", "operator_triggered", "asset_materialization"])
+def test_a_run_without_params_starts_however_it_was_triggered(run_type: str) -> None:
+    for conf in (None, {}):
+        start(run_type, conf)
+
+
+@pytest.mark.parametrize("run_type", ["manual", "operator_triggered"])
+def test_every_param_may_be_in_the_conf(run_type: str) -> None:
+    start(run_type, {name: param.value for name, param in _PARAMS.items()})
+
+
+def test_an_interval_without_length_as_a_cron_schedule_gives_it_is_no_request() -> None:
+    start("scheduled", logical_date=NOW, data_interval_start=NOW, data_interval_end=NOW)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("ful_refresh", "full_refresh"), ("Full_Refresh", "full_refresh"), ("from", None), ("Since", "since"), ("", None)],
+)
+def test_a_key_that_is_no_param_is_refused_with_those_that_are(key: str, near: str | None) -> None:
+    with pytest.raises(AirflowFailException) as caught:
+        start(conf={"full_refresh": True, key: True})
+    told = str(caught.value)
+    assert f"orders_etl has no Param {key}, which the conf of this run gives." in told
+    assert told.endswith(f"There are {', '.join(_PARAMS)}.")
+    assert ("Did you mean" in told) == (near is not None)
+    assert near is None or f"Did you mean {near}?" in told
+
+
+@given(conf=st.dictionaries(st.sampled_from(list(_PARAMS)) | st.text(), st.none() | st.booleans() | st.text()))
+def test_no_conf_is_ignored_in_part(conf: dict[str, Any]) -> None:
+    if set(conf) <= set(_PARAMS):
+        start(conf=conf)
+        return
+    with pytest.raises(AirflowFailException, match="has no Param"):
+        start(conf=conf)
+
+
+@pytest.mark.parametrize("conf", [None, {"since": "2026-01-01T00:00:00Z"}])
+def test_a_backfill_is_refused_whatever_it_is_given(conf: Any) -> None:
+    """Airflow refuses to make one; this is for runs that an earlier version made, and that are cleared."""
+    with pytest.raises(AirflowFailException, match=INSTEAD):
+        start("backfill", conf, data_interval_start=NOW, data_interval_end=NOW)
+
+
+def test_a_data_interval_that_was_given_is_refused() -> None:
+    with pytest.raises(AirflowFailException, match=INSTEAD):
+        start(logical_date=NOW, data_interval_start=NOW - timedelta(days=1), data_interval_end=NOW)
+
+
+@pytest.mark.parametrize(
+    ("ago", "warns"), [(timedelta(0), False), (timedelta(days=30), True), (-timedelta(days=1), True)]
+)
+def test_a_logical_date_of_another_day_is_said_to_choose_no_rows(
+    caplog: pytest.LogCaptureFixture, ago: timedelta, warns: bool
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        start(logical_date=NOW - ago)
+    assert ("chooses no rows" in caplog.text) == warns
