@@ -79,7 +79,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
             from etl_dag.start import check_start
 
             context = get_current_context()
-            check_start(context["dag_run"], _PARAMS)
+            check_start(context["dag_run"], context["params"], _PARAMS)
             if not runs_steps_as_processes():
                 dag_id, get_state = context["ti"].dag_id, context["ti"].get_dagrun_state
                 delete_leftovers(get_kube_client(), dag_id, context["run_id"], partial(get_state, dag_id))
@@ -117,7 +117,7 @@ def _doc(pipeline: Pipeline) -> str:
 * A failed partition is retried alone: clear its `{_STEPS[pipeline.steps][0]}`, with what follows.
 * Switching the DAG on starts a run of the schedule at once. The first one takes all rows, and a run that was triggered
   meanwhile waits for it and may find nothing left.
-* Where nothing changed, the tasks after `plan` are skipped; the last line of its log says so.
+* Where nothing changed, the tasks after `plan` are skipped; the end of its log says so.
 * A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*.
 
 | column | source | sink |

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql
 from etl.pipeline import Pipeline
@@ -29,8 +30,11 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
     """Check the run and advance the watermark; returns its totals. `sink` is an Airflow connection.
 
     Raises AirflowFailException with every check that failed; the watermark then stays where it is, so the next run
-    reads the same rows again.
+    reads the same rows again. Raises AirflowSkipException where there is nothing to check.
     """
+    if not partitions:
+        # The steps of a new run are skipped then, and this too. Those of a run that was cleared are removed, and it runs.
+        raise AirflowSkipException(f"{pipeline.name}: plan found nothing to move, so there is nothing to reconcile.")
     hook = SinkHook(sink)
     planned = [Partition.model_validate_json(partition) for partition in partitions]
     window = planned[0].window

@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Collection
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -14,8 +14,8 @@ _AWAY = timedelta(hours=1)
 log = logging.getLogger(__name__)
 
 
-def check_start(run: Any, known: Collection[str]) -> None:
-    """Refuse what the run would ignore. `run` is Airflow's DAG run, `known` are the names of the DAG's Params.
+def check_start(run: Any, params: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Refuse what the run would ignore. `run` is Airflow's DAG run, `params` its Params, `known` those of the DAG.
 
     Raises AirflowFailException for a backfill, for a key in the conf that is no Param, and for a data interval.
     """
@@ -32,6 +32,10 @@ def check_start(run: Any, known: Collection[str]) -> None:
                 f"{run.dag_id} has no Param {shown(key)}, which the conf of this run gives.{meant}"
                 f" There are {', '.join(known)}."
             )
+    if ignored := [key for key, value in (run.conf or {}).items() if params[key] != value]:
+        raise AirflowFailException(
+            f"Airflow ignores {', '.join(ignored)} in the conf of this run: set [core] dag_run_conf_overrides_params."
+        )
     begin, end = run.data_interval_start, run.data_interval_end
     if begin and end and begin < end:
         raise AirflowFailException(

@@ -225,6 +225,7 @@ def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, t
         " FROM generate_series(1, 90) AS n",
     )
     other = with_dag_file(stack, tmp_path / "dags", "stock_etl.py", example)
+    (tmp_path / "dags" / "broken_etl.py").write_text("import of_nothing")  # another file that is wrong is no matter
     run = other.run_dag("stock_etl")
     assert run["state"] == "success", other.log_end()
     assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[stock]") == [(60,)]
@@ -281,6 +282,15 @@ def test_a_configuration_error_is_not_retried(
     assert run["state"] == "failed"
     assert run["tasks"]["partition.extract[0]"] == "failed"
     assert "a retry cannot help" in stack.log.read_text()
+
+
+def test_without_retries_a_run_ends_at_its_first_failure_with_the_reason(stack: Stack) -> None:
+    """As the demo runs it. Nothing listens on port 1."""
+    away = {"SINK_URL": "mssql://etl:of-no-server@127.0.0.1:1/sink?encrypt=no"}
+    run = replace(stack, environment=stack.environment | away).run_dag("orders_etl", retry=False)
+    assert run["state"] == "failed"
+    (why,) = run["why"]
+    assert why.startswith("No connection to the sink 127.0.0.1:1: the port does not answer (Connection refused).")
 
 
 def test_old_runs_go_from_the_metadata_database_and_young_ones_stay(first_run: dict[str, Any], stack: Stack) -> None:

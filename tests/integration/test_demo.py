@@ -1,8 +1,16 @@
 """`make demo`, as README tells it: two runs that add up, and an honest word about the sink."""
 
+import io
 import os
+import re
 import subprocess
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from rich.console import Console
+
+from scripts import demo
 from tests.support.stack import ROOT
 
 
@@ -13,4 +21,18 @@ def test_the_demo_runs_twice_adds_up_and_says_what_its_sink_is() -> None:
     assert completed.returncode == 0, completed.stdout + completed.stderr
     assert completed.stdout.count("adds up") >= 2
     assert "Everything adds up" in completed.stdout
+    (changed,) = re.findall(r"500 changes to (\d+) orders", completed.stdout)
+    (_, extracted) = re.findall(r"│ extracted │ +([\d,]+) │ +(\d+) │", completed.stdout)[0]
+    assert changed == extracted
     assert ("not SQL Server" in completed.stdout) == ("SINK_URL" not in os.environ)
+
+
+def test_the_demo_stops_with_its_first_failed_run_and_says_why() -> None:
+    def run_dag(dag_id: str, *, retry: bool) -> Any:
+        assert (dag_id, retry) == ("orders_etl", False)
+        return {"run_id": "one", "state": "failed", "tasks": {}, "why": ["No connection to the sink db:1433."]}
+
+    stack: Any = SimpleNamespace(run_dag=run_dag)
+    site: Any = None
+    with pytest.raises(RuntimeError, match=r"the run one failed\. No connection to the sink db:1433\."):
+        demo._run(Console(file=io.StringIO()), stack, site, "initial load", {})

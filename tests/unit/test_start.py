@@ -6,20 +6,26 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk.exceptions import AirflowFailException
 from etl_dag.factory import _PARAMS
+from etl_dag.reconcile import reconcile_run
 from etl_dag.start import check_start
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.support.pipelines import ORDERS, make
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 INSTEAD = "trigger one run with the Params since and until instead"
 
 
-def start(run_type: str = "manual", conf: Any = None, **facts: Any) -> None:
-    """Start a run as Airflow describes it to its tasks."""
+def start(run_type: str = "manual", conf: Any = None, *, overrides: bool = True, **facts: Any) -> None:
+    """Start a run as Airflow describes it to its tasks; `overrides`: its conf overrides the Params, as by default."""
+    params = {name: param.value for name, param in _PARAMS.items()} | ((conf or {}) if overrides else {})
     none = {"logical_date": None, "data_interval_start": None, "data_interval_end": None, "run_after": NOW}
-    check_start(SimpleNamespace(dag_id="orders_etl", run_type=run_type, conf=conf, **none | facts), _PARAMS)
+    run = SimpleNamespace(dag_id="orders_etl", run_type=run_type, conf=conf, **none | facts)
+    check_start(run, params, _PARAMS)
 
 
 @pytest.mark.parametrize("run_type", ["manual", "scheduled", "operator_triggered", "asset_materialization"])
@@ -60,6 +66,12 @@ def test_no_conf_is_ignored_in_part(conf: dict[str, Any]) -> None:
         start(conf=conf)
 
 
+def test_a_conf_that_airflow_is_set_to_ignore_is_refused() -> None:
+    start(conf={"full_refresh": False, "since": None}, overrides=False)
+    with pytest.raises(AirflowFailException, match="ignores since in the conf of this run"):
+        start(conf={"full_refresh": False, "since": "2026-01-01T00:00:00Z"}, overrides=False)
+
+
 @pytest.mark.parametrize("conf", [None, {"since": "2026-01-01T00:00:00Z"}])
 def test_a_backfill_is_refused_whatever_it_is_given(conf: Any) -> None:
     """Airflow refuses to make one; this is for runs that an earlier version made, and that are cleared."""
@@ -81,3 +93,9 @@ def test_a_logical_date_of_another_day_is_said_to_choose_no_rows(
     with caplog.at_level(logging.WARNING):
         start(logical_date=NOW - ago)
     assert ("chooses no rows" in caplog.text) == warns
+
+
+def test_a_cleared_run_that_finds_nothing_new_skips_its_reconciliation() -> None:
+    """Airflow removes the steps of the plan before, and so runs what follows them, with no partition."""
+    with pytest.raises(AirflowSkipException, match="nothing to reconcile"):
+        reconcile_run(make(ORDERS), "cleared", [], "sink")
