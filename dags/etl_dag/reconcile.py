@@ -4,8 +4,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql
 from etl.pipeline import Pipeline
@@ -32,8 +32,8 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
     Raises AirflowFailException with every check that failed; the watermark then stays where it is, so the next run
     reads the same rows again. Raises AirflowSkipException where there is nothing to check.
     """
-    if not partitions:
-        # The steps of a new run are skipped then, and this too. Those of a run that was cleared are removed, and it runs.
+    if partitions == []:
+        # The steps of a new run are skipped then, and this too. Those of a cleared run are removed, and this runs.
         raise AirflowSkipException(f"{pipeline.name}: plan found nothing to move, so there is nothing to reconcile.")
     hook = SinkHook(sink)
     planned = [Partition.model_validate_json(partition) for partition in partitions]

@@ -94,7 +94,7 @@ def test_the_next_run_carries_only_what_changed(first_run: dict[str, Any], stack
     assert watermark(real) > before_watermark
 
 
-def test_an_empty_window_ends_green_with_everything_skipped_and_plan_says_why(
+def test_an_empty_window_ends_green_with_everything_skipped(
     first_run: dict[str, Any], stack: Stack, real: Site
 ) -> None:
     before = watermark(real)

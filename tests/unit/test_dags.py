@@ -54,7 +54,7 @@ def test_it_runs_one_at_a_time_and_not_for_ever(dag: DAG) -> None:
 def test_every_kind_of_run_is_allowed_but_a_backfill(dag: DAG) -> None:
     """Its runs have no window of their own, and would not wait for each other."""
     others = {kind.value for kind in DagRunType} - {"backfill", "asset_triggered"}
-    assert {kind.value for kind in dag.allowed_run_types or ()} == others
+    assert {DagRunType(kind).value for kind in dag.allowed_run_types or ()} == others
 
 
 def test_its_page_says_what_surprises_people(dag: DAG) -> None:

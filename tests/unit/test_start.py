@@ -22,7 +22,8 @@ INSTEAD = "trigger one run with the Params since and until instead"
 
 def start(run_type: str = "manual", conf: Any = None, *, overrides: bool = True, **facts: Any) -> None:
     """Start a run as Airflow describes it to its tasks; `overrides`: its conf overrides the Params, as by default."""
-    params = {name: param.value for name, param in _PARAMS.items()} | ((conf or {}) if overrides else {})
+    params: dict[str, Any] = {name: param.value for name, param in _PARAMS.items()}
+    params |= (conf or {}) if overrides else {}
     none = {"logical_date": None, "data_interval_start": None, "data_interval_end": None, "run_after": NOW}
     run = SimpleNamespace(dag_id="orders_etl", run_type=run_type, conf=conf, **none | facts)
     check_start(run, params, _PARAMS)
