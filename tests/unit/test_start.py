@@ -30,9 +30,9 @@ def start(run_type: str = "manual", conf: Any = None, *, overrides: bool = True,
 
 
 @pytest.mark.parametrize("run_type", ["manual", "scheduled", "operator_triggered", "asset_materialization"])
-def test_a_run_without_params_starts_however_it_was_triggered(run_type: str) -> None:
-    for conf in (None, {}):
-        start(run_type, conf)
+@pytest.mark.parametrize("conf", [None, {}])
+def test_a_run_without_params_starts_however_it_was_triggered(run_type: str, conf: Any) -> None:
+    start(run_type, conf)
 
 
 @pytest.mark.parametrize("run_type", ["manual", "operator_triggered"])
