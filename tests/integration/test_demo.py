@@ -4,14 +4,16 @@ import io
 import os
 import re
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 from rich.console import Console
 
 from scripts import demo
-from tests.support.stack import ROOT
+from tests.support.stack import ROOT, run_stack
 
 
 def test_the_demo_runs_twice_adds_up_and_says_what_its_sink_is() -> None:
@@ -36,3 +38,15 @@ def test_the_demo_stops_with_its_first_failed_run_and_says_why() -> None:
     site: Any = None
     with pytest.raises(RuntimeError, match=r"the run one failed\. No connection to the sink db:1433\."):
         demo._run(Console(file=io.StringIO()), stack, site, "initial load", {})
+
+
+def test_dev_reads_the_postgres_that_source_url_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And without one, orders of its own, whatever else a shell has from a deployment."""
+    theirs = "postgresql://reader@db.example.com/shop"
+    monkeypatch.setenv("SOURCE_PASSWORD", "of-theirs")
+    with run_stack(tmp_path, theirs) as stack:
+        assert (stack.source_url, stack.environment["SOURCE_URL"]) == (theirs, theirs)
+        assert os.environ["SOURCE_PASSWORD"] == "of-theirs"
+    with run_stack(tmp_path) as stack, psycopg.connect(stack.source_url) as connection:
+        assert connection.execute("SELECT count(*) FROM orders").fetchall() == [(4000,)]
+        assert "SOURCE_PASSWORD" not in os.environ
