@@ -17,7 +17,10 @@ from tests.support.stack import ROOT, airflow_environment
 PORT = free_port()
 RUN_ID = "manual__2026-01-01T00:00:00+00:00"
 NOT_THERE = f"127.0.0.1:{PORT}"
-NO_SINK = f"No connection to the sink {NOT_THERE}: the port does not answer (Connection refused)."
+NO_SINK = (
+    f"The sink {NOT_THERE}/sink cannot be reached: 127.0.0.1 (127.0.0.1) does not answer on port {PORT}:"
+    " Connection refused."
+)
 
 
 def run(folder: Path, task: str, map_index: int = -1, **facts: Any) -> list[dict[str, Any]]:
