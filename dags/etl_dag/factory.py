@@ -33,6 +33,13 @@ _PARAMS = {
         title="Until",
         description="Read the versions up to and with this time instead of up to now.",
     ),
+    "accept_older_versions": Param(
+        False,
+        type="boolean",
+        title="Accept older versions",
+        description="With Full refresh or Since: take the source's rows as they are, also where the sink's are newer,"
+        " after the source was restored from a backup or its clock was put back.",
+    ),
 }
 
 _KINDS_OF_RUN: Any = ("scheduled", "manual", "operator_triggered", "asset_materialization")

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +13,9 @@ from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql, source_sql
-from etl.errors import shown
+from etl.errors import ConfigurationError, shown
 from etl.pipeline import Pipeline
+from etl.source_check import check_source
 from etl.window import Partition, Window
 from pydantic import ValidationError
 
@@ -23,6 +24,11 @@ from etl_dag.hooks import SinkHook, source_hook
 
 MOST_PARTITIONS = 1000
 """Airflow's own bound is [core] max_map_length = 1024; larger windows get larger partitions."""
+TOLERANCE = timedelta(minutes=1)
+"""How far a version may be ahead of the source's clock, as that of a client is, without being told."""
+EXAMPLES = 5
+_WINDOW = ("full_refresh", "since", "until")
+"""The Params that choose another window than the one after the watermark."""
 log = logging.getLogger(__name__)
 
 
@@ -35,12 +41,20 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     hook = SinkHook(sink)
     watermark = read_watermark(pipeline, hook)
     newest = went_back.newest_rows(pipeline, hook) if watermark else []
-    with _snapshot(pipeline, source) as cursor:
-        went_back.check(pipeline, newest, cursor)
-        cursor.execute("SELECT now()")
-        window = choose_window(pipeline, params, watermark, cursor.fetchone()[0])
-        cursor.execute(source_sql.count_window(pipeline, window, watermark))
-        rows, oldest = cursor.fetchone()
+    with _snapshot(pipeline, source) as (cursor, now, end):
+        check_source(pipeline, cursor)
+        went_back.check(pipeline, newest, cursor, is_accepted=bool(params.get("accept_older_versions")))
+        if end is None or (end == watermark and not any(params.get(name) for name in _WINDOW)):
+            log.info(
+                "%s: the source is a standby that has replayed nothing since %s.", pipeline.name, end or "it began"
+            )
+            return []
+        window, future = choose_window(pipeline, params, watermark, end), now + TOLERANCE
+        cursor.execute(source_sql.count_window(pipeline, window, future, watermark))
+        rows, oldest, out_of_reach = cursor.fetchone()
+        if out_of_reach:
+            cursor.execute(source_sql.rows_out_of_reach(pipeline, window, future, EXAMPLES))
+            tell_out_of_reach(pipeline, out_of_reach, cursor.fetchall())
         size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
         bounds = []
         if rows > size:
@@ -60,20 +74,45 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             "%s: nothing to move, the tasks after plan are skipped: %s has no row whose %s is after %s and up to %s.",
             *(pipeline.name, pipeline.source, pipeline.version, window.low or "the beginning", window.high),
         )
-    return [partition.model_dump_json() for partition in partitions]
+    return [partition.model_dump_json(exclude_defaults=True) for partition in partitions]
+
+
+def tell_out_of_reach(pipeline: Pipeline, number: int, examples: list[Any]) -> None:
+    """Log that rows are at versions that the run does not read, of which `examples` are given: key and version as text.
+
+    Raises AirflowFailException instead where the pipeline says so.
+    """
+    told = (
+        f"{number} rows of {pipeline.source} are not read: their {pipeline.version} is in the future, and they will be"
+        " read when that time has come; or it is infinite, and they never will. Correct them at the source:"
+        f" {'; '.join(f'{went_back.shown_key(pipeline, key)} at {version}' for *key, version in examples)}."
+    )
+    if pipeline.unreachable_versions == "refuse":
+        raise AirflowFailException(f"{pipeline.name}: {told} (unreachable_versions is refuse.)")
+    log.warning("%s: %s", pipeline.name, told)
 
 
 @contextmanager
-def _snapshot(pipeline: Pipeline, source: str) -> Iterator[Any]:
-    """A cursor in one read-only snapshot of the source. What a retry cannot help raises AirflowFailException."""
+def _snapshot(pipeline: Pipeline, source: str) -> Iterator[tuple[Any, datetime, datetime | None]]:
+    """A cursor in one read-only snapshot of the source, the time there, and until when the snapshot is complete.
+
+    The last is None on a standby that has replayed nothing yet. What a retry cannot help raises AirflowFailException.
+    """
     try:
         with source_hook(source).get_conn() as connection, connection.cursor() as cursor:
+            # Before the snapshot: what a standby replays in between would be later than the snapshot, and not in it.
+            for statement in (*source_sql.SESSION, source_sql.CLOCK):
+                cursor.execute(statement)
+            now, end = cursor.fetchone()
+            connection.rollback()
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             for statement in source_sql.SESSION:
                 cursor.execute(statement)
             # Keys come as text, in one encoding whatever that of the database is.
             cursor.execute("SET client_encoding = 'UTF8'")
-            yield cursor
+            yield cursor, now, end
+    except ConfigurationError as error:
+        raise AirflowFailException(str(error)) from None
     except (psycopg.ProgrammingError, psycopg.DataError) as error:
         words = shown(str(error).splitlines()[0])
         raise AirflowFailException(
@@ -94,6 +133,10 @@ def read_watermark(pipeline: Pipeline, hook: MsSqlHook) -> datetime | None:
 def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetime | None, now: datetime) -> Window:
     """The versions to read. Raises AirflowFailException, in words, for Params that make no sense."""
     since, until = (_time(params, name) for name in ("since", "until"))
+    if params.get("accept_older_versions") and not (params.get("full_refresh") or since):
+        raise AirflowFailException(
+            "accept_older_versions needs full_refresh, or since: the older rows are not in the window otherwise."
+        )
     if params.get("full_refresh") and since:
         raise AirflowFailException("full_refresh reads from the beginning and since does not: give one of them.")
     if until and until > now:
@@ -105,7 +148,7 @@ def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetim
     else:
         low = _before(watermark, pipeline)
     try:
-        return Window(low=low, high=until or now)
+        return Window(low=low, high=until or now, refresh="all" if params.get("accept_older_versions") else "newer")
     except ValidationError:
         reason = "since" if since else f"the watermark less the look-back of {pipeline.look_back}"
         raise AirflowFailException(f"The window is empty: {reason} ({low}) is not before {until or now}.") from None

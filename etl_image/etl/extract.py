@@ -15,7 +15,8 @@ from etl.logs import blot_out
 from etl.progress import Progress
 from etl.read_ahead import read_ahead
 from etl.settings import place
-from etl.source import check_source, connect_source
+from etl.source import connect_source
+from etl.source_check import check_source
 from etl.staging import BATCH_BYTES, CODEC, Manifest
 from etl.step import Work
 

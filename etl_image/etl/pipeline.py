@@ -25,6 +25,7 @@ from etl.limits import check_limits
 from etl.predicate import parse_predicate
 from etl.predicate_values import Term
 from etl.table_name import split_sink, split_source, written
+from etl.version_zone import check_zone
 
 VERSION_TYPES = ("timestamptz", "timestamp")
 OWN_SCHEMAS = ("etl", "etl_staging")
@@ -118,7 +119,13 @@ class Pipeline(BaseModel):
     columns: dict[Identifier, str] = Field(min_length=1, description="name to type, as in Postgres DDL")
     key: list[str] = Field(min_length=1, description="the columns that identify a row")
     version: str = Field(
-        description="the watermark column: grows whenever the row changes; a `timestamp` is taken to be UTC"
+        description="the watermark column: grows whenever the row changes; a `timestamp` needs `version_zone`"
+    )
+    version_zone: str | None = Field(
+        default=None, description="of a `timestamp`: the zone it is written in, as Asia/Tokyo; none: as the source, UTC"
+    )
+    unreachable_versions: Literal["warn", "refuse"] = Field(
+        default="warn", description="what becomes of a run that finds versions in the future or at infinity"
     )
     filter: str = Field(description="a SQL boolean expression; the rows it is true for are kept")
     look_back: timedelta = Field(
@@ -185,6 +192,13 @@ class Pipeline(BaseModel):
             raise ValueError(
                 f"version: '{self.version}' is {types[self.version]}; it must be {' or '.join(VERSION_TYPES)}"
             )
+        if self.version_zone is not None:
+            if types[self.version].name != "timestamp":
+                raise ValueError(f"version_zone: '{self.version}' is a timestamptz, which needs none")
+            try:
+                check_zone(self.version_zone)
+            except ValueError as error:
+                raise ValueError(f"version_zone: '{shown(self.version_zone)}': {error}") from None
         try:
             parse_predicate(self.filter, types)
         except ValueError as error:

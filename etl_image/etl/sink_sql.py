@@ -13,6 +13,7 @@ from typing import Literal
 from etl.column_types import KEY_COLLATION, ColumnType, parse_column_type
 from etl.pipeline import OWN_SCHEMAS, VERSION_TYPES, Pipeline, TableName
 from etl.predicate_sql import render_tsql
+from etl.version_zone import as_local
 from etl.window import Partition, Window
 
 BOOKKEEPING, STAGING = OWN_SCHEMAS
@@ -221,9 +222,9 @@ def newest_rows(pipeline: Pipeline, count: int) -> str:
 
 def _in_window(pipeline: Pipeline, window: Window) -> str:
     version = quote_name(pipeline.version)
-    conditions = [f"{version} <= {quote_time(window.high)}"]
+    conditions = [f"{version} <= {quote_time(as_local(window.high, pipeline.version_zone))}"]
     if window.low is not None:
-        conditions.append(f"{version} > {quote_time(window.low)}")
+        conditions.append(f"{version} > {quote_time(as_local(window.low, pipeline.version_zone))}")
     return " AND ".join(conditions)
 
 

@@ -6,15 +6,26 @@ from datetime import datetime
 from etl.pipeline import Pipeline, TableName
 from etl.source_filter import wanted
 from etl.source_text import quote_name, quote_text
+from etl.version_zone import as_local
 from etl.window import Partition, Window
 
-SESSION = ("SET TIME ZONE 'UTC'", "SET datestyle = 'ISO, YMD'")
-"""Makes key values and times read the same as text in every session."""
+SESSION = (
+    "SET LOCAL TIME ZONE 'UTC'",
+    "SET LOCAL datestyle = 'ISO, YMD'",
+    "SET LOCAL row_security = off",
+    "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN"
+    " ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')",
+)
+"""Sets a transaction: key values and times read the same as text everywhere, a read that row-level security would cut
+short is refused (42501), and no timeout of a role ends a long one; a server that does not know one yet has none."""
 ENCODING = (
     "SELECT set_config('client_encoding',"
     " CASE current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, false)"
 )
 """Makes texts come as UTF-8 whatever the database keeps them in; bytes of no encoding come as they are, to be told."""
+CLOCK = "SELECT now(), CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE now() END"
+"""One row: the time at the source, and the time until which a snapshot taken after this has what was committed. A
+standby has it until the commit that it replayed last; null where it has not replayed one."""
 
 
 def quote_table(table: TableName) -> str:
@@ -22,16 +33,34 @@ def quote_table(table: TableName) -> str:
     return f"{quote_name(table.schema_name)}.{quote_name(table.table)}"
 
 
-def count_window(pipeline: Pipeline, window: Window, watermark: datetime | None = None) -> str:
-    """One row: how many rows of the source the window covers, and the age in seconds of the oldest after the watermark.
+def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark: datetime | None = None) -> str:
+    """One row, of one scan: three numbers of rows and ages at the source.
 
-    The age is null where there is no such row, or no watermark.
+    How many rows the window covers; the age in seconds of the oldest of them after the watermark, null where there is
+    none; and how many rows are at a version after `future` or at an infinite one, which the window does not cover.
     """
-    version, age = quote_name(pipeline.version), "NULL"
+    version, covered, age = quote_name(pipeline.version), _in_window(pipeline, window), "NULL"
+    out_of_reach = _out_of_reach(pipeline, window, future)
     if watermark:
-        # No row after it is at -infinity, which Postgres takes from now only since version 17.
-        age = f"extract(epoch FROM now() - min({version}) FILTER (WHERE {version} > {_version(pipeline, watermark)}))"
-    return f"SELECT count(*), {age} FROM {quote_table(pipeline.source)} WHERE {_in_window(pipeline, window)}"
+        # Of the window alone: Postgres takes infinity from now only since version 17.
+        oldest = f"min({version}) FILTER (WHERE {covered} AND {version} > {_version(pipeline, watermark)})"
+        ahead = as_local(window.high, pipeline.version_zone) - window.high.replace(tzinfo=None)
+        shift = f" + {ahead.total_seconds():.0f}" if ahead else ""
+        age = f"extract(epoch FROM now() - {oldest}){shift}"
+    return (
+        f"SELECT count(*) FILTER (WHERE {covered}), {age}, count(*) FILTER (WHERE {out_of_reach})"
+        f" FROM {quote_table(pipeline.source)} WHERE ({covered}) OR {out_of_reach}"
+    )
+
+
+def rows_out_of_reach(pipeline: Pipeline, window: Window, future: datetime, count: int) -> str:
+    """Some of the rows that `count_window` counts as out of reach: the key's columns and the version, as text."""
+    version = quote_name(pipeline.version)
+    as_text = ", ".join(f"{quote_name(name)}::text" for name in (*pipeline.key, pipeline.version))
+    return (
+        f"SELECT {as_text} FROM {quote_table(pipeline.source)} WHERE {_out_of_reach(pipeline, window, future)}"
+        f" ORDER BY {version} DESC LIMIT {int(count)}"
+    )
 
 
 def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
@@ -61,40 +90,24 @@ def count_partition(pipeline: Pipeline, partition: Partition) -> str:
 
 
 def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime]]) -> str:
-    """Of rows, each its key as text and a version, those that are there.
+    """Of rows, each its key as text and a version as the sink has it, those that are there.
 
-    A row for each: its place among those given, the version there as text, and whether that is the older one.
+    A row for each: its place among those given, the version there as text, and -1, 0 or 1 where that is older than the
+    given one, the same, or newer.
     """
     version = f"t.{quote_name(pipeline.version)}"
     places = range(len(pipeline.key))
     names = ", ".join(f"k{place}" for place in places)
     values = ", ".join(
-        f"({number}, {_key_literals(pipeline, key)}, {_version(pipeline, at)})" for number, (key, at) in enumerate(rows)
+        f"({number}, {_key_literals(pipeline, key)}, {_local_version(pipeline, at)})"
+        for number, (key, at) in enumerate(rows)
     )
     same = " AND ".join(f"t.{quote_name(pipeline.key[place])} = k.k{place}" for place in places)
     return (
-        f"SELECT k.place, {version}::text, {version} < k.version FROM (VALUES {values}) AS k (place, {names}, version)"
+        f"SELECT k.place, {version}::text,"
+        f" ({version} > k.version)::int - ({version} < k.version)::int"
+        f" FROM (VALUES {values}) AS k (place, {names}, version)"
         f" JOIN {quote_table(pipeline.source)} AS t ON {same} ORDER BY k.place"
-    )
-
-
-def describe_columns(table: TableName) -> str:
-    """A row for each column of a table: name, type, whether it is NOT NULL; none where there is no such table."""
-    return (
-        "SELECT attname, format_type(atttypid, NULL), attnotnull FROM pg_catalog.pg_attribute"
-        f" WHERE attrelid = to_regclass({quote_text(quote_table(table))}) AND attnum > 0 AND NOT attisdropped"
-        " ORDER BY attnum"
-    )
-
-
-def unique_indexes(table: TableName) -> str:
-    """The column names of each unique index (whole, immediate and on plain columns) of a table, as an array."""
-    return (
-        "SELECT array_agg(a.attname::text) FROM pg_catalog.pg_index AS i"
-        " JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts-1])"
-        f" WHERE i.indrelid = to_regclass({quote_text(quote_table(table))})"
-        " AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL"
-        " GROUP BY i.indexrelid"
     )
 
 
@@ -115,9 +128,20 @@ def _in_window(pipeline: Pipeline, window: Window) -> str:
     return " AND ".join(conditions)
 
 
+def _out_of_reach(pipeline: Pipeline, window: Window, future: datetime) -> str:
+    version = quote_name(pipeline.version)
+    infinite = "" if window.low is None else f" OR {version} = '-infinity'"
+    return f"({version} > {_version(pipeline, future)}{infinite})"
+
+
 def _version(pipeline: Pipeline, value: datetime) -> str:
-    """A version as a literal; a `timestamp` column is taken to hold UTC."""
-    text = value.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    """A time of UTC as a literal of the version column."""
+    return _local_version(pipeline, as_local(value, pipeline.version_zone))
+
+
+def _local_version(pipeline: Pipeline, value: datetime) -> str:
+    """A time without a zone, as the sink has it, as a literal of the version column."""
+    text = value.isoformat(sep=" ", timespec="microseconds")
     type_name = pipeline.types[pipeline.version].name
     return f"{quote_text(text + ('+00' if type_name == 'timestamptz' else ''))}::{type_name}"
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
@@ -17,12 +17,17 @@ UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class Window(BaseModel):
-    """The versions a run covers: later than `low` (from the beginning where it is None), up to and with `high`."""
+    """The versions a run covers: later than `low` (from the beginning where it is None), up to and with `high`.
+
+    `refresh` says which rows of the sink it overwrites: those of an older version, those too that differ at the same
+    version, or all that differ.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: UtcDatetime | None = None
     high: UtcDatetime
+    refresh: Literal["newer", "differing", "all"] = "newer"
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

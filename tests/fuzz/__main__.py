@@ -41,7 +41,17 @@ def _names(data: Provider) -> None:
 
 def _pipeline(data: Provider) -> None:
     given = definition([text(data) for _ in range(3)], text(data), text(data))
-    for field in ("name", "filter", "version", "look_back", "steps", "partition_size", "pushdown", "other"):
+    for field in (
+        "name",
+        "filter",
+        "version",
+        "look_back",
+        "steps",
+        "partition_size",
+        "pushdown",
+        "version_zone",
+        "other",
+    ):
         if data.ConsumeProbability() > 0.8:
             given[field] = text(data) if data.ConsumeBool() else data.ConsumeInt(12)
     claims.a_pipeline_is_refused_in_words_or_survives_being_written(given)

@@ -71,7 +71,7 @@ def test_the_lag_is_the_age_of_the_oldest_change_that_is_not_moved(
         for statement in source_sql.SESSION:
             connection.execute(statement)
         window = Window(low=None, high=NOW)
-        query = source_sql.count_window(orders.pipeline, window, datetime.now(UTC) - age)
+        query = source_sql.count_window(orders.pipeline, window, NOW, datetime.now(UTC) - age)
         found = connection.execute(query.encode()).fetchone()
     assert found is not None
     assert found[0] == len(orders.source_rows())

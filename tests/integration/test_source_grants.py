@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from etl import source_sql
 from etl.errors import ConfigurationError
+from etl.source import connect_source
 
 from tests.support.postgres import Postgres
 from tests.support.runs import Runs
@@ -84,3 +86,54 @@ def test_a_right_that_is_missing_is_told(reader: Runs, orders: Site) -> None:
         reader.plan()
     with pytest.raises(ConfigurationError, match="permission denied for table orders"):
         reader.steps("run", partitions)
+
+
+def test_rows_that_row_level_security_hides_are_not_missing_in_a_green_run(reader: Runs, orders: Site) -> None:
+    user = urlsplit(reader.made.source_url).username
+    partitions = reader.plan()
+    orders.change("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+    orders.change(f"CREATE POLICY half ON orders TO {user} USING (order_id % 2 = 0)")
+    told = f"row-level security of public.orders decides which rows the user {user} sees"
+    with pytest.raises(AirflowFailException, match=told):
+        reader.plan()
+    with pytest.raises(ConfigurationError, match=told):
+        reader.steps("run", partitions)
+    assert not reader.made.sink_exists()
+
+
+@pytest.mark.parametrize(
+    "statement", ["ALTER ROLE {user} BYPASSRLS", "CREATE POLICY etl ON orders FOR SELECT TO {user} USING (true)"]
+)
+def test_what_the_message_says_to_do_then_shows_all_rows(reader: Runs, orders: Site, statement: str) -> None:
+    user = urlsplit(reader.made.source_url).username
+    orders.change("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+    with pytest.raises(AirflowFailException) as caught:
+        reader.plan()
+    told = statement.format(user=f'"{user}"').replace(" orders ", ' "public"."orders" ')
+    assert told in str(caught.value)
+    orders.change(told)
+    orders.change(f"CREATE POLICY half ON orders TO {user} USING (order_id % 2 = 0)")
+    assert reader.run("first")["inserted"] == 1600
+    orders.change(f"CREATE POLICY strict ON orders AS RESTRICTIVE TO {user} USING (order_id < 100)")
+    if "POLICY" in statement:
+        with pytest.raises(AirflowFailException, match="row-level security"):
+            reader.plan(full_refresh=True)
+
+
+def test_a_read_that_a_policy_would_cut_short_is_refused_by_the_source_too(reader: Runs, orders: Site) -> None:
+    """What the check does not see, as a policy that comes in between."""
+    orders.change("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+    with psycopg.connect(reader.made.source_url) as connection:
+        for statement in source_sql.SESSION:
+            connection.execute(statement)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            connection.execute("SELECT count(*) FROM orders")
+
+
+def test_no_timeout_of_the_user_ends_a_long_read(reader: Runs, orders: Site) -> None:
+    names = ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+    for name in names:
+        orders.change(f"ALTER ROLE {urlsplit(reader.made.source_url).username} SET {name} = '1h'")
+    with connect_source(reader.made.work()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT name, setting FROM pg_settings WHERE name IN {names}")
+        assert sorted(cursor.fetchall()) == sorted((name, "0") for name in names)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from etl import prepare_sql, sink_sql, source_sql
+from etl import prepare_sql, sink_sql, source_catalogue, source_sql
 from etl.pipeline import Pipeline, TableName
 from etl.window import Partition
 from sqlglot.dialects.postgres import Postgres
@@ -68,12 +68,20 @@ def postgres(pipeline: Pipeline, keys: list[str]) -> list[str]:
     """The SQL for Postgres that a pipeline makes, and the keys at which its partitions end."""
     part = Partition(window=WINDOW, lower=keys, upper=keys)
     return [
-        source_sql.count_window(pipeline, WINDOW, datetime(2026, 1, 1, tzinfo=UTC)),
+        source_sql.count_window(pipeline, WINDOW, WINDOW.high, datetime(2026, 1, 1, tzinfo=UTC)),
+        source_sql.rows_out_of_reach(pipeline, WINDOW, WINDOW.high, 5),
         source_sql.partition_bounds(pipeline, WINDOW, 5),
         source_sql.extract_rows(pipeline, part),
         source_sql.count_partition(pipeline, part),
-        source_sql.describe_columns(pipeline.source),
-        source_sql.unique_indexes(pipeline.source),
+        *(
+            ask(pipeline.source)
+            for ask in (
+                source_catalogue.describe_columns,
+                source_catalogue.unique_indexes,
+                source_catalogue.inheriting_tables,
+                source_catalogue.row_security,
+            )
+        ),
         source_sql.versions_of(pipeline, [(keys, datetime(2026, 1, 1, tzinfo=UTC))]),
     ]
 

@@ -40,7 +40,9 @@ def test_a_name_or_key_is_one_token_in_every_statement(
     schema=hostile,
     table=hostile,
     more=st.dictionaries(
-        st.sampled_from(["name", "filter", "version", "look_back", "steps", "partition_size", "pushdown", "other"]),
+        st.sampled_from(
+            ["name", "filter", "version", "look_back", "steps", "partition_size", "pushdown", "version_zone", "other"]
+        ),
         st.one_of(hostile, st.integers(), st.none(), st.floats(), st.booleans(), st.lists(hostile, max_size=2)),
         max_size=2,
     ),
@@ -125,7 +127,9 @@ times = st.one_of(
 
 @FEWER
 @given(
-    params=st.dictionaries(st.sampled_from(["since", "until", "full_refresh", "other"]), times),
+    params=st.dictionaries(
+        st.sampled_from(["since", "until", "full_refresh", "accept_older_versions", "other"]), times
+    ),
     watermark=st.one_of(st.none(), st.datetimes().map(lambda value: value.replace(tzinfo=UTC))),
     look_back=st.timedeltas(timedelta(0), timedelta(days=36500)),
 )

@@ -39,6 +39,8 @@ def test_a_pipeline_survives_being_written_as_json(definition: dict[str, Any]) -
         ({"filter": "state = 'confirmed'"}, "filter: unknown column state"),
         ({"filter": "status LIKE '{%'"}, "would take them for a template"),
         ({"look_back": -1}, "look_back"),
+        ({"version_zone": "UTC"}, "version_zone: 'updated_at' is a timestamptz, which needs none"),
+        ({"unreachable_versions": "ignore"}, "unreachable_versions"),
         ({"partition_size": 0}, "partition_size"),
         ({"tolerated_rejects": -1}, "tolerated_rejects"),
         ({"steps": "all"}, "steps"),
@@ -186,3 +188,24 @@ def test_a_known_definition_keeps_its_fingerprint() -> None:
     assert fingerprint(make(ORDERS), whole()) == "42a59189d31f5700"
     assert fingerprint(make(EVERYTHING), whole()) == "fe50c071df4f22e7"
     assert fingerprint(make(ORDERS, sink="[dbo].[orders]", source='"public"."orders"'), whole()) == "42a59189d31f5700"
+
+LOCAL = {**ORDERS, "columns": {**ORDERS["columns"], "updated_at": "timestamp"}}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "Asia/Kolkata", "America/Sao_Paulo", "Etc/GMT-3", "Etc/GMT+12"])
+def test_a_version_may_be_local_time_of_a_zone_whose_clock_is_not_put_back(zone: str) -> None:
+    assert make(LOCAL, version_zone=zone).version_zone == zone
+
+
+@pytest.mark.parametrize(
+    "zone", ["America/New_York", "Europe/London", "Australia/Lord_Howe", "Africa/Casablanca", "America/Santiago"]
+)
+def test_a_zone_whose_clock_is_put_back_is_refused(zone: str) -> None:
+    with pytest.raises(ValidationError, match=f"version_zone: '{zone}': the clock of .* make the column a timestamptz"):
+        make(LOCAL, version_zone=zone)
+
+
+@pytest.mark.parametrize("zone", ["", "JST+9", "Asia", "Asia/Nowhere", "../UTC", "localtime", "/etc/localtime", "A\0"])
+def test_what_is_no_zone_is_refused(zone: str) -> None:
+    with pytest.raises(ValidationError, match="it is not the name of a time zone"):
+        make(LOCAL, version_zone=zone)

@@ -8,6 +8,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl.window import Window
 from etl_dag.plan import MOST_PARTITIONS, choose_window, cut, rows_of_a_partition
+from etl_dag.went_back import FEW, looks_restored
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,7 @@ def test_params_choose_another_window() -> None:
         ({"until": "2026-06-01T00:00:00Z"}, "lies in the future"),
         ({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, "The window is empty: since"),
         ({"until": "2026-01-01T00:00:00Z"}, "The window is empty: the watermark"),
+        ({"accept_older_versions": True}, "needs full_refresh, or since"),
         ({"since": "yesterday"}, "since (yesterday) is not a time"),
         ({"until": "2026-01-01T00:00:00"}, "has no time zone"),
     ],
@@ -48,6 +50,23 @@ def test_params_that_make_no_sense_are_refused_in_words(params: dict[str, Any], 
     with pytest.raises(AirflowFailException) as caught:
         choose_window(PIPELINE, params, YESTERDAY, NOW)
     assert told in str(caught.value)
+
+
+def test_the_rows_of_the_source_win_whatever_their_version_only_where_a_person_says_so() -> None:
+    assert choose_window(PIPELINE, {"full_refresh": True}, YESTERDAY, NOW).refresh != "all"
+    for params in ({"full_refresh": True}, {"since": "2026-01-01T00:00:00Z"}):
+        assert choose_window(PIPELINE, {**params, "accept_older_versions": True}, YESTERDAY, NOW).refresh == "all"
+
+
+@given(differences=st.lists(st.sampled_from([-1, 0, 1, None]), max_size=30), restored_to=st.integers(1, 30))
+def test_a_source_was_restored_only_where_no_row_after_an_older_one_is_as_it_was(
+    differences: list[int | None], restored_to: int
+) -> None:
+    """Rows come newest first. A restored source has none of the newest as it was read; a clock leaves some."""
+    assert not looks_restored([0, *differences])
+    assert not looks_restored([each for each in differences if each != -1])
+    lost = [each or -1 for each in [-1, *differences][:restored_to]]
+    assert looks_restored([-1] * FEW + [*lost, 0]) == (FEW + lost.count(-1) > FEW)
 
 
 @given(rows=st.integers(0, 60), size=st.integers(1, 25))

@@ -1,5 +1,7 @@
 """The SQL that is sent, as text: every name and value quoted, and nothing that is known to be racy."""
 
+from datetime import UTC, datetime
+
 import pytest
 from etl import prepare_sql, sink_sql, source_sql, source_text
 from etl.pipeline import TableName
@@ -13,6 +15,7 @@ from tests.support.pipelines import EVERYTHING, ORDERS, make, whole, window
 
 PIPELINE = make(ORDERS)
 STAGING = TableName(schema_name="etl_staging", table="x")
+FUTURE = datetime(2026, 3, 1, tzinfo=UTC)
 WINDOW = window("2026-01-01T00:00:00+01:00", "2026-02-01T00:00:00.000001Z")
 
 
@@ -44,16 +47,29 @@ def test_the_window_of_the_sink_is_the_window_of_the_source_in_utc() -> None:
     assert (
         "\"updated_at\" > E'2025-12-31 23:00:00.000000+00'::timestamptz"
         " AND \"updated_at\" <= E'2026-02-01 00:00:00.000001+00'::timestamptz"
-    ) in source_sql.count_window(PIPELINE, WINDOW)
+    ) in source_sql.count_window(PIPELINE, WINDOW, FUTURE)
 
 
-def test_only_versions_after_the_watermark_are_taken_from_now() -> None:
-    """Up to PostgreSQL 16 nothing infinite can be: a row at -infinity would fail every first plan."""
-    assert source_sql.count_window(PIPELINE, WINDOW).startswith('SELECT count(*), NULL FROM "public"."orders"')
-    assert source_sql.count_window(PIPELINE, WINDOW, WINDOW.low).startswith(
-        'SELECT count(*), extract(epoch FROM now() - min("updated_at")'
-        " FILTER (WHERE \"updated_at\" > E'2025-12-31 23:00:00.000000+00'::timestamptz)) FROM"
-    )
+def test_only_versions_of_the_window_after_the_watermark_are_taken_from_now() -> None:
+    """Up to PostgreSQL 16 nothing infinite can be: a row at an infinite time would fail every plan."""
+    assert source_sql.count_window(PIPELINE, WINDOW, FUTURE).partition(", NULL, count(*)")[1]
+    assert (
+        " AND \"updated_at\" <= E'2026-02-01 00:00:00.000001+00'::timestamptz"
+        " AND \"updated_at\" > E'2025-12-31 23:00:00.000000+00'::timestamptz)), count(*)"
+    ) in source_sql.count_window(PIPELINE, WINDOW, FUTURE, WINDOW.low)
+
+
+def test_the_window_of_a_local_version_is_that_of_its_zone_at_both_ends() -> None:
+    columns = {**ORDERS["columns"], "updated_at": "timestamp"}
+    pipeline = make(ORDERS, columns=columns, version_zone="Asia/Kolkata")
+    assert (
+        "\"updated_at\" > E'2026-01-01 04:30:00.000000'::timestamp"
+        " AND \"updated_at\" <= E'2026-02-01 05:30:00.000001'::timestamp"
+    ) in source_sql.extract_rows(pipeline, Partition(window=WINDOW))
+    assert (
+        "[updated_at] <= CAST(N'2026-02-01T05:30:00.000001' AS datetime2(6))"
+        " AND [updated_at] > CAST(N'2026-01-01T04:30:00.000000' AS datetime2(6))"
+    ) in sink_sql.count_nulls(pipeline, WINDOW)
 
 
 def test_the_filter_is_checked_again_in_the_sink() -> None:

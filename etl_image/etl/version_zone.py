@@ -1,0 +1,36 @@
+"""The time zone of a version column that is a `timestamp`, and times of UTC as such a column holds them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+_NAME = re.compile(r"[A-Z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*")
+# Laws change: what a zone did before that does not matter any more, and the rules of all are known until then.
+_FIRST, _END = datetime(2025, 1, 1, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)
+
+
+@lru_cache
+def check_zone(name: str) -> None:
+    """Raise ValueError, as a sentence, for a zone that is unknown or whose clock is put back, as for summer time."""
+    try:
+        zone = ZoneInfo(name) if _NAME.fullmatch(name) else None
+    except (KeyError, OSError, ValueError):
+        zone = None
+    if zone is None:
+        raise ValueError("it is not the name of a time zone; write for example Asia/Tokyo or UTC")
+    # No country changes its clock for less than a week.
+    times = (_FIRST + timedelta(weeks=week) for week in range((_END - _FIRST).days // 7))
+    if len({time.astimezone(zone).utcoffset() for time in times}) > 1:
+        raise ValueError(
+            f"the clock of {name} is put back each year, and in the hour that comes twice a later change may have an"
+            " earlier version and be lost; make the column a timestamptz at the source"
+        )
+
+
+def as_local(value: datetime, zone: str | None) -> datetime:
+    """A time of UTC as a column without a time zone holds it: in `zone`, in UTC where it is None."""
+    try:
+        return value.astimezone(ZoneInfo(zone) if zone else UTC).replace(tzinfo=None)
+    except OverflowError:  # in the first or the last hours that a datetime knows
+        return value.replace(tzinfo=None)
