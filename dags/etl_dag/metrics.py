@@ -21,6 +21,11 @@ def tolerated_rejects(pipeline: Pipeline) -> None:
     stats.gauge("etl.tolerated_rejects", pipeline.tolerated_rejects, tags={"pipeline": pipeline.name})
 
 
+def unreachable_versions(pipeline: Pipeline, rows: int) -> None:
+    """How many rows of the source a plan left out for their versions, in the future or infinite."""
+    stats.gauge("etl.unreachable_versions", rows, tags={"pipeline": pipeline.name})
+
+
 def reconciliation_difference(pipeline: Pipeline, rows: int) -> None:
     """By how many rows a run does not add up; 0 where it does."""
     stats.gauge("etl.reconciliation_difference", rows, tags={"pipeline": pipeline.name})

@@ -51,10 +51,11 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             return []
         window, future = choose_window(pipeline, params, watermark, end), now + TOLERANCE
         cursor.execute(source_sql.count_window(pipeline, window, future, watermark))
-        rows, oldest, out_of_reach = cursor.fetchone()
-        if out_of_reach:
-            cursor.execute(source_sql.rows_out_of_reach(pipeline, window, future, EXAMPLES))
-            tell_out_of_reach(pipeline, out_of_reach, cursor.fetchall())
+        rows, oldest, unreachable = cursor.fetchone()
+        metrics.unreachable_versions(pipeline, unreachable)
+        if unreachable:
+            cursor.execute(source_sql.unreachable_rows(pipeline, window, future, EXAMPLES))
+            tell_unreachable(pipeline, unreachable, cursor.fetchall())
         size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
         bounds = []
         if rows > size:
@@ -77,7 +78,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     return [partition.model_dump_json(exclude_defaults=True) for partition in partitions]
 
 
-def tell_out_of_reach(pipeline: Pipeline, number: int, examples: list[Any]) -> None:
+def tell_unreachable(pipeline: Pipeline, number: int, examples: list[Any]) -> None:
     """Log that rows are at versions that the run does not read, of which `examples` are given: key and version as text.
 
     Raises AirflowFailException instead where the pipeline says so.

@@ -40,7 +40,7 @@ def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark
     none; and how many rows are at a version after `future` or at an infinite one, which the window does not cover.
     """
     version, covered, age = quote_name(pipeline.version), _in_window(pipeline, window), "NULL"
-    out_of_reach = _out_of_reach(pipeline, window, future)
+    unreachable = _unreachable(pipeline, window, future)
     if watermark:
         # Of the window alone: Postgres takes infinity from now only since version 17.
         oldest = f"min({version}) FILTER (WHERE {covered} AND {version} > {_version(pipeline, watermark)})"
@@ -48,17 +48,17 @@ def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark
         shift = f" + {ahead.total_seconds():.0f}" if ahead else ""
         age = f"extract(epoch FROM now() - {oldest}){shift}"
     return (
-        f"SELECT count(*) FILTER (WHERE {covered}), {age}, count(*) FILTER (WHERE {out_of_reach})"
-        f" FROM {quote_table(pipeline.source)} WHERE ({covered}) OR {out_of_reach}"
+        f"SELECT count(*) FILTER (WHERE {covered}), {age}, count(*) FILTER (WHERE {unreachable})"
+        f" FROM {quote_table(pipeline.source)} WHERE ({covered}) OR {unreachable}"
     )
 
 
-def rows_out_of_reach(pipeline: Pipeline, window: Window, future: datetime, count: int) -> str:
-    """Some of the rows that `count_window` counts as out of reach: the key's columns and the version, as text."""
+def unreachable_rows(pipeline: Pipeline, window: Window, future: datetime, count: int) -> str:
+    """Some of the rows that `count_window` counts as unreachable: the key's columns and the version, as text."""
     version = quote_name(pipeline.version)
     as_text = ", ".join(f"{quote_name(name)}::text" for name in (*pipeline.key, pipeline.version))
     return (
-        f"SELECT {as_text} FROM {quote_table(pipeline.source)} WHERE {_out_of_reach(pipeline, window, future)}"
+        f"SELECT {as_text} FROM {quote_table(pipeline.source)} WHERE {_unreachable(pipeline, window, future)}"
         f" ORDER BY {version} DESC LIMIT {int(count)}"
     )
 
@@ -128,7 +128,7 @@ def _in_window(pipeline: Pipeline, window: Window) -> str:
     return " AND ".join(conditions)
 
 
-def _out_of_reach(pipeline: Pipeline, window: Window, future: datetime) -> str:
+def _unreachable(pipeline: Pipeline, window: Window, future: datetime) -> str:
     version = quote_name(pipeline.version)
     infinite = "" if window.low is None else f" OR {version} = '-infinity'"
     return f"({version} > {_version(pipeline, future)}{infinite})"

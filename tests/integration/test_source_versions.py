@@ -39,7 +39,7 @@ def made(empty: str, sink_url: str, tmp_path: Path) -> Made:
     return partial(site, DEFINITION, empty, sink_url, tmp_path)
 
 
-def put_out_of_reach(table: Site) -> None:
+def fill(table: Site) -> None:
     table.change("CREATE TABLE t (k integer PRIMARY KEY, v text NOT NULL, at timestamptz NOT NULL)")
     table.change("INSERT INTO t SELECT n, 'a', now() FROM generate_series(1, 10) AS n")
     table.change("CREATE INDEX ON t (at)")
@@ -54,7 +54,7 @@ def test_versions_that_no_window_reaches_are_counted_and_named(
     made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with made() as table:
-        put_out_of_reach(table)
+        fill(table)
         runs = Runs(table, monkeypatch)
         with caplog.at_level(logging.WARNING):
             runs.run("first")
@@ -69,7 +69,7 @@ def test_versions_that_no_window_reaches_are_counted_and_named(
 
 def test_a_pipeline_may_refuse_to_run_without_them(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     with made(unreachable_versions="refuse") as table:
-        put_out_of_reach(table)
+        fill(table)
         runs = Runs(table, monkeypatch)
         runs.run("first")
         before = runs.watermark()
@@ -83,7 +83,7 @@ def test_a_clock_of_a_client_that_is_seconds_ahead_is_no_version_of_the_future(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with made(unreachable_versions="refuse") as table:
-        put_out_of_reach(table)
+        fill(table)
         table.change("UPDATE t SET at = now() + interval '30 seconds' WHERE k = 1")
         assert Runs(table, monkeypatch).run("first")["inserted"] == 9
 
@@ -181,12 +181,12 @@ def read_and_be_ended(table: Site, *then: str) -> None:
 
 def test_the_first_error_of_a_session_that_the_server_ends_is_the_one_that_is_shown(made: Made) -> None:
     with made() as table:
-        put_out_of_reach(table)
+        fill(table)
         with pytest.raises(TryAgainError, match="terminating connection due to administrator command"):
             read_and_be_ended(table, "SELECT 1")
 
 
 def test_a_session_that_the_server_ends_after_the_last_row_fails_nothing(made: Made) -> None:
     with made() as table:
-        put_out_of_reach(table)
+        fill(table)
         read_and_be_ended(table)

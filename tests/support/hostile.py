@@ -69,7 +69,7 @@ def postgres(pipeline: Pipeline, keys: list[str]) -> list[str]:
     part = Partition(window=WINDOW, lower=keys, upper=keys)
     return [
         source_sql.count_window(pipeline, WINDOW, WINDOW.high, datetime(2026, 1, 1, tzinfo=UTC)),
-        source_sql.rows_out_of_reach(pipeline, WINDOW, WINDOW.high, 5),
+        source_sql.unreachable_rows(pipeline, WINDOW, WINDOW.high, 5),
         source_sql.partition_bounds(pipeline, WINDOW, 5),
         source_sql.extract_rows(pipeline, part),
         source_sql.count_partition(pipeline, part),

@@ -84,6 +84,16 @@ class Server:
             with (self._data / "pg_hba.conf").open("a") as rules:
                 rules.write("host all all all scram-sha-256\n")
 
+    def copy(self, primary: Postgres) -> None:
+        """Take over the data of a server that runs, to follow it as a standby."""
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        command = [
+            self._binaries / "pg_basebackup", "--pgdata", self._data, "--dbname", primary.url("postgres"),
+            "--write-recovery-conf", "--checkpoint=fast", "--no-sync",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, user=self._user, cwd=self._folder)
+
     def start(self) -> None:
         """Start it, where it does not run, and wait until it answers. It ends with the thread that called this."""
         if self._process is not None:
@@ -145,6 +155,22 @@ def run_postgres(address: str = "127.0.0.1", port: int | None = None) -> Iterato
         try:
             server.start()
             yield Postgres(server.port, address, server=server)
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def run_standby(primary: Postgres) -> Iterator[Postgres]:
+    """Run a hot standby that follows a server of ours until the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="standby-"))
+    try:
+        server = Server(folder, primary.host, free_port())
+        server.copy(primary)
+        try:
+            server.start()
+            yield Postgres(server.port, primary.host, server=server)
         finally:
             server.stop()
     finally:

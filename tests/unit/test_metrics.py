@@ -116,9 +116,11 @@ def test_what_the_dag_measures_goes_with_the_metrics_of_airflow(monkeypatch: pyt
     dag_metrics.lag(pipeline, -0.5)  # the worker's clock is behind the source's
     dag_metrics.reconciliation_difference(pipeline, 7)
     dag_metrics.tolerated_rejects(pipeline)
+    dag_metrics.unreachable_versions(pipeline, 3)
     tags = {"pipeline": "orders"}
     assert sent == [
         ("etl.lag", 0.0, tags),
         ("etl.reconciliation_difference", 7, tags),
         ("etl.tolerated_rejects", 5, tags),
+        ("etl.unreachable_versions", 3, tags),
     ]

@@ -65,6 +65,7 @@ def test_the_name_that_airflow_does_not_send_yet_will_not_be_there_twice() -> No
         "airflow.etl.lag,pipeline=a:1|g",
         "airflow.etl.reconciliation_difference,pipeline=a:1|g",
         "airflow.etl.tolerated_rejects,pipeline=a:1|g",
+        "airflow.etl.unreachable_versions,pipeline=a:1|g",
     ],
 )
 def test_a_gauge_of_something_that_is_gone_goes_away(text: str) -> None:
