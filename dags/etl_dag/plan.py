@@ -19,7 +19,7 @@ from etl.source_check import check_source
 from etl.window import Partition, Window
 from pydantic import ValidationError
 
-from etl_dag import metrics, went_back
+from etl_dag import metrics, settled, went_back
 from etl_dag.hooks import SinkHook, source_hook
 
 MOST_PARTITIONS = 1000
@@ -49,7 +49,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
                 "%s: the source is a standby that has replayed nothing since %s.", pipeline.name, end or "it began"
             )
             return []
-        window, future = choose_window(pipeline, params, watermark, end), now + TOLERANCE
+        window, future = _window(pipeline, params, watermark, end, hook, cursor), now + TOLERANCE
         cursor.execute(source_sql.count_window(pipeline, window, future, watermark))
         rows, oldest, unreachable = cursor.fetchone()
         metrics.unreachable_versions(pipeline, unreachable)
@@ -76,6 +76,21 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             *(pipeline.name, pipeline.source, pipeline.version, window.low or "the beginning", window.high),
         )
     return [partition.model_dump_json(exclude_defaults=True) for partition in partitions]
+
+
+def _window(
+    pipeline: Pipeline, params: dict[str, Any], watermark: datetime | None, end: datetime, hook: SinkHook, cursor: Any
+) -> Window:
+    """The run's window, and what it leaves of the source's transactions."""
+    cursor.execute(source_sql.TRANSACTIONS)
+    snapshot = cursor.fetchone()
+    left = settled.read(pipeline, watermark, hook)
+    if left is not None and left.xmax > snapshot[1]:
+        left = None  # of another server: one that was restored, or took over, has not come as far
+    begin = left.value if left else watermark
+    window = choose_window(pipeline, params, begin, end)
+    leaves = settled.settle(left, begin, window, pipeline.look_back, snapshot)
+    return window.model_copy(update={"settled": leaves})
 
 
 def tell_unreachable(pipeline: Pipeline, number: int, examples: list[Any]) -> None:

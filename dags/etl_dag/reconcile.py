@@ -11,7 +11,7 @@ from etl import sink_sql
 from etl.pipeline import Pipeline
 from etl.window import Partition, Window, fingerprint
 
-from etl_dag import metrics
+from etl_dag import metrics, settled
 from etl_dag.hooks import SinkHook
 
 Audit = dict[str, int]
@@ -131,6 +131,8 @@ def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsS
         if not window.low:
             cursor.execute(insert, (pipeline.name, run_id, pipeline.name))
             moved += int(cursor.rowcount)
+        if moved and window.settled:
+            settled.write(pipeline, run_id, window.settled, cursor)
         connection.commit()
     return moved > 0
 

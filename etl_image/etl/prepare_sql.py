@@ -114,6 +114,7 @@ def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]
         "": ("CREATE TABLE",),
         _object(sink_sql.AUDIT): ("SELECT", "INSERT", "DELETE"),
         _object(sink_sql.WATERMARK): ("SELECT", "INSERT", "UPDATE"),
+        _object(sink_sql.SETTLED): ("SELECT", "INSERT", "UPDATE"),
     }
     if not pipelines:
         return allowed | {_schema(SINK_SCHEMA): ("ALTER", "SELECT", "INSERT", "UPDATE")}

@@ -17,11 +17,12 @@ from etl.version_zone import as_local
 from etl.window import Partition, Window
 
 BOOKKEEPING, STAGING = OWN_SCHEMAS
-"""Schema of the audit and watermark tables, and that of the tables that bulk loads fill before they are applied."""
+"""Schema of the tables for audit and watermark, and that of the tables that bulk loads fill before they are applied."""
 STAGING_NAME = re.compile(r"(?P<pipeline>\w+)_\d{14}_[0-9a-f]{12}")
 """Name of such a table: it says whose it is and since when (UTC)."""
 AUDIT = TableName(schema_name=BOOKKEEPING, table="audit")
 WATERMARK = TableName(schema_name=BOOKKEEPING, table="watermark")
+SETTLED = TableName(schema_name=BOOKKEEPING, table="settled")
 COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing")
 """Row counts of an audit row. `standing`: kept rows that stand in the sink at their version or a newer one."""
 Owner = Literal["Transaction", "Session"]
@@ -80,9 +81,17 @@ def bookkeeping_tables() -> list[Table]:
         "run_id": _IDENTITY["run_id"],
         "advanced_at": "timestamptz",
     }
+    settled = {
+        "pipeline": _IDENTITY["pipeline"],
+        "value": "timestamptz",
+        "pending": "timestamptz",
+        "xmax": "bigint",
+        "run_id": _IDENTITY["run_id"],
+    }
     return [
         Table(AUDIT, _types(audit), tuple(_IDENTITY)),
         Table(WATERMARK, _types(watermark), ("pipeline",)),
+        Table(SETTLED, _types(settled), ("pipeline",)),
     ]
 
 

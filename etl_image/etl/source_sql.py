@@ -26,6 +26,8 @@ ENCODING = (
 CLOCK = "SELECT now(), CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE now() END"
 """One row: the time at the source, and the time until which a snapshot taken after this has what was committed. A
 standby has it until the commit that it replayed last; null where it has not replayed one."""
+TRANSACTIONS = "SELECT txid_snapshot_xmin(txid_current_snapshot()), txid_snapshot_xmax(txid_current_snapshot())"
+"""One row: the first id of a transaction that is open in this snapshot, and the first that no transaction has yet."""
 
 
 def quote_table(table: TableName) -> str:

@@ -16,11 +16,25 @@ def _in_utc(value: datetime) -> datetime:
 UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
+class Settled(BaseModel):
+    """How far the source's transactions are done, as a run leaves it; times are versions.
+
+    Rows that are not in the sink yet are of transactions whose id is `xmax` or later, and then their version is after
+    `pending`, or else later than `value`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: UtcDatetime
+    pending: UtcDatetime
+    xmax: int
+
+
 class Window(BaseModel):
     """The versions a run covers: later than `low` (from the beginning where it is None), up to and with `high`.
 
     `refresh` says which rows of the sink it overwrites: those of an older version, those too that differ at the same
-    version, or all that differ.
+    version, or all that differ. `settled` is what the watermark is kept with when the run has added up.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +42,7 @@ class Window(BaseModel):
     low: UtcDatetime | None = None
     high: UtcDatetime
     refresh: Literal["newer", "differing", "all"] = "newer"
+    settled: Settled | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -167,6 +167,7 @@ def test_on_an_empty_server_everything_is_made(server: Server) -> None:
         "created schema etl_staging",
         "created table etl.audit",
         "created table etl.watermark",
+        "created table etl.settled",
     ]
     assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database) == [(True,)]
     assert server.as_loader("SELECT COUNT(*) FROM [etl].[audit]") == [(0,)]

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError, TryAgainError
 from etl.source import connect_source
+from etl.window import Partition
 
 from tests.support.postgres import Postgres
 from tests.support.runs import Runs
@@ -86,6 +88,43 @@ def test_a_clock_of_a_client_that_is_seconds_ahead_is_no_version_of_the_future(
         fill(table)
         table.change("UPDATE t SET at = now() + interval '30 seconds' WHERE k = 1")
         assert Runs(table, monkeypatch).run("first")["inserted"] == 9
+
+
+def test_a_transaction_that_is_open_over_runs_arrives_when_it_has_ended(
+    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its version is older than the windows that follow, and there is no look-back to help."""
+    with made() as table:
+        fill(table)
+        runs = Runs(table, monkeypatch)
+        runs.run("first")
+        with psycopg.connect(table.source_url) as connection:
+            connection.execute("UPDATE t SET v = 'late', at = clock_timestamp() WHERE k = 1")
+            for key in (2, 3, 4):
+                table.change(f"UPDATE t SET v = 'b', at = clock_timestamp() WHERE k = {key}")
+                assert runs.run(f"with {key}")["updated"] == 1
+            assert "A transaction of the source has been open since" in caplog.text
+        assert runs.run("when it has ended")["updated"] == 1
+        assert table.sink_rows() == table.source_rows()
+        assert runs.plan() == []
+
+
+def test_a_source_that_took_over_is_not_asked_for_the_transactions_of_the_one_before(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with made() as table:
+        fill(table)
+        runs = Runs(table, monkeypatch)
+        runs.run("first")
+        before = runs.watermark().isoformat()
+        table.execute(f"UPDATE [etl].[settled] SET [xmax] = {2**62} WHERE [pipeline] = N'{table.pipeline.name}'")
+        table.execute(
+            "UPDATE [etl].[settled] SET [value] = '2000-01-01', [pending] = '2000-01-01'"
+            f" WHERE [pipeline] = N'{table.pipeline.name}'"
+        )
+        table.change("UPDATE t SET v = 'b', at = clock_timestamp() WHERE k = 1")
+        (partition,) = runs.plan()
+        assert Partition.model_validate_json(partition).window.low.isoformat() == f"{before}+00:00"
 
 
 LOCAL = {"k": "integer", "v": "text", "at": "timestamp"}

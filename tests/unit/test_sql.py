@@ -152,6 +152,7 @@ def test_the_loader_may_delete_nothing_but_audit_rows() -> None:
         "GRANT CREATE TABLE TO [etl_loader]",
         "GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[audit] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[watermark] TO [etl_loader]",
+        "GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[settled] TO [etl_loader]",
         "GRANT ALTER, SELECT, INSERT, UPDATE ON SCHEMA::[dbo] TO [etl_loader]",
     ]
 
@@ -159,7 +160,7 @@ def test_the_loader_may_delete_nothing_but_audit_rows() -> None:
 def test_with_named_pipelines_the_loader_may_change_no_schema_but_that_of_staging() -> None:
     statements = prepare_sql.grants([PIPELINE, make(EVERYTHING)])
     assert statements[:3] == prepare_sql.grants()[:3]
-    assert statements[3:] == [
+    assert statements[4:] == [
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[Every Thing] TO [etl_loader]",
         "REVOKE ALTER, SELECT, INSERT, UPDATE ON SCHEMA::[dbo] FROM [etl_loader]",
