@@ -189,6 +189,7 @@ def test_a_known_definition_keeps_its_fingerprint() -> None:
     assert fingerprint(make(EVERYTHING), whole()) == "fe50c071df4f22e7"
     assert fingerprint(make(ORDERS, sink="[dbo].[orders]", source='"public"."orders"'), whole()) == "42a59189d31f5700"
 
+
 LOCAL = {**ORDERS, "columns": {**ORDERS["columns"], "updated_at": "timestamp"}}
 
 
