@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -185,10 +187,19 @@ class TestLogin:
             connect(server, password="wrong")
 
     def test_an_unknown_database_is_refused(self, server: StandIn) -> None:
-        with pytest.raises(mssql_python.Error, match='Cannot open database "nope"'):
+        # 4060 is followed by 18456, which is all that the drivers report (the next test sees both).
+        with pytest.raises(mssql_python.OperationalError, match="Login failed for user 'sa'"):
             connect(server, database="nope")
-        with pytest.raises(pymssql.OperationalError):  # it gives 18456 as the number of any login that fails
+        with pytest.raises(pymssql.OperationalError, match="18456"):
             connect_pymssql(server, database="nope")
+
+    def test_a_database_that_does_not_open_is_two_errors(self, server: StandIn, tmp_path: Path) -> None:
+        dump = tmp_path / "dump"
+        where = f"'{server.host}', 'sa', '{server.password}', 'nope', port={server.port}"
+        command = [sys.executable, "-c", f"import pymssql; pymssql.connect({where})"]
+        ran = subprocess.run(command, env=os.environ | {"TDSDUMP": str(dump)}, capture_output=True, check=False)
+        assert ran.returncode != 0
+        assert re.findall(r"reading message (\d+) from server", dump.read_text()) == ["4060", "18456"]
 
     def test_fifty_sessions_at_once(self, server: StandIn) -> None:
         connections = [connect(server) for _ in range(50)]
@@ -455,6 +466,42 @@ class TestAppLocks:
             cursor.execute("SET NOCOUNT OFF")
             cursor.execute(insert)
             assert cursor.rowcount == 0
+
+
+class TestTriggers:
+    @pytest.fixture
+    def triggered(self, sink: Any, table: str) -> str:
+        sink.cursor().execute("CREATE TABLE [dbo].[log] ([n] int)")
+        sink.cursor().execute(
+            f"CREATE TRIGGER [dbo].[tr] ON {table} AFTER INSERT, UPDATE AS INSERT INTO [dbo].[log] VALUES (1), (2), (3)"
+        )
+        return table
+
+    def test_what_a_trigger_counts_comes_before_what_the_statement_counts(self, sink: Any, triggered: str) -> None:
+        cursor = sink.cursor()
+        cursor.execute(f"INSERT INTO {triggered} (n) VALUES (1)")
+        assert cursor.rowcount == 3
+        assert [cursor.nextset(), cursor.nextset()] == [True, False]
+
+    def test_nocount_silences_it_and_rowcount_is_the_statements_own(self, sink: Any, triggered: str) -> None:
+        cursor = sink.cursor()
+        cursor.execute(f"SET NOCOUNT ON; INSERT INTO {triggered} (n) VALUES (1), (2); SELECT @@ROWCOUNT")
+        assert [tuple(row) for row in cursor.fetchall()] == [(2,)]
+        assert not cursor.nextset()
+        assert rows(sink, "SELECT COUNT(*) FROM [dbo].[log]") == [(3,)]
+
+    def test_it_goes_with_its_table_and_runs_for_its_verbs_alone(self, sink: Any, triggered: str) -> None:
+        sink.cursor().execute(f"DELETE FROM {triggered}")
+        sink.cursor().execute(f"DROP TABLE {triggered}")
+        sink.cursor().execute(f"CREATE TABLE {triggered} ([n] int NOT NULL)")
+        sink.cursor().execute(f"INSERT INTO {triggered} (n) VALUES (1)")
+        assert rows(sink, "SELECT COUNT(*) FROM [dbo].[log]") == [(0,)]
+
+    def test_it_is_created_in_a_batch_of_its_own(self, sink: Any, table: str) -> None:
+        with pytest.raises(mssql_python.Error, match="must be the first statement in a query batch"):
+            sink.cursor().execute(
+                f"SET NOCOUNT ON; CREATE TRIGGER [dbo].[tr] ON {table} AFTER INSERT AS DELETE FROM {table}"
+            )
 
 
 class TestStatements:

@@ -17,6 +17,8 @@ Where it differs from SQL Server:
 - A batch is refused for an unknown verb before it runs; for anything else when its turn comes.
 - A datetimeoffset keeps its local time, not its offset.
 - There is no encryption unless it is given a certificate; with one everything is encrypted, TDS 7.4 by TLS 1.2.
+- A trigger is AFTER statements and sees neither `inserted` nor `deleted`; an error in it ends the transaction.
+- Messages are in us_english; in Deutsch, which a session may set, are a few of them (`languages.py`).
 - A backup is a DuckDB file, and a database has to be taken offline before it is restored (`backups.py`).
 - There is `master`, in which nothing is kept, and one database beside it. Only the administrator, whose name and
   password it is started with, creates databases, logins, users, roles and grants. What they say is enforced for

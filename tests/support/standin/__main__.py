@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from .engine import Engine
+from .engine import AZURE, EXPRESS, Engine
 from .principals import Administrator
 from .server import Server
 from .tls import server_context
@@ -27,7 +27,8 @@ def main() -> None:
     if not password:
         sys.exit(f"Set {options.password_env} to the password that {options.login} has to give.")
     try:
-        engine = Engine(options.database, options.database_file)
+        edition = AZURE if options.azure else EXPRESS
+        engine = Engine(options.database, options.database_file, edition)
     except ValueError as error:
         sys.exit(f"--database-file {options.database_file}: {error}.")
     tls = server_context(options.tls_certificate, options.tls_key) if options.tls_certificate else None
@@ -47,6 +48,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--login", default="sa", help="the administrator")
     parser.add_argument("--password-env", default="STANDIN_PASSWORD", help="the variable that holds the password")
     parser.add_argument("--discard", action="store_true", help="throw the rows of bulk loads away, unread")
+    parser.add_argument("--azure", action="store_true", help="refuse what Azure SQL Database refuses")
     parser.add_argument("--tls-certificate", type=Path, help="PEM; with it everything is encrypted")
     parser.add_argument("--tls-key", type=Path, help="of the certificate; PEM")
     parser.add_argument("--log-statements", action="store_true", help="log every batch, and how sessions end")

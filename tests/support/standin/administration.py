@@ -1,6 +1,7 @@
 """Statements about databases, logins, users, roles and grants, as the project sends them."""
 
 from .changes import Changes
+from .languages import check_language
 from .statements import (
     AddMember,
     BackupDatabase,
@@ -35,7 +36,7 @@ class Administration(Changes):
         if what == "SCHEMA":
             return CreateSchema(name, self.name() if self.accept("AUTHORIZATION") else "dbo")
         if what == "LOGIN":
-            return SetLogin(name, self._password(), is_new=True)
+            return SetLogin(name, self._password(), is_new=True, sid=self._login_options())
         if what == "USER":
             self.expect("FOR", "LOGIN")
             return SetUser(name, self.name(), is_new=True)
@@ -121,6 +122,17 @@ class Administration(Changes):
         if not found:
             raise self.unknown()
         return found
+
+    def _login_options(self) -> bytes:
+        """Read what follows the password of a new login; returns its SID, empty where none is given."""
+        sid = b""
+        while self.accept(","):
+            if self.accept("SID", "="):
+                sid = bytes.fromhex(self.of_kind("blob"))
+            else:
+                self.expect("DEFAULT_LANGUAGE", "=")
+                check_language(self.name())
+        return sid
 
     def _password(self) -> str:
         self.expect("WITH", "PASSWORD", "=")

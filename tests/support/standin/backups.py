@@ -11,11 +11,13 @@ from pathlib import Path
 
 import duckdb
 
-from .catalogue import OF_SERVER, SCHEMA, quote
+from .catalogue import SCHEMA, quote
+from .engine import AZURE
 from .errors import SqlError
 from .security import outside_transaction
 from .statements import BackupDatabase, RestoreDatabase, TakeOffline, VerifyBackup
 from .store import Store
+from .views import OF_SERVER
 
 _TABLES = (
     "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = $database"
@@ -29,11 +31,23 @@ def take_offline(store: Store, statement: TakeOffline) -> None:
     _existing(store, statement.database, "ALTER DATABASE")
     if _is_restoring(store):
         raise SqlError(5052, "ALTER DATABASE is not permitted while a database is in the Restoring state.")
+    set_state(store, "OFFLINE")
     store.offline.set()
 
 
+def set_state(store: Store, state: str) -> None:
+    """Have sys.databases say what state the one database is in."""
+    name = store.catalogue.own_database()
+    store.write(
+        lambda: store.run(
+            f"UPDATE {_DATABASES} SET state_desc = $state WHERE name = $name", {"state": state, "name": name}
+        )
+    )
+
+
 def backup_database(store: Store, statement: BackupDatabase) -> None:
-    """Write the database to a new file. Raises SqlError 3201 where it cannot be written."""
+    """Write the database to a new file. Raises SqlError 3201 where it cannot be written, 40510 in Azure."""
+    refuse_in_azure(store, "BACKUP DATABASE")
     name = _existing(store, statement.database, "BACKUP DATABASE")
     if Path(statement.path).exists():
         raise SqlError(50000, f"the stand-in adds no backup to a file that is there already: {statement.path}")
@@ -73,6 +87,7 @@ def verify_backup(store: Store, statement: VerifyBackup) -> None:
 
 def restore_database(store: Store, statement: RestoreDatabase) -> None:
     """Put a backup in the place of the database. Raises SqlError 3101 where that is in use, 3201 and 3241."""
+    refuse_in_azure(store, "RESTORE DATABASE")
     store.principals.require_administrator()
     outside_transaction(store, "RESTORE DATABASE")
     there = store.catalogue.own_database()
@@ -81,12 +96,16 @@ def restore_database(store: Store, statement: RestoreDatabase) -> None:
     if there is not None and not store.offline.is_set() and not _is_restoring(store):
         raise SqlError(3101, "Exclusive access could not be obtained because the database is in use.")
     verify_backup(store, VerifyBackup(statement.path))
-    store.write(
-        lambda: store.run(f"UPDATE {_DATABASES} SET state_desc = 'RESTORING' WHERE name = $name", {"name": there})
-    )
+    set_state(store, "RESTORING")
     with _attached(store, statement.path, " (READ_ONLY)") as backup:
         store.write(lambda: _replace(store, backup, there or statement.database))
     store.offline.clear()
+
+
+def refuse_in_azure(store: Store, statement: str) -> None:
+    """Raise SqlError 40510 where the stand-in is to be an Azure SQL Database."""
+    if store.edition == AZURE:
+        raise SqlError(40510, f"Statement '{statement}' is not supported in this version of SQL Server.")
 
 
 def _replace(store: Store, backup: str, name: str) -> None:
@@ -101,7 +120,7 @@ def _replace(store: Store, backup: str, name: str) -> None:
             store.run(sql)
             store.run(f"INSERT INTO {place} SELECT * FROM {quote(backup)}.{place}")
     store.run(
-        f"INSERT OR REPLACE INTO {_DATABASES} SELECT $name, is_read_committed_snapshot_on, 'ONLINE'"
+        f"INSERT OR REPLACE INTO {_DATABASES} SELECT $name, is_read_committed_snapshot_on, 'ONLINE', 'MULTI_USER', NULL"
         f" FROM {quote(backup)}.{_DATABASES}",
         {"name": name},
     )

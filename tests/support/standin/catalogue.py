@@ -7,37 +7,21 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from zlib import crc32
 
-from .sqltypes import BIT, DEFAULT_COLLATION, INT, SMALLINT, TINYINT, SqlType, parse_type, text_type
+from .sqltypes import SqlType, parse_type
 
 SCHEMA = "stand-in catalogue"
 MASTER = "master"
 """The database that is always there. It is a name to log in to: no tables are kept in it."""
-_INFORMATION_SCHEMA: dict[str, dict[str, SqlType | None]] = {
-    "SCHEMATA": dict.fromkeys(("SCHEMA_NAME", "SCHEMA_OWNER")),
-    "TABLES": dict.fromkeys(("TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE")),
-    "COLUMNS": {
-        "TABLE_CATALOG": None, "TABLE_SCHEMA": None, "TABLE_NAME": None, "COLUMN_NAME": None, "ORDINAL_POSITION": INT,
-        "COLUMN_DEFAULT": None, "IS_NULLABLE": None, "DATA_TYPE": None, "CHARACTER_MAXIMUM_LENGTH": INT,
-        "NUMERIC_PRECISION": TINYINT, "NUMERIC_SCALE": INT, "DATETIME_PRECISION": SMALLINT, "COLLATION_NAME": None,
-    },
-}  # fmt: skip
-OF_SERVER: dict[str, dict[str, SqlType | None]] = {
-    "DATABASES": {"name": None, "is_read_committed_snapshot_on": BIT, "state_desc": None},
-    "SQL_LOGINS": {"name": None, "sid": None, "password_hash": None, "is_disabled": BIT},
-}
-"""The system's views that are of the whole server, and no part of the database."""
-_SYS = OF_SERVER | {
-    "DATABASE_PRINCIPALS": dict.fromkeys(("name", "type", "sid")),
-    "DATABASE_FILES": {"type_desc": None, "size": INT},
-}
-_SYSTEM_TABLES = {"INFORMATION_SCHEMA": _INFORMATION_SCHEMA, "SYS": _SYS}
-"""The system's views that are known: columns and their types (None is nvarchar(128))."""
+SYS_COLUMNS = "columns of sys"
+"""What sys.columns is called here: INFORMATION_SCHEMA has one, too."""
 _STATEMENTS = f"""
 CREATE SCHEMA IF NOT EXISTS "{SCHEMA}";
 CREATE SCHEMA IF NOT EXISTS dbo;
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."DATABASES" (
-    name VARCHAR COLLATE NOCASE PRIMARY KEY, is_read_committed_snapshot_on BOOLEAN, state_desc VARCHAR);
-INSERT OR IGNORE INTO "{SCHEMA}"."DATABASES" VALUES ('{MASTER}', false, 'ONLINE');
+    name VARCHAR COLLATE NOCASE PRIMARY KEY, is_read_committed_snapshot_on BOOLEAN, state_desc VARCHAR,
+    user_access_desc VARCHAR, replica_id UUID);
+INSERT OR IGNORE INTO "{SCHEMA}"."DATABASES" VALUES ('{MASTER}', false, 'ONLINE', 'MULTI_USER', NULL);
+UPDATE "{SCHEMA}"."DATABASES" SET state_desc = 'ONLINE' WHERE state_desc IN ('OFFLINE', 'RECOVERING');
 CREATE OR REPLACE VIEW "{SCHEMA}"."DATABASE_FILES" AS
 SELECT 'ROWS' AS type_desc, CAST(total_blocks * block_size / 8192 AS INTEGER) AS size FROM pragma_database_size()
 UNION ALL SELECT 'LOG', 0;
@@ -47,11 +31,18 @@ INSERT OR IGNORE INTO "{SCHEMA}"."SCHEMATA" VALUES ('dbo', 'dbo');
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."TABLES" (
     TABLE_CATALOG VARCHAR, TABLE_SCHEMA VARCHAR COLLATE NOCASE, TABLE_NAME VARCHAR COLLATE NOCASE,
     TABLE_TYPE VARCHAR, key_name VARCHAR, key_columns VARCHAR[]);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}".triggers (
+    name VARCHAR COLLATE NOCASE, table_schema VARCHAR COLLATE NOCASE, table_name VARCHAR COLLATE NOCASE,
+    verbs VARCHAR[], body VARCHAR);
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."COLUMNS" (
     TABLE_CATALOG VARCHAR, TABLE_SCHEMA VARCHAR COLLATE NOCASE, TABLE_NAME VARCHAR COLLATE NOCASE,
     COLUMN_NAME VARCHAR COLLATE NOCASE, ORDINAL_POSITION INTEGER, COLUMN_DEFAULT VARCHAR, IS_NULLABLE VARCHAR,
     DATA_TYPE VARCHAR COLLATE NOCASE, CHARACTER_MAXIMUM_LENGTH INTEGER, NUMERIC_PRECISION UTINYINT,
-    NUMERIC_SCALE INTEGER, DATETIME_PRECISION SMALLINT, COLLATION_NAME VARCHAR, declared VARCHAR);
+    NUMERIC_SCALE INTEGER, DATETIME_PRECISION SMALLINT, COLLATION_NAME VARCHAR, declared VARCHAR,
+    object_id INTEGER, is_identity BOOLEAN, computed VARCHAR);
+CREATE OR REPLACE VIEW "{SCHEMA}"."{SYS_COLUMNS}" AS
+SELECT object_id, COLUMN_NAME AS name, is_identity, computed <> '' AS is_computed, 0 AS generated_always_type
+FROM "{SCHEMA}"."COLUMNS";
 """
 
 
@@ -64,12 +55,22 @@ class Connection(Protocol):
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column as it was declared; `default` is its T-SQL expression, empty for none."""
+    """A column as it was declared; `default` is its T-SQL expression, `computed` DuckDB's, empty for none."""
 
     name: str
     type: SqlType
     nullable: bool = True
     default: str = ""
+    identity: bool = False
+    computed: str = ""
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """What runs after statements of these verbs: T-SQL."""
+
+    verbs: tuple[str, ...]
+    body: str
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Table:
     columns: tuple[TableColumn, ...]
     key_name: str = ""
     key: tuple[str, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
 
     @property
     def told(self) -> str:
@@ -125,6 +127,11 @@ class Catalogue:
         found = self._connection.execute(f'SELECT name FROM "{SCHEMA}"."DATABASES" WHERE name = ?', [name]).fetchone()
         return None if found is None else str(found[0])
 
+    def is_online(self, database: str) -> bool:
+        """Whether the system's view says that a database can be used."""
+        query = f'SELECT 1 FROM "{SCHEMA}"."DATABASES" WHERE name = ? AND state_desc = \'ONLINE\''
+        return self._connection.execute(query, [database]).fetchone() is not None
+
     def own_database(self) -> str | None:
         """The name of the one database beside master; None before it is created."""
         query = f'SELECT name FROM "{SCHEMA}"."DATABASES" WHERE name <> ?'
@@ -133,7 +140,9 @@ class Catalogue:
 
     def create_database(self, name: str) -> None:
         """Enter the one database."""
-        self._connection.execute(f'INSERT INTO "{SCHEMA}"."DATABASES" VALUES (?, false, \'ONLINE\')', [name])
+        self._connection.execute(
+            f"INSERT INTO \"{SCHEMA}\".\"DATABASES\" VALUES (?, false, 'ONLINE', 'MULTI_USER', NULL)", [name]
+        )
 
     def table(self, schema: str, name: str) -> Table | None:
         """A table, without regard to the case of its name."""
@@ -161,11 +170,18 @@ class Catalogue:
             return None
         columns = self._connection.execute(
             "SELECT COLUMN_NAME, declared, IS_NULLABLE = 'YES', coalesce(COLUMN_DEFAULT, ''),"
-            f' coalesce(COLLATION_NAME, \'\') FROM "{SCHEMA}"."COLUMNS"'
+            f' coalesce(COLLATION_NAME, \'\'), is_identity, computed FROM "{SCHEMA}"."COLUMNS"'
             " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
             [schema, name],
         ).fetchall()
-        return Table(found[0], found[1], tuple(_column(*row) for row in columns), found[2], tuple(found[3]))
+        triggers = self._connection.execute(
+            f'SELECT verbs, body FROM "{SCHEMA}".triggers WHERE table_schema = ? AND table_name = ? ORDER BY name',
+            [schema, name],
+        ).fetchall()
+        return Table(
+            *(found[0], found[1], tuple(_column(*row) for row in columns), found[2], tuple(found[3])),
+            tuple(Trigger(tuple(verbs), body) for verbs, body in triggers),
+        )
 
     def schema(self, name: str) -> str | None:
         """A schema's name as it was written when it was created."""
@@ -190,19 +206,28 @@ class Catalogue:
         )
         for position, column in enumerate(table.columns, 1):
             self._connection.execute(
-                f'INSERT INTO "{SCHEMA}"."COLUMNS" VALUES ({", ".join("?" * 14)})',
+                f'INSERT INTO "{SCHEMA}"."COLUMNS" VALUES ({", ".join("?" * 17)})',
                 [*where, column.name, position, column.default or None, "YES" if column.nullable else "NO",
-                 column.type.name, *column.type.described, column.type.collation or None, column.type.declared],
+                 column.type.name, *column.type.described, column.type.collation or None, column.type.declared,
+                 object_id(table.told), column.identity, column.computed],
             )  # fmt: skip
 
     def remove(self, table: Table) -> None:
         """Take out a table that was dropped."""
         self._change()
-        for catalogue in ("TABLES", "COLUMNS"):
+        for catalogue in ("TABLES", "COLUMNS", "triggers"):
             self._connection.execute(
                 f'DELETE FROM "{SCHEMA}".{quote(catalogue)} WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?',
                 [table.schema, table.name],
             )
+
+    def enter_trigger(self, name: str, table: Table, trigger: Trigger) -> None:
+        """Enter a trigger that was created."""
+        self._change()
+        self._connection.execute(
+            f'INSERT INTO "{SCHEMA}".triggers VALUES (?, ?, ?, ?, ?)',
+            [name, table.schema, table.name, list(trigger.verbs), trigger.body],
+        )
 
     def forget(self) -> None:
         """Look up anew what was known of all tables: they are others now."""
@@ -224,20 +249,6 @@ def create_catalogue(connection: Connection) -> None:
     connection.execute(_STATEMENTS)
 
 
-def is_system_schema(name: str) -> bool:
-    """Whether a schema is one of the system's own."""
-    return name.upper() in _SYSTEM_TABLES
-
-
-def system_table(schema: str, name: str, in_master: bool) -> Table | None:
-    """A view of the system as a table; in master only those of the whole server."""
-    columns = _SYSTEM_TABLES[schema.upper()].get(name.upper())
-    if columns is None or (in_master and name.upper() not in OF_SERVER):
-        return None
-    name_type = text_type(128).collated(DEFAULT_COLLATION)
-    return Table(SCHEMA, name.upper(), tuple(TableColumn(c, t or name_type) for c, t in columns.items()))
-
-
 def object_id(name: str) -> int:
     """A number for a table or schema, the same for the same name."""
     return crc32(name.lower().encode()) & 0x7FFF_FFFF
@@ -248,7 +259,9 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _column(name: str, declared: str, nullable: bool, default: str, collation: str) -> TableColumn:
+def _column(
+    name: str, declared: str, nullable: bool, default: str, collation: str, identity: bool, computed: str
+) -> TableColumn:
     declared_type = parse_type(declared)
     assert declared_type is not None  # it was written by `add`
-    return TableColumn(name, declared_type.collated(collation), nullable, default)
+    return TableColumn(name, declared_type.collated(collation), nullable, default, identity, computed)

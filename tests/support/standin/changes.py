@@ -20,7 +20,15 @@ class Changes(Queries):
         table = self.table()
         self.require("INSERT", table)
         self.hints()
-        columns = [_column(table, name) for name in self.column_names()] or list(table.columns)
+        columns = [_column(table, name) for name in self.column_names()] or _given(table)
+        for column in columns:
+            _refuse_computed(column)
+            if column.identity:
+                raise SqlError(
+                    544,
+                    f"Cannot insert explicit value for identity column in table '{table.name}' when IDENTITY_INSERT is"
+                    " set to OFF.",
+                )
         if self.accept("VALUES"):
             sql, given = self._rows()
         else:
@@ -34,6 +42,9 @@ class Changes(Queries):
         for column in table.columns:
             if column.default and column.name not in assigned:
                 assigned[column.name] = utc_now().sql
+            if column.identity:
+                highest = f"(SELECT coalesce(max({quote(column.name)}), 0) FROM {table.sql})"
+                assigned[column.name] = f"{highest} + row_number() OVER ()"
         names = ", ".join(quote(name) for name in assigned)
         inner = ", ".join(f"c{at}" for at in range(len(given)))
         select = f"SELECT {', '.join(assigned.values())} FROM ({sql}) AS q({inner})"
@@ -136,6 +147,9 @@ class Changes(Queries):
         if changed.table is None:
             raise self.unknown()
         column = _column(changed.table, name)
+        _refuse_computed(column)
+        if column.identity:
+            raise SqlError(8102, f"Cannot update identity column '{column.name}'.")
         self.expect("=")
         return f"{quote(column.name)} = {assign(self.value(), column, self.told(changed.table))}"
 
@@ -160,6 +174,20 @@ def _column(table: Table, name: str) -> TableColumn:
     if column is None:
         raise unknown_column(name)
     return column
+
+
+def _given(table: Table) -> list[TableColumn]:
+    """The columns that an INSERT without a list of columns gives values for."""
+    return [column for column in table.columns if not (column.identity or column.computed)]
+
+
+def _refuse_computed(column: TableColumn) -> None:
+    if column.computed:
+        raise SqlError(
+            271,
+            f'The column "{column.name}" cannot be modified because it is either a computed column or is the result of'
+            " a UNION operator.",
+        )
 
 
 def _unified(value: Expr, target: SqlType | None) -> str:

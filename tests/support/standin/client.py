@@ -19,7 +19,7 @@ class StandIn:
 
     With a `database_file` it keeps its data and logins; without a `database` it waits for CREATE DATABASE; `port` 0 is
     any free one; `discard` throws the rows of bulk loads away; `certificate`: its file, and
-    that of its key; everything is then encrypted.
+    that of its key; everything is then encrypted; `azure`: it refuses what Azure SQL Database refuses.
     """
 
     login = "sa"
@@ -33,6 +33,7 @@ class StandIn:
         port: int = 0,
         discard: bool = False,
         certificate: tuple[Path, Path] | None = None,
+        azure: bool = False,
     ) -> None:
         self.password = password
         self.database = database
@@ -41,6 +42,7 @@ class StandIn:
         self._file = database_file
         self._discard = discard
         self._certificate = certificate
+        self._azure = azure
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -62,6 +64,8 @@ class StandIn:
         command += ["--database", self.database, "--login", self.login]
         if self._discard:
             command.append("--discard")
+        if self._azure:
+            command.append("--azure")
         if self._certificate is not None:
             command += ["--tls-certificate", str(self._certificate[0]), "--tls-key", str(self._certificate[1])]
         if self._file is not None:

@@ -7,7 +7,10 @@ from .errors import SqlError
 from .expressions import Expressions
 from .sqltypes import text_type
 
-_COMPARISONS = ("=", "<>", "!=", "<=", ">=", "<", ">")
+_COMPARISONS = {
+    "=": "equal to", "<>": "not equal to", "!=": "not equal to", "<=": "less than or equal to",
+    ">=": "greater than or equal to", "<": "less than", ">": "greater than",
+}  # fmt: skip
 _UNKNOWN = 102
 
 
@@ -50,7 +53,7 @@ class Conditions(Expressions):
     def _predicate(self) -> str:
         left = self.value()
         if operator := self.accept_any(*_COMPARISONS):
-            a, b = comparable(left, self.value())
+            a, b = comparable(left, self.value(), _COMPARISONS[operator])
             return f"({a} {operator} {b})"
         if self.accept("IS"):
             negated = self.accept("NOT")

@@ -7,7 +7,7 @@ what does not fit a column is an error with a number of its own.
 from dataclasses import dataclass
 
 from .catalogue import TableColumn
-from .errors import SqlError
+from .errors import SqlError, collation_conflict
 from .sqltypes import BIGINT, FLOAT, INT, MAX, REAL, SqlType, text_type
 
 _TIMES = ("date", "datetime2", "datetimeoffset")
@@ -77,11 +77,13 @@ def convert_styled(value: Expr, target: SqlType, style: int) -> str | None:
     return f"left(regexp_replace({text}, '\\.000000$', ''), {target.length if target.length != MAX else 33})"
 
 
-def comparable(left: Expr, right: Expr) -> tuple[str, str]:
-    """Both sides of a comparison, made comparable. Raises SqlError 206 where they are not."""
+def comparable(left: Expr, right: Expr, operation: str = "equal to") -> tuple[str, str]:
+    """Both sides of a comparison, made comparable. Raises SqlError 206, or 468 for columns of different collations."""
     if left.type is None or right.type is None:
         return left.sql, right.sql
     if left.type.is_text and right.type.is_text:
+        if left.column and right.column and left.type.collation.lower() != right.type.collation.lower():
+            raise collation_conflict(left.type.collation, right.type.collation, operation)
         return _comparable_texts(left, right)
     if left.type.is_text:
         return convert(left, right.type), right.sql

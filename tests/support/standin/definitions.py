@@ -1,14 +1,18 @@
 """CREATE, DROP and TRUNCATE of tables and schemas: in DuckDB and in the catalogue."""
 
-from .catalogue import SCHEMA, Table, quote
+from .catalogue import SCHEMA, Table, TableColumn, quote
 from .errors import SqlError
+from .limits import check_table, checks
 from .sqltypes import SqlType
-from .statements import CreateSchema, CreateTable, DropSchema, DropTable, TruncateTable
+from .statements import CreateSchema, CreateTable, CreateTrigger, DropSchema, DropTable, TruncateTable
 from .store import Store
 
 
-def create_table(store: Store, statement: CreateTable) -> None:
-    """Create a table. Raises SqlError 2714 where there is one, 2760 where there is no such schema, 262 who may not."""
+def create_table(store: Store, statement: CreateTable) -> list[tuple[int, str]]:
+    """Create a table; returns warnings with their numbers.
+
+    Raises SqlError 2714 where there is one, 2760 where there is no such schema, 262 who may not, and those of limits.
+    """
     table = statement.table
     if not store.principals.allows("CREATE TABLE"):
         raise SqlError(262, f"CREATE TABLE permission denied in database '{store.catalogue.database}'.", 14)
@@ -21,11 +25,24 @@ def create_table(store: Store, statement: CreateTable) -> None:
     if store.catalogue.table(table.schema, table.name) is not None:
         raise SqlError(2714, f"There is already an object named '{table.name}' in the database.")
 
+    warnings = check_table(table)
+
     def create() -> None:
         store.run(_ddl(table))
         store.catalogue.enter(table)
 
     store.write(create)
+    return warnings
+
+
+def create_trigger(store: Store, statement: CreateTrigger) -> None:
+    """Put a trigger on a table. Raises SqlError 8197 where there is no such table, or who may not."""
+    schema = statement.table[-2] if len(statement.table) > 1 else "dbo"
+    table = store.catalogue.table(schema, statement.table[-1])
+    if table is None or not store.principals.allows("ALTER", table.schema, table.name):
+        name = ".".join(statement.table)
+        raise SqlError(8197, f"The object '{name}' does not exist or is invalid for this operation.")
+    store.write(lambda: store.catalogue.enter_trigger(statement.name, table, statement.trigger))
 
 
 def drop_table(store: Store, statement: DropTable) -> None:
@@ -94,10 +111,18 @@ def drop_schema(store: Store, statement: DropSchema) -> None:
 
 
 def _ddl(table: Table) -> str:
-    lines = [f"{quote(c.name)} {_stored_as(c.type)}{'' if c.nullable else ' NOT NULL'}" for c in table.columns]
+    lines = [_column(column) for column in table.columns]
     if table.key:
         lines.append(f"PRIMARY KEY ({', '.join(map(quote, table.key))})")
+    lines += [f"CHECK ({check})" for check in checks(table)]
     return f"CREATE TABLE {table.sql} ({', '.join(lines)})"
+
+
+def _column(column: TableColumn) -> str:
+    words = f"{quote(column.name)} {_stored_as(column.type)}"
+    if column.computed:
+        return f"{words} GENERATED ALWAYS AS (CAST({column.computed} AS {column.type.duckdb})) VIRTUAL"
+    return words if column.nullable else f"{words} NOT NULL"
 
 
 def _stored_as(declared: SqlType) -> str:

@@ -12,6 +12,8 @@ from .catalogue import Catalogue, Changes, Table, create_catalogue
 from .errors import SqlError, deadlock_victim, duplicate_key, null_not_allowed, unknown_object
 from .principals import create_principals
 
+EXPRESS, AZURE = 4, 5
+"""SERVERPROPERTY('EngineEdition') of what the stand-in stands in for."""
 _CATALOG = "stand-in store"
 # Lengths are in UTF-16 code units: DuckDB counts code points, of which those beyond the BMP take two.
 # Few texts need the slow count: no text has more code units than UTF-8 bytes.
@@ -43,16 +45,18 @@ class Engine:
     """What all sessions share, in memory or in a file.
 
     `database` is created where it is not there; without a name, that is left to CREATE DATABASE. Raises ValueError
-    where the file has a database of another name. `offline` is set while nobody may use the database.
+    where the file has a database of another name. `offline` is set while nobody may use the database. In the
+    edition AZURE a session stays in the database that it has logged in to.
     """
 
-    def __init__(self, database: str, path: Path | None = None) -> None:
+    def __init__(self, database: str, path: Path | None = None, edition: int = EXPRESS) -> None:
         self._root = duckdb.connect()
         # The name is one that no schema can be mistaken for.
         target = str(path or ":memory:").replace("'", "''")
         self._root.execute(f"ATTACH '{target}' AS \"{_CATALOG}\"")
         self._root.execute(f'USE "{_CATALOG}"')
         create_catalogue(self._root)
+        self.edition = edition
         self.changes = Changes()
         self.offline = Event()
         create_principals(self._root)
@@ -91,10 +95,12 @@ class Failure:
 
     def explain(self) -> SqlError:
         """The error as SQL Server would put it."""
-        if own := _OWN.search(self.text):
+        # What a CHECK says ends in what the error() within it says.
+        _, is_check, words = self.text.rpartition("(Error: ")
+        if own := _OWN.search(words.removesuffix(")") if is_check else self.text):
             return SqlError(int(own[1]), own[2])
-        for words, explain in _EXPLANATIONS:
-            if words.search(self.text) and (found := explain(self)) is not None:
+        for pattern, explain in _EXPLANATIONS:
+            if pattern.search(self.text) and (found := explain(self)) is not None:
                 return found
         return SqlError(50000, f"the stand-in could not run this: {self.text}")
 

@@ -2,10 +2,14 @@
 
 
 class SqlError(Exception):
-    """An error for the client: SQL Server's number, its message, and its severity ("class" in TDS)."""
+    """An error for the client: SQL Server's number, its message, and its severity ("class" in TDS).
 
-    def __init__(self, number: int, message: str, severity: int = 16) -> None:
+    `ends_transaction`: whatever XACT_ABORT says, as of a deadlock's victim and of what fails in a trigger.
+    """
+
+    def __init__(self, number: int, message: str, severity: int = 16, *, ends_transaction: bool = False) -> None:
         super().__init__(number, message)
+        self.ends_transaction = ends_transaction
         self.number = number
         self.message = message
         self.severity = severity
@@ -41,6 +45,7 @@ def deadlock_victim(session_id: int) -> SqlError:
         f"Transaction (Process ID {session_id}) was deadlocked on lock resources with another process and has been"
         " chosen as the deadlock victim. Rerun the transaction.",
         13,
+        ends_transaction=True,
     )
 
 
@@ -66,3 +71,15 @@ def duplicate_key(constraint: str, table: str, value: str) -> SqlError:
 def login_failed(login: str) -> SqlError:
     """Error 18456: wrong password or no such login."""
     return SqlError(18456, f"Login failed for user '{login}'.", 14)
+
+
+def collation_conflict(left: str, right: str, operation: str) -> SqlError:
+    """Error 468: two columns with collations of their own are compared."""
+    return SqlError(
+        468, f'Cannot resolve the collation conflict between "{left}" and "{right}" in the {operation} operation.'
+    )
+
+
+def cannot_open(database: str) -> SqlError:
+    """Error 4060, which 18456 follows."""
+    return SqlError(4060, f'Cannot open database "{database}" requested by the login. The login failed.', 11)

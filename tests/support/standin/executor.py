@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from . import backups, definitions, security
+from .catalogue import Trigger
+from .engine import AZURE
 from .errors import SqlError
 from .expressions import Context
 from .faults import Faults
+from .languages import DEFAULT, in_language
 from .parser import Parser
 from .rpc import Parameter
 from .sqltypes import INT
@@ -20,6 +23,7 @@ from .statements import (
     CreateRole,
     CreateSchema,
     CreateTable,
+    CreateTrigger,
     Declare,
     DisableLogin,
     DropLogin,
@@ -33,18 +37,20 @@ from .statements import (
     ReadFromSnapshots,
     RestoreDatabase,
     Select,
+    SetLanguage,
     SetLogin,
     SetOption,
     SetUser,
     Statement,
     TakeOffline,
+    Throw,
     Transaction,
     TruncateTable,
     Use,
     VerifyBackup,
 )
 from .store import Store
-from .tokens import DELETE, DONE, ENV_ROLLBACK, INSERT, SELECT, UPDATE, Reply
+from .tokens import DELETE, DONE, DONE_IN_PROC, ENV_ROLLBACK, INSERT, SELECT, UPDATE, Reply
 from .values import encoder
 
 VERSION = "Stand-in for Microsoft SQL Server: a test double over DuckDB, not SQL Server (TDS 7.4)"
@@ -65,13 +71,18 @@ class Executor:
         self.bulk: InsertBulk | None = None
         self.transaction_descriptor = b""
         self.injected = False
+        self._row_count = 0
+        self._language = DEFAULT
         self._variables: dict[str, Parameter] = {}
         self._reply: Reply
         self._done = DONE
         self._actions: dict[type[Statement], Callable[..., None]] = {
             Select: self._select,
             Change: self._change,
-            CreateTable: partial(definitions.create_table, store),
+            CreateTable: self._create_table,
+            CreateTrigger: partial(definitions.create_trigger, store),
+            Throw: self._throw,
+            SetLanguage: self._set_language,
             DropTable: partial(definitions.drop_table, store),
             TruncateTable: partial(definitions.truncate_table, store),
             CreateSchema: partial(definitions.create_schema, store),
@@ -83,7 +94,7 @@ class Executor:
             Transaction: self._transaction,
             GetAppLock: self._get_app_lock,
             InjectFault: self._inject_fault,
-            ClearFaults: lambda _: self.faults.clear(),
+            ClearFaults: self._clear_faults,
             InsertBulk: self._announce_bulk,
             ChangeOwner: partial(security.change_owner, store),
             CreateDatabase: partial(security.create_database, store),
@@ -107,6 +118,7 @@ class Executor:
         self._reply, self._done = reply, done
         parser = Parser(text, self.context())
         while (statement := parser.next_statement()) is not None:
+            self._row_count = 0
             self._actions[type(statement)](statement)
             parser.context = self.context()
 
@@ -115,7 +127,7 @@ class Executor:
         if self.store.fail(error) and self.transaction_descriptor:
             reply.transaction_ended(ENV_ROLLBACK, self.transaction_descriptor)
             self.transaction_descriptor = b""
-        reply.error(error)
+        reply.error(in_language(error, self._language))
         reply.done(done, error=True)
 
     def reset(self) -> None:
@@ -128,7 +140,10 @@ class Executor:
     def context(self) -> Context:
         """What the next statement can refer to."""
         store = self.store
-        return Context(store.catalogue, store.principals, VERSION, store.trancount, self._variables)
+        return Context(
+            *(store.catalogue, store.principals, VERSION, store.trancount, self._row_count, store.edition),
+            self._variables,
+        )
 
     def _select(self, query: Select) -> None:
         encoders = [encoder(column.type) for column in query.columns]
@@ -139,12 +154,48 @@ class Executor:
             count += len(rows)
             columns = [map(encode, values) for encode, values in zip(encoders, zip(*rows, strict=True), strict=False)]
             self._reply.write(b"".join(b"\xd1" + b"".join(row) for row in zip(*columns, strict=True)))
+        self._row_count = count
         self._reply.done(self._done, SELECT, count)
 
     def _change(self, change: Change) -> None:
-        count = self.store.change(change)
+        triggers = [trigger for trigger in change.table.triggers if change.verb in trigger.verbs]
+        count = self._with_triggers(change, triggers) if triggers else self.store.change(change)
+        self._row_count = count
         if not self.no_count:
             self._reply.done(self._done, _COMMANDS[change.verb], count)
+
+    def _with_triggers(self, change: Change, triggers: Iterable[Trigger]) -> int:
+        """Change rows and do what that triggers, all or nothing; what a trigger counts is answered first."""
+        no_count, done = self.no_count, self._done
+        self.store.begin()
+        try:
+            count = self.store.change(change)
+            self._done = DONE_IN_PROC
+            for trigger in triggers:
+                self._run_trigger(trigger)
+                self.no_count = no_count  # what it has set ends with it
+        except SqlError as error:
+            error.ends_transaction = True
+            raise
+        finally:
+            self.no_count, self._done = no_count, done
+        self.store.commit()
+        return count
+
+    def _run_trigger(self, trigger: Trigger) -> None:
+        parser = Parser(trigger.body, self.context())
+        while (statement := parser.next_statement()) is not None:
+            if isinstance(statement, Transaction) and statement.verb == "ROLLBACK":
+                raise SqlError(3609, "The transaction ended in the trigger. The batch has been aborted.")
+            self._actions[type(statement)](statement)
+            parser.context = self.context()
+
+    def _throw(self, statement: Throw) -> None:
+        raise SqlError(statement.number, statement.message)
+
+    def _set_language(self, statement: SetLanguage) -> None:
+        self._language = statement.name
+        self._reply.language(statement.name)
 
     def _set_option(self, statement: SetOption) -> None:
         if statement.option == "NOCOUNT":
@@ -154,6 +205,12 @@ class Executor:
 
     def _use(self, statement: Use) -> None:
         found = self.store.catalogue.database_named(statement.database)
+        if self.store.edition == AZURE and found != self.store.catalogue.database:
+            raise SqlError(
+                40508,
+                "USE statement is not supported to switch between databases. Use a new connection to connect to a"
+                " different database.",
+            )
         if found is None:
             raise SqlError(
                 911, f"Database '{statement.database}' does not exist. Make sure that the name is entered correctly."
@@ -188,4 +245,17 @@ class Executor:
 
     def _inject_fault(self, statement: InjectFault) -> None:
         self.faults.inject(statement.fault, statement.value, statement.times)
+        if statement.fault == "recovering":
+            backups.set_state(self.store, "RECOVERING")
+            self.store.offline.set()
         self.injected = True
+
+    def _clear_faults(self, _: ClearFaults) -> None:
+        if self.faults.take("recovering") is not None:
+            backups.set_state(self.store, "ONLINE")
+            self.store.offline.clear()
+        self.faults.clear()
+
+    def _create_table(self, statement: CreateTable) -> None:
+        for number, warning in definitions.create_table(self.store, statement):
+            self._reply.info(number, warning)

@@ -33,6 +33,8 @@ class Context:
     principals: Principals
     version: str
     trancount: int = 0
+    row_count: int = 0
+    edition: int = 4
     variables: dict[str, Parameter] = field(default_factory=dict)
 
 
@@ -160,6 +162,8 @@ class Expressions(Cursor):
             return self.literal(self.context.version, text_type(300))
         if name == "@@TRANCOUNT":
             return Expr(str(self.context.trancount), INT)
+        if name == "@@ROWCOUNT":
+            return Expr(str(self.context.row_count), INT)
         if name not in self.context.variables:
             raise self.unknown()
         variable = self.context.variables[name]

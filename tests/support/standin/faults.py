@@ -15,6 +15,7 @@ NAMES = frozenset(
         "lock_timeout",  # the next sp_getapplock returns -1
         "login_failure",  # error 18456 at the next login
         "lose_bulk_rows",  # drop `value` rows of the next bulk batches without a word
+        "recovering",  # the database is being recovered, until standin_clear_faults
         "slow_network",  # wait `value` ms before the next packet, in either direction
         "statement_delay",  # wait `value` ms before the next statement on tables
     }

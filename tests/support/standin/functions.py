@@ -147,6 +147,22 @@ def _password_matches(at: Expressions) -> Expr:
     return Expr(f"standin_password_matches({password.sql}, {hashed.sql})", INT)
 
 
+def _has_database_access(at: Expressions) -> Expr | None:
+    (name,) = _arguments(at, 1)
+    if name.known is None:
+        return None
+    database = at.context.catalogue.database_named(name.known)
+    if database is None:
+        return at.literal(None, INT)
+    may_enter = at.context.principals.may_enter(database) and at.context.catalogue.is_online(database)
+    return at.literal(int(may_enter), INT)
+
+
+def _server_property(at: Expressions) -> Expr | None:
+    (name,) = _arguments(at, 1)
+    return at.literal(at.context.edition, INT) if name.known == "EngineEdition" else None
+
+
 def _is_role_member(at: Expressions) -> Expr | None:
     role, member = _arguments(at, 2)
     if role.known is None or member.known is None:
@@ -164,6 +180,7 @@ FUNCTIONS = {
     "COUNT": _count,
     "COUNT_BIG": _count_big,
     "DB_NAME": _database_name,
+    "HAS_DBACCESS": _has_database_access,
     "ISNULL": _is_null,
     "IS_ROLEMEMBER": _is_role_member,
     "LEN": _length,
@@ -174,6 +191,7 @@ FUNCTIONS = {
     "PWDCOMPARE": _password_matches,
     "RTRIM": _without_spaces_at_the_end,
     "SCHEMA_ID": _schema_id,
+    "SERVERPROPERTY": _server_property,
     "SUM": _sum,
     "SYSUTCDATETIME": lambda _: utc_now(),
     "TRANSLATE": _translated,

@@ -2,18 +2,14 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-from .catalogue import Table, TableColumn
 from .errors import unknown_statement
 from .expressions import Context
+from .languages import check_language
 from .lexer import Token
-from .others import OtherLoaders
-from .sqltypes import DEFAULT_COLLATION
 from .statements import (
     ClearFaults,
-    CreateTable,
     Declare,
     DropSchema,
     DropTable,
@@ -22,12 +18,15 @@ from .statements import (
     InsertBulk,
     Nothing,
     Select,
+    SetLanguage,
     SetOption,
     Statement,
+    Throw,
     Transaction,
     TruncateTable,
     Use,
 )
+from .tables import Tables
 
 # What the drivers set at connect: SQL Server's usual ways, which are the only ones that the stand-in has.
 _ALWAYS_ON = {
@@ -38,7 +37,7 @@ _WHOLE_TEXTS = "2147483647"
 _BULK_WITH = {"TABLOCK", "CHECK_CONSTRAINTS", "FIRE_TRIGGERS", "KEEP_NULLS"}
 
 
-class Parser(OtherLoaders):
+class Parser(Tables):
     """Reads a batch, or the statement of a prepared call. Each statement is read after the one before has run."""
 
     def __init__(self, text: str, context: Context) -> None:
@@ -65,6 +64,7 @@ class Parser(OtherLoaders):
             "BACKUP": self.backup,
             "RESTORE": self.restore,
             "IF": self.drop_what_is_there,
+            "THROW": self._throw,
         }
         self._check_verbs()
 
@@ -128,6 +128,8 @@ class Parser(OtherLoaders):
                 raise self.unknown()
             return Nothing()
         option = self.name().upper()
+        if option == "LANGUAGE":
+            return SetLanguage(check_language(self.name()))
         if option in ("NOCOUNT", "XACT_ABORT"):
             return SetOption(option, on=self._on_or_off())  # type: ignore[arg-type]
         if option in _ALWAYS_ON:
@@ -195,45 +197,15 @@ class Parser(OtherLoaders):
     def _create(self) -> Statement:
         if what := self.accept_any("DATABASE", "SCHEMA", "LOGIN", "USER", "ROLE"):
             return self.create(what)
-        self.expect("TABLE")
-        parts = self.dotted_name()
-        self.expect("(")
-        columns: list[TableColumn] = []
-        key_name = ""
-        key: tuple[str, ...] = ()
-        while True:
-            if self.sees("CONSTRAINT") or self.sees("PRIMARY", "KEY"):
-                key_name, key = self._primary_key(parts[-1])
-            else:
-                columns.append(self._column_definition())
-            if not self.accept(","):
-                break
-        self.expect(")")
-        # The columns of a primary key are never NULL.
-        in_key = {name.lower() for name in key}
-        settled = (replace(column, nullable=False) if column.name.lower() in in_key else column for column in columns)
-        return CreateTable(Table(parts[-2] if len(parts) > 1 else "dbo", parts[-1], tuple(settled), key_name, key))
+        return self.create_trigger() if self.accept("TRIGGER") else self.create_table()
 
-    def _primary_key(self, table: str) -> tuple[str, tuple[str, ...]]:
-        name = self.name() if self.accept("CONSTRAINT") else f"PK__{table}"
-        self.expect("PRIMARY", "KEY")
-        self.accept_any("CLUSTERED", "NONCLUSTERED")
-        return name, tuple(self.column_names())
-
-    def _column_definition(self) -> TableColumn:
-        name, declared = self.name(), self.type_name()
-        if declared.is_text:
-            collation = self.name() if self.accept("COLLATE") else DEFAULT_COLLATION
-            declared = declared.collated(collation)
-        nullable, default = True, ""
-        while True:
-            if self.accept("NOT", "NULL"):
-                nullable = False
-            elif self.accept("DEFAULT"):
-                self.expect("SYSUTCDATETIME", "(", ")")
-                default = "(sysutcdatetime())"
-            elif not self.accept("NULL"):
-                return TableColumn(name, declared, nullable, default)
+    def _throw(self) -> Throw:
+        number = int(self.of_kind("number"))
+        self.expect(",")
+        message = self.of_kind("text")
+        self.expect(",")
+        self.of_kind("number")
+        return Throw(number, message)
 
     def _drop(self) -> Statement:
         if self.accept("LOGIN"):

@@ -15,8 +15,8 @@ USER, ROLE = "S", "R"
 _SALT_DIGITS = 16
 _STATEMENTS = f"""
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."SQL_LOGINS" (
-    name VARCHAR COLLATE NOCASE, sid VARCHAR, password_hash VARCHAR, is_disabled BOOLEAN);
-CREATE TABLE IF NOT EXISTS "{SCHEMA}"."DATABASE_PRINCIPALS" (name VARCHAR COLLATE NOCASE, type VARCHAR, sid VARCHAR);
+    name VARCHAR COLLATE NOCASE, sid BLOB, password_hash VARCHAR, is_disabled BOOLEAN);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."DATABASE_PRINCIPALS" (name VARCHAR COLLATE NOCASE, type VARCHAR, sid BLOB);
 CREATE TABLE IF NOT EXISTS "{SCHEMA}".members (role VARCHAR COLLATE NOCASE, member VARCHAR COLLATE NOCASE);
 CREATE TABLE IF NOT EXISTS "{SCHEMA}".grants (
     grantee VARCHAR COLLATE NOCASE, permission VARCHAR,
@@ -101,9 +101,16 @@ class Principals:
         """Whether there is a login of that name."""
         return login.lower() == self._administrator.login.lower() or self.sid(login) is not None
 
-    def sid(self, login: str) -> str | None:
+    def sid(self, login: str) -> bytes | None:
         """What tells a login from another that had its name before."""
-        return self._one("SELECT sid FROM {}.SQL_LOGINS WHERE name = ?", login)
+        query = f'SELECT sid FROM "{SCHEMA}".SQL_LOGINS WHERE name = ?'
+        found = self._connection.execute(query, [login]).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def has_sid(self, sid: bytes) -> bool:
+        """Whether a login has a security identifier."""
+        query = f'SELECT 1 FROM "{SCHEMA}".SQL_LOGINS WHERE sid = ?'
+        return self._connection.execute(query, [sid]).fetchone() is not None
 
     def kind(self, principal: str) -> str | None:
         """Whether a name of the database is a USER's or a ROLE's; None where it has neither."""

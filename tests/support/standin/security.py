@@ -56,9 +56,10 @@ def set_login(store: Store, statement: SetLogin) -> None:
         return
     if store.principals.knows_login(statement.name):
         raise SqlError(15025, f"The server principal '{statement.name}' already exists.")
-    _write(
-        store, "INSERT INTO {}.SQL_LOGINS VALUES ($n, $s, $h, false)", n=statement.name, s=uuid.uuid4().hex, h=hashed
-    )
+    if statement.sid and store.principals.has_sid(statement.sid):
+        raise SqlError(15433, "Supplied parameter sid is in use.")
+    sid = statement.sid or uuid.uuid4().bytes
+    _write(store, "INSERT INTO {}.SQL_LOGINS VALUES ($n, $s, $h, false)", n=statement.name, s=sid, h=hashed)
 
 
 def disable_login(store: Store, statement: DisableLogin) -> None:
@@ -144,11 +145,11 @@ def grant(store: Store, statement: Grant) -> None:
     store.write(change)
 
 
-def _write(store: Store, statement: str, **values: str) -> None:
+def _write(store: Store, statement: str, **values: str | bytes) -> None:
     store.write(lambda: _run(store, statement, **values))
 
 
-def _run(store: Store, statement: str, **values: str) -> None:
+def _run(store: Store, statement: str, **values: str | bytes) -> None:
     store.run(statement.format(quote(SCHEMA)), values)
 
 

@@ -12,7 +12,7 @@ from .bulk_metadata import describe_table, table_asked_for
 from .calls import Calls
 from .catalogue import MASTER
 from .engine import Engine
-from .errors import AttentionError, ConnectionCutError, SqlError, login_failed, unknown_statement
+from .errors import AttentionError, ConnectionCutError, SqlError, cannot_open, login_failed, unknown_statement
 from .executor import Executor
 from .faults import Faults
 from .locks import AppLocks
@@ -87,14 +87,15 @@ class Session:
             else:
                 raise ConnectionCutError(f"a message of type {kind} instead of a login")
         reply = Reply(self._wire)
-        refusal = self._refusal(login)
-        if refusal is None:
+        refusals = self._refusals(login)
+        if not refusals:
             self._welcome(login, reply)
             return
-        reply.error(refusal)
+        for refusal in refusals:
+            reply.error(refusal)
         reply.done(error=True)
         reply.finish()
-        raise ConnectionCutError(refusal.message)
+        raise ConnectionCutError(refusals[0].message)
 
     def _answer_prelogin(self) -> None:
         self._wire.write(prelogin_answer(encrypted=self._shared.tls is not None))
@@ -104,18 +105,17 @@ class Session:
             self._tunnel.shake_hands()
             self._tunnel.open()
 
-    def _refusal(self, login: Login) -> SqlError | None:
+    def _refusals(self, login: Login) -> list[SqlError]:
+        """Why a login is not let in, if it is not; a database that does not open is followed by a login that fails."""
         known = self._store.principals.log_in(login.user, login.password)
         if not known or self._shared.faults.take("login_failure") is not None:
-            return login_failed(login.user)
+            return [login_failed(login.user)]
         database = self._store.catalogue.database_named(login.database or MASTER)
         store = self._store
         if database is None or not store.is_open(database) or not store.principals.may_enter(database):
-            return SqlError(
-                4060, f'Cannot open database "{login.database}" requested by the login. The login failed.', 11
-            )
+            return [cannot_open(login.database), login_failed(login.user)]
         self._store.catalogue.database = database
-        return None
+        return []
 
     def _welcome(self, login: Login, reply: Reply) -> None:
         reply.database(self._store.catalogue.database)

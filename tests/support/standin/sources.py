@@ -3,12 +3,13 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from .catalogue import SCHEMA, Table, TableColumn, is_system_schema, system_table
+from .catalogue import SCHEMA, Table, TableColumn
 from .conditions import Conditions
 from .errors import SqlError, unknown_object
 from .expressions import RESERVED
 from .scope import Scope, Source
 from .tokens import Column
+from .views import is_system_schema, system_table
 
 _HINTS = {
     "HOLDLOCK", "NOLOCK", "PAGLOCK", "READCOMMITTED", "ROWLOCK", "SERIALIZABLE", "TABLOCK", "TABLOCKX", "UPDLOCK",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .catalogue import Table
+from .catalogue import Table, Trigger
 from .sqltypes import SqlType
 from .tokens import Column
 
@@ -33,6 +33,30 @@ class CreateTable:
     """CREATE TABLE."""
 
     table: Table
+
+
+@dataclass(frozen=True)
+class CreateTrigger:
+    """CREATE TRIGGER … AFTER …; the body is T-SQL."""
+
+    name: str
+    table: list[str]
+    trigger: Trigger
+
+
+@dataclass(frozen=True)
+class Throw:
+    """THROW: raise an error."""
+
+    number: int
+    message: str
+
+
+@dataclass(frozen=True)
+class SetLanguage:
+    """SET LANGUAGE: that of the session's messages."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -121,11 +145,12 @@ class RestoreDatabase:
 
 @dataclass(frozen=True)
 class SetLogin:
-    """CREATE LOGIN, or ALTER LOGIN with another password."""
+    """CREATE LOGIN, or ALTER LOGIN with another password; `sid` is empty where the server makes one."""
 
     name: str
     password: str = field(repr=False)
     is_new: bool
+    sid: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -248,5 +273,5 @@ Statement = (
     Select | Change | CreateTable | DropTable | TruncateTable | CreateSchema | DropSchema | SetOption | Nothing | Use
     | Declare | Transaction | GetAppLock | InjectFault | ClearFaults | InsertBulk | ChangeOwner | CreateDatabase
     | ReadFromSnapshots | TakeOffline | BackupDatabase | VerifyBackup | RestoreDatabase | SetLogin | DisableLogin
-    | DropLogin | SetUser | CreateRole | AddMember | Grant
+    | CreateTrigger | Throw | SetLanguage | DropLogin | SetUser | CreateRole | AddMember | Grant
 )  # fmt: skip

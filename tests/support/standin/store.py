@@ -44,6 +44,7 @@ class Store:
         self.xact_abort = False
         self.given_up = Event()
         self.offline = engine.offline
+        self.edition = engine.edition
 
     def interrupt(self) -> None:
         """Give up what is running; may be called from another thread."""
@@ -98,7 +99,7 @@ class Store:
         """
         if not self.trancount:
             return False
-        if self.xact_abort or error.number == 1205:
+        if self.xact_abort or error.ends_transaction:
             self.abandon()
             return True
         if self._writing:

@@ -14,7 +14,7 @@ SELECT, INSERT, DELETE, UPDATE, EXECUTED, BULK_INSERT = 0xC1, 0xC3, 0xC4, 0xC5, 
 _MORE, _ERROR, _COUNT, _ATTENTION = 0x01, 0x02, 0x10, 0x20
 _DONE = struct.Struct("<BHHQ")
 _NULLABLE, _NOT_NULL = 0x0009, 0x0008
-_ENV_DATABASE, _ENV_PACKET_SIZE, _ENV_COLLATION, _ENV_BEGIN = 1, 4, 7, 8
+_ENV_DATABASE, _ENV_LANGUAGE, _ENV_PACKET_SIZE, _ENV_COLLATION, _ENV_BEGIN = 1, 2, 4, 7, 8
 ENV_COMMIT, ENV_ROLLBACK = 9, 10
 _LOGINACK = 0xAD
 _TDS_7_4 = bytes.fromhex("74000004")
@@ -78,6 +78,11 @@ class Reply:
         """Tell which database is the current one."""
         self.write(_environment(_ENV_DATABASE, _short(name) + _short("master")))
         self.info(5701, f"Changed database context to '{name}'.")
+
+    def language(self, name: str) -> None:
+        """Tell the language of messages."""
+        self.write(_environment(_ENV_LANGUAGE, _short(name) + _short("us_english")))
+        self.info(5703, f"Changed language setting to {name}.")
 
     def collation(self) -> None:
         """Tell the server's collation."""
