@@ -4,7 +4,6 @@ import atexit
 import json
 import logging
 import os
-import re
 import shutil
 import tempfile
 from functools import cache
@@ -16,13 +15,14 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk.exceptions import AirflowFailException
-from etl import tls, urls
+from etl import sink_state, tls, urls
 from etl.reach import UnreachableError, reach
 
 # What pymssql and the library below it say where no connection came about.
 _NOT_CONNECTED = "TDS server connection failed"
 _NO_ANSWER = "is unavailable or does not exist"
-_LOGIN = re.compile(r"Login failed.*?\.|Cannot open .*?\.")
+_LOGIN_FAILED = "(18456,"
+_MASTER = "master"
 log = logging.getLogger(__name__)
 # Airflow hides a connection's options with its password, and warns of one that is too short for that, as "off" is.
 logging.getLogger("airflow.sdk._shared.secrets_masker.secrets_masker").setLevel(logging.ERROR)
@@ -55,20 +55,25 @@ class SinkHook(MsSqlHook):
         _tell(tls.sink_doubt(self.connection.host or "", asked))
 
     def get_conn(self) -> Any:
-        """A connection. Raises AirflowException where there is none, with where it was looked for and why."""
+        """A connection. Raises AirflowFailException for a login or a database that a retry cannot help.
+
+        Raises AirflowException where there is no connection for another reason, with where it was looked for and why.
+        """
         try:
             return super().get_conn()
         except pymssql.OperationalError as error:
             text = str(error)
+            if text.startswith(_LOGIN_FAILED):
+                raise self._kept_out() from None
             if _NO_ANSWER in text:
                 self._reach()
-            place = f"{self.connection.host}:{self.connection.port}"
-            raise AirflowException(f"No connection to the sink {place}: {self._why(text)}") from None
+            raise AirflowException(f"No connection to the sink {self._place}: {self._why(text)}") from None
+
+    @property
+    def _place(self) -> str:
+        return f"{self.connection.host}:{self.connection.port}"
 
     def _why(self, text: str) -> str:
-        # A login that is refused has a message of the server's before that of the library.
-        if refused := _LOGIN.search(text):
-            return refused[0]
         if self.believed and _NOT_CONNECTED in text:
             return (
                 f"it has no TLS, or its certificate is not of an authority in {self.believed}, or for another name"
@@ -85,6 +90,26 @@ class SinkHook(MsSqlHook):
         except UnreachableError as error:
             place = f"{urls.bracketed(host)}:{port}/{self.connection.schema or ''}"
             raise AirflowException(f"The sink {place} cannot be reached: {error}") from None
+
+    def _kept_out(self) -> Exception:
+        """Why a login was refused: SQL Server says the same of a wrong password and of a database that is recovered."""
+        place, database = self._place, self.schema or self.connection.schema or ""
+        self.schema = _MASTER
+        try:
+            with super().get_conn() as connection, connection.cursor() as cursor:
+                cursor.execute(sink_state.query(database))
+                state = sink_state.read(database, cursor.fetchone())
+        except pymssql.OperationalError as second:
+            if not str(second).startswith(_LOGIN_FAILED):
+                return second
+            return AirflowFailException(
+                f"The sink {place} does not let the login {self.connection.login} in: there is none, or SINK_PASSWORD"
+                " is another; `etl prepare-sink` makes the login and gives it that password."
+            )
+        finally:
+            self.schema = database
+        kind = AirflowException if state.may_pass else AirflowFailException
+        return kind(f"The sink {place} said: {state.words}")
 
 
 @cache

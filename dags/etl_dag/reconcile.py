@@ -126,15 +126,19 @@ def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsS
         f" WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE [pipeline] = %s)"
     )
     with hook.get_conn() as connection, connection.cursor() as cursor:
-        cursor.execute(update, (run_id, pipeline.name))
-        moved = int(cursor.rowcount)
+        moved = _change(cursor, update, run_id, pipeline.name)
         if not window.low:
-            cursor.execute(insert, (pipeline.name, run_id, pipeline.name))
-            moved += int(cursor.rowcount)
+            moved += _change(cursor, insert, pipeline.name, run_id, pipeline.name)
         if moved and window.settled:
             settled.write(pipeline, run_id, window.settled, cursor)
         connection.commit()
     return moved > 0
+
+
+def _change(cursor: Any, statement: str, *parameters: str) -> int:
+    """Change rows; returns how many, whatever triggers and the session's NOCOUNT say."""
+    cursor.execute(f"SET NOCOUNT ON; {statement}; SELECT @@ROWCOUNT", parameters)
+    return int(cursor.fetchone()[0])
 
 
 def as_table(audits: dict[str, Audit], totals: Audit) -> str:

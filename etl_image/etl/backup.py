@@ -31,8 +31,9 @@ def backup_sink(settings: Settings, keep: int) -> Path:
         left.unlink()
     try:
         with connect_to_prepare(settings, about="backup-sink") as sink:
-            sink.finish(prepare_sql.backup_database(database, str(draft)))
-            sink.finish(prepare_sql.verify_backup(str(draft)))
+            _refuse_azure(sink, "backup-sink")
+            sink.execute(prepare_sql.backup_database(database, str(draft)))
+            sink.execute(prepare_sql.verify_backup(str(draft)))
         if not draft.exists():
             raise ConfigurationError(
                 f"The server wrote {draft} to a disk of its own, and it is not to be seen here: mount the same folder"
@@ -60,18 +61,26 @@ def restore_sink(settings: Settings, name: str) -> dict[str, str]:
     """
     database, path = settings.sink_login().database, str(settings.backup_folder / Path(name).name)
     with connect_to_prepare(settings, about="restore-sink") as sink:
-        sink.finish(prepare_sql.verify_backup(path))
+        _refuse_azure(sink, "restore-sink")
+        sink.execute(prepare_sql.verify_backup(path))
         state = sink.rows(prepare_sql.FIND_STATE, database)
         # One whose restore was cut off lets nobody in, and cannot be taken offline (5052).
         if state and state[0][0] != "RESTORING":
-            sink.finish(prepare_sql.take_offline(database))
-        sink.finish(prepare_sql.restore_database(database, path))
+            sink.execute(prepare_sql.take_offline(database))
+        sink.execute(prepare_sql.restore_database(database, path))
     done = prepare_login(settings)
-    with connect_to_prepare(settings, about="restore-sink") as sink:
-        sink.execute(prepare_sql.use(database))
+    with connect_to_prepare(settings, database=database, about="restore-sink") as sink:
         watermarks = _watermarks(sink)
     structlog.get_logger().info("restore-sink: done", file=name, done=done, watermarks=watermarks)
     return watermarks
+
+
+def _refuse_azure(sink: Sink, command: str) -> None:
+    if sink.value(prepare_sql.EDITION) == prepare_sql.AZURE_SQL_DATABASE:
+        raise ConfigurationError(
+            f"{command}: the sink is an Azure SQL Database, which keeps backups without being asked and gives none out"
+            " as a file: restore it in the Azure portal, then run `etl prepare-sink`."
+        )
 
 
 def _settle(draft: Path, final: Path) -> None:

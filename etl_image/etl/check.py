@@ -23,12 +23,13 @@ from etl.errors import ConfigurationError, EtlError, ExitCode
 from etl.pipeline import SourceTable
 from etl.reach import REACH_SECONDS, UnreachableError, reach
 from etl.settings import Settings, place
-from etl.sink import Sink, connect, sorted_error
+from etl.sink import Sink, connect
+from etl.sink_errors import explain
 from etl.source import server_words
 from etl.staging import open_storage, told
 
 _LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
-_NEW_TRY_MAY_HELP = ("dns", "port", "connection", "write", "silent")
+_NEW_TRY_MAY_HELP = ("dns", "port", "connection", "recovering", "write", "silent")
 _STAGING_BYTES = 65_536
 _Answer = Mapping[str, object]
 """What else there is to tell of something that is well."""
@@ -38,8 +39,9 @@ class NotWellError(Exception):
     """What is wrong: `problem` is one word for programs, the text is for people.
 
     settings, dns (nobody answers for names), name (there is no such name), port (nobody answers there), connection
-    (something else does), login, database (there is none of that name), table (it is not there or may not be read),
-    unprepared (what `etl prepare-sink` makes is not there), write, silent (no answer in time).
+    (something else does), login, database (there is none of that name, or it is not for the login), recovering (the
+    database is there and does not open), table (it is not there or may not be read), unprepared (what `etl
+    prepare-sink` makes is not there), write, silent (no answer in time).
     """
 
     def __init__(self, problem: str, words: str) -> None:
@@ -152,8 +154,8 @@ def _sink(settings: Settings) -> _Answer:
             connection.timeout = REACH_SECONDS
             _check_prepared(Sink(connection))
     except (mssql_python.Error, RuntimeError) as error:
-        words = str(sorted_error(error, "check", settings)).partition(" said: ")[2]
-        raise NotWellError(_problem_of_sink(words), words) from None
+        answer = explain(error, settings.secrets())
+        raise NotWellError(answer.problem, answer.words) from None
     return {}
 
 
@@ -165,14 +167,6 @@ def _check_prepared(sink: Sink) -> None:
     if missing:
         raise NotWellError("unprepared", f"it lacks {', '.join(missing)}.")
     sink.value(f"SELECT COUNT_BIG(*) FROM {sink_sql.quote_table(sink_sql.WATERMARK)}")
-
-
-def _problem_of_sink(words: str) -> str:
-    if "Cannot open database" in words:  # which also says that the login failed
-        return "database"
-    if "Login failed" in words:
-        return "login"
-    return "unprepared" if "permission" in words or "Invalid object name" in words else "connection"
 
 
 def _staging(settings: Settings) -> _Answer:

@@ -166,7 +166,8 @@ def _unexpected(error: BaseException, secrets: list[str]) -> int:
 
 def _texts(pipeline: str) -> list[str]:
     """The one that is named, or those of a folder."""
-    if not Path(pipeline).is_dir():
+    # JSON may be too long to be asked for as a path.
+    if pipeline.lstrip().startswith("{") or not Path(pipeline).is_dir():
         return [_read(pipeline)]
     # With none, loads would be given the right to make tables.
     if not (files := sorted(Path(pipeline).glob("*.json"))):
@@ -175,7 +176,7 @@ def _texts(pipeline: str) -> list[str]:
 
 
 def _read(pipeline: str) -> str:
-    if not pipeline.endswith(".json"):
+    if pipeline.lstrip().startswith("{") or not pipeline.endswith(".json"):
         return pipeline
     try:
         return Path(pipeline).read_text()

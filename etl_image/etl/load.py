@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import structlog
 
 from etl import sink_sql
-from etl.column_types import KEY_COLLATION
 from etl.errors import ConfigurationError, TryAgainError
 from etl.pipeline import TableName
 from etl.progress import Progress
 from etl.read_ahead import read_ahead
 from etl.sink import Sink, connect_sink
+from etl.sink_check import check_table, read_columns
 from etl.staging import Manifest
 from etl.step import Work
 
@@ -58,14 +58,16 @@ def deliver(work: Work, rows: AbstractContextManager[Kept], progress: Progress) 
     Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
     """
     log = structlog.get_logger()
-    with connect_sink(work) as sink:
+    with connect_sink(work) as sink, ExitStack() as opened:
+        # First: for a source that is not as the pipeline says, nothing is made in the sink.
+        kept = opened.enter_context(rows)
         created = sink.create_missing(work.pipeline)
         if created:
             log.info("load: created tables in the sink", tables=created)
-        _check_sink(work, sink)
+        collations = _check_sink(work, sink)
         _drop_leftovers(work, sink)
-        with _staging_table(work, sink) as staging:
-            manifest = _fill(work, sink, staging, rows)
+        with _staging_table(work, sink, collations) as staging:
+            manifest = _fill(work, sink, staging, kept, opened)
             loaded = _apply(work, sink, staging, manifest)
     with work.metrics("load") as metrics:
         for outcome in ("inserted", "updated", "unchanged"):
@@ -76,29 +78,24 @@ def deliver(work: Work, rows: AbstractContextManager[Kept], progress: Progress) 
     return loaded
 
 
-def _check_sink(work: Work, sink: Sink) -> None:
-    """Compare the sink's columns with what is needed. Raises ConfigurationError naming the first that differs."""
+def _check_sink(work: Work, sink: Sink) -> dict[str, str]:
+    """Compare the sink's columns with what is needed; returns the collations of the sink table's key, by column.
+
+    Raises ConfigurationError naming the first that differs, and how to change it.
+    """
     for table in sink_sql.needed_tables(work.pipeline):
-        found = sink.columns(table.name)
-        for name, column in table.columns.items():
-            if name not in found:
-                raise ConfigurationError(f"{work}: sink table {table.name} has no column {name}.")
-            tsql, collation = found[name]
-            if tsql != column.tsql:
-                raise ConfigurationError(
-                    f"{work}: column {name} of sink table {table.name} is {tsql}, {column.tsql} is needed."
-                )
-            if name in table.key and column.is_text and "BIN2" not in (collation or "").upper():
-                raise ConfigurationError(
-                    f"{work}: column {name} of sink table {table.name} has the collation {collation};"
-                    f" in the key {KEY_COLLATION} is needed, or keys that differ in case only would be one."
-                )
+        found = read_columns(sink, table.name)
+        try:
+            check_table(table, found)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{work}: {error}") from None
+    return {name: found[name].collation for name in table.key if found[name].collation}
 
 
 @contextmanager
-def _staging_table(work: Work, sink: Sink) -> Iterator[TableName]:
+def _staging_table(work: Work, sink: Sink, collations: dict[str, str]) -> Iterator[TableName]:
     """A table of this attempt alone, which goes with the block; its lock tells others that the attempt lives."""
-    staging = sink_sql.staging_table(work.pipeline, _staging_name(work))
+    staging = sink_sql.staging_table(work.pipeline, _staging_name(work), collations)
     if not sink.try_lock(sink_sql.staging_lock(staging.name.table), "Session"):
         raise TryAgainError(f"{work}: the lock of the new staging table {staging.name} is held; run it again.")
     sink.create(staging)
@@ -112,11 +109,14 @@ def _staging_table(work: Work, sink: Sink) -> Iterator[TableName]:
     sink.drop(staging.name)
 
 
-def _fill(work: Work, sink: Sink, table: TableName, rows: AbstractContextManager[Kept]) -> Manifest:
-    """Bulk copy the kept rows and let the server count them: the driver's own count is of what it sent."""
-    with rows as kept:
-        sink.bulk_copy(table, kept.schema, kept.batches)
-        manifest = kept.verdict()
+def _fill(work: Work, sink: Sink, table: TableName, kept: Kept, opened: ExitStack) -> Manifest:
+    """Bulk copy the kept rows and let the server count them: the driver's own count is of what it sent.
+
+    Then what the rows came from is closed: the snapshot of the source lasts no longer than it has to.
+    """
+    sink.bulk_copy(table, kept.schema, kept.batches)
+    manifest = kept.verdict()
+    opened.close()
     arrived = sink.value(sink_sql.count_rows(table))
     sink.commit()
     if arrived != manifest.kept:
@@ -158,11 +158,11 @@ def _merge(work: Work, sink: Sink, staging: TableName, kept: int) -> Loaded:
     """
     pipeline, partition = work.pipeline, work.partition
     if not sink.rows(sink_sql.any_row(pipeline.sink)):
-        inserted = sink.execute(sink_sql.insert_all(pipeline, staging))
+        inserted = sink.change(sink_sql.insert_all(pipeline, staging))
         return Loaded(inserted, 0, 0, standing=sink.value(sink_sql.count_rows(pipeline.sink)))
     known, unchanged = sink.rows(sink_sql.count_standing(pipeline, staging, partition))[0]
-    updated = sink.execute(sink_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
-    inserted = sink.execute(sink_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
+    updated = sink.change(sink_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
+    inserted = sink.change(sink_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
     standing = unchanged
     if updated or inserted:
         _, standing = sink.rows(sink_sql.count_standing(pipeline, staging, partition))[0]

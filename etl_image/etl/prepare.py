@@ -5,6 +5,7 @@ It may be repeated at any time: what is there and right is left alone. Another S
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -26,8 +27,8 @@ def prepare_sink(settings: Settings, pipelines: Sequence[Pipeline] = (), wait_se
     log = structlog.get_logger()
     login = settings.sink_login()
     _wait_for_server(settings, wait_seconds)
-    with connect_to_prepare(settings) as sink:
-        done = [*_prepare_server(sink, login), *_prepare_database(sink, login, pipelines)]
+    with _prepared(settings, login) as (sink, sid, done):
+        done += _prepare_database(sink, login, sid, pipelines)
     with connect_to_prepare(settings, as_loader=True):
         pass  # it could be disabled, or locked out
     log.info("prepare-sink: the login can connect, and may do what loads need", login=login.user, done=done)
@@ -40,12 +41,21 @@ def prepare_login(settings: Settings) -> list[str]:
     What the user may do is in the database. Raises ConfigurationError or TryAgainError.
     """
     login = settings.sink_login()
-    with connect_to_prepare(settings) as sink:
-        done = [*_prepare_server(sink, login)]
-        sink.execute(prepare_sql.use(login.database))
-        done += _prepare_principals(sink, login)
+    with _prepared(settings, login) as (sink, sid, done):
+        done += _prepare_principals(sink, login, sid)
     with connect_to_prepare(settings, as_loader=True):
         return done
+
+
+@contextmanager
+def _prepared(settings: Settings, login: SinkLogin) -> Iterator[tuple[Sink, bytes, list[str]]]:
+    """Make the database and the login; yields a connection to the database, the login's SID, and what was done."""
+    # Each in its database, for Azure SQL Database has no USE, and logins in master alone.
+    with connect_to_prepare(settings) as server:
+        done = [*_prepare_server(server, login)]
+        with connect_to_prepare(settings, database=login.database) as sink:
+            done += _prepare_login(server, sink, login)
+            yield sink, server.value(prepare_sql.FIND_SID_OF_LOGIN, login.user), done
 
 
 def _wait_for_server(settings: Settings, seconds: float) -> None:
@@ -68,7 +78,7 @@ def _wait_for_server(settings: Settings, seconds: float) -> None:
 
 
 def _prepare_server(sink: Sink, login: SinkLogin) -> Iterator[str]:
-    """The database and the login; yields what it did."""
+    """The database; yields what it did."""
     found = sink.rows(prepare_sql.FIND_DATABASE, login.database)
     if not found:
         for statement in prepare_sql.create_database(login.database):
@@ -78,19 +88,26 @@ def _prepare_server(sink: Sink, login: SinkLogin) -> Iterator[str]:
         structlog.get_logger().info(
             f"prepare-sink: readers of database {login.database} wait for loads: READ_COMMITTED_SNAPSHOT is off there."
         )
-    matches = sink.rows(prepare_sql.MATCH_LOGIN, login.password.get_secret_value(), login.user)
+
+
+def _prepare_login(server: Sink, sink: Sink, login: SinkLogin) -> Iterator[str]:
+    """The login; yields what it did."""
+    matches = server.rows(prepare_sql.MATCH_LOGIN, login.password.get_secret_value(), login.user)
     if not matches:
-        sink.execute(prepare_sql.create_login(login))
+        user = sink.rows(prepare_sql.FIND_SID_OF_USER, login.user)
+        # With the user's SID it is that user's login on every server that the database moves to, as in a failover.
+        is_free = user and user[0][0] and not server.rows(prepare_sql.find_login_of_sid(user[0][0]))
+        is_azure = server.value(prepare_sql.EDITION) == prepare_sql.AZURE_SQL_DATABASE
+        server.execute(prepare_sql.create_login(login, user[0][0] if is_free else b"", is_azure=is_azure))
         yield f"created login {login.user}"
     elif matches[0][0] != 1:
-        sink.execute(prepare_sql.change_password(login))
+        server.execute(prepare_sql.change_password(login))
         yield f"changed the password of login {login.user}"
 
 
-def _prepare_database(sink: Sink, login: SinkLogin, pipelines: Sequence[Pipeline]) -> Iterator[str]:
+def _prepare_database(sink: Sink, login: SinkLogin, sid: bytes, pipelines: Sequence[Pipeline]) -> Iterator[str]:
     """What is in the database; yields what it did."""
-    sink.execute(prepare_sql.use(login.database))
-    yield from _prepare_principals(sink, login)
+    yield from _prepare_principals(sink, login, sid)
     owners = {sink_sql.BOOKKEEPING: prepare_sql.OWNER, sink_sql.STAGING: prepare_sql.ROLE}
     for schema in [*owners, *(pipeline.sink.schema_name for pipeline in pipelines)]:
         yield from _prepare_schema(sink, schema, owners.get(schema, prepare_sql.OWNER))
@@ -102,13 +119,13 @@ def _prepare_database(sink: Sink, login: SinkLogin, pipelines: Sequence[Pipeline
         sink.execute(statement)
 
 
-def _prepare_principals(sink: Sink, login: SinkLogin) -> Iterator[str]:
-    """The user and its role."""
-    logins = sink.rows(prepare_sql.FIND_LOGIN_OF_USER, login.user)
-    if not logins:
+def _prepare_principals(sink: Sink, login: SinkLogin, sid: bytes) -> Iterator[str]:
+    """The user, tied to the login of a SID, and its role; yields what it did."""
+    user = sink.rows(prepare_sql.FIND_SID_OF_USER, login.user)
+    if not user:
         sink.execute(prepare_sql.create_user(login))
         yield f"created user {login.user}"
-    elif (logins[0][0] or "").lower() != login.user.lower():
+    elif user[0][0] != sid:
         sink.execute(prepare_sql.change_login(login))
         yield f"tied user {login.user} to its login"
     if not sink.rows(prepare_sql.FIND_ROLE, prepare_sql.ROLE):

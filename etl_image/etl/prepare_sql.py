@@ -21,10 +21,12 @@ OWNER = "dbo"
 FIND_DATABASE = "SELECT is_read_committed_snapshot_on FROM sys.databases WHERE name = ?"
 FIND_STATE = "SELECT state_desc FROM sys.databases WHERE name = ?"
 MATCH_LOGIN = "SELECT PWDCOMPARE(?, password_hash) FROM sys.sql_logins WHERE name = ?"
-FIND_LOGIN_OF_USER = (
-    "SELECT l.name FROM sys.database_principals AS p LEFT JOIN sys.sql_logins AS l ON l.sid = p.sid WHERE p.name = ?"
-)
+FIND_SID_OF_LOGIN = "SELECT sid FROM sys.sql_logins WHERE name = ?"
+FIND_SID_OF_USER = "SELECT sid FROM sys.database_principals WHERE name = ?"
 FIND_ROLE = "SELECT name FROM sys.database_principals WHERE name = ?"
+EDITION = "SELECT CAST(SERVERPROPERTY(N'EngineEdition') AS int)"
+AZURE_SQL_DATABASE = 5
+"""The edition in which sessions stay in their database, logins are master's, and backups are not the user's."""
 IS_MEMBER = "SELECT IS_ROLEMEMBER(?, ?)"
 FIND_OWNER = "SELECT SCHEMA_OWNER FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?"
 
@@ -59,14 +61,19 @@ def restore_database(database: str, path: str) -> str:
     return f"RESTORE DATABASE {quote_name(database)} FROM DISK = {quote_text(path)} WITH CHECKSUM, REPLACE"
 
 
-def use(database: str) -> str:
-    """Go on in another database."""
-    return f"USE {quote_name(database)}"
+def find_login_of_sid(sid: bytes) -> str:
+    """The login that has a security identifier."""
+    return f"SELECT name FROM sys.sql_logins WHERE sid = 0x{sid.hex()}"
 
 
-def create_login(login: SinkLogin) -> str:
-    """Create a login; the server's policy for passwords applies."""
-    return f"CREATE LOGIN {quote_name(login.user)} WITH PASSWORD = {quote_text(login.password.get_secret_value())}"
+def create_login(login: SinkLogin, sid: bytes = b"", *, is_azure: bool = False) -> str:
+    """Create a login, with a security identifier where one is given; the server's policy for passwords applies."""
+    options = [f"PASSWORD = {quote_text(login.password.get_secret_value())}"]
+    if sid:
+        options.append(f"SID = 0x{sid.hex()}")
+    if not is_azure:  # which knows no language of logins
+        options.append("DEFAULT_LANGUAGE = us_english")
+    return f"CREATE LOGIN {quote_name(login.user)} WITH {', '.join(options)}"
 
 
 def change_password(login: SinkLogin) -> str:

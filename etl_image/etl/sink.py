@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -12,36 +12,22 @@ import pyarrow as pa
 from mssql_python import Connection
 from pydantic import SecretStr
 
-from etl import sink_sql
-from etl.errors import ConfigurationError, DataError, EtlError, TryAgainError
-from etl.logs import blot_out
+from etl import sink_errors, sink_sql, sink_state
+from etl.errors import EtlError, TryAgainError
 from etl.pipeline import Pipeline, TableName
 from etl.reach import UnreachableError, reach
 from etl.settings import Settings, place
 from etl.sink_sql import Table
+from etl.sink_state import State
 from etl.step import Work
 
 # What the server commits, and may drop from its log, at a time.
 _BULK_BATCH_ROWS, _BULK_BATCH_BYTES = 100_000, 64 * 1024 * 1024
-# What the server says (sys.messages) where the same command would only fail again. The driver passes on the words, not
-# the numbers: 18456, 208, 207, 229, 262, 2760, 916, 102, 468, 544, 15247, 15116, 15118, 3201, 3241.
-_CONFIGURATION = re.compile(
-    r"Login failed|Invalid object name|Invalid column name|permission (was )?denied|does not exist|Incorrect syntax"
-    r"|collation conflict|IDENTITY_INSERT|certificate verify failed|Encryption not supported"
-    r"|not able to access the database|specified schema name|not have permission|Password validation failed"
-    r"|Cannot open backup device|media family",
-    re.IGNORECASE,
-)
-# A server that is on its way up refuses logins, too; once up, those to a database that it still recovers (4060).
-_CANNOT_OPEN = "Cannot open database"
-_PASSING = re.compile(rf"script upgrade mode|being recovered|is starting up|{_CANNOT_OPEN}", re.IGNORECASE)
-# A later attempt at the same partition drops the staging tables of the earlier ones.
-_GONE = re.compile(r"Invalid object name|does not exist", re.IGNORECASE)
-# 2627, 2601, 515, 2628, 8152, 8115, 547.
-_DATA = re.compile(
-    r"duplicate key|Cannot insert the value NULL|would be truncated|Arithmetic overflow|FOREIGN KEY constraint",
-    re.IGNORECASE,
-)
+# As the settings write it, with } doubled in names.
+_DATABASE = re.compile(r"Database=\{((?:[^}]|\}\})*)\}")
+_MASTER = "master"
+# The server's row counts would come mixed with those of triggers: a statement asks for its own.
+_SESSION = "SET NOCOUNT ON; SET LANGUAGE us_english"
 
 
 class Sink:
@@ -51,24 +37,23 @@ class Sink:
         self._connection = connection
         self._cursor = connection.cursor()
 
-    def execute(self, statement: str, *parameters: object) -> int:
-        """Run a statement; returns the number of rows it touched."""
-        self._cursor.execute(statement, *parameters)
-        return int(self._cursor.rowcount)
+    def execute(self, statement: str, *parameters: object) -> None:
+        """Run a statement and drain its results: SQL Server aborts it otherwise, and an error may be the last."""
+        self.rows(statement, *parameters)
 
-    def finish(self, statement: str) -> None:
-        """Run a statement of minutes to its end: the server tells its progress, and stops where nobody reads that."""
-        self._cursor.execute(statement)
-        while self._cursor.nextset():
-            pass
+    def change(self, statement: str, *parameters: object) -> int:
+        """Run an INSERT, UPDATE or DELETE; returns how many rows it touched, without those that triggers touched."""
+        return int(self.value(f"{statement}; SELECT @@ROWCOUNT", *parameters))
 
     def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Run a query and return its rows."""
+        """Run a query and return its rows; of several results, as triggers and locks add them, the last."""
         self._cursor.execute(statement, *parameters)
-        # An application lock that is not granted gives a result without rows before the query's.
-        while self._cursor.description is None and self._cursor.nextset():
-            pass
-        return [tuple(row) for row in self._cursor.fetchall()]
+        found: list[tuple[Any, ...]] = []
+        while True:
+            if self._cursor.description is not None:
+                found = [tuple(row) for row in self._cursor.fetchall()]
+            if not self._cursor.nextset():
+                return found
 
     def value(self, statement: str, *parameters: object) -> Any:
         """Run a query of one row and return its first column."""
@@ -148,17 +133,6 @@ class Sink:
                 raise failures[0] from None
             raise
 
-    def columns(self, table: TableName) -> dict[str, tuple[str, str | None]]:
-        """The columns of a table with their types, as the DDL here writes them, and their collations."""
-        found = self.rows(
-            "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE,"
-            " DATETIME_PRECISION, COLLATION_NAME FROM INFORMATION_SCHEMA.COLUMNS"
-            " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
-            table.schema_name,
-            table.table,
-        )
-        return {name: (_written(*description), collation) for name, *description, collation in found}
-
     def _has_schema(self, name: str) -> bool:
         return self.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(name)})") is not None
 
@@ -166,7 +140,8 @@ class Sink:
 def connect(settings: Settings, connection_string: SecretStr, *, autocommit: bool, timeout: int = 0) -> Connection:
     """Connect, with the authorities of the settings; `timeout` in seconds, 0 is the driver's.
 
-    Raises the driver's errors; UnreachableError where nothing answers, of which the driver does not name the host.
+    Raises UnreachableError where nothing answers (the driver does not name the host), NotOpenError, or the driver's
+    errors.
     """
     # A pooled connection would keep its session, and with it locks and settings, after it is closed.
     mssql_python.pooling(enabled=False)
@@ -174,12 +149,29 @@ def connect(settings: Settings, connection_string: SecretStr, *, autocommit: boo
         # Both of the driver's parts, for statements and for bulk copy, look here and in the system's folder; its own
         # option for a file is for strict connections only.
         os.environ["SSL_CERT_FILE"] = str(settings.sink_ca_file)
+    text = connection_string.get_secret_value()
     try:
-        return mssql_python.connect(connection_string.get_secret_value(), autocommit=autocommit, timeout=timeout)
+        return mssql_python.connect(text, autocommit=autocommit, timeout=timeout)
     except (mssql_python.Error, RuntimeError) as error:
         if "[SQL Server]" not in str(error):  # then it did answer
             reach([settings.sink_address()])
-        raise
+        # Of a database that does not open, the driver says that the login failed, as it does of a wrong password.
+        if not sink_errors.is_refusal(error) or (named := _DATABASE.search(text)) is None or named[1] == _MASTER:
+            raise
+        in_master = _in_database(connection_string, _MASTER)
+        state = _state(named[1].replace("}}", "}"), in_master, error, timeout)
+    raise sink_errors.NotOpenError(state)
+
+
+def _state(database: str, in_master: SecretStr, refusal: mssql_python.Error, timeout: int) -> State:
+    """What master says of a database, to the same login. Raises the refusal where that is not let in either."""
+    try:
+        text = in_master.get_secret_value()
+        with closing(mssql_python.connect(text, autocommit=True, timeout=timeout)) as connection:
+            found = Sink(connection).rows(sink_state.query(database))
+    except mssql_python.Error as error:
+        raise (refusal if sink_errors.is_refusal(error) else error) from None
+    return sink_state.read(database, found[0] if found else None)
 
 
 @contextmanager
@@ -191,14 +183,23 @@ def connect_sink(work: Work) -> Iterator[Sink]:
 
 
 @contextmanager
-def connect_to_prepare(settings: Settings, *, as_loader: bool = False, about: str = "prepare-sink") -> Iterator[Sink]:
-    """Connect to the sink's server as its administrator, or to the sink as the loader; every statement stands at once.
+def connect_to_prepare(
+    settings: Settings, *, database: str = "", as_loader: bool = False, about: str = "prepare-sink"
+) -> Iterator[Sink]:
+    """Connect as the administrator to master or a `database`, or as the loader to the sink; statements commit at once.
 
     Messages are `about` the command that is run. Raises ConfigurationError or TryAgainError for whatever it answers.
     """
     connection_string = settings.sink() if as_loader else settings.sink_admin()
+    if database:
+        connection_string = _in_database(connection_string, database)
     with _connected(settings, connection_string, about, autocommit=True) as sink:
         yield sink
+
+
+def _in_database(connection_string: SecretStr, database: str) -> SecretStr:
+    named = f"Database={{{database.replace('}', '}}')}}}"
+    return SecretStr(_DATABASE.sub(lambda _: named, connection_string.get_secret_value(), count=1))
 
 
 @contextmanager
@@ -206,7 +207,9 @@ def _connected(settings: Settings, connection_string: SecretStr, about: str, *, 
     try:
         connection = connect(settings, connection_string, autocommit=autocommit)
         try:
-            yield Sink(connection)
+            sink = Sink(connection)
+            sink.execute(_SESSION)
+            yield sink
         finally:
             connection.close()
     except UnreachableError as error:
@@ -217,28 +220,8 @@ def _connected(settings: Settings, connection_string: SecretStr, about: str, *, 
 
 def sorted_error(error: Exception, about: str, settings: Settings) -> EtlError:
     """The server's answer as one of ours: in its own words, without the driver's frame and without secrets."""
-    text = blot_out(str(error), settings.secrets())
-    words = text.split("DDBC Error:")[-1].split("[SQL Server]")[-1].strip().splitlines()[0]
-    sentence = f"{about}: the sink {place(settings.sink_url)} said: {words}"
-    if "Password validation failed" in words:
-        sentence += " Choose another SINK_PASSWORD."
-    if _CANNOT_OPEN in text:
-        sentence += (
-            " It may be recovering after a restart of the server; or it does not exist, or the login may not use it:"
-            " then run `etl prepare-sink`."
-        )
-    if "certificate verify failed" in words:
-        sentence += (
-            " Name the authority that signed its certificate as SINK_CA_FILE, or the name that stands in it as"
-            " hostnameincertificate in SINK_URL."
-        )
-    if _PASSING.search(text) or (sink_sql.STAGING_NAME.search(words) and _GONE.search(words)):
-        return TryAgainError(sentence)
-    if _CONFIGURATION.search(text):
-        return ConfigurationError(sentence)
-    if _DATA.search(text):
-        return DataError(sentence)
-    return TryAgainError(sentence)
+    answer = sink_errors.explain(error, settings.secrets())
+    return answer.kind(f"{about}: the sink {place(settings.sink_url)} said: {answer.words}")
 
 
 def _watched(batches: Iterator[pa.RecordBatch], failures: list[BaseException]) -> Iterator[pa.RecordBatch]:
@@ -247,15 +230,3 @@ def _watched(batches: Iterator[pa.RecordBatch], failures: list[BaseException]) -
     except BaseException as error:
         failures.append(error)
         raise
-
-
-def _written(data_type: str, length: int | None, precision: int | None, scale: int | None, fraction: int | None) -> str:
-    if data_type in ("decimal", "numeric"):
-        return f"decimal({precision},{scale})"
-    if data_type == "float":
-        return f"float({precision})"
-    if data_type in ("datetime2", "time"):
-        return f"{data_type}({fraction})"
-    if length is not None:
-        return f"{data_type}({'max' if length == -1 else length})"
-    return data_type

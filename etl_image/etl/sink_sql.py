@@ -5,8 +5,8 @@ the same. Every name and value is quoted here and nowhere else.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -31,12 +31,16 @@ _IDENTITY = {"pipeline": "varchar(48)", "run_id": "varchar(250)", "partition_id"
 
 @dataclass(frozen=True)
 class Table:
-    """A table to create: columns with their types, and the key; a heap has no constraint on it."""
+    """A table to create: columns with their types, and the key; a heap has no constraint on it.
+
+    `collations` are those of text columns of the key, where they are not KEY_COLLATION.
+    """
 
     name: TableName
     columns: dict[str, ColumnType]
     key: tuple[str, ...]
     heap: bool = False
+    collations: Mapping[str, str] = field(default_factory=dict)
 
 
 def quote_name(name: str) -> str:
@@ -105,17 +109,20 @@ def needed_tables(pipeline: Pipeline) -> list[Table]:
     return [*bookkeeping_tables(), sink_table(pipeline)]
 
 
-def staging_table(pipeline: Pipeline, name: str) -> Table:
-    """A heap of the same columns as the sink's."""
+def staging_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
+    """A heap of the same columns as the sink's, with the collations that the sink's key has."""
     # Same names, types and collations as the sink, so that the two join without conversion.
-    return Table(TableName(schema_name=STAGING, table=name), pipeline.types, tuple(pipeline.key), heap=True)
+    table = TableName(schema_name=STAGING, table=name)
+    return Table(table, pipeline.types, tuple(pipeline.key), heap=True, collations=collations or {})
 
 
 def create_table(table: Table) -> str:
     """DDL of a table; the text columns of its key tell case and accents as Postgres does."""
     lines = []
     for name, column in table.columns.items():
-        collation = f" COLLATE {KEY_COLLATION}" if name in table.key and column.is_text else ""
+        collation = ""
+        if name in table.key and column.is_text:
+            collation = f" COLLATE {table.collations.get(name, KEY_COLLATION)}"
         lines.append(f"{quote_name(name)} {column.tsql}{collation} {'NULL' if column.nullable else 'NOT NULL'}")
     if not table.heap:
         # SQL Server names it: a name of ours is one that a table of the schema may have, or that is too long.
@@ -131,11 +138,9 @@ def staging_lock(name: str) -> str:
 def lock(resource: str, timeout_ms: int, owner: Owner = "Transaction") -> str:
     """Take an application lock that ends with its owner; one row: below zero where it was not granted."""
     return (
-        "SET NOCOUNT ON; DECLARE @granted int;"
+        "DECLARE @granted int;"
         f" EXEC @granted = sp_getapplock @Resource = {quote_text(resource)}, @LockMode = N'Exclusive',"
         f" @LockOwner = N'{owner}', @LockTimeout = {int(timeout_ms)}; SELECT @granted;"
-        # It would last for the session, and the driver would no longer learn how many rows a statement touched.
-        " SET NOCOUNT OFF;"
     )
 
 

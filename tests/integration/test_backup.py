@@ -198,7 +198,7 @@ def test_whoever_is_in_the_database_is_sent_away_while_it_is_restored(place: Pla
     place.server.as_administrator(prepare_sql.take_offline("sink"), database="master")
     with pytest.raises(mssql_python.Error):
         cursor.execute("SELECT 1")
-    with refused("Cannot open database"):
+    with refused("Login failed"):
         place.server.as_loader("SELECT 1")
     restore_sink(place.settings, name)
     assert place.server.as_loader("SELECT 1") == [(1,)]

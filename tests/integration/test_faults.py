@@ -43,14 +43,15 @@ def inject(made: Site, fault: str, value: int = 0, times: int = 1) -> None:
         ("lock_timeout", 0, TryAgainError, "Another load has held the lock"),
         ("disk_full", 0, TryAgainError, "the sink 127.0.0.1"),
         ("lose_bulk_rows", 1, TryAgainError, "of 1601 rows sent 1600 arrived in the sink; nothing was applied"),
-        ("login_failure", 0, ConfigurationError, "Login failed"),
+        # Of the sink, and of master, which is asked why.
+        ("login_failure", 2, ConfigurationError, "Login failed"),
     ],
 )
 def test_a_failed_load_changes_nothing_and_repeated_it_is_in_once(
     filtered: Site, fault: str, value: int, error: type[EtlError], told: str
 ) -> None:
     before, audits = filtered.sink_rows(), filtered.audits()
-    inject(filtered, fault, value)
+    inject(filtered, fault, value, times=value if fault == "login_failure" else 1)
     with pytest.raises(error) as caught:
         filtered.run("run", None, "load")
     assert told in str(caught.value)

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import mssql_python
 import pytest
 from etl import prepare, prepare_sql
+from etl.backup import backup_sink
 from etl.errors import ConfigurationError, ExitCode
 from etl.pipeline import Pipeline
 from etl.prepare import prepare_sink
@@ -264,7 +265,7 @@ def test_another_password_takes_the_place_of_the_old_one(prepared: Server) -> No
 
 def test_a_login_without_a_user_cannot_enter(prepared: Server) -> None:
     prepared.as_administrator(f"CREATE LOGIN [{prepared.login}_2] WITH PASSWORD = N'{OTHER_PASSWORD[:-1]}'")
-    with refused("Cannot open database"):
+    with refused("Login failed"):
         replace(prepared, login=f"{prepared.login}_2", password=OTHER_PASSWORD[:-1]).as_loader("SELECT 1")
     with refused("Login failed"):
         replace(prepared, login=f"{prepared.login}_3").as_loader("SELECT 1")
@@ -281,10 +282,47 @@ def test_a_sink_that_loads_have_made_themselves_gets_the_right_owner(server: Ser
     assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database) == [(False,)]
 
 
-def test_a_user_without_its_login_is_tied_to_the_new_one(prepared: Server) -> None:
+def test_a_login_is_made_with_the_sid_of_the_user_that_has_lost_it(prepared: Server) -> None:
+    """So it is the user's own on each server of an availability group, whichever the database moves to."""
+    sid = prepared.as_administrator("SELECT sid FROM sys.database_principals WHERE name = ?", prepared.login)
     prepared.as_administrator(f"DROP LOGIN [{prepared.login}]")
+    assert prepared.prepare() == [f"created login {prepared.login}"]
+    assert prepared.as_administrator("SELECT sid FROM sys.sql_logins WHERE name = ?", prepared.login) == sid
+    assert prepared.as_loader("SELECT [n] FROM [dbo].[t]") == [(1,)]
+
+
+def test_a_user_whose_sid_another_login_has_is_tied_to_its_own(prepared: Server) -> None:
+    ((sid,),) = prepared.as_administrator("SELECT sid FROM sys.database_principals WHERE name = ?", prepared.login)
+    prepared.as_administrator(f"DROP LOGIN [{prepared.login}]")
+    prepared.as_administrator(
+        f"CREATE LOGIN [{prepared.login}_2] WITH PASSWORD = N'{OTHER_PASSWORD[:-1]}', SID = 0x{sid.hex()}"
+    )
     assert prepared.prepare() == [f"created login {prepared.login}", f"tied user {prepared.login} to its login"]
     assert prepared.as_loader("SELECT [n] FROM [dbo].[t]") == [(1,)]
+
+
+@needs_stand_in
+def test_azure_sql_database_is_prepared_without_leaving_a_database_and_not_backed_up(tmp_path: Path) -> None:
+    from tests.support.standin import StandIn
+
+    with StandIn(password="Adm1n-of-the-'stand-in'", database="", azure=True) as azure:
+        server = Server(azure.url, "sink", "etl")
+        with refused("USE statement is not supported"):
+            run(server.url(database="master"), "CREATE DATABASE [sink]; USE [sink]")
+        assert server.prepare()[-1] == "created table etl.watermark"
+        assert server.prepare() == []
+        assert server.as_loader("SELECT COUNT(*) FROM [etl].[audit]") == [(0,)]
+        settings = server.settings.model_copy(update={"backup_folder": tmp_path})
+        with pytest.raises(ConfigurationError, match="an Azure SQL Database, which keeps backups"):
+            backup_sink(settings, keep=1)
+
+
+def test_pipelines_may_be_named_as_json_of_any_length(server: Server) -> None:
+    pipeline = ORDERS_PIPELINE.model_dump_json()
+    assert len(pipeline) > 255  # the longest name of a file
+    completed = server.cli("--pipeline", pipeline)
+    assert completed.returncode == 0, completed.stderr
+    assert as_json(completed)[-1]["done"][-1] == "created table dbo.orders"
 
 
 def test_a_login_that_cannot_connect_is_told(prepared: Server) -> None:

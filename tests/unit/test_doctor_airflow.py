@@ -28,6 +28,7 @@ def seen() -> Snapshot:
         ("sink", "port", "sink-unreachable"),
         ("sink", "connection", "sink-unreachable"),
         ("sink", "login", "sink-login"),
+        ("sink", "recovering", "sink-recovering"),
         ("sink", "database", "sink-not-prepared"),
         ("sink", "unprepared", "sink-not-prepared"),
         ("metadata", "port", "metadata-down"),

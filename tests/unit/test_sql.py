@@ -131,7 +131,9 @@ def test_whatever_is_quoted_stays_one_token(text: str) -> None:
 
 def test_a_login_is_created_and_changed_with_its_password_quoted() -> None:
     login = SinkLogin("sink", "e]tl", SecretStr("a'b]c"))
-    assert prepare_sql.create_login(login) == "CREATE LOGIN [e]]tl] WITH PASSWORD = N'a''b]c'"
+    created = "CREATE LOGIN [e]]tl] WITH PASSWORD = N'a''b]c'"
+    assert prepare_sql.create_login(login) == f"{created}, DEFAULT_LANGUAGE = us_english"
+    assert prepare_sql.create_login(login, b"\x01\xff", is_azure=True) == f"{created}, SID = 0x01ff"
     assert prepare_sql.change_password(login) == "ALTER LOGIN [e]]tl] WITH PASSWORD = N'a''b]c'"
     assert prepare_sql.create_user(login) == "CREATE USER [e]]tl] FOR LOGIN [e]]tl]"
     assert prepare_sql.change_login(login) == "ALTER USER [e]]tl] WITH LOGIN = [e]]tl]"

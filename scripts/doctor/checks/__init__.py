@@ -40,6 +40,7 @@ CHECKS = (
     Check("sink-name-unknown", "sink", ends.sink_name_unknown, ("sink",)),
     Check("sink-unreachable", "sink", ends.sink_unreachable, ("sink",)),
     Check("sink-login", "sink", ends.sink_login, ("sink",)),
+    Check("sink-recovering", "sink", ends.sink_recovering, ("sink",)),
     Check("sink-not-prepared", "sink", ends.sink_not_prepared, ("sink",)),
     Check("staging-not-writable", "staging", ends.staging_not_writable, ("staging",)),
     Check("airflow-down", "Airflow", airflow.api_server_down, ("airflow",)),

@@ -91,6 +91,18 @@ def sink_login(seen: Snapshot) -> Iterator[Finding]:
         )
 
 
+def sink_recovering(seen: Snapshot) -> Iterator[Finding]:
+    """The sink's server lets the pipelines in, and its database does not open."""
+    if answer := _answer(seen, "sink", "recovering"):
+        yield Finding(
+            "sink",
+            f"The sink {answer.where} is up, and its database does not open: {answer.words}",
+            "After a restart of the server it opens once it is recovered, and the tasks' next tries go on. One that is"
+            " OFFLINE, SUSPECT or RESTORING for long: the server's log, and docs/operations.md, Backup and restore.",
+            because=_OF_SINK,
+        )
+
+
 def sink_not_prepared(seen: Snapshot) -> Iterator[Finding]:
     """The sink has not what every load needs."""
     if answer := _answer(seen, "sink", "unprepared", "database"):

@@ -1,0 +1,136 @@
+"""Sink tables as people have them: with triggers and other collations they are loaded; else a sentence says why."""
+
+from collections.abc import Iterator
+
+import pytest
+from etl.errors import ConfigurationError, EtlError
+
+from tests.support.pipelines import ORDERS
+from tests.support.runs import Runs
+from tests.support.site import Site, site
+
+COLUMNS = {
+    "order_id": "bigint NOT NULL",
+    "customer": "nvarchar(100) NOT NULL",
+    "status": "nvarchar(16) NOT NULL",
+    "currency": "nchar(3) NOT NULL",
+    "amount": "decimal(12,2) NOT NULL",
+    "note": "nvarchar(max) NULL",
+    "created_at": "datetime2(6) NOT NULL",
+    "updated_at": "datetime2(6) NOT NULL",
+}
+LOG = "[dbo].[triggered]"
+
+
+def create(made: Site, key: str = "order_id", **changes: str) -> None:
+    """The sink table, made by hand, with some columns otherwise; without those whose declaration is empty."""
+    columns = [f"[{name}] {declared}" for name, declared in {**COLUMNS, **changes}.items() if declared]
+    name = made.pipeline.name
+    made.execute(f"CREATE TABLE [dbo].[{name}] ({', '.join(columns)}, CONSTRAINT [pk_{name}] PRIMARY KEY ([{key}]))")
+
+
+def trigger(made: Site, body: str) -> None:
+    """A trigger on the sink table."""
+    name = made.pipeline.name
+    made.execute(f"CREATE TRIGGER [dbo].[tr_{name}] ON [dbo].[{name}] AFTER INSERT, UPDATE AS {body}")
+
+
+@pytest.fixture
+def log(orders: Site) -> Iterator[str]:
+    """A table for a trigger to write to."""
+    orders.execute(f"DROP TABLE IF EXISTS {LOG}")
+    orders.execute(f"CREATE TABLE {LOG} ([n] int NOT NULL)")
+    yield LOG
+    orders.execute(f"DROP TABLE {LOG}")
+
+
+def test_a_trigger_that_counts_rows_of_its_own_falsifies_no_count(
+    orders: Site, log: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(orders)
+    # Without SET NOCOUNT ON, as triggers are written.
+    trigger(orders, f"INSERT INTO {log} ([n]) VALUES (1), (2), (3); UPDATE {log} SET [n] = [n] + 1")
+    runs = Runs(orders, monkeypatch)
+    first = runs.run("first")
+    assert (first["inserted"], first["updated"], first["verdict"]) == (1600, 0, "adds up")
+    orders.change("UPDATE orders SET amount = amount + 1 WHERE order_id <= 500")
+    orders.change("INSERT INTO orders (customer, status, currency, amount) VALUES ('New', 'confirmed', 'EUR', 1)")
+    second = runs.run("second")
+    assert (second["inserted"], second["updated"], second["verdict"]) == (1, 200, "adds up")
+    assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
+    assert orders.query(f"SELECT COUNT(*) FROM {log}") == [(9,)]
+
+
+def test_a_trigger_that_refuses_rows_is_no_reason_to_try_again(orders: Site) -> None:
+    create(orders)
+    trigger(orders, "THROW 50123, 'No orders on a Sunday.', 1")
+    with pytest.raises(ConfigurationError, match=r"No orders on a Sunday\. A trigger of the sink table refuses"):
+        orders.run()
+    assert orders.sink_rows() == {}
+    assert orders.staging_tables() == []
+
+
+@pytest.mark.parametrize("collation", ["Latin1_General_100_BIN2", "Latin1_General_BIN"])
+def test_a_key_in_another_binary_collation_is_loaded(
+    source_url: str, sink_url: str, tmp_path: pytest.TempPathFactory, collation: str
+) -> None:
+    key = {"key": ["customer"], "filter": "order_id > 0"}
+    with site(ORDERS, source_url, sink_url, tmp_path, **key) as made:  # type: ignore[arg-type]
+        made.change("DELETE FROM orders WHERE order_id > 100")
+        made.change("UPDATE orders SET customer = 'c' || order_id; CREATE UNIQUE INDEX ON orders (customer)")
+        create(made, "customer", customer=f"nvarchar(100) COLLATE {collation} NOT NULL")
+        assert made.run("first")["load"].inserted == 100
+        made.change("UPDATE orders SET amount = 1 WHERE order_id <= 10")
+        loaded = made.run("second")["load"]
+        assert (loaded.inserted, loaded.updated, loaded.unchanged) == (0, 10, 90)
+        assert made.sink_rows() == made.source_rows()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"note": ""},
+            "has no column note. Have it changed: ALTER TABLE {table} ADD [note] nvarchar(max) NULL; or DROP",
+        ),
+        (
+            {"amount": "decimal(12,4) NOT NULL"},
+            "has amount as decimal(12,4), decimal(12,2) is needed. Have it changed: ALTER TABLE {table} ALTER COLUMN"
+            " [amount] decimal(12,2) NOT NULL; or DROP TABLE {table}",
+        ),
+        ({"order_id": "bigint IDENTITY NOT NULL"}, "has order_id as an IDENTITY column, which takes no values"),
+        ({"amount": "AS (1.00)"}, "has amount as a computed column, which takes no values"),
+        ({"note": "nvarchar(max) NOT NULL"}, "has note as NOT NULL, but the pipeline declares it as null"),
+        (
+            {"warehouse": "int NOT NULL"},
+            "has a column warehouse that no row of the pipeline fills, and that is NOT NULL without a default",
+        ),
+    ],
+)
+def test_a_table_that_cannot_take_the_rows_is_refused_before_they_are_sent(
+    orders: Site, changes: dict[str, str], told: str
+) -> None:
+    create(orders, **changes)
+    with pytest.raises(ConfigurationError) as caught:
+        orders.run()
+    table = f"[dbo].[{orders.pipeline.name}]"
+    assert f"sink table {orders.pipeline.sink} {told.format(table=table)}" in str(caught.value)
+    assert orders.query(f"SELECT COUNT(*) FROM {table}") == [(0,)]
+
+
+def test_columns_that_rows_can_do_without_may_be_there(orders: Site) -> None:
+    create(
+        orders,
+        number="int IDENTITY NOT NULL",
+        loaded="datetime2(6) NOT NULL DEFAULT SYSUTCDATETIME()",
+        remark="nvarchar(9) NULL",
+    )
+    assert orders.run()["load"].inserted == 1600
+    assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
+
+
+def test_nothing_is_made_in_the_sink_for_a_source_that_is_not_as_the_pipeline_says(orders: Site) -> None:
+    orders.change("ALTER TABLE orders DROP COLUMN note")
+    with pytest.raises(EtlError, match="has no column note"):
+        orders.run("run", None, "run")
+    assert not orders.sink_exists()
