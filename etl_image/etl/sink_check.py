@@ -30,16 +30,17 @@ class SinkColumn:
 def read_columns(sink: Sink, table: TableName) -> dict[str, SinkColumn]:
     """The columns of a table that is there, in its order."""
     quoted = quote_text(quote_table(table))
-    kinds = {
-        name: [kind for kind, is_so in zip(_FILLED_BY_SERVER, flags, strict=True) if is_so]
-        for name, *flags in sink.rows(
-            "SELECT name, is_identity, is_computed, generated_always_type FROM sys.columns"
+    # INFORMATION_SCHEMA shows the default only to whoever may see its definition, which loads need not.
+    marks = {
+        name: (default_id != 0, "".join(kind for kind, is_so in zip(_FILLED_BY_SERVER, flags, strict=True) if is_so))
+        for name, default_id, *flags in sink.rows(
+            "SELECT name, default_object_id, is_identity, is_computed, generated_always_type FROM sys.columns"
             f" WHERE object_id = OBJECT_ID({quoted}, N'U')"
         )
     }
     found = sink.rows(
         "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE,"
-        " DATETIME_PRECISION, COLLATION_NAME, IS_NULLABLE, COLUMN_DEFAULT FROM INFORMATION_SCHEMA.COLUMNS"
+        " DATETIME_PRECISION, COLLATION_NAME, IS_NULLABLE FROM INFORMATION_SCHEMA.COLUMNS"
         " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
         table.schema_name,
         table.table,
@@ -49,10 +50,10 @@ def read_columns(sink: Sink, table: TableName) -> dict[str, SinkColumn]:
             _written(*described),
             collation or "",
             nullable == "YES",
-            default is not None,
-            "a rowversion" if described[0] == "timestamp" else "".join(kinds[name]),
+            marks[name][0],
+            "a rowversion" if described[0] == "timestamp" else marks[name][1],
         )
-        for name, *described, collation, nullable, default in found
+        for name, *described, collation, nullable in found
     }
 
 
@@ -72,8 +73,6 @@ def check_table(table: Table, found: Mapping[str, SinkColumn]) -> None:
             _refuse(table, f"has {name} as {there.filled}, which takes no values")
         if there.tsql != column.tsql:
             _refuse(table, f"has {name} as {there.tsql}, {column.tsql} is needed", alter)
-        if column.nullable and not there.nullable:
-            _refuse(table, f"has {name} as NOT NULL, but the pipeline declares it as null", alter)
         if name in table.key and column.is_text and "_BIN" not in there.collation.upper():
             _refuse(
                 table,

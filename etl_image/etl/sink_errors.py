@@ -90,7 +90,7 @@ DATA: dict[int, str] = {
     245: "",  # Conversion failed
     248: "",  # Conversion overflowed an int
     511: "A row has more than 8,060 bytes in SQL Server: declare long texts as text, which is kept apart.",
-    515: "",  # Cannot insert NULL
+    515: "Have the column of the sink table altered to NULL, or filter such rows.",  # Cannot insert NULL
     547: "A constraint of the sink table refuses the row: have the constraint dropped, or filter such rows.",
     1946: "A key has 900 bytes in SQL Server at most; filter rows whose key is longer.",
     2601: "",  # Duplicate key in a unique index

@@ -41,7 +41,8 @@ CREATE TABLE IF NOT EXISTS "{SCHEMA}"."COLUMNS" (
     NUMERIC_SCALE INTEGER, DATETIME_PRECISION SMALLINT, COLLATION_NAME VARCHAR, declared VARCHAR,
     object_id INTEGER, is_identity BOOLEAN, computed VARCHAR);
 CREATE OR REPLACE VIEW "{SCHEMA}"."{SYS_COLUMNS}" AS
-SELECT object_id, COLUMN_NAME AS name, is_identity, computed <> '' AS is_computed, 0 AS generated_always_type
+SELECT object_id, COLUMN_NAME AS name, is_identity, computed <> '' AS is_computed, 0 AS generated_always_type,
+    CASE WHEN COLUMN_DEFAULT IS NULL THEN 0 ELSE 1 END AS default_object_id
 FROM "{SCHEMA}"."COLUMNS";
 """
 

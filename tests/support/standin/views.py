@@ -33,6 +33,7 @@ _SYS = OF_SERVER | {
         "is_identity": BIT,
         "is_computed": BIT,
         "generated_always_type": TINYINT,
+        "default_object_id": INT,
     },
 }
 _SYSTEM_TABLES = {"INFORMATION_SCHEMA": _INFORMATION_SCHEMA, "SYS": _SYS}
