@@ -163,7 +163,7 @@ def connect(settings: Settings, connection_string: SecretStr, *, autocommit: boo
     raise sink_errors.NotOpenError(state)
 
 
-def _state(database: str, in_master: SecretStr, refusal: mssql_python.Error, timeout: int) -> State:
+def _state(database: str, in_master: SecretStr, refusal: Exception, timeout: int) -> State:
     """What master says of a database, to the same login. Raises the refusal where that is not let in either."""
     try:
         text = in_master.get_secret_value()
