@@ -7,13 +7,14 @@ row of such a word are.
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import adbc_driver_manager.dbapi as dbapi
+import adbc_driver_postgresql.dbapi as driver
 import etl_probe
 import mssql_python
 import pytest
@@ -34,6 +35,7 @@ from etl_connections import UrlConnections
 from etl_task_logs.loki import Loki, LokiUnavailableError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from tests.support.pipelines import ORDERS, make, whole
 
@@ -47,7 +49,8 @@ _DEAD = "127.0.0.1:9"
 
 _words = st.text(LETTERS, min_size=6, max_size=8)
 passwords = st.lists(st.one_of(_words, st.text(_SIGNS, min_size=1, max_size=3)), min_size=2, max_size=5).map("".join)
-written = st.sampled_from([str, quote, lambda text: quote(text, safe="")])
+_ENCODINGS: list[Callable[[str], str]] = [str, quote, lambda text: quote(text, safe="")]
+written = st.sampled_from(_ENCODINGS)
 """A password as it is, or encoded as far as people think of it, or as it should be."""
 
 
@@ -56,7 +59,7 @@ def environments(draw: st.DrawFn) -> dict[str, str]:
     """Variables as people set them: each side with a password somewhere, in a form that may be wrong."""
 
     def password() -> str:
-        return str(draw(written)(draw(passwords)))
+        return draw(written)(draw(passwords))
 
     found = {}
     for side, scheme in zip(_SIDES, ("postgresql", "mssql", "postgresql"), strict=True):
@@ -103,7 +106,7 @@ def _talkative_drivers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise dbapi.OperationalError(f"[libpq] failed: {url}\nand {url}", status_code=AdbcStatusCode.IO)
 
     monkeypatch.setattr(mssql_python, "connect", sink)
-    monkeypatch.setattr(source.postgres, "connect", postgres)
+    monkeypatch.setattr(driver, "connect", postgres)
     configured = structlog.get_config()
     yield
     structlog.configure(**configured)
@@ -193,7 +196,7 @@ def test_nor_where_loki_does_not_answer() -> None:
 
 
 def test_what_a_driver_says_is_cut_after_secrets_are_blotted_out() -> None:
-    found = Settings(sink_password="QXZJKV\nZZZJKV", source_password="a failed: QXZJKV")  # type: ignore[arg-type]
+    found = Settings(sink_password=SecretStr("QXZJKV\nZZZJKV"), source_password=SecretStr("a failed: QXZJKV"))
     assert "ZZZ" not in str(sorted_error(RuntimeError("x QXZJKV\nZZZJKV y"), "load", found))
     error = dbapi.OperationalError("x a failed: QXZJKV y", status_code=AdbcStatusCode.IO)
     assert "QXZ" not in source.server_words(error, found)
