@@ -64,8 +64,10 @@ class Values:
         if not types:
             raise refusal(node, "names no column; write true or false")
         if len(kinds) > 1:
-            told = " and ".join(sorted(str(each) for each in types))
-            raise refusal(node, f"compares {told}; compare columns of one kind with each other or with plain values")
+            types_found = " and ".join(sorted(str(each) for each in types))
+            raise refusal(
+                node, f"compares {types_found}; compare columns of one kind with each other or with plain values"
+            )
         (kind,) = kinds
         names = {each.name for each in types}
         if "char" in names and len(names) > 1:
@@ -179,7 +181,7 @@ class Values:
 
 def check_arguments(node: exp.Expr) -> None:
     """Refuse what a node has beside its operands (BETWEEN SYMMETRIC, IN of a query): renderers would leave it out."""
-    # Which table a column is of has a refusal of its own.
+    # A column of another table is refused by name.
     if any(value and name not in _ARGUMENTS for name, value in node.args.items() if name != "table"):
         raise refusal(node)
 

@@ -51,7 +51,7 @@ def test_a_filter_is_decided_alike_everywhere(databases: FilterDatabases) -> Non
 
     compare()
     assert databases.pairs - before >= LEAST_PAIRS
-    assert databases.as_written >= databases.filters / 2, "Postgres itself has a say in most cases"
+    assert databases.as_written >= databases.filters / 2, "Postgres decides about most of them as written"
 
 
 @pytest.fixture(scope="module")

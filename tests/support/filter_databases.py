@@ -87,10 +87,10 @@ class FilterDatabases:
         if found != kept:
             rows = [row for row in self._rows if row["k"] in found ^ kept][:2]
             read = {name for name in COLUMNS if name in text}
-            told = [{name: value for name, value in row.items() if name in read} for row in rows]
+            wrong = [{name: value for name, value in row.items() if name in read} for row in rows]
             raise DisagreementError(
                 f"{text!r}\nSQL Server: {render_tsql(predicate)}\nDuckDB: {render_duckdb(predicate)}\n{where} keeps"
-                f" {sorted(found - kept)[:5]} and drops {sorted(kept - found)[:5]}, unlike SQL Server: {told}"
+                f" {sorted(found - kept)[:5]} and drops {sorted(kept - found)[:5]}, unlike SQL Server: {wrong}"
             )
 
     def _of_sink(self, predicate: Term) -> set[int]:
@@ -149,7 +149,7 @@ def edges(postgres: Postgres) -> Iterator[str]:
 
 
 def fill(connection: psycopg.Connection[Any], values: dict[str, list[str]]) -> None:
-    """Fill the table with each value in a row of its own, and with rows of values by chance."""
+    """Fill the table with each value in one row, null in the other columns, and with rows of values by chance."""
     choice = random.Random(7)
     rows: list[dict[str, str | None]] = [{name: each} for name, found in values.items() for each in [*found, None]]
     rows += [{name: choice.choice([*found, None]) for name, found in values.items()} for _ in range(100)]

@@ -40,7 +40,7 @@ BINARY = "COLLATE Latin1_General_BIN2"
         (f"[t] {BINARY} LIKE N'a'", False),
         (f"[c] {BINARY} LIKE N'%R'", False),
         (f"RTRIM([c]) {BINARY} LIKE N'%R'", True),
-        # Without a collation of its own a comparison takes no notice of case, in most databases.
+        # Without COLLATE a comparison takes no notice of case, in most databases.
         ("[c] = N'eur'", True),
         (f"[c] {BINARY} = N'eur'", False),
         # Without N a text goes through the code page: a Cyrillic letter becomes a question mark.
