@@ -55,9 +55,9 @@ class FilterDatabases:
         self._duckdb = duckdb.connect(config={"threads": 1})
         self._duckdb.execute("SET TimeZone = 'UTC'; SET arrow_lossless_conversion = true")
         self._duckdb.register("staged", staged)
-        names = {name: DuckDB({}).name(name) for name in _PIPELINE.types}
+        quoted = {name: DuckDB({}).name(name) for name in _PIPELINE.types}
         typed = ", ".join(
-            f"{converted(names[name], column)} AS {names[name]}" for name, column in _PIPELINE.types.items()
+            f"{converted(quoted[name], kind)} AS {quoted[name]}" for name, kind in _PIPELINE.types.items()
         )
         self._duckdb.execute(f"CREATE TABLE edges AS SELECT {typed} FROM staged")
         cursor = self._duckdb.execute("SELECT * FROM edges")

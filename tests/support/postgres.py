@@ -89,7 +89,7 @@ class Server:
         if self._user:
             shutil.chown(self._folder, self._user)
         command = [
-            self._binaries / "pg_basebackup", "--pgdata", self._data, "--dbname", primary.url("postgres"),
+            str(self._binaries / "pg_basebackup"), "--pgdata", str(self._data), "--dbname", primary.url("postgres"),
             "--write-recovery-conf", "--checkpoint=fast", "--no-sync",
         ]  # fmt: skip
         subprocess.run(command, check=True, user=self._user, cwd=self._folder)
