@@ -1,7 +1,7 @@
 """A condition of T-SQL, read and evaluated by Microsoft's documented rules: the judge of what the renderer writes.
 
-A recursive-descent parser that knows nothing of the renderer. Each value has a type before a row is seen, as in SQL Server; there are no values
-that are true or false, and no conditions that are values.
+A recursive-descent parser that knows nothing of the renderer. Each value has a type before a row is seen, as in
+SQL Server; there are no values that are true or false, and no conditions that are values.
 """
 
 import re
