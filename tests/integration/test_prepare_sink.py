@@ -309,7 +309,7 @@ def test_azure_sql_database_is_prepared_without_leaving_a_database_and_not_backe
         server = Server(azure.url, "sink", "etl")
         with refused("USE statement is not supported"):
             run(server.url(database="master"), "CREATE DATABASE [sink]; USE [sink]")
-        assert server.prepare()[-1] == "created table etl.watermark"
+        assert "created table etl.watermark" in server.prepare()
         assert server.prepare() == []
         assert server.as_loader("SELECT COUNT(*) FROM [etl].[audit]") == [(0,)]
         settings = server.settings.model_copy(update={"backup_folder": tmp_path})
