@@ -76,7 +76,7 @@ def environments(draw: st.DrawFn) -> dict[str, str]:
             found[f"{side}_PASSWORD" if form == "variable" else f"{side}_PASSWORD_FILE"] = draw(passwords)
     found["SINK_ADMIN_PASSWORD"] = draw(passwords)
     found[_AIRFLOW] = found["METADATA_URL"].replace("postgresql", "postgresql+psycopg2", 1)
-    storage = draw(st.sampled_from(["file:///nonexistent/staging", "s3://AKIA:{}@bucket/etl", "s3://{}@bucket"]))
+    storage = draw(st.sampled_from(["file:///proc/nonexistent/staging", "s3://AKIA:{}@bucket/etl", "s3://{}@bucket"]))
     found["STAGING_URL"] = found["BACKUP_URL"] = storage.format(password())
     return found
 
