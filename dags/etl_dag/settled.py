@@ -63,9 +63,9 @@ def write(pipeline: Pipeline, run_id: str, settled: Settled, cursor: Any) -> Non
         " WHERE [pipeline] = %s",
         (run_id, pipeline.name),
     )
-    if cursor.rowcount == 0:
-        cursor.execute(
-            f"INSERT INTO {_TABLE} ([pipeline], [value], [pending], [xmax], [run_id])"
-            f" VALUES (%s, {value}, {pending}, {settled.xmax}, %s)",
-            (pipeline.name, run_id),
-        )
+    cursor.execute(
+        f"INSERT INTO {_TABLE} ([pipeline], [value], [pending], [xmax], [run_id])"
+        f" SELECT %s, {value}, {pending}, {settled.xmax}, %s"
+        f" WHERE NOT EXISTS (SELECT 1 FROM {_TABLE} WHERE [pipeline] = %s)",
+        (pipeline.name, run_id, pipeline.name),
+    )

@@ -99,7 +99,8 @@ class Server:
         if self._process is not None:
             return
         settings = {"listen_addresses": self._address, "port": self.port, "unix_socket_directories": self.sockets}
-        options = [word for name, value in {**settings, "fsync": "off"}.items() for word in ("-c", f"{name}={value}")]
+        settings |= {"fsync": "off", "timezone": "UTC"}  # whatever the machine's zone is
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         log = self._folder / "log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from etl.pipeline import Pipeline
-from etl.window import Partition, Window, fingerprint
+from etl.window import Partition, Settled, Window, fingerprint
 
 from tests.support.pipelines import ORDERS, make
 
@@ -39,4 +39,10 @@ def test_another_partition_makes_another(changes: dict[str, object]) -> None:
 
 def test_how_many_rows_were_expected_does_not_matter() -> None:
     other = PARTITION.model_copy(update={"expected_rows": 11})
+    assert fingerprint(make(ORDERS), other) == fingerprint(make(ORDERS), PARTITION)
+
+
+def test_what_the_watermark_will_be_kept_with_does_not_matter() -> None:
+    settled = Settled(value=WINDOW.high, pending=WINDOW.high, xmax=700)
+    other = PARTITION.model_copy(update={"window": WINDOW.model_copy(update={"settled": settled})})
     assert fingerprint(make(ORDERS), other) == fingerprint(make(ORDERS), PARTITION)
