@@ -87,8 +87,10 @@ def _window(
     left = settled.read(pipeline, watermark, hook)
     if left is not None and left.xmax > snapshot[1]:
         left = None  # of another server: one that was restored, or took over, has not come as far
-    begin = left.value if left else watermark
-    window = choose_window(pipeline, params, begin, end)
+    window, begin = choose_window(pipeline, params, watermark, end), watermark
+    if left is not None:  # the clock is not behind the watermark, and the window may begin earlier
+        begin = left.value
+        window = choose_window(pipeline, params, begin, end)
     leaves = settled.settle(left, begin, window, pipeline.look_back, snapshot)
     return window.model_copy(update={"settled": leaves})
 
