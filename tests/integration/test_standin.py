@@ -294,6 +294,11 @@ class TestErrors:
                    " duplicate key value is (1)"),
             (2714, "CREATE TABLE [dbo].[t] ([n] int)", "already an object named 't'"),
             (2760, "CREATE TABLE [nope].[t] ([n] int)", "nope"),
+            (1088, "CREATE INDEX [i] ON [dbo].[nope] ([n])", 'Cannot find the object "dbo.nope"'),
+            (1911, "CREATE INDEX [i] ON [dbo].[t] ([x])", "Column name 'x' does not exist"),
+            (1911, "CREATE TABLE [dbo].[u] ([n] int, INDEX [i] ([x]))", "Column name 'x' does not exist"),
+            (102, "SELECT 1 WHERE EXISTS (SELECT N'a' EXCEPT SELECT N'A')", "does not know"),
+            (205, "SELECT 1 WHERE EXISTS (SELECT 1 EXCEPT SELECT 1, 2)", "an equal number of expressions"),
             (3701, "DROP TABLE [dbo].[nope]", "Cannot drop the table"),
             (4104, "SELECT x.n FROM t", "x.n"),
             (8115, "INSERT INTO t (n) VALUES (3000000000)", "Arithmetic overflow"),
@@ -548,6 +553,11 @@ class TestStatements:
             ("SELECT k FROM orders WHERE status LIKE N'[a-c]%' UNION ALL SELECT k FROM staged WHERE k > 3", [(4,)]),
             ("SELECT DISTINCT [on] FROM orders WHERE k <> 3 AND v < SYSUTCDATETIME() ORDER BY [on]",
              [(False,), (True,)]),
+            ("SELECT DATALENGTH(CONVERT(varbinary(max), status)) FROM orders WHERE k <> 2 ORDER BY k", [(3,), (None,)]),
+            ("SELECT o.k FROM orders AS o JOIN staged AS s ON s.k = 4 WHERE EXISTS (SELECT"
+             " CONVERT(varbinary(max), s.status), 1 EXCEPT SELECT CONVERT(varbinary(max), o.status), 1) ORDER BY 1",
+             [(2,), (3,)]),
+            ("SELECT 1 WHERE EXISTS (SELECT NULL EXCEPT SELECT NULL)", []),
         ],
     )  # fmt: skip
     def test_queries(self, orders: Any, query: str, expected: list[tuple[Any, ...]]) -> None:
@@ -583,7 +593,8 @@ class TestStatements:
         assert cursor.execute("UPDATE [orders] SET [amount] = [amount] * 2, [on] = 0 WHERE [k] < ?", 3).rowcount == 2
         assert rows(orders, "SELECT SUM([amount]) FROM orders WHERE [on] = 0") == [(Decimal("6.60"),)]
         assert cursor.execute("DELETE FROM [orders] WHERE [k] = 1").rowcount == 1
-        assert cursor.execute("DELETE FROM [orders]").rowcount == 2
+        assert cursor.execute("DELETE TOP (1) FROM [orders] WHERE [orders].[k] > 1").rowcount == 1
+        assert cursor.execute("DELETE FROM [orders]").rowcount == 1
         cursor.execute("TRUNCATE TABLE [staged]")
         assert rows(orders, "SELECT COUNT(*) FROM [staged]") == [(0,)]
 
@@ -661,6 +672,32 @@ class TestCatalogue:
         cursor.execute("DROP TABLE IF EXISTS [été [x]]].[tä'b]")
         cursor.execute("DROP SCHEMA [été [x]]]")
         assert rows(sink, "SELECT SCHEMA_ID(N'été [x]')") == [(None,)]
+
+    def test_indexes_are_listed(self, sink: Any) -> None:
+        """As sys.indexes has them: number 0 is a heap, 1 the clustered key."""
+        cursor = sink.cursor()
+        cursor.execute(
+            "CREATE TABLE [dbo].[i] ([b] int, [a] int, [c] int NULL, CONSTRAINT [pk] PRIMARY KEY ([a], [b]),"
+            " INDEX [first] ([c]))"
+        )
+        cursor.execute("CREATE INDEX [second] ON [dbo].[i] ([c], [a])")
+        cursor.execute("CREATE TABLE [dbo].[heap] ([c] int)")
+        query = (
+            "SELECT i.name, i.index_id, i.type, i.is_unique, c.name, c.is_nullable FROM sys.indexes AS i"
+            " LEFT JOIN sys.index_columns AS ic ON ic.object_id = i.object_id AND ic.index_id = i.index_id"
+            " LEFT JOIN sys.columns AS c ON c.object_id = ic.object_id AND c.column_id = ic.column_id"
+            " WHERE i.object_id = OBJECT_ID(N'[dbo].[{}]') ORDER BY i.index_id, ic.key_ordinal"
+        )
+        assert rows(sink, query.format("i")) == [
+            ("pk", 1, 1, True, "a", False), ("pk", 1, 1, True, "b", False), ("first", 2, 2, False, "c", True),
+            ("second", 3, 2, False, "c", True), ("second", 3, 2, False, "a", False),
+        ]  # fmt: skip
+        assert rows(sink, query.format("heap")) == [(None, 0, 0, False, None, None)]
+        told = error_of(lambda: cursor.execute("CREATE INDEX [SECOND] ON [dbo].[i] ([a])"))
+        assert "with name 'SECOND' already exists on table 'dbo.i'" in told
+        cursor.execute("DROP TABLE [dbo].[i]")
+        cursor.execute("CREATE TABLE [dbo].[i] ([b] int)")
+        assert rows(sink, query.format("i")) == [(None, 0, 0, False, None, None)]
 
     def test_a_table_of_a_rolled_back_transaction_is_gone(self, server: StandIn, sink: Any) -> None:
         with connect(server, autocommit=False) as connection:

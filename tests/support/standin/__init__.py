@@ -14,6 +14,8 @@ Where it differs from SQL Server:
 - A key tells case and spaces at the end, whatever its collation, and so does a join of two columns. Other comparisons
   follow the collation's `_BIN` or `_CS`, but for accents.
 - AVG of decimals is computed as a float; division of decimals is refused. Times have microseconds, no less, no more.
+- A text is converted to varbinary as UTF-8. An index is listed, and speeds up nothing.
+- EXCEPT is known as `EXISTS (SELECT values EXCEPT SELECT values)` alone, and for no texts.
 - A batch is refused for an unknown verb before it runs; for anything else when its turn comes.
 - A datetimeoffset keeps its local time, not its offset.
 - There is no encryption unless it is given a certificate; with one everything is encrypted, TDS 7.4 by TLS 1.2.

@@ -12,8 +12,8 @@ from .statements import (
     DisableLogin,
     DropLogin,
     Grant,
-    ReadFromSnapshots,
     RestoreDatabase,
+    SetDatabaseOption,
     SetLogin,
     SetUser,
     Statement,
@@ -54,11 +54,7 @@ class Administration(Changes):
             raise self.unknown()
         name = self.name()
         if what == "DATABASE":
-            is_offline = self.accept("SET", "OFFLINE")
-            if not is_offline:
-                self.expect("SET", "READ_COMMITTED_SNAPSHOT", "ON")
-            self.expect("WITH", "ROLLBACK", "IMMEDIATE")
-            return TakeOffline(name) if is_offline else ReadFromSnapshots(name)
+            return self._alter_database(name)
         if what == "LOGIN" and self.accept("DISABLE"):
             return DisableLogin(name)
         if what == "LOGIN":
@@ -110,6 +106,24 @@ class Administration(Changes):
             raise self.unknown()
         self.expect("FROM" if revoke else "TO")
         return Grant(tuple(permissions), schema, table, self.name(), revoke)
+
+    def _alter_database(self, name: str) -> Statement:
+        self.expect("SET")
+        if self.accept("RECOVERY"):
+            model = self.accept_any("SIMPLE", "FULL", "BULK_LOGGED")
+            if not model:
+                raise self.unknown()
+            return SetDatabaseOption(name, "recovery_model_desc", model)
+        if self.accept("AUTO_CLOSE"):
+            is_on = self.accept("ON")
+            if not is_on:
+                self.expect("OFF")
+            return SetDatabaseOption(name, "is_auto_close_on", str(is_on))
+        is_offline = self.accept("OFFLINE")
+        if not is_offline:
+            self.expect("READ_COMMITTED_SNAPSHOT", "ON")
+        self.expect("WITH", "ROLLBACK", "IMMEDIATE")
+        return TakeOffline(name) if is_offline else SetDatabaseOption(name, "is_read_committed_snapshot_on", "True")
 
     def _name_of_database(self) -> str:
         self.expect("DATABASE")

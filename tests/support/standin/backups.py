@@ -120,7 +120,8 @@ def _replace(store: Store, backup: str, name: str) -> None:
             store.run(sql)
             store.run(f"INSERT INTO {place} SELECT * FROM {quote(backup)}.{place}")
     store.run(
-        f"INSERT OR REPLACE INTO {_DATABASES} SELECT $name, is_read_committed_snapshot_on, 'ONLINE', 'MULTI_USER', NULL"
+        f"INSERT OR REPLACE INTO {_DATABASES} SELECT * REPLACE ($name AS name, 'ONLINE' AS state_desc,"
+        " 'MULTI_USER' AS user_access_desc, CAST(NULL AS UUID) AS replica_id)"
         f" FROM {quote(backup)}.{_DATABASES}",
         {"name": name},
     )

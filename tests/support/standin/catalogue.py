@@ -19,8 +19,9 @@ CREATE SCHEMA IF NOT EXISTS "{SCHEMA}";
 CREATE SCHEMA IF NOT EXISTS dbo;
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."DATABASES" (
     name VARCHAR COLLATE NOCASE PRIMARY KEY, is_read_committed_snapshot_on BOOLEAN, state_desc VARCHAR,
-    user_access_desc VARCHAR, replica_id UUID);
-INSERT OR IGNORE INTO "{SCHEMA}"."DATABASES" VALUES ('{MASTER}', false, 'ONLINE', 'MULTI_USER', NULL);
+    user_access_desc VARCHAR, replica_id UUID, is_auto_close_on BOOLEAN, recovery_model_desc VARCHAR);
+INSERT OR IGNORE INTO "{SCHEMA}"."DATABASES"
+VALUES ('{MASTER}', false, 'ONLINE', 'MULTI_USER', NULL, false, 'SIMPLE');
 UPDATE "{SCHEMA}"."DATABASES" SET state_desc = 'ONLINE' WHERE state_desc IN ('OFFLINE', 'RECOVERING');
 CREATE OR REPLACE VIEW "{SCHEMA}"."DATABASE_FILES" AS
 SELECT 'ROWS' AS type_desc, CAST(total_blocks * block_size / 8192 AS INTEGER) AS size FROM pragma_database_size()
@@ -42,7 +43,8 @@ CREATE TABLE IF NOT EXISTS "{SCHEMA}"."COLUMNS" (
     object_id INTEGER, is_identity BOOLEAN, computed VARCHAR);
 CREATE OR REPLACE VIEW "{SCHEMA}"."{SYS_COLUMNS}" AS
 SELECT object_id, COLUMN_NAME AS name, is_identity, computed <> '' AS is_computed, 0 AS generated_always_type,
-    CASE WHEN COLUMN_DEFAULT IS NULL THEN 0 ELSE 1 END AS default_object_id
+    CASE WHEN COLUMN_DEFAULT IS NULL THEN 0 ELSE 1 END AS default_object_id,
+    ORDINAL_POSITION AS column_id, IS_NULLABLE = 'YES' AS is_nullable
 FROM "{SCHEMA}"."COLUMNS";
 """
 
@@ -75,8 +77,16 @@ class Trigger:
 
 
 @dataclass(frozen=True)
+class Index:
+    """An index that is not unique, of columns in their order."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table as it was declared; without a key, `key_name` is empty."""
+    """A table as it was declared; without a key, `key_name` is empty. `indexes` are those of its declaration alone."""
 
     schema: str
     name: str
@@ -84,6 +94,7 @@ class Table:
     key_name: str = ""
     key: tuple[str, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    indexes: tuple[Index, ...] = ()
 
     @property
     def told(self) -> str:
@@ -140,9 +151,10 @@ class Catalogue:
         return None if found is None else str(found[0])
 
     def create_database(self, name: str) -> None:
-        """Enter the one database."""
+        """Enter the one database, with the options of `model` and of Express as they are in the worst case."""
         self._connection.execute(
-            f"INSERT INTO \"{SCHEMA}\".\"DATABASES\" VALUES (?, false, 'ONLINE', 'MULTI_USER', NULL)", [name]
+            f"INSERT INTO \"{SCHEMA}\".\"DATABASES\" VALUES (?, false, 'ONLINE', 'MULTI_USER', NULL, true, 'FULL')",
+            [name],
         )
 
     def table(self, schema: str, name: str) -> Table | None:

@@ -81,12 +81,15 @@ class Changes(Queries):
 
     def delete(self) -> Change:
         """Read what follows DELETE."""
+        limit = f" LIMIT {self.top()}" if self.accept("TOP") else ""
         self.accept("FROM")
         table = self.table()
         self.require("DELETE", table)
         self.hints()
         self.scope = Scope([Source(table.name, table.columns, table)])
         condition = f" WHERE {self._chosen(table)}" if self.accept("WHERE") else ""
+        if limit:
+            condition = f" WHERE rowid IN (SELECT rowid FROM {table.sql} AS {quote(table.name)}{condition}{limit})"
         sql = f"DELETE FROM {table.sql} AS {quote(table.name)}{condition}"
         return Change("DELETE", sql, table, self.values)
 

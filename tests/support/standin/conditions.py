@@ -35,7 +35,7 @@ class Conditions(Expressions):
             return f"NOT ({self._negation()})"
         if self.accept("EXISTS"):
             self.expect("(")
-            return f"EXISTS ({self.subquery()})"
+            return self._difference() if self._sees_except() else f"EXISTS ({self.subquery()})"
         if self.sees("(") and not self.sees("(", "SELECT"):
             # What is in parentheses may be a condition or the beginning of a value.
             before = self.at
@@ -49,6 +49,37 @@ class Conditions(Expressions):
                     raise
                 self.at = before
         return self._predicate()
+
+    def _sees_except(self) -> bool:
+        """Whether a query without FROM, and EXCEPT, come before the parenthesis ends."""
+        depth = 0
+        for token in self.tokens[self.at :]:
+            if token.kind == "mark":
+                depth += {"(": 1, ")": -1}.get(token.value, 0)
+            if depth < 0 or (depth == 0 and token.kind == "word" and token.value.upper() in ("FROM", "EXCEPT")):
+                return token.value.upper() == "EXCEPT"
+        return False
+
+    def _difference(self) -> str:
+        """Read two rows of values with EXCEPT between: whether they differ, where NULL is as NULL.
+
+        DuckDB's own EXCEPT, inside of EXISTS, takes texts for one that a collation takes for one.
+        """
+        self.expect("SELECT")
+        left = self.values_list()
+        self.expect("EXCEPT", "SELECT")
+        right = self.values_list()
+        self.expect(")")
+        if len(left) != len(right):
+            raise SqlError(
+                205,
+                "All queries combined using a UNION, INTERSECT or EXCEPT operator must have an equal number of"
+                " expressions in their target lists.",
+            )
+        if any(value.type is not None and value.type.is_text for value in (*left, *right)):
+            raise self.unknown()
+        pairs = map(comparable, left, right)
+        return "(" + " OR ".join(f"{a} IS DISTINCT FROM {b}" for a, b in pairs) + ")"
 
     def _predicate(self) -> str:
         left = self.value()

@@ -1,5 +1,6 @@
 """CREATE, DROP and TRUNCATE of tables and schemas: in DuckDB and in the catalogue."""
 
+from . import indexes
 from .catalogue import SCHEMA, Table, TableColumn, quote
 from .errors import SqlError
 from .limits import check_table, checks
@@ -30,6 +31,7 @@ def create_table(store: Store, statement: CreateTable) -> list[tuple[int, str]]:
     def create() -> None:
         store.run(_ddl(table))
         store.catalogue.enter(table)
+        indexes.enter_table(store, table)
 
     store.write(create)
     return warnings
@@ -61,6 +63,7 @@ def drop_table(store: Store, statement: DropTable) -> None:
     def drop() -> None:
         store.run(f"DROP TABLE {table.sql}")
         store.catalogue.remove(table)
+        indexes.remove_table(store, table)
 
     store.write(drop)
 

@@ -10,6 +10,7 @@ import duckdb
 
 from .catalogue import Catalogue, Changes, Table, create_catalogue
 from .errors import SqlError, deadlock_victim, duplicate_key, null_not_allowed, unknown_object
+from .indexes import create_indexes
 from .principals import create_principals
 
 EXPRESS, AZURE = 4, 5
@@ -60,6 +61,7 @@ class Engine:
         self.changes = Changes()
         self.offline = Event()
         create_principals(self._root)
+        create_indexes(self._root)
         self._create(database)
 
     def connect(self) -> duckdb.DuckDBPyConnection:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from . import backups, definitions, security
+from . import backups, definitions, indexes, security
 from .catalogue import Trigger
 from .engine import AZURE
 from .errors import SqlError
@@ -20,6 +20,7 @@ from .statements import (
     ChangeOwner,
     ClearFaults,
     CreateDatabase,
+    CreateIndex,
     CreateRole,
     CreateSchema,
     CreateTable,
@@ -34,9 +35,9 @@ from .statements import (
     InjectFault,
     InsertBulk,
     Nothing,
-    ReadFromSnapshots,
     RestoreDatabase,
     Select,
+    SetDatabaseOption,
     SetLanguage,
     SetLogin,
     SetOption,
@@ -80,6 +81,7 @@ class Executor:
             Select: self._select,
             Change: self._change,
             CreateTable: self._create_table,
+            CreateIndex: partial(indexes.create_index, store),
             CreateTrigger: partial(definitions.create_trigger, store),
             Throw: self._throw,
             SetLanguage: self._set_language,
@@ -98,7 +100,7 @@ class Executor:
             InsertBulk: self._announce_bulk,
             ChangeOwner: partial(security.change_owner, store),
             CreateDatabase: partial(security.create_database, store),
-            ReadFromSnapshots: partial(security.read_from_snapshots, store),
+            SetDatabaseOption: partial(security.set_database_option, store),
             TakeOffline: partial(backups.take_offline, store),
             BackupDatabase: partial(backups.backup_database, store),
             VerifyBackup: partial(backups.verify_backup, store),

@@ -20,7 +20,7 @@ RESERVED = frozenset({
     "ON", "AND", "OR", "NOT", "IN", "IS", "LIKE", "BETWEEN", "COLLATE", "EXISTS", "CASE", "WHEN", "THEN", "ELSE",
     "END", "AS", "SET", "VALUES", "INTO", "WITH", "TOP", "DISTINCT", "ALL", "ASC", "DESC", "BY", "INSERT", "UPDATE",
     "DELETE", "EXEC", "EXECUTE", "DECLARE", "BEGIN", "COMMIT", "ROLLBACK", "CREATE", "DROP", "TRUNCATE", "USE", "IF",
-    "ALTER", "GRANT", "REVOKE",
+    "ALTER", "GRANT", "REVOKE", "EXCEPT",
 })  # fmt: skip
 _LONG_LITERAL = 1000
 

@@ -7,7 +7,7 @@ from .conversions import Expr, average_type, common_type, convert, convert_style
 from .errors import unknown_statement
 from .expressions import Expressions, utc_now
 from .lexer import Cursor
-from .sqltypes import BIGINT, INT, text_type
+from .sqltypes import BIGINT, INT, MAX, SqlType, text_type
 
 
 def _arguments(at: Expressions, count: int) -> list[Expr]:
@@ -29,9 +29,16 @@ def _convert(at: Expressions) -> Expr | None:
     at.expect(",")
     value = at.value()
     if not at.accept(","):
-        return Expr(convert(value, target), target)
+        return Expr(_bytes_of_text(value, target) or convert(value, target), target)
     styled = convert_styled(value, target, int(at.of_kind("number")))
     return None if styled is None else Expr(styled, target)
+
+
+def _bytes_of_text(value: Expr, target: SqlType) -> str:
+    """A text as varbinary(max), which only CONVERT makes of it: in UTF-8, where SQL Server has UTF-16."""
+    if value.type is None or not value.type.is_text or not target.is_binary or target.length != MAX:
+        return ""
+    return f"encode({value.sql})"
 
 
 def _count(at: Expressions) -> Expr:
@@ -110,6 +117,13 @@ def _length(at: Expressions) -> Expr | None:
     return text and Expr(text.sql, INT)
 
 
+def _data_length(at: Expressions) -> Expr | None:
+    (value,) = _arguments(at, 1)
+    if value.type is None or not value.type.is_binary:
+        return None
+    return Expr(f"octet_length({value.sql})", BIGINT if value.type.length == MAX else INT)
+
+
 def _absolute(at: Expressions) -> Expr | None:
     (value,) = _arguments(at, 1)
     if value.type is None or not value.type.is_number:
@@ -179,6 +193,7 @@ FUNCTIONS = {
     "CONVERT": _convert,
     "COUNT": _count,
     "COUNT_BIG": _count_big,
+    "DATALENGTH": _data_length,
     "DB_NAME": _database_name,
     "HAS_DBACCESS": _has_database_access,
     "ISNULL": _is_null,

@@ -197,6 +197,8 @@ class Parser(Tables):
     def _create(self) -> Statement:
         if what := self.accept_any("DATABASE", "SCHEMA", "LOGIN", "USER", "ROLE"):
             return self.create(what)
+        if self.accept("INDEX"):
+            return self.create_index()
         return self.create_trigger() if self.accept("TRIGGER") else self.create_table()
 
     def _throw(self) -> Throw:

@@ -71,7 +71,7 @@ class Queries(Sources):
         """Read one SELECT without its ORDER BY: its SQL, its columns, and its LIMIT."""
         self.expect("SELECT")
         distinct = "DISTINCT " if self.accept("DISTINCT") else ""
-        limit = f" LIMIT {self._top()}" if self.accept("TOP") else ""
+        limit = f" LIMIT {self.top()}" if self.accept("TOP") else ""
         # What the columns mean is known only after FROM, so that is read first.
         self.scope = Scope(outer=outer)
         items_at, from_at = self.at, self._find_from()
@@ -117,7 +117,8 @@ class Queries(Sources):
                     return 0
         return 0
 
-    def _top(self) -> str:
+    def top(self) -> str:
+        """Read how many rows, as it follows TOP."""
         if self.accept("("):
             count = self.value()
             self.expect(")")

@@ -14,7 +14,7 @@ from .statements import (
     DisableLogin,
     DropLogin,
     Grant,
-    ReadFromSnapshots,
+    SetDatabaseOption,
     SetLogin,
     SetUser,
 )
@@ -35,13 +35,14 @@ def create_database(store: Store, statement: CreateDatabase) -> None:
     store.write(lambda: store.catalogue.create_database(statement.name))
 
 
-def read_from_snapshots(store: Store, statement: ReadFromSnapshots) -> None:
-    """Take note of READ_COMMITTED_SNAPSHOT; readers never wait here anyway."""
+def set_database_option(store: Store, statement: SetDatabaseOption) -> None:
+    """Take note of an option. None changes anything here: readers never wait, say, and there is no log."""
     store.principals.require_administrator()
     outside_transaction(store, "ALTER DATABASE")
     if statement.database.lower() == MASTER or store.catalogue.database_named(statement.database) is None:
         raise _not_there("alter", "database", statement.database)
-    _write(store, "UPDATE {}.DATABASES SET is_read_committed_snapshot_on = true WHERE name = $n", n=statement.database)
+    change = f"UPDATE {{}}.DATABASES SET {statement.column} = $v WHERE name = $n"
+    _write(store, change, v=statement.value, n=statement.database)
 
 
 def set_login(store: Store, statement: SetLogin) -> None:

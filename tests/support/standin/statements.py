@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .catalogue import Table, Trigger
+from .catalogue import Index, Table, Trigger
 from .sqltypes import SqlType
 from .tokens import Column
 
@@ -33,6 +33,15 @@ class CreateTable:
     """CREATE TABLE."""
 
     table: Table
+
+
+@dataclass(frozen=True)
+class CreateIndex:
+    """CREATE INDEX, of no other kind than a nonclustered one that is not unique."""
+
+    schema: str
+    table: str
+    index: Index
 
 
 @dataclass(frozen=True)
@@ -107,10 +116,12 @@ class CreateDatabase:
 
 
 @dataclass(frozen=True)
-class ReadFromSnapshots:
-    """ALTER DATABASE … SET READ_COMMITTED_SNAPSHOT ON."""
+class SetDatabaseOption:
+    """ALTER DATABASE … SET of an option: the column of sys.databases that shows it, and its value there."""
 
     database: str
+    column: str
+    value: str
 
 
 @dataclass(frozen=True)
@@ -272,6 +283,6 @@ class InsertBulk:
 Statement = (
     Select | Change | CreateTable | DropTable | TruncateTable | CreateSchema | DropSchema | SetOption | Nothing | Use
     | Declare | Transaction | GetAppLock | InjectFault | ClearFaults | InsertBulk | ChangeOwner | CreateDatabase
-    | ReadFromSnapshots | TakeOffline | BackupDatabase | VerifyBackup | RestoreDatabase | SetLogin | DisableLogin
-    | CreateTrigger | Throw | SetLanguage | DropLogin | SetUser | CreateRole | AddMember | Grant
+    | SetDatabaseOption | TakeOffline | BackupDatabase | VerifyBackup | RestoreDatabase | SetLogin | DisableLogin
+    | CreateIndex | CreateTrigger | Throw | SetLanguage | DropLogin | SetUser | CreateRole | AddMember | Grant
 )  # fmt: skip

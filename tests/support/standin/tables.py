@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from .catalogue import Table, TableColumn, Trigger
+from .catalogue import Index, Table, TableColumn, Trigger
 from .errors import SqlError
 from .others import OtherLoaders
 from .scope import Scope, Source
 from .sqltypes import DEFAULT_COLLATION, INT
-from .statements import CreateTable, CreateTrigger
+from .statements import CreateIndex, CreateTable, CreateTrigger
 
 
 class Tables(OtherLoaders):
@@ -19,11 +19,14 @@ class Tables(OtherLoaders):
         parts = self.dotted_name()
         self.expect("(")
         columns: list[TableColumn] = []
+        indexes: list[Index] = []
         key_name = ""
         key: tuple[str, ...] = ()
         while True:
             if self.sees("CONSTRAINT") or self.sees("PRIMARY", "KEY"):
                 key_name, key = self._primary_key(parts[-1])
+            elif self.accept("INDEX"):
+                indexes.append(Index(self.name(), self._indexed()))
             else:
                 columns.append(self._column_definition(columns))
             if not self.accept(","):
@@ -32,7 +35,15 @@ class Tables(OtherLoaders):
         # The columns of a primary key are never NULL.
         in_key = {name.lower() for name in key}
         settled = (replace(column, nullable=False) if column.name.lower() in in_key else column for column in columns)
-        return CreateTable(Table(parts[-2] if len(parts) > 1 else "dbo", parts[-1], tuple(settled), key_name, key))
+        schema = parts[-2] if len(parts) > 1 else "dbo"
+        return CreateTable(Table(schema, parts[-1], tuple(settled), key_name, key, indexes=tuple(indexes)))
+
+    def create_index(self) -> CreateIndex:
+        """Read what follows CREATE INDEX."""
+        name = self.name()
+        self.expect("ON")
+        parts = self.dotted_name()
+        return CreateIndex(parts[-2] if len(parts) > 1 else "dbo", parts[-1], Index(name, self._indexed()))
 
     def create_trigger(self) -> CreateTrigger:
         """Read a trigger, which takes the whole rest of the batch."""
@@ -50,6 +61,12 @@ class Tables(OtherLoaders):
             raise self.unknown()
         body, self.at = self.text[self.token.start :], len(self.tokens) - 1
         return CreateTrigger(name, table, Trigger(tuple(verbs), body))
+
+    def _indexed(self) -> tuple[str, ...]:
+        names = tuple(self.column_names())
+        if not names:
+            raise self.unknown()
+        return names
 
     def _primary_key(self, table: str) -> tuple[str, tuple[str, ...]]:
         name = self.name() if self.accept("CONSTRAINT") else f"PK__{table}"

@@ -20,6 +20,8 @@ OF_SERVER: dict[str, dict[str, SqlType | None]] = {
         "state_desc": None,
         "user_access_desc": None,
         "replica_id": GUID,
+        "is_auto_close_on": BIT,
+        "recovery_model_desc": None,
     },
     "SQL_LOGINS": {"name": None, "sid": _SID, "password_hash": None, "is_disabled": BIT},
 }
@@ -34,8 +36,15 @@ _SYS = OF_SERVER | {
         "is_computed": BIT,
         "generated_always_type": TINYINT,
         "default_object_id": INT,
+        "column_id": INT,
+        "is_nullable": BIT,
     },
-}
+    "INDEXES": {
+        "object_id": INT, "name": None, "index_id": INT, "type": TINYINT, "is_unique": BIT, "is_primary_key": BIT,
+        "is_disabled": BIT, "is_hypothetical": BIT, "has_filter": BIT,
+    },
+    "INDEX_COLUMNS": {"object_id": INT, "index_id": INT, "column_id": INT, "key_ordinal": TINYINT},
+}  # fmt: skip
 _SYSTEM_TABLES = {"INFORMATION_SCHEMA": _INFORMATION_SCHEMA, "SYS": _SYS}
 """The system's views that are known: columns and their types (None is nvarchar(128))."""
 
