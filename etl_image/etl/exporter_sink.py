@@ -17,6 +17,14 @@ from etl.sink import connect as open_sink
 _PAGE_BYTES = 8192
 _SIZES = "SELECT type_desc, SUM(CAST(size AS bigint)) FROM sys.database_files GROUP BY type_desc"
 _FILES = {"ROWS": "data", "LOG": "log"}
+# The version is told from SQL Server 2012 on. Express alone has a limit, per database and of its data files:
+# https://learn.microsoft.com/sql/sql-server/editions-and-components-of-sql-server-2022 and …-2025, "Scale limits".
+_EDITION = (
+    "SELECT CAST(SERVERPROPERTY('EngineEdition') AS int), CAST(SERVERPROPERTY('ProductMajorVersion') AS nvarchar(9))"
+)
+_EXPRESS = 4
+_GIB = 1024**3
+_VERSION_2025 = 17
 # Of the whole server, but for the transactions. Needs VIEW SERVER PERFORMANCE STATE, before 2022 VIEW SERVER STATE.
 _COUNTERS = (
     "SELECT RTRIM(counter_name), cntr_value FROM sys.dm_os_performance_counters"
@@ -48,7 +56,7 @@ def sink_database(settings: Settings) -> Database:
         except (mssql_python.Error, RuntimeError) as error:
             raise sorted_error(error, "export-metrics", settings) from None
 
-    queries = {"size": _size, "watermarks": _watermarks, "loads": _loads, "counters": _counters}
+    queries = {"size": _size, "edition": _size_limit, "watermarks": _watermarks, "loads": _loads, "counters": _counters}
     return Database("sink", connect, queries)
 
 
@@ -58,6 +66,13 @@ def _size(rows: Rows) -> Iterator[Metric]:
         if kind in _FILES:
             size.add_metric((_FILES[kind],), int(pages) * _PAGE_BYTES)
     yield size
+
+
+def _size_limit(rows: Rows) -> Iterator[Metric]:
+    ((edition, version),) = rows(_EDITION)
+    if edition == _EXPRESS:
+        limit = (50 if int(version or 0) >= _VERSION_2025 else 10) * _GIB
+        yield GaugeMetricFamily("sink_size_limit_bytes", "What the data files may have at most.", value=limit)
 
 
 def _watermarks(rows: Rows) -> Iterator[Metric]:

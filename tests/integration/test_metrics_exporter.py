@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from etl.exporter import make_server
 from etl.exporter_metadata import metadata_database
-from etl.exporter_sink import _COUNTERS, _counters, sink_database
+from etl.exporter_sink import _COUNTERS, _EDITION, _counters, _size_limit, sink_database
 from etl.poller import Poller
 from etl.settings import Settings
 from prometheus_client import Metric
@@ -138,6 +138,23 @@ def test_the_counters_of_the_server_are_shown_where_they_may_be_read() -> None:
         "sink_deadlocks_total": 3,
         "sink_lock_waits_total": 12,
     }
+
+
+@pytest.mark.parametrize(
+    ("edition", "version", "gib"),
+    [(4, "16", 10), (4, "13", 10), (4, "17", 50), (3, "17", None), (2, "16", None), (5, "12", None)],
+)
+def test_express_has_a_size_limit_of_its_version(edition: int, version: str, gib: int | None) -> None:
+    """The editions as SERVERPROPERTY numbers them: 4 is Express, 5 Azure SQL Database."""
+    metrics = list(_size_limit({_EDITION: [(edition, version)]}.__getitem__))
+    limits = [sample.value for metric in metrics for sample in metric.samples]
+    assert limits == ([] if gib is None else [gib * 1024**3])
+
+
+def test_the_edition_is_asked_as_the_server_answers(orders: Site, postgres: Postgres) -> None:
+    """The stand-in says that it is no Express, and so it has no limit."""
+    metrics = polled(settings(orders.sink_url, postgres.url("postgres")))
+    assert samples(metrics, "sink_query_up")["edition",] == 1
 
 
 @pytest.mark.parametrize(

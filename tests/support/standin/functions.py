@@ -185,6 +185,15 @@ def _is_role_member(at: Expressions) -> Expr | None:
     return at.literal(None if found is None else int(found), INT)
 
 
+_PROPERTIES = {"ENGINEEDITION": "3", "PRODUCTMAJORVERSION": "16"}
+"""SERVERPROPERTY: of Enterprise and Developer, and of SQL Server 2022."""
+
+
+def _server_property(at: Expressions) -> Expr:
+    (name,) = _arguments(at, 1)
+    return at.literal(_PROPERTIES.get((name.known or "").upper()), text_type(128))
+
+
 FUNCTIONS = {
     "ABS": _absolute,
     "AVG": _average,
