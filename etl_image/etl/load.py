@@ -20,6 +20,9 @@ from etl.sink_check import check_table, read_columns
 from etl.staging import Manifest
 from etl.step import Work
 
+_PRUNED_AT_ONCE = 1000
+"""How many old audit rows a load deletes at most: fewer locks than SQL Server would make one of the table of (5000)."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -66,6 +69,7 @@ def deliver(work: Work, rows: AbstractContextManager[Kept], progress: Progress) 
             log.info("load: created tables in the sink", tables=created)
         collations = _check_sink(work, sink)
         _drop_leftovers(work, sink)
+        _prune_audit(work, sink)
         with _staging_table(work, sink, collations) as staging:
             manifest = _fill(work, sink, staging, kept, opened)
             loaded = _apply(work, sink, staging, manifest)
@@ -197,6 +201,19 @@ def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
 def _staging_name(work: Work) -> str:
     """A name of this attempt alone, as sink_sql.STAGING_NAME reads it."""
     return f"{work.pipeline.name}_{datetime.now(UTC):%Y%m%d%H%M%S}_{uuid.uuid4().hex[:12]}"
+
+
+def _prune_audit(work: Work, sink: Sink) -> None:
+    """Delete audit rows of the pipeline beyond their retention, a bounded number a load; its latest run's stay."""
+    audit, name = sink_sql.quote_table(sink_sql.AUDIT), work.pipeline.name
+    # Loads at the same time need not wait for each other for that.
+    if sink.try_lock(f"etl: audit of {name}"):
+        latest = f"SELECT TOP (1) [run_id] FROM {audit} WHERE [pipeline] = ? ORDER BY [loaded_at] DESC"
+        until = sink_sql.time_literal(datetime.now(UTC) - work.settings.audit_retention)
+        old = "[pipeline] = ? AND [loaded_at] < ? AND [run_id] <> ?"
+        for (run_id,) in sink.rows(latest, name):
+            sink.execute(f"DELETE TOP ({_PRUNED_AT_ONCE}) FROM {audit} WHERE {old}", name, until, run_id)
+    sink.commit()
 
 
 def _drop_leftovers(work: Work, sink: Sink) -> None:

@@ -64,6 +64,12 @@ class Settings(BaseSettings):
         default="file:///var/lib/etl/staging", repr=False, description="file:// or s3://bucket/folder"
     )
     staging_retention: timedelta = Field(default=timedelta(days=7), description="how long files of a run are kept")
+    audit_retention: timedelta = Field(
+        default=timedelta(days=400),
+        ge=timedelta(days=1),  # runs that are under way need theirs
+        le=timedelta(days=36_500),
+        description="how long rows of etl.audit are kept, but for a pipeline's latest run",
+    )
     sink_lock_timeout: timedelta = Field(default=timedelta(hours=1), description="how long to wait for another load")
     statsd_host: str | None = Field(default=None, description="no metrics are sent where this is not set")
     statsd_port: int = 8125
