@@ -17,7 +17,10 @@ from etl_dag.operator import EtlPodOperator, runs_steps_as_processes
 
 _PARAMS = {
     "full_refresh": Param(
-        False, type="boolean", title="Full refresh", description="Read the whole table again; nothing is deleted."
+        False,
+        type="boolean",
+        title="Full refresh",
+        description="Read the whole table again, and write what differs in the sink; nothing is deleted.",
     ),
     "since": Param(
         None,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
@@ -165,8 +165,12 @@ def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetim
         low = None
     else:
         low = _before(watermark, pipeline)
+    # Rows are asked for again: also those that have not changed since, but that the sink does not have as they are.
+    refresh: Literal["newer", "differing", "all"] = "differing" if params.get("full_refresh") or since else "newer"
+    if params.get("accept_older_versions"):
+        refresh = "all"
     try:
-        return Window(low=low, high=until or now, refresh="all" if params.get("accept_older_versions") else "newer")
+        return Window(low=low, high=until or now, refresh=refresh)
     except ValidationError:
         reason = "since" if since else f"the watermark less the look-back of {pipeline.look_back}"
         raise AirflowFailException(f"The window is empty: {reason} ({low}) is not before {until or now}.") from None

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
-from etl import sink_sql
+from etl import sink_checks, sink_sql
 from etl.pipeline import Pipeline
 from etl.window import Partition, Window, fingerprint
 
@@ -99,14 +99,19 @@ def check_audit(pipeline: Pipeline, planned: list[Partition], audits: dict[str, 
 
 
 def check_sink(pipeline: Pipeline, window: Window, hook: MsSqlHook) -> list[Problem]:
-    """What must never stand in the sink, looked for among the versions of the window."""
-    checks = {
-        "keys stand more than once": sink_sql.count_duplicate_keys(pipeline, window),
-        "rows lack a required value": sink_sql.count_nulls(pipeline, window),
-        f"rows are not ({pipeline.filter})": sink_sql.count_unwanted(pipeline, window),
-    }
-    found = {words: int(hook.get_first(query)[0]) for words, query in checks.items()}
-    return [Problem(count, f"In {pipeline.sink} {count} {words}.") for words, count in found.items() if count]
+    """What must never be in the sink, looked for among the versions of the window.
+
+    What the sink's own constraints rule out is not looked for. The rows of the window are read once.
+    """
+    indexes = sink_checks.read_indexes(hook.get_records(sink_checks.find_indexes(pipeline.sink)))
+    if advice := sink_checks.index_advice(sink_sql.sink_table(pipeline), indexes):
+        log.warning(advice)
+    required = [name for (name,) in hook.get_records(sink_checks.find_required(pipeline.sink))]
+    lacking, unwanted = hook.get_first(sink_checks.count_breaches(pipeline, window, required))
+    found = {"rows lack a required value": lacking, f"rows are not ({pipeline.filter})": unwanted}
+    if not sink_checks.holds_keys_once(pipeline, indexes):
+        found["keys stand more than once"] = hook.get_first(sink_checks.count_duplicate_keys(pipeline, window))[0]
+    return [Problem(int(rows), f"In {pipeline.sink} {rows} {words}.") for words, rows in found.items() if rows]
 
 
 def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsSqlHook) -> bool:

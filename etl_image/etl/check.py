@@ -18,9 +18,9 @@ import mssql_python
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from etl import sink_sql, source_sql, urls
+from etl import sink_checks, sink_sql, source_sql, urls
 from etl.errors import ConfigurationError, EtlError, ExitCode
-from etl.pipeline import SourceTable
+from etl.pipeline import Pipeline, SourceTable
 from etl.reach import REACH_SECONDS, UnreachableError, reach
 from etl.settings import Settings, place
 from etl.sink import Sink, connect
@@ -49,11 +49,20 @@ class NotWellError(Exception):
         self.problem = problem
 
 
-def check(settings: Settings, wanted: Sequence[str], tables: Sequence[str], seconds: float) -> ExitCode:
-    """Look at those that are wanted, all at once, and log a line for each; returns the exit code."""
+def check(
+    settings: Settings,
+    wanted: Sequence[str],
+    tables: Sequence[str],
+    seconds: float,
+    pipelines: Sequence[Pipeline] = (),
+) -> ExitCode:
+    """Look at those that are wanted, all at once, and log a line for each; returns the exit code.
+
+    `tables` have to be readable at the source; of the sink tables of `pipelines` it is told which lack an index.
+    """
     looks: dict[str, Callable[[], _Answer]] = {
         "source": lambda: _source(settings, tables),
-        "sink": lambda: _sink(settings),
+        "sink": lambda: _sink(settings, pipelines),
         "staging": lambda: _staging(settings),
     }
     unknown = [name for name in wanted if name not in looks]
@@ -146,17 +155,24 @@ def _connected(settings: Settings) -> Iterator[postgres.Cursor]:
         raise NotWellError("connection", server_words(error, settings)) from None
 
 
-def _sink(settings: Settings) -> _Answer:
+def _sink(settings: Settings, pipelines: Sequence[Pipeline]) -> _Answer:
     connection_string = settings.sink()
     reach([settings.sink_address()])
     try:
         with closing(connect(settings, connection_string, autocommit=True, timeout=REACH_SECONDS)) as connection:
             connection.timeout = REACH_SECONDS
-            _check_prepared(Sink(connection))
+            sink = Sink(connection)
+            _check_prepared(sink)
+            advice = [_index_advice(sink, sink_sql.sink_table(pipeline)) for pipeline in pipelines]
     except (mssql_python.Error, RuntimeError) as error:
         answer = explain(error, settings.secrets())
         raise NotWellError(answer.problem, answer.words) from None
-    return {}
+    return {"advice": list(filter(None, advice))} if any(advice) else {}
+
+
+def _index_advice(sink: Sink, table: sink_sql.Table) -> str:
+    """What a sink table lacks that is there; the first load makes one that is not."""
+    return sink_checks.index_advice(table, sink.indexes(table.name)) if sink.exists(table.name) else ""
 
 
 def _check_prepared(sink: Sink) -> None:

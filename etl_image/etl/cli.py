@@ -77,8 +77,7 @@ def prepare(
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for a server that is not up yet")] = 60,
 ) -> None:
     bind_contextvars(step="prepare-sink")
-    pipelines = [_parse(Pipeline, "pipeline", text) for each in pipeline or [] for text in _texts(each)]
-    import_module("etl.prepare").prepare_sink(_tell_doubts(read_settings()), pipelines, wait)
+    import_module("etl.prepare").prepare_sink(_tell_doubts(read_settings()), _pipelines(pipeline), wait)
 
 
 @app.command("backup-sink", help="Have the sink's server write its database to a file of BACKUP_FOLDER.")
@@ -107,10 +106,15 @@ def check(
     table: Annotated[
         list[str] | None, typer.Option(help="a table that must be readable at the source; may be repeated")
     ] = None,
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option(help="JSON, a .json file or a folder of them; may be repeated: what their sink tables lack"),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="how long each may take")] = 15,
 ) -> None:
     bind_contextvars(step="check")
-    raise typer.Exit(import_module("etl.check").check(read_settings(), what or [], table or [], seconds))
+    pipelines = _pipelines(pipeline)
+    raise typer.Exit(import_module("etl.check").check(read_settings(), what or [], table or [], seconds, pipelines))
 
 
 @app.command("export-metrics", help="Serve Prometheus metrics of the sink and of Airflow's metadata database.")
@@ -162,6 +166,10 @@ def _unexpected(error: BaseException, secrets: list[str]) -> int:
         traceback=blot_out(traceback.format_exc(), secrets),
     )
     return ExitCode.UNEXPECTED
+
+
+def _pipelines(named: list[str] | None) -> list[Pipeline]:
+    return [_parse(Pipeline, "pipeline", text) for each in named or [] for text in _texts(each)]
 
 
 def _texts(pipeline: str) -> list[str]:

@@ -164,12 +164,11 @@ def _merge(work: Work, sink: Sink, staging: TableName, kept: int) -> Loaded:
     if not sink.rows(sink_sql.any_row(pipeline.sink)):
         inserted = sink.change(sink_sql.insert_all(pipeline, staging))
         return Loaded(inserted, 0, 0, standing=sink.value(sink_sql.count_rows(pipeline.sink)))
-    known, unchanged = sink.rows(sink_sql.count_standing(pipeline, staging, partition))[0]
+    known, unchanged, standing = sink.rows(sink_sql.count_standing(pipeline, staging, partition))[0]
     updated = sink.change(sink_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
     inserted = sink.change(sink_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
-    standing = unchanged
     if updated or inserted:
-        _, standing = sink.rows(sink_sql.count_standing(pipeline, staging, partition))[0]
+        *_, standing = sink.rows(sink_sql.count_standing(pipeline, staging, partition))[0]
     return Loaded(inserted, updated, unchanged, standing)
 
 

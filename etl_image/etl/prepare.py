@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from etl import prepare_sql, sink_sql
+from etl import prepare_sql, sink_checks, sink_sql
 from etl.errors import EtlError
 from etl.pipeline import Pipeline
 from etl.settings import Settings, SinkLogin
@@ -80,14 +80,14 @@ def _wait_for_server(settings: Settings, seconds: float) -> None:
 def _prepare_server(sink: Sink, login: SinkLogin) -> Iterator[str]:
     """The database; yields what it did."""
     found = sink.rows(prepare_sql.FIND_DATABASE, login.database)
+    is_managed = sink.value(prepare_sql.EDITION) in prepare_sql.MANAGED
     if not found:
-        for statement in prepare_sql.create_database(login.database):
+        for statement in prepare_sql.create_database(login.database, is_managed=is_managed):
             sink.execute(statement)
         yield f"created database {login.database}"
-    elif not found[0][0]:
-        structlog.get_logger().info(
-            f"prepare-sink: readers of database {login.database} wait for loads: READ_COMMITTED_SNAPSHOT is off there."
-        )
+    else:
+        reads_snapshots, closes, recovery = found[0]
+        _tell_options(login.database, reads_snapshots, closes and not is_managed, "SIMPLE" if is_managed else recovery)
 
 
 def _prepare_login(server: Sink, sink: Sink, login: SinkLogin) -> Iterator[str]:
@@ -105,6 +105,23 @@ def _prepare_login(server: Sink, sink: Sink, login: SinkLogin) -> Iterator[str]:
         yield f"changed the password of login {login.user}"
 
 
+def _tell_options(database: str, reads_snapshots: bool, closes: bool, recovery: str) -> None:
+    """Say what of a database that is there already is not as `create_database` would make it."""
+    log = structlog.get_logger()
+    if not reads_snapshots:
+        log.info(f"prepare-sink: readers of database {database} wait for loads: READ_COMMITTED_SNAPSHOT is off there.")
+    if closes:
+        log.warning(
+            f"prepare-sink: database {database} is closed whenever its last connection ends, and every run begins with"
+            f" opening it. Change that: {prepare_sql.stay_open(database)}"
+        )
+    if recovery != "SIMPLE":
+        log.info(
+            f"prepare-sink: database {database} has the recovery model {recovery}: its log grows until it is backed up."
+            f" Where nothing backs it up: {prepare_sql.keep_short_log(database)}"
+        )
+
+
 def _prepare_database(sink: Sink, login: SinkLogin, sid: bytes, pipelines: Sequence[Pipeline]) -> Iterator[str]:
     """What is in the database; yields what it did."""
     yield from _prepare_principals(sink, login, sid)
@@ -115,8 +132,21 @@ def _prepare_database(sink: Sink, login: SinkLogin, sid: bytes, pipelines: Seque
         if not sink.exists(table.name):
             sink.create(table)
             yield f"created table {table.name}"
+        yield from _prepare_index(sink, table)
     for statement in prepare_sql.grants(pipelines):
         sink.execute(statement)
+
+
+def _prepare_index(sink: Sink, table: sink_sql.Table) -> Iterator[str]:
+    """The index of a table that was made without; of a sink table with rows it is told, for loads wait meanwhile."""
+    advice = sink_checks.index_advice(table, sink.indexes(table.name))
+    if not advice:
+        return
+    if table.name.schema_name == sink_sql.BOOKKEEPING or not sink.rows(sink_sql.any_row(table.name)):
+        sink.execute(sink_sql.create_index(table))
+        yield f"created the index on {', '.join(table.indexed)} of {table.name}"
+    else:
+        structlog.get_logger().warning(f"prepare-sink: {advice}")
 
 
 def _prepare_principals(sink: Sink, login: SinkLogin, sid: bytes) -> Iterator[str]:

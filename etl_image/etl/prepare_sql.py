@@ -18,7 +18,9 @@ SINK_SCHEMA = "dbo"
 OWNER = "dbo"
 """Owns everything else, so that no trigger on a staging table could reach it by a chain of ownership."""
 
-FIND_DATABASE = "SELECT is_read_committed_snapshot_on FROM sys.databases WHERE name = ?"
+FIND_DATABASE = (
+    "SELECT is_read_committed_snapshot_on, is_auto_close_on, recovery_model_desc FROM sys.databases WHERE name = ?"
+)
 FIND_STATE = "SELECT state_desc FROM sys.databases WHERE name = ?"
 MATCH_LOGIN = "SELECT PWDCOMPARE(?, password_hash) FROM sys.sql_logins WHERE name = ?"
 FIND_SID_OF_LOGIN = "SELECT sid FROM sys.sql_logins WHERE name = ?"
@@ -27,18 +29,35 @@ FIND_ROLE = "SELECT name FROM sys.database_principals WHERE name = ?"
 EDITION = "SELECT CAST(SERVERPROPERTY(N'EngineEdition') AS int)"
 AZURE_SQL_DATABASE = 5
 """The edition in which sessions stay in their database, logins are master's, and backups are not the user's."""
+MANAGED = (AZURE_SQL_DATABASE, 8)
+"""The editions that close no database, and keep its log and the backups of that themselves; 8 is Managed Instance."""
 IS_MEMBER = "SELECT IS_ROLEMEMBER(?, ?)"
 FIND_OWNER = "SELECT SCHEMA_OWNER FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?"
 
 
-def create_database(name: str) -> list[str]:
-    """Create a database in which readers see what was committed when their statement began, and wait for no load."""
+def create_database(name: str, *, is_managed: bool = False) -> list[str]:
+    """Create a database in which readers see what was committed when their statement began, and wait for no load.
+
+    It stays open between two connections, and its log keeps what open transactions need, unless Azure manages both.
+    """
     quoted = quote_name(name)
-    # Without that, a reader that waited for a load has read some rows before it and the others after it.
+    unmanaged = [] if is_managed else [stay_open(name), keep_short_log(name)]
     return [
         f"CREATE DATABASE {quoted}",
+        # Without that, a reader that waited for a load has read some rows before it and the others after it.
         f"ALTER DATABASE {quoted} SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE",
+        *unmanaged,
     ]
+
+
+def stay_open(database: str) -> str:
+    """Keep a database open when its last connection ends; Express may close it, and empty its caches with it."""
+    return f"ALTER DATABASE {quote_name(database)} SET AUTO_CLOSE OFF"
+
+
+def keep_short_log(database: str) -> str:
+    """Have the log reused without backups of it: a sink goes back to a full backup, and reads the source from there."""
+    return f"ALTER DATABASE {quote_name(database)} SET RECOVERY SIMPLE"
 
 
 def backup_database(database: str, path: str) -> str:

@@ -17,6 +17,7 @@ from etl.errors import EtlError, TryAgainError
 from etl.pipeline import Pipeline, TableName
 from etl.reach import UnreachableError, reach
 from etl.settings import Settings, place
+from etl.sink_checks import Index, find_indexes, read_indexes
 from etl.sink_sql import Table
 from etl.sink_state import State
 from etl.step import Work
@@ -132,6 +133,10 @@ class Sink:
             if failures:
                 raise failures[0] from None
             raise
+
+    def indexes(self, table: TableName) -> list[Index]:
+        """The indexes over all rows of a table."""
+        return read_indexes(self.rows(find_indexes(table)))
 
     def _has_schema(self, name: str) -> bool:
         return self.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(name)})") is not None

@@ -12,9 +12,7 @@ from typing import Literal
 
 from etl.column_types import KEY_COLLATION, ColumnType, parse_column_type
 from etl.pipeline import OWN_SCHEMAS, VERSION_TYPES, Pipeline, TableName
-from etl.predicate_sql import render_tsql
-from etl.version_zone import as_local
-from etl.window import Partition, Window
+from etl.window import Partition
 
 BOOKKEEPING, STAGING = OWN_SCHEMAS
 """Schema of the tables for audit and watermark, and that of the tables that bulk loads fill before they are applied."""
@@ -34,6 +32,7 @@ class Table:
     """A table to create: columns with their types, and the key; a heap has no constraint on it.
 
     `collations` are those of text columns of the key, where they are not KEY_COLLATION.
+    `indexed`: the columns of an index beside the key's, none without.
     """
 
     name: TableName
@@ -41,6 +40,7 @@ class Table:
     key: tuple[str, ...]
     heap: bool = False
     collations: Mapping[str, str] = field(default_factory=dict)
+    indexed: tuple[str, ...] = ()
 
 
 def quote_name(name: str) -> str:
@@ -93,15 +93,15 @@ def bookkeeping_tables() -> list[Table]:
         "run_id": _IDENTITY["run_id"],
     }
     return [
-        Table(AUDIT, _types(audit), tuple(_IDENTITY)),
+        Table(AUDIT, _types(audit), tuple(_IDENTITY), indexed=("pipeline", "loaded_at")),
         Table(WATERMARK, _types(watermark), ("pipeline",)),
         Table(SETTLED, _types(settled), ("pipeline",)),
     ]
 
 
 def sink_table(pipeline: Pipeline) -> Table:
-    """The table that a pipeline fills."""
-    return Table(pipeline.sink, pipeline.types, tuple(pipeline.key))
+    """The table that a pipeline fills, with an index by which the rows of a window are found."""
+    return Table(pipeline.sink, pipeline.types, tuple(pipeline.key), indexed=(pipeline.version,))
 
 
 def needed_tables(pipeline: Pipeline) -> list[Table]:
@@ -127,7 +127,14 @@ def create_table(table: Table) -> str:
     if not table.heap:
         # SQL Server names it: a name of ours is one that a table of the schema may have, or that is too long.
         lines.append(f"PRIMARY KEY ({_names(table.key)})")
+    if table.indexed:
+        lines.append(f"INDEX {_index_name(table)} ({_names(table.indexed)})")
     return f"CREATE TABLE {quote_table(table.name)} ({', '.join(lines)})"
+
+
+def create_index(table: Table) -> str:
+    """DDL of a table's index, where the table is there without it."""
+    return f"CREATE INDEX {_index_name(table)} ON {quote_table(table.name)} ({_names(table.indexed)})"
 
 
 def staging_lock(name: str) -> str:
@@ -145,13 +152,13 @@ def lock(resource: str, timeout_ms: int, owner: Owner = "Transaction") -> str:
 
 
 def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
-    """Overwrite the rows of the sink that stand in staging at a newer version."""
-    version = quote_name(pipeline.version)
+    """Overwrite the rows of the sink that are in staging at a newer version, and those that the window refreshes."""
     columns = [quote_name(name) for name in pipeline.columns if name not in pipeline.key]
     assignments = ", ".join(f"t.{name} = s.{name}" for name in columns)
+    outdated, _ = _versions(pipeline, partition)
     return (
         f"UPDATE t SET {assignments} FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
-        f" ON {_same_key(pipeline, partition)} WHERE t.{version} < s.{version}"
+        f" ON {_same_key(pipeline, partition)} WHERE {outdated}"
     )
 
 
@@ -166,10 +173,15 @@ def insert_missing(pipeline: Pipeline, staging: TableName, partition: Partition)
 
 
 def count_standing(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
-    """One row: how many rows of staging have their key in the sink, and how many of these at their version or newer."""
-    version = quote_name(pipeline.version)
+    """One row of three counts of the rows of staging.
+
+    Those whose key is in the sink; those of them that `update_newer` leaves as they are; and those that are in the sink
+    at their version, or at a newer one where that may stay.
+    """
+    outdated, standing = _versions(pipeline, partition)
     return (
-        f"SELECT COUNT_BIG(*), COUNT_BIG(CASE WHEN t.{version} >= s.{version} THEN 1 END)"
+        f"SELECT COUNT_BIG(*), COUNT_BIG(CASE WHEN {standing} AND NOT ({outdated}) THEN 1 END),"
+        f" COUNT_BIG(CASE WHEN {standing} THEN 1 END)"
         f" FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s ON {_same_key(pipeline, partition)}"
     )
 
@@ -192,31 +204,6 @@ def count_rows(table: TableName) -> str:
     return f"SELECT COUNT_BIG(*) FROM {quote_table(table)}"
 
 
-def count_duplicate_keys(pipeline: Pipeline, window: Window) -> str:
-    """One row: how many keys stand in the sink more than once, within the window."""
-    keys = _names(pipeline.key)
-    return (
-        f"SELECT COUNT_BIG(*) FROM (SELECT {keys} FROM {quote_table(pipeline.sink)}"
-        f" WHERE {_in_window(pipeline, window)} GROUP BY {keys} HAVING COUNT_BIG(*) > 1) AS duplicates"
-    )
-
-
-def count_nulls(pipeline: Pipeline, window: Window) -> str:
-    """One row: how many rows of the window lack a required value."""
-    required = [name for name, column in pipeline.types.items() if not column.nullable]
-    is_null = " OR ".join(f"{quote_name(name)} IS NULL" for name in required)
-    return f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} WHERE {_in_window(pipeline, window)} AND ({is_null})"
-
-
-def count_unwanted(pipeline: Pipeline, window: Window) -> str:
-    """One row: how many rows of the window the filter is not true for."""
-    predicate = render_tsql(pipeline.predicate)
-    return (
-        f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} WHERE {_in_window(pipeline, window)}"
-        f" AND CASE WHEN {predicate} THEN 1 ELSE 0 END = 0"
-    )
-
-
 def time_text(column: str) -> str:
     """A datetime2(6) column as ISO 8601 text, which every driver reads exactly."""
     return f"CONVERT(nvarchar(33), {quote_name(column)}, 126)"
@@ -234,12 +221,36 @@ def newest_rows(pipeline: Pipeline, count: int) -> str:
     )
 
 
-def _in_window(pipeline: Pipeline, window: Window) -> str:
+def _versions(pipeline: Pipeline, partition: Partition) -> tuple[str, str]:
+    """Which rows t of the sink the rows s of the same key overwrite, and which versions of t are right afterwards."""
     version = quote_name(pipeline.version)
-    conditions = [f"{version} <= {quote_time(as_local(window.high, pipeline.version_zone))}"]
-    if window.low is not None:
-        conditions.append(f"{version} > {quote_time(as_local(window.low, pipeline.version_zone))}")
-    return " AND ".join(conditions)
+    older, same = f"t.{version} < s.{version}", f"t.{version} = s.{version}"
+    refresh = partition.window.refresh
+    if refresh == "newer":
+        return older, f"t.{version} >= s.{version}"
+    differing = f"({same} AND {_differs(pipeline)})"
+    if refresh == "differing":
+        return f"{older} OR {differing}", f"t.{version} >= s.{version}"
+    return f"t.{version} <> s.{version} OR {differing}", same
+
+
+def _differs(pipeline: Pipeline) -> str:
+    """Whether the values of t and s beside the key differ, where NULL is as NULL, and texts are compared as bytes.
+
+    Collations do not tell all texts apart; comparisons of bytes leave out zeros at the end, so their number counts.
+    """
+
+    def compared(alias: str) -> str:
+        values = []
+        for name, column in pipeline.types.items():
+            if name not in pipeline.key and name != pipeline.version:
+                value = f"{alias}.{quote_name(name)}"
+                values.append(f"CONVERT(varbinary(max), {value})" if column.is_text else value)
+                if column.name == "bytea":
+                    values.append(f"DATALENGTH({value})")
+        return ", ".join(values or ["1"])
+
+    return f"EXISTS (SELECT {compared('s')} EXCEPT SELECT {compared('t')})"
 
 
 def _same_key(pipeline: Pipeline, partition: Partition) -> str:
@@ -253,6 +264,11 @@ def _same_key(pipeline: Pipeline, partition: Partition) -> str:
             if bound is not None:
                 conditions.append(f"t.{quote_name(first)} {operator} {int(bound[0])}")
     return " AND ".join(conditions)
+
+
+def _index_name(table: Table) -> str:
+    # Unique in its table; a name has 128 characters at most.
+    return quote_name("_".join(["ix", *table.indexed])[:128])
 
 
 def _names(columns: Iterable[str]) -> str:

@@ -33,8 +33,9 @@ class Settled(BaseModel):
 class Window(BaseModel):
     """The versions a run covers: later than `low` (from the beginning where it is None), up to and with `high`.
 
-    `refresh` says which rows of the sink it overwrites: those of an older version, those too that differ at the same
-    version, or all that differ. `settled` is what the watermark is kept with when the run has added up.
+    `refresh`: which rows of the sink the source's overwrite: those of an older version (`newer`), also those that
+    differ at the same version (`differing`), or also those of a newer version (`all`). `settled` is what the watermark
+    is kept with when the run has added up.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

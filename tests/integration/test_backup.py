@@ -161,7 +161,7 @@ def test_on_another_server_everything_is_as_it_was_and_the_login_may_do_as_much(
         restore_sink(other.settings.model_copy(update={"backup_folder": place.folder}), name)
         site = other.pipeline(place.site.source_url, place.folder, PIPELINE)
         assert site.sink_rows() == rows
-        assert other.as_administrator(prepare_sql.FIND_DATABASE, "sink") == [(True,)]
+        assert other.as_administrator(prepare_sql.FIND_DATABASE, "sink") == [(True, False, "SIMPLE")]
         assert other.prepare() == []
         with refused("permission"):
             other.as_loader("DELETE FROM [dbo].[orders]")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from etl import sink_sql
+from etl import sink_checks
 from etl.source_filter import Postgres as PostgresRenderer
 from hypothesis import given, settings
 
@@ -66,7 +66,7 @@ def test_the_sink_counts_the_rows_that_the_filter_does_not_want(loaded: Site, te
     pipeline = make({**loaded.pipeline.model_dump(), "filter": text})
     rows, wanted = len(loaded.source_rows()), len(loaded.source_rows(PostgresRenderer().condition(pipeline.predicate)))
     assert 0 < wanted < rows
-    assert loaded.query(sink_sql.count_unwanted(pipeline, window())) == [(rows - wanted,)]
+    assert loaded.query(sink_checks.count_breaches(pipeline, window(), [])) == [(0, rows - wanted)]
 
 
 @pytest.mark.parametrize("text", AS_WRITTEN)

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from etl import sink_sql
+from etl import sink_checks
 from etl.errors import DataError
 from psycopg import sql
 
@@ -99,8 +99,8 @@ def test_names_that_need_quoting_go_all_the_way(postgres: Postgres, sink_url: st
             made.change(f"INSERT INTO {quoted(TABLE)} VALUES ({values})")
         made.run("run", None, *([] if steps == "separate" else ["run"]))
         assert made.sink_rows() == made.source_rows(f"{quoted(NAMES[1])} > 0")
-        for check in (sink_sql.count_unwanted, sink_sql.count_duplicate_keys, sink_sql.count_nulls):
-            assert made.query(check(made.pipeline, window())) == [(0,)]
+        assert made.query(sink_checks.count_breaches(made.pipeline, window(), [])) == [(0, 0)]
+        assert made.query(sink_checks.count_duplicate_keys(made.pipeline, window())) == [(0,)]
         completed = made.cli("run", "$(touch /tmp/x) --help '; {{ run }}")
         assert completed.returncode == 0, completed.stderr
         assert made.audits()[0]["run_id"] == "$(touch /tmp/x) --help '; {{ run }}"
@@ -187,7 +187,7 @@ def test_a_filter_takes_notice_of_spaces_at_the_end_in_the_sink_too(
             insert(made, f"key {value}!", value)
         made.run()
         assert sorted(row[1] for row in made.sink_rows().values()) == kept
-        assert made.query(sink_sql.count_unwanted(made.pipeline, window())) == [(0,)]
+        assert made.query(sink_checks.count_breaches(made.pipeline, window(), [])) == [(0, 0)]
 
 
 def test_a_filter_takes_no_notice_of_what_pads_a_char(postgres: Postgres, sink_url: str, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_filter_takes_no_notice_of_what_pads_a_char(postgres: Postgres, sink_u
         insert(made, "1", "EUR")
         made.run()
         assert len(made.sink_rows()) == 1
-        assert made.query(sink_sql.count_unwanted(made.pipeline, window())) == [(0,)]
+        assert made.query(sink_checks.count_breaches(made.pipeline, window(), [])) == [(0, 0)]
 
 
 @pytest.mark.parametrize(("encoding", "text"), [("LATIN1", "café"), ("EUC_JP", "日本"), ("SQL_ASCII", "café")])

@@ -151,8 +151,7 @@ def test_express_has_a_size_limit_of_its_version(edition: int, version: str, gib
     assert limits == ([] if gib is None else [gib * 1024**3])
 
 
-def test_the_edition_is_asked_as_the_server_answers(orders: Site, postgres: Postgres) -> None:
-    """The stand-in says that it is no Express, and so it has no limit."""
+def test_the_edition_is_one_that_the_loader_may_ask_for(orders: Site, postgres: Postgres) -> None:
     metrics = polled(settings(orders.sink_url, postgres.url("postgres")))
     assert samples(metrics, "sink_query_up")["edition",] == 1
 

@@ -3,6 +3,7 @@
 Where SINK_URL names a real server, its login has to be an administrator's; database and login are the tests' own there.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import mssql_python
 import pytest
-from etl import prepare, prepare_sql
+from etl import prepare, prepare_sql, sink_sql
 from etl.backup import backup_sink
 from etl.errors import ConfigurationError, ExitCode
 from etl.pipeline import Pipeline
@@ -81,6 +82,14 @@ class Server:
         command = [sys.executable, "-m", "etl", "prepare-sink", "--wait", "0", *options]
         variables = os.environ | self.environment | environment
         return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+    def checked(self, pipeline: Pipeline) -> list[str]:
+        """What `etl check` says that the pipeline's sink table lacks."""
+        command = [sys.executable, "-m", "etl", "check", "sink", "--pipeline", pipeline.model_dump_json()]
+        ran = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, check=True)
+        (line,) = [json.loads(line) for line in ran.stderr.splitlines() if '"check": "sink"' in line]
+        assert line["problem"] == ""
+        return list(line.get("advice", []))
 
     def as_administrator(self, statement: str, *parameters: object, database: str = "") -> list[tuple[Any, ...]]:
         """Run a statement, in the sink unless another database is named."""
@@ -170,7 +179,7 @@ def test_on_an_empty_server_everything_is_made(server: Server) -> None:
         "created table etl.watermark",
         "created table etl.settled",
     ]
-    assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database) == [(True,)]
+    assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database) == [(True, False, "SIMPLE")]
     assert server.as_loader("SELECT COUNT(*) FROM [etl].[audit]") == [(0,)]
 
 
@@ -279,7 +288,52 @@ def test_a_sink_that_loads_have_made_themselves_gets_the_right_owner(server: Ser
     assert f"created database {server.database}" not in done
     assert "gave schema etl_staging to etl_loader" in done
     server.as_loader("DROP TABLE [etl_staging].[left]")
-    assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database) == [(False,)]
+    assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database)[0][0] is False
+
+
+def test_of_a_database_that_is_there_its_options_are_said_and_left(
+    server: Server,
+) -> None:
+    server.as_administrator(f"CREATE DATABASE [{server.database}]", database="master")
+    options = ("AUTO_CLOSE ON", "RECOVERY FULL")
+    for option in options:
+        server.as_administrator(f"ALTER DATABASE [{server.database}] SET {option}", database="master")
+    completed = server.cli()
+    assert completed.returncode == 0, completed.stderr
+    told = [line["event"].rpartition(": ") for line in as_json(completed)]
+    statements = [words for _, _, words in told if words.startswith("ALTER DATABASE")]
+    assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database) == [(False, True, "FULL")]
+    for statement in statements:
+        server.as_administrator(statement, database="master")
+    assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database) == [(False, False, "SIMPLE")]
+    assert "SET RECOVERY" not in server.cli().stderr
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_table_without_its_index_gets_it_where_that_takes_no_time(prepared: Server, rows: int) -> None:
+    """Where it has rows the statement is said, by `etl check` too."""
+    prepared.as_administrator("CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [updated_at] datetime2(6))")
+    for _ in range(rows):
+        prepared.as_administrator("INSERT INTO [dbo].[orders] ([order_id]) VALUES (1)")
+    completed = prepared.cli("--pipeline", ORDERS_PIPELINE.model_dump_json())
+    assert completed.returncode == 0, completed.stderr
+    *told, last = as_json(completed)
+    assert last["done"] == ([] if rows else ["created the index on updated_at of dbo.orders"])
+    checked = prepared.checked(ORDERS_PIPELINE)
+    assert [line["event"] for line in told] == [f"prepare-sink: {advice}" for advice in checked]
+    for advice in checked:
+        prepared.as_administrator(advice.rpartition(": ")[2])
+    assert len(checked) == rows
+    assert prepared.checked(ORDERS_PIPELINE) == []
+    assert prepared.prepare(ORDERS_PIPELINE) == []
+
+
+def test_the_index_of_the_audit_is_made_where_an_earlier_version_made_none(server: Server) -> None:
+    server.prepare()
+    audit, *_ = sink_sql.bookkeeping_tables()
+    server.as_administrator("DROP TABLE [etl].[audit]")
+    server.as_administrator(sink_sql.create_table(replace(audit, indexed=())))
+    assert server.prepare() == ["created the index on pipeline, loaded_at of etl.audit"]
 
 
 def test_a_login_is_made_with_the_sid_of_the_user_that_has_lost_it(prepared: Server) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from etl import sink_sql
+from etl import sink_checks
 from etl.errors import DataError
 from etl.window import Partition
 
@@ -165,7 +165,7 @@ def test_a_filter_tells_the_case_of_a_document_in_the_sink_too(
             insert(made, "eu", number, **{column: json.dumps({"kind": kind})})
         made.run()
         assert [key[1].int for key in made.sink_rows()] == [1]
-        assert made.query(sink_sql.count_unwanted(made.pipeline, window())) == [(0,)]
+        assert made.query(sink_checks.count_breaches(made.pipeline, window(), [])) == [(0, 0)]
     postgres.drop_database(name)
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from etl import prepare_sql, sink_sql, source_catalogue, source_sql
+from etl import prepare_sql, sink_checks, sink_sql, source_catalogue, source_sql
 from etl.pipeline import Pipeline, TableName
 from etl.window import Partition
 from sqlglot.dialects.postgres import Postgres
@@ -20,6 +20,7 @@ SIGNS = [
 ]
 """What an enemy would write: quotes of every kind, comments, controls, letters that look alike or change their case."""
 WINDOW = window("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")
+REFRESHED = WINDOW.model_copy(update={"refresh": "all"})
 
 
 def definition(names: list[str], schema: str, table: str, **more: Any) -> dict[str, Any]:
@@ -54,10 +55,12 @@ def tsql(pipeline: Pipeline) -> list[str]:
         sink_sql.any_row(pipeline.sink),
         sink_sql.count_rows(pipeline.sink),
         sink_sql.newest_rows(pipeline, 5),
-        *(
-            make(pipeline, WINDOW)
-            for make in (sink_sql.count_duplicate_keys, sink_sql.count_nulls, sink_sql.count_unwanted)
-        ),
+        sink_sql.create_index(sink_sql.sink_table(pipeline)),
+        sink_sql.update_newer(pipeline, staging, part.model_copy(update={"window": REFRESHED})),
+        sink_checks.count_duplicate_keys(pipeline, WINDOW),
+        sink_checks.count_breaches(pipeline, WINDOW, []),
+        sink_checks.find_indexes(pipeline.sink),
+        sink_checks.find_required(pipeline.sink),
         sink_sql.lock(f"etl: {pipeline.sink}", 5),
         f"SELECT OBJECT_ID({sink_sql.quote_text(sink_sql.quote_table(pipeline.sink))}, N'U')",
         *prepare_sql.grants([pipeline]),

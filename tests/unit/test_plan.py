@@ -29,9 +29,16 @@ def test_the_next_run_reads_after_the_watermark_less_the_look_back() -> None:
 
 def test_params_choose_another_window() -> None:
     params = {"full_refresh": True, "since": None, "until": "2026-04-01T00:00:00+02:00"}
-    assert choose_window(PIPELINE, params, YESTERDAY, NOW) == window(None, "2026-03-31T22:00:00Z")
+    wanted = Window(low=None, high=datetime(2026, 3, 31, 22, tzinfo=UTC), refresh="differing")
+    assert choose_window(PIPELINE, params, YESTERDAY, NOW) == wanted
     params = {"full_refresh": False, "since": "2026-01-01T00:00:00Z", "until": None}
-    assert choose_window(PIPELINE, params, YESTERDAY, NOW) == Window(low=datetime(2026, 1, 1, tzinfo=UTC), high=NOW)
+    wanted = Window(low=datetime(2026, 1, 1, tzinfo=UTC), high=NOW, refresh="differing")
+    assert choose_window(PIPELINE, params, YESTERDAY, NOW) == wanted
+
+
+@pytest.mark.parametrize("watermark", [None, YESTERDAY])
+def test_only_what_is_asked_for_again_is_compared_where_its_version_is_the_same(watermark: datetime | None) -> None:
+    assert choose_window(PIPELINE, {"until": "2026-05-01T00:00:00Z"}, watermark, NOW).refresh == "newer"
 
 
 @pytest.mark.parametrize(

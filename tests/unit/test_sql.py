@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from etl import prepare_sql, sink_sql, source_sql, source_text
+from etl import prepare_sql, sink_checks, sink_sql, source_sql, source_text
 from etl.pipeline import TableName
 from etl.settings import SinkLogin
 from etl.window import Partition
@@ -31,6 +31,34 @@ def test_updating_touches_only_older_rows() -> None:
     )
 
 
+def test_refreshing_touches_rows_that_differ_to_the_byte() -> None:
+    pipeline = make(
+        ORDERS,
+        columns={"id": "bigint", "n": "integer null", "t": "text null", "b": "bytea null", "v": "timestamp"},
+        key=["id"],
+        version="v",
+        filter="id > 0",
+    )
+    differs = (
+        "EXISTS (SELECT s.[n], CONVERT(varbinary(max), s.[t]), s.[b], DATALENGTH(s.[b])"
+        " EXCEPT SELECT t.[n], CONVERT(varbinary(max), t.[t]), t.[b], DATALENGTH(t.[b]))"
+    )
+    wanted = {
+        "differing": f"t.[v] < s.[v] OR (t.[v] = s.[v] AND {differs})",
+        "all": f"t.[v] <> s.[v] OR (t.[v] = s.[v] AND {differs})",
+    }
+    for refresh, condition in wanted.items():
+        part = Partition(window=WINDOW.model_copy(update={"refresh": refresh}))
+        assert sink_sql.update_newer(pipeline, STAGING, part).endswith(f" WHERE {condition}")
+        assert f"AND NOT ({condition}) THEN" in sink_sql.count_standing(pipeline, STAGING, part)
+
+
+def test_a_pipeline_of_a_key_and_a_version_can_be_refreshed_too() -> None:
+    pipeline = make(ORDERS, columns={"id": "bigint", "v": "timestamp"}, key=["id"], version="v", filter="id > 0")
+    part = Partition(window=WINDOW.model_copy(update={"refresh": "differing"}))
+    assert "EXISTS (SELECT 1 EXCEPT SELECT 1)" in sink_sql.update_newer(pipeline, STAGING, part)
+
+
 def test_inserting_touches_only_missing_keys() -> None:
     statement = sink_sql.insert_missing(make(EVERYTHING), STAGING, whole())
     assert statement.endswith(
@@ -43,7 +71,7 @@ def test_the_window_of_the_sink_is_the_window_of_the_source_in_utc() -> None:
     assert (
         "[updated_at] <= CAST(N'2026-02-01T00:00:00.000001' AS datetime2(6))"
         " AND [updated_at] > CAST(N'2025-12-31T23:00:00.000000' AS datetime2(6))"
-    ) in sink_sql.count_nulls(PIPELINE, WINDOW)
+    ) in sink_checks.count_breaches(PIPELINE, WINDOW, [])
     assert (
         "\"updated_at\" > E'2025-12-31 23:00:00.000000+00'::timestamptz"
         " AND \"updated_at\" <= E'2026-02-01 00:00:00.000001+00'::timestamptz"
@@ -69,13 +97,13 @@ def test_the_window_of_a_local_version_is_that_of_its_zone_at_both_ends() -> Non
     assert (
         "[updated_at] <= CAST(N'2026-02-01T05:30:00.000001' AS datetime2(6))"
         " AND [updated_at] > CAST(N'2026-01-01T04:30:00.000000' AS datetime2(6))"
-    ) in sink_sql.count_nulls(pipeline, WINDOW)
+    ) in sink_checks.count_breaches(pipeline, WINDOW, [])
 
 
 def test_the_filter_is_checked_again_in_the_sink() -> None:
     assert (
-        "CASE WHEN [status] COLLATE Latin1_General_BIN2 + N'|' = N'confirmed|' THEN 1 ELSE 0 END = 0"
-        in sink_sql.count_unwanted(PIPELINE, WINDOW)
+        "COUNT_BIG(CASE WHEN [status] COLLATE Latin1_General_BIN2 + N'|' = N'confirmed|' THEN NULL ELSE 1 END)"
+        in sink_checks.count_breaches(PIPELINE, WINDOW, [])
     )
 
 
@@ -92,8 +120,42 @@ def test_the_tables_are_keyed_and_staging_is_a_heap() -> None:
     assert orders.startswith(
         "CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [customer] nvarchar(100) NOT NULL,"
     )
-    assert orders.endswith(", PRIMARY KEY ([order_id]))")
-    assert "PRIMARY KEY" not in sink_sql.create_table(sink_sql.staging_table(PIPELINE, "x"))
+    assert orders.endswith(", PRIMARY KEY ([order_id]), INDEX [ix_updated_at] ([updated_at]))")
+    staging = sink_sql.create_table(sink_sql.staging_table(PIPELINE, "x"))
+    assert "PRIMARY KEY" not in staging
+    assert "INDEX" not in staging
+
+
+def test_the_index_of_a_table_that_is_there_is_the_one_that_it_would_have_been_made_with() -> None:
+    table = sink_sql.sink_table(make(ORDERS, sink="dbo.o]rders"))
+    assert sink_sql.create_index(table) == "CREATE INDEX [ix_updated_at] ON [dbo].[o]]rders] ([updated_at])"
+    audit, *_ = sink_sql.bookkeeping_tables()
+    assert sink_sql.create_index(audit).startswith("CREATE INDEX [ix_pipeline_loaded_at] ON [etl].[audit]")
+    longest = make(ORDERS, version="v" * 63, columns={**ORDERS["columns"], "v" * 63: "timestamp"})
+    assert len(sink_sql.create_index(sink_sql.sink_table(longest)).split("]")[0]) <= len("CREATE INDEX [") + 128
+
+
+INDEX_ROWS = [(1, True, "region"), (1, True, "serial"), (2, False, "local"), (2, False, "serial"), (5, True, "big")]
+
+
+def test_what_the_indexes_of_a_sink_spare() -> None:
+    pipeline = make(EVERYTHING)
+    table = sink_sql.sink_table(pipeline)
+    indexes = sink_checks.read_indexes(INDEX_ROWS)
+    assert [index.columns for index in indexes] == [("region", "serial"), ("local", "serial"), ("big",)]
+    assert sink_checks.index_advice(table, indexes) == ""
+    assert sink_sql.create_index(table) in sink_checks.index_advice(table, indexes[:1])
+    assert sink_checks.holds_keys_once(pipeline, indexes[:1])
+    assert not sink_checks.holds_keys_once(pipeline, indexes[1:]), "unique, but for another column than the key's"
+    assert sink_checks.holds_keys_once(pipeline, sink_checks.read_indexes([(3, True, "serial")]))
+
+
+def test_no_null_is_looked_for_where_the_sink_lets_none_in() -> None:
+    required = [name for name, column in PIPELINE.types.items() if not column.nullable]
+    assert " IS NULL" not in sink_checks.count_breaches(PIPELINE, WINDOW, required)
+    assert "CASE WHEN [status] IS NULL THEN 1 END" in sink_checks.count_breaches(
+        PIPELINE, WINDOW, [name for name in required if name != "status"]
+    )
 
 
 def test_text_keys_tell_case_in_sink_and_staging_alike() -> None:
@@ -145,7 +207,10 @@ def test_a_new_database_is_one_whose_readers_wait_for_no_load() -> None:
     assert prepare_sql.create_database("s]k") == [
         "CREATE DATABASE [s]]k]",
         "ALTER DATABASE [s]]k] SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE",
+        "ALTER DATABASE [s]]k] SET AUTO_CLOSE OFF",
+        "ALTER DATABASE [s]]k] SET RECOVERY SIMPLE",
     ]
+    assert prepare_sql.create_database("s]k", is_managed=True) == prepare_sql.create_database("s]k")[:2]
 
 
 def test_the_loader_may_delete_nothing_but_audit_rows() -> None:

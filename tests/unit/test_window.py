@@ -37,6 +37,15 @@ def test_another_partition_makes_another(changes: dict[str, object]) -> None:
     assert fingerprint(make(ORDERS), PARTITION.model_copy(update=changes)) != fingerprint(make(ORDERS), PARTITION)
 
 
+def test_what_a_run_refreshes_makes_another() -> None:
+    """And what every run before this setting did makes the same: its fingerprint above has none."""
+    window = WINDOW.model_copy(update={"refresh": "differing"})
+    other = PARTITION.model_copy(update={"window": window})
+    assert fingerprint(make(ORDERS), other) != fingerprint(make(ORDERS), PARTITION)
+    earlier = Window.model_validate_json('{"low": "2026-01-01T00:00:00Z", "high": "2026-01-02T00:00:00Z"}')
+    assert earlier == WINDOW
+
+
 def test_how_many_rows_were_expected_does_not_matter() -> None:
     other = PARTITION.model_copy(update={"expected_rows": 11})
     assert fingerprint(make(ORDERS), other) == fingerprint(make(ORDERS), PARTITION)

@@ -174,6 +174,8 @@ def _has_database_access(at: Expressions) -> Expr | None:
 
 def _server_property(at: Expressions) -> Expr | None:
     (name,) = _arguments(at, 1)
+    if name.known == "ProductMajorVersion":
+        return at.literal("16", text_type(128))
     return at.literal(at.context.edition, INT) if name.known == "EngineEdition" else None
 
 
@@ -183,15 +185,6 @@ def _is_role_member(at: Expressions) -> Expr | None:
         return None
     found = at.context.principals.is_member(role.known, member.known)
     return at.literal(None if found is None else int(found), INT)
-
-
-_PROPERTIES = {"ENGINEEDITION": "3", "PRODUCTMAJORVERSION": "16"}
-"""SERVERPROPERTY: of Enterprise and Developer, and of SQL Server 2022."""
-
-
-def _server_property(at: Expressions) -> Expr:
-    (name,) = _arguments(at, 1)
-    return at.literal(_PROPERTIES.get((name.known or "").upper()), text_type(128))
 
 
 FUNCTIONS = {
