@@ -144,6 +144,19 @@ def test_what_the_documentation_says_to_do_then_makes_source_and_sink_equal(rest
     assert restored.made.sink_rows() == restored.made.source_rows("status = 'confirmed'")
 
 
+@pytest.mark.parametrize("params", [{"full_refresh": True}, {"since": "2026-01-01T00:00:00Z"}])
+def test_a_person_may_have_the_rows_of_the_source_win_whatever_their_versions(
+    restored: Runs, caplog: pytest.LogCaptureFixture, params: dict[str, Any]
+) -> None:
+    """But those that the source has lost stay, and those whose new state the filter drops."""
+    assert restored.run("third", accept_older_versions=True, **params)["verdict"] == "adds up"
+    assert "As accept_older_versions says, they are taken as they are." in caplog.text
+    rows, expected = restored.made.sink_rows(), restored.made.source_rows("status = 'confirmed'")
+    assert {key: row for key, row in rows.items() if key in expected} == expected
+    confirm(restored.made, "order_id BETWEEN 100 AND 120")
+    assert restored.run("fourth")["verdict"] == "adds up"
+
+
 @pytest.mark.parametrize("params", [{}, {"full_refresh": True}, {"since": "2026-01-01T00:00:00Z"}])
 def test_a_row_whose_clock_was_put_back_is_told_and_the_run_goes_on(
     runs: Runs, caplog: pytest.LogCaptureFixture, params: dict[str, Any]
