@@ -219,7 +219,8 @@ def test_a_damaged_backup_is_refused_and_the_sink_stays(place: Place) -> None:
     name, rows = place.backup(), place.site.sink_rows()
     file = place.folder / name
     content = bytearray(file.read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 200_000] = bytes(200_000)
+    begin = len(content) // 4
+    content[begin:] = bytes(len(content) - begin)  # some of its blocks are in use, whichever
     file.write_bytes(content)
     (place.folder / "empty.bak").touch()
     (place.folder / "text.bak").write_text("no backup")
