@@ -1,6 +1,5 @@
 """The `etl` command: a step of a partition of a run, what the sink needs before it, a check, backups, or metrics."""
 
-import os
 import sys
 import traceback
 from importlib import import_module
@@ -14,6 +13,7 @@ from structlog.contextvars import bind_contextvars
 
 from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError
 from etl.logs import blot_out, configure_logs
+from etl.memory import give_memory_back
 from etl.pipeline import Pipeline
 from etl.settings import Settings, read_settings
 from etl.step import Work
@@ -125,8 +125,7 @@ def export(port: Annotated[int, typer.Option(min=1, max=65535, help="of /metrics
 
 def main() -> NoReturn:
     """Run the command. A failure is one sentence on stderr and an exit code."""
-    # Arrow's own allocator keeps what one thread has allocated and another has freed; the system's gives it back.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    give_memory_back()
     secrets: list[str] = []
     configure_logs(secrets)
     try:

@@ -116,6 +116,11 @@ class ColumnType:
         return self.name in {"text", "varchar", "char", "json", "jsonb"}
 
     @property
+    def is_unbounded(self) -> bool:
+        """Whether a value of the source may have any length; of a sized text too, for the source's may have no size."""
+        return self.is_text or self.name == "bytea"
+
+    @property
     def can_be_key(self) -> bool:
         """Whether SQL Server can index it, and its value survives being written as text."""
         return self.name in _KEY_TYPES

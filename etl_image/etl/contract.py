@@ -12,6 +12,9 @@ _DATES = "DATE '0001-01-01' AND DATE '9999-12-31'"
 # infinity arrives as a number that no calendar function takes.
 _TIMES = "-62135596800000000 AND 253402300799999999"
 
+_MOST_TEXT = 1_000_000
+"""So many characters, or bytes, of a rejected row's value are shown: a byte may take four characters."""
+
 
 def quote_text(value: str) -> str:
     """A DuckDB string literal."""
@@ -47,6 +50,16 @@ def is_breach(raw: str, column: ColumnType, is_key: bool) -> str | None:
     """An expression that is true where `breach` says that something is wrong, and quicker to tell."""
     checks = _checks(raw, column, is_key)
     return " OR ".join(f"coalesce({condition}, false)" for condition, _ in checks) or None
+
+
+def as_text(raw: str, column: ColumnType) -> str:
+    """A value as the source had it, as text; of a very long one the beginning, and how many bytes it has."""
+    if not column.is_unbounded:
+        return f"{raw}::VARCHAR"
+    size = f"octet_length({raw})" if column.name == "bytea" else f"strlen({raw})"
+    begin = f"{raw}[1:{_MOST_TEXT}]" if column.name == "bytea" else f"left({raw}, {_MOST_TEXT})"
+    cut = f"{begin}::VARCHAR || '… (' || {size} || ' bytes)'"
+    return f"CASE WHEN {size} > {_MOST_TEXT} THEN {cut} ELSE {raw}::VARCHAR END"
 
 
 def _checks(raw: str, column: ColumnType, is_key: bool) -> list[tuple[str, str]]:
@@ -104,6 +117,9 @@ def _digits(column: ColumnType) -> str:
 
 def _too_long(raw: str, length: int) -> str:
     # nvarchar(n) counts UTF-16 code units: a character beyond the basic plane takes two. No text has more of them than
-    # bytes, which DuckDB knows without counting; CASE looks closer at the few texts of more bytes only.
+    # bytes, which DuckDB knows without counting, nor fewer than a third; CASE looks closer at the few texts between.
     beyond = f"length(regexp_replace({raw}, '[^\\x{{10000}}-\\x{{10FFFF}}]', '', 'g'))"
-    return f"CASE WHEN strlen({raw}) <= {length} THEN false ELSE length({raw}) + {beyond} > {length} END"
+    return (
+        f"CASE WHEN strlen({raw}) <= {length} THEN false WHEN strlen({raw}) > {3 * length} THEN true"
+        f" ELSE length({raw}) + {beyond} > {length} END"
+    )

@@ -6,18 +6,21 @@ from datetime import UTC, datetime
 
 import adbc_driver_postgresql.dbapi as postgres
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import structlog
 
 from etl import source_sql
+from etl.batches import BATCH_BYTES
 from etl.errors import DataError, TryAgainError, shown
 from etl.logs import blot_out
+from etl.memory import longest_row
 from etl.progress import Progress
 from etl.read_ahead import read_ahead
 from etl.settings import place
 from etl.source import connect_source
 from etl.source_check import check_source
-from etl.staging import BATCH_BYTES, CODEC, Manifest
+from etl.staging import CODEC, Manifest
 from etl.step import Work
 
 
@@ -40,6 +43,7 @@ def extract(work: Work) -> Manifest:
             # A batch becomes a row group: neither side holds more than one.
             writer.write_batch(batch)
             progress.add(batch.num_rows)
+            del batch  # or it would be held while the next is waited for
     manifest = source.manifest().model_copy(update={"files": {"rows": name}})
     work.staging.publish("extract", manifest)
     tell(work, manifest, progress)
@@ -85,9 +89,11 @@ class Reading:
             self._counted = cursor.fetchone()
         # The driver's default is 16 MB.
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
-        cursor.execute(source_sql.extract_rows(work.pipeline, work.partition))
+        self._longest = work.settings.longest_row or longest_row()
+        cursor.execute(source_sql.extract_rows(work.pipeline, work.partition, self._longest))
         self._reader = cursor.fetch_record_batch()
-        self.schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in self._reader.schema])
+        fields = list(self._reader.schema)[:-1]  # TOO_LONG is last
+        self.schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in fields])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, once.
@@ -96,16 +102,35 @@ class Reading:
         """
         work = self._work
         try:
-            for batch in self._reader:
-                self._rows += batch.num_rows
-                self._bytes += batch.nbytes
-                stored = _storage(batch, self.schema)
-                self._check_texts(stored)
-                yield stored
+            # No variable here keeps a batch while the next is made.
+            yield from map(self._checked, self._reader)
         except (OSError, pa.ArrowException) as error:
             where = place(work.settings.source_url)
             told = blot_out(str(error), work.settings.secrets()).strip().splitlines()[0]
             raise TryAgainError(f"{work}: the source {where} broke off: {told}") from None
+
+    def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Count the rows of a batch, and give them the types in which they are staged. Raises DataError."""
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        self._check_lengths(batch)
+        stored = _storage(batch, self.schema)
+        self._check_texts(stored)
+        return stored
+
+    def _check_lengths(self, batch: pa.RecordBatch) -> None:
+        """Raises DataError for a row that the memory of this step cannot hold."""
+        told = batch.column(source_sql.TOO_LONG)
+        if told.null_count < len(told):
+            row = pc.index(told.is_valid(), True).as_py()
+            raise DataError(
+                f"{self._work}: {self._key(batch, row)}: {shown(told[row])}; this step carries {self._longest} bytes a"
+                " row. Give its container more memory (ETL_STEP_MEMORY), or shorten the row at the source or leave the"
+                " column out of the pipeline; then clear the run."
+            )
+
+    def _key(self, batch: pa.RecordBatch, row: int) -> str:
+        return ", ".join(f"{name}={_told(batch.column(name)[row])}" for name in self._work.pipeline.key)
 
     def _check_texts(self, batch: pa.RecordBatch) -> None:
         """A database of the encoding SQL_ASCII holds any bytes as text; nvarchar does not. Raises DataError."""
@@ -115,11 +140,10 @@ class Reading:
             try:
                 column.validate(full=True)
             except pa.ArrowInvalid:
-                row = next(row for row, value in enumerate(column) if not _is_utf8(value))
-                key = ", ".join(f"{key}={_told(batch.column(key)[row])}" for key in self._work.pipeline.key)
+                row = next(row for row in range(len(column)) if not _is_utf8(column.slice(row, 1)))
                 raise DataError(
-                    f"{self._work}: {key}: {name} is not valid UTF-8 ({_told(column[row])}); correct it at the source,"
-                    " then clear the run."
+                    f"{self._work}: {self._key(batch, row)}: {name} is not valid UTF-8 ({_told(column[row])});"
+                    " correct it at the source, then clear the run."
                 ) from None
 
     def manifest(self) -> Manifest:
@@ -138,10 +162,10 @@ class Reading:
         )
 
 
-def _is_utf8(text: pa.Scalar) -> bool:
+def _is_utf8(texts: pa.Array) -> bool:
     try:
-        (text.cast(pa.binary()).as_py() or b"").decode()
-    except UnicodeDecodeError:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
         return False
     return True
 
@@ -149,7 +173,7 @@ def _is_utf8(text: pa.Scalar) -> bool:
 def _told(value: pa.Scalar) -> str:
     """A value as messages show it, also a text that is none."""
     is_text = pa.types.is_string(value.type)
-    return shown(value.cast(pa.binary()).as_py().decode(errors="backslashreplace") if is_text else value.as_py())
+    return shown(value.as_buffer()[:1000].to_pybytes().decode(errors="backslashreplace") if is_text else value.as_py())
 
 
 def _stored(field_type: pa.DataType) -> pa.DataType:
@@ -162,6 +186,6 @@ def _stored(field_type: pa.DataType) -> pa.DataType:
 def _storage(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = [
         column.storage if isinstance(column, pa.ExtensionArray) and column.type != field.type else column
-        for column, field in zip(batch.columns, schema, strict=True)
+        for column, field in zip(batch.columns[: len(schema)], schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

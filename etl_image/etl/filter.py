@@ -3,6 +3,7 @@
 import pyarrow.parquet as pq
 import structlog
 
+from etl.batches import open_staged, staged_batches
 from etl.judge import Judge
 from etl.progress import Progress
 from etl.read_ahead import read_ahead
@@ -20,15 +21,16 @@ def filter_rows(work: Work) -> Manifest:
     folder = work.staging.new_folder("filter")
     name = f"{folder}/rows.parquet"
     with work.staging.reading(staged.files["rows"]) as source:
-        parquet = pq.ParquetFile(source, pre_buffer=False)
+        parquet = open_staged(source)
         with Judge(work, parquet.schema_arrow, f"{folder}/rejects/rows.parquet", progress) as judge:
             with (
-                read_ahead(parquet.iter_batches(staged.batch_rows, use_threads=False)) as rows,
+                read_ahead(staged_batches(parquet)) as rows,
                 work.staging.writing(name) as file,
                 pq.ParquetWriter(file, judge.schema, **CODEC) as writer,
             ):
                 for batch in judge.kept(rows):
                     writer.write_batch(batch)
+                    del batch  # or it would be held while the next is judged
             verdict = judge.verdict(staged)
     manifest = verdict.model_copy(update={"files": {"rows": name, **verdict.files}})
     work.staging.publish("filter", manifest)

@@ -7,6 +7,7 @@ which does not tell case.
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any, Self
 
 import duckdb
@@ -14,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from etl.batches import BATCH_BYTES
 from etl.column_types import ColumnType
-from etl.contract import breach, converted, is_breach
+from etl.contract import as_text, breach, converted, is_breach
 from etl.errors import ConfigurationError, DataError, TryAgainError, shown
 from etl.pipeline import Pipeline
 from etl.predicate import predicate_columns
@@ -35,7 +37,11 @@ class _Batch:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema.empty_table().rename_columns(_places(schema.names)).schema
-        self.rows = pa.RecordBatch.from_pylist([], schema)
+        self.empty()
+
+    def empty(self) -> None:
+        """Hold no rows."""
+        self.rows = pa.RecordBatch.from_pylist([], self._schema)
 
     def __arrow_c_schema__(self) -> object:
         return self._schema.__arrow_c_schema__()
@@ -67,9 +73,10 @@ class Judge:
         self._batch = _Batch(staged)
         self._engine.register("staged", self._batch)
         # Planning takes as long as judging a few thousand rows: it is done once.
+        self._queries = {"judge": _judged_query(work.pipeline), "rejects": _rejected_query(work.pipeline)}
         with self._explained():
-            self._engine.execute(f"PREPARE judge AS {_judged_query(work.pipeline)}")
-            self._engine.execute(f"PREPARE rejects AS {_rejected_query(work.pipeline)}")
+            for name, query in self._queries.items():
+                self._engine.execute(f"PREPARE {name} AS {query}")
 
     def __enter__(self) -> Self:
         return self
@@ -82,10 +89,8 @@ class Judge:
 
         Raises ConfigurationError where the filter does not fit the types.
         """
-        for batch in batches:
-            kept = self._judge(batch)
-            self._progress.add(batch.num_rows)
-            yield from kept
+        # No variable here keeps a batch while the next is made.
+        return chain.from_iterable(map(self._judge, batches))
 
     def verdict(self, extracted: Manifest) -> Manifest:
         """What became of the rows, when all are judged: the counts, the checksum, and the file of the rejects if any.
@@ -112,21 +117,26 @@ class Judge:
         return extracted.model_copy(update={"files": files, "checksum": f"{self._checksum:016x}", **counts})
 
     def _judge(self, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+        self._progress.add(batch.num_rows)
         self._batch.rows = batch
+        del batch
         judged = self._evaluated("judge")
         outcomes = judged.column(_OUTCOME)
         for entry in pc.value_counts(outcomes).to_pylist():  # one for each outcome
             self._counts[_OUTCOMES[entry["values"]]] += entry["counts"]
         if pc.any(pc.equal(outcomes, _REJECTED)).as_py():
             self._set_aside(self._evaluated("rejects"))
+        self._batch.empty()
         # A sum does not depend on the order of the rows; of 64 bits, as the hashes have.
         self._checksum = (self._checksum + (pc.sum(judged.column(_HASH)).as_py() or 0)) & _ALL_64_BITS
         is_kept = pc.equal(outcomes, _KEPT)
         return self._as_sent(judged if pc.all(is_kept).as_py() else judged.filter(is_kept))
 
-    def _evaluated(self, prepared: str) -> pa.Table:
+    def _evaluated(self, name: str) -> pa.Table:
+        # A prepared statement's rows are copied once more.
+        is_long = self._batch.rows.nbytes > 2 * BATCH_BYTES
         with self._explained():
-            return self._engine.sql(f"EXECUTE {prepared}").to_arrow_table()
+            return self._engine.sql(self._queries[name] if is_long else f"EXECUTE {name}").to_arrow_table()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -187,7 +197,10 @@ def _judged_query(pipeline: Pipeline) -> str:
 def _rejected_query(pipeline: Pipeline) -> str:
     """Each rejected row: its values as the source had them, as text, and what is wrong with it."""
     places = _places(pipeline.columns)
-    columns = ", ".join(f"raw.{place}::VARCHAR AS {place}" for place in places)
+    columns = ", ".join(
+        f"{as_text(f'raw.{place}', column)} AS {place}"
+        for place, column in zip(places, pipeline.types.values(), strict=True)
+    )
     checks = (
         breach(name, place, column, name in pipeline.key)
         for place, (name, column) in zip(places, pipeline.types.items(), strict=True)

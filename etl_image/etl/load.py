@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import structlog
 
 from etl import sink_sql
+from etl.batches import open_staged, staged_batches
 from etl.errors import ConfigurationError, TryAgainError
 from etl.pipeline import TableName
 from etl.progress import Progress
@@ -132,8 +132,8 @@ def _fill(work: Work, sink: Sink, table: TableName, kept: Kept, opened: ExitStac
 def _staged(work: Work, manifest: Manifest, progress: Progress) -> Iterator[Kept]:
     """The kept rows that the filter has left in staging."""
     with work.staging.reading(manifest.files["rows"]) as file:
-        parquet = pq.ParquetFile(file, pre_buffer=False)
-        with read_ahead(parquet.iter_batches(manifest.batch_rows, use_threads=False)) as batches:
+        parquet = open_staged(file)
+        with read_ahead(staged_batches(parquet)) as batches:
             yield Kept(parquet.schema_arrow, _counted(batches, progress), lambda: manifest)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, PositiveInt, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from etl import passwords, tls, urls
@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         description="how long rows of etl.audit are kept, but for a pipeline's latest run",
     )
     sink_lock_timeout: timedelta = Field(default=timedelta(hours=1), description="how long to wait for another load")
+    longest_row: PositiveInt | None = Field(
+        default=None, description="the most bytes of texts, documents and bytea in a row; default: what memory allows"
+    )
     statsd_host: str | None = Field(default=None, description="no metrics are sent where this is not set")
     statsd_port: int = 8125
 

@@ -28,6 +28,8 @@ CLOCK = "SELECT now(), CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_ti
 standby has it until the commit that it replayed last; null where it has not replayed one."""
 TRANSACTIONS = "SELECT txid_snapshot_xmin(txid_current_snapshot()), txid_snapshot_xmax(txid_current_snapshot())"
 """One row: the first id of a transaction that is open in this snapshot, and the first that no transaction has yet."""
+# Columns of our own beside the pipeline's: a tab is not printable, so no column of a pipeline is called that.
+TOO_LONG, _BYTES = "\ttoo long", "\tbytes"
 
 
 def quote_table(table: TableName) -> str:
@@ -78,11 +80,36 @@ def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
     )
 
 
-def extract_rows(pipeline: Pipeline, partition: Partition) -> str:
-    """The rows of one partition, the columns in the pipeline's order; with pushdown, those that may be wanted."""
-    columns = ", ".join(quote_name(name) for name in pipeline.columns)
+def extract_rows(pipeline: Pipeline, partition: Partition, longest: int) -> str:
+    """The rows of one partition, the columns in the pipeline's order; with pushdown, those that may be wanted.
+
+    A last column, TOO_LONG, is null but for rows whose unbounded columns have more than the `longest` bytes together:
+    it then says which have how many, and their values are left out.
+    """
     condition = f" AND ({wanted(pipeline)})" if pipeline.pushdown else ""
-    return f"SELECT {columns} {_from_partition(pipeline, partition)}{condition}"
+    columns = {name: quote_name(name) for name in pipeline.columns}
+    documents = [name for name, kind in pipeline.types.items() if kind.name in ("json", "jsonb")]
+    unbounded = [name for name, kind in pipeline.types.items() if kind.is_unbounded and name not in pipeline.key]
+    # Postgres knows lengths without reading the values, but for documents: their text is made, once. OFFSET 0 keeps
+    # what is computed in a subquery from being computed again for each use.
+    read = (f"{quoted}::text AS {quoted}" if name in documents else quoted for name, quoted in columns.items())
+    rows = f"SELECT {', '.join(read)} {_from_partition(pipeline, partition)}{condition}"
+    if documents:
+        rows += " OFFSET 0"
+    lengths = {name: f"octet_length({columns[name]})" for name in unbounded}
+    total, bytes_ = (
+        " + ".join(["0::bigint", *(f"coalesce({each}, 0)" for each in lengths.values())]),
+        quote_name(_BYTES),
+    )
+    told = ", ".join(f"({quote_text(name)}, {length})" for name, length in lengths.items()) or "(NULL, NULL)"
+    for name in unbounded:
+        columns[name] = f"CASE WHEN {bytes_} <= {int(longest)} THEN {columns[name]} END AS {columns[name]}"
+    return (
+        f"SELECT {', '.join(columns.values())}, CASE WHEN {bytes_} > {int(longest)} THEN (SELECT"
+        " string_agg(name || ' has ' || bytes || ' bytes', ', ' ORDER BY bytes DESC)"
+        f" FROM (VALUES {told}) AS told (name, bytes)) END AS {quote_name(TOO_LONG)}"
+        f" FROM (SELECT *, {total} AS {bytes_} FROM ({rows}) AS rows OFFSET 0) AS rows"
+    )
 
 
 def count_partition(pipeline: Pipeline, partition: Partition) -> str:

@@ -7,6 +7,7 @@ So a step that dies half-way leaves nothing that the next could read, and two at
 """
 
 import hashlib
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from typing import IO, Literal
 
 import fsspec
+import pyarrow as pa
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
@@ -24,8 +26,6 @@ from etl.urls import check_storage
 from etl.window import Partition
 
 Step = Literal["extract", "filter", "run"]
-BATCH_BYTES = 2 * 1024 * 1024
-"""About how many bytes of rows make a batch; a step holds several, and Parquet's encoding of one."""
 # Of a few megabytes of rows a dictionary takes more time and room than it saves; and nobody asks for statistics.
 CODEC = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
 """How files of rows are written."""
@@ -46,11 +46,6 @@ class Manifest(BaseModel):
     row_bytes: NonNegativeInt = 0
     checksum: str = ""
 
-    @property
-    def batch_rows(self) -> int:
-        """How many of these rows make a batch of about BATCH_BYTES."""
-        return max(64, BATCH_BYTES // max(self.row_bytes, 1))
-
 
 class Staging:
     """The files of one partition of one run."""
@@ -70,13 +65,13 @@ class Staging:
         return f"{step}-{uuid.uuid4().hex[:12]}"
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
+    def writing(self, name: str) -> Iterator[IO[bytes] | pa.NativeFile]:
         """Open a new file for writing. Raises TryAgainError where the medium is full or away."""
         folder = self.path(name).rsplit("/", 1)[0]
         with told("written"):
             self.filesystem.makedirs(folder, exist_ok=True)
             try:
-                with self.filesystem.open(self.path(name), "wb") as file:
+                with self._open_to_write(self.path(name)) as file:
                     yield file
             except BaseException:
                 # A full volume would stay full.
@@ -141,6 +136,10 @@ class Staging:
                     swept += 1
         return swept
 
+    def _open_to_write(self, path: str) -> IO[bytes] | pa.NativeFile:
+        # A file of Python's takes a copy of all that is written at once, which may be a value of 100 MB.
+        return pa.OSFile(path, "wb") if self.is_local else self.filesystem.open(path, "wb")
+
     def _files_of(self, step: Step) -> set[str]:
         try:
             return set(Manifest.model_validate_json(self.filesystem.cat_file(self.path(f"{step}.json"))).files.values())
@@ -187,7 +186,8 @@ def told(done: str, what: str = "Staging") -> Iterator[None]:
     except NoCredentialsError as error:
         raise ConfigurationError(f"{what} cannot be {done}: {error}; set AWS_ACCESS_KEY_ID and its secret.") from error
     except (OSError, BotoCoreError) as error:
-        words = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None)
+        words = os.strerror(number) if number else error
         raise TryAgainError(
             f"{what} cannot be {done}: {words}; where it is full, free or enlarge it, then retry."
         ) from error

@@ -65,11 +65,13 @@ def _load(request: InsertBulk, portions: Iterator[bytes], store: Store, faults: 
             break
         # Where not even one row was complete, the next portion has to be larger.
         more = next(portions, b"")
-        while not used and len(more) < len(data) and (part := next(portions, b"")):
-            more += part
+        parts = [data, more]
+        waited_for = 0 if used else len(data)
+        while (waited_for := waited_for - len(parts[-1])) > 0 and parts[-1]:
+            parts.append(next(portions, b""))
         if not more:
             raise SqlError(4002, "The incoming tabular data stream (TDS) protocol stream is incorrect.")
-        data += more
+        data = b"".join(parts)
     _insert(request.table, columns, decoder, store, faults)
     return received
 
