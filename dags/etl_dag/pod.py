@@ -16,10 +16,12 @@ STAGING_CLAIM = os.environ.get("ETL_STAGING_CLAIM", "etl-staging")
 """The volume claim of the staging folder; empty where staging is in S3."""
 STAGING_PATH = "/var/lib/etl/staging"
 SCRATCH_PATH = "/tmp"  # noqa: S108 - an emptyDir of the pod's own
+MEMORY = os.environ.get("ETL_STEP_MEMORY", "1Gi")
+"""The most memory of a step's pod; from it follows how long a row may be, and rows of 100 MB are to pass."""
 
 RESOURCES = k8s.V1ResourceRequirements(
     requests={"cpu": "150m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
-    limits={"memory": "512Mi", "ephemeral-storage": "4Gi"},
+    limits={"memory": MEMORY, "ephemeral-storage": "4Gi"},
 )
 POD_SECURITY = k8s.V1PodSecurityContext(
     run_as_non_root=True,

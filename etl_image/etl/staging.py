@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import IO, Literal
+from typing import IO, Any, Literal, Self, cast
 
 import fsspec
 import pyarrow as pa
@@ -26,6 +26,8 @@ from etl.urls import check_storage
 from etl.window import Partition
 
 Step = Literal["extract", "filter", "run"]
+_PART_BYTES = 8 * 1024 * 1024
+"""What is sent to a bucket, or read ahead of it, at a time; a file in S3 has 10,000 parts at most."""
 # Of a few megabytes of rows a dictionary takes more time and room than it saves; and nobody asks for statistics.
 CODEC = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
 """How files of rows are written."""
@@ -83,7 +85,7 @@ class Staging:
     def reading(self, name: str) -> Iterator[IO[bytes]]:
         """Open a file for reading. Raises TryAgainError where it is away."""
         try:
-            with told("read"), self.filesystem.open(self.path(name), "rb") as file:
+            with told("read"), self._open_to_read(self.path(name)) as file:
                 yield file
         except FileNotFoundError:
             raise TryAgainError(f"{self.path(name)} is gone; clear the run from `extract` on.") from None
@@ -136,9 +138,14 @@ class Staging:
                     swept += 1
         return swept
 
+    def _open_to_read(self, path: str) -> IO[bytes]:
+        return cast("IO[bytes]", self.filesystem.open(path, "rb", block_size=_PART_BYTES))
+
     def _open_to_write(self, path: str) -> IO[bytes] | pa.NativeFile:
         # A file of Python's takes a copy of all that is written at once, which may be a value of 100 MB.
-        return pa.OSFile(path, "wb") if self.is_local else self.filesystem.open(path, "wb")
+        if self.is_local:
+            return pa.OSFile(path, "wb")
+        return cast("IO[bytes]", _InParts(self.filesystem.open(path, "wb", block_size=_PART_BYTES)))
 
     def _files_of(self, step: Step) -> set[str]:
         try:
@@ -154,6 +161,27 @@ class Staging:
     def _remove(self, path: str) -> None:
         with suppress(FileNotFoundError):  # another attempt may be quicker
             self.filesystem.rm(path, recursive=True)
+
+
+class _InParts:
+    """A file in a bucket that gets what is written at once in parts, for it keeps all it is given until it sends it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def __enter__(self) -> Self:
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._file.__exit__(*failure)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        return sum(self._file.write(view[at : at + _PART_BYTES]) for at in range(0, len(view), _PART_BYTES))
 
 
 def open_storage(name: str, url: str) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -176,6 +176,44 @@ def test_rejects_above_the_tolerance_load_nothing_and_name_key_and_column(orders
         refused(orders, "run", DATA, "2 rows break the contract, 0 are tolerated", "order_id=10: amount is not exactly")
 
 
+@pytest.mark.parametrize("step", ["extract", "run"])
+def test_a_row_that_memory_does_not_hold_is_refused_by_key_and_column(orders: Site, step: str) -> None:
+    """What counts is all texts, documents and bytea of a row together."""
+    others = "octet_length(customer) + octet_length(status) + octet_length(currency)"
+    orders.change(f"UPDATE orders SET note = repeat('a', 100000 - ({others})) WHERE order_id = 10")
+    completed = orders.cli(step, LONGEST_ROW="100000")
+    assert completed.returncode == 0, completed.stderr
+    with unchanged(orders):
+        orders.change("UPDATE orders SET note = note || 'ä' WHERE order_id = 10")
+        told = f"{orders.pipeline.name}, partition all: order_id=10: note has 99"
+        refused(orders, step, DATA, told, "this step carries 100000 bytes a row", LONGEST_ROW="100000")
+
+
+def test_of_a_long_document_the_text_counts(source_url: str, sink_url: str, tmp_path: Path) -> None:
+    definition = {**ORDERS, "columns": {**ORDERS["columns"], "doc": "jsonb null"}}
+    with site(definition, source_url, sink_url, tmp_path) as made:
+        made.change("ALTER TABLE orders ADD doc jsonb")
+        made.change("UPDATE orders SET doc = jsonb_build_array(1e5000) WHERE order_id = 10")
+        refused(made, "run", DATA, "order_id=10: doc has 5003 bytes", LONGEST_ROW="5000")
+
+
+def test_of_a_long_value_that_is_rejected_the_beginning_is_set_aside(
+    source_url: str, sink_url: str, tmp_path: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    definition = {**ORDERS, "columns": {**ORDERS["columns"], "raw": "bytea null"}}
+    with site(definition, source_url, sink_url, tmp_path, tolerated_rejects=1) as made:
+        made.change("ALTER TABLE orders ADD raw bytea; ALTER TABLE orders ALTER customer DROP NOT NULL")
+        long = "note = repeat('ä', 1000001), raw = convert_to(repeat('a', 2000000), 'UTF8')"
+        made.change(f"UPDATE orders SET customer = NULL, status = 'confirmed', {long} WHERE order_id = 10")
+        given = made.run()
+        with made.work().staging.reading(given["filter"].files["rejects"]) as file:
+            (reject,) = pq.read_table(file).to_pylist()
+    assert reject["note"] == "ä" * 1_000_000 + "… (2000002 bytes)"
+    assert reject["raw"] == "a" * 1_000_000 + "… (2000000 bytes)"
+
+
 def test_rejects_within_the_tolerance_are_set_aside_and_counted(source_url: str, sink_url: str, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 

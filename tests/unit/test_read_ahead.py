@@ -1,10 +1,15 @@
 """What is read ahead comes in order, not too far ahead, and ends with who takes it."""
 
 import threading
+import weakref
 from collections.abc import Iterator
+from operator import attrgetter
 
 import pytest
+from etl.batches import BATCH_BYTES
 from etl.read_ahead import read_ahead
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 
@@ -54,3 +59,28 @@ def test_the_thread_ends_with_the_block() -> None:
 def test_lines_logged_on_the_way_are_bound_alike() -> None:
     with bound_contextvars(pipeline="orders"), read_ahead(iter(get_contextvars, None)) as items:
         assert next(items) == {"pipeline": "orders"}
+
+
+class Sized:
+    """An item that knows its bytes, as a batch does."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from([1, BATCH_BYTES, 100 * BATCH_BYTES]), max_size=20))
+def test_nothing_is_made_while_a_large_item_waits_or_is_in_use(sizes: list[int]) -> None:
+    alive: weakref.WeakSet[Sized] = weakref.WeakSet()
+    most = 0
+
+    def make(size: int) -> Sized:
+        nonlocal most
+        most = max(most, sum(item.nbytes for item in alive))
+        item = Sized(size)
+        alive.add(item)
+        return item
+
+    with read_ahead(map(make, sizes)) as items:
+        assert list(map(attrgetter("nbytes"), items)) == sizes
+    assert most <= 4 * BATCH_BYTES

@@ -109,10 +109,11 @@ def test_the_filter_is_checked_again_in_the_sink() -> None:
 
 def test_a_partition_is_a_range_of_whole_keys() -> None:
     partition = Partition(window=WINDOW, lower=["eu", "a'b"], upper=["us\\", "c"])
-    assert source_sql.extract_rows(make(EVERYTHING), partition).endswith(
+    keys = (
         " AND (\"region\", \"serial\") > (E'eu'::text, E'a''b'::uuid)"
-        " AND (\"region\", \"serial\") <= (E'us\\\\'::text, E'c'::uuid)"
+        " AND (\"region\", \"serial\") <= (E'us\\\\'::text, E'c'::uuid) "
     )
+    assert keys in source_sql.extract_rows(make(EVERYTHING), partition, 1_000_000)
 
 
 def test_the_tables_are_keyed_and_staging_is_a_heap() -> None:
