@@ -47,3 +47,24 @@ def _small_ones_together(file: pq.ParquetFile) -> Iterator[list[int]]:
         size += more
     if groups:
         yield groups
+
+
+class CurrentBatch:
+    """A table for DuckDB: the rows that are there when a query runs, under the names of a schema.
+
+    The protocol is Arrow's PyCapsules.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self.empty()
+
+    def empty(self) -> None:
+        """Hold no rows."""
+        self.rows = pa.RecordBatch.from_pylist([], self._schema)
+
+    def __arrow_c_schema__(self) -> object:
+        return self._schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return pa.Table.from_arrays(self.rows.columns, schema=self._schema).__arrow_c_stream__(requested_schema)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from etl.batches import BATCH_BYTES
+from etl.batches import BATCH_BYTES, CurrentBatch
 from etl.column_types import ColumnType
 from etl.contract import as_text, breach, converted, is_breach
 from etl.errors import ConfigurationError, DataError, TryAgainError, shown
@@ -30,24 +30,6 @@ _OUTCOMES = ("kept", "dropped", "rejected")
 _KEPT, _DROPPED, _REJECTED = range(3)
 _OUTCOME, _HASH = "outcome", "hash"
 _ALL_64_BITS = (1 << 64) - 1
-
-
-class _Batch:
-    """What DuckDB reads as a table: whichever batch is there when a query runs. The protocol is Arrow's PyCapsules."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema.empty_table().rename_columns(_places(schema.names)).schema
-        self.empty()
-
-    def empty(self) -> None:
-        """Hold no rows."""
-        self.rows = pa.RecordBatch.from_pylist([], self._schema)
-
-    def __arrow_c_schema__(self) -> object:
-        return self._schema.__arrow_c_schema__()
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return pa.Table.from_arrays(self.rows.columns, schema=self._schema).__arrow_c_stream__(requested_schema)
 
 
 class Judge:
@@ -70,7 +52,7 @@ class Judge:
         # One thread: a second one takes 35 MB more and no less time; what runs in parallel is partitions.
         self._engine = self._resources.enter_context(duckdb.connect(config={"threads": 1}))
         self._engine.execute("SET TimeZone = 'UTC'; SET arrow_lossless_conversion = true")
-        self._batch = _Batch(staged)
+        self._batch = CurrentBatch(staged.empty_table().rename_columns(_places(staged.names)).schema)
         self._engine.register("staged", self._batch)
         # Planning takes as long as judging a few thousand rows: it is done once.
         self._queries = {"judge": _judged_query(work.pipeline), "rejects": _rejected_query(work.pipeline)}

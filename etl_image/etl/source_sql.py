@@ -30,6 +30,8 @@ TRANSACTIONS = "SELECT txid_snapshot_xmin(txid_current_snapshot()), txid_snapsho
 """One row: the first id of a transaction that is open in this snapshot, and the first that no transaction has yet."""
 # Columns of our own beside the pipeline's: a tab is not printable, so no column of a pipeline is called that.
 TOO_LONG, _BYTES = "\ttoo long", "\tbytes"
+_LONGEST_VALUE = 1 << 30
+"""Postgres has no longer one."""
 
 
 def quote_table(table: TableName) -> str:
@@ -80,7 +82,7 @@ def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
     )
 
 
-def extract_rows(pipeline: Pipeline, partition: Partition, longest: int) -> str:
+def extract_rows(pipeline: Pipeline, partition: Partition, longest: int = _LONGEST_VALUE) -> str:
     """The rows of one partition, the columns in the pipeline's order; with pushdown, those that may be wanted.
 
     A last column, TOO_LONG, is null but for rows whose unbounded columns have more than the `longest` bytes together:
