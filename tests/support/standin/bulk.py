@@ -64,14 +64,14 @@ def _load(request: InsertBulk, portions: Iterator[bytes], store: Store, faults: 
         if data[:1] and data[0] != _ROW:
             break
         # Where not even one row was complete, the next portion has to be larger.
-        more = next(portions, b"")
-        parts = [data, more]
-        waited_for = 0 if used else len(data)
-        while (waited_for := waited_for - len(parts[-1])) > 0 and parts[-1]:
-            parts.append(next(portions, b""))
-        if not more:
+        more = [next(portions, b"")]
+        if not more[0]:
             raise SqlError(4002, "The incoming tabular data stream (TDS) protocol stream is incorrect.")
-        data = b"".join(parts)
+        lacking = 0 if used else len(data) - len(more[0])
+        while lacking > 0 and (part := next(portions, b"")):
+            more.append(part)
+            lacking -= len(part)
+        data = b"".join([data, *more])
     _insert(request.table, columns, decoder, store, faults)
     return received
 
