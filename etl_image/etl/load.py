@@ -16,7 +16,7 @@ from etl.pipeline import TableName
 from etl.progress import Progress
 from etl.read_ahead import read_ahead
 from etl.sink import Sink, connect_sink
-from etl.sink_check import check_table, read_columns
+from etl.sink_columns import check_table, read_columns
 from etl.staging import Manifest
 from etl.step import Work
 
@@ -145,7 +145,7 @@ def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[
 
 def _apply(work: Work, sink: Sink, staging: TableName, manifest: Manifest) -> Loaded:
     """One transaction: lock, bring in what is newer or missing, check, write the audit row, commit."""
-    sink.lock(f"etl: {work.pipeline.sink}", int(work.settings.sink_lock_timeout.total_seconds() * 1000))
+    sink.lock(f"etl: {work.pipeline.sink_identity}", int(work.settings.sink_lock_timeout.total_seconds() * 1000))
     loaded = _merge(work, sink, staging, manifest.kept)
     if loaded.inserted + loaded.updated + loaded.unchanged != manifest.kept or loaded.standing != manifest.kept:
         sink.rollback()

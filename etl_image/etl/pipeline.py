@@ -210,6 +210,11 @@ class Pipeline(BaseModel):
         """The parsed type of each column, in the order declared."""
         return {name: parse_column_type(declaration) for name, declaration in self.columns.items()}
 
+    @property
+    def sink_identity(self) -> str:
+        """The sink table in one spelling: collations that do not tell case let it be written in several."""
+        return f"{_as_sql_server_sees(self.sink.schema_name)}.{_as_sql_server_sees(self.sink.table)}"
+
     @cached_property
     def predicate(self) -> Term:
         """The parsed filter."""

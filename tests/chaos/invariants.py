@@ -77,7 +77,7 @@ def check_sink_is_tidy(site: Site) -> None:
         raise ViolationError(f"Staging tables are left in the sink: {tables}")
     with connect(site.settings, autocommit=False) as connection:
         try:
-            Sink(connection).lock(f"etl: {site.pipeline.sink}", timeout_ms=0)
+            Sink(connection).lock(f"etl: {site.pipeline.sink_identity}", timeout_ms=0)
         except TryAgainError as error:
             raise ViolationError(f"A lock is held in the sink, and no run is under way. {error}") from None
         finally:

@@ -210,3 +210,8 @@ def test_a_zone_whose_clock_is_put_back_is_refused(zone: str) -> None:
 def test_what_is_no_zone_is_refused(zone: str) -> None:
     with pytest.raises(ValidationError, match="it is not the name of a time zone"):
         make(LOCAL, version_zone=zone)
+
+
+def test_pipelines_that_spell_one_sink_table_differently_have_one_lock() -> None:
+    assert make(ORDERS, sink="DBO.Orders").sink_identity == make(ORDERS, sink="dbo.orders").sink_identity
+    assert make(ORDERS, sink="dbo.orders").sink_identity != make(ORDERS, sink="dbo.order").sink_identity
