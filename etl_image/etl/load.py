@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import structlog
 
-from etl import sink_sql
+from etl import merge_sql, sink_sql
 from etl.batches import open_staged, staged_batches
 from etl.errors import ConfigurationError, TryAgainError
 from etl.pipeline import TableName
@@ -162,13 +162,13 @@ def _merge(work: Work, sink: Sink, staging: TableName, kept: int) -> Loaded:
     """
     pipeline, partition = work.pipeline, work.partition
     if not sink.rows(sink_sql.any_row(pipeline.sink)):
-        inserted = sink.change(sink_sql.insert_all(pipeline, staging))
+        inserted = sink.change(merge_sql.insert_all(pipeline, staging))
         return Loaded(inserted, 0, 0, standing=sink.value(sink_sql.count_rows(pipeline.sink)))
-    known, unchanged, standing = sink.rows(sink_sql.count_standing(pipeline, staging, partition))[0]
-    updated = sink.change(sink_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
-    inserted = sink.change(sink_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
+    known, unchanged, standing = sink.rows(merge_sql.count_standing(pipeline, staging, partition))[0]
+    updated = sink.change(merge_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
+    inserted = sink.change(merge_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
     if updated or inserted:
-        *_, standing = sink.rows(sink_sql.count_standing(pipeline, staging, partition))[0]
+        *_, standing = sink.rows(merge_sql.count_standing(pipeline, staging, partition))[0]
     return Loaded(inserted, updated, unchanged, standing)
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from etl import prepare_sql, sink_checks, sink_sql, source_catalogue, source_sql
+from etl import merge_sql, prepare_sql, sink_checks, sink_sql, source_catalogue, source_sql
 from etl.pipeline import Pipeline, TableName
 from etl.window import Partition
 from sqlglot.dialects.postgres import Postgres
@@ -49,14 +49,14 @@ def tsql(pipeline: Pipeline) -> list[str]:
     return [
         sink_sql.create_table(sink_sql.sink_table(pipeline)),
         sink_sql.create_table(sink_sql.staging_table(pipeline, "x")),
-        *(make(pipeline, staging, part) for make in (sink_sql.update_newer, sink_sql.insert_missing)),
-        sink_sql.count_standing(pipeline, staging, part),
-        sink_sql.insert_all(pipeline, staging),
+        *(make(pipeline, staging, part) for make in (merge_sql.update_newer, merge_sql.insert_missing)),
+        merge_sql.count_standing(pipeline, staging, part),
+        merge_sql.insert_all(pipeline, staging),
         sink_sql.any_row(pipeline.sink),
         sink_sql.count_rows(pipeline.sink),
         sink_sql.newest_rows(pipeline, 5),
         sink_sql.create_index(sink_sql.sink_table(pipeline)),
-        sink_sql.update_newer(pipeline, staging, part.model_copy(update={"window": REFRESHED})),
+        merge_sql.update_newer(pipeline, staging, part.model_copy(update={"window": REFRESHED})),
         sink_checks.count_duplicate_keys(pipeline, WINDOW),
         sink_checks.count_breaches(pipeline, WINDOW, []),
         sink_checks.find_indexes(pipeline.sink),

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from etl import prepare_sql, sink_checks, sink_sql, source_sql, source_text
+from etl import merge_sql, prepare_sql, sink_checks, sink_sql, source_sql, source_text
 from etl.pipeline import TableName
 from etl.settings import SinkLogin
 from etl.window import Partition
@@ -20,7 +20,7 @@ WINDOW = window("2026-01-01T00:00:00+01:00", "2026-02-01T00:00:00.000001Z")
 
 
 def test_updating_touches_only_older_rows() -> None:
-    statement = sink_sql.update_newer(
+    statement = merge_sql.update_newer(
         make(ORDERS, columns={"id": "bigint", "v": "timestamp"}, key=["id"], version="v", filter="id > 0"),
         STAGING,
         whole(),
@@ -49,18 +49,18 @@ def test_refreshing_touches_rows_that_differ_to_the_byte() -> None:
     }
     for refresh, condition in wanted.items():
         part = Partition(window=WINDOW.model_copy(update={"refresh": refresh}))
-        assert sink_sql.update_newer(pipeline, STAGING, part).endswith(f" WHERE {condition}")
-        assert f"AND NOT ({condition}) THEN" in sink_sql.count_standing(pipeline, STAGING, part)
+        assert merge_sql.update_newer(pipeline, STAGING, part).endswith(f" WHERE {condition}")
+        assert f"AND NOT ({condition}) THEN" in merge_sql.count_standing(pipeline, STAGING, part)
 
 
 def test_a_pipeline_of_a_key_and_a_version_can_be_refreshed_too() -> None:
     pipeline = make(ORDERS, columns={"id": "bigint", "v": "timestamp"}, key=["id"], version="v", filter="id > 0")
     part = Partition(window=WINDOW.model_copy(update={"refresh": "differing"}))
-    assert "EXISTS (SELECT 1 EXCEPT SELECT 1)" in sink_sql.update_newer(pipeline, STAGING, part)
+    assert "EXISTS (SELECT 1 EXCEPT SELECT 1)" in merge_sql.update_newer(pipeline, STAGING, part)
 
 
 def test_inserting_touches_only_missing_keys() -> None:
-    statement = sink_sql.insert_missing(make(EVERYTHING), STAGING, whole())
+    statement = merge_sql.insert_missing(make(EVERYTHING), STAGING, whole())
     assert statement.endswith(
         "WHERE NOT EXISTS (SELECT 1 FROM [dbo].[Every Thing] AS t"
         " WHERE t.[region] = s.[region] AND t.[serial] = s.[serial])"
@@ -168,17 +168,17 @@ def test_text_keys_tell_case_in_sink_and_staging_alike() -> None:
 
 
 def test_no_statement_merges() -> None:
-    for write in (sink_sql.update_newer, sink_sql.insert_missing):
+    for write in (merge_sql.update_newer, merge_sql.insert_missing):
         assert "MERGE" not in write(PIPELINE, STAGING, whole())
 
 
 def test_a_part_of_the_keys_is_looked_for_in_that_part_of_the_sink_only() -> None:
     part = Partition(window=WINDOW, lower=["5"], upper=["9"])
-    assert sink_sql.count_standing(PIPELINE, STAGING, part).endswith(
+    assert merge_sql.count_standing(PIPELINE, STAGING, part).endswith(
         " ON t.[order_id] = s.[order_id] AND t.[order_id] >= 5 AND t.[order_id] <= 9"
     )
     by_text = part.model_copy(update={"lower": ["eu", "1"], "upper": None})
-    assert "'eu'" not in sink_sql.count_standing(make(EVERYTHING), STAGING, by_text)
+    assert "'eu'" not in merge_sql.count_standing(make(EVERYTHING), STAGING, by_text)
 
 
 @given(st.text(st.characters(exclude_characters="\0"), max_size=20))
