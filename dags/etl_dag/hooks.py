@@ -4,6 +4,7 @@ import atexit
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from functools import cache
@@ -21,7 +22,9 @@ from etl.reach import UnreachableError, reach
 # What pymssql and the library below it say where no connection came about.
 _NOT_CONNECTED = "TDS server connection failed"
 _NO_ANSWER = "is unavailable or does not exist"
-_LOGIN_FAILED = "(18456,"
+# pymssql reports the number that a server gave last, maybe to an earlier connection; with the library's 20018 ("check
+# messages from the SQL Server") it is of this one.
+_LOGIN_FAILED = re.compile(r"^\(18456,.*\b20018\b", re.DOTALL)
 _MASTER = "master"
 log = logging.getLogger(__name__)
 # Airflow hides a connection's options with its password, and warns of one that is too short for that, as "off" is.
@@ -63,7 +66,7 @@ class SinkHook(MsSqlHook):
             return super().get_conn()
         except pymssql.OperationalError as error:
             text = str(error)
-            if text.startswith(_LOGIN_FAILED):
+            if _LOGIN_FAILED.search(text):
                 raise self._kept_out() from None
             if _NO_ANSWER in text:
                 self._reach()
@@ -100,7 +103,7 @@ class SinkHook(MsSqlHook):
                 cursor.execute(sink_state.query(database))
                 state = sink_state.read(database, cursor.fetchone())
         except pymssql.OperationalError as second:
-            if not str(second).startswith(_LOGIN_FAILED):
+            if not _LOGIN_FAILED.search(str(second)):
                 return second
             return AirflowFailException(
                 f"The sink {place} does not let the login {self.connection.login} in: there is none, or SINK_PASSWORD"

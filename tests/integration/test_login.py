@@ -77,7 +77,7 @@ def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "airflow_image" / "plugins"),
         "FORWARDED_ALLOW_IPS": TRUSTED,
     }
-    user = ["--role", "Admin", "--username", "admin", "--password", PASSWORD, "--email", "admin@example.com"]
+    user = ["--role", "Admin", "--username", "admin", f"--password={PASSWORD}", "--email", "admin@example.com"]
     names = ["--firstname", "Airflow", "--lastname", "Administrator"]
     log = folder / "log"
     with log.open("wb") as output:

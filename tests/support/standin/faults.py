@@ -12,7 +12,7 @@ NAMES = frozenset(
         "drop_connection_after_bulk_rows",  # cut a bulk load after `value` rows have been received
         "drop_connection_after_commit",  # the next commit of changed rows is done, its answer is not sent
         "drop_connection_before_commit",  # the next commit of changed rows is not done
-        "lock_timeout",  # the next sp_getapplock returns -1
+        "lock_timeout",  # the next sp_getapplock that would wait returns -1
         "login_failure",  # error 18456 at the next login
         "lose_bulk_rows",  # drop `value` rows of the next bulk batches without a word
         "recovering",  # the database is being recovered, until standin_clear_faults

@@ -121,7 +121,7 @@ class Store:
         if not request.for_session:
             if not self.trancount:
                 return INVALID
-            if self._faults.take("lock_timeout") is not None:
+            if request.timeout_ms and self._faults.take("lock_timeout") is not None:
                 return TIMED_OUT
         owner = self._session if request.for_session else self
         result = self._locks.acquire(owner, request.resource, request.timeout_ms, self.given_up.is_set)
