@@ -13,6 +13,7 @@ from urllib.parse import quote
 import mssql_python
 import psycopg
 from etl.pipeline import Pipeline
+from etl.reach import UnreachableError
 
 from scripts.deploy.airflow_api import AirflowApi
 from scripts.deploy.console import DeployError
@@ -20,7 +21,7 @@ from scripts.deploy.kubectl import Kubectl
 from tests.e2e.deployment import Airflow
 
 _Found = TypeVar("_Found")
-AWAY = (DeployError, OSError, mssql_python.Error, psycopg.Error, RuntimeError)
+AWAY = (DeployError, OSError, UnreachableError, mssql_python.Error, psycopg.Error, RuntimeError)
 """What is raised while a fault is at what is asked."""
 LONGEST_OUTAGE = 420.0
 """Seconds: no fault lasts so long, with all that Kubernetes waits before it starts a thing again."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import mssql_python
+from etl.reach import UnreachableError
 
 from tests.chaos.faults.fault import Fault
 from tests.chaos.pods import Pod
@@ -53,5 +54,5 @@ class InSink(Fault):
         try:
             with scene.sink_as_administrator() as sink:
                 sink.execute(f"EXEC standin_inject @fault = N'{fault}', @value = {value}, @times = {times}")
-        except (mssql_python.Error, RuntimeError) as error:
+        except (mssql_python.Error, UnreachableError, RuntimeError) as error:
             raise OSError(f"the stand-in does not answer: {error}") from error
