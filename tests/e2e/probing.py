@@ -56,13 +56,13 @@ class Target:
 
 
 def targets_of_pods(deployment: Deployment) -> Iterator[Target]:
-    """Every port of every pod of the deployment."""
+    """Every port of every pod of the deployment that runs and is not on its way out, as after a change."""
     for namespace in NAMESPACES:
         listed = json.loads(deployment.kubectl("get", "pods", "--output=json", namespace=namespace))["items"]
         for pod in listed:
             name = pod["metadata"].get("labels", {}).get(NAME)
             ports = [port for one in pod["spec"]["containers"] for port in one.get("ports", [])]
-            if name and pod["status"]["phase"] == "Running":
+            if name and pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]:
                 for port in ports:
                     yield Target(name, pod["status"]["podIP"], f"{port.get('protocol', 'TCP')} {port['containerPort']}")
 
