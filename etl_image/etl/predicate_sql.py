@@ -3,6 +3,7 @@
 Each renderer writes what the rules of predicate.py let through so that it decides as Postgres does.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from etl.column_types import KEY_COLLATION, ColumnType
@@ -28,7 +29,7 @@ def render_tsql(predicate: Term) -> str:
     return TSql().condition(predicate)
 
 
-class Renderer:
+class Renderer(ABC):
     """What the SQL of all three databases has in common: here as DuckDB writes it."""
 
     def condition(self, term: Term) -> str:
@@ -101,17 +102,17 @@ class Renderer:
         """A column as it is compared."""
         return self.name(name)
 
+    @abstractmethod
     def literal(self, text: str, type_: ColumnType) -> str:
         """A literal of a type."""
-        raise NotImplementedError
 
     def cast(self, value: str, type_: ColumnType) -> str:
         """A number as a decimal that holds it exactly."""
         return f"CAST({value} AS DECIMAL({type_.precision},{type_.scale}))"
 
+    @abstractmethod
     def cased(self, value: str, case: str) -> str:
         """A text with a to z in lower or upper case, and every other letter as it is."""
-        raise NotImplementedError
 
     def _part(self, term: Term) -> str:
         inner = self.condition(term)
