@@ -73,8 +73,15 @@ class SinkHook(MsSqlHook):
             raise AirflowException(f"No connection to the sink {self._place}: {self._why(text)}") from None
 
     @property
+    def _address(self) -> tuple[str, int]:
+        # An IPv6 address is there as pymssql takes it: in brackets, with its port.
+        host = self.connection.host or ""
+        return host[1:].partition("]")[0] if host.startswith("[") else host, self.connection.port or 1433
+
+    @property
     def _place(self) -> str:
-        return f"{self.connection.host}:{self.connection.port}"
+        host, port = self._address
+        return f"{urls.bracketed(host)}:{port}"
 
     def _why(self, text: str) -> str:
         if self.believed and _NOT_CONNECTED in text:
@@ -86,12 +93,10 @@ class SinkHook(MsSqlHook):
 
     def _reach(self) -> None:
         """Raise AirflowException where nothing answers at the sink's port, in the words of the steps."""
-        host, port = self.connection.host or "", self.connection.port or 1433
-        host = host[1:].partition("]")[0] if host.startswith("[") else host
         try:
-            reach([(host, port)])
+            reach([self._address])
         except UnreachableError as error:
-            place = f"{urls.bracketed(host)}:{port}/{self.connection.schema or ''}"
+            place = f"{self._place}/{self.connection.schema or ''}"
             raise AirflowException(f"The sink {place} cannot be reached: {error}") from None
 
     def _kept_out(self) -> Exception:
