@@ -40,7 +40,7 @@ def _source(url: str) -> dict[str, object]:
     found = {
         "conn_type": "postgres",
         "host": options.pop("host", None),
-        # One number has a place of its own; those of several hosts are an option.
+        # A single port is a field of the connection; those of several hosts are an option.
         "port": int(options.pop("port")) if options.get("port", "").isdigit() else None,
         "login": options.pop("user", None),
         "password": password or None,

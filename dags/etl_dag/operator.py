@@ -214,7 +214,7 @@ def runs_steps_as_processes() -> bool:
 
 
 def _terminated(remote_pod: k8s.V1Pod, container: str) -> k8s.V1ContainerStateTerminated | None:
-    """How the pod's container ended; None where it did not end by itself."""
+    """The termination state of the pod's container; None where it has none, as after an eviction."""
     for status in (remote_pod.status and remote_pod.status.container_statuses) or []:
         if status.name == container and status.state:
             return status.state.terminated

@@ -25,7 +25,7 @@ from etl_dag.hooks import SinkHook, source_hook
 MOST_PARTITIONS = 1000
 """Airflow's own bound is [core] max_map_length = 1024; larger windows get larger partitions."""
 TOLERANCE = timedelta(minutes=1)
-"""How far a version may be ahead of the source's clock, as that of a client is, without being told."""
+"""How far a version may be ahead of the source's clock, as client clocks are, before it counts as unreachable."""
 EXAMPLES = 5
 _WINDOW = ("full_refresh", "since", "until")
 """The Params that choose another window than the one after the watermark."""
