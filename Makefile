@@ -7,6 +7,14 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 export PYTHONPATH := dags
+# Whatever imports Airflow makes a folder for its logs; without this in the user's home.
+export AIRFLOW_HOME := $(CURDIR)/.cache/airflow
+# Networks that inspect TLS put their authority into the system's store.
+export UV_SYSTEM_CERTS := true
+# Service accounts often have no home of their own, or one that they may not write to.
+ifneq ($(shell test -w "$${XDG_CACHE_HOME:-$$HOME}" && echo yes),yes)
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+endif
 
 .PHONY: help
 help: ## List the targets
@@ -36,6 +44,11 @@ acceptance: setup ## All tests of such a deployment, before a release; writes do
 	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
 	$(PYTHON) -m pytest --capture=no --timeout=3600 --figures=docs/acceptance.md tests/e2e \
 		--deselect=tests/e2e/test_ordeal.py::test_one_fault_of_each_kind_loses_doubles_and_leaves_nothing
+
+.PHONY: machines
+machines: setup ## Try these commands on minimal Debian 12 and 13, as root and as a user without rights; takes root
+	@tests/cluster/setup-system.sh
+	@$(PYTHON) -m tests.machines $(OPTIONS)
 
 .PHONY: chaos
 chaos: setup ## Hit such a deployment with 200 faults at random; OPTIONS="--seed N" repeats, "--faults N" shortens
@@ -106,4 +119,4 @@ setup: .venv/.ready ## Install Python packages into .venv (done by the others wh
 
 .PHONY: clean
 clean: ## Remove everything that was installed or made here
-	rm -rf .venv .uv .demo .e2e .audit .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .uv .cache .demo .e2e .audit .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,7 +36,7 @@ def system_images(programs: dict[str, Path]) -> list[Path]:
 
 def base_image() -> Path:
     """The archive of a minimal Debian from Debian's packages, named like the official image it stands in for."""
-    sources = _debian_sources()
+    sources = debian_sources(SUITE)
 
     def make(folder: Path) -> None:
         layer = folder / "layer.tar"
@@ -93,14 +93,14 @@ def program_image(archive: Path, name: str, program: Path) -> None:
     layer.unlink()
 
 
-def _debian_sources() -> list[str]:
+def debian_sources(suite: str) -> list[str]:
     """Lines of sources.list with the mirror that this machine uses; none where it uses none: mmdebstrap has its own."""
     command = ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]
     listed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.splitlines()
     mirrors = dict(line.split(maxsplit=1) for line in listed if " " in line)
     if "Debian" not in mirrors:
         return []
-    lines = [f"deb {mirrors['Debian']} {suite} main" for suite in (SUITE, f"{SUITE}-updates")]
+    lines = [f"deb {mirrors['Debian']} {part} main" for part in (suite, f"{suite}-updates")]
     if "Debian-Security" in mirrors:
-        lines.append(f"deb {mirrors['Debian-Security']} {SUITE}-security main")
+        lines.append(f"deb {mirrors['Debian-Security']} {suite}-security main")
     return lines
