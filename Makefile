@@ -113,8 +113,8 @@ setup: .venv/.ready ## Install Python packages into .venv (done by the others wh
 	@touch $@
 
 .uv/bin/uv:
-	@python3 -c 'import sys; sys.exit("Python 3.11 or later is needed.") if sys.version_info < (3, 11) else None'
-	@python3 -m venv .uv || { echo 'Install the venv module first (Debian: apt-get install python3-venv).' >&2; exit 1; }
+	@source scripts/python.sh && find_python && { "$$python" -m venv .uv || \
+		{ echo "Install the venv module first (Debian: apt-get install $$python-venv)." >&2; exit 1; }; }
 	@.uv/bin/pip install --quiet uv==$(UV_VERSION)
 
 .PHONY: clean

@@ -19,11 +19,12 @@ UNIT = Path("etc/systemd/system/k3s.service")
 AGENT_UNIT = Path("etc/systemd/system/k3s-agent.service")
 CONFIG = Path("etc/rancher/k3s/config.yaml")
 AGENT = ("--server", "https://192.0.2.1:6443", "--token-file")
+INOTIFY = {"proc/sys/fs/inotify/max_user_instances": 128, "proc/sys/fs/inotify/max_user_watches": 8192}
 
 # All that the script may take from a machine: what is not here, it does not find.
 TOOLS = (
     *("awk", "bash", "cat", "chmod", "cp", "curl", "cut", "dirname", "grep", "install", "ln", "mkdir", "mktemp"),
-    *("mv", "ps", "readlink", "rm", "rmdir", "sed", "sha256sum", "sort", "stat", "tail"),
+    *("mv", "ps", "readlink", "rm", "rmdir", "sed", "sha256sum", "sort", "stat", "tail", "touch"),
 )
 
 K3S = """#!/bin/sh
@@ -31,6 +32,7 @@ echo "k3s $*" >>"$CALLS"
 case "$*" in
   --version) echo "k3s version VERSION (0123abcd)"; echo "go version go1.26" ;;
   *whoami*) [ -e "$K3S_ROOT/run/version" ] && printf system:node:here ;;
+  *"deployment coredns"*) cat "$K3S_ROOT/run/dns" || echo True ;;
   *"get node here "*) printf '%s %s' "$(cat "$K3S_ROOT/run/version")" "$(cat "$K3S_ROOT/run/ready" || echo True)" ;;
 esac
 """
@@ -42,10 +44,22 @@ DOUBLES = {
     "umount": 'grep -v " ${1#"$K3S_ROOT"} " "$K3S_ROOT/proc/self/mounts" >"$K3S_ROOT/left"\n'
     'mv "$K3S_ROOT/left" "$K3S_ROOT/proc/self/mounts"',
     "systemctl": """case "$*" in
+  is-active*--quiet*) [ -e "$K3S_ROOT/run/active/${*##* }" ] ;;
   is-active*) [ -e "$K3S_ROOT/run/version" ] && echo active || { echo inactive; exit 3; } ;;
   restart*) "$K3S_ROOT/usr/local/bin/k3s" --version | awk 'NR == 1 {print $3}' >"$K3S_ROOT/run/version" ;;
   disable*) rm -f "$K3S_ROOT/run/version" ;;
 esac""",
+}
+
+DISTRIBUTIONS = {
+    "debian 12": 'ID=debian\nVERSION_ID="12"\n',
+    "ubuntu 22.04": 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\n',
+    "ubuntu 24.04": 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\n',
+    "rocky 9": 'ID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.5"\n',
+    "rhel 10": 'ID="rhel"\nID_LIKE="centos fedora"\nVERSION_ID="10.0"\n',
+    "fedora 42": "ID=fedora\nVERSION_ID=42\n",
+    "leap 15": 'ID="opensuse-leap"\nID_LIKE="suse opensuse"\nVERSION_ID="15.6"\n',
+    "alpine": "ID=alpine\nVERSION_ID=3.22.1\n",
 }
 
 
@@ -54,6 +68,7 @@ class BareMachine:
 
     def __init__(self, folder: Path) -> None:
         self.root, self.release, self.bin = folder / "root", folder / "release", folder / "bin"
+        self.environment: dict[str, str] = {}
         self.calls = folder / "calls"
         self.calls.touch()
         for path in ("run/systemd/system", "proc/net", "proc/self", "sys/fs/cgroup", "var/lib"):
@@ -61,6 +76,8 @@ class BareMachine:
         self.write("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n")
         self.write("proc/self/mounts", "/dev/sda1 / ext4 rw 0 0\n")
         self.listen(22)
+        self.route("eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000")
+        self.restart()
         self.bin.mkdir()
         for tool in TOOLS:
             (self.bin / tool).symlink_to(str(shutil.which(tool)))
@@ -92,6 +109,22 @@ class BareMachine:
         listener = f"   0: 00000000:{port:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1 0\n"
         self.write("proc/net/tcp", "  sl  local_address rem_address   st tx_queue rx_queue\n" + listener)
 
+    def route(self, *routes: str) -> None:
+        """Show routes in /proc/net/route, beside that of the machine's own network."""
+        header = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask"
+        own = "eth0\t000200C0\t00000000\t0001\t0\t0\t100\t00FFFFFF"
+        self.write("proc/net/route", "".join(f"{line}\t0\t0\t0\n" for line in (header, own, *routes)))
+
+    def restart(self) -> None:
+        """Forget what does not outlive a restart: limits of the kernel, and /run."""
+        for name, limit in INOTIFY.items():
+            self.write(name, f"{limit}\n")
+        shutil.rmtree(self.root / "run")
+        (self.root / "run/systemd/system").mkdir(parents=True)
+
+    def run_service(self, name: str) -> None:
+        self.write(f"run/active/{name}", "")
+
     def mount(self, *paths: str) -> None:
         self.write("proc/self/mounts", "".join(f"/dev/sda1 {path} ext4 rw 0 0\n" for path in ("/", *paths)))
 
@@ -107,7 +140,8 @@ class BareMachine:
 
     def run(self, *options: str | Path, script: Path = SCRIPT) -> tuple[int, str]:
         """Run the script; its exit code, and all that it said."""
-        environment = {"PATH": str(self.bin), "K3S_ROOT": str(self.root), "CALLS": str(self.calls)}
+        own = {"PATH": str(self.bin), "K3S_ROOT": str(self.root), "CALLS": str(self.calls)}
+        environment = {**self.environment, **own}
         command = ["bash", str(script), *map(str, options)]
         done = subprocess.run(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60

@@ -1,0 +1,30 @@
+# Finds a Python that is new enough. Sourced by the scripts that start Python, and by the Makefile.
+# shellcheck shell=bash
+
+# shellcheck source=scripts/install-k3s/distribution.sh
+source "$(dirname "${BASH_SOURCE[0]}")/install-k3s/distribution.sh"
+
+# The package of Python 3.11 or later. It is not python3 everywhere, and then its program is not python3 either.
+python_package() {
+  case $(package_manager)-$(os_release ID)-$(os_release VERSION_ID) in
+    apt-ubuntu-22.04 | dnf-*-[89] | dnf-*-[89].*) echo python3.11 ;;
+    zypper-*-15*) echo python311 ;;
+    *) echo python3 ;;
+  esac
+}
+
+# find_python: sets $python, or prints how to install one and fails.
+find_python() {
+  local install=''
+  for python in python3 python3.14 python3.13 python3.12 python3.11; do
+    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then return; fi
+  done
+  case $(package_manager) in
+    apt) install='sudo apt-get install' ;;
+    dnf) install='sudo dnf install' ;;
+    zypper) install='sudo zypper install' ;;
+  esac
+  echo "Python 3.11 or later is needed as python3, or as python3.11 to python3.14." \
+    "Install it${install:+: $install $(python_package)}." >&2
+  return 1
+}
