@@ -60,6 +60,12 @@ def test_it_may_make_the_usual_system_calls_only(container: Container) -> None:
 
 
 @each_container
+def test_selinux_confines_all_but_what_reads_the_node(container: Container) -> None:
+    expected = {"type": "spc_t"} if container.name in READS_THE_NODE else None
+    assert container.security("seLinuxOptions") == expected
+
+
+@each_container
 def test_it_cannot_gain_privileges(container: Container) -> None:
     assert container.security("allowPrivilegeEscalation") is False
     assert not container.security("privileged")
