@@ -5,12 +5,16 @@ umask 022
 
 # Tests put a folder here that stands in for / in every path that is read, written or unmounted.
 root=${K3S_ROOT:-}
+# sudo and su may leave these folders out.
+export PATH="$PATH:$root/usr/local/sbin:$root/usr/local/bin:$root/usr/sbin:$root/usr/bin:$root/sbin:$root/bin"
 
 pinned=v1.36.5+k3s1
 version=$pinned
 mirror=https://github.com/k3s-io/k3s/releases/download
 timeout=300
-from_files='' download_to='' server='' token_file='' overwrite_config='' uninstall='' delete_data='' dry_run=''
+pod_range=10.42.0.0/16
+service_range=10.43.0.0/16
+from_files='' download_to='' server='' token_file='' overwrite_config='' open_firewall='' uninstall='' delete_data='' dry_run=''
 
 mark='# Written by install-k3s.sh, which replaces and removes the files that carry this line.'
 here=$(dirname "$(readlink --canonicalize "${BASH_SOURCE[0]}")")
@@ -19,12 +23,14 @@ kubectl=/usr/local/bin/kubectl
 config=/etc/rancher/k3s/config.yaml
 token=/etc/rancher/k3s/agent-token
 data=/var/lib/rancher/k3s
+restart_due=/run/install-k3s.restart
 
 usage() {
   cat <<TEXT
 Usage: install-k3s.sh [option…]
 
-Installs K3s $pinned as a server, as root, on Linux with systemd (amd64 or arm64), and waits until its node is Ready.
+Installs K3s $pinned as a server, as root, on Linux with systemd (amd64 or arm64), and waits until its node is Ready and
+the cluster's DNS is Available. Proxies of the environment (HTTPS_PROXY, NO_PROXY, …) are passed on to K3s.
 Safe to run again: it changes only what differs, and upgrades where the version does.
 
   --version VERSION       another version than $pinned
@@ -32,7 +38,8 @@ Safe to run again: it changes only what differs, and upgrades where the version 
   --server URL            joins the server at URL (https://…:6443) as one more node, an agent
   --token-file FILE       the file that holds that server's token (there: $data/server/node-token)
   --overwrite-config      replaces a $config that was changed by hand
-  --timeout SECONDS       how long to wait for the node ($timeout)
+  --open-firewall         lets pods through firewalld or ufw where one is on; without it the commands are printed
+  --timeout SECONDS       how long to wait for the node, and then for the cluster's DNS ($timeout)
 
 Without internet:
   --download-to FOLDER    downloads and verifies all that an installation needs; needs no root, and installs nothing
@@ -77,7 +84,7 @@ read_options() {
         printf -v "${name//-/_}" %s "$2"
         shift
         ;;
-      --overwrite-config | --uninstall | --delete-data | --dry-run) printf -v "${name//-/_}" yes ;;
+      --overwrite-config | --open-firewall | --uninstall | --delete-data | --dry-run) printf -v "${name//-/_}" yes ;;
       --help) usage && exit ;;
       *) misuse "There is no option $1." ;;
     esac
@@ -107,6 +114,12 @@ choose_names() {
   if [[ $server ]]; then unit=k3s-agent other_unit=k3s; fi
 }
 
+# shellcheck source=scripts/install-k3s/distribution.sh
+source "$here/install-k3s/distribution.sh"
+# shellcheck source=scripts/install-k3s/host.sh
+source "$here/install-k3s/host.sh"
+# shellcheck source=scripts/install-k3s/firewall.sh
+source "$here/install-k3s/firewall.sh"
 # shellcheck source=scripts/install-k3s/checks.sh
 source "$here/install-k3s/checks.sh"
 # shellcheck source=scripts/install-k3s/release.sh

@@ -19,28 +19,126 @@ check_system() {
     fail 'This machine was not started by systemd, which has to run K3s here.'
   fi
   for name in k3s k3s-agent; do
-    [[ ! -e $root$(unit_file $name) ]] || grep -qxF "$mark" "$root$(unit_file $name)" ||
+    [[ ! -e $root$(unit_file $name) ]] || is_ours "$(unit_file $name)" ||
       fail "Something else installed K3s here, with $(unit_file $name): it is left as it is." \
         'What the installer of K3s made, k3s-uninstall.sh or k3s-agent-uninstall.sh removes.'
   done
 }
 
+# is_ours PATH: whether this script wrote the file.
+is_ours() { grep -qsxF "$mark" "$root$1"; }
+
+is_enforcing() { grep -qsx 1 "$root/sys/fs/selinux/enforce"; }
+
 # In /proc/net/tcp a local address ends with the port, in hexadecimal, and 0A means that it listens.
 is_taken() { grep -qsE "^ *[0-9]+: [0-9A-F]+:$(printf %04X "$1") [0-9A-F:]+ 0A " "$root"/proc/net/tcp{,6}; }
 
+# As K3s' requirements list them; those of the server's own parts an agent leaves free. UDP's 8472 is flannel's.
+check_ports() {
+  local port taken=() ports=(6444 10010 10248 10249 10250 10256)
+  [[ $server ]] || ports+=(6443 10257 10258 10259)
+  for port in "${ports[@]}"; do
+    if is_taken "$port"; then taken+=("$port"); fi
+  done
+  if ((${#taken[@]} == 0)); then return; fi
+  fail "K3s needs TCP port ${taken[*]}, which something else has taken; these show what:" \
+    "$(printf "ss -ltnp 'sport = :%s'\n" "${taken[@]}")"
+}
+
+# Without a default route K3s finds no address for its node, and services have no way: it starts again and again.
+check_route() {
+  if awk '$2 == "00000000" && $8 == "00000000" {found = 1} END {exit !found}' "$root/proc/net/route" 2>/dev/null; then return; fi
+  fail 'There is no default route, which K3s needs even where it leads nowhere. These commands add one:' "$(route_commands)"
+}
+
+# The addresses are for documentation: nobody has them.
+route_commands() {
+  if systemctl is-active --quiet NetworkManager; then
+    echo 'nmcli connection add type dummy ifname dummy0 ipv4.method manual ipv4.addresses 203.0.113.254/31' \
+      'ipv4.gateway 203.0.113.255 ipv4.route-metric 1000 ipv6.method disabled'
+    return
+  fi
+  cat <<TEXT
+ip link add dummy0 type dummy
+ip link set dummy0 up
+ip addr add 203.0.113.254/31 dev dummy0
+ip route add default via 203.0.113.255 dev dummy0 metric 1000
+They last until this machine is restarted: put the same into the configuration of its network.
+TEXT
+}
+
+# Kernels for small machines and clouds, and RHEL 10, keep some modules in a package of their own.
+check_modules() {
+  local module missing=() install='install the package that has them'
+  if ! command -v modprobe >/dev/null || [[ ! -e $root/lib/modules/$(uname -r)/modules.dep ]]; then return; fi
+  for module in overlay br_netfilter vxlan ip_set xt_set; do
+    modprobe --dry-run --quiet "$module" || missing+=("$module")
+  done
+  if ((${#missing[@]} == 0)); then return; fi
+  case $(package_manager) in
+    apt) install="sudo apt-get install linux-modules-extra-$(uname -r)" ;;
+    dnf) install="sudo dnf install kernel-modules-extra-$(uname -r)" ;;
+    zypper) install='sudo zypper install kernel-default' ;;
+  esac
+  fail "Linux lacks modules that K3s needs (${missing[*]}): $install"
+}
+
+# Where Rancher keeps the package for this distribution, as K3s' own installer chooses it.
+selinux_folder() {
+  local version
+  version=$(os_release VERSION_ID)
+  version=${version%%.*}
+  case $(package_manager)-$(os_release ID)-$version in
+    zypper-sle-micro-* | zypper-sl-micro-*) echo slemicro ;;
+    zypper-*) echo microos ;;
+    dnf-*-9 | dnf-*-10) echo "centos/$version" ;;
+    *) echo centos/8 ;;
+  esac
+}
+
+# k3s-selinux is in no distribution.
+selinux_commands() {
+  local repositories=/etc/yum.repos.d install='sudo dnf install --assumeyes'
+  case $(package_manager) in
+    zypper) repositories=/etc/zypp/repos.d install='sudo zypper install' ;;
+    apt)
+      echo 'There is no such package for this distribution: let SELinux be permissive (setenforce 0, /etc/selinux/config).'
+      return
+      ;;
+  esac
+  cat <<TEXT
+sudo tee $repositories/rancher-k3s-common.repo <<'REPO'
+[rancher-k3s-common-stable]
+name=Rancher K3s Common (stable)
+baseurl=https://rpm.rancher.io/k3s/stable/common/$(selinux_folder)/noarch
+enabled=1
+gpgcheck=1
+repo_gpgcheck=0
+gpgkey=https://rpm.rancher.io/public.key
+REPO
+$install container-selinux k3s-selinux
+TEXT
+}
+
+check_selinux() {
+  if ! is_enforcing || [[ -e $root/usr/share/selinux/packages/k3s.pp ]]; then return; fi
+  fail 'SELinux is enforcing, and its policy for K3s, the package k3s-selinux, is missing. These commands install it:' \
+    "$(selinux_commands)" \
+    'Without internet: get both packages on a machine of the same release that has it, with' \
+    "'dnf download --resolve container-selinux k3s-selinux', and install the files here."
+}
+
 check_machine() {
-  local controllers=$root/sys/fs/cgroup/cgroup.controllers port
+  local controllers=$root/sys/fs/cgroup/cgroup.controllers
   [[ -e $controllers ]] ||
     fail 'Kubernetes needs cgroup v2: start Linux with systemd.unified_cgroup_hierarchy=1 on its command line.'
   grep -qw memory "$controllers" || fail 'Linux runs without the cgroup controller for memory:' \
     'start it with cgroup_enable=memory cgroup_memory=1 on its command line (Raspberry Pi: cmdline.txt).'
-  if grep -qsx 1 "$root/sys/fs/selinux/enforce" && [[ ! -e $root/usr/share/selinux/packages/k3s.pp ]]; then
-    fail 'SELinux is enforcing, and its policy for K3s is missing: install the package k3s-selinux first.'
-  fi
-  if [[ -e $root$(unit_file "$unit") ]]; then return; fi
-  for port in 6443 10250; do
-    ! is_taken "$port" || fail "Port $port, which K3s needs, is taken; 'ss -ltnp sport = :$port' shows by what."
-  done
+  check_selinux
+  check_modules
+  check_route
+  check_firewall
+  if [[ ! -e $root$(unit_file "$unit") ]]; then check_ports; fi
 }
 
 minor() { cut --delimiter=. --fields=2 <<<"$1"; }

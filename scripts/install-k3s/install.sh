@@ -9,11 +9,17 @@ place() {
   if command -v restorecon >/dev/null; then restorecon "$root$2"; fi
 }
 
+# Kept on disk, so that a run that is interrupted between a change and the restart leaves the restart to the next one.
+note_change() {
+  changed=yes
+  [[ $dry_run ]] || : >"$root$restart_due"
+}
+
 # write PATH MODE TEXT: where it differs. The text is no argument of a program, where others could read it.
 write() {
   local path=$root$1
   if [[ -f $path && $(stat --format %a "$path") == "$2" && $(cat "$path" 2>/dev/null) == "$3" ]]; then return; fi
-  changed=yes
+  note_change
   act "write $1" place /dev/stdin "$1" "$2" <<<"$3"
 }
 
@@ -46,7 +52,8 @@ After=network-online.target
 
 [Service]
 Type=notify
-# For settings such as HTTPS_PROXY.
+# HTTPS_PROXY and the like, from the environment of install-k3s.sh, and settings of one's own.
+EnvironmentFile=-$(environment_file "$unit")
 EnvironmentFile=-/etc/default/$unit
 ExecStartPre=-/sbin/modprobe br_netfilter
 ExecStartPre=-/sbin/modprobe overlay
@@ -72,6 +79,7 @@ start() {
   systemctl enable --quiet "$unit"
   # Without --no-block this would wait, without end, for an agent that cannot reach its server.
   systemctl restart --no-block "$unit"
+  rm --force "$root$restart_due"
 }
 
 # The node's version, and whether it is Ready, as the node itself may ask on servers and agents alike.
@@ -91,17 +99,51 @@ is_outdated() {
   [[ $state && $state != "$version "* ]]
 }
 
-wait_until_ready() {
-  local end=$((SECONDS + timeout)) say_at=$SECONDS state
-  while state=$(node_state) && [[ $state != "$version True" ]]; do
+dns_state() {
+  "$root$binary" kubectl --kubeconfig "$root$data/server/cred/admin.kubeconfig" --request-timeout 5s \
+    --namespace kube-system get deployment coredns --output \
+    "jsonpath={.status.conditions[?(@.type=='Available')].status}" 2>/dev/null || true
+}
+
+# wait_for WHAT STATE WANTED COMMAND WHERE: until COMMAND prints WANTED.
+wait_for() {
+  local what=$1 state=$2 wanted=$3 command=$4 end=$((SECONDS + timeout)) say_at=$SECONDS found
+  while found=$("$command") && [[ $found != "$wanted" ]]; do
     if ((SECONDS >= say_at)); then
-      echo "Wait for the node to be $version and Ready, up to $((end - SECONDS)) s (it says: ${state:-nothing yet})."
+      echo "Wait for $what to be $state, up to $((end - SECONDS)) s (it says: ${found:-nothing yet})."
       say_at=$((SECONDS + 15))
     fi
-    ((SECONDS < end)) || fail "The node is not Ready after $timeout seconds (it says: ${state:-nothing})." \
-      "'journalctl --unit $unit --lines 50' shows why. Then run this again, with a longer --timeout where it is slow."
+    ((SECONDS < end)) || fail "${what^} is not ${state##* } after $timeout seconds (it says: ${found:-nothing})." "$5" \
+      'Then run this again, with a longer --timeout where it is slow.'
     sleep 1
   done
+}
+
+# The node is Ready also where no pod reaches the API server. CoreDNS is Available only once it has.
+wait_until_ready() {
+  wait_for 'the node' "$version and Ready" "$version True" node_state \
+    "'journalctl --unit $unit --lines 50' shows why."
+  if [[ $server ]] || grep -qsw coredns "$root$config" "$root$config".d/*.yaml; then return; fi
+  wait_for "the cluster's DNS (CoreDNS)" Available True dns_state \
+    "Its image cannot be pulled, or a firewall keeps pods from the API server; these show which:
+$binary kubectl --namespace kube-system describe pods --selector k8s-app=kube-dns
+$binary kubectl --namespace kube-system logs deployment/coredns"
+}
+
+# Certificates last a year. K3s renews those with less than 90 days left, but only when it starts.
+is_expiring() {
+  local certificate
+  if ! command -v openssl >/dev/null; then return 1; fi
+  for certificate in "$root$data"/{server/tls/serving-kube-apiserver,agent/serving-kubelet}.crt; do
+    [[ ! -e $certificate ]] || openssl x509 -checkend $((90 * 86400)) -noout -in "$certificate" >/dev/null || return 0
+  done
+  return 1
+}
+
+# Whatever is at that path stays, also where sudo's PATH does not lead there.
+link_kubectl() {
+  if [[ -e $root$kubectl || -L $root$kubectl ]] || command -v kubectl >/dev/null; then return; fi
+  act "link $kubectl to k3s" ln --symbolic k3s "$root$kubectl"
 }
 
 install_k3s() {
@@ -110,6 +152,8 @@ install_k3s() {
   check_system
   check_change
   check_machine
+  if [[ -e $root$restart_due ]]; then changed=yes; fi
+  [[ $dry_run ]] || rm --recursive --force "$root"/var/lib/install-k3s.*
   sum=$(recorded sha256)
   if [[ $(recorded version) != "$version" || $(sha256_of "$root$binary") != "$sum" ]]; then
     new_binary=$release_binary
@@ -118,11 +162,13 @@ install_k3s() {
     new_images=$release_images
   fi
   if [[ $new_binary$new_images ]]; then
-    changed=yes
     trap 'rm -rf "$stage"' EXIT
     # shellcheck disable=SC2086  # one of them may be no file at all
     act "get ${new_binary:-$new_images} and its checksum" provide $new_binary $new_images
+    note_change
   fi
+  apply_firewall_rules
+  prepare_host
   if [[ $server ]]; then
     write "$token" 600 "$token_text"
   elif is_edited && [[ ! $overwrite_config ]]; then
@@ -134,10 +180,8 @@ install_k3s() {
   write "$(unit_file "$unit")" 644 "$(unit_text "$sum")"
   if [[ $new_images ]]; then act "write $images" place "$stage/$release_images" "$images" 600; fi
   if [[ $new_binary ]]; then act "install $version as $binary" place "$stage/$release_binary" "$binary" 755; fi
-  if ! command -v kubectl >/dev/null && [[ ! -L $root$kubectl ]]; then
-    act "link $kubectl to k3s" ln --symbolic k3s "$root$kubectl"
-  fi
-  if [[ ! $changed ]] && is_running && ! is_outdated; then
+  link_kubectl
+  if [[ ! $changed ]] && is_running && ! is_outdated && ! is_expiring; then
     [[ $dry_run ]] || wait_until_ready
     echo "K3s $version runs, as it should: there is nothing to do."
     return

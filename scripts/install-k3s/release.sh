@@ -9,6 +9,7 @@ download() {
   echo "Download $url."
   curl --fail --location "${show[@]}" --proto "=${mirror%%:*}" --proto-redir =https --retry 3 --connect-timeout 20 \
     --output "$2/$1" "$url" || fail "$url could not be downloaded." \
+    'Behind a proxy, keep its variables: sudo --preserve-env=HTTPS_PROXY,NO_PROXY …' \
     'Without internet, run --download-to FOLDER on a machine that has it, and --from-files FOLDER here.'
 }
 
@@ -31,6 +32,8 @@ download_all() {
   [[ $here -ef $download_to ]] || cp --recursive "$here/install-k3s.sh" "$here/install-k3s" "$download_to"
   echo "All is verified. Take $download_to to the other machine; there, as root and in that folder:" \
     "./install-k3s.sh --version $version --from-files ."
+  echo "Where SELinux is enforcing there (RHEL, Rocky, …), it also needs the packages container-selinux and k3s-selinux:" \
+    'the installation says how to get them.'
 }
 
 # provide FILE…: verified, in the folder $stage, which nobody but root can change.

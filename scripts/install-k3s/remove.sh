@@ -71,13 +71,14 @@ remove_files() {
   if [[ $(readlink "$root$kubectl") == k3s ]]; then rm "$root$kubectl"; fi
   rm --force "$root$binary" "$root$token" "$root/etc/rancher/k3s/k3s.yaml"
   if is_edited; then echo "$config was changed by hand, and is kept."; else rm --force "$root$config"; fi
+  remove_host_files
   rm --force "$root$(unit_file k3s)" "$root$(unit_file k3s-agent)"
-  rmdir --ignore-fail-on-non-empty "$root/etc/rancher/k3s" 2>/dev/null || true
+  rmdir --ignore-fail-on-non-empty "$root/etc/rancher/k3s"{/config.yaml.d,} 2>/dev/null || true
   systemctl daemon-reload
 }
 
 uninstall_k3s() {
-  local name found=''
+  local name found='' rules
   check_system
   for name in k3s k3s-agent; do
     if [[ ! -e $root$(unit_file $name) ]]; then continue; fi
@@ -95,7 +96,9 @@ uninstall_k3s() {
   if [[ $dry_run ]]; then
     return
   elif [[ $found ]]; then
-    echo "K3s is removed. Rules of its network in iptables go when this machine is restarted."
+    echo "K3s is removed. Rules of its network in iptables and limits of inotify go when this machine is restarted."
+    rules=$(print_removable_rules)
+    if [[ $rules ]]; then printf '%s\n' 'The firewall still lets pods in. Where nothing else needs that:' "$rules"; fi
   else
     echo "K3s is not installed: there is nothing to remove."
   fi

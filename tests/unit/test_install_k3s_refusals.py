@@ -46,8 +46,8 @@ def break_machine(machine: BareMachine, how: str) -> None:
         ("memory", "without the cgroup controller for memory"),
         ("cgroup", "needs cgroup v2"),
         ("selinux", "k3s-selinux"),
-        ("6443", "Port 6443, which K3s needs, is taken"),
-        ("10250", "Port 10250, which K3s needs, is taken"),
+        *((port, f"ss -ltnp 'sport = :{port}'") for port in ("6443", "6444", "10010", "10248", "10249", "10250")),
+        *((port, f"K3s needs TCP port {port}, which") for port in ("10256", "10257", "10258", "10259")),
     ],
 )
 def test_what_a_machine_lacks_is_said_in_a_sentence_before_anything_changes(

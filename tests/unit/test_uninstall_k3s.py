@@ -30,6 +30,7 @@ def test_uninstall_removes_what_was_installed_and_keeps_data(machine: BareMachin
     assert "nothing to remove" in machine.succeed("--uninstall")
     assert machine.content() == kept
     machine.succeed("--uninstall", "--delete-data")
+    machine.restart()
     assert machine.content() == before
 
 
@@ -38,6 +39,7 @@ def test_an_agent_leaves_no_token_behind(machine: BareMachine, tmp_path: Path) -
     before = machine.content()
     machine.install(*AGENT, tmp_path / "token")
     machine.succeed("--uninstall", "--delete-data")
+    machine.restart()
     assert machine.content() == before
 
 

@@ -1,0 +1,96 @@
+"""install-k3s.sh killed after any one step, and run again: the machine is as after a run that nobody disturbed."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.support.bare_machine import PINNED, SCRIPT, BareMachine
+from tests.support.firewalls import turn_on
+
+# What changes a machine. After the step whose number is in $STOP_AT, all processes of the run are killed.
+STEPS = (
+    "chmod",
+    "cp",
+    "firewall-cmd",
+    "install",
+    "journalctl",
+    "ln",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "rm",
+    "rmdir",
+    "systemctl",
+)
+COUNTED = """#!/bin/sh
+"{real}" "$@"
+ended=$?
+echo step >>"$STEPS"
+if [ "$(wc -l <"$STEPS")" = "$STOP_AT" ]; then kill -KILL 0; fi
+exit $ended
+"""
+
+
+def prepare(folder: Path) -> BareMachine:
+    folder.mkdir()
+    machine = BareMachine(folder)
+    turn_on(machine, "firewalld")
+    machine.run_service("systemd-logind")
+    machine.write("etc/machine-id", "0123abcd\n")
+    machine.double("journalctl", 'mkdir "$K3S_ROOT/var/log/journal/0123abcd" 2>/dev/null || true')
+    machine.environment = {"HTTPS_PROXY": "http://proxy:3128"}
+    (folder / "steps").mkdir()
+    (folder / "steps" / "wc").symlink_to(str(shutil.which("wc")))
+    for step in STEPS:
+        (folder / "steps" / step).write_text(COUNTED.format(real=machine.bin / step))
+        (folder / "steps" / step).chmod(0o755)
+    return machine
+
+
+def steps_of(machine: BareMachine, *options: str | Path, stop_at: int = 0) -> int:
+    """How many steps a run takes that is killed after the one with this number."""
+    folder = machine.root.parent
+    count = folder / "count"
+    count.write_text("")
+    path = f"{folder / 'steps'}:{machine.bin}"
+    own = {"PATH": path, "K3S_ROOT": str(machine.root), "CALLS": str(machine.calls)}
+    environment = {**machine.environment, **own, "STEPS": str(count), "STOP_AT": str(stop_at)}
+    command = ["bash", str(SCRIPT), *map(str, options)]
+    ended = subprocess.run(command, env=environment, start_new_session=True, capture_output=True, timeout=60)
+    assert ended.returncode == (-9 if stop_at else 0), ended.stderr
+    return len(count.read_text().splitlines())
+
+
+def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> None:
+    whole = prepare(tmp_path / "whole")
+    files = shutil.copytree(whole.release / PINNED, tmp_path / "files")
+    options = ("--from-files", files, "--open-firewall")
+    steps = steps_of(whole, *options)
+    assert steps > 20
+    for step in range(1, steps + 1):
+        machine = prepare(tmp_path / str(step))
+        steps_of(machine, *options, stop_at=step)
+        machine.succeed(*options)
+        assert machine.content() == whole.content(), f"killed after step {step} of {steps}"
+        assert (machine.root / "run/version").stat().st_mtime_ns > newest(machine), f"K3s started before step {step}"
+
+
+def newest(machine: BareMachine) -> int:
+    """When the last of the files that K3s reads at its start was written."""
+    folders = [machine.root / name for name in ("etc/rancher", "etc/systemd", "usr", "var/lib/rancher")]
+    return max(path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def test_an_uninstallation_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> None:
+    options = ("--uninstall", "--delete-data")
+    whole = prepare(tmp_path / "whole")
+    whole.install("--open-firewall")
+    installed = shutil.copytree(whole.root, tmp_path / "installed", symlinks=True)
+    steps = steps_of(whole, *options)
+    for step in range(1, steps + 1):
+        machine = prepare(tmp_path / str(step))
+        shutil.rmtree(machine.root)
+        shutil.copytree(installed, machine.root, symlinks=True)
+        steps_of(machine, *options, stop_at=step)
+        machine.succeed(*options)
+        assert machine.content() == whole.content(), f"killed after step {step} of {steps}"
