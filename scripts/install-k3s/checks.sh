@@ -30,16 +30,23 @@ is_ours() { grep -qsxF "$mark" "$root$1"; }
 
 is_enforcing() { grep -qsx 1 "$root/sys/fs/selinux/enforce"; }
 
-# In /proc/net/tcp a local address ends with the port, in hexadecimal, and 0A means that it listens.
-is_taken() { grep -qsE "^ *[0-9]+: [0-9A-F]+:$(printf %04X "$1") [0-9A-F:]+ 0A " "$root"/proc/net/tcp{,6}; }
+# is_taken PORT tcp|udp: a local address in /proc/net ends with the port, in hexadecimal; 0A is TCP's state of a listener,
+# and 07 that of a socket of UDP that is connected to none.
+is_taken() {
+  local state=0A
+  if [[ $2 == udp ]]; then state=07; fi
+  grep -qsE "^ *[0-9]+: [0-9A-F]+:$(printf %04X "$1") [0-9A-F:]+ $state " "$root/proc/net/$2"{,6}
+}
 
-# As K3s' requirements list them; those of the server's own parts an agent leaves free. UDP's 8472 is flannel's.
+# As K3s' requirements list them; those of the server's own parts an agent leaves free.
 check_ports() {
   local port taken=() ports=(6444 10010 10248 10249 10250 10256)
   [[ $server ]] || ports+=(6443 10257 10258 10259)
   for port in "${ports[@]}"; do
-    if is_taken "$port"; then taken+=("$port"); fi
+    if is_taken "$port" tcp; then taken+=("$port"); fi
   done
+  ! is_taken 8472 udp || fail 'The network between nodes needs UDP port 8472, which something else has taken, for example' \
+    "another VXLAN; 'ss -lunp sport = :8472' shows what."
   if ((${#taken[@]} == 0)); then return; fi
   fail "K3s needs TCP port ${taken[*]}, which something else has taken; these show what:" \
     "$(printf "ss -ltnp 'sport = :%s'\n" "${taken[@]}")"

@@ -104,10 +104,11 @@ class BareMachine:
         for tool in TOOLS:
             self.double(tool, f'exec {shutil.which(tool)} "$@"')
 
-    def listen(self, port: int) -> None:
-        """Show a listener in /proc/net/tcp, as Linux would."""
-        listener = f"   0: 00000000:{port:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1 0\n"
-        self.write("proc/net/tcp", "  sl  local_address rem_address   st tx_queue rx_queue\n" + listener)
+    def listen(self, port: int, protocol: str = "tcp") -> None:
+        """Show a listener in /proc/net, as Linux would."""
+        state = {"tcp": "0A", "udp": "07"}[protocol]
+        listener = f"   0: 00000000:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 1 1 0\n"
+        self.write(f"proc/net/{protocol}", "  sl  local_address rem_address   st tx_queue rx_queue\n" + listener)
 
     def route(self, *routes: str) -> None:
         """Show routes in /proc/net/route, beside that of the machine's own network."""

@@ -14,7 +14,9 @@ from etl.settings import Settings
 from orders_etl import ORDERS
 
 ROOT = Path(__file__).resolve().parents[2]
+MACHINES = (ROOT / "docs" / "machines.md").read_text()
 PROOFS = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "CHECKLIST.md").read_text())
+SHOWN = [(f"tests/unit/{file}", name) for file, name in re.findall(r"`(\w+\.py)::(\w+)` \|$", MACHINES, re.MULTILINE)]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
@@ -24,7 +26,12 @@ def test_every_row_of_the_checklist_names_a_test() -> None:
     assert len(rows) == len(PROOFS) > 20
 
 
-@pytest.mark.parametrize(("file", "name"), PROOFS, ids=[name for _, name in PROOFS])
+def test_every_row_about_machines_names_a_test() -> None:
+    rows = [line for line in MACHINES.splitlines() if line.startswith("| ") and not line.endswith("| test |")]
+    assert len(rows) == len(SHOWN) > 10
+
+
+@pytest.mark.parametrize(("file", "name"), [*PROOFS, *SHOWN], ids=[name for _, name in [*PROOFS, *SHOWN]])
 def test_the_test_exists(file: str, name: str) -> None:
     tree = ast.parse((ROOT / file).read_text())
     assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}

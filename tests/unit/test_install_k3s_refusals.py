@@ -30,6 +30,8 @@ def break_machine(machine: BareMachine, how: str) -> None:
             (machine.root / "sys/fs/cgroup/cgroup.controllers").unlink()
         case "selinux":
             machine.write("sys/fs/selinux/enforce", "1")
+        case "8472":
+            machine.listen(8472, "udp")
         case _:
             machine.listen(int(how))
 
@@ -47,6 +49,7 @@ def break_machine(machine: BareMachine, how: str) -> None:
         ("cgroup", "needs cgroup v2"),
         ("selinux", "k3s-selinux"),
         *((port, f"ss -ltnp 'sport = :{port}'") for port in ("6443", "6444", "10010", "10248", "10249", "10250")),
+        ("8472", "needs UDP port 8472, which something else has taken"),
         *((port, f"K3s needs TCP port {port}, which") for port in ("10256", "10257", "10258", "10259")),
     ],
 )
