@@ -15,6 +15,10 @@ sha256_of() {
 check_system() {
   local name
   [[ $dry_run || $(id -u) == 0 ]] || fail 'Only root may do this: run it again with sudo.'
+  if [[ ! -d $root/run/systemd/system ]] && grep -qsi microsoft "$root/proc/sys/kernel/osrelease"; then
+    fail 'WSL was not started with systemd, which has to run K3s here: write these lines into /etc/wsl.conf,' \
+      "run 'wsl --shutdown' in Windows, and open it again." '[boot]' 'systemd=true'
+  fi
   if [[ ! -d $root/run/systemd/system ]] || ! command -v systemctl >/dev/null; then
     fail 'This machine was not started by systemd, which has to run K3s here.'
   fi

@@ -23,7 +23,7 @@ lets_in() {
       firewall-cmd --quiet --permanent --zone=trusted --query-source="$2" &&
         firewall-cmd --quiet --zone=trusted --query-source="$2"
       ;;
-    ufw) ufw show added | grep -qE "^ufw allow (in )?from ${2//./\\.}( |$)" ;;
+    ufw) grep -qE "^ufw allow (in )?from ${2//./\\.}( |$)" <<<"$(ufw show added)" ;;
   esac
 }
 

@@ -60,8 +60,10 @@ TEXT
 
 server_host() {
   local host=${server#https://}
-  host=${host%%/*}
-  echo "${host%:*}"
+  case $host in
+    \[*) host=${host#?} && echo "${host%%]*}" ;;
+    *) echo "${host%%[:/]*}" ;;
+  esac
 }
 
 # K3s adds pods and services to NO_PROXY, but not the server that an agent joins.
@@ -99,13 +101,12 @@ has_proxy() {
   return 1
 }
 
+check_proxy() { proxy_settings=$(proxy_text) || exit 1; }
+
 # What an earlier run wrote stays where this one is given no proxy: sudo drops it easily.
 pass_proxy() {
-  local text
-  if ! has_proxy '' && ! has_proxy CONTAINERD_; then return; fi
-  text=$(proxy_text) || exit 1
-  write "$(environment_file "$unit")" 600 "$mark
-$text"
+  [[ ! $proxy_settings ]] || write "$(environment_file "$unit")" 600 "$mark
+$proxy_settings"
 }
 
 # --- SELinux confines containers only where K3s is told to.

@@ -152,6 +152,7 @@ install_k3s() {
   check_system
   check_change
   check_machine
+  check_proxy
   if [[ -e $root$restart_due ]]; then changed=yes; fi
   [[ $dry_run ]] || rm --recursive --force "$root"/var/lib/install-k3s.*
   sum=$(recorded sha256)

@@ -120,6 +120,14 @@ def test_a_pod_that_was_evicted(seen: Snapshot) -> None:
     only(seen, "pod-ended", "Evicted. The node was low on memory.", follows={"service-without-endpoints"})
 
 
+@pytest.mark.parametrize("reason", ["Terminated", "NodeShutdown"])
+def test_pods_that_a_restart_of_the_node_has_ended_are_no_trouble(seen: Snapshot, reason: str) -> None:
+    ended = pod("grafana-before-the-restart", pod_of(seen, "grafana"))
+    ended["status"] = {"phase": "Failed", "reason": reason, "message": "The node is shutting down."}
+    seen.objects.append(ended)
+    assert not verdict(seen).causes
+
+
 def test_a_server_that_runs_and_is_not_ready(seen: Snapshot) -> None:
     made = pod_of(seen, "mssql")
     set_state(made, {"running": {"startedAt": ago(300)}})

@@ -78,11 +78,21 @@ def test_a_proxy_of_containerd_alone_is_not_that_of_k3s(machine: BareMachine) ->
     ]
 
 
-def test_an_agent_reaches_its_server_without_the_proxy(machine: BareMachine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://192.0.2.1:6443", "192.0.2.1"),
+        ("https://k3s.example.com", "k3s.example.com"),
+        ("https://[2001:db8::1]:6443/", "2001:db8::1"),
+    ],
+)
+def test_an_agent_reaches_its_server_without_the_proxy(
+    machine: BareMachine, tmp_path: Path, url: str, host: str
+) -> None:
     (tmp_path / "token").write_text("hunter2\n")
     machine.environment = {"HTTP_PROXY": "http://proxy:3128"}
-    machine.install(*AGENT, tmp_path / "token")
-    assert ',192.0.2.1"' in machine.read(f"{AGENT_UNIT}.env")
+    machine.install("--server", url, "--token-file", tmp_path / "token")
+    assert f',{host}"' in machine.read(f"{AGENT_UNIT}.env")
 
 
 def test_a_proxy_is_written_so_that_systemd_reads_it_back(machine: BareMachine) -> None:
@@ -94,9 +104,8 @@ def test_a_proxy_is_written_so_that_systemd_reads_it_back(machine: BareMachine) 
 
 def test_a_proxy_of_two_lines_is_refused_unseen(machine: BareMachine) -> None:
     machine.environment = {"HTTP_PROXY": "http://hunter2\nEVIL=1"}
-    code, said = machine.run("--from-files", machine.release / PINNED)
-    assert (code, "HTTP_PROXY has a line break" in said, "hunter2" in said) == (1, True, False), said
-    assert not (machine.root / PROXY).exists()
+    said = refuse(machine)
+    assert ("HTTP_PROXY has a line break" in said, "hunter2" in said) == (True, False), said
 
 
 def test_without_a_proxy_there_is_no_such_file(machine: BareMachine) -> None:

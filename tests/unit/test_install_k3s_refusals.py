@@ -18,6 +18,9 @@ def break_machine(machine: BareMachine, how: str) -> None:
             machine.double("id", "echo 1000")
         case "systemd":
             (machine.root / "run/systemd/system").rmdir()
+        case "wsl":
+            (machine.root / "run/systemd/system").rmdir()
+            machine.write("proc/sys/kernel/osrelease", "6.6.87.2-microsoft-standard-WSL2\n")
         case "systemctl" | "curl":
             (machine.bin / how).unlink()
         case "arch":
@@ -41,6 +44,7 @@ def break_machine(machine: BareMachine, how: str) -> None:
     [
         ("user", "Only root may do this: run it again with sudo."),
         ("systemd", "not started by systemd"),
+        ("wsl", "[boot]\nsystemd=true\n"),
         ("systemctl", "not started by systemd"),
         ("curl", "curl is missing: install it, or use --from-files."),
         ("arch", "K3s is installed here on Linux for amd64 or arm64; this is Linux on riscv64."),

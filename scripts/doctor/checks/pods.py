@@ -14,6 +14,8 @@ from scripts.doctor.snapshot import PART_OF, Snapshot, condition, short, spoken,
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
 _BEGINS = ("ContainerCreating", "PodInitializing")
+_NODE_SHUTDOWN = ("Terminated", "NodeShutdown")
+"""Ended, or not begun, because the node was being shut down: such pods stay listed after each restart."""
 _RECENT_SECONDS = 600
 """An end that is longer ago is no more the trouble of a container that runs."""
 _CREATING_SECONDS = 60
@@ -176,6 +178,8 @@ def _of_failed(pod: Object) -> Trouble | None:
         if ended.get("reason") == "OOMKilled" and not is_owned_by(pod, "Job"):
             return Trouble("oom", pod, container["name"], "")
     status = pod["status"]
+    if status.get("reason") in _NODE_SHUTDOWN:
+        return None  # whatever it belongs to has made another, or tells of it
     if status.get("reason") and not is_owned_by(pod, "Job"):
         return Trouble("ended", pod, words=short(f"{status['reason']}. {status.get('message', '')}"))
     return None  # a task's, or a Job's, which tell of it themselves
