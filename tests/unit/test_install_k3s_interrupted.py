@@ -4,7 +4,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.support.bare_machine import PINNED, SCRIPT, BareMachine
+import pytest
+
+from tests.support.bare_machine import CONFIG, PINNED, SCRIPT, BareMachine
 from tests.support.firewalls import turn_on
 
 # What changes a machine. After the step whose number is in $STOP_AT, all processes of the run are killed.
@@ -61,18 +63,35 @@ def steps_of(machine: BareMachine, *options: str | Path, stop_at: int = 0) -> in
     return len(count.read_text().splitlines())
 
 
-def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> None:
-    whole = prepare(tmp_path / "whole")
-    files = shutil.copytree(whole.release / PINNED, tmp_path / "files")
-    options = ("--from-files", files, "--open-firewall")
+def prepare_running(folder: Path, installed: Path) -> BareMachine:
+    """A machine on which K3s runs, with settings that the next run changes."""
+    machine = prepare(folder)
+    shutil.rmtree(machine.root)
+    shutil.copytree(installed, machine.root, symlinks=True)
+    machine.environment = {"HTTPS_PROXY": "http://another:3128"}
+    machine.write(CONFIG, "node-name: mine\n")
+    return machine
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["new", "running"])
+def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path, running: bool) -> None:
+    first = prepare(tmp_path / "first")
+    files = shutil.copytree(first.release / PINNED, tmp_path / "files")
+    options = ("--from-files", files, "--open-firewall", "--overwrite-config")
+    first.succeed(*options)
+
+    def begin(name: str) -> BareMachine:
+        return prepare_running(tmp_path / name, first.root) if running else prepare(tmp_path / name)
+
+    whole = begin("whole")
     steps = steps_of(whole, *options)
-    assert steps > 20
+    assert steps > 10
     for step in range(1, steps + 1):
-        machine = prepare(tmp_path / str(step))
+        machine = begin(str(step))
         steps_of(machine, *options, stop_at=step)
         machine.succeed(*options)
+        assert (machine.root / "run/version").stat().st_mtime_ns > newest(machine), f"not restarted, step {step}"
         assert machine.content() == whole.content(), f"killed after step {step} of {steps}"
-        assert (machine.root / "run/version").stat().st_mtime_ns > newest(machine), f"K3s started before step {step}"
 
 
 def newest(machine: BareMachine) -> int:
@@ -83,14 +102,12 @@ def newest(machine: BareMachine) -> int:
 
 def test_an_uninstallation_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> None:
     options = ("--uninstall", "--delete-data")
-    whole = prepare(tmp_path / "whole")
-    whole.install("--open-firewall")
-    installed = shutil.copytree(whole.root, tmp_path / "installed", symlinks=True)
+    installed = prepare(tmp_path / "installed")
+    installed.install("--open-firewall")
+    whole = prepare_running(tmp_path / "whole", installed.root)
     steps = steps_of(whole, *options)
     for step in range(1, steps + 1):
-        machine = prepare(tmp_path / str(step))
-        shutil.rmtree(machine.root)
-        shutil.copytree(installed, machine.root, symlinks=True)
+        machine = prepare_running(tmp_path / str(step), installed.root)
         steps_of(machine, *options, stop_at=step)
         machine.succeed(*options)
         assert machine.content() == whole.content(), f"killed after step {step} of {steps}"
