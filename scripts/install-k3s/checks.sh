@@ -59,7 +59,7 @@ check_ports() {
 # Without a default route K3s finds no address for its node, and services have no way: it starts again and again.
 check_route() {
   if awk '$2 == "00000000" && $8 == "00000000" {found = 1} END {exit !found}' "$root/proc/net/route" 2>/dev/null; then return; fi
-  fail 'There is no default route, which K3s needs even where it leads nowhere. These commands add one:' "$(route_commands)"
+  fail 'There is no default route, which K3s needs even where it leads nowhere. These commands, as root, add one:' "$(route_commands)"
 }
 
 # The addresses are for documentation: nobody has them.
@@ -87,9 +87,9 @@ check_modules() {
   done
   if ((${#missing[@]} == 0)); then return; fi
   case $(package_manager) in
-    apt) install="sudo apt-get install linux-modules-extra-$(uname -r)" ;;
-    dnf) install="sudo dnf install kernel-modules-extra-$(uname -r)" ;;
-    zypper) install='sudo zypper install kernel-default' ;;
+    apt) install="apt-get install linux-modules-extra-$(uname -r)" ;;
+    dnf) install="dnf install kernel-modules-extra-$(uname -r)" ;;
+    zypper) install='zypper install kernel-default' ;;
   esac
   fail "Linux lacks modules that K3s needs (${missing[*]}): $install"
 }
@@ -109,16 +109,16 @@ selinux_folder() {
 
 # k3s-selinux is in no distribution.
 selinux_commands() {
-  local repositories=/etc/yum.repos.d install='sudo dnf install --assumeyes'
+  local repositories=/etc/yum.repos.d install='dnf install --assumeyes'
   case $(package_manager) in
-    zypper) repositories=/etc/zypp/repos.d install='sudo zypper install' ;;
+    zypper) repositories=/etc/zypp/repos.d install='zypper install' ;;
     apt)
       echo 'There is no such package for this distribution: let SELinux be permissive (setenforce 0, /etc/selinux/config).'
       return
       ;;
   esac
   cat <<TEXT
-sudo tee $repositories/rancher-k3s-common.repo <<'REPO'
+tee $repositories/rancher-k3s-common.repo <<'REPO'
 [rancher-k3s-common-stable]
 name=Rancher K3s Common (stable)
 baseurl=https://rpm.rancher.io/k3s/stable/common/$(selinux_folder)/noarch
@@ -133,7 +133,7 @@ TEXT
 
 check_selinux() {
   if ! is_enforcing || [[ -e $root/usr/share/selinux/packages/k3s.pp ]]; then return; fi
-  fail 'SELinux is enforcing, and its policy for K3s, the package k3s-selinux, is missing. These commands install it:' \
+  fail 'SELinux is enforcing, and its policy for K3s, the package k3s-selinux, is missing. These commands, as root, install it:' \
     "$(selinux_commands)" \
     'Without internet: get both packages on a machine of the same release that has it, with' \
     "'dnf download --resolve container-selinux k3s-selinux', and install the files here."

@@ -54,7 +54,7 @@ check_firewall() {
   firewall_rules=$(missing_rules)
   if [[ ! $firewall_rules || $open_firewall ]]; then return; fi
   fail "${firewalls//$'\n'/ and } would keep pods from the API server and from DNS." \
-    'Run these commands, or run this again with --open-firewall, which does:' "$firewall_rules"
+    'Run these commands as root, or run this again with --open-firewall, which does:' "$firewall_rules"
 }
 
 run_rules() {

@@ -138,10 +138,10 @@ def test_what_is_at_the_place_of_kubectl_stays(machine: BareMachine, other: str)
 @pytest.mark.parametrize(
     ("distribution", "folder", "install"),
     [
-        ("rocky 9", "yum.repos.d centos/9", "sudo dnf install --assumeyes"),
-        ("rhel 10", "yum.repos.d centos/10", "sudo dnf install --assumeyes"),
-        ("fedora 42", "yum.repos.d centos/8", "sudo dnf install --assumeyes"),
-        ("leap 15", "zypp/repos.d microos", "sudo zypper install"),
+        ("rocky 9", "yum.repos.d centos/9", "dnf install --assumeyes"),
+        ("rhel 10", "yum.repos.d centos/10", "dnf install --assumeyes"),
+        ("fedora 42", "yum.repos.d centos/8", "dnf install --assumeyes"),
+        ("leap 15", "zypp/repos.d microos", "zypper install"),
     ],
 )
 def test_the_policy_of_selinux_is_missing(machine: BareMachine, distribution: str, folder: str, install: str) -> None:
@@ -149,7 +149,7 @@ def test_the_policy_of_selinux_is_missing(machine: BareMachine, distribution: st
     machine.write("sys/fs/selinux/enforce", "1")
     said = refuse(machine)
     repositories, path = folder.split()
-    assert f"sudo tee /etc/{repositories}/rancher-k3s-common.repo" in said
+    assert f"tee /etc/{repositories}/rancher-k3s-common.repo" in said
     assert f"baseurl=https://rpm.rancher.io/k3s/stable/common/{path}/noarch\n" in said
     assert f"\n{install} container-selinux k3s-selinux\n" in said
     assert "Without internet" in said
@@ -220,9 +220,9 @@ def test_settings_of_ones_own_are_never_touched(machine: BareMachine) -> None:
 @pytest.mark.parametrize(
     ("distribution", "command"),
     [
-        ("ubuntu 24.04", "sudo apt-get install linux-modules-extra-6.8"),
-        ("rhel 10", "sudo dnf install kernel-modules-extra-6.8"),
-        ("leap 15", "sudo zypper install kernel-default"),
+        ("ubuntu 24.04", "apt-get install linux-modules-extra-6.8"),
+        ("rhel 10", "dnf install kernel-modules-extra-6.8"),
+        ("leap 15", "zypper install kernel-default"),
         ("alpine", "install the package that has them"),
     ],
 )
