@@ -62,7 +62,7 @@ check_route() {
   fail 'There is no default route, which K3s needs even where it leads nowhere. These commands, as root, add one:' "$(route_commands)"
 }
 
-# The addresses are for documentation: nobody has them.
+# Addresses reserved for documentation, as in K3s' documentation: they are in use nowhere.
 route_commands() {
   if systemctl is-active --quiet NetworkManager; then
     echo 'nmcli connection add type dummy ifname dummy0 ipv4.method manual ipv4.addresses 203.0.113.254/31' \

@@ -45,7 +45,7 @@ missing_rules() {
   done
 }
 
-# Only root may ask a firewall; a dry run by anybody else skips this.
+# Firewalls answer root alone; a dry run without root skips this.
 check_firewall() {
   local firewalls
   firewall_rules=''
@@ -66,7 +66,7 @@ run_rules() {
 
 apply_firewall_rules() { [[ ! $firewall_rules ]] || act "let pods through the firewall" run_rules; }
 
-# Nobody knows who added a rule, so that --uninstall removes none.
+# Prints them only: a rule may have been added by somebody else, before or since.
 print_removable_rules() {
   local firewall source
   for firewall in $(active_firewalls); do
