@@ -13,6 +13,7 @@ from scripts.deploy.options import Options
 from scripts.deploy.overlays import DEFAULT, deployed_overlay, folder_of, given_overlay
 from scripts.deploy.pruning import leftovers
 from scripts.deploy.rendering import STAGES, Rendering, render, set_data_folder
+from scripts.deploy.traefik import fit
 from scripts.deploy.volumes import OWNERS, data_folders, data_home, delete_folders, live_volumes, with_claims
 
 KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret")
@@ -25,6 +26,7 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
     """Remove the deployment. Raises DeployError."""
     overlay = given_overlay(options, bundle) or deployed_overlay(kubectl) or DEFAULT
     rendering = render(kubectl, folder_of(overlay, bundle))
+    fit(kubectl, rendering)
     live = live_volumes(kubectl, [*OWNERS, *rendering.volumes()]) if options.delete_data else {}
     folder = options.data_folder or data_home(live, rendering.volumes())
     if folder:

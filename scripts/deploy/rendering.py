@@ -12,7 +12,12 @@ from typing import Any
 from scripts.deploy.console import DeployError
 from scripts.deploy.kubectl import Kubectl, Object, name_of
 
-STAGES = (("foundation",), ("storage", "source", "mssql", "metadata", "observability"), ("airflow",), ("backup",))
+STAGES = (
+    ("foundation",),
+    ("storage", "source", "mssql", "metadata", "traefik", "observability"),
+    ("airflow",),
+    ("backup",),
+)
 """The parts in the order in which they are applied, those together that do not need each other."""
 PARTS = tuple(part for parts in STAGES for part in parts)
 PART_OF = "app.kubernetes.io/part-of"

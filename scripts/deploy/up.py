@@ -3,7 +3,7 @@
 import getpass
 from pathlib import Path
 
-from scripts.deploy import trust
+from scripts.deploy import closing, traefik, trust
 from scripts.deploy.builders import choose_builder
 from scripts.deploy.bundle import Bundle, Project, write_bundle
 from scripts.deploy.certificates import SQL_SERVER, ensure_certificate
@@ -40,6 +40,9 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
     if found.asks_for_source_password:
         found.source_password = getpass.getpass("Password of the operational Postgres (user orders): ")
     _get_images(console, options, kubectl, found, bundle)
+    traefik.await_kinds(console, kubectl, found.rendering, options.timeout)
+    for words in traefik.fit(kubectl, found.rendering):
+        console.warn(words)
     try:
         _apply(console, options, kubectl, found)
         show_workloads(console, kubectl)
@@ -49,6 +52,7 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
         show_troubles(console, kubectl)
         raise
     show_access(console, kubectl, found.rendering, _data_node(found).address, found.trust.get(trust.UI_NAME))
+    closing.try_all(console, kubectl, found.rendering, _data_node(found), found.trust.get(trust.UI_NAME, ""))
     if not options.wait_for_first_run:
         console.show("Next:      switch on orders_etl in Airflow, or run this again with --wait-for-first-run.")
 
