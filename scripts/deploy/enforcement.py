@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.deploy.console import DeployError
+from scripts.deploy.diagnosis import container_statuses
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 12.0
 """How long a new pod may reach everything: for the first seconds the policies do not know it."""
-_START_SECONDS = 40.0
+_START_SECONDS = 15.0
+_BEGINS = ("ContainerCreating", "PodInitializing")
 _POLL_SECONDS = 0.5
 _LABELS = {"app.kubernetes.io/name": "policy-probe", "app.kubernetes.io/component": "doctor"}
 SCRIPT = """
@@ -112,8 +114,7 @@ def _try(kubectl: Kubectl, node: str, image: str, places: Sequence[str]) -> Trie
     name = pod["metadata"]["name"]
     try:
         kubectl.run("create", "--filename=-", stdin=json.dumps(pod))
-        log = _await(kubectl, name)
-        told = json.loads(log)
+        told = json.loads(next((line for line in _await(kubectl, name).splitlines() if '"reached"' in line), ""))
     except (DeployError, ValueError) as error:
         return Tried(node, reason=f"the pod that tries them on node {node} told nothing: {error}")
     finally:
@@ -121,9 +122,7 @@ def _try(kubectl: Kubectl, node: str, image: str, places: Sequence[str]) -> Trie
             flags = ("--ignore-not-found", "--grace-period=1", "--wait=false")
             kubectl.run("--namespace", NAMESPACE, "delete", "pod", name, *flags)
     if not told["reached"]:
-        return Tried(
-            node, reason=f"a pod on node {node} does not reach the cluster's DNS ({places[0]}), or anything else."
-        )
+        return Tried(node, reason=f"a pod on node {node} reaches nothing, not even the cluster's DNS ({places[0]}).")
     return Tried(node, tuple(told["opened"]))
 
 
@@ -134,6 +133,12 @@ def _await(kubectl: Kubectl, name: str) -> str:
         pod: Any = kubectl.get("pod", name, "--namespace", NAMESPACE)
         if pod and pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
             return kubectl.run("--namespace", NAMESPACE, "logs", name)
+        for status in container_statuses(pod or {}):
+            waiting = status.get("state", {}).get("waiting") or {}
+            if waiting.get("reason", _BEGINS[0]) not in _BEGINS:
+                raise DeployError(
+                    f"it does not start: {waiting['reason']}, {waiting.get('message', 'no more is known')}."
+                )
         time.sleep(_POLL_SECONDS)
     raise DeployError("it did not end in time.")
 

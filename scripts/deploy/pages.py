@@ -63,6 +63,13 @@ def troubles(address: str, names: Sequence[str], certificate: str, pages: Sequen
 
     `certificate` is that of the Secret, as PEM: what is shown has to be it, or signed by what is in it.
     """
+    if not certificate:
+        yield Trouble(
+            _url("https", names[0]),
+            f"There is no certificate for the UI, as there is no Secret {UI_SECRET}: Traefik shows one of its own.",
+            "scripts/apply-all.sh makes it.",
+        )
+        return
     told = set()
     for name in names:
         found = _shown(address, name, certificate)

@@ -26,8 +26,17 @@ _REASONS = [
         r"localhost:8080 was refused",
         f"It has no kubeconfig: run this with sudo on the machine with K3s, or set KUBECONFIG (K3s: {K3S_CONFIG}).",
     ),
+    (
+        r"certificate has expired",
+        "The certificates of K3s have expired: `systemctl restart k3s` on its machine (k3s-agent on the others) renews"
+        " them, then copy the kubeconfig anew. Where the clocks differ, set them.",
+    ),
     (r"x509|certificate", "The certificate there is not the cluster's of the kubeconfig: copy that file anew."),
-    (r"Unauthorized|provide credentials|logged in", "The cluster knows no such user: copy the kubeconfig anew."),
+    (
+        r"Unauthorized|provide credentials|logged in",
+        "The cluster knows no such user, or the certificate in the kubeconfig has expired: copy it anew; on K3s's own"
+        " machine `systemctl restart k3s` renews it.",
+    ),
     (r"Forbidden|forbidden", "This user may not look: use the administrator's kubeconfig."),
     (r"no such host", "The name of the server does not resolve: correct it in the kubeconfig, or mend DNS here."),
     (r"was refused|connection refused|EOF|connection reset", "Nobody answers there. {k3s}"),

@@ -17,7 +17,8 @@ Looks at the running deployment from the outside in (the cluster, its nodes, sto
 its DAGs, logs and metrics) and says what is wrong, where, and what to do. What only follows from something else that is
 wrong is named there. Takes less than half a minute.
 
-Changes nothing: one or two pods of the ETL image try source, sink and staging, and go again. No password is shown.
+Changes nothing: pods of the ETL image try source, sink and staging, and on each node to get past the network policies,
+and go again. The UI is opened as a browser does, from this machine. No password is shown.
 
 The cluster is the one of KUBECONFIG, else the K3s of this machine (with sudo).
 """

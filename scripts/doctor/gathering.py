@@ -14,17 +14,21 @@ from scripts.doctor.access import UnreachableError, reach
 from scripts.doctor.airflow import ask_airflow, source_tables
 from scripts.doctor.asking import ask
 from scripts.doctor.logs import last_words, reason
+from scripts.doctor.outside import look_at_certificates, look_at_journals, look_at_pages, look_at_policies
 from scripts.doctor.probing import MODEL, Probed, probe, probe_metadata
 from scripts.doctor.snapshot import SYSTEM, Disk, Secret, Snapshot, time_of
 
-PARTS = ("disks", "airflow", "source", "sink", "metadata", "staging", "loki", "prometheus")
+PARTS = (
+    *("disks", "airflow", "source", "sink", "metadata", "staging", "loki", "prometheus"),
+    *("policies", "pages", "certificates"),
+)
 """What only an answer tells."""
 SECONDS = 10
 """How long the cluster may take to answer one call."""
-_CLUSTER = "nodes,namespaces,persistentvolumes"
+_CLUSTER = "nodes,namespaces,persistentvolumes,ingressclasses"
 _NAMESPACED = (
     "pods,services,endpointslices,deployments,statefulsets,daemonsets,jobs,persistentvolumeclaims,resourcequotas,"
-    "configmaps"
+    "configmaps,ingresses"
 )
 # The names of the keys, and when values were changed by whom; a value does not leave kubectl.
 _SECRETS = (
@@ -51,8 +55,13 @@ def gather(tell: Callable[[str], None], kubectl: Kubectl) -> Snapshot:
         if not any(item["kind"] == "Namespace" and item["metadata"]["name"] == NAMESPACE for item in seen.objects):
             seen.unseen = dict.fromkeys(PARTS, "nothing is deployed.")
             return seen
-        tell("Asking Airflow, Prometheus and Loki; trying source, sink and staging from a pod …")
-        looks = (_airflow_and_ends, _metadata, _staging, _prometheus, _loki, _disks, _logs)
+        tell(
+            "Asking Airflow, Prometheus and Loki; trying source, sink, staging and policies from pods; opening the UI …"
+        )
+        looks = (
+            *(_airflow_and_ends, _metadata, _staging, _prometheus, _loki, _disks, _logs),
+            *(look_at_policies, look_at_pages, look_at_certificates, look_at_journals),
+        )
         futures = [pool.submit(look, kubectl, seen) for look in looks]
         wait(futures)
         for future in futures:

@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from scripts.deploy.enforcement import Tried
 from scripts.deploy.kubectl import NAMESPACE, NAMESPACES, Object
+from scripts.deploy.pages import Trouble
 
 SYSTEM = "kube-system"
 NAME = "app.kubernetes.io/name"
 SERVICE_NAME = "kubernetes.io/service-name"
+USER = "the user of this kubeconfig"
+"""Whose certificate K3s made with its own."""
 PART_OF = "app.kubernetes.io/part-of"
 
 
@@ -87,6 +91,14 @@ class Snapshot:
     """Why Loki is not ready, where it is not."""
     targets: list[dict[str, Any]] = field(default_factory=list)
     alerts: list[dict[str, Any]] = field(default_factory=list)
+    policies: list[Tried] = field(default_factory=list)
+    """What a pod on each node came to that tried to get past the network policies."""
+    pages: list[Trouble] = field(default_factory=list)
+    """Why the UI does not open, where it does not."""
+    certificates: dict[str, datetime] = field(default_factory=dict)
+    """Until when each is valid, by whose it is."""
+    empty_journals: list[str] = field(default_factory=list)
+    """The nodes whose journal is not on disk, though its folder is there."""
     unseen: dict[str, str] = field(default_factory=dict)
 
     def of_kind(self, *kinds: str, namespaces: tuple[str, ...] = NAMESPACES) -> Iterator[Object]:

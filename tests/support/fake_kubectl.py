@@ -3,7 +3,7 @@
 Not a cluster: it knows only what scripts/deploy and scripts/doctor ask for. `state.json` in FAKE_CLUSTER has `objects`
 by key, and what a test wants to be otherwise: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`,
 `refuses` (verbs), `raw` (answers by path), `told` (what a pod that is created prints), `stuck` (its status instead),
-`exec` (what a command in a pod says that fails).
+`exec` (what a command in a pod says that fails), `served` (versions of APIs).
 """
 
 import fcntl
@@ -52,6 +52,11 @@ KINDS = {
     "rolebindings": "RoleBinding",
     "clusterroles": "ClusterRole",
     "clusterrolebindings": "ClusterRoleBinding",
+    "service": "Service",
+    "ingressclasses": "IngressClass",
+    "tlsstores.traefik.io": "TLSStore",
+    "helmcharts.helm.cattle.io": "HelmChart",
+    "helmchartconfigs.helm.cattle.io": "HelmChartConfig",
 }
 
 
@@ -115,6 +120,10 @@ def label(state: Any, rest: list[str], _flags: Any, _stdin: str) -> str:
     return ""
 
 
+def api_versions(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
+    return "\n".join(state.get("served", ["v1"]))
+
+
 def version(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
     return json.dumps({"serverVersion": {"major": "1", "minor": state.get("minor", "33")}})
 
@@ -138,7 +147,10 @@ def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str | int:
     if len(rest) > 1:
         found = [item for item in found if item["metadata"]["name"] == rest[1]]
         if template.startswith("go-template={{index .data"):
-            name = re.search(r'"(\w+)"', template)
+            name = re.search(r'"([\w.]+)"', template)
+            if not found:
+                print("Error from server (NotFound)", file=sys.stderr)
+                return 1
             return str(found[0]["data"][name[1]]) if name else ""
         if template.startswith("go-template"):
             return "7"
@@ -181,7 +193,9 @@ def create(state: Any, _rest: Any, _flags: Any, stdin: str) -> str | int:
     return ""
 
 
-def config(_state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
+def config(state: Any, _rest: Any, flags: Any, _stdin: str) -> str:
+    if flags["output"] != "json":
+        return str(state.get("user_certificate", "<no value>"))
     cluster = {"name": "one", "cluster": {"server": "https://203.0.113.5:6443"}}
     return json.dumps({"clusters": [cluster], "current-context": "default"})
 
@@ -231,6 +245,7 @@ def port_forward(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
 
 
 VERBS = {
+    "api-versions": api_versions,
     "config": config,
     "exec": execute,
     "kustomize": kustomize,

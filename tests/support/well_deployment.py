@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
+from scripts.deploy.enforcement import Tried
 from scripts.deploy.passwords import namespace_of
-from scripts.doctor.snapshot import Airflow, Answer, Disk, Secret, Snapshot
+from scripts.doctor.snapshot import USER, Airflow, Answer, Disk, Secret, Snapshot
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.pods import SECRETS
 from tests.manifests.rendering import Object, rendering
@@ -45,6 +46,8 @@ def _well() -> Snapshot:
             "staging": Answer("file:///var/lib/etl/staging", free=DISK // 2, size=DISK),
         },
         airflow=airflow(),
+        policies=[Tried(NODE)],
+        certificates={whose: NOW + timedelta(days=200) for whose in ("Secret ui-tls", "Secret mssql-tls", USER)},
         targets=[target("loki", "loki:3100"), target("database-exporter", "database-exporter.etl-poc:9187")],
     )
 
@@ -125,6 +128,9 @@ def _objects() -> Iterator[Object]:
     yield from slices.values()
     yield _node()
     yield {"kind": "Service", "metadata": {"name": "kube-dns", "namespace": "kube-system"}, "spec": {}}
+    yield {"kind": "IngressClass", "metadata": {"name": "traefik"}}
+    traefik = {"name": "traefik", "namespace": "kube-system"}
+    yield {"kind": "Service", "metadata": traefik, "spec": {"externalTrafficPolicy": "Local"}}
     yield _slice("kube-dns", "kube-system")
 
 

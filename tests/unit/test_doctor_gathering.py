@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from scripts.deploy import certificates, pages
+from scripts.deploy.certificates import for_ui
 from scripts.doctor import access, probing
 from scripts.doctor.cli import NOT_SEEN, WELL, WRONG, main
 from scripts.doctor.snapshot import Snapshot
 from tests.support.fake_cluster import FakeCluster, prepare
+from tests.support.front import Front, front
 from tests.support.well_deployment import DISK, NODE, event, target, well
 
 SUMMARY = f"/api/v1/nodes/{NODE}/proxy/stats/summary"
@@ -22,6 +27,8 @@ WELL_ENDS = "\n".join(
     json.dumps({"check": name, "where": f"{name}:1/x", "problem": "", "words": "", "free_bytes": 9, "size_bytes": 10})
     for name in ("source", "sink", "staging")
 )
+ENFORCED = json.dumps({"reached": True, "opened": []})
+LOGS = f"/api/v1/nodes/{NODE}/proxy/logs/journal/"
 
 
 class FakeServers(ThreadingHTTPServer):
@@ -86,8 +93,27 @@ def servers() -> Iterator[FakeServers]:
         server.shutdown()
 
 
+@pytest.fixture(scope="module")
+def ui() -> tuple[str, str]:
+    """The certificate of the UI, and with its key."""
+    data = certificates._make(for_ui([NODE, "127.0.0.1"]))["data"]
+    certificate, key = (base64.b64decode(data[name]).decode() for name in ("tls.crt", "tls.key"))
+    return certificate, certificate + key
+
+
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: FakeServers) -> FakeCluster:
+def way_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ui: tuple[str, str]) -> Iterator[Front]:
+    """What people open."""
+    with front(tmp_path, ui[1]) as answers:
+        monkeypatch.setattr(pages, "PORT", answers.port)
+        monkeypatch.setattr(pages, "PLAIN_PORT", answers.plain_port)
+        yield answers
+
+
+@pytest.fixture
+def cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: FakeServers, way_in: Front, ui: tuple[str, str]
+) -> FakeCluster:
     """A cluster in which all is well."""
     seen = well()
     made = prepare(tmp_path, monkeypatch)
@@ -101,17 +127,27 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: FakeServer
         meta = {"name": name, "namespace": namespace, "changed": "2026-02-20T12:00:00Z"}
         data = dict.fromkeys(secret.keys, base64.b64encode(PASSWORD.encode()).decode())
         objects[f"Secret/{name}"] = {"kind": "Secret", "metadata": meta, "data": data}
+    for name in ("ui-tls", "mssql-tls"):
+        meta = {"name": name, "namespace": "etl-poc", "changed": "2026-02-20T12:00:00Z"}
+        data = {"tls.crt": base64.b64encode(ui[0].encode()).decode(), "tls.key": PASSWORD}
+        objects[f"Secret/{name}"] = {"kind": "Secret", "metadata": meta, "data": data}
+    objects[f"Node/{NODE}"]["status"]["addresses"] = [{"type": "InternalIP", "address": "127.0.0.1"}]
     room = {"capacityBytes": DISK, "availableBytes": DISK // 2}
     volume = {**room, "pvcRef": {"namespace": "etl-poc", "name": "metadata"}}
     raw = {
         "/readyz": "ok",
         SUMMARY: {"node": {"fs": room}, "pods": [{"volume": [volume]}]},
+        LOGS: '<a href="0123/">0123/</a>',
+        f"{LOGS}0123/": '<a href="system.journal">system.journal</a>',
     }
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    dns = {"metadata": {"name": "coredns-1"}, "spec": {"containers": []}, "status": {**ready, "podIP": "10.42.0.2"}}
     made.set(
         objects=objects,
         raw={path: answer if isinstance(answer, str) else json.dumps(answer) for path, answer in raw.items()},
         port=servers.server_address[1],
-        told=WELL_ENDS,
+        told=f"{WELL_ENDS}\n{ENFORCED}",
+        pods=[dns],
     )
     return made
 
@@ -146,8 +182,9 @@ def test_no_value_of_a_secret_is_asked_for_but_the_administrators(
 ) -> None:
     assert main([]) == WELL
     assert PASSWORD not in "".join(capfd.readouterr())
-    (named,) = cluster.calls("secret")
-    assert "airflow-admin" in named["argv"]
+    asked = {call["argv"][-1] for call in cluster.calls("secret")}
+    assert {re.sub(".*data ", "", words) for words in asked} == {'"ADMIN_PASSWORD"}}', '"tls.crt"}}'}
+    assert {call["argv"][-2] for call in cluster.calls("secret")} == {"airflow-admin", "ui-tls", "mssql-tls"}
     (listed,) = cluster.calls("secrets")
     assert listed["argv"][-1].startswith("--output=go-template=")
     assert "{{$value}}" not in listed["argv"][-1]
@@ -164,6 +201,7 @@ def test_a_table_is_tried_under_the_name_that_it_has(cluster: FakeCluster, serve
 def test_its_pods_have_the_settings_of_the_steps_and_one_has_staging(cluster: FakeCluster) -> None:
     assert main([]) == WELL
     made = [json.loads(call["stdin"]) for call in cluster.calls("create")]
+    made = [pod for pod in made if pod["metadata"]["name"].startswith("doctor-")]
     by_claim = {"staging" in {volume["name"] for volume in pod["spec"]["volumes"]}: pod["spec"] for pod in made}
     assert by_claim[True]["containers"][0]["args"] == ["etl", "check", "staging"]
     assert by_claim[False]["containers"][0]["args"] == [*("etl", "check", "source", "sink", "--table=public.orders")]
@@ -396,6 +434,10 @@ def test_a_kubeconfig_that_is_not_there(
             "may not be read by this user: run this with sudo",
         ),
         ('error: error loading config file "/tmp/a": couldn\'t get version/kind', "cannot be used"),
+        (
+            "Unable to connect to the server: tls: failed to verify certificate: x509: certificate has expired",
+            "`systemctl restart k3s` on its machine (k3s-agent on the others) renews them",
+        ),
         ("Unable to connect to the server: dial tcp 192.0.2.1:6443: i/o timeout", "No answer came within 8 s"),
     ],
 )
@@ -412,3 +454,59 @@ def test_k3s_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     told = access.sentence("https://127.0.0.1:6443", "The connection to the server 127.0.0.1:6443 was refused")
     assert "K3s on this machine is failed: `systemctl start k3s`" in told
+
+
+def test_what_a_pod_reaches_past_the_policies_is_told(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    opened = json.dumps({"reached": True, "opened": ["10.43.0.1:443"]})
+    cluster.set(told=f"{WELL_ENDS}\n{opened}")
+    code, told = doctor(capfd)
+    assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["policies-not-enforced"])
+    assert "on node one: a pod there reached 10.43.0.1:443" in told["wrong"][0]["what"]
+
+
+def test_the_ui_is_opened_by_name_and_by_address(
+    cluster: FakeCluster, way_in: Front, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trust = {"kind": "ConfigMap", "metadata": {"name": "etl-trust", "namespace": "etl-poc"}}
+    cluster.change("ConfigMap/etl-trust", {**trust, "data": {"ui-name": "etl.example.com"}})
+    code, told = doctor(capfd)
+    assert (code, [one["where"] for one in told["wrong"]]) == (WRONG, ["https://etl.example.com/"])
+    assert "not for etl.example.com" in told["wrong"][0]["what"]
+    cluster.change("ConfigMap/etl-trust", {**trust, "data": {}})
+    way_in.pages["/grafana/login"] = (404, "404 page not found")
+    code, told = doctor(capfd)
+    assert (code, [one["where"] for one in told["wrong"]]) == (WRONG, ["https://one/grafana/login"])
+
+
+def test_ingresses_that_nobody_takes(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    cluster.change("IngressClass/traefik", None)
+    code, told = doctor(capfd)
+    assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["page-not-shown"])
+    assert "there is no IngressClass traefik" in told["wrong"][0]["what"]
+
+
+def test_certificates_are_read_without_their_keys(
+    cluster: FakeCluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "13", "-subj", "/CN=mssql-svc"]
+    made = subprocess.run([*command, "-keyout", tmp_path / "key"], check=True, capture_output=True).stdout
+    secret = cluster.objects["Secret/mssql-tls"]
+    secret["data"]["tls.crt"] = base64.b64encode(made).decode()
+    cluster.change("Secret/mssql-tls", secret)
+    cluster.set(user_certificate=base64.b64encode(made).decode())
+    code, told = doctor(capfd)
+    assert code == WRONG
+    assert {(one["name"], one["where"]) for one in told["wrong"]} == {
+        ("certificate-expiring", "secret etl-poc/mssql-tls"),
+        ("certificate-expiring", "certificates of K3s"),
+    }
+
+
+def test_a_journal_that_is_not_on_disk(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    raw = json.loads((cluster.folder / "state.json").read_text())["raw"]
+    cluster.set(raw=raw | {f"{LOGS}0123/": "<pre></pre>"})
+    code, told = doctor(capfd)
+    assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["journal-empty"])
+    # A kubelet that shows no files says nothing of the journal.
+    cluster.set(raw={path: answer for path, answer in raw.items() if path != LOGS})
+    assert doctor(capfd)[0] == WELL

@@ -1,6 +1,18 @@
 """All that is asked of a snapshot, from the outside in: a cause comes before what follows from it."""
 
-from scripts.doctor.checks import airflow, cluster, ends, observability, pods, references, services, storage, workloads
+from scripts.doctor.checks import (
+    airflow,
+    certificates,
+    cluster,
+    ends,
+    observability,
+    pods,
+    references,
+    services,
+    storage,
+    way_in,
+    workloads,
+)
 from scripts.doctor.findings import Check
 
 CHECKS = (
@@ -9,6 +21,10 @@ CHECKS = (
     Check("node-under-pressure", "cluster", cluster.node_under_pressure),
     Check("dns-down", "cluster", cluster.dns_down),
     Check("quota-met", "cluster", cluster.quota_met),
+    Check("policies-not-enforced", "cluster", cluster.policies_not_enforced, ("policies",)),
+    Check(
+        "certificate-expiring", "cluster", certificates.certificate_expiring, ("certificates",), "CertificateExpiring"
+    ),
     Check("secret-missing", "settings", references.secret_missing),
     Check("config-map-missing", "settings", references.config_map_missing),
     Check("secret-newer-than-pods", "settings", references.secret_newer_than_pods),
@@ -45,6 +61,8 @@ CHECKS = (
     Check("staging-not-writable", "staging", ends.staging_not_writable, ("staging",)),
     Check("airflow-down", "Airflow", airflow.api_server_down, ("airflow",)),
     Check("airflow-login", "Airflow", airflow.admin_login, ("airflow",)),
+    Check("page-not-shown", "way in", way_in.page_not_shown, ("pages",)),
+    Check("addresses-hidden", "way in", way_in.addresses_hidden),
     Check("scheduler-silent", "Airflow", airflow.scheduler_silent, ("airflow",), "SchedulerSilent"),
     Check("dag-processor-silent", "Airflow", airflow.dag_processor_silent, ("airflow",), "DagProcessorSilent"),
     Check("triggerer-silent", "Airflow", airflow.triggerer_silent, ("airflow",), "TriggererSilent"),
@@ -57,6 +75,7 @@ CHECKS = (
     Check("run-failed", "DAGs", airflow.run_failed, ("airflow",), "DagFailing"),
     Check("loki-away", "logs and metrics", observability.loki_away, ("loki",)),
     Check("prometheus-away", "logs and metrics", observability.prometheus_away, ("prometheus",)),
+    Check("journal-empty", "logs and metrics", observability.journal_empty),
     Check("target-down", "logs and metrics", observability.target_down, ("prometheus",), "TargetDown"),
     Check("alert-firing", "logs and metrics", observability.alert_firing, ("prometheus",)),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from scripts.deploy.enforcement import DO
 from scripts.deploy.kubectl import NAMESPACE, NAMESPACES
 from scripts.doctor.findings import Finding
 from scripts.doctor.snapshot import SYSTEM, Snapshot, condition, short, subject, subject_of
@@ -93,6 +94,13 @@ def dns_down(seen: Snapshot) -> Iterator[Finding]:
         " --namespace kube-system rollout restart deployment/coredns` starts it anew, scaled to 0 it needs `scale`.",
         because=frozenset(subject_of(node) for node in seen.of_kind("Node")),
     )
+
+
+def policies_not_enforced(seen: Snapshot) -> Iterator[Finding]:
+    """A node on which every pod may talk to every other."""
+    for tried in seen.policies:
+        if tried.opened:
+            yield Finding(f"network policies on node {tried.node}", tried.what, DO)
 
 
 def quota_met(seen: Snapshot) -> Iterator[Finding]:

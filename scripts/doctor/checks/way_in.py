@@ -1,0 +1,26 @@
+"""The way in that people use: whether it opens, and whether their addresses are known behind it."""
+
+from collections.abc import Iterator
+
+from scripts.doctor.findings import Finding
+from scripts.doctor.snapshot import SYSTEM, Snapshot, subject_of
+
+
+def page_not_shown(seen: Snapshot) -> Iterator[Finding]:
+    """The UI does not open as people open it."""
+    for trouble in seen.pages:
+        yield Finding(trouble.url, trouble.what, trouble.do, because=frozenset({"Airflow", *trouble.because}))
+
+
+def addresses_hidden(seen: Snapshot) -> Iterator[Finding]:
+    """Traefik sees one address for all, by which failed logins are counted."""
+    service = seen.find("Service", "traefik", SYSTEM)
+    if service and service["spec"].get("externalTrafficPolicy") == "Cluster":
+        yield Finding(
+            subject_of(service),
+            "Traefik does not learn the addresses that people come from: K3s's load balancer gives all of them one, and"
+            " ten wrong passwords of one lock out all for five minutes.",
+            "Run scripts/apply-all.sh, which sets `externalTrafficPolicy: Local` in the HelmChartConfig traefik; where"
+            " that is yours, add it. `kubectl --namespace kube-system logs job/helm-install-traefik` says whether K3s"
+            " could take it over.",
+        )

@@ -1,0 +1,94 @@
+"""Looks at what no object tells: policies by trying them, the UI by opening it, certificates, the nodes' journals."""
+
+import base64
+import contextlib
+import re
+import ssl
+from datetime import UTC, datetime
+
+from scripts.deploy import commands, trust
+from scripts.deploy.closing import public_certificate
+from scripts.deploy.console import DeployError
+from scripts.deploy.enforcement import try_policies
+from scripts.deploy.kubectl import Kubectl, Object
+from scripts.deploy.nodes import DATA_LABEL
+from scripts.deploy.pages import UI_SECRET, lacking_class, login_pages, troubles
+from scripts.doctor.logs import reason
+from scripts.doctor.probing import MODEL
+from scripts.doctor.snapshot import USER, Snapshot
+
+SQL_SERVER_SECRET = "mssql-tls"  # noqa: S105 - its name
+_USER_CERTIFICATE = '--output=go-template={{index (index .users 0).user "client-certificate-data"}}'
+_LINK = re.compile(r'href="([^"]+)"')
+
+
+def look_at_policies(kubectl: Kubectl, seen: Snapshot) -> None:
+    """Whether network policies are enforced, on every node."""
+    model = seen.find("Deployment", MODEL)
+    try:
+        if model is None:
+            raise DeployError(f"there is no Deployment {MODEL}, whose image the pod would have.")
+        tried = try_policies(kubectl, model["spec"]["template"]["spec"]["containers"][0]["image"])
+    except DeployError as error:
+        seen.unseen["policies"] = f"whether network policies are enforced could not be tried: {reason(error)}"
+        return
+    seen.policies = tried
+    for one in tried:
+        if one.reason:
+            seen.unseen["policies"] = f"whether network policies are enforced could not be tried: {one.reason}"
+
+
+def look_at_pages(kubectl: Kubectl, seen: Snapshot) -> None:
+    """Whether the login pages open, at the node with the data, by its address and by the name that people use."""
+    ingresses = list(seen.of_kind("Ingress"))
+    pages = login_pages(ingresses)
+    nodes = sorted(seen.of_kind("Node"), key=lambda node: DATA_LABEL not in (node["metadata"].get("labels") or {}))
+    if not pages or not nodes:
+        return
+    if lacking := lacking_class(list(seen.of_kind("IngressClass")), ingresses):
+        seen.pages = [lacking]
+        return
+    address = _address(nodes[0])
+    name = seen.settings(trust.NAME).get(trust.UI_NAME) or nodes[0]["metadata"]["name"]
+    seen.pages = list(troubles(address, [name, address], public_certificate(kubectl, UI_SECRET), pages))
+
+
+def look_at_certificates(kubectl: Kubectl, seen: Snapshot) -> None:
+    """Until when certificates are valid. Of Secrets the part is read that is shown to everybody."""
+    found = {f"Secret {name}": public_certificate(kubectl, name) for name in (UI_SECRET, SQL_SERVER_SECRET)}
+    with contextlib.suppress(DeployError, ValueError):  # whoever has a token, or a file of his own, has none here
+        encoded = kubectl.run("config", "view", "--minify", "--raw", _USER_CERTIFICATE)
+        found[USER] = base64.b64decode(encoded.strip(), validate=True).decode()
+    for whose, certificate in found.items():
+        if certificate:
+            try:
+                seen.certificates[whose] = valid_until(certificate)
+            except (DeployError, ValueError) as error:
+                seen.unseen["certificates"] = f"until when they are valid could not be read: {reason(error)}"
+
+
+def valid_until(certificate: str) -> datetime:
+    """When the first certificate in a text ends. Raises DeployError where openssl cannot read it, or is not there."""
+    told = commands.run(["openssl", "x509", "-noout", "-enddate"], stdin=certificate)
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(told.strip().removeprefix("notAfter=")), UTC)
+
+
+def look_at_journals(kubectl: Kubectl, seen: Snapshot) -> None:
+    """On which nodes the folder of the journal is empty, as their kubelets list it."""
+    for node in seen.of_kind("Node"):
+        name = node["metadata"]["name"]
+        with contextlib.suppress(DeployError):  # a kubelet that shows no files of its node
+            machines = _listed(kubectl, name, "journal/")
+            files = [file for machine in machines for file in _listed(kubectl, name, f"journal/{machine}")]
+            if not any(file.endswith(".journal") for file in files):
+                seen.empty_journals.append(name)
+
+
+def _listed(kubectl: Kubectl, node: str, folder: str) -> list[str]:
+    """The names in a folder below /var/log of a node."""
+    return _LINK.findall(kubectl.run("get", f"--raw=/api/v1/nodes/{node}/proxy/logs/{folder}"))
+
+
+def _address(node: Object) -> str:
+    addresses = {one["type"]: one["address"] for one in reversed(node.get("status", {}).get("addresses") or [])}
+    return str(addresses.get("InternalIP", node["metadata"]["name"]))
