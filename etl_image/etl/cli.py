@@ -118,9 +118,14 @@ def check(
 
 
 @app.command("export-metrics", help="Serve Prometheus metrics of the sink and of Airflow's metadata database.")
-def export(port: Annotated[int, typer.Option(min=1, max=65535, help="of /metrics and /healthz")] = 9187) -> None:
+def export(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="of /metrics and /healthz")] = 9187,
+    certificates: Annotated[
+        Path | None, typer.Option(help="a folder of them, to tell until when they are valid")
+    ] = None,
+) -> None:
     bind_contextvars(step="export-metrics")
-    import_module("etl.exporter").export_metrics(_tell_doubts(read_settings()), port)
+    import_module("etl.exporter").export_metrics(_tell_doubts(read_settings()), port, certificates)
 
 
 def main() -> NoReturn:

@@ -1,24 +1,26 @@
 """`etl export-metrics`: what the sink and Airflow's metadata database say of themselves, for Prometheus.
 
 Each database is asked in a thread of its own, and /metrics shows what it last answered: a database that is down, or
-that hangs, is `…_up 0` and holds nobody up.
+that hangs, is `…_up 0` and holds nobody up. Beside them, until when certificates are valid.
 """
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from etl.errors import ConfigurationError
+from etl.exporter_certificates import Certificates
 from etl.exporter_metadata import metadata_database
 from etl.exporter_sink import sink_database
 from etl.poller import Database, Poller
 from etl.settings import Settings
 
 
-def export_metrics(settings: Settings, port: int) -> None:
+def export_metrics(settings: Settings, port: int, certificates: Path | None = None) -> None:
     """Serve /metrics, and /healthz for probes, until the process is ended. Raises ConfigurationError."""
     databases = [
         *([sink_database(settings)] if settings.sink_url else []),
@@ -26,7 +28,7 @@ def export_metrics(settings: Settings, port: int) -> None:
     ]
     if not databases:
         raise ConfigurationError("Neither SINK_URL nor METADATA_URL is set; set what is to be measured.")
-    server, pollers = make_server(databases, port)
+    server, pollers = make_server(databases, port, certificates)
     stopped = threading.Event()
     for poller in pollers:
         threading.Thread(target=poller.run, args=(stopped,), daemon=True).start()
@@ -34,12 +36,16 @@ def export_metrics(settings: Settings, port: int) -> None:
     server.serve_forever()
 
 
-def make_server(databases: list[Database], port: int) -> tuple[ThreadingHTTPServer, list[Poller]]:
+def make_server(
+    databases: list[Database], port: int, certificates: Path | None = None
+) -> tuple[ThreadingHTTPServer, list[Poller]]:
     """The server, and what it shows: one poller a database, not yet running."""
     registry = CollectorRegistry()
     pollers = [Poller(database) for database in databases]
     for poller in pollers:
         registry.register(poller)
+    if certificates:
+        registry.register(Certificates(certificates))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -124,6 +124,8 @@ class Configuration:
         hosts = (*names, "127.0.0.1", network.API_SERVICE, self._cable.node_address)
         self.authority.issue("apiserver", "kube-apiserver", hosts=hosts)
         self.authority.issue("service-accounts", "service-accounts")
+        # As K3s has it: signed by the authority that every pod is given, for the node's name and addresses.
+        self.authority.issue("kubelet-serving", NODE, hosts=(NODE, "localhost", "127.0.0.1", self._cable.node_address))
         for name, (user, group) in _USERS.items():
             self.authority.issue(name, user, group)
             self.authority.write_kubeconfig(name, self.server, self._kubeconfig(name))
@@ -162,6 +164,8 @@ def _kubelet(folder: Path, cgroup: str, authority: Authority) -> dict[str, Any]:
             "x509": {"clientCAFile": str(authority.certificate)},
         },
         "authorization": {"mode": "Webhook"},
+        "tlsCertFile": str(authority.certificate_of("kubelet-serving")),
+        "tlsPrivateKeyFile": str(authority.key_of("kubelet-serving")),
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{cgroup}",
         "enforceNodeAllocatable": [],

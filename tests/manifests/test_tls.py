@@ -5,12 +5,13 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import yaml
 from etl.settings import Settings
 from etl_dag.pod import TRUST, TRUST_PATH
 from pydantic import SecretStr
 
 from scripts.deploy.trust import FOLDER, NAME
-from tests.manifests.kustomizations import DEFAULT
+from tests.manifests.kustomizations import DEFAULT, K8S
 from tests.manifests.pods import Container, Pod, all_pods, pods_of, worker
 from tests.manifests.rendering import Rendering, renderings
 from tests.manifests.rendering import rendering as overlay
@@ -78,3 +79,23 @@ def test_sql_server_shows_the_certificate_that_is_mounted_and_takes_no_plain_tex
     assert network["forceencryption"] == "1"
     assert network["tlsprotocols"] == "1.2"
     assert folders["/var/opt/mssql/mssql.conf"]
+
+
+def test_prometheus_verifies_whom_it_sends_its_token() -> None:
+    found = yaml.safe_load((K8S / "base" / "observability" / "prometheus" / "prometheus.yml").read_text())
+    with_token = [job for job in found["scrape_configs"] if "authorization" in job]
+    assert {job["job_name"] for job in with_token} == {"kubelet", "containers"}
+    for job in with_token:
+        assert job["scheme"] == "https"
+        # What every pod is given: in K3s its kubelets' certificates are signed by the same.
+        assert job["tls_config"] == {"ca_file": "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"}
+
+
+@each_rendering
+def test_the_exporter_sees_certificates_and_no_keys(rendering: Rendering) -> None:
+    container = container_of(rendering, "Deployment/database-exporter")
+    (volume,) = (one for one in container.pod.volumes if one["name"] == "certificates")
+    for source in volume["projected"]["sources"]:
+        assert source["secret"]["items"] == [{"key": "tls.crt", "path": f"{source['secret']['name']}.crt"}]
+        assert source["secret"]["optional"]
+    assert {source["secret"]["name"] for source in volume["projected"]["sources"]} == {"mssql-tls", "ui-tls"}

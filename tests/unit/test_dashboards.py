@@ -44,6 +44,7 @@ OTHERS = {
     # The kubelet
     "container_cpu_usage_seconds_total": CONTAINER - {"uid"},
     "container_memory_working_set_bytes": CONTAINER - {"uid"},
+    "k3s_certificate_expiration_seconds": {"subject", "usages"},
     "kubelet_volume_stats_available_bytes": {"namespace", "persistentvolumeclaim"},
     "kubelet_volume_stats_capacity_bytes": {"namespace", "persistentvolumeclaim"},
     # node-exporter
