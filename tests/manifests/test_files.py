@@ -26,7 +26,9 @@ def test_a_file_holds_one_object(file: Path) -> None:
 
 @pytest.mark.parametrize("file", [file for file in MANIFESTS if file != STORAGE], ids=relative)
 def test_a_manifest_is_named_after_its_kind(file: Path) -> None:
-    kind = re.sub(r"(?<!^)(?=[A-Z])", "-", yaml.safe_load(file.read_text())["kind"]).lower()
+    kind = re.sub(
+        r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", yaml.safe_load(file.read_text())["kind"]
+    ).lower()
     # With a word before it where that says more: `init-job.yaml`.
     assert f"-{file.stem}".endswith(f"-{kind}")
 
