@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 12.0
 _START_SECONDS = 15.0
 _BEGINS = ("ContainerCreating", "PodInitializing")
 _POLL_SECONDS = 0.5
-_LABELS = {"app.kubernetes.io/name": "policy-probe", "app.kubernetes.io/component": "doctor"}
+LABELS = {"app.kubernetes.io/name": "policy-probe", "app.kubernetes.io/component": "doctor"}
 SCRIPT = """
 import json, socket, sys, time
 
@@ -167,7 +167,7 @@ def _pod(node: str, image: str, places: Sequence[str]) -> Object:
         "securityContext": user,
         "containers": [container],
     }
-    metadata = {"name": f"policy-probe-{secrets.token_hex(3)}", "namespace": NAMESPACE, "labels": _LABELS}
+    metadata = {"name": f"policy-probe-{secrets.token_hex(3)}", "namespace": NAMESPACE, "labels": LABELS}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 

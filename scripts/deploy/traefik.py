@@ -10,9 +10,15 @@ from scripts.deploy.rendering import PART_OF, Rendering
 SYSTEM = "kube-system"
 LOCAL = "externalTrafficPolicy: Local"
 POLL_SECONDS = 2.0
+PATIENCE_SECONDS = 120.0
+"""How long K3s may take to install its Traefik: it does so by itself, once it has started."""
 _STORES = "tlsstores.traefik.io"
 _CHARTS, _CHART_CONFIGS = "helmcharts.helm.cattle.io", "helmchartconfigs.helm.cattle.io"
 _GROUPS = ("traefik.io", "helm.cattle.io")
+_NOT_YET = (
+    f"K3s has not installed its Traefik yet, so nobody reaches the UI: `kubectl --namespace {SYSTEM} get pods` shows"
+    " why helm-install-traefik waits. Run this again when it has ended."
+)
 
 
 def fit(kubectl: Kubectl, rendering: Rendering) -> list[str]:
@@ -29,12 +35,12 @@ def fit(kubectl: Kubectl, rendering: Rendering) -> list[str]:
     return told
 
 
-def await_kinds(console: Console, kubectl: Kubectl, rendering: Rendering, seconds: float) -> None:
-    """Wait for the kinds of a Traefik that K3s is about to install: right after its own start it has none."""
+def await_kinds(console: Console, kubectl: Kubectl, rendering: Rendering) -> None:
+    """Wait for the kinds of a Traefik that K3s is about to install."""
     wanted = {item["apiVersion"] for item in rendering.objects if _group(item) == "traefik.io"}
     if not wanted:
         return
-    deadline, told = time.monotonic() + seconds, False
+    deadline, told = time.monotonic() + PATIENCE_SECONDS, False
     while not wanted <= (served := _served(kubectl)) and time.monotonic() < deadline:
         if not _is_packaged(kubectl, served):
             return
@@ -47,7 +53,7 @@ def await_kinds(console: Console, kubectl: Kubectl, rendering: Rendering, second
 def _judge(kubectl: Kubectl, item: Object, served: set[str]) -> tuple[bool, str]:
     """Whether an object has to be left out, and what is to be said."""
     if item["apiVersion"] not in served:
-        return True, ""
+        return True, _NOT_YET if _is_packaged(kubectl, served) else ""
     if item["kind"] == "TLSStore":
         stores = kubectl.items(_STORES, "--all-namespaces")
         others = [_where(one) for one in stores if one["metadata"]["name"] == "default" and _where(one) != _where(item)]

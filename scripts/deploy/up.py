@@ -32,6 +32,8 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
     for warning in found.warnings:
         console.warn(warning)
     if options.dry_run:
+        if found.nodes:
+            traefik.fit(kubectl, found.rendering)
         _tell(console, options, kubectl, found, bundle)
     if found.problems:
         raise DeployError("\n".join(["This stands in the way:", *(f"  * {problem}" for problem in found.problems)]))
@@ -40,7 +42,7 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
     if found.asks_for_source_password:
         found.source_password = getpass.getpass("Password of the operational Postgres (user orders): ")
     _get_images(console, options, kubectl, found, bundle)
-    traefik.await_kinds(console, kubectl, found.rendering, options.timeout)
+    traefik.await_kinds(console, kubectl, found.rendering)
     for words in traefik.fit(kubectl, found.rendering):
         console.warn(words)
     try:

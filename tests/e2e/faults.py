@@ -13,6 +13,7 @@ import psycopg
 from orders_etl import ORDERS
 from psycopg import sql
 
+from scripts.deploy import enforcement
 from scripts.deploy.diagnosis import container_statuses
 from scripts.deploy.kubectl import NAMESPACE
 from tests.e2e.conftest import PASSWORD
@@ -83,6 +84,19 @@ def applied(deployment: Deployment, file: Path, *objects: dict[str, Any]) -> Ite
     deployment.kubectl("apply", f"--filename={file}")
     yield
     deployment.kubectl("delete", f"--filename={file}", "--ignore-not-found", "--grace-period=1", "--wait=true")
+
+
+ANYWHERE = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "anywhere", "namespace": NAMESPACE},
+    "spec": {
+        "podSelector": {"matchLabels": enforcement.LABELS},
+        "policyTypes": ["Egress"],
+        "egress": [{}],
+    },
+}
+"""The pod that tries policies gets past them."""
 
 
 @fault

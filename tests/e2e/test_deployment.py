@@ -36,6 +36,10 @@ def test_apply_all_goes_from_nothing_to_a_green_run_that_adds_up(first_run: str,
         assert (audit["extracted"], audit["dropped"], audit["inserted"]) == (4000, 2400, 1600)
 
 
+def test_apply_all_tries_whether_network_policies_are_enforced(first_run: str) -> None:
+    assert "Network policies are enforced on" in first_run
+
+
 def test_no_password_is_shown(first_run: str, deployment: Deployment) -> None:
     for secret in deployment.objects("secrets"):
         for key in secret.get("data", {}):

@@ -41,6 +41,7 @@ FAULTS = {
     "migrations-failed": "job etl-poc/airflow-migrate",
     "source-unreachable": "source",
     "airflow-login": "Airflow's administrator",
+    "policies-not-enforced": "network policies on node",
     "service-without-endpoints": "service observability/statsd-exporter",
     "quota-met": "resourcequota etl-poc/etl-poc",
     "dns-down": "dns",
@@ -54,7 +55,7 @@ def told(observed: Deployment, airflow: Airflow, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("faults")
     airflow.await_dag("breaks_on_demand")
     airflow.pause("orders_etl", True)  # also so that no run of its schedule meets the other faults
-    waves = [_stopped(observed, airflow, folder), _broken(observed, airflow, folder), _cut_off(observed)]
+    waves = [_stopped(observed, airflow, folder), _broken(observed, airflow, folder), _cut_off(observed, folder)]
     if "--builder=buildah" in observed.options:  # the cluster is ours
         waves.append(_without_names(observed))
     said = []
@@ -173,9 +174,10 @@ def _broken(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[
 
 
 @contextmanager
-def _cut_off(deployment: Deployment) -> Iterator[None]:
-    """Things lead nowhere."""
+def _cut_off(deployment: Deployment, folder: Path) -> Iterator[None]:
+    """Things lead nowhere, and a pod gets anywhere, as where nobody enforces policies."""
     with (
+        faults.applied(deployment, folder / "anywhere.json", faults.ANYWHERE),
         faults.source_elsewhere(deployment),
         faults.another_password_of_administrator(deployment),
         faults.service_of_other_labels(deployment, "statsd-exporter", OBSERVABILITY),

@@ -90,15 +90,24 @@ def test_right_after_the_start_of_k3s_it_is_waited_for(
 ) -> None:
     cluster.set(served=["v1", "helm.cattle.io/v1"])
     monkeypatch.setattr("time.sleep", lambda _: cluster.set(served=SERVED))
-    await_kinds(Console(), Kubectl(), special(), 60)
+    await_kinds(Console(), Kubectl(), special())
     assert capsys.readouterr().out.count("Waiting for K3s to install Traefik") == 1
     assert fitted()[0] == {"TLSStore", "HelmChartConfig"}
+
+
+def test_a_traefik_that_does_not_come_is_told_of(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.set(served=["v1", "helm.cattle.io/v1"])
+    monkeypatch.setattr(traefik, "PATIENCE_SECONDS", 0)
+    await_kinds(Console(), Kubectl(), special())
+    left, (words,) = fitted()
+    assert left == {"HelmChartConfig"}
+    assert "K3s has not installed its Traefik yet" in words
 
 
 def test_where_k3s_installs_none_it_is_not_waited_for(cluster: FakeCluster) -> None:
     cluster.set(served=["v1", "helm.cattle.io/v1"])
     cluster.change("HelmChart/traefik", None)
-    await_kinds(Console(), Kubectl(), special(), 60)
+    await_kinds(Console(), Kubectl(), special())
     assert len(cluster.calls("api-versions")) == 1
 
 
