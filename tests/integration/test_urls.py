@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,12 +139,13 @@ def test_plan_reads_a_password_file_as_the_steps_do(
     assert plan_partitions(orders.pipeline, {}, "source", "sink")
 
 
+@pytest.mark.parametrize(("address", "host"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
 def test_a_sink_that_cannot_be_reached_is_described_in_the_same_words_everywhere(
-    orders: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    orders: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str, host: str
 ) -> None:
     port = free_port()
-    url = f"mssql://etl:p@127.0.0.1:{port}/shop"
-    told = f"127.0.0.1 (127.0.0.1) does not answer on port {port}: Connection refused."
+    url = f"mssql://etl:p@{host}:{port}/shop"
+    told = f"{address} ({address}) does not answer on port {port}: Connection refused."
     settings = orders.settings.model_copy(update={"sink_url": SecretStr(url)})
     with pytest.raises(TryAgainError) as step, connect_sink(replace(orders, settings=settings).work()):
         pytest.fail("There is a server.")
@@ -156,7 +158,20 @@ def test_a_sink_that_cannot_be_reached_is_described_in_the_same_words_everywhere
     output = capsys.readouterr()
     for words in (str(step.value), str(exporter.value), str(plan.value), output.out + output.err):
         assert told in words
-    assert str(step.value).endswith(f"the sink 127.0.0.1:{port}/shop cannot be reached: {told}")
+    assert str(step.value).endswith(f"the sink {host}:{port}/shop cannot be reached: {told}")
+    assert str(plan.value) == f"The sink {host}:{port}/shop cannot be reached: {told}"
+
+
+@pytest.mark.parametrize("sink_host", ["::1", "127.0.0.1"])
+def test_plan_names_the_place_of_a_sink_that_lets_nobody_in(monkeypatch: pytest.MonkeyPatch, sink_host: str) -> None:
+    with StandIn(host=sink_host) as server:
+        parts = urlsplit(server.url)
+        place = parts.netloc.rpartition("@")[2]
+        airflow_has(monkeypatch, "sink", SINK_URL=parts._replace(netloc=f"nobody:p@{place}").geturl())
+        with pytest.raises(
+            AirflowFailException, match=rf"^The sink {re.escape(place)} does not let the login nobody in"
+        ):
+            SinkHook("sink").get_first("SELECT 1")
 
 
 @pytest.mark.parametrize("name", ["source", "sink"])
