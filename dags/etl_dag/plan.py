@@ -148,8 +148,11 @@ def read_watermark(pipeline: Pipeline, hook: MsSqlHook) -> datetime | None:
     return None if found is None else datetime.fromisoformat(f"{found[0]}+00:00")
 
 
-def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetime | None, now: datetime) -> Window:
-    """The versions to read. Raises AirflowFailException, in words, for Params that make no sense."""
+def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetime | None, end: datetime) -> Window:
+    """The versions to read, up to `end` at the latest.
+
+    Raises AirflowFailException, in words, for Params that make no sense.
+    """
     since, until = (_time(params, name) for name in ("since", "until"))
     if params.get("accept_older_versions") and not (params.get("full_refresh") or since):
         raise AirflowFailException(
@@ -157,8 +160,8 @@ def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetim
         )
     if params.get("full_refresh") and since:
         raise AirflowFailException("full_refresh reads from the beginning and since does not: give one of them.")
-    if until and until > now:
-        raise AirflowFailException(f"until ({until}) lies in the future; it is {now} at the source.")
+    if until and until > end:
+        raise AirflowFailException(f"until ({until}) lies in the future: the source can be read up to {end}.")
     if since is not None:
         low = since
     elif params.get("full_refresh") or watermark is None:
@@ -170,10 +173,10 @@ def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetim
     if params.get("accept_older_versions"):
         refresh = "all"
     try:
-        return Window(low=low, high=until or now, refresh=refresh)
+        return Window(low=low, high=until or end, refresh=refresh)
     except ValidationError:
         reason = "since" if since else f"the watermark less the look-back of {pipeline.look_back}"
-        raise AirflowFailException(f"The window is empty: {reason} ({low}) is not before {until or now}.") from None
+        raise AirflowFailException(f"The window is empty: {reason} ({low}) is not before {until or end}.") from None
 
 
 def rows_of_a_partition(rows: int, at_most: int, pods: int) -> int:
