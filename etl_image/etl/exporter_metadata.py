@@ -45,6 +45,10 @@ _OVERDUE = (
     "SELECT dag_id, greatest(0, extract(epoch FROM now() - next_dagrun_create_after))::float8 FROM dag"
     " WHERE NOT is_paused AND NOT is_stale AND next_dagrun_create_after IS NOT NULL"
 )
+_HEARTBEATS = (
+    "SELECT job_type, min(extract(epoch FROM now() - latest_heartbeat))::float8 FROM job"
+    " WHERE state = 'running' GROUP BY 1"
+)
 # Attempts that began since; the runs, of which there are few, lead to them over an index. A task that is resumed was
 # queued again after its start, which is not what is measured.
 _STARTED = """
@@ -118,6 +122,7 @@ def metadata_database(settings: Settings) -> Database:
         "queued": _queued,
         "runs": _runs,
         "overdue": _overdue,
+        "heartbeats": _heartbeats,
         "queue_times": QueueTimes().ask,
     }
     return Database("metadata", connect, queries)
@@ -161,6 +166,11 @@ def _runs(rows: Rows) -> Iterator[Metric]:
 def _overdue(rows: Rows) -> Iterator[Metric]:
     told = "How long ago the next run should have been created."
     yield _gauge("airflow_dag_overdue_seconds", told, ("dag_id",), rows(_OVERDUE))
+
+
+def _heartbeats(rows: Rows) -> Iterator[Metric]:
+    told = "How long ago a component last wrote its heartbeat."
+    yield _gauge("airflow_job_heartbeat_age_seconds", told, ("job_type",), rows(_HEARTBEATS))
 
 
 def _gauge(name: str, told: str, labels: tuple[str, ...], found: list[tuple[object, ...]]) -> Metric:

@@ -82,6 +82,7 @@ def etl() -> Dashboard:
             {"{{pipeline}}": events("etl_rows_total", "pipeline", f'outcome="rejected", {_PIPELINE}')},
             unit="short",
             bars=True,
+            span=8,
         ),
         series(
             "Reconciliation difference",
@@ -89,6 +90,15 @@ def etl() -> Dashboard:
             {"{{pipeline}}": _DIFFERENCE},
             unit="short",
             thresholds=NOT_ZERO,
+            span=8,
+        ),
+        series(
+            "Rows that are not read",
+            "As the last plan found them: their version is in the future, or infinite.",
+            {"{{pipeline}}": highest("etl_unreachable_versions", "pipeline", _PIPELINE)},
+            unit="short",
+            thresholds=NOT_ZERO,
+            span=8,
         ),
     )
     add(

@@ -63,6 +63,7 @@ OTHERS = {
     # What our own rules record
     "dag:ended_runs:count1m": {"dag_id", "state"},
     "dag:last_ended_run:timestamp": {"dag_id", "state"},
+    "job_type:airflow_heartbeats:increase2m": {"job_type"},
     "container:oom_killed:max10m": CONTAINER - {"uid"},
 }
 STREAM_LABELS = {"job", "dag_id", "task_id", "namespace", "app", "container", "unit"}
