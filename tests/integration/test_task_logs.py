@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from airflow.jobs.triggerer_job_runner import TriggerLoggingFactory
 from airflow.sdk import log as sdk_log
 
 from tests.support.loki import LokiServer, run_loki
+from tests.support.process import kill_session
 from tests.support.run_task import log_path
 from tests.support.stack import ROOT
 from tests.support.task_log import RUN_ID, attempt, read_log, reading_from
@@ -40,6 +40,7 @@ class Worker:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
+        self.started: list[subprocess.Popen[bytes]] = []
         (folder / "dags").mkdir()
         shutil.copy(ROOT / "tests" / "support" / "counting.py", folder / "dags")
         self._environment = {
@@ -60,13 +61,15 @@ class Worker:
         ]  # fmt: skip
         given = {name: str(value) for name, value in environment.items()}
         with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 env={**os.environ, **self._environment, **given},
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
             )
+        self.started.append(process)
+        return process
 
     def wait(self, process: Any) -> str:
         """Wait for the attempt's good end; returns what it printed to stdout."""
@@ -92,10 +95,14 @@ class Worker:
 
 
 @pytest.fixture
-def worker(loki: LokiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+def worker(loki: LokiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """A worker whose dag, for this test alone, has its own lines in Loki: it is the run's id that differs."""
     monkeypatch.setattr("tests.integration.test_task_logs.RUN_ID", f"manual__{datetime.now(UTC).isoformat()}")
-    return Worker(tmp_path, loki.url)
+    made = Worker(tmp_path, loki.url)
+    yield made
+    for process in made.started:
+        kill_session(process.pid)
+        process.wait()
 
 
 def this(task: str = "count", **facts: Any) -> Any:
@@ -161,7 +168,7 @@ def test_a_killed_worker_loses_at_most_the_last_second_and_a_running_one_shows_e
     wait_for(lambda: len(worker.written()) > 300)
     with reading_from(loki.url, pod_lines="\n".join(json.dumps(line) for line in worker.written()[-100:])):
         running = numbers(read_log(this(state="running", end_date=None)))
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_session(process.pid)
         process.wait()
         shown = read_log(this(state="failed"))
     assert len(running) > 100

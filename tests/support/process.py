@@ -1,8 +1,11 @@
 """Small facts about processes that tests and the demo share."""
 
 import ctypes
+import os
 import signal
 import socket
+from contextlib import suppress
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 
@@ -10,6 +13,28 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent() -> None:
     """For `preexec_fn`: let the kernel end this child when its parent dies, however it dies (prctl(2))."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def kill_session(leader: int) -> None:
+    """Kill all processes of a session (setsid(2)), as the end of a container does.
+
+    A signal to the leader's group does not reach a supervised task: Airflow gives it a group of its own.
+    """
+    while found := _processes_of_session(leader):
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def _processes_of_session(leader: int) -> list[int]:
+    """Those that have not ended; one that nobody has waited for yet has."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, _parent, _group, session = file.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state not in "ZX":
+                found.append(int(file.parent.name))
+    return found
 
 
 def free_port() -> int:

@@ -1,0 +1,31 @@
+"""Processes that a test has started end with it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.process import kill_session
+from tests.support.waiting import wait_for
+
+SUPERVISOR = """
+import os, sys, time
+if os.fork() == 0:
+    os.setpgid(0, 0)  # as Airflow's supervisor has it
+    print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_end_of_a_session_is_the_end_of_a_task_that_has_a_group_of_its_own() -> None:
+    command = [sys.executable, "-c", SUPERVISOR]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as supervisor:
+        assert supervisor.stdout
+        task = int(supervisor.stdout.readline())
+        assert os.getpgid(task) == task
+        kill_session(supervisor.pid)
+    wait_for(lambda: not Path(f"/proc/{task}").exists() or _is_zombie(task))
+
+
+def _is_zombie(process: int) -> bool:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
