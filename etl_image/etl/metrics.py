@@ -7,7 +7,7 @@ import socket
 import struct
 import termios
 import time
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -60,8 +60,8 @@ def _send(host: str, port: int, datagram: bytes) -> None:
     The policies of a cluster's network know a pod some seconds after it started, which may be all its life: until then
     the server's side refuses what comes from it.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
     deadline = time.monotonic() + _LONGEST_WAIT
+    family, kind, protocol, _, address = _look_up(host, port, deadline)
     with socket.socket(family, kind, protocol) as sender:
         sender.connect(address)
         while True:
@@ -76,6 +76,17 @@ def _send(host: str, port: int, datagram: bytes) -> None:
             if time.monotonic() >= deadline:
                 raise OSError(problem, os.strerror(problem))
             time.sleep(_PAUSE)
+
+
+def _look_up(host: str, port: int, deadline: float) -> tuple[int, int, int, str, tuple[Any, ...]]:
+    """The server's address; where DNS does not answer it is asked again until the deadline. Raises OSError."""
+    while True:
+        try:
+            return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        except socket.gaierror as error:
+            if error.errno != socket.EAI_AGAIN or time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _waiting(sender: socket.socket) -> int:

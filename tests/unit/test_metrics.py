@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from airflow.sdk.observability import stats
@@ -63,6 +64,22 @@ def test_what_was_sent_has_left_when_the_step_goes_on(server: socket.socket, mon
     with sent_to(server) as metrics:
         metrics.bytes(1)
     assert list(waiting) == []
+    assert server.recv(1000)
+
+
+def test_a_dns_that_does_not_answer_at_first_is_asked_again(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, answers = socket.getaddrinfo, iter([False, False, True])
+
+    def look_up(*what: Any, **how: Any) -> Any:
+        if next(answers):
+            return real(*what, **how)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with sent_to(server) as metrics:
+        metrics.bytes(1)
     assert server.recv(1000)
 
 

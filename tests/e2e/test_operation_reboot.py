@@ -1,0 +1,178 @@
+"""The machine restarts: everything starts at once, DNS answers last, and nobody has to put anything right.
+
+A reboot, as far as a cluster sees it: all containers end in the same moment, and so does the network of each pod.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+from orders_etl import ORDERS
+
+from scripts.deploy.kubectl import NAMESPACES, OBSERVABILITY
+from tests.chaos import processes
+from tests.chaos.scene import Node
+from tests.cluster import Cluster
+from tests.e2e.conftest import Ground
+from tests.e2e.deployment import Deployment, wait_for
+from tests.e2e.watching import Watching, watching
+
+pytestmark = pytest.mark.acceptance
+DAG = "orders_etl"
+EXPORTER = "statsd-exporter"
+DNS = ("FORWARD", "--protocol", "udp", "--dport", "53", "--jump", "DROP")
+BY_SCHEDULE = ("airflow_dagrun_schedule_delay", "airflow_dagrun_first_task_scheduling_delay")
+"""Metrics of runs that a schedule began: whether there is one before and after is chance."""
+
+Series = set[tuple[str, str]]
+"""Job and name."""
+
+
+@dataclass(frozen=True)
+class Rebooted:
+    """What there was before, and what there is again."""
+
+    run_id: str
+    before: Series
+    at: float
+    restarts: dict[str, int]
+    """How often each container of a server started, from the reboot until all were ready."""
+
+
+@pytest.fixture(scope="module")
+def rebooted(observed: Deployment, ground: Ground) -> Rebooted:
+    """A reboot while a run is in flight; the last name that DNS knows again is that of the StatsD exporter."""
+    if ground.cluster is None:
+        pytest.skip("The machine of somebody else's cluster is not restarted.")
+    before = _series_of_one_run(observed)
+    with observed.airflow() as airflow:
+        run_id = airflow.trigger(DAG, full_refresh=True)
+        wait_for("a step", lambda: observed.objects("pods", "--selector=app.kubernetes.io/name=etl"), seconds=180)
+    counted = _containers(observed)
+    with _no_exporter(observed):
+        with _no_dns(Node(ground.cluster)):
+            at = time.time()
+            _end_all_containers(ground.cluster)
+            wait_for("all containers to start", lambda: _have_started(observed, counted), seconds=300)
+        for namespace in NAMESPACES:
+            _await_servers(observed, namespace)
+    now = _containers(observed)
+    restarts = {name: now[name][1] - count for name, (_, count) in counted.items() if name in now}
+    return Rebooted(run_id, before, at, restarts)
+
+
+def test_no_server_ends_for_want_of_dns_or_of_another_server(rebooted: Rebooted) -> None:
+    assert {name: count for name, count in rebooted.restarts.items() if count != 1} == {}
+
+
+def test_the_run_that_was_in_flight_ends_well(rebooted: Rebooted, observed: Deployment) -> None:
+    with observed.airflow() as airflow:
+        airflow.await_run(DAG, rebooted.run_id, seconds=900)
+    with observed.site(ORDERS) as site:
+        assert site.sink_rows() == site.source_rows("status = 'confirmed'")
+
+
+def test_every_series_is_there_again(rebooted: Rebooted, observed: Deployment) -> None:
+    with observed.airflow() as airflow:
+        airflow.await_run(DAG, airflow.trigger(DAG))
+    found: Series = set()
+    with watching(observed) as watch:
+
+        def complete() -> bool:
+            found.update(_series(watch, since=rebooted.at))
+            return rebooted.before <= found
+
+        try:
+            wait_for("every series", complete, seconds=240)
+        except AssertionError:
+            assert sorted(rebooted.before - found) == []
+
+
+def _series_of_one_run(deployment: Deployment) -> Series:
+    """What is measured when all is well: of an exporter that counts from zero, as it does after a reboot."""
+    began = time.time()
+    deployment.kubectl("rollout", "restart", f"deployment/{EXPORTER}", namespace=OBSERVABILITY)
+    _await_servers(deployment, OBSERVABILITY)
+    restarted = time.time()
+    with deployment.airflow() as airflow:
+        airflow.pause(DAG, False)
+        airflow.await_run(DAG, airflow.trigger(DAG))
+    with watching(deployment) as watch:
+        heartbeats = {(EXPORTER, f"airflow_{part}_heartbeat") for part in ("scheduler", "dag_processor", "triggerer")}
+        wait_for("the run's metrics", lambda: _complete(_series(watch, restarted), heartbeats), seconds=240)
+        return _series(watch, since=max(began, restarted))
+
+
+def _complete(found: Series, heartbeats: Series) -> bool:
+    """Whether the exporter has been scraped after the run: its last metric is of the sink's rows."""
+    return heartbeats <= found and (EXPORTER, "airflow_dagrun_duration_seconds_count") in found
+
+
+def _series(watch: Watching, since: float) -> Series:
+    """What Prometheus has a sample of that is not older; it would find those of the last five minutes otherwise."""
+    seconds = max(1, int(time.time() - since))
+    query = f'count by (job, __name__) (last_over_time({{__name__=~".+", job!=""}}[{seconds}s]))'
+    found = {(item["metric"]["job"], item["metric"]["__name__"]) for item in watch.metrics(query)}
+    return {(job, name) for job, name in found if not name.startswith(BY_SCHEDULE)}
+
+
+def _end_all_containers(cluster: Cluster) -> None:
+    """Kill every process of every pod, those that hold the pods' networks too."""
+    root = json.loads((cluster.folder / "kubelet.json").read_text())["cgroupRoot"]
+    killed = processes.kill(processes.of_container(f"{root}/kubepods"), SIGKILL)
+    assert killed > 20
+
+
+@contextmanager
+def _no_dns(node: Node) -> Iterator[None]:
+    """Questions to the servers of names get no answer."""
+    node.firewall("--insert", *DNS)
+    try:
+        yield
+    finally:
+        node.firewall("--delete", *DNS)
+
+
+@contextmanager
+def _no_exporter(deployment: Deployment) -> Iterator[None]:
+    """DNS knows no StatsD exporter; when it does again, the exporter has another address."""
+    text = deployment.kubectl("get", "service", EXPORTER, "--output=json", namespace=OBSERVABILITY)
+    service: dict[str, Any] = json.loads(text)
+    kept = {name: service["metadata"][name] for name in ("name", "namespace", "labels") if name in service["metadata"]}
+    spec = {name: service["spec"][name] for name in ("selector", "ports")}
+    deployment.kubectl("delete", "service", EXPORTER, namespace=OBSERVABILITY)
+    try:
+        yield
+    finally:
+        deployment.apply({"kind": "Service", "metadata": kept, "spec": spec})
+
+
+def _containers(deployment: Deployment) -> dict[str, tuple[str, int]]:
+    """The containers of servers: their ids, empty where one does not run, and how often they were started again."""
+    found = {}
+    for namespace in NAMESPACES:
+        listed = deployment.kubectl("get", "pods", "--output=json", namespace=namespace)
+        for pod in json.loads(listed)["items"]:
+            if pod["spec"]["restartPolicy"] != "Always" or "deletionTimestamp" in pod["metadata"]:
+                continue  # the pod of a task or a Job, which is not started again
+            for status in pod["status"].get("containerStatuses") or []:
+                name = f"{pod['metadata']['name']}/{status['name']}"
+                container = status["containerID"] if "running" in status["state"] else ""
+                found[name] = (container, int(status["restartCount"]))
+    return found
+
+
+def _have_started(deployment: Deployment, before: dict[str, tuple[str, int]]) -> bool:
+    now = _containers(deployment)
+    return all(now[name][0] not in ("", container) for name, (container, _) in before.items() if name in now)
+
+
+def _await_servers(deployment: Deployment, namespace: str) -> None:
+    listed = deployment.kubectl("get", "deployments,statefulsets,daemonsets", "--output=name", namespace=namespace)
+    for server in listed.split():
+        deployment.kubectl("rollout", "status", server, "--timeout=300s", namespace=namespace)
