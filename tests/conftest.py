@@ -22,6 +22,13 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+def pytest_report_header() -> str:
+    """Say which Loki the tests have that need no cluster."""
+    from tests.support.loki import told
+
+    return told()
+
+
 def pytest_unconfigure() -> None:
     """Remove the home that was made above."""
     shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)

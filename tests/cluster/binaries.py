@@ -69,7 +69,6 @@ MODULES = (
     Module("pause", (".",)),
 )
 
-LOKI = Module("loki", ("github.com/grafana/loki/v3/cmd/loki",))
 _PROMETHEUS = "github.com/prometheus/prometheus/cmd"
 PROMETHEUS = Module(
     "prometheus",
@@ -84,7 +83,7 @@ NODE_EXPORTER = Module("node_exporter", ("github.com/prometheus/node_exporter",)
 # As CoreDNS.
 KUBE_STATE_METRICS = Module("kube-state-metrics", ("k8s.io/kube-state-metrics/v2",), requirements=KUBERNETES.name)
 KUBECTL = replace(KUBERNETES, packages=("k8s.io/kubernetes/cmd/kubectl",))
-FOR_TESTS = (KUBECTL, LOKI, PROMETHEUS, ALERTMANAGER, STATSD_EXPORTER)
+FOR_TESTS = (KUBECTL, PROMETHEUS, ALERTMANAGER, STATSD_EXPORTER)
 """What tests call that need no cluster."""
 
 

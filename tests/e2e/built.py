@@ -1,11 +1,15 @@
-"""Images of the deployment that are built from Go modules, where a registry would give them: one program in each."""
+"""Images of the deployment with one program each, where a registry would give them: most are built from Go modules.
 
+For Loki it is the program LOKI_PROGRAM where one is given. Else a double of its API is built from a Dockerfile.
+"""
+
+import hashlib
+import os
 from pathlib import Path
 
 from tests.cluster.binaries import (
     ALERTMANAGER,
     KUBE_STATE_METRICS,
-    LOKI,
     NODE_EXPORTER,
     PROMETHEUS,
     STATSD_EXPORTER,
@@ -16,7 +20,6 @@ from tests.cluster.images import program_image
 from tests.manifests.kustomizations import IMAGES, read
 
 MODULES = {
-    "loki": LOKI,
     "prometheus": PROMETHEUS,
     "alertmanager": ALERTMANAGER,
     "statsd-exporter": STATSD_EXPORTER,
@@ -26,19 +29,35 @@ MODULES = {
 """The modules by the names of the images in the manifests."""
 
 
+def loki_told() -> str:
+    """Which Loki the cluster has, in words for whoever reads what was measured there."""
+    if os.environ.get("OVERLAY", "e2e") != "e2e":
+        return "Loki in the cluster: its own image."
+    if given := os.environ.get("LOKI_PROGRAM"):
+        return f"Loki in the cluster: the program {Path(given).name}, given by LOKI_PROGRAM."
+    return "Loki in the cluster: a double of its API, not Loki."
+
+
+def image_name(name: str) -> str:
+    """What the overlay e2e names an image of the manifests."""
+    tags = {image["name"]: image["newTag"] for image in read(IMAGES)["images"]}
+    return f"localhost/e2e-{name}:{tags[name]}"
+
+
 def built_images() -> list[Path]:
     """The archives of the images that the overlay e2e names `localhost/e2e-…`."""
-    tags = {image["name"]: image["newTag"] for image in read(IMAGES)["images"]}
-    names = {name: f"localhost/e2e-{name}:{tags[name]}" for name in MODULES}
     programs = {name: build(module) / _program(name) for name, module in MODULES.items()}
+    decides = [program.parent.name for program in programs.values()]
+    if given := os.environ.get("LOKI_PROGRAM"):
+        programs["loki"] = Path(given)
+        decides.append(hashlib.sha256(programs["loki"].read_bytes()).hexdigest())
 
     def make(folder: Path) -> None:
         for name, program in programs.items():
-            program_image(folder / f"{name}.tar", names[name], program)
+            program_image(folder / f"{name}.tar", image_name(name), program)
 
-    decides = (program.parent.name for program in programs.values())
-    folder = made("built-images", *names.values(), *decides, make=make)
-    return [folder / f"{name}.tar" for name in MODULES]
+    folder = made("built-images", *map(image_name, programs), *decides, make=make)
+    return [folder / f"{name}.tar" for name in programs]
 
 
 def _program(image: str) -> str:

@@ -27,13 +27,14 @@ from tests.cluster import Cluster, run_cluster
 from tests.cluster.cache import say
 from tests.cluster.certificates import Authority
 from tests.e2e import evidence
-from tests.e2e.built import built_images
+from tests.e2e.built import built_images, image_name, loki_told
 from tests.e2e.deployment import Airflow, Deployment, copy_checkout
 from tests.e2e.figures import write_figures
 from tests.e2e.one_more_table import EVERY_MINUTE, EVERY_YEAR, dag_file, make_table, pipeline_of
 from tests.e2e.outside import OutsideSink
 from tests.e2e.pods import PodWatch, watch_pods
 from tests.e2e.watching import Watching, watching
+from tests.support.loki import PROGRAM as LOKI_PROGRAM
 from tests.support.postgres import Postgres, run_postgres
 from tests.support.site import existing_site
 from tests.support.stack import INIT_SQL, ROOT
@@ -45,6 +46,8 @@ DAGS = Path(__file__).parent / "dags"
 RULES = "k8s/base/observability/prometheus/rules"
 IMAGES = Path(__file__).parent / "images"
 POSTGRES_IMAGE, STANDIN_IMAGE = "localhost/e2e-postgres:0.1.0", "localhost/e2e-standin:0.1.0"
+LOKI_IMAGES = [] if LOKI_PROGRAM else [image_name("loki")]
+"""That of the double, where no program is given."""
 SOURCE_NAME = "orders-db.example.com"
 """In the certificate of the source; pods reach it by address."""
 _BEGAN = pytest.StashKey[float]()
@@ -72,6 +75,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pipelines", type=int, default=50, help="how many at once; default: 50")
     parser.addoption("--minutes", type=float, default=30, help="for how long; default: 30")
     parser.addoption("--figures", type=Path, help="the file of the record, Markdown")
+
+
+def pytest_report_header() -> str:
+    """Say which Loki the tests have."""
+    return loki_told()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -262,7 +270,7 @@ def _sink_of_environment(deployment: Deployment, this_machine: str) -> Iterator[
 
 
 def _build_images(environment: dict[str, str]) -> None:
-    """What a registry would give where the sink is the stand-in: PostgreSQL, that stand-in, Loki and their like."""
+    """What a registry would give where the sink is the stand-in: PostgreSQL, the stand-in, Loki and their like."""
     if OVERLAY != "e2e":
         return
     secret = ["--secret", f"id=ca,src={os.environ['SSL_CERT_FILE']}"] if "SSL_CERT_FILE" in os.environ else []
@@ -271,6 +279,7 @@ def _build_images(environment: dict[str, str]) -> None:
         # The stand-in for SQL Server is made of it.
         ("localhost/etl:0.1.0", ROOT / "etl_image" / "Dockerfile", ROOT),
         (STANDIN_IMAGE, IMAGES / "standin.Dockerfile", ROOT / "tests" / "support"),
+        *((name, IMAGES / "loki.Dockerfile", ROOT / "tests" / "support") for name in LOKI_IMAGES),
     ]
     for name, dockerfile, context in builds:
         say(f"Building {name} …")
@@ -281,7 +290,7 @@ def _build_images(environment: dict[str, str]) -> None:
 
 def _import_images(ground: Ground, folder: Path) -> None:
     archive = folder / "image.tar"
-    for name in (POSTGRES_IMAGE, STANDIN_IMAGE):
+    for name in (POSTGRES_IMAGE, STANDIN_IMAGE, *LOKI_IMAGES):
         say(f"Importing {name} …")
         _call(ground.environment, "buildah", "push", name, f"docker-archive:{archive}:{name}")
         _call(ground.environment, *ground.import_command, str(archive))

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.built import loki_told
 from tests.support.stack import ROOT
 
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 _HEAD = """# Acceptance
 
 Written by `make acceptance`: every test of a deployment on a real Kubernetes, with the stand-in in place of SQL Server.
+{loki}
 
 {day}, at commit {commit}: {counts}, in {minutes}.
 
@@ -42,5 +44,6 @@ def write_figures(file: Path, reports: Iterable[tuple[str, pytest.TestReport]], 
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
     minutes = f"{seconds // 60:.0f}:{seconds % 60:02.0f} minutes"
-    head = _HEAD.format(day=datetime.now(UTC).date(), commit=commit or "unknown", counts=counts, minutes=minutes)
+    day, loki = datetime.now(UTC).date(), loki_told()
+    head = _HEAD.format(day=day, loki=loki, commit=commit or "unknown", counts=counts, minutes=minutes)
     file.write_text(head + "\n".join(rows) + "\n")

@@ -20,6 +20,7 @@ from tests.bench.speed.document import Claim, Section, Table
 from tests.bench.speed.report import FOLDER, write_section
 from tests.chaos.pods import Pod, read_pod
 from tests.e2e import many_pipelines
+from tests.e2e.built import loki_told
 from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.one_more_table import pipeline_of
 from tests.e2e.panels_picture import draw_panels
@@ -237,5 +238,6 @@ def _write(seen: Seen, everybody: float, longest: float) -> None:
     columns = ["pod", "middle third, MiB", "last third, MiB", "ratio"]
     title = "Memory of what stays, the largest first; that of databases holds their files, too"
     table = Table(title=title, columns=columns, rows=rows)
-    section = Section(title="Many pipelines at once", text=[text], claims=claims, plot=PICTURE, tables=[table])
+    texts = [text, loki_told()]
+    section = Section(title="Many pipelines at once", text=texts, claims=claims, plot=PICTURE, tables=[table])
     write_section("load.json", section)

@@ -1,18 +1,24 @@
-"""Loki can read every query of the dashboards."""
+"""Loki can read every query of the dashboards, and every one that the documentation gives."""
 
-import json
+import re
 import time
 from collections.abc import Iterator
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.support.loki import LokiServer, run_loki
+from tests.support.loki import LokiServer, real_loki, run_loki
 from tests.support.queries import Query, queries
+from tests.support.stack import ROOT
 
-# Where Loki is not built yet it is first.
-pytestmark = pytest.mark.timeout(1800)
+HOUR = 3600 * 10**9
+_SELECTOR = r'\{[a-z]+=~?"'
+_DOCUMENTED = re.compile(rf"`((?:\w+\b[^`\n]*)?{_SELECTOR}[^`\n]*)`|^({_SELECTOR}.*)$", re.MULTILINE)
+DOCUMENTED = sorted(
+    (page.name, quoted or line)
+    for page in (ROOT / "docs").rglob("*.md")
+    for quoted, line in _DOCUMENTED.findall(page.read_text())
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +30,22 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
 @pytest.mark.parametrize("query", [query for query in queries() if query.language == "logql"], ids=str)
 def test_loki_answers(loki: LokiServer, query: Query) -> None:
     now = time.time_ns()
-    parameters = {"query": query.text, "start": now - 3600 * 10**9, "end": now, "step": "60s"}
-    with urlopen(f"{loki.url}/loki/api/v1/query_range?{urlencode(parameters)}", timeout=30) as response:
-        answer = json.load(response)
+    parameters = {"query": query.text, "start": now - HOUR, "end": now, "step": "60s"}
+    answer = loki.answer(f"/loki/api/v1/query_range?{urlencode(parameters)}")
     assert answer["status"] == "success"
     assert answer["data"]["resultType"] == ("streams" if query.is_of_lines else "matrix")
+
+
+@real_loki
+@pytest.mark.parametrize(("page", "query"), DOCUMENTED)
+def test_loki_answers_what_the_documentation_tells_people_to_ask(loki: LokiServer, page: str, query: str) -> None:
+    now = time.time_ns()
+    assert loki.answer(f"/loki/api/v1/query_range?{urlencode({'query': query, 'start': now - HOUR, 'end': now})}"), page
 
 
 def test_what_was_kept_while_loki_was_away_is_taken_and_found_in_whatever_order_it_comes(loki: LokiServer) -> None:
     now = time.time_ns()
     for hours in (0, 11, 5):  # behind the newest
-        stream = {"stream": {"job": "pods", "app": "kept"}, "values": [[str(now - hours * 3600 * 10**9), f"{hours} h"]]}
-        data, kind = json.dumps({"streams": [stream]}).encode(), {"Content-Type": "application/json"}
-        with urlopen(Request(f"{loki.url}/loki/api/v1/push", data, kind), timeout=30):
-            pass
-    assert [line for _, line, _ in loki.lines('{app="kept"}', minutes=720)] == ["11 h", "5 h", "0 h"]
+        labels = {"job": "pods", "app": f"kept-{now}"}
+        assert loki.push((labels, [[str(now - hours * HOUR), f"{hours} h"]])) == (204, "")
+    assert [line for _, line, _ in loki.lines(f'{{app="kept-{now}"}}', minutes=720)] == ["11 h", "5 h", "0 h"]

@@ -1,4 +1,4 @@
-"""Task logs in the real Loki, written under Airflow's own supervisor and read by Airflow's own log reader."""
+"""Task logs in Loki, written under Airflow's own supervisor and read by Airflow's own log reader."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from airflow import logging_config
 from airflow.jobs.triggerer_job_runner import TriggerLoggingFactory
 from airflow.sdk import log as sdk_log
 
-from tests.support.loki import LokiServer, run_loki
+from tests.support.loki import LokiServer, loki_of_our_own, run_loki
 from tests.support.process import kill_session
 from tests.support.run_task import log_path
 from tests.support.stack import ROOT
@@ -25,8 +25,6 @@ from tests.support.task_log import RUN_ID, attempt, read_log, reading_from
 from tests.support.waiting import wait_for
 
 MANY = 10_000
-# Loki is built where it is not in the cache.
-pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +142,7 @@ def test_every_line_carries_its_identity_and_its_own_time(loki: LokiServer, work
         assert abs(at / 1e9 - own.timestamp()) < 0.01
 
 
+@loki_of_our_own
 def test_with_loki_stopped_in_the_middle_and_back_every_line_is_there_once(loki: LokiServer, worker: Worker) -> None:
     process = worker.start(LINES=MANY, SECONDS=12)
     query = f'{{job="airflow-task"}} | run_id="{RUN_ID}"'
@@ -190,6 +189,7 @@ def test_tries_and_mapped_tasks_have_logs_of_their_own(loki: LokiServer, worker:
             assert numbers(shown) == list(range(lines))
 
 
+@loki_of_our_own
 def test_a_log_is_there_when_loki_was_started_again(loki: LokiServer, worker: Worker) -> None:
     worker.run(LINES=100)
     loki.stop()

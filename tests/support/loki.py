@@ -1,96 +1,149 @@
-"""The real Loki on loopback, with a folder of its own: it can be stopped and started again, and keeps what it has."""
+"""A Loki on loopback for tests, which can be stopped and started again and keeps what it has.
+
+It is the program LOKI_PROGRAM, or a double of Loki's API, which is a test double and says so. Where LOKI_URL names one,
+it is that, which is neither stopped nor configured.
+"""
 
 import json
+import os
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
-from urllib.request import urlopen
 
-from tests.cluster.binaries import LOKI, build
+import pytest
+import yaml
+
 from tests.support.process import die_with_parent, free_port
 from tests.support.stack import ROOT
 
+URL, PROGRAM = os.environ.get("LOKI_URL", ""), os.environ.get("LOKI_PROGRAM", "")
 # As it is deployed, but for where it listens and writes.
-_CONFIGURATION = ROOT / "k8s" / "base" / "observability" / "loki" / "loki.yaml"
+CONFIGURATION = ROOT / "k8s" / "base" / "observability" / "loki" / "loki.yaml"
 _DEPLOYED_FOLDER = "/var/lib/loki"
 _START_SECONDS = 90
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+real_loki = pytest.mark.skipif(
+    not (URL or PROGRAM), reason="only a real Loki shows this: give one in LOKI_PROGRAM or LOKI_URL"
+)
+loki_of_our_own = pytest.mark.skipif(
+    bool(URL), reason="the Loki of LOKI_URL is neither stopped nor configured by tests"
+)
+
+
+def told() -> str:
+    """Which Loki tests have, in words for whoever reads their output."""
+    if URL:
+        return "Loki: the one that LOKI_URL names"
+    return f"Loki: the program {PROGRAM}" if PROGRAM else "Loki: a double of its API, not Loki"
 
 
 class LokiServer:
     """A Loki; `url` stays the same over stops and starts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: Mapping[str, Any] | None = None) -> None:
+        """`limits` are what differs from the limits_config that is deployed."""
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._flags = (
+        self.url = URL.rstrip("/") or f"http://127.0.0.1:{port}"
+        program = [PROGRAM] if PROGRAM else [sys.executable, "-m", "loki_double"]
+        self._command = (
+            *program,
             f"-config.file={folder}/loki.yaml",
             "-config.expand-env=true",
             "-server.http-listen-address=127.0.0.1",
             f"-server.http-listen-port={port}",
             f"-server.grpc-listen-port={free_port()}",
         )
-        configuration = _CONFIGURATION.read_text()
-        assert _DEPLOYED_FOLDER in configuration
-        (folder / "loki.yaml").write_text(configuration.replace(_DEPLOYED_FOLDER, f"{folder}/data"))
+        text = CONFIGURATION.read_text()
+        assert _DEPLOYED_FOLDER in text
+        configuration = yaml.safe_load(text.replace(_DEPLOYED_FOLDER, f"{folder}/data"))
+        configuration["limits_config"].update(limits or {})
+        (folder / "loki.yaml").write_text(yaml.safe_dump(configuration))
 
     def start(self) -> None:
         """Start it, and wait until it takes lines."""
-        program = build(LOKI) / "loki"
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, *self._flags],
-                stdout=log,
-                stderr=log,
-                preexec_fn=die_with_parent,
-            )
+        if not URL:
+            with (self._folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._command,
+                    env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=die_with_parent,
+                )
         deadline = time.monotonic() + _START_SECONDS
         while not self._is_ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Loki does not start; its log ends:\n{self._log_end()}")
+            if (self._process and self._process.poll() is not None) or time.monotonic() > deadline:
+                raise RuntimeError(f"{told()}, at {self.url}, does not start; its log ends:\n{self._log_end()}")
             time.sleep(0.2)
 
-    def stop(self) -> None:
-        """End it, as a node that goes away does: at once."""
+    def stop(self, *, kindly: bool = False) -> None:
+        """End it, as a node that goes away does: at once; or as Kubernetes does."""
         if self._process is not None:
-            self._process.kill()
+            (self._process.terminate if kindly else self._process.kill)()
             self._process.wait()
             self._process = None
 
     def lines(self, query: str, minutes: int = 120) -> list[tuple[int, str, dict[str, str]]]:
         """Up to 5000 lines of the last minutes: time, line, and labels with the structured metadata."""
         now = time.time_ns()
-        parameters = {"query": query, "start": now - minutes * 60 * 10**9, "end": now + 10**9, "limit": 5000}
-        answer = self._get(f"/loki/api/v1/query_range?{urlencode({**parameters, 'direction': 'forward'})}")
-        streams: list[dict[str, Any]] = json.loads(answer)["data"]["result"]
+        span = {"start": now - minutes * 60 * 10**9, "end": now + 10**9}
+        streams = self.ask(query=query, **span, limit=5000, direction="forward")
         found = [(int(at), line, stream["stream"]) for stream in streams for at, line in stream["values"]]
         return sorted(found, key=lambda entry: entry[0])
 
+    def ask(self, **parameters: str | int) -> list[dict[str, Any]]:
+        """The result of a query over a range. Fails the test where it is refused."""
+        result: list[dict[str, Any]] = self.answer(f"/loki/api/v1/query_range?{urlencode(parameters)}")["data"][
+            "result"
+        ]
+        return result
+
+    def answer(self, path: str) -> dict[str, Any]:
+        """The whole answer, of JSON. Fails the test where it is refused."""
+        status, text = self.call(path)
+        assert status == 200, f"{told()}, answers {status}: {text}"
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+    def push(self, *streams: tuple[dict[str, str], list[list[Any]]]) -> tuple[int, str]:
+        """Send streams, pairs of labels and values; returns the status and what it says."""
+        sent = {"streams": [{"stream": labels, "values": values} for labels, values in streams]}
+        return self.call("/loki/api/v1/push", json.dumps(sent).encode(), "application/json")
+
+    def call(self, path: str, body: bytes | None = None, kind: str = "") -> tuple[int, str]:
+        """The status and the text of an answer."""
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {})
+        try:
+            with _DIRECT.open(request, timeout=60) as response:
+                return int(response.status), response.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode().strip()
+
     def _is_ready(self) -> bool:
         try:
-            return b"ready" in self._get("/ready")
+            return "ready" in self.call("/ready")[1].splitlines()
         except (URLError, OSError):
             return False
 
-    def _get(self, path: str) -> bytes:
-        with urlopen(self.url + path, timeout=30) as response:
-            body: bytes = response.read()
-        return body
-
     def _log_end(self) -> str:
-        return "\n".join((self._folder / "log").read_text(errors="replace").splitlines()[-20:])
+        log = self._folder / "log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
 
 
 @contextmanager
-def run_loki(folder: Path) -> Iterator[LokiServer]:
+def run_loki(folder: Path, limits: Mapping[str, Any] | None = None) -> Iterator[LokiServer]:
     """A Loki that is up until the block ends."""
-    server = LokiServer(folder)
+    server = LokiServer(folder, limits)
     server.start()
     try:
         yield server

@@ -1,0 +1,25 @@
+"""A double of Loki's HTTP API for tests, and not Loki: what this project sends to it and asks of it, no more.
+
+It takes pushes in JSON, and refuses what Loki refuses by the limits of the same loki.yaml, with Loki's status and
+words. It answers the LogQL that task logs and dashboards use, and refuses all other in words. What it has is in one
+SQLite file, so that it is there again after a kill.
+
+Not modelled: chunks, buckets and retention; tenants; protobuf and OTLP; streams that Loki divides when much comes; that
+Loki forgets a stream, and how new it was, once it has written it down.
+
+tests/integration/test_loki_api.py and test_loki_refusals.py make the same claims of it and, where one is given, of a
+real Loki.
+"""
+
+
+class RefusedError(Exception):
+    """A request that is not answered; the message is what the client is told."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def not_implemented(what: str, status: int = 400) -> RefusedError:
+    """A refusal of what Loki may well know: it must not pass for one of Loki's own."""
+    return RefusedError(f"the double of Loki's API does not implement {what}", status)

@@ -1,0 +1,209 @@
+"""The LogQL that this project uses: read here, and all other refused in words."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import RefusedError, not_implemented
+from .limits import amount
+
+Labels = dict[str, str]
+Stage = Callable[[str, Labels], bool]
+"""Whether a line stays; a parser adds to its labels."""
+
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<string>"(?:\\.|[^"\\])*"|`[^`]*`)|(?P<duration>\d+(?:ms|[smhd])\w*)|(?P<word>[A-Za-z_]\w*)"""
+    r"""|(?P<mark>\|=|\|~|!=|!~|=~|[=|{}()\[\],]))"""
+)
+# What means the same in Go's regular expressions and in Python's.
+_COMMON = re.compile(
+    r"(?:\\(?:[\W_]|[dDwWsSbB])|\(\?(?::|i\)|P<)|\((?!\?)|[*+?}](?!\+)|\{(?!,)|\[(?!\[)|[^\\(*+?}{\[$])*", re.DOTALL
+)
+_NEEDS_A_VALUE = (
+    "queries require at least one regexp or equality matcher that does not have an empty-compatible value."
+    ' For instance, app=~".*" does not meet this requirement, but app=~".+" will'
+)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked for: lines, or with a `window` how many there are, summed up `by` labels."""
+
+    matchers: tuple[Stage, ...]
+    stages: tuple[Stage, ...]
+    window: int = 0
+    by: tuple[str, ...] = ()
+
+    def selects(self, labels: Labels) -> bool:
+        """Whether a stream is asked for."""
+        return all(matches("", labels) for matches in self.matchers)
+
+    def keeps(self, line: str, labels: Labels) -> bool:
+        """Whether a line is. What the stages find in it is added to the labels."""
+        return all(keep(line, labels) for keep in self.stages)
+
+
+def parse(text: str) -> Query:
+    """Read a query. Raises RefusedError."""
+    parser = _Parser(text)
+    query = parser.metric() if parser.next_is("sum") else parser.lines()
+    parser.end()
+    return query
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def metric(self) -> Query:
+        """`sum by (a, b) (count_over_time({…} … [5m]))`."""
+        self._take("sum")
+        by: list[str] = []
+        if self.next_is("by"):
+            self._take("by", "(")
+            by.append(self._take_kind("word"))
+            while self.next_is(","):
+                self._take(",")
+                by.append(self._take_kind("word"))
+            self._take(")")
+        self._take("(", "count_over_time", "(")
+        inner = self.lines()
+        self._take("[")
+        window = amount(self._take_kind("duration"))
+        self._take("]", ")", ")")
+        return Query(inner.matchers, inner.stages, window, tuple(by))
+
+    def lines(self) -> Query:
+        """`{…}` and what follows it."""
+        self._take("{")
+        matchers = [self._comparison()]
+        while self.next_is(","):
+            self._take(",")
+            matchers.append(self._comparison())
+        self._take("}")
+        if all(matches("", {}) for matches in matchers):
+            raise RefusedError(f"parse error : {_NEEDS_A_VALUE}")
+        stages: list[Stage] = []
+        while mark := self._if_next("|=", "|~", "!=", "!~"):
+            stages.append(_line_filter(mark, self._string()))
+        while self.next_is("|", "|=", "|~", "!=", "!~"):
+            mark = self._take_kind("mark")
+            if mark != "|":
+                stages.append(_line_filter(mark, self._string()))
+            elif self.next_is("json"):
+                stages.append(self._json())
+            else:
+                stages.append(self._either())
+        return Query(tuple(matchers), tuple(stages))
+
+    def _json(self) -> Stage:
+        """`json level="level"`: a field of the line as a label."""
+        self._take("json")
+        name = self._take_kind("word")
+        self._take("=")
+        field = self._string()
+        if not re.fullmatch(r"[A-Za-z_]\w*", field):
+            raise not_implemented(f"the path {field} in a line of JSON")
+        return _json_field(name, field)
+
+    def _either(self) -> Stage:
+        """Comparisons of labels with `and` between them, and these with `or`."""
+        sides = [self._both()]
+        while self._if_next("or"):
+            sides.append(self._both())
+        return sides[0] if len(sides) == 1 else lambda line, labels: any(side(line, labels) for side in sides)
+
+    def _both(self) -> Stage:
+        sides = [self._comparison()]
+        while self._if_next("and"):
+            sides.append(self._comparison())
+        return sides[0] if len(sides) == 1 else lambda line, labels: all(side(line, labels) for side in sides)
+
+    def _comparison(self) -> Stage:
+        name, mark = self._take_kind("word"), self._take_kind("mark")
+        value = self._string()
+        if mark in ("=", "!="):
+            return lambda _, labels: (labels.get(name, "") == value) is (mark == "=")
+        if mark in ("=~", "!~"):
+            whole = expression(value)
+            return lambda _, labels: bool(whole.fullmatch(labels.get(name, ""))) is (mark == "=~")
+        raise self._unknown()
+
+    def _string(self) -> str:
+        quoted = self._take_kind("string")
+        if quoted.startswith("`"):
+            return quoted[1:-1]
+        try:
+            return str(json.loads(quoted))
+        except ValueError:
+            raise not_implemented(f"the string {quoted}") from None
+
+    def next_is(self, *what: str) -> bool:
+        """Whether one of these comes next."""
+        found = _TOKEN.match(self._text, self._at)
+        return bool(found) and found[0].strip() in what  # type: ignore[index]
+
+    def end(self) -> None:
+        """Refuse where anything is left."""
+        if self._text[self._at :].strip():
+            raise self._unknown()
+
+    def _if_next(self, *what: str) -> str:
+        return self._take(next(each for each in what if self.next_is(each))) if self.next_is(*what) else ""
+
+    def _take(self, *what: str) -> str:
+        for each in what:
+            if not self.next_is(each):
+                raise self._unknown()
+            self._at = _TOKEN.match(self._text, self._at).end()  # type: ignore[union-attr]
+        return what[-1]
+
+    def _take_kind(self, kind: str) -> str:
+        found = _TOKEN.match(self._text, self._at)
+        if not found or found[kind] is None:
+            raise self._unknown()
+        self._at = found.end()
+        return str(found[kind])
+
+    def _unknown(self) -> RefusedError:
+        rest = self._text[self._at :].strip()
+        return not_implemented(f"what begins at {rest[:60]!r} in the query {self._text}" if rest else f"{self._text!r}")
+
+
+def expression(pattern: str) -> re.Pattern[str]:
+    """A regular expression that means the same in Go and here; others are refused."""
+    if not _COMMON.fullmatch(pattern):
+        raise not_implemented(f"the regular expression {pattern}")
+    try:
+        return re.compile(pattern, re.ASCII if re.search(r"\\[dDwWsSbB]", pattern) else 0)
+    except re.error as error:
+        raise RefusedError(f"parse error : error parsing regexp: {error}: `{pattern}`") from None
+
+
+def _line_filter(mark: str, value: str) -> Stage:
+    if mark in ("|=", "!="):
+        return lambda line, _: (value in line) is (mark == "|=")
+    pattern = expression(value)
+    return lambda line, _: bool(pattern.search(line)) is (mark == "|~")
+
+
+def _json_field(name: str, field: str) -> Stage:
+    def extract(line: str, labels: Labels) -> bool:
+        try:
+            record = json.loads(line, parse_int=str, parse_float=str) if line[:1] in '"{[' else None
+        except ValueError:
+            record = None
+        if record is None and line:
+            labels["__error__"] = "JSONParserErr"
+            return True
+        value = record.get(field) if isinstance(record, dict) else None
+        if isinstance(value, bool):
+            value = str(value).lower()
+        if isinstance(value, dict | list):
+            raise not_implemented(f"the field {field}, which is no single value in a line")
+        labels[f"{name}_extracted" if name in labels else name] = value or ""
+        return True
+
+    return extract

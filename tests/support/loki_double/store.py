@@ -1,0 +1,108 @@
+"""The lines, in one SQLite file."""
+
+import heapq
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .logql import Labels, Query
+
+_SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = OFF;
+CREATE TABLE IF NOT EXISTS stream (id INTEGER PRIMARY KEY, labels TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS entry (
+  stream INTEGER NOT NULL, at INTEGER NOT NULL, line TEXT NOT NULL, metadata TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS by_time ON entry (stream, at);
+"""
+# Of lines that are equal in all there is one.
+_INSERT = """
+INSERT INTO entry SELECT :stream, :at, :line, :metadata WHERE NOT EXISTS (
+  SELECT 1 FROM entry WHERE stream = :stream AND at = :at AND line = :line AND metadata = :metadata)
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line, and what is known of it beside its stream's labels."""
+
+    at: int
+    line: str
+    metadata: Labels
+
+    @property
+    def bytes(self) -> int:
+        """As Loki counts them for its limits."""
+        return len(self.line.encode()) + sum(len(part.encode()) for pair in self.metadata.items() for part in pair)
+
+
+@dataclass
+class Stream:
+    """Lines with the same labels."""
+
+    number: int
+    labels: Labels
+    newest: int = 0
+
+
+class Store:
+    """Streams and their lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "double.sqlite"
+        self._connection = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
+        self._connection.executescript(_SCHEMA)
+        self.lock = threading.Lock()
+        """Held by whoever changes something."""
+        self.streams: dict[str, Stream] = {}
+        for number, labels in self._connection.execute("SELECT id, labels FROM stream"):
+            (newest,) = self._connection.execute("SELECT MAX(at) FROM entry WHERE stream = ?", [number]).fetchone()
+            self.streams[labels] = Stream(number, json.loads(labels), newest or 0)
+
+    def stream(self, labels: Labels) -> Stream | None:
+        """The stream of these labels, where there is one."""
+        return self.streams.get(json.dumps(labels, sort_keys=True))
+
+    def make_stream(self, labels: Labels) -> Stream:
+        """A stream of these labels."""
+        text = json.dumps(labels, sort_keys=True)
+        number = self._connection.execute("INSERT INTO stream (labels) VALUES (?)", [text]).lastrowid
+        self.streams[text] = Stream(number or 0, labels)
+        return self.streams[text]
+
+    def add(self, stream: Stream, entries: list[Entry]) -> None:
+        """Keep lines."""
+        rows = [
+            {"stream": stream.number, "at": e.at, "line": e.line, "metadata": json.dumps(e.metadata, sort_keys=True)}
+            for e in entries
+        ]
+        self._connection.execute("BEGIN")
+        self._connection.executemany(_INSERT, rows)
+        self._connection.execute("COMMIT")
+        stream.newest = max([stream.newest, *(entry.at for entry in entries)])
+
+    def find(self, query: Query, start: int, end: int, *, forward: bool = True) -> Iterator[tuple[int, str, Labels]]:
+        """The lines that are asked for from `start` on and before `end`, by time, with all their labels."""
+        streams = [stream for stream in list(self.streams.values()) if query.selects(stream.labels)]
+        with closing(sqlite3.connect(self._file)) as connection:
+            found = [_rows(connection, stream, start, end, forward) for stream in streams]
+            for at, _, line, metadata, labels in heapq.merge(*found, key=lambda row: row[:2], reverse=not forward):
+                merged = _merged(labels, json.loads(metadata))
+                if query.keeps(line, merged):
+                    yield at, line, {name: value for name, value in merged.items() if value}
+
+
+def _rows(connection: sqlite3.Connection, stream: Stream, start: int, end: int, forward: bool) -> Iterator[Any]:
+    order = "at, rowid" if forward else "at DESC, rowid DESC"
+    select = f"SELECT at, rowid, line, metadata FROM entry WHERE stream = ? AND at >= ? AND at < ? ORDER BY {order}"
+    for row in connection.execute(select, [stream.number, start, end]):
+        yield *row, stream.labels
+
+
+def _merged(labels: Labels, metadata: Labels) -> Labels:
+    return {**labels, **{f"{name}_extracted" if name in labels else name: value for name, value in metadata.items()}}
