@@ -114,7 +114,7 @@ def test_a_commit_becomes_a_dag(other: Deployment, repository: GitRepository) ->
         airflow.pause("parcels_etl", False)
         airflow.await_run("parcels_etl", run)
         airflow.pause("parcels_etl", True)
-        # By way of Loki, whose chunks go to the bucket here: the worker is gone.
+        # By way of Loki, of which a real one has its chunks in the bucket here: the worker is gone.
         assert any("plan" in str(line["event"]) for line in airflow.log("parcels_etl", run, "plan"))
     with other.site(ORDERS) as site:
         assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[parcels]") == [(ACTIVE,)]

@@ -4,6 +4,7 @@ With LOKI_PROGRAM or LOKI_URL a real Loki has to keep them. What it refuses is i
 """
 
 import json
+import os
 import re
 import time
 import uuid
@@ -200,6 +201,28 @@ def test_what_was_taken_is_there_after_a_restart(tmp_path: Path, app: str, kindl
 
 
 @real_loki
+@loki_of_our_own
+def test_chunks_reach_a_bucket_and_are_read_from_it(
+    tmp_path: Path, app: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    bucket = s3_url.split("/")[2]
+    monkeypatch.setenv("LOKI_STORE", "s3")
+    monkeypatch.setenv("LOKI_BUCKET", bucket)
+    monkeypatch.setenv("LOKI_S3_ENDPOINT", os.environ["AWS_ENDPOINT_URL"])
+    monkeypatch.setenv("LOKI_S3_REGION", "us-east-1")
+    with run_loki(tmp_path) as server:
+        server.push(({"app": app}, [[str(time.time_ns()), "line"]]))
+        server.stop(kindly=True)
+        names = [each["Key"] for each in boto3.client("s3").list_objects_v2(Bucket=bucket)["Contents"]]
+        assert any(name.startswith("fake/") for name in names), names
+        server.start()
+        assert [line for _, line, _ in server.lines(f'{{app="{app}"}}')] == ["line"]
+
+
+@real_loki
+@loki_of_our_own
 def test_a_loki_that_was_told_to_end_takes_older_lines_than_before(tmp_path: Path, app: str) -> None:
     """It has written its streams down and knows nothing more of their newest line. The double still does."""
     now = time.time_ns()

@@ -92,6 +92,11 @@ def test_what_the_tests_build_is_of_the_version_that_is_deployed(name: str) -> N
     assert LIST[name]["newTag"].removeprefix("v") == release_of(MODULES[name])
 
 
+def test_ci_runs_the_loki_of_the_deployment() -> None:
+    found = re.findall(r"\bgrafana/loki:\S+", (ROOT / ".github" / "workflows" / "test.yml").read_text())
+    assert found == [f"{LIST['loki']['newName']}:{LIST['loki']['newTag']}".removeprefix("docker.io/")]
+
+
 @pytest.mark.parametrize("name", ["postgres", "mssql"])
 @pytest.mark.parametrize("file", ["docker-compose.dev.yml", ".github/workflows/test.yml"])
 def test_development_and_ci_use_the_databases_of_the_deployment(name: str, file: str) -> None:
