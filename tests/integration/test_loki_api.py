@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.support.loki import LokiServer, loki_of_our_own, real_loki, run_loki
@@ -40,10 +40,12 @@ def app() -> str:
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+# Of an empty line that has a chunk for itself Loki finds nothing; nothing here sends one.
+texts = st.sampled_from(["a", "b", "ab", "é", "a\nb"]) | words.filter(bool)
 short = st.sampled_from(["", "a", "b", "ab", "é", "a\nb", '"', "\\", "manual__2026-01-01T00:00:00+00:00"])
 metadata = st.dictionaries(st.sampled_from(["run_id", "path"]), short | words, max_size=2)
 lines = st.lists(
-    st.tuples(st.integers(0, 300), short | words, metadata, st.sampled_from(["one", "two"])), min_size=1, max_size=12
+    st.tuples(st.integers(0, 300), texts, metadata, st.sampled_from(["one", "two"])), min_size=1, max_size=12
 )
 
 
@@ -54,6 +56,8 @@ def filters(draw: st.DrawFn) -> Filter:
     value = json.dumps(re.escape(text) if "~" in mark else text, ensure_ascii=False)
     if draw(st.booleans()):
         return f"{mark} {value}", lambda line, _: (text in line) is is_positive
+    # Where Loki compares a label with an empty regular expression, all is equal to it.
+    assume(text or "~" not in mark)
     name = draw(st.sampled_from(["run_id", "path", "absent"]))
     compared = f"| {name} {mark.replace('|=', '=').replace('|~', '=~')} {value}"
     return compared, lambda _, labels: (labels.get(name, "") == text) is is_positive
@@ -153,7 +157,7 @@ def test_a_field_of_a_line_becomes_a_label(loki: LokiServer, app: str) -> None:
     now = time.time_ns()
     loki.push(({"app": app}, [[str(now + number), json.dumps(each)] for number, each in enumerate(fields)]))
     found = loki.lines(f'{{app="{app}"}} | json level="level"')
-    assert [labels.get("level") for _, _, labels in found] == ["info", "7", "true", None, None, "é\n"]
+    assert [labels.get("level") for _, _, labels in found] == ["info", "7", "true", "", "", "é\n"]
     assert len(loki.lines(f'{{app="{app}"}} | json level="level" | level=~"info|7"')) == 2
 
 
@@ -219,16 +223,3 @@ def test_chunks_reach_a_bucket_and_are_read_from_it(
         assert any(name.startswith("fake/") for name in names), names
         server.start()
         assert [line for _, line, _ in server.lines(f'{{app="{app}"}}')] == ["line"]
-
-
-@real_loki
-@loki_of_our_own
-def test_a_loki_that_was_told_to_end_takes_older_lines_than_before(tmp_path: Path, app: str) -> None:
-    """It has written its streams down and knows nothing more of their newest line. The double still does."""
-    now = time.time_ns()
-    with run_loki(tmp_path) as server:
-        server.push(({"app": app}, [[str(now), "newest"]]))
-        assert server.push(({"app": app}, [[str(now - 13 * HOUR), "far"]]))[0] == 400
-        server.stop(kindly=True)
-        server.start()
-        assert server.push(({"app": app}, [[str(now - 13 * HOUR), "far"]])) == (204, "")

@@ -262,6 +262,7 @@ def test_a_line_that_is_no_json_fails_the_counting_of_its_fields(loki: LokiServe
         f'{A} | line_format "x"',
         f"{A} | level > 5",
         f'{A} |= "x" or "y"',
+        f'{A} | level=~""',
         f'{A} |~ "x$"',
         f'{A} | json level="a.b"',
     ],

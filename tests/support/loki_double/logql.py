@@ -116,10 +116,19 @@ class _Parser:
         return sides[0] if len(sides) == 1 else lambda line, labels: any(side(line, labels) for side in sides)
 
     def _both(self) -> Stage:
-        sides = [self._comparison()]
+        sides = [self._filter()]
         while self._if_next("and"):
-            sides.append(self._comparison())
+            sides.append(self._filter())
         return sides[0] if len(sides) == 1 else lambda line, labels: all(side(line, labels) for side in sides)
+
+    def _filter(self) -> Stage:
+        begin = self._at
+        compare = self._comparison()
+        if re.search(r"""~\s*(""|``)\Z""", self._text[begin : self._at]):
+            raise not_implemented(
+                "a label that is compared with an empty regular expression, which all is like in Loki"
+            )
+        return compare
 
     def _comparison(self) -> Stage:
         name, mark = self._take_kind("word"), self._take_kind("mark")

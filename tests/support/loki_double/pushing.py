@@ -190,7 +190,7 @@ def _entry(at: str, line: str, metadata: dict[str, str] | None = None) -> Entry:
             raise not_implemented(f"the name {name!r} of structured metadata, which Loki would change")
     if not isinstance(at, str):
         raise TypeError(at)
-    return Entry(int(at), _clean(line), {name: _clean(value) for name, value in (metadata or {}).items()})
+    return Entry(int(at), _clean(line), {name: _clean(value) for name, value in (metadata or {}).items() if value})
 
 
 def _clean(text: str) -> str:

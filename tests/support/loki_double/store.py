@@ -94,7 +94,7 @@ class Store:
             for at, _, line, metadata, labels in heapq.merge(*found, key=lambda row: row[:2], reverse=not forward):
                 merged = _merged(labels, json.loads(metadata))
                 if query.keeps(line, merged):
-                    yield at, line, {name: value for name, value in merged.items() if value}
+                    yield at, line, merged
 
 
 def _rows(connection: sqlite3.Connection, stream: Stream, start: int, end: int, forward: bool) -> Iterator[Any]:
