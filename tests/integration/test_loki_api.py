@@ -142,12 +142,14 @@ def test_labels_are_compared_with_or_and_with_and(loki: LokiServer, app: str) ->
     values: list[list[Any]] = [
         [str(now + a * 2 + b), f"{a}{b}", {"a": str(a), "b": str(b)}] for a in (0, 1) for b in (0, 1)
     ]
-    loki.push(({"app": app}, values))
+    loki.push(({"app": app}, [*values, [str(now + 4), "line\nbreak", {"a": "line\nbreak"}]]))
     for stage, found in {
         'a="1" or b="1"': ["01", "10", "11"],
         'a="1" and b="1"': ["11"],
         'a="0" and b="0" or a="1"': ["00", "10", "11"],
         'a="1" or a="0" and b="0"': ["00", "10", "11"],
+        'a=~".+"': ["00", "01", "10", "11", "line\nbreak"],
+        'a!~"0|1"': ["line\nbreak"],
     }.items():
         assert [line for _, line, _ in loki.lines(f'{{app="{app}"}} | {stage}')] == found, stage
 

@@ -263,6 +263,7 @@ def test_a_line_that_is_no_json_fails_the_counting_of_its_fields(loki: LokiServe
         f"{A} | level > 5",
         f'{A} |= "x" or "y"',
         f'{A} | level=~""',
+        f'{A} | level=~"err.*"',
         f'{A} |~ "x$"',
         f'{A} | json level="a.b"',
     ],

@@ -20,6 +20,8 @@ _TOKEN = re.compile(
 _COMMON = re.compile(
     r"(?:\\(?:[\W_]|[dDwWsSbB])|\(\?(?::|i\)|P<)|\((?!\?)|[*+?}](?!\+)|\{(?!,)|\[(?!\[)|[^\\(*+?}{\[$])*", re.DOTALL
 )
+# Of these Loki's filters of labels look for the rest, and not for the whole.
+_LOOSE = re.compile(r"^(\(\?i\))?\.[*+]|\.[*+]\??$|\.[*+].*(?<!\\)\||(?<!\\)\|.*\.[*+]", re.DOTALL)
 _NEEDS_A_VALUE = (
     "queries require at least one regexp or equality matcher that does not have an empty-compatible value."
     ' For instance, app=~".*" does not meet this requirement, but app=~".+" will'
@@ -64,8 +66,7 @@ class _Parser:
         if self.next_is("by"):
             self._take("by", "(")
             by.append(self._take_kind("word"))
-            while self.next_is(","):
-                self._take(",")
+            while self._if_next(","):
                 by.append(self._take_kind("word"))
             self._take(")")
         self._take("(", "count_over_time", "(")
@@ -78,18 +79,14 @@ class _Parser:
     def lines(self) -> Query:
         """`{…}` and what follows it."""
         self._take("{")
-        matchers = [self._comparison()]
-        while self.next_is(","):
-            self._take(",")
-            matchers.append(self._comparison())
+        matchers = [self._matcher()]
+        while self._if_next(","):
+            matchers.append(self._matcher())
         self._take("}")
         if all(matches("", {}) for matches in matchers):
             raise RefusedError(f"parse error : {_NEEDS_A_VALUE}")
         stages: list[Stage] = []
-        while mark := self._if_next("|=", "|~", "!=", "!~"):
-            stages.append(_line_filter(mark, self._string()))
-        while self.next_is("|", "|=", "|~", "!=", "!~"):
-            mark = self._take_kind("mark")
+        while mark := self._if_next("|", "|=", "|~", "!=", "!~"):
             if mark != "|":
                 stages.append(_line_filter(mark, self._string()))
             elif self.next_is("json"):
@@ -113,32 +110,20 @@ class _Parser:
         sides = [self._both()]
         while self._if_next("or"):
             sides.append(self._both())
-        return sides[0] if len(sides) == 1 else lambda line, labels: any(side(line, labels) for side in sides)
+        return lambda line, labels: any(side(line, labels) for side in sides)
 
     def _both(self) -> Stage:
         sides = [self._filter()]
         while self._if_next("and"):
             sides.append(self._filter())
-        return sides[0] if len(sides) == 1 else lambda line, labels: all(side(line, labels) for side in sides)
+        return lambda line, labels: all(side(line, labels) for side in sides)
 
     def _filter(self) -> Stage:
-        begin = self._at
-        compare = self._comparison()
-        if re.search(r"""~\s*(""|``)\Z""", self._text[begin : self._at]):
-            raise not_implemented(
-                "a label that is compared with an empty regular expression, which all is like in Loki"
-            )
-        return compare
+        return _label_filter(self._take_kind("word"), self._take_kind("mark"), self._string())
 
-    def _comparison(self) -> Stage:
-        name, mark = self._take_kind("word"), self._take_kind("mark")
-        value = self._string()
-        if mark in ("=", "!="):
-            return lambda _, labels: (labels.get(name, "") == value) is (mark == "=")
-        if mark in ("=~", "!~"):
-            whole = expression(value)
-            return lambda _, labels: bool(whole.fullmatch(labels.get(name, ""))) is (mark == "=~")
-        raise self._unknown()
+    def _matcher(self) -> Stage:
+        name, mark, value = self._take_kind("word"), self._take_kind("mark"), self._string()
+        return _compare(name, mark, expression(value, re.DOTALL) if "~" in mark else value)
 
     def _string(self) -> str:
         quoted = self._take_kind("string")
@@ -181,12 +166,32 @@ class _Parser:
         return not_implemented(f"what begins at {rest[:60]!r} in the query {self._text}" if rest else f"{self._text!r}")
 
 
-def expression(pattern: str) -> re.Pattern[str]:
+def _compare(name: str, mark: str, value: str | re.Pattern[str]) -> Stage:
+    """Whether a label is as it should be; one that is not there is empty."""
+    if isinstance(value, str) and mark in ("=", "!="):
+        return lambda _, labels: (labels.get(name, "") == value) is (mark == "=")
+    if isinstance(value, re.Pattern) and mark in ("=~", "!~"):
+        return lambda _, labels: bool(value.fullmatch(labels.get(name, ""))) is (mark == "=~")
+    raise not_implemented(f"{mark} between a label and what it is compared with")
+
+
+def _label_filter(name: str, mark: str, value: str) -> Stage:
+    """As in a selector of streams, but that Loki looks for some expressions anywhere in the label."""
+    if "~" not in mark:
+        return _compare(name, mark, value)
+    if value in (".+", ".*"):
+        return _compare(name, mark, re.compile(value, re.DOTALL))
+    if _LOOSE.search(value) or not value:
+        raise not_implemented(f"the comparison of {name} with {value!r}, which Loki finds within a label, too")
+    return _compare(name, mark, expression(value))
+
+
+def expression(pattern: str, flags: int = 0) -> re.Pattern[str]:
     """A regular expression that means the same in Go and here; others are refused."""
     if not _COMMON.fullmatch(pattern):
         raise not_implemented(f"the regular expression {pattern}")
     try:
-        return re.compile(pattern, re.ASCII if re.search(r"\\[dDwWsSbB]", pattern) else 0)
+        return re.compile(pattern, flags | (re.ASCII if re.search(r"\\[dDwWsSbB]", pattern) else 0))
     except re.error as error:
         raise RefusedError(f"parse error : error parsing regexp: {error}: `{pattern}`") from None
 

@@ -70,12 +70,16 @@ def _numbers(store: Store, query: Query, times: range) -> list[dict[str, Any]]:
     for key, ats in sorted(found.items()):
         counts = ((at, bisect_right(ats, at) - bisect_right(ats, at - query.window)) for at in times)
         metric = {name: value for name, value in zip(query.by, key, strict=True) if value}
-        series.append({"metric": metric, "values": [[at / SECOND, str(count)] for at, count in counts if count]})
+        series.append({"metric": metric, "values": [[_seconds(at), str(count)] for at, count in counts if count]})
     return [each for each in series if each["values"]]
 
 
 def _answer(kind: str, result: list[dict[str, Any]]) -> dict[str, Any]:
     return {"status": "success", "data": {"resultType": kind, "result": result, "stats": {}}}
+
+
+def _seconds(at: int) -> float:
+    return at / SECOND if at % SECOND else at // SECOND
 
 
 def _step(text: str | None) -> int:
