@@ -244,6 +244,19 @@ def test_a_query_over_more_than_a_month_is_refused(loki: LokiServer) -> None:
     assert_refused(loki.call(f"/loki/api/v1/query_range?{asked}"), 400, told)
 
 
+def test_more_than_fits_in_an_answer_is_an_error_and_fewer_lines_are_not(loki: LokiServer, app: str) -> None:
+    """Which the reader of task logs takes as a reason to ask for fewer."""
+    now = time.time_ns()
+    for part in range(6):
+        values = [[str(now + part * 10 + number), "x" * 300_000] for number in range(10)]
+        assert loki.push(({"app": app}, values)) == (204, "")
+    asked = {"query": f'{{app="{app}"}}', "end": now + 1000}
+    answer = loki.call(f"/loki/api/v1/query_range?{urlencode({**asked, 'limit': 60})}")
+    told = r"trying to send message larger than max \(\d+ vs\. 16777216\)"
+    assert_refused(answer, 500, ".*code = ResourceExhausted desc = ", told)
+    assert loki.call(f"/loki/api/v1/query_range?{urlencode({**asked, 'limit': 50})}")[0] == 200
+
+
 def test_a_line_that_is_no_json_fails_the_counting_of_its_fields(loki: LokiServer, app: str) -> None:
     loki.push(({"app": app}, [[str(time.time_ns()), "plain"]]))
     query = f'sum by (level) (count_over_time({{app="{app}"}} | json level="level" [1m]))'

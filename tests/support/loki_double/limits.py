@@ -11,6 +11,7 @@ import yaml
 SECOND = 10**9
 HOUR = 3600 * SECOND
 KB, MB = 2**10, 2**20
+_PARTS = ("server", "ingester", "limits_config")
 _UNITS = {"ms": SECOND // 1000, "s": SECOND, "m": 60 * SECOND, "h": HOUR, "d": 24 * HOUR}
 _SIZES = {"B": 1, "KB": KB, "MB": MB, "GB": 2**30}
 
@@ -39,6 +40,8 @@ class Limits:
     max_entries_limit_per_query: int = 5000
     max_chunk_age: int = 2 * HOUR
     """Of the ingester: a line may be behind the newest of its stream by half of it."""
+    grpc_server_max_send_msg_size: int = 4 * MB
+    """Of the server: so large is an answer at most."""
 
 
 def read(file: Path, *, expand: bool) -> tuple[Limits, dict[str, Any]]:
@@ -47,7 +50,7 @@ def read(file: Path, *, expand: bool) -> tuple[Limits, dict[str, Any]]:
     if expand:
         text = re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda found: os.environ.get(found[1]) or found[2] or "", text)
     configuration: dict[str, Any] = yaml.safe_load(text)
-    said = {**configuration.get("ingester", {}), **configuration.get("limits_config", {})}
+    said = {name: value for part in _PARTS for name, value in configuration.get(part, {}).items()}
     known = {field.name for field in fields(Limits)}
     values: dict[str, Any] = {name: amount(value) for name, value in said.items() if name in known}
     return Limits(**values), configuration

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import RefusedError, not_implemented
 from .limits import HOUR, SECOND, Limits, amount, duration_text
-from .logql import Query, parse
+from .logql import Labels, Query, parse
 from .store import Store
 
 _ERROR = """pipeline error: '{0}' for series: '{1}'.
@@ -46,14 +46,19 @@ def query_range(store: Store, limits: Limits, asked: dict[str, str]) -> dict[str
         told = f"query length: {duration_text(end - start)}, limit: {limits.max_query_length // (24 * HOUR)}d"
         raise RefusedError(f"the query time range exceeds the limit ({told})")
     if not query.window:
-        return _answer("streams", _lines(store, query, start, end, limit, direction == "forward"))
+        found = list(islice(store.find(query, start, end, forward=direction == "forward"), limit))
+        return _answer("streams", _streams(found, limits.grpc_server_max_send_msg_size))
     # From one whole step to another.
     return _answer("matrix", _numbers(store, query, range(start // step * step, -(-end // step) * step + 1, step)))
 
 
-def _lines(store: Store, query: Query, start: int, end: int, limit: int, forward: bool) -> list[dict[str, Any]]:
+def _streams(found: list[tuple[int, str, Labels]], most: int) -> list[dict[str, Any]]:
+    size = sum(len(line.encode()) for _, line, _ in found)
+    if size > most:
+        told = f"trying to send message larger than max ({size} vs. {most})"
+        raise RefusedError(f"rpc error: code = ResourceExhausted desc = {told}", 500)
     streams: dict[str, dict[str, Any]] = {}
-    for at, line, labels in islice(store.find(query, start, end, forward=forward), limit):
+    for at, line, labels in found:
         stream = streams.setdefault(json.dumps(labels, sort_keys=True), {"stream": labels, "values": []})
         stream["values"].append([str(at), line])
     return [streams[labels] for labels in sorted(streams)]
