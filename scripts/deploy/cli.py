@@ -1,4 +1,4 @@
-"""Runs what the command line asks for; every failure ends in one sentence and exit code 1."""
+"""Runs what the command line asks for; every failure ends in one sentence and an exit code."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +9,10 @@ from scripts.deploy.down import down
 from scripts.deploy.images import work_folder
 from scripts.deploy.kubectl import Kubectl
 from scripts.deploy.options import Options, parse
-from scripts.deploy.up import make_bundle, up
+from scripts.deploy.up import NotAllReadyError, make_bundle, up
 
-INTERRUPTED = 130
+FAILED, NOT_ALL_READY, INTERRUPTED = 1, 3, 130
+"""Exit codes. 2 is a command line that makes no sense; with 3 Airflow is deployed, and runs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(console, options)
     except DeployError as error:
         console.fail(str(error))
-        return 1
+        return NOT_ALL_READY if isinstance(error, NotAllReadyError) else FAILED
     except KeyboardInterrupt:
         console.fail("Stopped. Run the same again to go on from where it was.")
         return INTERRUPTED

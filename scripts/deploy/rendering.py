@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scripts.deploy.console import DeployError
-from scripts.deploy.kubectl import Kubectl, Object, name_of
+from scripts.deploy.kubectl import OBSERVABILITY, Kubectl, Object, name_of
 
 STAGES = (
     ("foundation",),
-    ("storage", "source", "mssql", "metadata", "traefik", "observability"),
+    ("storage", "source", "mssql", "metadata", "traefik", OBSERVABILITY),
     ("airflow",),
     ("backup",),
 )
@@ -140,6 +140,11 @@ def steps(rendering: Rendering) -> Iterator[tuple[str, list[Object]]]:
         "backup": backup,
     }
     yield from ((name, objects) for name, objects in divided.items() if objects)
+
+
+def is_observability(item: Object) -> bool:
+    """Whether an object collects or shows logs and metrics: Airflow runs without it."""
+    return _part(item) == OBSERVABILITY
 
 
 def images_in(text: str) -> list[str]:

@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from scripts.deploy.console import Console, DeployError
 from scripts.deploy.diagnosis import AFTER, NOT_READY, pod_troubles, show_logs
 from scripts.deploy.kubectl import Kubectl, Object, name_of
-from scripts.deploy.rendering import FINGERPRINT, WORKLOADS
+from scripts.deploy.rendering import FINGERPRINT, WORKLOADS, is_observability
 
 POLL_SECONDS = 2.0
 _TELL_SECONDS = 30.0
 """How often a wait in which nothing changes is told again."""
+
+
+class NotReadyError(DeployError):
+    """Something did not become ready in time."""
 
 
 class JobFailedError(DeployError):
@@ -18,14 +22,15 @@ class JobFailedError(DeployError):
 
 
 def apply_and_wait(console: Console, kubectl: Kubectl, part: str, objects: list[Object], timeout: float) -> None:
-    """Apply objects and wait until those that run are ready. Raises DeployError after `timeout` seconds."""
+    """Apply objects and wait until those that Airflow needs are ready. Raises DeployError after `timeout` seconds."""
     awaited = [item for item in objects if item["kind"] in (*WORKLOADS, "Job")]
+    needed = [item for item in awaited if not is_observability(item)]
     told = ", ".join(map(name_of, awaited or objects[:1])) + (" …" if not awaited and objects[1:] else "")
     console.say(f"Applying {part}: {told}")
     _remove_changed_jobs(console, kubectl, objects)
     kubectl.apply(objects)
-    if awaited:
-        wait_until_ready(console, kubectl, awaited, timeout)
+    if needed:
+        wait_until_ready(console, kubectl, needed, timeout)
 
 
 def _remove_changed_jobs(console: Console, kubectl: Kubectl, objects: Iterable[Object]) -> None:
@@ -60,7 +65,7 @@ def wait_until_ready(console: Console, kubectl: Kubectl, awaited: list[Object], 
             return
         text = "; ".join(waiting)
         if now - began > timeout:
-            raise DeployError(f"Not ready after {timeout:.0f} s: {text}.")
+            raise NotReadyError(f"Not ready after {timeout:.0f} s: {text}.")
         if text != told or now - told_at > _TELL_SECONDS:
             console.say(f"  waiting: {text}")
             _look_at_pods(console, kubectl, awaited, known, lasting=text == told)

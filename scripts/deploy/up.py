@@ -18,10 +18,17 @@ from scripts.deploy.overlays import DEFAULT, ROOT, folder_of, given_overlay
 from scripts.deploy.passwords import ensure_secrets
 from scripts.deploy.preflight import Survey, survey
 from scripts.deploy.pruning import leftovers, prune
-from scripts.deploy.rendering import mark, mark_certificate, render, steps
+from scripts.deploy.rendering import WORKLOADS, is_observability, mark, mark_certificate, render, steps
 from scripts.deploy.report import show_access, show_workloads
-from scripts.deploy.rollout import apply_and_wait
+from scripts.deploy.rollout import NotReadyError, apply_and_wait, wait_until_ready
 from scripts.deploy.volumes import free_released, make_folders, missing_folders
+
+OBSERVABILITY_SECONDS = 120.0
+"""How long observability is waited for when Airflow runs: its images are there, and it has had all the time before."""
+
+
+class NotAllReadyError(DeployError):
+    """Airflow is deployed, and something that it does not need is not ready."""
 
 
 def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
@@ -47,16 +54,24 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
         console.warn(words)
     try:
         _apply(console, options, kubectl, found)
-        show_workloads(console, kubectl)
         if options.wait_for_first_run:
             first_run(console, kubectl, options.timeout)
     except DeployError:
         show_troubles(console, kubectl)
         raise
+    lacking = _await_observability(console, options, kubectl, found)
+    show_workloads(console, kubectl)
+    if lacking:
+        show_troubles(console, kubectl)
     show_access(console, kubectl, found.rendering, _data_node(found).address, found.trust.get(trust.UI_NAME))
     closing.try_all(console, kubectl, found.rendering, _data_node(found), found.trust.get(trust.UI_NAME, ""))
     if not options.wait_for_first_run:
         console.show("Next:      switch on orders_etl in Airflow, or run this again with --wait-for-first-run.")
+    if lacking:
+        raise NotAllReadyError(
+            f"Airflow is deployed{' and has run orders_etl' if options.wait_for_first_run else ''}, but not all that"
+            f" collects and shows its logs and metrics: {lacking} Why is above; `scripts/doctor.sh` looks again."
+        )
 
 
 def make_bundle(console: Console, options: Options, kubectl: Kubectl, target: Path) -> None:
@@ -67,6 +82,19 @@ def make_bundle(console: Console, options: Options, kubectl: Kubectl, target: Pa
         console.show("\n".join([f"Would write {target} with", *(f"  {image}" for image in project.images)]))
         return
     write_bundle(console, options, choose_builder(options.builder), project, target)
+
+
+def _await_observability(console: Console, options: Options, kubectl: Kubectl, found: Survey) -> str | None:
+    """Wait a while for what Airflow does not need; returns what is not ready then, as a sentence."""
+    awaited = [item for item in found.rendering.of_kind(*WORKLOADS) if is_observability(item)]
+    if not awaited:
+        return None
+    console.say(f"Looking at observability, which began to start before Airflow: {', '.join(map(name_of, awaited))}")
+    try:
+        wait_until_ready(console, kubectl, awaited, min(options.timeout, OBSERVABILITY_SECONDS))
+    except NotReadyError as error:
+        return str(error)
+    return None
 
 
 def _get_images(console: Console, options: Options, kubectl: Kubectl, found: Survey, bundle: Bundle | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy.cli import main
+from scripts.deploy.cli import NOT_ALL_READY, main
 from scripts.deploy.passwords import KEPT_FILE
 from tests.support.fake_cluster import (
     SOURCE_PASSWORD,
@@ -328,6 +328,21 @@ def test_what_is_not_well_is_shown_with_its_reason_log_and_warnings(
     assert told.err == "Not ready after 1 s: mssql 0 of 1 ready.\n"
     # The steps after the one that failed were not touched.
     assert "Job/airflow-migrate" not in cluster.objects
+
+
+def test_what_airflow_does_not_need_holds_nothing_up_and_is_named_at_the_end(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = {"name": "loki", "state": {"waiting": {"reason": "CreateContainerError", "message": "no shared mount"}}}
+    pod = {"metadata": {"name": "loki-0", "namespace": "observability"}, "status": {"containerStatuses": [waiting]}}
+    cluster.set(unready=["loki"], pods=[pod])
+    assert main(cluster.arguments("--timeout", "1s")) == NOT_ALL_READY
+    assert cluster.objects["Deployment/airflow-scheduler"]["status"]["readyReplicas"] == 1
+    told = capsys.readouterr()
+    assert told.out.index("Applying airflow") < told.out.index("loki CreateContainerError (no shared mount)")
+    assert "https://203.0.113.5/ " in told.out
+    assert told.err.startswith("Airflow is deployed, but not all that collects")
+    assert "loki 0 of 1 ready" in told.err
 
 
 def stateful_pod(name: str, revision: str, ready: str) -> dict[str, Any]:
