@@ -2,11 +2,15 @@
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support import fake_kubectl
 
 SOURCE_PASSWORD = "the-password-of-the-source"
 CONNECTIONS = {
@@ -30,6 +34,23 @@ done
 IMPORT_STUB = """#!/bin/bash
 printf '%s\\n' "import-stub $*" >> "$FAKE_CLUSTER/tools.log"
 """
+
+
+class Processes:
+    """`subprocess` as scripts/deploy sees it, with kubectl in this process: starting it would take most of the time."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(subprocess, name)
+
+    @staticmethod
+    def run(command: list[str], **named: Any) -> "subprocess.CompletedProcess[str]":
+        """As `subprocess.run`."""
+        if command[0] != "kubectl" or not shutil.which("kubectl"):
+            return subprocess.run(command, **named)
+        try:
+            return subprocess.CompletedProcess(command, 0, fake_kubectl.call(command[1:], named.get("input") or ""), "")
+        except fake_kubectl.RefusedError as error:
+            return subprocess.CompletedProcess(command, 1, "", str(error))
 
 
 class FakeCluster:
@@ -203,6 +224,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     monkeypatch.setenv("PATH", f"{cluster.path}:/usr/bin:/bin")
     monkeypatch.setenv("FAKE_CLUSTER", str(folder))
     monkeypatch.setenv("KUBECONFIG", str(FAKE_KUBECTL))  # a file that is there
+    monkeypatch.setattr("scripts.deploy.commands.subprocess", Processes())
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("os.chown", lambda path, user, group: cluster.owners.update({Path(path).name: (user, group)}))
     monkeypatch.setattr("scripts.deploy.preflight.machine_problems", lambda rendering: [])

@@ -1,4 +1,4 @@
-"""A kubectl on PATH for tests: keeps objects in a file, records every call, and makes workloads ready at once.
+"""A kubectl for tests, in their process and on PATH: objects are in a file, calls recorded, workloads ready at once.
 
 Not a cluster: it knows only what scripts/deploy and scripts/doctor ask for. `state.json` in FAKE_CLUSTER has `objects`
 by key, and what a test wants to be otherwise: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`,
@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(os.environ["FAKE_CLUSTER"])
-STATE = FOLDER / "state.json"
 KINDS = {
     "nodes": "Node",
     "node": "Node",
@@ -60,9 +58,23 @@ KINDS = {
 }
 
 
+class RefusedError(Exception):
+    """What kubectl says on standard error before it ends with 1."""
+
+
 def main(arguments: list[str]) -> int:
-    stdin = "" if sys.stdin.isatty() else sys.stdin.read()
-    with (FOLDER / "calls.jsonl").open("a") as calls:
+    """As a program on PATH."""
+    try:
+        print(call(arguments, "" if sys.stdin.isatty() else sys.stdin.read()))
+    except RefusedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def call(arguments: list[str], stdin: str) -> str:
+    """Record a call and answer it. Raises RefusedError."""
+    with (folder() / "calls.jsonl").open("a") as calls:
         # Several may be called at once; one that forwards a port does not end.
         if "port-forward" not in arguments:
             fcntl.flock(calls, fcntl.LOCK_EX)
@@ -71,8 +83,13 @@ def main(arguments: list[str]) -> int:
         return answer(arguments, stdin)
 
 
-def answer(arguments: list[str], stdin: str) -> int:
-    state = json.loads(STATE.read_text())
+def folder() -> Path:
+    return Path(os.environ["FAKE_CLUSTER"])
+
+
+def answer(arguments: list[str], stdin: str) -> str:
+    file = folder() / "state.json"
+    state = json.loads(file.read_text())
     words = [word for word in arguments if not word.startswith("--")]
     flags = dict(word.lstrip("-").partition("=")[::2] for word in arguments if word.startswith("--"))
     if "--namespace" in arguments:
@@ -80,18 +97,14 @@ def answer(arguments: list[str], stdin: str) -> int:
         words.remove(flags["namespace"])
     verb, rest = words[0], words[1:]
     if verb in state.get("refuses", []):
-        print(f"The server refused to {verb}.", file=sys.stderr)
-        return 1
+        raise RefusedError(f"The server refused to {verb}.")
     before = json.dumps(state)
     told = VERBS[verb](state, rest, flags, stdin)
     if json.dumps(state) != before:
         # Whoever forwards a port reads it at any time.
-        STATE.with_suffix(".new").write_text(json.dumps(state))
-        STATE.with_suffix(".new").replace(STATE)
-    if isinstance(told, int):
-        return told
-    print(told)
-    return 0
+        file.with_suffix(".new").write_text(json.dumps(state))
+        file.with_suffix(".new").replace(file)
+    return told
 
 
 def key_of(item: dict[str, Any]) -> str:
@@ -104,7 +117,7 @@ def kustomize(_state: Any, rest: list[str], _flags: Any, _stdin: str) -> str:
 
 def annotate(state: Any, rest: list[str], flags: Any, stdin: str) -> str:
     if "local" in flags:
-        return (FOLDER / "overlay" / "rendered.json").read_text()
+        return (folder() / "overlay" / "rendered.json").read_text()
     name, _, value = rest[2].partition("=")
     state["objects"][f"Node/{rest[1]}"]["metadata"].setdefault("annotations", {})[name] = value
     return ""
@@ -128,11 +141,10 @@ def version(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
     return json.dumps({"serverVersion": {"major": "1", "minor": state.get("minor", "33")}})
 
 
-def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str | int:
+def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
     if "raw" in flags:
         if flags["raw"] not in state.get("raw", {}):
-            print("Error from server (ServiceUnavailable): no endpoints available", file=sys.stderr)
-            return 1
+            raise RefusedError("Error from server (ServiceUnavailable): no endpoints available")
         return str(state["raw"][flags["raw"]])
     if rest[0] in ("pods", "events") and len(rest) == 1:
         return json.dumps({"items": state.get(rest[0], [])})
@@ -181,11 +193,10 @@ def status_of(state: Any, item: dict[str, Any]) -> dict[str, Any]:
     return {"updatedReplicas": ready, "readyReplicas": ready, "availableReplicas": ready}
 
 
-def create(state: Any, _rest: Any, _flags: Any, stdin: str) -> str | int:
+def create(state: Any, _rest: Any, _flags: Any, stdin: str) -> str:
     item = json.loads(stdin)
     if key_of(item) in state["objects"]:
-        print("AlreadyExists", file=sys.stderr)
-        return 1
+        raise RefusedError("AlreadyExists")
     state["objects"][key_of(item)] = item
     if item["kind"] == "Pod":
         ended = {"phase": "Succeeded", "containerStatuses": [{"name": "one", "state": {"terminated": {"exitCode": 0}}}]}
@@ -231,11 +242,10 @@ def logs(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
     return str(kept.get(rest[0], state.get("told", "")))
 
 
-def execute(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str | int:
+def execute(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
     if "exec" not in state:
         return ""
-    print(f"{state['exec']}\ncommand terminated with exit code 1", file=sys.stderr)
-    return 1
+    raise RefusedError(f"{state['exec']}\ncommand terminated with exit code 1")
 
 
 def port_forward(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
