@@ -25,6 +25,8 @@ class Build:
     root: Path
     ca_file: Path | None = None
     pull: bool = True
+    platform: str | None = None
+    """Such as linux/arm64; None: that of this machine."""
 
 
 class Builder(ABC):
@@ -35,7 +37,9 @@ class Builder(ABC):
     build_flags: tuple[str, ...] = ()
     no_pull_flag = ""
     probe: tuple[str, ...] = ("info",)
-    inspect: tuple[str, ...] = ("image", "inspect", "--format={{.Id}}")
+    inspect: tuple[str, ...] = ("image", "inspect")
+    id_format = "{{.Id}}"
+    platform_format = "{{.Os}}/{{.Architecture}}"
 
     def problem(self) -> str | None:
         """Why it cannot build here, or None."""
@@ -59,16 +63,22 @@ class Builder(ABC):
                 command.append(f"--secret=id=ca,src={build.ca_file}")
             if not build.pull:
                 command.append(self.no_pull_flag)
+            if build.platform:
+                command.append(f"--platform={build.platform}")
             what = f"Building {build.image} with {self.name}"
             commands.follow(console, what, [*command, str(build.root)], self.environment)
             return id_file.read_text().strip()
 
-    def fetch(self, console: Console, image: str) -> str:
-        """Pull an image unless it is here; returns its ID."""
-        find = [self.name, *self.inspect, image]
-        if not commands.works(find):
-            commands.follow(console, f"Pulling {image}", [self.name, "pull", image])
-        return commands.run(find).strip()
+    def fetch(self, console: Console, image: str, platform: str) -> str:
+        """Pull an image unless it is here for that platform; returns its ID."""
+        if self.platform_of(image) != platform:
+            command = [self.name, "pull", f"--platform={platform}", image]
+            commands.follow(console, f"Pulling {image} for {platform}", command)
+        return commands.run([self.name, *self.inspect, f"--format={self.id_format}", image]).strip()
+
+    def platform_of(self, image: str) -> str:
+        """The platform of an image that is here; nothing where it is not."""
+        return commands.output([self.name, *self.inspect, f"--format={self.platform_format}", image]).strip()
 
     def save(self, console: Console, image: str, archive: Path) -> None:
         """Write an image to an archive that containerd can import."""
@@ -127,7 +137,9 @@ class Buildah(Builder):
     name = "buildah"
     build_flags = ("--layers",)
     no_pull_flag = "--pull=never"
-    inspect = ("inspect", "--type=image", "--format={{.FromImageID}}")
+    inspect = ("inspect", "--type=image")
+    id_format = "{{.FromImageID}}"
+    platform_format = "{{.OCIv1.OS}}/{{.OCIv1.Architecture}}"
 
     def save_command(self, image: str, archive: Path) -> list[str]:
         """`buildah push` to a file."""

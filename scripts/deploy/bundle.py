@@ -14,10 +14,13 @@ from scripts.deploy.builders import Builder
 from scripts.deploy.console import Console, DeployError
 from scripts.deploy.images import archive_name, build_images, work_folder
 from scripts.deploy.options import Options
+from scripts.deploy.platforms import image_problems, this_platform
 
 TOP = "etl-poc"
 """The folder that unpacking makes."""
 MANIFEST = "manifest.json"
+_EMULATORS = Path("/proc/sys/fs/binfmt_misc")
+_QEMU = {"amd64": "x86_64", "arm64": "aarch64"}
 _PROJECT = ("scripts", "k8s", "docs", "external-db", "README.md")
 
 
@@ -28,6 +31,8 @@ class Bundle:
     root: Path
     overlay: str
     """The folder of the overlay below the root."""
+    platform: str
+    """What the images run on, such as linux/amd64."""
     images: dict[str, str]
     """Names and IDs."""
 
@@ -49,11 +54,17 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
     """Build or pull every image and write the archive. Raises DeployError."""
     if not project.overlay.is_relative_to(project.root):
         raise DeployError(f"{project.overlay} does not lie in {project.root}, which is what is bundled: move it there.")
+    platform = options.platform or this_platform()
+    _check_platform(platform, project, options)
     with work_folder() as name:
         folder = Path(name)
-        ids = build_images(console, builder, project.images, project.root, options.ca_file, pull=options.pull)
+        ids = build_images(
+            console, builder, project.images, project.root, options.ca_file, pull=options.pull, platform=platform
+        )
         for image in project.images:
-            ids[image] = ids.get(image) or builder.fetch(console, image)
+            ids[image] = ids.get(image) or builder.fetch(console, image, platform)
+            if (found := builder.platform_of(image)) != platform:
+                raise DeployError(f"{builder.name} has {image} for {found or 'no platform'}, not for {platform}.")
             builder.save(console, image, folder / archive_name(image))
         files = dict(_project_files(project.root))
         files |= {f"images/{file.name}": file for file in sorted(folder.iterdir())}
@@ -61,12 +72,13 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
             files |= {f"k3s/{path.relative_to(options.k3s_files)}": path for path in _files(options.k3s_files)}
         console.say(f"Writing {target} …")
         manifest = {
+            "platform": platform,
             "overlay": str(project.overlay.relative_to(project.root)),
             "images": ids,
             "sha256": {name: _checksum(file) for name, file in files.items()},
         }
         _write(target, files, json.dumps(manifest, indent=2), folder)
-    console.say(f"Wrote {target} ({target.stat().st_size / 1000**2:.0f} MB).")
+    console.say(f"Wrote {target} for {platform} ({target.stat().st_size / 1000**2:.0f} MB).")
     console.show(
         f"On the other machine: tar --extract --file {target.name} && cd {TOP}"
         " && sudo scripts/apply-all.sh --from-bundle ."
@@ -83,13 +95,32 @@ def open_bundle(console: Console, path: Path, folder: Path) -> Bundle:
     try:
         manifest = json.loads((root / MANIFEST).read_text())
         checksums, images, overlay = manifest["sha256"], dict(manifest["images"]), str(manifest["overlay"])
+        platform = str(manifest["platform"])
     except (OSError, ValueError, KeyError, TypeError):
         raise DeployError(f"{path} is not a bundle: it holds no {TOP}/{MANIFEST} that can be read.") from None
     console.say("Checking the checksums of the bundle …")
     bad = [name for name, checksum in checksums.items() if not _is_intact(root / name, checksum)]
     if bad:
         raise DeployError(f"{path} is damaged ({', '.join(bad)}): copy it again.")
-    return Bundle(root, overlay, images)
+    return Bundle(root, overlay, platform, images)
+
+
+def _check_platform(platform: str, project: Project, options: Options) -> None:
+    """Refuse before minutes of building what cannot be made, or would not fit together."""
+    for problem in image_problems(project.images, platform):
+        raise DeployError(problem)
+    machine = platform.partition("/")[2]
+    if platform != this_platform() and not (_EMULATORS / f"qemu-{_QEMU[machine]}").exists():
+        raise DeployError(
+            f"To build for {platform} on {this_platform()}, programs for it must run here: install QEMU's emulation"
+            " (Debian, Ubuntu: qemu-user-static and binfmt-support; Fedora: qemu-user-static), or make the bundle on"
+            " such a machine."
+        )
+    of_k3s = {file.stem.rpartition("-")[2] for file in (options.k3s_files or Path()).glob("sha256sum-*.txt")}
+    if options.k3s_files and of_k3s and machine not in of_k3s:
+        raise DeployError(
+            f"{options.k3s_files} has K3s for {', '.join(sorted(of_k3s))}, and the bundle is for {machine}."
+        )
 
 
 def _project_files(root: Path) -> Iterator[tuple[str, Path]]:

@@ -32,11 +32,18 @@ def is_local(image: str) -> bool:
 
 
 def build_images(
-    console: Console, builder: Builder, images: Iterable[str], root: Path, ca_file: Path | None, *, pull: bool
+    console: Console,
+    builder: Builder,
+    images: Iterable[str],
+    root: Path,
+    ca_file: Path | None,
+    *,
+    pull: bool,
+    platform: str | None = None,
 ) -> dict[str, str]:
     """Build the images of this project among those; returns their IDs."""
     return {
-        image: builder.build(console, Build(image, root / dockerfile, root, ca_file, pull))
+        image: builder.build(console, Build(image, root / dockerfile, root, ca_file, pull, platform))
         for image, dockerfile in ours(images).items()
     }
 

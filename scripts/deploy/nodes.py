@@ -11,6 +11,7 @@ from scripts.deploy.kubectl import Kubectl, Object
 DATA_LABEL = "etl-poc/data"
 IMAGE_IDS = "etl-poc/image-ids"
 """Annotation of a node: which builds of our images were imported there."""
+_ARGUMENTS = "k3s.io/node-args"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MOST_IMAGES = 50
 """A node names no more images than this in its status."""
@@ -28,6 +29,11 @@ class Node:
     images: frozenset[str] = frozenset()
     names_all_images: bool = True
     image_ids: dict[str, str] = field(default_factory=dict)
+    architecture: str = ""
+    pod_networks: tuple[str, ...] = ()
+    """The node's share of the network of pods."""
+    arguments: tuple[str, ...] = ()
+    """What K3s was started with."""
 
     def has(self, image: str, image_id: str) -> bool:
         """Whether this build of the image was imported and is still there, as far as the node tells."""
@@ -69,4 +75,7 @@ def _node(item: Object, boot_id: str) -> Node:
         images=frozenset(name for image in status.get("images", []) for name in image.get("names") or []),
         names_all_images=len(status.get("images", [])) < _MOST_IMAGES,
         image_ids=json.loads(annotations.get(IMAGE_IDS, "{}")),
+        architecture=status.get("nodeInfo", {}).get("architecture", ""),
+        pod_networks=tuple(item.get("spec", {}).get("podCIDRs") or ()),
+        arguments=tuple(json.loads(annotations.get(_ARGUMENTS, "[]"))),
     )

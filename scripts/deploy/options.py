@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.deploy.builders import BUILDERS
+from scripts.deploy.platforms import PLATFORMS
 
 SYSTEM = "system"
 """Instead of a file of authorities: those that the images trust."""
@@ -47,6 +48,7 @@ class Options:
     wait_for_first_run: bool
     bundle: Path | None
     k3s_files: Path | None
+    platform: str | None
     from_bundle: Path | None
     delete_data: bool
     yes: bool
@@ -63,6 +65,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         parser.error("--bundle only writes the archive; it goes with neither --from-bundle nor `down`.")
     if given["k3s_files"] and not given["bundle"]:
         parser.error("--k3s-files belongs to --bundle.")
+    if given["platform"] and not given["bundle"]:
+        parser.error("--platform belongs to --bundle.")
     if given["bundle"] and not given["bundle"].name.endswith((".tar", ".tar.gz", ".tgz")):
         parser.error("--bundle: the name must end in .tar.gz, .tgz or .tar.")
     command = given.pop("import_command")
@@ -154,6 +158,7 @@ def _air_gap(group: "argparse._ArgumentGroup") -> None:
         "--bundle", metavar="FILE", type=_path, help="only write everything for such a machine to one .tar.gz"
     )
     group.add_argument("--k3s-files", metavar="DIR", type=_folder, help="files of K3s to put into the bundle as well")
+    group.add_argument("--platform", choices=PLATFORMS, help="of that machine (default: that of this one)")
     group.add_argument("--from-bundle", metavar="FILE", type=_path, help="install from it, or from its folder")
 
 

@@ -17,10 +17,26 @@ from scripts.deploy.console import DeployError
 from scripts.deploy.images import is_local, ours
 from scripts.deploy.kubectl import NAMESPACE, Kubectl
 from scripts.deploy.machine import machine_problems, port_warnings
+from scripts.deploy.network import Networks, read_networks, set_pods_network, source_problems
 from scripts.deploy.nodes import Node, choose_data_node, read_nodes
 from scripts.deploy.options import Options
 from scripts.deploy.overlays import DEFAULT, deployed_overlay, folder_of, given_overlay, remember
-from scripts.deploy.rendering import PLACEHOLDER, SOURCE, Rendering, render, set_data_folder, set_source_address
+from scripts.deploy.platforms import (
+    node_problems,
+    page_warnings,
+    root_is_shared,
+    this_platform,
+    without_propagation,
+)
+from scripts.deploy.rendering import (
+    PLACEHOLDER,
+    SOURCE,
+    SOURCE_IS_NODE,
+    Rendering,
+    render,
+    set_data_folder,
+    set_source_address,
+)
 
 OLDEST_KUBERNETES = (1, 30)
 
@@ -35,6 +51,7 @@ class Survey:
     data_node: Node | None = None
     builder: Builder | None = None
     secret_keys: set[passwords.Key] = field(default_factory=set)
+    networks: Networks = field(default_factory=Networks)
     source_address: str = ""
     trust: dict[str, str] = field(default_factory=dict)
     """Whom to believe, and by which names."""
@@ -75,6 +92,7 @@ def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
         except DeployError as error:
             found.problems.append(str(error))
     found.problems += _image_problems(found, options, bundle)
+    _survey_platform(found, options, bundle)
     if not found.nodes or any(node.is_this_machine for node in found.nodes):
         found.problems += machine_problems(found.rendering)
         found.warnings += port_warnings(found.rendering)
@@ -117,12 +135,26 @@ def _survey_cluster(found: Survey, options: Options, kubectl: Kubectl) -> None:
     try:
         found.nodes = read_nodes(kubectl)
         found.data_node = choose_data_node(found.nodes)
+        found.networks = read_networks(kubectl, found.nodes)
+        set_pods_network(found.rendering.objects, found.networks.pods)
         found.secret_keys = passwords.existing_keys(kubectl)
         _survey_data(found, options, kubectl)
         _survey_source(found, options, kubectl)
         found.problems += certificate_problems(kubectl, found.certificates)
     except DeployError as error:
         found.problems.append(str(error))
+
+
+def _survey_platform(found: Survey, options: Options, bundle: Bundle | None) -> None:
+    imported = bundle.platform if bundle else this_platform() if options.import_command else None
+    found.problems += node_problems(found.rendering, found.data_node, found.this_node, imported)
+    found.warnings += page_warnings(found.rendering, found.nodes)
+    if any(node.is_this_machine for node in found.nodes) and not root_is_shared():
+        for name in without_propagation(found.rendering):
+            found.warnings.append(
+                f"`/` is not a shared mount here, as in WSL2, so {name} does not see disks that are mounted later until"
+                " it is restarted; `mount --make-rshared /` before K3s starts changes that."
+            )
 
 
 def _version_problems(kubectl: Kubectl) -> Iterator[str]:
@@ -176,10 +208,19 @@ def _survey_source(found: Survey, options: Options, kubectl: Kubectl) -> None:
     """Where the operational database is, and whether its password is known."""
     live = kubectl.get("endpointslice", SOURCE, "--namespace", NAMESPACE)
     now = [address for endpoint in (live or {}).get("endpoints") or [] for address in endpoint["addresses"]]
-    chosen = [address for address in now if address != PLACEHOLDER]
-    found.source_address = options.source_address or (chosen or [found.data_node.address if found.data_node else ""])[0]
+    follows = (live or {}).get("metadata", {}).get("annotations", {}).get(SOURCE_IS_NODE) == "true"
+    before = next((address for address in now if address != PLACEHOLDER), "")
+    node = found.data_node.address if found.data_node else ""
+    found.source_address = options.source_address or ("" if follows else before) or node
+    if follows and before and found.source_address != before:
+        found.warnings.append(
+            f"The operational Postgres was taken to be on the node with the data, at {before}, and is looked for at"
+            f" {found.source_address} from now on."
+        )
     if found.source_address:
-        set_source_address(found.rendering, found.source_address)
+        is_node = not options.source_address and (follows or not before)
+        set_source_address(found.rendering, found.source_address, is_node=is_node)
+        found.problems += source_problems(found.source_address, found.networks)
     found.trust = trust.choose_trust(options, kubectl)
     trust.lay_over(found.rendering, found.trust, found.source_address)
     found.warnings += trust.doubts(found.rendering)

@@ -24,6 +24,7 @@ PART_OF = "app.kubernetes.io/part-of"
 DATA_FOLDER = PurePosixPath("/var/lib/etl-poc")
 """Where the manifests put the volumes."""
 SOURCE = "source-postgres"
+SOURCE_IS_NODE = "etl-poc/source-is-node"
 PLACEHOLDER = "192.0.2.10"
 """The address in the manifests, which is no machine's (RFC 5737)."""
 IMAGE_ID = "etl-poc/image-id"
@@ -73,11 +74,16 @@ def render(kubectl: Kubectl, overlay: Path) -> Rendering:
     return Rendering(objects, images_in(text))
 
 
-def set_source_address(rendering: Rendering, address: str) -> None:
-    """Point the Service of the operational database at an address, and open the way there."""
+def set_source_address(rendering: Rendering, address: str, *, is_node: bool) -> None:
+    """Point the Service of the operational database at an address, and open the way there.
+
+    `is_node`: nobody gave the address, it is that of the node with the data, and follows it when it changes.
+    """
     ports: list[Object] = []
     for item in rendering.of_kind("EndpointSlice"):
         if item["metadata"]["name"] == SOURCE:
+            if is_node:
+                item["metadata"].setdefault("annotations", {})[SOURCE_IS_NODE] = "true"
             item["addressType"] = f"IPv{ipaddress.ip_address(address).version}"
             for endpoint in item["endpoints"]:
                 endpoint["addresses"] = [address]

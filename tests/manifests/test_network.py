@@ -1,5 +1,7 @@
 """Who talks to whom: the policies allow what docs/security.md says, at both ends, and nothing else."""
 
+import ipaddress
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -7,6 +9,7 @@ from functools import cache
 import pytest
 
 from scripts.deploy.kubectl import NAMESPACES
+from scripts.deploy.network import PODS_NETWORK, set_pods_network
 from tests.manifests.addresses import full_name, servers_in, variables
 from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
 from tests.manifests.kustomizations import DEFAULT
@@ -16,7 +19,6 @@ from tests.support.network_policies import DIRECTIONS, NAME_OF_NAMESPACE, Member
 
 NAME = "app.kubernetes.io/name"
 NAMES, WEB = "kube-dns", "traefik"
-PODS_NETWORK = "10.42.0.0/16"
 SYSTEM = {NAMES: {"k8s-app": NAMES}, WEB: {NAME: WEB}}
 """The labels of the pods of K3s itself that ours talk to, or that talk to ours."""
 NOT_USED = {
@@ -186,6 +188,15 @@ def test_what_a_pod_is_told_to_talk_to_it_may_talk_to(found: Rendering) -> None:
     assert len(told - unused) > 20
     assert told - unused <= documented(found)
     assert not unused & documented(found)
+
+
+@each_rendering
+def test_the_network_of_pods_is_that_of_the_cluster_wherever_it_is_named(found: Rendering) -> None:
+    objects = json.loads(json.dumps(found.objects))
+    set_pods_network(objects, [ipaddress.ip_network("10.77.0.0/16")])
+    text = json.dumps(objects)
+    assert text.count("10.77.0.0/16") > 5
+    assert "10.42." not in text
 
 
 @each_rendering

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from scripts.deploy.platforms import this_platform
 from tests.support import fake_kubectl
 
 SOURCE_PASSWORD = "the-password-of-the-source"
@@ -27,10 +28,11 @@ for word in "$@"; do
   case $word in
     --iidfile=*) printf 'sha256:%s' "$(cat "$FAKE_CLUSTER/build-number")" > "${word#--iidfile=}" ;;
     docker-archive:*) archive=${word#docker-archive:}; echo image > "${archive%%:*}" ;;
+    --format=*OCIv1*) cat "$FAKE_CLUSTER/platform" 2>/dev/null || echo PLATFORM ;;
     --format=*) echo sha256:pulled ;;
   esac
 done
-"""
+""".replace("PLATFORM", this_platform())
 IMPORT_STUB = """#!/bin/bash
 printf '%s\\n' "import-stub $*" >> "$FAKE_CLUSTER/tools.log"
 """
@@ -150,9 +152,10 @@ def node(name: str, **labels: str) -> dict[str, Any]:
     return {
         "kind": "Node",
         "metadata": {"name": name, "labels": labels},
+        "spec": {"podCIDRs": ["10.42.0.0/24"]},
         "status": {
             "addresses": [{"type": "InternalIP", "address": "203.0.113.5"}],
-            "nodeInfo": {"bootID": BOOT_ID.read_text().strip()},
+            "nodeInfo": {"bootID": BOOT_ID.read_text().strip(), "architecture": this_platform().partition("/")[2]},
             "images": [{"names": ["localhost/etl:0.1.0"]}, {"names": ["localhost/etl-airflow:0.1.0"]}],
         },
     }
@@ -228,6 +231,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("os.chown", lambda path, user, group: cluster.owners.update({Path(path).name: (user, group)}))
     monkeypatch.setattr("scripts.deploy.preflight.machine_problems", lambda rendering: [])
+    monkeypatch.setattr("scripts.deploy.preflight.root_is_shared", lambda: True)
     monkeypatch.setattr("scripts.deploy.certificates.KEY_KIND", "rsa:1024")  # quickly made
     # No server listens at the address of the node.
     monkeypatch.setattr("scripts.deploy.closing.try_all", lambda *_: None)

@@ -48,6 +48,7 @@ KINDS = {
     "serviceaccounts": "ServiceAccount",
     "roles": "Role",
     "rolebindings": "RoleBinding",
+    "servicecidrs": "ServiceCIDR",
     "clusterroles": "ClusterRole",
     "clusterrolebindings": "ClusterRoleBinding",
     "service": "Service",

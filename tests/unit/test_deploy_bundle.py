@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from scripts.deploy.cli import main
-from tests.support.fake_cluster import FakeCluster, prepare
+from scripts.deploy.platforms import PLATFORMS, this_platform
+from tests.support.fake_cluster import FakeCluster, node, prepare, workload
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = [
@@ -121,6 +122,60 @@ def test_one_that_lacks_an_image_of_the_overlay_is_refused(
     cluster.write_overlay()
     assert main(cluster.arguments(f"--from-bundle={bundle}")) == 1
     assert "The bundle lacks localhost/etl:0.2.0" in capsys.readouterr().err
+
+
+def test_it_says_for_which_platform_it_is_and_is_refused_on_another(
+    cluster: FakeCluster, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["tar", "--extract", "--file", bundle, "--directory", tmp_path], check=True)
+    assert json.loads((tmp_path / "etl-poc" / "manifest.json").read_text())["platform"] == this_platform()
+    other = node("one")
+    other["status"]["nodeInfo"]["architecture"] = "arm64" if this_platform() == PLATFORMS[0] else "amd64"
+    cluster.change("Node/one", other)
+    assert install(cluster, tmp_path / "etl-poc") == 1
+    assert f"and the images are for {this_platform()}: take a bundle that was made" in capsys.readouterr().err
+    assert cluster.changes() == []
+
+
+OTHER = next(platform for platform in PLATFORMS if platform != this_platform())
+
+
+def test_one_for_another_platform_has_that_one_s_images(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp := cluster.folder / "binfmt").mkdir()
+    monkeypatch.setattr("scripts.deploy.bundle._EMULATORS", tmp)
+    target = cluster.folder / "other.tar"
+    words = [f"--bundle={target}", f"--platform={OTHER}"]
+    assert main(words) == 1
+    assert "install QEMU's emulation" in capsys.readouterr().err
+    for name in ("qemu-aarch64", "qemu-x86_64"):
+        (tmp / name).touch()
+    assert main(words) == 1
+    assert f"for {this_platform()}, not for {OTHER}" in capsys.readouterr().err
+    (cluster.folder / "platform").write_text(OTHER)
+    cluster.forget_calls()
+    assert main(words) == 0
+    assert all(f"--platform={OTHER}" in line for line in cluster.tools() if " build " in line)
+    assert f"for {OTHER}" in capsys.readouterr().out
+
+
+def test_what_could_not_run_there_is_refused_before_anything_is_built(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = cluster.folder / "k3s-files"
+    files.mkdir()
+    (files / "sha256sum-riscv64.txt").touch()
+    target = cluster.folder / "other.tar"
+    assert main([f"--bundle={target}", f"--k3s-files={files}"]) == 1
+    assert "has K3s for riscv64" in capsys.readouterr().err
+    cluster.objects_to_render.append(workload("StatefulSet", "big", "mssql", "mcr.microsoft.com/mssql/server:2022"))
+    for overlay in (cluster.overlay, cluster.folder / "checkout" / "k8s" / "overlays" / "single-node"):
+        cluster.overlay = overlay
+        cluster.write_overlay()
+    assert main([f"--bundle={target}", "--platform=linux/arm64"]) == 1
+    assert "no image of SQL Server for linux/arm64" in capsys.readouterr().err
+    assert not [line for line in cluster.tools() if " build " in line]
 
 
 def test_nothing_is_written_outside_the_folder_it_is_unpacked_in(

@@ -1,0 +1,190 @@
+"""`apply-all.sh` before it changes anything: each condition of a machine or a cluster, and what is said or done."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.deploy import platforms
+from scripts.deploy.cli import main
+from scripts.deploy.network import PODS_NETWORK
+from scripts.deploy.rendering import SOURCE_IS_NODE
+from tests.support.fake_cluster import FakeCluster, named, node, prepare, workload
+
+POLICY = "NetworkPolicy/outside"
+SLICE = "EndpointSlice/source-postgres"
+SHARED = "25 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+NOT_SHARED = "25 1 8:1 / / rw,relatime - ext4 /dev/sdc rw\n26 25 0:5 / /dev rw shared:2 - devtmpfs dev rw\n"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    return prepare(tmp_path, monkeypatch)
+
+
+def with_node(cluster: FakeCluster, shares: list[str], arguments: list[str] | None = None, **info: str) -> None:
+    item = node("one")
+    item["spec"] = {"podCIDRs": shares}
+    if arguments is not None:
+        item["metadata"]["annotations"] = {"k3s.io/node-args": json.dumps(["server", *arguments])}
+    item["status"]["nodeInfo"] |= info
+    cluster.change("Node/one", item)
+
+
+def let_out(cluster: FakeCluster) -> None:
+    """A policy and a setting that name the network of pods, as the manifests do."""
+    block = {"cidr": "0.0.0.0/0", "except": [PODS_NETWORK]}
+    policy = named("NetworkPolicy", "outside", "airflow") | {"spec": {"egress": [{"to": [{"ipBlock": block}]}]}}
+    server = workload("Deployment", "server", "airflow", "localhost/etl-airflow:0.1.0")
+    server["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "FROM", "value": PODS_NETWORK}]
+    cluster.objects_to_render += [policy, server]
+    cluster.write_overlay()
+
+
+def refused(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    """What stands in the way, where nothing was changed."""
+    assert main(cluster.arguments(*options)) == 1
+    assert cluster.changes() == []
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shares", "arguments", "excepted"),
+    [
+        (["10.42.0.0/24"], None, ["10.42.0.0/16"]),
+        (["10.52.3.0/24"], ["--cluster-cidr", "10.52.0.0/20"], ["10.52.0.0/20"]),
+        (["10.52.3.0/24"], ["--cluster-cidr=10.52.0.0/20"], ["10.52.0.0/20"]),
+        (["10.244.1.0/24"], None, ["10.244.0.0/16"]),
+        ([], None, ["10.42.0.0/16"]),
+        (["10.52.3.0/24", "fd00:42::/64"], None, ["10.52.0.0/16"]),
+    ],
+    ids=["K3s's own", "told to K3s", "told with =", "of another distribution", "not known", "of both kinds"],
+)
+def test_policies_except_the_network_that_the_cluster_s_pods_have(
+    cluster: FakeCluster, shares: list[str], arguments: list[str] | None, excepted: list[str]
+) -> None:
+    let_out(cluster)
+    with_node(cluster, shares, arguments)
+    assert main(cluster.arguments("--source-address=198.51.100.7")) == 0
+    (rule,) = cluster.objects[POLICY]["spec"]["egress"]
+    assert rule["to"][0]["ipBlock"]["except"] == excepted
+    (container,) = cluster.objects["Deployment/server"]["spec"]["template"]["spec"]["containers"]
+    assert container["env"][0]["value"].split(",")[0] == excepted[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("10.42.3.4", "lies in 10.42.0.0/16, the network of the cluster's pods"),
+        ("10.43.0.9", "lies in 10.43.0.0/16, the network of the cluster's Services"),
+        ("2001:db8::7", "is of IPv6, and the cluster's pods have none of that kind"),
+    ],
+)
+def test_a_source_that_pods_cannot_reach_is_refused(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], address: str, words: str
+) -> None:
+    assert words in refused(cluster, capsys, f"--source-address={address}")
+
+
+def test_the_networks_of_services_are_those_that_the_api_names(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cidrs = named("ServiceCIDR", "kubernetes", "") | {"spec": {"cidrs": ["10.96.0.0/12"]}}
+    cluster.change("ServiceCIDR/kubernetes", cidrs)
+    assert "lies in 10.96.0.0/12" in refused(cluster, capsys, "--source-address=10.97.0.1")
+    assert main(cluster.arguments("--source-address=10.43.0.9")) == 0
+
+
+def test_an_ipv6_source_is_taken_where_pods_have_such_addresses(cluster: FakeCluster) -> None:
+    with_node(cluster, ["10.42.0.0/24", "fd00:42::/64"])
+    assert main(cluster.arguments("--source-address=2001:db8::7")) == 0
+    assert cluster.objects[SLICE]["addressType"] == "IPv6"
+
+
+def test_a_source_on_the_node_follows_the_node_s_address(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(cluster.arguments()) == 0
+    moved = cluster.objects["Node/one"]
+    moved["status"]["addresses"] = [{"type": "InternalIP", "address": "203.0.113.77"}]
+    cluster.change("Node/one", moved)
+    assert main(cluster.arguments()) == 0
+    assert cluster.objects[SLICE]["endpoints"] == [{"addresses": ["203.0.113.77"]}]
+    assert "at 203.0.113.5, and is looked for at 203.0.113.77 from now on" in capsys.readouterr().out
+    # What was given stays, whatever the node's address.
+    assert main(cluster.arguments("--source-address=198.51.100.7")) == 0
+    assert SOURCE_IS_NODE not in cluster.objects[SLICE]["metadata"].get("annotations", {})
+    assert main(cluster.arguments()) == 0
+    assert cluster.objects[SLICE]["endpoints"] == [{"addresses": ["198.51.100.7"]}]
+
+
+def test_sql_server_is_not_deployed_to_arm64(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.objects_to_render.append(
+        workload("StatefulSet", "big", "mssql", "registry.example.com/mssql/server:2022-CU21")
+    )
+    cluster.write_overlay()
+    with_node(cluster, ["10.42.0.0/24"], architecture="arm64")
+    assert "no image of SQL Server for linux/arm64" in refused(cluster, capsys)
+    assert "k8s/components/external-sink" in refused(cluster, capsys)
+
+
+def test_images_of_another_architecture_than_the_node_s_are_not_imported(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_node(cluster, ["10.42.0.0/24"], architecture="riscv64")
+    assert "Node one is linux/riscv64, and the images are for linux/" in refused(cluster, capsys)
+
+
+@pytest.mark.parametrize(("size", "warned"), [(4096, False), (16384, True), (65536, True)])
+def test_memory_pages_with_which_fluent_bit_ends_are_said(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size: int, warned: bool
+) -> None:
+    cluster.objects_to_render.append(
+        workload("DaemonSet", "fluent-bit", "observability", "example.com/fluent-bit:5", "observability")
+    )
+    cluster.write_overlay()
+    monkeypatch.setattr("os.sysconf", lambda name: size)
+    assert main(cluster.arguments("--dry-run")) == 0
+    told = capsys.readouterr().out
+    assert (f"memory pages have {size} bytes, with which Fluent Bit's image ends at once" in told) is warned
+
+
+def test_page_sizes_that_cannot_be_seen_from_here_are_asked_about(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.objects_to_render.append(
+        workload("DaemonSet", "fluent-bit", "observability", "example.com/fluent-bit:5", "observability")
+    )
+    cluster.write_overlay()
+    far = node("far")
+    far["status"]["nodeInfo"] = {"bootID": "another", "architecture": "arm64"}
+    cluster.change("Node/far", far)
+    assert main(cluster.arguments("--dry-run")) == 0
+    assert "`getconf PAGE_SIZE` should say 4096 on far" in capsys.readouterr().out
+
+
+def node_exporter(cluster: FakeCluster) -> Any:
+    item = workload("DaemonSet", "node-exporter", "observability", "example.com/node-exporter:1", "observability")
+    pod = item["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": "host", "hostPath": {"path": "/"}}]
+    pod["containers"][0]["volumeMounts"] = [
+        {"name": "host", "mountPath": "/host", "mountPropagation": "HostToContainer"}
+    ]
+    cluster.objects_to_render.append(item)
+    cluster.write_overlay()
+
+
+@pytest.mark.parametrize(("mounts", "passed_on"), [(SHARED, True), (NOT_SHARED, False)], ids=["shared", "as in WSL2"])
+def test_a_container_takes_the_node_s_root_as_the_node_lets_it(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mounts: str,
+    passed_on: bool,
+) -> None:  # fmt: skip
+    node_exporter(cluster)
+    (cluster.folder / "mountinfo").write_text(mounts)
+    monkeypatch.setattr(platforms, "_MOUNTS", cluster.folder / "mountinfo")
+    monkeypatch.setattr("scripts.deploy.preflight.root_is_shared", platforms.root_is_shared)
+    assert main(cluster.arguments("--timeout=1s")) == 0
+    (container,) = cluster.objects["DaemonSet/node-exporter"]["spec"]["template"]["spec"]["containers"]
+    assert ("mountPropagation" in container["volumeMounts"][0]) is passed_on
+    assert ("`/` is not a shared mount here" in capsys.readouterr().out) is not passed_on
