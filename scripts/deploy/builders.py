@@ -82,11 +82,11 @@ class Builder(ABC):
 
     def save(self, console: Console, image: str, archive: Path) -> None:
         """Write an image to an archive that containerd can import."""
-        commands.follow(console, f"Saving {image}", self.save_command(image, archive))
+        commands.follow(console, f"Saving {image}", self.save_command(image, str(archive)))
 
     @abstractmethod
-    def save_command(self, image: str, archive: Path) -> list[str]:
-        """The command that writes an image to an archive."""
+    def save_command(self, image: str, archive: str) -> list[str]:
+        """The command that writes an image to an archive, which may be /dev/stdout."""
 
 
 class Docker(Builder):
@@ -114,9 +114,9 @@ class Docker(Builder):
             )
         return None
 
-    def save_command(self, image: str, archive: Path) -> list[str]:
+    def save_command(self, image: str, archive: str) -> list[str]:
         """`docker save`."""
-        return ["docker", "save", f"--output={archive}", image]
+        return ["docker", "save", *_output(archive), image]
 
 
 class Podman(Builder):
@@ -126,9 +126,9 @@ class Podman(Builder):
     build_flags = ("--layers",)
     no_pull_flag = "--pull=never"
 
-    def save_command(self, image: str, archive: Path) -> list[str]:
+    def save_command(self, image: str, archive: str) -> list[str]:
         """`podman save`, in the format of Docker."""
-        return ["podman", "save", "--format=docker-archive", f"--output={archive}", image]
+        return ["podman", "save", "--format=docker-archive", *_output(archive), image]
 
 
 class Buildah(Builder):
@@ -141,9 +141,14 @@ class Buildah(Builder):
     id_format = "{{.FromImageID}}"
     platform_format = "{{.OCIv1.OS}}/{{.OCIv1.Architecture}}"
 
-    def save_command(self, image: str, archive: Path) -> list[str]:
+    def save_command(self, image: str, archive: str) -> list[str]:
         """`buildah push` to a file."""
         return ["buildah", "push", image, f"docker-archive:{archive}:{image}"]
+
+
+def _output(archive: str) -> list[str]:
+    """Both write to standard output where no file is named, and refuse its name."""
+    return [] if archive == "/dev/stdout" else [f"--output={archive}"]
 
 
 BUILDERS: dict[str, Builder] = {builder.name: builder for builder in (Docker(), Podman(), Buildah())}

@@ -6,10 +6,11 @@ import json
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from scripts.deploy import commands
 from scripts.deploy.builders import Builder
 from scripts.deploy.console import Console, DeployError
 from scripts.deploy.images import archive_name, build_images, work_folder
@@ -36,9 +37,15 @@ class Bundle:
     images: dict[str, str]
     """Names and IDs."""
 
-    def archive(self, image: str, _folder: Path) -> Path:
-        """The archive of an image."""
-        return self.root / "images" / archive_name(image)
+    is_temporary: bool = False
+    """Unpacked here for this run alone."""
+
+    def importing(self, console: Console, image: str, command: Sequence[str]) -> None:
+        """Import an image. Its archive goes where that is not the person's own."""
+        archive = self.root / "images" / archive_name(image)
+        commands.follow(console, f"Importing {image} into the node", [*command, str(archive)])
+        if self.is_temporary:
+            archive.unlink()
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def open_bundle(console: Console, path: Path, folder: Path) -> Bundle:
     bad = [name for name, checksum in checksums.items() if not _is_intact(root / name, checksum)]
     if bad:
         raise DeployError(f"{path} is damaged ({', '.join(bad)}): copy it again.")
-    return Bundle(root, overlay, platform, images)
+    return Bundle(root, overlay, platform, images, is_temporary=root != path)
 
 
 def _check_platform(platform: str, project: Project, options: Options) -> None:

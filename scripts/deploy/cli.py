@@ -9,7 +9,7 @@ from scripts.deploy.down import down
 from scripts.deploy.images import work_folder
 from scripts.deploy.kubectl import Kubectl
 from scripts.deploy.options import Options, parse
-from scripts.deploy.up import NotAllReadyError, make_bundle, up
+from scripts.deploy.up import NotAllReadyError, import_bundle, make_bundle, up
 
 FAILED, NOT_ALL_READY, INTERRUPTED = 1, 3, 130
 """Exit codes. 2 is a command line that makes no sense; with 3 Airflow is deployed, and runs."""
@@ -37,4 +37,7 @@ def _run(console: Console, options: Options) -> None:
         return
     with work_folder() as folder:
         bundle = open_bundle(console, options.from_bundle, Path(folder)) if options.from_bundle else None
+        if bundle and options.action == "import":
+            import_bundle(console, options, bundle)
+            return
         (down if options.action == "down" else up)(console, options, kubectl, bundle)

@@ -56,22 +56,52 @@ def output(command: Sequence[str], timeout: float = 20) -> str:
 def follow(console: Console, what: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
     """Run a command that may take minutes: tells that it is alive, and shows its output only where it fails."""
     console.say(f"{what} …")
-    with tempfile.TemporaryFile() as output:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=os.environ | dict(environment or {}),
-            )
-        except FileNotFoundError:
-            raise DeployError(f"{what}: the command {command[0]} is not on PATH.") from None
-        with process:
-            code = _wait(console, process, output)
+    with tempfile.TemporaryFile() as output, _start(what, command, output, environment=environment) as process:
+        code = _wait(console, process, output)
         if code:
-            console.show("\n".join(_tail(output, 40)))
-            raise DeployError(f"{what} failed (`{shlex.join(command)}`, exit code {code}); its last lines are above.")
+            raise _failure(console, what, command, code, output)
+
+
+def follow_pipe(console: Console, what: str, writer: Sequence[str], reader: Sequence[str]) -> None:
+    """Run two commands like `writer | reader`, as `follow` does."""
+    console.say(f"{what} …")
+    with (
+        tempfile.TemporaryFile() as output,
+        _start(what, writer, output, stdout=subprocess.PIPE) as first,
+        _start(what, reader, output, stdin=first.stdout) as second,
+    ):
+        if first.stdout:
+            first.stdout.close()  # so that the writer ends where the reader does
+        codes = _wait(console, second, output), _wait(console, first, output)
+        for code, command in zip(codes, (reader, writer), strict=True):
+            if code:
+                raise _failure(console, what, command, code, output)
+
+
+def _start(
+    what: str,
+    command: Sequence[str],
+    output: IO[bytes],
+    *,
+    stdin: "int | IO[bytes] | None" = subprocess.DEVNULL,
+    stdout: "int | IO[bytes] | None" = None,
+    environment: Mapping[str, str] | None = None,
+) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=output if stdout is None else stdout,
+            stderr=output,
+            env=os.environ | dict(environment or {}),
+        )
+    except FileNotFoundError:
+        raise DeployError(f"{what}: the command {command[0]} is not on PATH.") from None
+
+
+def _failure(console: Console, what: str, command: Sequence[str], code: int, output: IO[bytes]) -> DeployError:
+    console.show("\n".join(_tail(output, 40)))
+    return DeployError(f"{what} failed (`{shlex.join(command)}`, exit code {code}); its last lines are above.")
 
 
 def _wait(console: Console, process: "subprocess.Popen[bytes]", output: IO[bytes]) -> int:

@@ -1,20 +1,23 @@
 """Gets images to the node: builds those of this project, and imports archives into the node's containerd."""
 
 import json
+import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from scripts.deploy import commands
 from scripts.deploy.builders import Build, Builder
-from scripts.deploy.console import Console
+from scripts.deploy.console import Console, DeployError
 from scripts.deploy.kubectl import Kubectl
 from scripts.deploy.nodes import IMAGE_IDS, Node
 
 DOCKERFILES = {"etl": "etl_image/Dockerfile", "etl-airflow": "airflow_image/Dockerfile"}
 """The images of this project by the last part of their name."""
-Archive = Callable[[str, Path], Path]
-"""Gives the archive of an image; may write it into the folder."""
+PINNED = "io.cri-containerd.pinned=pinned"
+"""The label of an image that the kubelet never removes when the disk is short; K3s gives it to its own."""
+Importing = Callable[[Console, str, Sequence[str]], None]
+"""Imports an image into the node by a command that is given an archive."""
 
 
 def ours(images: Iterable[str]) -> dict[str, str]:
@@ -50,36 +53,71 @@ def build_images(
 
 def import_images(
     console: Console,
-    kubectl: Kubectl,
+    kubectl: Kubectl | None,
     node: Node | None,
     ids: Mapping[str, str],
-    archive: Archive,
+    importing: Importing,
     command: Sequence[str],
 ) -> None:
-    """Import what the node does not have yet, and note on the node which builds it has now."""
+    """Import what the node does not have yet, note on the node which builds it has now, and pin them all.
+
+    Without a cluster (None) nothing is known of the node: all are imported, and nothing is noted.
+    """
     had = dict(node.image_ids) if node else {}
     for image, image_id in ids.items():
         if node and node.has(image, image_id):
             console.say(f"The node has {image} already.")
             continue
-        with work_folder() as folder:
-            file = archive(image, Path(folder))
-            commands.follow(console, f"Importing {image} into the node", [*command, str(file)])
-        if node:
+        importing(console, image, command)
+        if node and kubectl:
             had[image] = image_id
             note = f"{IMAGE_IDS}={json.dumps(had, sort_keys=True)}"
             kubectl.run("annotate", "node", node.name, "--overwrite", note)
+    _pin(console, ids, command)
 
 
-def saving(console: Console, builder: Builder) -> Archive:
-    """Archives that the builder writes when they are needed."""
+def _pin(console: Console, images: Iterable[str], command: Sequence[str]) -> None:
+    """Keep imported images from being removed when the disk is short: nothing could pull them again.
 
-    def save(image: str, folder: Path) -> Path:
-        file = folder / archive_name(image)
-        builder.save(console, image, file)
-        return file
+    An import takes the label away, so that it is given each time.
+    """
+    label = pin_command(command)
+    if label is None:
+        console.warn(
+            f"How to pin images by `{shlex.join(command)}` is not known. Pin them yourself, or the kubelet may remove"
+            " them when the disk is short, and cannot pull them again."
+        )
+        return
+    for image in images:
+        try:
+            commands.run([*label, image, PINNED], timeout=60)
+        except DeployError as error:
+            console.warn(f"{image} could not be pinned, so it may be removed when the disk is short: {error}")
 
-    return save
+
+def pin_command(command: Sequence[str]) -> list[str] | None:
+    """What labels images where a command imports them; None where that is not containerd's `ctr`."""
+    words = list(command)
+    for position in range(len(words) - 1):
+        if words[position] in ("images", "image", "i") and words[position + 1] == "import":
+            return [*words[: position + 1], "label"]
+    return None
+
+
+def importing_from(builder: Builder) -> Importing:
+    """Import what a builder has: in one stream where containerd reads it, without a copy on the disk."""
+
+    def importing(console: Console, image: str, command: Sequence[str]) -> None:
+        what = f"Importing {image} into the node"
+        if pin_command(command):
+            commands.follow_pipe(console, what, builder.save_command(image, "/dev/stdout"), [*command, "/dev/stdin"])
+            return
+        with work_folder() as folder:
+            file = Path(folder) / archive_name(image)
+            builder.save(console, image, file)
+            commands.follow(console, what, [*command, str(file)])
+
+    return importing
 
 
 def archive_name(image: str) -> str:

@@ -61,10 +61,12 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     given = vars(parser.parse_args(arguments))
     if given["delete_data"] and given["action"] != "down":
         parser.error("--delete-data belongs to `down`.")
-    if given["bundle"] and (given["from_bundle"] or given["action"] == "down"):
-        parser.error("--bundle only writes the archive; it goes with neither --from-bundle nor `down`.")
+    if given["bundle"] and (given["from_bundle"] or given["action"] != "up"):
+        parser.error("--bundle only writes the archive; it goes with no --from-bundle, `down` or `import`.")
     if given["k3s_files"] and not given["bundle"]:
         parser.error("--k3s-files belongs to --bundle.")
+    if given["action"] == "import" and not given["from_bundle"]:
+        parser.error("`import` needs --from-bundle.")
     if given["platform"] and not given["bundle"]:
         parser.error("--platform belongs to --bundle.")
     if given["bundle"] and not given["bundle"].name.endswith((".tar", ".tar.gz", ".tgz")):
@@ -79,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/apply-all.sh", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", nargs="?", choices=("up", "down"), default="up", help="default: up")
+    parser.add_argument("action", nargs="?", choices=("up", "down", "import"), default="up", help="default: up")
     _deployment(parser.add_argument_group("what is deployed"))
     _tls(parser.add_argument_group("TLS; what is given stays so until it is given otherwise"))
     _images(parser.add_argument_group("images"))
@@ -87,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     down = parser.add_argument_group("down: remove the workloads; volumes, Secrets and their namespace stay")
     down.add_argument("--delete-data", action="store_true", help="remove these too, and the data folders")
     down.add_argument("--yes", action="store_true", help="do not ask before data is deleted")
+    parser.add_argument_group(
+        "import", "only import the images of --from-bundle into this node and pin them: on every further node"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done; change nothing")
     return parser
 

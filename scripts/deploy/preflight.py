@@ -96,12 +96,21 @@ def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
     if not found.nodes or any(node.is_this_machine for node in found.nodes):
         found.problems += machine_problems(found.rendering)
         found.warnings += port_warnings(found.rendering)
-    if len(found.nodes) > 1 and options.import_command:
-        found.warnings.append(
-            "Images are imported on this machine alone, and every other node needs them too: unpack a --bundle there"
-            " and run `k3s ctr images import` on its images, or use a registry (k8s/components/images)."
-        )
+    if options.import_command:
+        found.warnings += _elsewhere(found, bundle)
     return found
+
+
+def _elsewhere(found: Survey, bundle: Bundle | None) -> Iterator[str]:
+    """Nodes that lack images which can only be imported: one cannot be reached from another."""
+    imported = list(bundle.images) if bundle else [image for image in found.rendering.images if is_local(image)]
+    for node in found.nodes:
+        lacking = [image for image in imported if node.names_all_images and image not in node.images]
+        if node != found.this_node and lacking:
+            yield (
+                f"Node {node.name} lacks {', '.join(lacking)}: run `scripts/apply-all.sh import --from-bundle FILE`"
+                " there, which imports and pins them, or use a registry (k8s/components/images)."
+            )
 
 
 def _survey_overlay(found: Survey, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:

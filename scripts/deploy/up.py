@@ -10,12 +10,13 @@ from scripts.deploy.certificates import SQL_SERVER, ensure_certificate
 from scripts.deploy.console import Console, DeployError
 from scripts.deploy.diagnosis import show_troubles
 from scripts.deploy.first_run import first_run
-from scripts.deploy.images import Archive, build_images, import_images, is_local, ours, saving
+from scripts.deploy.images import Importing, build_images, import_images, importing_from, is_local, ours
 from scripts.deploy.kubectl import Kubectl, name_of
 from scripts.deploy.nodes import DATA_LABEL, Node
 from scripts.deploy.options import Options
 from scripts.deploy.overlays import DEFAULT, ROOT, folder_of, given_overlay
 from scripts.deploy.passwords import ensure_secrets
+from scripts.deploy.platforms import this_platform
 from scripts.deploy.preflight import Survey, survey
 from scripts.deploy.pruning import leftovers, prune
 from scripts.deploy.rendering import WORKLOADS, is_observability, mark, mark_certificate, render, steps
@@ -97,19 +98,29 @@ def _await_observability(console: Console, options: Options, kubectl: Kubectl, f
     return None
 
 
+def import_bundle(console: Console, options: Options, bundle: Bundle) -> None:
+    """Import a bundle's images into this machine, a node that may not ask the cluster. Raises DeployError."""
+    if bundle.platform != this_platform():
+        raise DeployError(f"The images are for {bundle.platform}, and this machine is {this_platform()}.")
+    if options.dry_run:
+        console.show("\n".join(["Would import and pin", *(f"  {image}" for image in bundle.images)]))
+        return
+    import_images(console, None, None, bundle.images, bundle.importing, options.import_command)
+
+
 def _get_images(console: Console, options: Options, kubectl: Kubectl, found: Survey, bundle: Bundle | None) -> None:
     ids: dict[str, str] = {}
-    archive: Archive | None = None
+    importing: Importing | None = None
     if bundle:
-        ids, archive = bundle.images, bundle.archive
+        ids, importing = bundle.images, bundle.importing
     elif found.builder:
         images = found.rendering.images
         ids = build_images(console, found.builder, images, ROOT, options.ca_file, pull=options.pull)
-        archive = saving(console, found.builder)
+        importing = importing_from(found.builder)
     # The others have a tag that means one build for good.
     mark(found.rendering, {image: ids[image] for image in ids if is_local(image)})
-    if archive and options.import_command:
-        import_images(console, kubectl, found.this_node, ids, archive, options.import_command)
+    if importing and options.import_command:
+        import_images(console, kubectl, found.this_node, ids, importing, options.import_command)
 
 
 def _apply(console: Console, options: Options, kubectl: Kubectl, found: Survey) -> None:

@@ -27,7 +27,7 @@ printf '%s\\n' "buildah $*" >> "$FAKE_CLUSTER/tools.log"
 for word in "$@"; do
   case $word in
     --iidfile=*) printf 'sha256:%s' "$(cat "$FAKE_CLUSTER/build-number")" > "${word#--iidfile=}" ;;
-    docker-archive:*) archive=${word#docker-archive:}; echo image > "${archive%%:*}" ;;
+    docker-archive:*) archive=${word#docker-archive:}; echo "${archive#*:}" > "${archive%%:*}" ;;
     --format=*OCIv1*) cat "$FAKE_CLUSTER/platform" 2>/dev/null || echo PLATFORM ;;
     --format=*) echo sha256:pulled ;;
   esac
@@ -35,6 +35,8 @@ done
 """.replace("PLATFORM", this_platform())
 IMPORT_STUB = """#!/bin/bash
 printf '%s\\n' "import-stub $*" >> "$FAKE_CLUSTER/tools.log"
+[[ $* != *" import "* ]] || cat "${!#}" >> "$FAKE_CLUSTER/imported.log"
+[[ ! -e $FAKE_CLUSTER/import-fails ]]
 """
 
 
@@ -136,9 +138,18 @@ class FakeCluster:
         file = self.folder / "tools.log"
         return file.read_text().splitlines() if file.exists() else []
 
+    def imported(self) -> list[str]:
+        """The images that were imported, as their archives name them."""
+        file = self.folder / "imported.log"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def pinned(self) -> list[str]:
+        """The images that were pinned."""
+        return [line.split()[3] for line in self.tools() if line.startswith("import-stub images label ")]
+
     def forget_calls(self) -> None:
         """Begin to record anew."""
-        for name in ("calls.jsonl", "tools.log"):
+        for name in ("calls.jsonl", "tools.log", "imported.log"):
             (self.folder / name).unlink(missing_ok=True)
 
     def _command(self, name: str, text: str) -> None:

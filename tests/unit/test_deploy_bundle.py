@@ -89,8 +89,25 @@ def test_an_installation_from_it_imports_all_images_and_builds_and_pulls_none(
     cluster.forget_calls()
     assert install(cluster, source) == 0
     assert {line.split()[0] for line in cluster.tools()} == {"import-stub"}
-    assert len(cluster.tools()) == len(IMAGES)
+    assert sorted(cluster.imported()) == sorted(cluster.pinned()) == IMAGES
+    # The person's own files stay; those that were unpacked for this run go one by one.
+    assert not unpacked or len(list((source / "images").iterdir())) == len(IMAGES)
     assert "Deployment/airflow-scheduler" in cluster.objects
+
+
+def test_a_further_node_takes_the_images_alone_and_needs_no_cluster(
+    cluster: FakeCluster, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.forget_calls()
+    assert main(["import", f"--from-bundle={bundle}", "--import-command=import-stub images import"]) == 0
+    assert sorted(cluster.imported()) == sorted(cluster.pinned()) == IMAGES
+    assert cluster.calls() == []
+    far = node("far")
+    far["status"] |= {"nodeInfo": {"bootID": "another"}, "images": []}
+    cluster.change("Node/far", far)
+    assert main(cluster.arguments()) == 0
+    told = capsys.readouterr().out
+    assert "Node far lacks localhost/etl-airflow:0.1.0, localhost/etl:0.1.0: run `scripts/apply-all.sh import" in told
 
 
 def test_the_script_that_installs_k3s_runs_from_it(bundle: Path, tmp_path: Path) -> None:

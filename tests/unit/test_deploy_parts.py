@@ -223,8 +223,10 @@ def test_a_pod_that_is_not_well_has_a_reason(item: dict[str, Any], reason: str |
         (["--data-folder=/"], "a folder of its own"),
         (["--ca-file=/absent"], "is not a file"),
         (["--delete-data"], "belongs to `down`"),
+        (["import"], "needs --from-bundle"),
+        (["--platform=linux/arm64"], "belongs to --bundle"),
         (["--bundle=all.zip"], "must end in .tar.gz"),
-        (["--bundle=all.tar", "--from-bundle=all.tar"], "goes with neither"),
+        (["--bundle=all.tar", "--from-bundle=all.tar"], "goes with no --from-bundle"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

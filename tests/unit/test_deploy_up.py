@@ -114,7 +114,7 @@ def test_a_second_run_changes_nothing(cluster: FakeCluster) -> None:
     assert main(without(cluster, "--source-password-file")) == 0
     assert cluster.objects == before
     assert {call["argv"][1] for call in cluster.changes()} == {"apply"}
-    assert not [line for line in cluster.tools() if "import-stub" in line]
+    assert cluster.imported() == []
 
 
 def test_the_overlay_stays_until_another_is_given_which_is_told(
@@ -138,10 +138,7 @@ def test_an_image_built_anew_under_its_tag_is_imported_and_rolled_out(cluster: F
     (cluster.folder / "build-number").write_text("2")
     cluster.forget_calls()
     assert main(cluster.arguments()) == 0
-    assert [line.split()[-1].rpartition("/")[2] for line in cluster.tools() if "import-stub" in line] == [
-        "localhost_etl-airflow_0.1.0.tar",
-        "localhost_etl_0.1.0.tar",
-    ]
+    assert cluster.imported() == ["localhost/etl-airflow:0.1.0", "localhost/etl:0.1.0"]
     assert template_of(cluster, "Deployment/airflow-scheduler") != scheduler
     assert template_of(cluster, "StatefulSet/mssql") == server
     # Both Jobs take an image that is new, and cannot be changed.
@@ -155,7 +152,32 @@ def test_an_image_that_the_node_lost_is_imported_again(cluster: FakeCluster) -> 
     cluster.change("Node/one", lost)
     cluster.forget_calls()
     assert main(cluster.arguments()) == 0
-    assert len([line for line in cluster.tools() if "import-stub" in line]) == 1
+    assert cluster.imported() == ["localhost/etl-airflow:0.1.0"]
+
+
+def test_imported_images_are_pinned_each_time_and_leave_no_copy(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scratch := cluster.folder / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    for _ in range(2):
+        cluster.forget_calls()
+        assert main(cluster.arguments()) == 0
+        assert cluster.pinned() == ["localhost/etl-airflow:0.1.0", "localhost/etl:0.1.0"]
+    assert not [line for line in cluster.tools() if str(scratch) in line and "docker-archive" in line]
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_import_that_fails_says_so_and_one_that_cannot_pin_goes_on(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cluster.folder / "import-fails").touch()
+    assert main(cluster.arguments()) == 1
+    assert "Importing localhost/etl-airflow:0.1.0 into the node failed (`import-stub images" in capsys.readouterr().err
+    (cluster.folder / "import-fails").unlink()
+    words = without(cluster, "--import-command")
+    assert main([*words, f"--import-command={cluster.path}/import-stub anyhow import "]) == 0
+    assert "Pin them yourself" in capsys.readouterr().out
 
 
 def test_changed_settings_are_rolled_out(cluster: FakeCluster) -> None:
