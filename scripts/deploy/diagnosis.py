@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from scripts.deploy.console import Console, DeployError, table
+from scripts.deploy.image_errors import WAITING, explain
 from scripts.deploy.kubectl import Kubectl, Object
 
 AFTER = ", before that "
@@ -65,7 +66,9 @@ def _container_reason(container: Object, starting: bool = False) -> str:
     reason = ""
     if waiting and (starting or waiting.get("reason") not in _BEGINNINGS):
         reason = f"{name} {waiting.get('reason', 'waiting')}"
-        if waiting.get("message") and "BackOff" not in reason:
+        if waiting.get("message") and waiting.get("reason") in WAITING:
+            reason += f": {explain(waiting['message'])}"
+        elif waiting.get("message") and "BackOff" not in reason:
             reason += f" ({waiting['message'][:200]})"
     elif ended and ended.get("exitCode"):
         reason = f"{name} ended: {ending(ended)}"

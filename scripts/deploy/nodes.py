@@ -29,6 +29,8 @@ class Node:
     images: frozenset[str] = frozenset()
     names_all_images: bool = True
     image_ids: dict[str, str] = field(default_factory=dict)
+    is_ready: bool = True
+    is_schedulable: bool = True
     architecture: str = ""
     pod_networks: tuple[str, ...] = ()
     """The node's share of the network of pods."""
@@ -75,6 +77,8 @@ def _node(item: Object, boot_id: str) -> Node:
         images=frozenset(name for image in status.get("images", []) for name in image.get("names") or []),
         names_all_images=len(status.get("images", [])) < _MOST_IMAGES,
         image_ids=json.loads(annotations.get(IMAGE_IDS, "{}")),
+        is_ready=not any(one["type"] == "Ready" and one["status"] != "True" for one in status.get("conditions", [])),
+        is_schedulable=not item.get("spec", {}).get("unschedulable", False),
         architecture=status.get("nodeInfo", {}).get("architecture", ""),
         pod_networks=tuple(item.get("spec", {}).get("podCIDRs") or ()),
         arguments=tuple(json.loads(annotations.get(_ARGUMENTS, "[]"))),

@@ -148,6 +148,13 @@ def steps(rendering: Rendering) -> Iterator[tuple[str, list[Object]]]:
     yield from ((name, objects) for name, objects in divided.items() if objects)
 
 
+def pod_templates(rendering: Rendering) -> Iterator[tuple[Object, Object]]:
+    """Each workload, Job and CronJob with the specification of its pods."""
+    for item in rendering.of_kind(*WORKLOADS, "Job", "CronJob"):
+        job = item["spec"].get("jobTemplate", item)
+        yield item, job["spec"]["template"]["spec"]
+
+
 def is_observability(item: Object) -> bool:
     """Whether an object collects or shows logs and metrics: Airflow runs without it."""
     return _part(item) == OBSERVABILITY

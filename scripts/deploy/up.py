@@ -19,6 +19,7 @@ from scripts.deploy.passwords import ensure_secrets
 from scripts.deploy.platforms import this_platform
 from scripts.deploy.preflight import Survey, survey
 from scripts.deploy.pruning import leftovers, prune
+from scripts.deploy.pulling import Pull, planned, pull_images
 from scripts.deploy.rendering import WORKLOADS, is_observability, mark, mark_certificate, render, steps
 from scripts.deploy.report import show_access, show_workloads
 from scripts.deploy.rollout import NotReadyError, apply_and_wait, wait_until_ready
@@ -54,7 +55,7 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
     for words in traefik.fit(kubectl, found.rendering):
         console.warn(words)
     try:
-        _apply(console, options, kubectl, found)
+        _apply(console, options, kubectl, found, bundle)
         if options.wait_for_first_run:
             first_run(console, kubectl, options.timeout)
     except DeployError:
@@ -83,6 +84,10 @@ def make_bundle(console: Console, options: Options, kubectl: Kubectl, target: Pa
         console.show("\n".join([f"Would write {target} with", *(f"  {image}" for image in project.images)]))
         return
     write_bundle(console, options, choose_builder(options.builder), project, target)
+
+
+def _pulls(found: Survey, bundle: Bundle | None) -> list[Pull]:
+    return planned(found.rendering, found.nodes, found.data_node, set(bundle.images) if bundle else set())
 
 
 def _await_observability(console: Console, options: Options, kubectl: Kubectl, found: Survey) -> str | None:
@@ -123,7 +128,7 @@ def _get_images(console: Console, options: Options, kubectl: Kubectl, found: Sur
         import_images(console, kubectl, found.this_node, ids, importing, options.import_command)
 
 
-def _apply(console: Console, options: Options, kubectl: Kubectl, found: Survey) -> None:
+def _apply(console: Console, options: Options, kubectl: Kubectl, found: Survey, bundle: Bundle | None) -> None:
     node, volumes = _data_node(found), found.rendering.volumes()
     if not node.has_data:
         kubectl.run("label", "node", node.name, f"{DATA_LABEL}=true")
@@ -137,6 +142,7 @@ def _apply(console: Console, options: Options, kubectl: Kubectl, found: Survey) 
         if number == 0:  # the namespace is there
             ensure_secrets(console, kubectl, found.source_password, kept)
             _ensure_trust(console, kubectl, found)
+            pull_images(console, kubectl, _pulls(found, bundle))
     prune(console, kubectl, found.rendering, options.timeout)
 
 
@@ -164,6 +170,7 @@ def _tell(console: Console, options: Options, kubectl: Kubectl, found: Survey, b
     if found.has_data_here:
         lines += [f"make {path}" for path in missing_folders(rendering.volumes()).values()]
     lines.append("generate the passwords and certificates that are missing")
+    lines += [f"pull {pull.image} onto {pull.node}" for pull in _pulls(found, bundle)]
     for part, objects in steps(rendering):
         lines.append(f"apply {part}: {', '.join(map(name_of, objects))}")
     lines += [f"delete {name_of(item)}" for item in (leftovers(kubectl, rendering) if found.nodes else [])]

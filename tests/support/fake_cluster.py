@@ -18,6 +18,10 @@ CONNECTIONS = {
     "SOURCE_URL": "postgresql://orders@source-postgres:5432/orders?sslmode=verify-full",
     "SINK_URL": "mssql://etl@mssql-svc:1433/sink?encrypt=yes",
 }
+IMAGES = (
+    *("example.com/loki:3", "example.com/mssql:2022", "example.com/postgres:17"),
+    *("localhost/etl:0.1.0", "localhost/etl-airflow:0.1.0"),
+)
 IMPORT = "import-stub images import"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 FAKE_KUBECTL = Path(__file__).with_name("fake_kubectl.py")
@@ -167,7 +171,7 @@ def node(name: str, **labels: str) -> dict[str, Any]:
         "status": {
             "addresses": [{"type": "InternalIP", "address": "203.0.113.5"}],
             "nodeInfo": {"bootID": BOOT_ID.read_text().strip(), "architecture": this_platform().partition("/")[2]},
-            "images": [{"names": ["localhost/etl:0.1.0"]}, {"names": ["localhost/etl-airflow:0.1.0"]}],
+            "images": [{"names": [image]} for image in IMAGES],
         },
     }
 
@@ -247,5 +251,6 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     # No server listens at the address of the node.
     monkeypatch.setattr("scripts.deploy.closing.try_all", lambda *_: None)
     monkeypatch.setattr("scripts.deploy.rollout.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("scripts.deploy.pulling.POLL_SECONDS", 0.05)
     monkeypatch.setattr("scripts.deploy.first_run.POLL_SECONDS", 0.05)
     return cluster

@@ -3,7 +3,8 @@
 Not a cluster: it knows only what scripts/deploy and scripts/doctor ask for. `state.json` in FAKE_CLUSTER has `objects`
 by key, and what a test wants to be otherwise: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`,
 `refuses` (verbs), `raw` (answers by path), `told` (what a pod that is created prints), `stuck` (its status instead),
-`exec` (what a command in a pod says that fails), `served` (versions of APIs).
+`exec` (what a command in a pod says that fails), `served` (versions of APIs), `images` (the state of a container that
+has no image).
 """
 
 import fcntl
@@ -147,6 +148,9 @@ def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
         if flags["raw"] not in state.get("raw", {}):
             raise RefusedError("Error from server (ServiceUnavailable): no endpoints available")
         return str(state["raw"][flags["raw"]])
+    if "image-pull" in flags.get("selector", "") or flags.get("field-selector") == "reason=Pulled":
+        pulls = [item for key, item in state["objects"].items() if key.startswith("Pod/image-pull")]
+        return json.dumps({"items": pulls if rest[0] == "pods" else [pulled(item) for item in pulls]})
     if rest[0] in ("pods", "events") and len(rest) == 1:
         return json.dumps({"items": state.get(rest[0], [])})
     kinds = [KINDS[word] for word in rest[0].split(",")]
@@ -185,8 +189,25 @@ def apply(state: Any, _rest: Any, _flags: Any, stdin: str) -> str:
     return ""
 
 
+def pulled(pod: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod["spec"]["containers"]
+    message = (
+        f'Successfully pulled image "{container["image"]}" in 1s (1s including waiting). Image size: 5000000 bytes.'
+    )
+    return {"involvedObject": {"kind": "Pod", "uid": pod["metadata"]["uid"]}, "message": message}
+
+
+def image_state(state: Any, pod: dict[str, Any]) -> Any:
+    pod["metadata"]["uid"] = pod["metadata"]["name"]
+    (container,) = pod["spec"]["containers"]
+    ended = {"terminated": {"reason": "StartError", "exitCode": 128}}
+    return state.get("images", {}).get(container["image"], ended)
+
+
 def status_of(state: Any, item: dict[str, Any]) -> dict[str, Any]:
     name = item["metadata"]["name"]
+    if item["kind"] == "Pod":
+        return {"containerStatuses": [{"name": "image", "state": image_state(state, item)}]}
     if item["kind"] == "Job":
         ended = "Failed" if name in state.get("failing", []) else "Complete"
         return {"conditions": [{"type": ended, "status": "True", "message": "the reason"}]}
@@ -221,7 +242,10 @@ def patch(state: Any, rest: list[str], flags: Any, stdin: str) -> str:
     return ""
 
 
-def delete(state: Any, rest: list[str], _flags: Any, stdin: str) -> str:
+def delete(state: Any, rest: list[str], flags: Any, stdin: str) -> str:
+    if "image-pull" in flags.get("selector", ""):
+        for key in [key for key in state["objects"] if key.startswith("Pod/image-pull")]:
+            del state["objects"][key]
     if rest[:1] == ["pod"]:
         state["objects"].pop(f"Pod/{rest[1]}", None)
     for item in [] if rest else json.loads(stdin)["items"]:

@@ -192,7 +192,7 @@ def pod(phase: str = "Running", **status: Any) -> dict[str, Any]:
                     {"name": "c", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
                 ],
             ),
-            "c ErrImagePull (not found)",
+            "c ErrImagePull: the registry has no such image: correct its name or tag (not found)",
         ),
         (
             pod(containerStatuses=[{"name": "c", "ready": False, "state": {"running": {}}}]),

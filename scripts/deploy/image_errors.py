@@ -1,0 +1,43 @@
+"""Why an image cannot be pulled, as the kubelet says it, and what to do."""
+
+import re
+
+WAITING = (
+    *("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"),
+    *("RegistryUnavailable", "SignatureValidationFailed"),
+)
+"""Why containers wait that have no image."""
+_NETWORK = (
+    "the node cannot reach the registry: check its network and its DNS; behind a proxy install K3s with"
+    " HTTP_PROXY, HTTPS_PROXY and NO_PROXY set; without a network install from a bundle (--from-bundle)"
+)
+_MIRRORS = "/etc/rancher/k3s/registries.yaml"
+# In this order: a platform that is missing is also "not found". Only what the first ones say cannot pass by itself.
+_LASTING = (
+    (r"no match for platform|no matching manifest", "the registry has no image for this node's architecture"),
+    (r"InvalidImageName|invalid reference format|ErrImageNeverPull", "correct its name in k8s/components/images"),
+    (r"manifest unknown|not found|name unknown", "the registry has no such image: correct its name or tag"),
+    (r"unauthorized|authorization failed|denied|\b401\b|\b403\b", f"the registry asks for a login: {_MIRRORS}"),
+    (r"x509|certificate", f"the node does not trust the registry's certificate, or a proxy's: tls in {_MIRRORS}"),
+    (r"no space left", "the node's disk is full: free some (docs/runbooks/VolumeFilling.md)"),
+)
+_PASSING = (
+    (r"toomanyrequests|\b429\b", f"the registry lets nobody without a login pull so much: wait, or log in: {_MIRRORS}"),
+    (
+        r"no such host|name resolution|server misbehaving|lookup|timeout|connection re|unreachable|no route|EOF|proxy",
+        _NETWORK,
+    ),
+)
+
+
+def explain(message: str) -> str:
+    """What to do about a pull that failed, and what the kubelet says."""
+    words = " ".join(message.split())
+    advice = next((text for pattern, text in (*_LASTING, *_PASSING) if re.search(pattern, words)), None)
+    end = words.rpartition("rpc error: ")[2].rpartition("desc = ")[2][-200:]
+    return f"{advice} ({end})" if advice else end or "no reason is given"
+
+
+def lasts(message: str) -> bool:
+    """Whether trying again will not help."""
+    return any(re.search(pattern, message) for pattern, _ in _LASTING)
