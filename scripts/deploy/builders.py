@@ -40,6 +40,7 @@ class Builder(ABC):
     inspect: tuple[str, ...] = ("image", "inspect")
     id_format = "{{.Id}}"
     platform_format = "{{.Os}}/{{.Architecture}}"
+    storage_format = ""
 
     def problem(self) -> str | None:
         """Why it cannot build here, or None."""
@@ -84,6 +85,11 @@ class Builder(ABC):
         """Write an image to an archive that containerd can import."""
         commands.follow(console, f"Saving {image}", self.save_command(image, str(archive)))
 
+    def storage(self) -> Path:
+        """Where its images lie."""
+        found = commands.output([self.name, "info", f"--format={self.storage_format}"]).strip()
+        return Path(found or "/var/lib")
+
     @abstractmethod
     def save_command(self, image: str, archive: str) -> list[str]:
         """The command that writes an image to an archive, which may be /dev/stdout."""
@@ -93,6 +99,7 @@ class Docker(Builder):
     """Docker, with BuildKit: the Dockerfiles mount a secret."""
 
     name = "docker"
+    storage_format = "{{.DockerRootDir}}"
     # Attestations carry the time, so that an image would get another ID each time it is built from the cache.
     environment: ClassVar[Mapping[str, str]] = {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     no_pull_flag = "--pull=false"
@@ -123,6 +130,7 @@ class Podman(Builder):
     """Podman."""
 
     name = "podman"
+    storage_format = "{{.Store.GraphRoot}}"
     build_flags = ("--layers",)
     no_pull_flag = "--pull=never"
 
@@ -135,6 +143,7 @@ class Buildah(Builder):
     """Buildah."""
 
     name = "buildah"
+    storage_format = '{{index .store "GraphRoot"}}'
     build_flags = ("--layers",)
     no_pull_flag = "--pull=never"
     inspect = ("inspect", "--type=image")

@@ -1,27 +1,17 @@
-"""What a machine lacks that is, or will be, a node: disk, memory, the kernel's controllers, free ports."""
+"""What a machine lacks that is, or will be, a node: memory, the kernel's controllers, free ports."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.deploy.images import work_place
 from scripts.deploy.rendering import Rendering
 
-FREE_GIGABYTES = 10
 MEMORY_GIGABYTES = 6
-_IMAGE_PLACE = "/var/lib"
 _GIGABYTE = 1000**3
 
 
-def machine_problems(rendering: Rendering) -> Iterator[str]:
-    """Too little disk or memory, or no memory controller."""
-    places = {str(path.parent) for path in rendering.volumes().values()} | {_IMAGE_PLACE, work_place()}
-    by_device = {existing.stat().st_dev: existing for existing in map(_existing, sorted(places))}
-    for place in by_device.values():
-        free = shutil.disk_usage(place).free / _GIGABYTE
-        if free < FREE_GIGABYTES:
-            yield f"{place} has {free:.1f} GB free, but images and data need {FREE_GIGABYTES}: free some, or move it."
+def machine_problems() -> Iterator[str]:
+    """Too little memory, or no memory controller."""
     memory = re.search(r"MemTotal:\s+(\d+) kB", _text("/proc/meminfo"))
     gigabytes = int(memory[1]) * 1024 / _GIGABYTE if memory else MEMORY_GIGABYTES
     if gigabytes < MEMORY_GIGABYTES:
@@ -48,11 +38,6 @@ def port_warnings(rendering: Rendering) -> Iterator[str]:
             f"Something other than K3s listens on port {port} (`ss --listening --tcp --processes`), so Airflow may not"
             " be reached there."
         )
-
-
-def _existing(place: str) -> Path:
-    path = Path(place)
-    return next(one for one in (path, *path.parents) if one.exists())
 
 
 def _text(path: str) -> str:

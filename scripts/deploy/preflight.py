@@ -14,8 +14,9 @@ from scripts.deploy.builders import Builder, choose_builder
 from scripts.deploy.bundle import Bundle
 from scripts.deploy.certificates import SQL_SERVER, Wanted, certificate_problems, for_ui
 from scripts.deploy.console import DeployError
+from scripts.deploy.disk import disk_problems
 from scripts.deploy.images import is_local, ours
-from scripts.deploy.kubectl import NAMESPACE, Kubectl
+from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.machine import machine_problems, port_warnings
 from scripts.deploy.network import Networks, read_networks, set_pods_network, source_problems
 from scripts.deploy.nodes import Node, choose_data_node, read_nodes
@@ -94,7 +95,9 @@ def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
     found.problems += _image_problems(found, options, bundle)
     _survey_platform(found, options, bundle)
     if not found.nodes or any(node.is_this_machine for node in found.nodes):
-        found.problems += machine_problems(found.rendering)
+        is_new = not found.this_node or not all(image in found.this_node.images for image in found.rendering.images)
+        found.problems += disk_problems(found.rendering.volumes(), found.builder, is_new=is_new)
+        found.problems += machine_problems()
         found.warnings += port_warnings(found.rendering)
     if options.import_command:
         found.warnings += _elsewhere(found, bundle)
@@ -185,6 +188,7 @@ def _survey_data(found: Survey, options: Options, kubectl: Kubectl) -> None:
     folder = options.data_folder or next(iter(there), None)
     if folder:
         set_data_folder(found.rendering, PurePosixPath(folder))
+    found.problems += _missing_folders(found, live)
     local = found.rendering.volumes()
     if not found.data_node or not local:
         return
@@ -198,6 +202,18 @@ def _survey_data(found: Survey, options: Options, kubectl: Kubectl) -> None:
         found.problems.append("Only root may look after the data folders: run this with sudo.")
         return
     found.problems += _password_problems(found.secret_keys, local)
+
+
+def _missing_folders(found: Survey, live: dict[str, Object]) -> Iterator[str]:
+    """Folders that had data and are not there: made anew they would begin with empty databases."""
+    for name, path in volumes.local_folders(live).items():
+        used = live[name].get("status", {}).get("phase") in ("Bound", "Released")
+        if used and found.has_data_here and not path.exists():
+            command = next(iter(volumes.folder_commands({name: path})), f"mkdir {path}")
+            yield (
+                f"{path} is not there, and PersistentVolume {name} has data in it: is a disk not mounted (`findmnt`,"
+                f" /etc/fstab)? Where the data is lost: `{command}`, then restore a backup."
+            )
 
 
 def _password_problems(there: set[passwords.Key], local: dict[str, Path]) -> Iterator[str]:

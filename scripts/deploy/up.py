@@ -9,6 +9,7 @@ from scripts.deploy.bundle import Bundle, Project, write_bundle
 from scripts.deploy.certificates import SQL_SERVER, ensure_certificate
 from scripts.deploy.console import Console, DeployError
 from scripts.deploy.diagnosis import show_troubles
+from scripts.deploy.disk import show_disk
 from scripts.deploy.first_run import first_run
 from scripts.deploy.images import Importing, build_images, import_images, importing_from, is_local, ours
 from scripts.deploy.kubectl import Kubectl, name_of
@@ -63,6 +64,8 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
         raise
     lacking = _await_observability(console, options, kubectl, found)
     show_workloads(console, kubectl)
+    if found.has_data_here:
+        show_disk(console, found.rendering.volumes(), found.builder)
     if lacking:
         show_troubles(console, kubectl)
     show_access(console, kubectl, found.rendering, _data_node(found).address, found.trust.get(trust.UI_NAME))

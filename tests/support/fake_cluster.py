@@ -32,6 +32,7 @@ for word in "$@"; do
   case $word in
     --iidfile=*) printf 'sha256:%s' "$(cat "$FAKE_CLUSTER/build-number")" > "${word#--iidfile=}" ;;
     docker-archive:*) archive=${word#docker-archive:}; echo "${archive#*:}" > "${archive%%:*}" ;;
+    --format=*GraphRoot*) echo "$FAKE_CLUSTER/storage" ;;
     --format=*OCIv1*) cat "$FAKE_CLUSTER/platform" 2>/dev/null || echo PLATFORM ;;
     --format=*) echo sha256:pulled ;;
   esac
@@ -245,7 +246,8 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     monkeypatch.setattr("scripts.deploy.commands.subprocess", Processes())
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("os.chown", lambda path, user, group: cluster.owners.update({Path(path).name: (user, group)}))
-    monkeypatch.setattr("scripts.deploy.preflight.machine_problems", lambda rendering: [])
+    monkeypatch.setattr("scripts.deploy.preflight.machine_problems", list)
+    monkeypatch.setattr("scripts.deploy.preflight.disk_problems", lambda *_arguments, **_named: [])
     monkeypatch.setattr("scripts.deploy.preflight.root_is_shared", lambda: True)
     monkeypatch.setattr("scripts.deploy.certificates.KEY_KIND", "rsa:1024")  # quickly made
     # No server listens at the address of the node.

@@ -1,13 +1,18 @@
 """`apply-all.sh` before it changes anything: each condition of a machine or a cluster, and what is said or done."""
 
+import base64
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripts.deploy import platforms
+from scripts.deploy import disk, platforms
+from scripts.deploy.builders import Buildah
 from scripts.deploy.cli import main
+from scripts.deploy.disk import disk_problems
 from scripts.deploy.network import PODS_NETWORK
 from scripts.deploy.rendering import SOURCE_IS_NODE
 from tests.support.fake_cluster import FakeCluster, named, node, prepare, workload
@@ -188,3 +193,71 @@ def test_a_container_takes_the_node_s_root_as_the_node_lets_it(
     (container,) = cluster.objects["DaemonSet/node-exporter"]["spec"]["template"]["spec"]["containers"]
     assert ("mountPropagation" in container["volumeMounts"][0]) is passed_on
     assert ("`/` is not a shared mount here" in capsys.readouterr().out) is not passed_on
+
+
+class Keeping(Buildah):
+    """Buildah that keeps its images in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def storage(self) -> Path:
+        return self.folder
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "is_new", "enough"), [(9.9, True, False), (10.1, True, True), (3.1, False, True), (2.9, False, False)]
+)
+def test_as_much_disk_is_asked_for_as_is_taken_where_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: float, is_new: bool, enough: bool
+) -> None:
+    monkeypatch.setattr(disk, "_NODE_PLACE", tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Free(gigabytes))
+    volumes = {"etl-poc-mssql": tmp_path / "not" / "there" / "mssql"}
+    told = list(disk_problems(volumes, Keeping(tmp_path / "containers"), is_new=is_new))
+    assert (told == []) is enough
+    if not enough:
+        assert f"has {gigabytes} GB free, and {10 if is_new else 3} are needed there (images" in told[0]
+
+
+class Free:
+    """What `shutil.disk_usage` says."""
+
+    def __init__(self, gigabytes: float) -> None:
+        self.free = gigabytes * 1000**3
+
+
+def test_what_the_parts_take_is_shown(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(disk, "CONTAINERD", cluster.folder / "containerd")
+    for name, size in (("containerd/io.containerd.content.v1.content", 3), ("storage", 7), ("data/mssql", 2)):
+        (cluster.folder / name).mkdir(parents=True)
+        (cluster.folder / name / "content").write_bytes(os.urandom(size * 1000**2))
+    (cluster.folder / "storage" / "again").hardlink_to(cluster.folder / "storage" / "content")
+    (cluster.data / "mssql").chmod(0o750)
+    (cluster.folder / "data" / "generated-secrets.json").write_text(
+        json.dumps({"mssql": {"MSSQL_SA_PASSWORD": base64.b64encode(b"kept").decode()}})
+    )
+    assert main(cluster.arguments()) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^images, as pulled or imported +3 ", told, re.MULTILINE)
+    assert re.search(r"^all that buildah keeps +7 ", told, re.MULTILINE)
+    assert re.search(r"^volume etl-poc-mssql +2 ", told, re.MULTILINE)
+    assert re.search(r"^all +12$", told, re.MULTILINE)
+
+
+def test_a_disk_that_is_not_mounted_gives_no_empty_databases(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(cluster.arguments()) == 0
+    volume = cluster.objects["PersistentVolume/etl-poc-mssql"]
+    cluster.change("PersistentVolume/etl-poc-mssql", volume | {"status": {"phase": "Bound"}})
+    (cluster.data / "mssql").rmdir()
+    cluster.forget_calls()
+    told = refused(cluster, capsys)
+    assert f"{cluster.data / 'mssql'} is not there, and PersistentVolume etl-poc-mssql has data in it" in told
+    assert "is a disk not mounted" in told
+    assert not (cluster.data / "mssql").exists()
+    (cluster.data / "mssql").mkdir()
+    assert main(cluster.arguments()) == 0

@@ -22,7 +22,7 @@ ABSENT = (
 )
 NO_NETWORK = (
     'Back-off pulling image "docker.io/grafana/loki:3": ErrImagePull: rpc error: code = Unknown desc = failed to pull'
-    ' and unpack image: failed to do request: Head "https://registry-1.docker.io/v2/grafana/loki/manifests/3": dial tcp:'
+    ' and unpack image: failed to do request: Head "https://registry-1.docker.io/v2/x/manifests/3": dial tcp:'
     " lookup registry-1.docker.io: Try again"
 )
 

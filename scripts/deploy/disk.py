@@ -1,0 +1,66 @@
+"""The disk that a deployment takes, by part: what it asks for before, and what it has taken after."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from scripts.deploy.builders import Builder
+from scripts.deploy.console import Console, table
+
+CONTAINERD = Path("/var/lib/rancher/k3s/agent/containerd")
+_GIGABYTE = 1000**3
+_NODE_PLACE = Path("/var/lib")
+# Gigabytes on an empty machine, and on one that has it all but builds anew. docs/operations.md has what was measured.
+_IMAGES = {True: 6.0, False: 1.5}
+_BUILDS = {True: 2.0, False: 1.0}
+_DATA = {True: 2.0, False: 0.5}
+
+
+def disk_problems(volumes: Mapping[str, Path], builder: Builder | None, *, is_new: bool) -> Iterator[str]:
+    """File systems that have not room enough for all that would lie on them."""
+    wanted = [(_NODE_PLACE, _IMAGES[is_new], "images")]
+    if builder:
+        wanted.append((builder.storage(), _BUILDS[is_new], f"what {builder.name} builds"))
+    wanted += [(place, _DATA[is_new], "data") for place in {path.parent for path in volumes.values()}]
+    by_device: dict[int, list[tuple[Path, float, str]]] = {}
+    for place, size, what in wanted:
+        existing = next(one for one in (place, *place.parents) if one.exists())
+        by_device.setdefault(existing.stat().st_dev, []).append((existing, size, what))
+    for parts in by_device.values():
+        place, needed = parts[0][0], sum(size for _, size, _ in parts)
+        free = shutil.disk_usage(place).free / _GIGABYTE
+        if free < needed:
+            what = ", ".join(f"{what} {size:g}" for _, size, what in parts)
+            yield f"{place} has {free:.1f} GB free, and {needed:g} are needed there ({what}): free some, or move it."
+
+
+def show_disk(console: Console, volumes: Mapping[str, Path], builder: Builder | None) -> None:
+    """Print what lies where on this machine, which is the node."""
+    parts = {
+        "images, as pulled or imported": CONTAINERD / "io.containerd.content.v1.content",
+        "images, unpacked": CONTAINERD / "io.containerd.snapshotter.v1.overlayfs",
+    }
+    if builder:
+        parts[f"all that {builder.name} keeps"] = builder.storage()
+    parts |= {f"volume {name}": path for name, path in volumes.items()}
+    sizes = {part: size_of(path) for part, path in parts.items() if path.is_dir()}
+    rows = [(part, f"{size / 1000**2:,.0f}", parts[part]) for part, size in sizes.items()]
+    if rows:
+        console.show()
+        console.show(table([("DISK", "MB", "WHERE"), *rows, ("all", f"{sum(sizes.values()) / 1000**2:,.0f}", "")]))
+
+
+def size_of(top: Path) -> int:
+    """The bytes that a folder takes on its file system; a file with several names counts once."""
+    seen, total = set[tuple[int, int]](), 0
+    for folder, _, names in os.walk(top):
+        for name in (".", *names):
+            try:
+                status = (Path(folder) / name).lstat()
+            except OSError:  # it has gone meanwhile
+                continue
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                total += status.st_blocks * 512
+    return total

@@ -1,0 +1,99 @@
+"""Images on a real node: pulled before anything waits for them, and imported so that they stay."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from scripts.deploy.console import Console, DeployError
+from scripts.deploy.images import import_images, pin_command
+from scripts.deploy.kubectl import Kubectl, as_list
+from scripts.deploy.pulling import Pull, pull_images
+from tests.cluster.configuration import NODE
+from tests.cluster.images import program_image
+from tests.e2e.conftest import Ground
+from tests.e2e.deployment import wait_for
+from tests.support.process import die_with_parent
+from tests.support.registry import add_image
+
+PORT = 5000
+REGISTRY = f"127.0.0.1:{PORT}/some"
+BYTES = 3_000_000
+NAMESPACE = "pulls"
+
+
+def pull(image: str, *, needed: bool = True) -> Pull:
+    return Pull(NODE, f"{REGISTRY}/{image}", NAMESPACE, (), needed)
+
+
+@pytest.fixture
+def registry(ground: Ground, tmp_path: Path) -> Iterator[Path]:
+    """One that the node reaches, with an image for it and one for another architecture; and a restricted namespace."""
+    if not ground.cluster:
+        pytest.skip("The node's network has to be entered.")
+    add_image(tmp_path, "here", "amd64", BYTES)
+    add_image(tmp_path, "elsewhere", "s390x", BYTES)
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+    Kubectl().run("apply", "--filename=-", stdin=as_list([namespace]))
+    network = f"--net=/proc/{ground.cluster.namespaces}/ns/net"
+    command = ["nsenter", network, sys.executable, "-m", "tests.support.registry", str(tmp_path), str(PORT)]
+    with subprocess.Popen(command, preexec_fn=die_with_parent) as process:
+        probe = ["nsenter", network, "bash", "-c", f": < /dev/tcp/127.0.0.1/{PORT}"]
+        wait_for("the registry", lambda: subprocess.run(probe, capture_output=True, check=False).returncode == 0, 30)
+        try:
+            yield tmp_path
+        finally:
+            process.terminate()
+            Kubectl().run("delete", "namespace", NAMESPACE, seconds=0)
+
+
+def test_an_image_is_pulled_by_the_kubelet_and_its_bytes_are_known(
+    registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    came = pull_images(Console(), Kubectl(), [pull("image:here")])
+    assert BYTES < came < BYTES * 1.1
+    assert f"1 of 1: {REGISTRY}/image:here, 3.0 MB" in capsys.readouterr().out
+
+    def listed() -> bool:
+        (node,) = Kubectl().items("nodes")
+        return any(f"{REGISTRY}/image:here" in image.get("names", []) for image in node["status"]["images"])
+
+    wait_for("the node to name the image", listed, 60)
+    assert Kubectl().items("pods", "--namespace", NAMESPACE) == []
+
+
+def test_the_reason_is_said_at_once_where_an_image_cannot_be_had(
+    registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pulls = [pull("image:absent"), pull("image:elsewhere")]
+    with pytest.raises(DeployError) as refused:
+        pull_images(Console(), Kubectl(), pulls)
+    assert "image:absent on" in str(refused.value)
+    assert "the registry has no such image" in str(refused.value)
+    assert "the registry has no image for this node's architecture" in str(refused.value)
+    assert Kubectl().items("pods", "--namespace", NAMESPACE) == []
+    pull_images(Console(), Kubectl(), [pull("image:absent", needed=False)])
+    assert "Airflow goes on without it" in capsys.readouterr().out
+
+
+def test_an_imported_image_is_pinned_also_when_it_is_imported_again(ground: Ground, tmp_path: Path) -> None:
+    label = pin_command(ground.import_command)
+    assert label
+    image = "localhost/pinned:1"
+    program_image(tmp_path / "image.tar", image, Path("/bin/true"))
+
+    def importing(console: Console, _image: str, command: Sequence[str]) -> None:
+        with (tmp_path / "image.tar").open("rb") as content:
+            subprocess.run([*command, "/dev/stdin"], stdin=content, check=True)
+
+    listing = [*label[:-1], "list", f"name=={image}"]
+    for _ in range(2):
+        import_images(Console(), None, None, {image: "one"}, importing, ground.import_command)
+        listed = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
+        assert "io.cri-containerd.pinned=pinned" in listed
+    subprocess.run([*ground.import_command, str(tmp_path / "image.tar")], check=True)
+    print(subprocess.run(listing, check=True, capture_output=True, text=True).stdout)
+    subprocess.run([*label[:-1], "rm", image], check=True)
