@@ -18,7 +18,7 @@ _LASTING = (
     (r"InvalidImageName|invalid reference format|ErrImageNeverPull", "correct its name in k8s/components/images"),
     (r"manifest unknown|not found|name unknown", "the registry has no such image: correct its name or tag"),
     (r"unauthorized|authorization failed|denied|\b401\b|\b403\b", f"the registry asks for a login: {_MIRRORS}"),
-    (r"x509|certificate", f"the node does not trust the registry's certificate, or a proxy's: tls in {_MIRRORS}"),
+    (r"x509|certificate|tls:", f"the node does not trust the registry's certificate, or a proxy's: tls in {_MIRRORS}"),
     (r"no space left", "the node's disk is full: free some (docs/runbooks/VolumeFilling.md)"),
 )
 _PASSING = (
@@ -34,7 +34,8 @@ def explain(message: str) -> str:
     """What to do about a pull that failed, and what the kubelet says."""
     words = " ".join(message.split())
     advice = next((text for pattern, text in (*_LASTING, *_PASSING) if re.search(pattern, words)), None)
-    end = words.rpartition("rpc error: ")[2].rpartition("desc = ")[2][-200:]
+    end = words.rpartition("desc = ")[2]
+    end = f"… {end[-200:].lstrip()}" if len(end) > 200 else end
     return f"{advice} ({end})" if advice else end or "no reason is given"
 
 

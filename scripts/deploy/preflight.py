@@ -6,79 +6,31 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from scripts.deploy import passwords, trust, volumes
-from scripts.deploy.builders import Builder, choose_builder
 from scripts.deploy.bundle import Bundle
-from scripts.deploy.certificates import SQL_SERVER, Wanted, certificate_problems, for_ui
+from scripts.deploy.certificates import certificate_problems
 from scripts.deploy.console import DeployError
 from scripts.deploy.disk import disk_problems
-from scripts.deploy.images import is_local, ours
+from scripts.deploy.image_preflight import survey_images
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.machine import machine_problems, port_warnings
-from scripts.deploy.network import Networks, read_networks, set_pods_network, source_problems
-from scripts.deploy.nodes import Node, choose_data_node, read_nodes
+from scripts.deploy.network import read_networks, set_pods_network, source_problems
+from scripts.deploy.nodes import choose_data_node, read_nodes
 from scripts.deploy.options import Options
 from scripts.deploy.overlays import DEFAULT, deployed_overlay, folder_of, given_overlay, remember
-from scripts.deploy.platforms import (
-    node_problems,
-    page_warnings,
-    root_is_shared,
-    this_platform,
-    without_propagation,
-)
 from scripts.deploy.rendering import (
     PLACEHOLDER,
     SOURCE,
     SOURCE_IS_NODE,
-    Rendering,
     render,
     set_data_folder,
     set_source_address,
 )
+from scripts.deploy.survey import Survey
 
 OLDEST_KUBERNETES = (1, 30)
-
-
-@dataclass
-class Survey:
-    """What was found, and what stands in the way."""
-
-    overlay: str = DEFAULT
-    rendering: Rendering = field(default_factory=lambda: Rendering([], []))
-    nodes: list[Node] = field(default_factory=list)
-    data_node: Node | None = None
-    builder: Builder | None = None
-    secret_keys: set[passwords.Key] = field(default_factory=set)
-    networks: Networks = field(default_factory=Networks)
-    source_address: str = ""
-    trust: dict[str, str] = field(default_factory=dict)
-    """Whom to believe, and by which names."""
-    source_password: str | None = None
-    asks_for_source_password: bool = False
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def this_node(self) -> Node | None:
-        """The node into which images are imported: this machine, or the only one there is."""
-        here = [node for node in self.nodes if node.is_this_machine]
-        return here[0] if here else self.nodes[0] if len(self.nodes) == 1 else None
-
-    @property
-    def certificates(self) -> list[Wanted]:
-        """Those that are to be there."""
-        node = self.data_node
-        ui = for_ui([self.trust.get(trust.UI_NAME, ""), *([node.name, node.address] if node else [])])
-        shown = [item for item in self.rendering.of_kind("Ingress") if item["spec"].get("tls")]
-        return [*([SQL_SERVER] if trust.has_sql_server(self.rendering) else []), *([ui] if shown and node else [])]
-
-    @property
-    def has_data_here(self) -> bool:
-        """Whether the volumes lie on this machine."""
-        return self.data_node is not None and self.data_node.is_this_machine
 
 
 def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
@@ -87,33 +39,13 @@ def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
     found.source_password = _source_password(options, found.problems)
     _survey_overlay(found, options, kubectl, bundle)
     _survey_cluster(found, options, kubectl)
-    if not bundle and ours(found.rendering.images):
-        try:
-            found.builder = choose_builder(options.builder)
-        except DeployError as error:
-            found.problems.append(str(error))
-    found.problems += _image_problems(found, options, bundle)
-    _survey_platform(found, options, bundle)
+    survey_images(found, options, bundle)
     if not found.nodes or any(node.is_this_machine for node in found.nodes):
         is_new = not found.this_node or not all(image in found.this_node.images for image in found.rendering.images)
         found.problems += disk_problems(found.rendering.volumes(), found.builder, is_new=is_new)
         found.problems += machine_problems()
         found.warnings += port_warnings(found.rendering)
-    if options.import_command:
-        found.warnings += _elsewhere(found, bundle)
     return found
-
-
-def _elsewhere(found: Survey, bundle: Bundle | None) -> Iterator[str]:
-    """Nodes that lack images which can only be imported: one cannot be reached from another."""
-    imported = list(bundle.images) if bundle else [image for image in found.rendering.images if is_local(image)]
-    for node in found.nodes:
-        lacking = [image for image in imported if node.names_all_images and image not in node.images]
-        if node != found.this_node and lacking:
-            yield (
-                f"Node {node.name} lacks {', '.join(lacking)}: run `scripts/apply-all.sh import --from-bundle FILE`"
-                " there, which imports and pins them, or use a registry (k8s/components/images)."
-            )
 
 
 def _survey_overlay(found: Survey, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
@@ -155,18 +87,6 @@ def _survey_cluster(found: Survey, options: Options, kubectl: Kubectl) -> None:
         found.problems += certificate_problems(kubectl, found.certificates)
     except DeployError as error:
         found.problems.append(str(error))
-
-
-def _survey_platform(found: Survey, options: Options, bundle: Bundle | None) -> None:
-    imported = bundle.platform if bundle else this_platform() if options.import_command else None
-    found.problems += node_problems(found.rendering, found.data_node, found.this_node, imported)
-    found.warnings += page_warnings(found.rendering, found.nodes)
-    if any(node.is_this_machine for node in found.nodes) and not root_is_shared():
-        for name in without_propagation(found.rendering):
-            found.warnings.append(
-                f"`/` is not a shared mount here, as in WSL2, so {name} does not see disks that are mounted later until"
-                " it is restarted; `mount --make-rshared /` before K3s starts changes that."
-            )
 
 
 def _version_problems(kubectl: Kubectl) -> Iterator[str]:
@@ -270,24 +190,3 @@ def _source_password(options: Options, problems: list[str]) -> str | None:
     if given == "":
         problems.append("The password of the operational Postgres is empty; give the real one.")
     return given
-
-
-def _image_problems(found: Survey, options: Options, bundle: Bundle | None) -> Iterator[str]:
-    if bundle:
-        lacking = [image for image in found.rendering.images if is_local(image) and image not in bundle.images]
-        if lacking:
-            yield f"The bundle lacks {', '.join(lacking)}, which the overlay needs: make it with the same --overlay."
-    if not options.import_command:
-        return
-    if not shutil.which(options.import_command[0]):
-        yield (
-            f"{options.import_command[0]} is not on PATH, so images cannot be imported: run scripts/install-k3s.sh, or"
-            " give --import-command."
-        )
-    elif options.import_is_default and os.geteuid() != 0:
-        yield "Only root may import images into K3s: run this with sudo."
-    elif options.import_is_default and found.nodes and not any(node.is_this_machine for node in found.nodes):
-        yield (
-            "This machine is no node of the cluster, so images imported here would not reach it: run this on a node, or"
-            " give --import-command."
-        )

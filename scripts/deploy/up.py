@@ -18,12 +18,13 @@ from scripts.deploy.options import Options
 from scripts.deploy.overlays import DEFAULT, ROOT, folder_of, given_overlay
 from scripts.deploy.passwords import ensure_secrets
 from scripts.deploy.platforms import this_platform
-from scripts.deploy.preflight import Survey, survey
+from scripts.deploy.preflight import survey
 from scripts.deploy.pruning import leftovers, prune
 from scripts.deploy.pulling import Pull, planned, pull_images
 from scripts.deploy.rendering import WORKLOADS, is_observability, mark, mark_certificate, render, steps
 from scripts.deploy.report import show_access, show_workloads
 from scripts.deploy.rollout import NotReadyError, apply_and_wait, wait_until_ready
+from scripts.deploy.survey import Survey
 from scripts.deploy.volumes import free_released, make_folders, missing_folders
 
 OBSERVABILITY_SECONDS = 120.0

@@ -248,7 +248,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     monkeypatch.setattr("os.chown", lambda path, user, group: cluster.owners.update({Path(path).name: (user, group)}))
     monkeypatch.setattr("scripts.deploy.preflight.machine_problems", list)
     monkeypatch.setattr("scripts.deploy.preflight.disk_problems", lambda *_arguments, **_named: [])
-    monkeypatch.setattr("scripts.deploy.preflight.root_is_shared", lambda: True)
+    monkeypatch.setattr("scripts.deploy.image_preflight.root_is_shared", lambda: True)
     monkeypatch.setattr("scripts.deploy.certificates.KEY_KIND", "rsa:1024")  # quickly made
     # No server listens at the address of the node.
     monkeypatch.setattr("scripts.deploy.closing.try_all", lambda *_: None)

@@ -1,6 +1,6 @@
 """A container registry for tests, as much of it as a node asks for: `python -m tests.support.registry FOLDER PORT`.
 
-It serves on loopback, in whatever network it is started in: containerd speaks plain HTTP to loopback alone.
+It serves on loopback, in whatever network it is started in: containerd goes back to plain HTTP for loopback alone.
 """
 
 import gzip
@@ -54,6 +54,8 @@ def _digest(content: bytes) -> str:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.1"
+    """TLS is answered in words of HTTP, by which containerd sees that it must speak plainly."""
     folder: Path
 
     def do_HEAD(self) -> None:

@@ -266,6 +266,7 @@ def test_without_data_folder_the_volumes_stay_where_they_are(cluster: FakeCluste
 def test_a_released_volume_is_bound_again_with_its_data(cluster: FakeCluster) -> None:
     released = volume("mssql") | {"status": {"phase": "Released"}}
     released["spec"]["local"]["path"] = str(cluster.data / "mssql")
+    (cluster.data / "mssql").mkdir(parents=True)
     cluster.change("PersistentVolume/etl-poc-mssql", released)
     assert main(cluster.arguments()) == 0
     (patch,) = cluster.calls("patch")
