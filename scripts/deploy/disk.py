@@ -53,14 +53,15 @@ def show_disk(console: Console, volumes: Mapping[str, Path], builder: Builder | 
 
 def size_of(top: Path) -> int:
     """The bytes that a folder takes on its file system; a file with several names counts once."""
-    seen, total = set[tuple[int, int]](), 0
-    for folder, _, names in os.walk(top):
+    seen, total, device = set[int](), 0, top.stat().st_dev
+    for folder, inside, names in os.walk(top):
+        inside[:] = [name for name in inside if not os.path.ismount(f"{folder}/{name}")]
         for name in (".", *names):
             try:
-                status = (Path(folder) / name).lstat()
+                status = os.lstat(f"{folder}/{name}")
             except OSError:  # it has gone meanwhile
                 continue
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
+            if status.st_dev == device and status.st_ino not in seen:
+                seen.add(status.st_ino)
                 total += status.st_blocks * 512
     return total

@@ -209,18 +209,27 @@ def test_the_data_moves_to_another_disk(
     if ground.cluster is None:
         pytest.skip("The node is not ours.")
     data, larger = hands.deployment.data_folder, tmp_path / "larger"
-    (commands,) = blocks(section("Grow a volume"))
-    assert "cp --archive" in commands
+    commands, _fstab = blocks(section("Grow a volume"))
+    assert [line.split()[1] for line in commands.splitlines()][1:4] == ["cp", "mv", "mount"]
     hands.deployment.apply_all("down")
-    # As it is written there, in what is the node here: its mounts are its own.
+    # As it is written there, on this machine and in what is the node here: its mounts are its own.
     subprocess.run(["cp", "--archive", f"{data}/.", f"{larger}/"], check=True)
-    node = f"--mount=/proc/{ground.cluster.namespaces}/ns/mnt"
-    subprocess.run(["nsenter", node, "mount", "--bind", str(larger), str(data)], check=True)
+    before = {file: file.stat().st_mtime_ns for file in (data / "mssql").rglob("*") if file.is_file()}
+    old = data.rename(data.with_name("old"))
+    data.mkdir(mode=0o700)
+    with pytest.raises(AssertionError, match="ended with 1"):
+        hands.deployment.apply_all()  # the disk is not mounted
+    assert not list(data.iterdir())
+    places: list[list[str]] = [[], ["nsenter", f"--mount=/proc/{ground.cluster.namespaces}/ns/mnt"]]
+    for place in places:
+        subprocess.run([*place, "mount", "--bind", str(larger), str(data)], check=True)
     try:
-        before = {file: file.stat().st_mtime_ns for file in (data / "mssql").rglob("*") if file.is_file()}
         hands.deployment.apply_all()
         works()
         assert {file: file.stat().st_mtime_ns for file in before} == before
     finally:
         hands.deployment.apply_all("down")
-        subprocess.run(["nsenter", node, "umount", str(data)], check=True)
+        for place in places:
+            subprocess.run([*place, "umount", str(data)], check=True)
+        data.rmdir()
+        old.rename(data)
