@@ -1,5 +1,6 @@
 """One archive with everything for a machine without a network: scripts, manifests, images, and checksums of all."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -181,7 +182,14 @@ def _unpack(archive: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("wb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DeployError(
+                f"{folder} has no room for {archive}: free some, name another place in TMPDIR, or unpack it yourself"
+                " and give --from-bundle the folder."
+            ) from error
+        raise DeployError(f"{archive} cannot be unpacked ({error}): copy it again.") from error
+    except (EOFError, zlib.error, tarfile.TarError) as error:
         raise DeployError(f"{archive} cannot be unpacked ({error}): copy it again.") from error
 
 

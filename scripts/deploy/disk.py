@@ -11,18 +11,19 @@ from scripts.deploy.console import Console, table
 CONTAINERD = Path("/var/lib/rancher/k3s/agent/containerd")
 _GIGABYTE = 1000**3
 _NODE_PLACE = Path("/var/lib")
-# Gigabytes on an empty machine, and on one that has it all but builds anew. docs/operations.md has what was measured.
-_IMAGES = {True: 6.0, False: 1.5}
-_BUILDS = {True: 2.0, False: 1.0}
-_DATA = {True: 2.0, False: 0.5}
+# Gigabytes: of what is always written anew, and of what is written where all is missing.
+_IMAGES = (1.5, 4.5)
+_BUILDS = (1.0, 1.0)
+_DATA = (0.5, 1.5)
 
 
-def disk_problems(volumes: Mapping[str, Path], builder: Builder | None, *, is_new: bool) -> Iterator[str]:
-    """File systems that have not room enough for all that would lie on them."""
-    wanted = [(_NODE_PLACE, _IMAGES[is_new], "images")]
+def disk_problems(volumes: Mapping[str, Path], builder: Builder | None, *, missing: float) -> Iterator[str]:
+    """File systems that have not room enough for all that would lie on them. `missing`: which part of the images."""
+    wanted = [(_NODE_PLACE, _IMAGES[0] + missing * _IMAGES[1], "images")]
     if builder:
-        wanted.append((builder.storage(), _BUILDS[is_new], f"what {builder.name} builds"))
-    wanted += [(place, _DATA[is_new], "data") for place in {path.parent for path in volumes.values()}]
+        wanted.append((builder.storage(), _BUILDS[0] + missing * _BUILDS[1], f"what {builder.name} builds"))
+    places = {path.parent for path in volumes.values()}
+    wanted += [(place, _DATA[0] + (0 if place.exists() else _DATA[1]), "data") for place in places]
     by_device: dict[int, list[tuple[Path, float, str]]] = {}
     for place, size, what in wanted:
         existing = next(one for one in (place, *place.parents) if one.exists())
@@ -31,8 +32,8 @@ def disk_problems(volumes: Mapping[str, Path], builder: Builder | None, *, is_ne
         place, needed = parts[0][0], sum(size for _, size, _ in parts)
         free = shutil.disk_usage(place).free / _GIGABYTE
         if free < needed:
-            what = ", ".join(f"{what} {size:g}" for _, size, what in parts)
-            yield f"{place} has {free:.1f} GB free, and {needed:g} are needed there ({what}): free some, or move it."
+            what = ", ".join(f"{what} {size:.1f}" for _, size, what in parts)
+            yield f"{place} has {free:.1f} GB free, and {needed:.1f} are needed there ({what}): free some, or move it."
 
 
 def show_disk(console: Console, volumes: Mapping[str, Path], builder: Builder | None) -> None:

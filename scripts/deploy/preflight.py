@@ -41,8 +41,9 @@ def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
     _survey_cluster(found, options, kubectl)
     survey_images(found, options, bundle)
     if not found.nodes or any(node.is_this_machine for node in found.nodes):
-        is_new = not found.this_node or not all(image in found.this_node.images for image in found.rendering.images)
-        found.problems += disk_problems(found.rendering.volumes(), found.builder, is_new=is_new)
+        images, there = set(found.rendering.images), found.this_node.images if found.this_node else frozenset()
+        missing = len(images - there) / max(1, len(images))
+        found.problems += disk_problems(found.rendering.volumes(), found.builder, missing=missing)
         found.problems += machine_problems()
         found.warnings += port_warnings(found.rendering)
     return found

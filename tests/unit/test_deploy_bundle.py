@@ -1,5 +1,6 @@
 """`apply-all.sh --bundle` and `--from-bundle`: one archive, checked, from which an installation needs nothing else."""
 
+import errno
 import json
 import os
 import shutil
@@ -128,6 +129,18 @@ def test_a_damaged_one_is_refused_before_anything_is_changed(
     cut.write_bytes(bundle.read_bytes()[:-100])
     assert main(cluster.arguments(f"--from-bundle={cut}")) == 1
     assert "copy it again" in capsys.readouterr().err
+    assert cluster.changes() == []
+
+
+def test_a_disk_that_is_too_small_to_unpack_it_is_no_damage(
+    cluster: FakeCluster, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("scripts.deploy.bundle.shutil.copyfileobj", full)
+    assert main(cluster.arguments(f"--from-bundle={bundle}")) == 1
+    assert "has no room for" in capsys.readouterr().err
     assert cluster.changes() == []
 
 

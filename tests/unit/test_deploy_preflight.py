@@ -206,18 +206,21 @@ class Keeping(Buildah):
 
 
 @pytest.mark.parametrize(
-    ("gigabytes", "is_new", "enough"), [(9.9, True, False), (10.1, True, True), (3.1, False, True), (2.9, False, False)]
+    ("free", "missing", "is_there", "needed"),
+    [(9.9, 1, False, 10.0), (10.1, 1, False, None), (3.1, 0, True, None), (2.9, 0, True, 3.0), (3.2, 0.1, True, 3.5)],
+    ids=["too little for all", "enough for all", "enough to build anew", "too little for that", "a new version"],
 )
 def test_as_much_disk_is_asked_for_as_is_taken_where_it_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: float, is_new: bool, enough: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, missing: float, is_there: bool, needed: float | None
 ) -> None:
     monkeypatch.setattr(disk, "_NODE_PLACE", tmp_path)
-    monkeypatch.setattr("shutil.disk_usage", lambda place: Free(gigabytes))
-    volumes = {"etl-poc-mssql": tmp_path / "not" / "there" / "mssql"}
-    told = list(disk_problems(volumes, Keeping(tmp_path / "containers"), is_new=is_new))
-    assert (told == []) is enough
-    if not enough:
-        assert f"has {gigabytes} GB free, and {10 if is_new else 3} are needed there (images" in told[0]
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Free(free))
+    volumes = {"etl-poc-mssql": tmp_path / ("" if is_there else "new") / "mssql"}
+    told = "".join(disk_problems(volumes, Keeping(tmp_path / "containers"), missing=missing))
+    if needed is None:
+        assert told == ""
+    else:
+        assert f"has {free} GB free, and {needed} are needed there (images" in told
 
 
 class Free:
