@@ -3,7 +3,7 @@
 import json
 import shlex
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scripts.deploy import commands
@@ -16,6 +16,7 @@ DOCKERFILES = {"etl": "etl_image/Dockerfile", "etl-airflow": "airflow_image/Dock
 """The images of this project by the last part of their name."""
 PINNED = "io.cri-containerd.pinned=pinned"
 """The label of an image that the kubelet never removes when the disk is short; K3s gives it to its own."""
+_LEAN = "--discard-unpacked-layers"
 Importing = Callable[[Console, str, Sequence[str]], None]
 """Imports an image into the node by a command that is given an archive."""
 
@@ -64,16 +65,23 @@ def import_images(
     Without a cluster (None) nothing is known of the node: all are imported, and nothing is noted.
     """
     had = dict(node.image_ids) if node else {}
+    lean = [*command, *_lean_flags(command)]
     for image, image_id in ids.items():
         if node and node.has(image, image_id):
             console.say(f"The node has {image} already.")
             continue
-        importing(console, image, command)
+        importing(console, image, lean)
         if node and kubectl:
             had[image] = image_id
             note = f"{IMAGE_IDS}={json.dumps(had, sort_keys=True)}"
             kubectl.run("annotate", "node", node.name, "--overwrite", note)
     _pin(console, ids, command)
+
+
+def _lean_flags(command: Sequence[str]) -> Iterator[str]:
+    """Have containerd keep an image unpacked and not its archive as well, where its `ctr` can."""
+    if pin_command(command) and _LEAN in commands.output([*command, "--help"]):
+        yield from (flag for flag in ("--local", _LEAN) if flag not in command)
 
 
 def _pin(console: Console, images: Iterable[str], command: Sequence[str]) -> None:

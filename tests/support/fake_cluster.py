@@ -39,6 +39,10 @@ for word in "$@"; do
 done
 """.replace("PLATFORM", this_platform())
 IMPORT_STUB = """#!/bin/bash
+if [[ $* == *--help ]]; then
+  cat "$FAKE_CLUSTER/flags-of-import" 2>/dev/null
+  exit
+fi
 printf '%s\\n' "import-stub $*" >> "$FAKE_CLUSTER/tools.log"
 [[ $* != *" import "* ]] || cat "${!#}" >> "$FAKE_CLUSTER/imported.log"
 [[ ! -e $FAKE_CLUSTER/import-fails ]]

@@ -168,6 +168,19 @@ def test_imported_images_are_pinned_each_time_and_leave_no_copy(
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("offered", "flags"), [("--local --discard-unpacked-layers", " --local --discard-unpacked-layers"), ("--local", "")]
+)
+def test_containerd_keeps_no_archive_of_what_it_has_unpacked_where_it_can(
+    cluster: FakeCluster, offered: str, flags: str
+) -> None:
+    (cluster.folder / "flags-of-import").write_text(offered)
+    assert main(cluster.arguments()) == 0
+    assert cluster.tools().count(f"import-stub images import{flags} /dev/stdin") == 2
+    assert cluster.imported() == ["localhost/etl-airflow:0.1.0", "localhost/etl:0.1.0"]
+    assert cluster.pinned() == cluster.imported()
+
+
 def test_an_import_that_fails_says_so_and_one_that_cannot_pin_goes_on(
     cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
