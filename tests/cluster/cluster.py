@@ -4,7 +4,6 @@ import ctypes
 import json
 import os
 import shutil
-import string
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster import images, network
-from tests.cluster.binaries import build_binaries
+from tests.cluster.binaries import TRAEFIK_KINDS, build_binaries
 from tests.cluster.building import build_environment, forget_layers
 from tests.cluster.cgroups import name_for
 from tests.cluster.configuration import NODE, connections_file, containerd_socket
 from tests.cluster.errors import ClusterError, end_of
 from tests.cluster.keeper import clean_up, remove_folder
 from tests.cluster.machine import check_machine
+from tests.cluster.system import DEPLOYMENTS, create_system
 from tests.support.process import die_with_parent
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -130,7 +130,7 @@ def run_cluster(
             build_environment=environment,
             namespaces=keeper.namespaces,
         )
-        _start_system(cluster, archives)
+        _start_system(cluster, archives, programs[TRAEFIK_KINDS])
         yield cluster
 
 
@@ -198,17 +198,17 @@ class _Keeper:
             yield told
 
 
-def _start_system(cluster: Cluster, archives: list[Path]) -> None:
-    """Run the system's own pods, and wait until they and the node are ready."""
+def _start_system(cluster: Cluster, archives: list[Path], kinds: Path) -> None:
+    """Run the system's own pods, and wait until they and the node are ready. `kinds` are those of Traefik."""
     for archive in archives:
         imported = subprocess.run([*cluster.import_command, archive], capture_output=True, text=True, check=False)
         if imported.returncode:
             raise ClusterError(f"containerd does not take the image {archive}: {imported.stderr.strip()}")
-    values = {"coredns_image": images.COREDNS_IMAGE, "dns": network.DNS}
-    manifest = string.Template(Path(__file__).with_name("system.yaml").read_text()).substitute(values)
-    cluster.call("apply", "--filename=-", stdin=manifest)
+    create_system(cluster.call, kinds, cluster.node_address)
     _wait_for(cluster, "kubelet", f"node/{NODE}", "Ready")
-    _wait_for(cluster, "kubelet", "deployment/coredns", "Available")
+    for deployment in DEPLOYMENTS:
+        _wait_for(cluster, "kubelet", f"deployment/{deployment}", "Available")
+    _wait_for(cluster, "apiserver", "apiservice/v1beta1.metrics.k8s.io", "Available")
 
 
 def _wait_for(cluster: Cluster, component: str, what: str, condition: str) -> None:

@@ -15,6 +15,8 @@ from tests.cluster.storage import can_overlay
 NODE = "e2e-node"
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
 API_PORT = 6443
+_AGGREGATOR = "system:auth-proxy"
+"""As whom the API server speaks to servers that answer for a part of the API, as metrics-server."""
 _ROOT = Path(__file__).resolve().parents[2]
 _USERS = {
     # The name of a kubeconfig and certificate: the user, and the group that gives it its rights.
@@ -69,7 +71,11 @@ class Configuration:
             ),
         )
         yield "proxy", self._command("kube-proxy", config=folder / "proxy.json", hostname_override=NODE)
-        yield "policies", self._policies()
+        yield (
+            "kube-router",
+            self._command("kube-router", kubeconfig=self._folder / "kubeconfig", node=NODE, services=network.SERVICES),
+        )
+        yield "recording", self._recording()
 
     def _api_server(self) -> list[str]:
         authority = self.authority
@@ -91,6 +97,13 @@ class Configuration:
             service_cluster_ip_range=network.SERVICES,
             authorization_mode="Node,RBAC",
             enable_admission_plugins="NodeRestriction",
+            requestheader_client_ca_file=authority.certificate,
+            requestheader_allowed_names=_AGGREGATOR,
+            requestheader_extra_headers_prefix="X-Remote-Extra-",
+            requestheader_group_headers="X-Remote-Group",
+            requestheader_username_headers="X-Remote-User",
+            proxy_client_cert_file=authority.certificate_of("aggregator"),
+            proxy_client_key_file=authority.key_of("aggregator"),
             allow_privileged=True,
             cert_dir=self._folder / "apiserver",
         )
@@ -109,11 +122,11 @@ class Configuration:
             leader_elect=False,
         )
 
-    def _policies(self) -> list[str]:
+    def _recording(self) -> list[str]:
         trusted = (self.authority.certificate, self.authority.certificate_of("admin"), self.authority.key_of("admin"))
         arguments = map(str, (self.server, *trusted, connections_file(self._folder)))
         # Components are started in the cluster's folder.
-        return ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", "tests.cluster.policies", *arguments]
+        return ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", "tests.cluster.recording", *arguments]
 
     def _command(self, program: str, **flags: object) -> list[str]:
         values = {name: str(value).lower() if isinstance(value, bool) else value for name, value in flags.items()}
@@ -124,6 +137,7 @@ class Configuration:
         hosts = (*names, "127.0.0.1", network.API_SERVICE, self._cable.node_address)
         self.authority.issue("apiserver", "kube-apiserver", hosts=hosts)
         self.authority.issue("service-accounts", "service-accounts")
+        self.authority.issue("aggregator", _AGGREGATOR)
         # As K3s has it: signed by the authority that every pod is given, for the node's name and addresses.
         self.authority.issue("kubelet-serving", NODE, hosts=(NODE, "localhost", "127.0.0.1", self._cable.node_address))
         for name, (user, group) in _USERS.items():
@@ -144,7 +158,7 @@ def containerd_socket(folder: Path) -> Path:
 
 
 def connections_file(folder: Path) -> Path:
-    """Where `policies` notes who talked to whom."""
+    """Where `recording` notes who talked to whom."""
     return folder / "logs" / "connections.jsonl"
 
 

@@ -5,20 +5,28 @@ import json
 import math
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.cluster import network
 from tests.cluster.packet_log import Packet
-from tests.cluster.policy_rules import REFUSED, Pod
 
 _PODS = ipaddress.IPv4Network(network.PODS)
-_SETTLED_SECONDS = 1.0
-"""So long after the rules were made for it a pod counts as new."""
+_LEARNT_SECONDS = 3.0
+"""So long after the API told of a pod, or that it is gone, kube-router may not have made its rules for that."""
 _WAIT_SECONDS = 10.0
 """So long an address may wait for the API to tell whose it is."""
+
+
+class Pod(NamedTuple):
+    """A pod that has an address of its own."""
+
+    name: str
+    """With its namespace."""
+    app: str
+    """What it is a pod of, as people call it."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +43,18 @@ class Connection:
     """Their names, with their namespaces; empty for what is no pod."""
 
 
-@dataclass
-class _Noted:
-    packet: Packet
-    settled: bool
-    ends: "list[_End | None]"
-    """None for a pod of which the API has not told yet."""
-    time: float = field(default_factory=time.monotonic)
-
-
 class _End(NamedTuple):
     what: str
     pod: str = ""
+
+
+@dataclass
+class _Noted:
+    packet: Packet
+    time: float
+    refused: bool
+    ends: "list[_End | None]"
+    """None for a pod of which the API has not told yet."""
 
 
 class ConnectionLog:
@@ -61,37 +69,34 @@ class ConnectionLog:
         self._since: dict[str, float] = {}
 
     def know(self, pods: Mapping[str, Pod]) -> None:
-        """From now on the rules are made for these."""
+        """The pods by their addresses, from now on."""
         with self._lock:
             now = time.monotonic()
             # The address of a pod that is gone may be another's.
-            same = {address for address, pod in pods.items() if pod.name == _name_at(address, self._pods)}
+            same = {address for address, pod in pods.items() if pod == self._pods.get(address)}
             gone = self._pods.keys() - same
             self._since = {address: self._since[address] if address in same else now for address in pods}
             self._seen = {packet for packet in self._seen if not {packet.source, packet.target} & gone}
             self._pods = pods
 
-    def expect(self, pods: Mapping[str, Pod]) -> None:
-        """Rules for these are about to be made. From that moment on they know nobody who is gone."""
-        self.know({address: pod for address, pod in self._pods.items() if pod.name == _name_at(address, pods)})
-
-    def note(self, packet: Packet) -> None:
+    def note(self, packet: Packet, *, refused: bool) -> None:
         """A connection was begun now."""
         with self._lock:
-            if packet.word != REFUSED and packet in self._seen:
-                return
-            self._seen.add(packet)
-            ends = (packet.source, packet.target)
-            self._noted.append(_Noted(packet, all(map(self._is_settled, ends)), [*map(self._end, ends)]))
+            if not refused:
+                if packet in self._seen:
+                    return
+                self._seen.add(packet)
+            ends = [self._end(packet.source), self._end(packet.target)]
+            self._noted.append(_Noted(packet, time.monotonic(), refused, ends))
 
     def write(self) -> None:
         """Write those whose ends are known, or will not be known any more."""
         with self._lock:
-            now, waiting = time.monotonic(), []
+            waiting = []
             for noted in self._noted:
                 addresses = (noted.packet.source, noted.packet.target)
                 noted.ends = [end or self._end(address) for end, address in zip(noted.ends, addresses, strict=True)]
-                if all(noted.ends) or now - noted.time > _WAIT_SECONDS:
+                if time.monotonic() - noted.time > (_LEARNT_SECONDS if all(noted.ends) else _WAIT_SECONDS):
                     self._write(noted)
                 else:
                     waiting.append(noted)
@@ -106,8 +111,8 @@ class ConnectionLog:
             source=source.what,
             target=target.what,
             port=packet.port,
-            refused=packet.word == REFUSED,
-            settled=noted.settled,
+            refused=noted.refused,
+            settled=all(self._since_when(address) + _LEARNT_SECONDS < noted.time for address in addresses),
             pods=(source.pod, target.pod),
         )
         self._file.write(json.dumps({"at": time.strftime("%H:%M:%S"), **asdict(found)}) + "\n")
@@ -118,13 +123,22 @@ class ConnectionLog:
             return _End(pod.app, pod.name)
         return None if ipaddress.IPv4Address(address) in _PODS else _End(address)
 
-    def _is_settled(self, address: str) -> bool:
-        since = self._since.get(address, math.inf if self._end(address) is None else -math.inf)
-        return time.monotonic() - since > _SETTLED_SECONDS
+    def _since_when(self, address: str) -> float:
+        """When what is there now came there; what is no pod was always there."""
+        return self._since.get(address, math.inf if self._end(address) is None else -math.inf)
 
 
-def _name_at(address: str, pods: Mapping[str, Pod]) -> str | None:
-    return pods[address].name if address in pods else None
+def pods_by_address(objects: Iterable[Mapping[str, Any]]) -> dict[str, Pod]:
+    """The pods that run. The address of one that has ended may be another's already; the node's is no pod's."""
+    found = {}
+    for item in objects:
+        metadata, status = item["metadata"], item.get("status", {})
+        address = status.get("podIP")
+        if address and not item["spec"].get("hostNetwork") and status["phase"] not in ("Succeeded", "Failed"):
+            labels = metadata.get("labels") or {}
+            app = labels.get("app.kubernetes.io/name") or labels.get("k8s-app") or metadata["name"]
+            found[address] = Pod(f"{metadata['namespace']}/{metadata['name']}", app)
+    return found
 
 
 def read_connections(file: Path) -> list[Connection]:

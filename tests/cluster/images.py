@@ -14,6 +14,8 @@ SUITE = "trixie"
 BASE_IMAGE = f"docker.io/library/debian:{SUITE}-slim"
 PAUSE_IMAGE = "localhost/pause:3"
 COREDNS_IMAGE = "localhost/coredns:1"
+TRAEFIK_IMAGE = "localhost/traefik:1"
+METRICS_IMAGE = "localhost/metrics-server:1"
 _APT = Path(__file__).with_name("apt.conf")
 _LEFT_OUT = ("doc", "groff", "info", "lintian", "locale", "man")
 """Below /usr/share, as in the official image."""
@@ -23,7 +25,12 @@ _FORMAT = "2"
 
 def system_images(programs: dict[str, Path]) -> list[Path]:
     """The archives of all images that the system's own pods run from."""
-    images = {PAUSE_IMAGE: "pause", COREDNS_IMAGE: "coredns"}
+    images = {
+        PAUSE_IMAGE: "pause",
+        COREDNS_IMAGE: "coredns",
+        TRAEFIK_IMAGE: "traefik",
+        METRICS_IMAGE: "metrics-server",
+    }
 
     def make(folder: Path) -> None:
         for image, program in images.items():

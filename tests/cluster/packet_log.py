@@ -1,4 +1,4 @@
-"""Reads what rules of iptables with the target NFLOG note: a packet's two ends, and the rule's word for it."""
+"""Reads what rules of iptables with the target NFLOG note: between which two ends a packet was to go."""
 
 import socket
 import struct
@@ -11,7 +11,7 @@ _PACKET, _CONFIG = 0x400, 0x401
 _REQUEST = 1
 _BIND, _COPY_PACKETS = 1, 2
 _COMMAND, _MODE, _TIMEOUT, _THRESHOLD = 1, 2, 4, 5
-_PAYLOAD, _PREFIX = 9, 10
+_PAYLOAD = 9
 _COPIED = 64
 _BUFFER = 4 * 1024 * 1024
 _PROTOCOLS = {socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}
@@ -21,7 +21,6 @@ _SYN, _ACK = 0x02, 0x10
 class Packet(NamedTuple):
     """The first packet of a connection."""
 
-    word: str
     source: str
     target: str
     port: str
@@ -55,8 +54,7 @@ def _packets(data: bytes) -> Iterator[Packet]:
         length, kind = struct.unpack_from("=IH", data)
         if kind == _PACKET:
             found = dict(_attributes(data[20:length]))
-            word = found.get(_PREFIX, b"").rstrip(b"\0").decode()
-            if packet := _packet(word, found.get(_PAYLOAD, b"")):
+            if packet := _packet(found.get(_PAYLOAD, b"")):
                 yield packet
         data = data[length + -length % 4 :]
 
@@ -68,7 +66,7 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[length + -length % 4 :]
 
 
-def _packet(word: str, payload: bytes) -> Packet | None:
+def _packet(payload: bytes) -> Packet | None:
     if len(payload) < 20 or payload[0] >> 4 != 4:
         return None
     header, protocol = (payload[0] & 0x0F) * 4, _PROTOCOLS.get(payload[9])
@@ -77,4 +75,4 @@ def _packet(word: str, payload: bytes) -> Packet | None:
     if protocol == "TCP" and payload[header + 13] & (_SYN | _ACK) != _SYN:
         return None
     (port,) = struct.unpack_from(">H", payload, header + 2)
-    return Packet(word, socket.inet_ntoa(payload[12:16]), socket.inet_ntoa(payload[16:20]), f"{protocol} {port}")
+    return Packet(socket.inet_ntoa(payload[12:16]), socket.inet_ntoa(payload[16:20]), f"{protocol} {port}")

@@ -16,6 +16,7 @@ programs() {
   cat <<'TEXT'
 buildah buildah
 ip iproute2
+ipset ipset
 iptables iptables
 mmdebstrap mmdebstrap
 mount mount

@@ -19,15 +19,16 @@ OF_NODES = ("TCP 6443", "TCP 10250")
 ANY_PORT = "a port of a server outside"
 """A bucket, a repository or a SQL Server of the tests is not at the port of the table."""
 NEVER = {
-    Flow("traefik", "airflow-api-server", "TCP 8080"),
     Flow("airflow-api-server", "airflow-triggerer", "TCP 8794"),
     Flow("airflow-api-server", OUTSIDE, "TCP 6443"),
     Flow("airflow-triggerer", "loki", "TCP 3100"),
     Flow("alertmanager", OUTSIDE, ANY_PORT),
 }
-"""There is no Traefik here, no task that waits in the triggerer, nobody who reads the log of a task that runs while
-Loki is away, and nobody to tell of alerts."""
+"""There is no task that waits in the triggerer, nobody who reads the log of a task that runs while Loki is away, and
+nobody to tell of alerts."""
 LEFT_OUT = {"grafana", "fluent-bit"}
+TRY = (TRIES, "policy-probe-")
+"""So begin the names of pods that try what they may not: of tests, and of apply-all.sh and the doctor."""
 OURS = tuple(f"{namespace}/" for namespace in NAMESPACES)
 UNKNOWN = f"{network.PODS.removesuffix('.0.0/16')}."
 """So begins the address of a pod of which the API never told whose it is."""
@@ -73,7 +74,7 @@ def flow_of(connection: Connection, this_machine: str) -> Flow:
 def is_tried(connection: Connection) -> bool:
     """Whether it was made to be refused: by a pod that tries what it may not, or at a source that is elsewhere."""
     names = (pod.partition("/")[2] for pod in connection.pods)
-    return connection.port == f"TCP {NOBODYS_PORT}" or any(name.startswith(ASKING) for name in names)
+    return connection.port == f"TCP {NOBODYS_PORT}" or any(name.startswith((TRY, ASKING)) for name in names)
 
 
 def test_nobody_was_refused_what_it_needed(noted: list[Connection], ground: Ground) -> None:

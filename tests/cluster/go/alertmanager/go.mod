@@ -1,5 +1,5 @@
 // Alertmanager from its Go module: what `go build` needs to make its programs outside its own tree.
-// The module lacks its user interface, which is made from other sources at release: `added` has a page in its place.
+// The module lacks its user interface, which is made from other sources at release: `replaced` has a page in its place.
 module cluster/alertmanager
 
 go 1.26.0

@@ -1,0 +1,30 @@
+"""What K3s brings along with Kubernetes: names for services, Traefik, and metrics-server."""
+
+import json
+import string
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cluster import images, network
+
+_MANIFESTS = Path(__file__).with_name("manifests")
+DEPLOYMENTS = ("coredns", "traefik", "metrics-server")
+
+
+def create_system(kubectl: Callable[..., str], traefik_kinds: Path, node_address: str) -> None:
+    """Create it in a new cluster, whose node has this address."""
+    kubectl("create", f"--filename={traefik_kinds}", f"--filename={_MANIFESTS / 'helm-controller.yaml'}")
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", "customresourcedefinitions", "--all")
+    values = {
+        "coredns_image": images.COREDNS_IMAGE,
+        "traefik_image": images.TRAEFIK_IMAGE,
+        "metrics_image": images.METRICS_IMAGE,
+        "dns": network.DNS,
+    }
+    for part in DEPLOYMENTS:
+        manifest = string.Template((_MANIFESTS / f"{part}.yaml").read_text()).substitute(values)
+        kubectl("create", "--filename=-", stdin=manifest)
+    # What K3s's load balancer does: the address of the node is that of the Service. Where to, kube-proxy knows.
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": node_address}]}}}
+    place = ("service", "traefik", "--namespace=kube-system", "--subresource=status", "--type=merge")
+    kubectl("patch", *place, f"--patch={json.dumps(status)}")
