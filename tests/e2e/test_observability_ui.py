@@ -1,35 +1,56 @@
-"""Airflow's UI in a browser, as people use it: sign in, trigger, watch, read a log, clear one partition."""
+"""Airflow's UI in a browser, as people use it: through Traefik, over TLS. They sign in, trigger, watch, read, clear."""
 
 import re
 import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.e2e.conftest import EVIDENCE
+from tests.e2e.conftest import EVIDENCE, Ground
 from tests.e2e.deployment import Deployment
+from tests.e2e.way_in import WayIn, heed_helm_chart_config
 
 A_RUN = 240_000
 """Milliseconds that a run may take."""
+MOST_FAILURES = 10
+"""So many logins from one address may fail in five minutes."""
 
 
 @pytest.fixture(scope="module")
-def page(observed: Deployment) -> Iterator[Page]:
-    """A browser in which the administrator has signed in."""
+def way_in(observed: Deployment, ground: Ground) -> WayIn:
+    if ground.cluster:
+        heed_helm_chart_config(observed)
+    return WayIn.of(observed)
+
+
+@pytest.fixture(scope="module")
+def browser(way_in: WayIn) -> Iterator[Browser]:
+    """One that believes the certificate of `ui-tls` and no other that nobody has signed."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     assert program, "There is no chromium; tests/cluster/setup-system.sh installs it."
-    flags = ["--no-sandbox", "--no-proxy-server", "--disable-gpu", "--disable-dev-shm-usage"]
-    with observed.forwarded("airflow-api-server", 8080) as port, sync_playwright() as playwright:
+    flags = [
+        *("--no-sandbox", "--no-proxy-server", "--disable-gpu", "--disable-dev-shm-usage"),
+        f"--ignore-certificate-errors-spki-list={way_in.key_digest}",
+        f"--host-resolver-rules=MAP {way_in.name} {way_in.address}",
+    ]
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=flags)
-        page = browser.new_page(viewport={"width": 1366, "height": 768}, base_url=f"http://127.0.0.1:{port}")
-        page.set_default_timeout(60_000)
         try:
-            sign_in(page, observed.secret("airflow-admin", "ADMIN_PASSWORD"))
-            yield page
+            yield browser
         finally:
-            keep(page, "last")
             browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(observed: Deployment, way_in: WayIn, browser: Browser) -> Iterator[Page]:
+    """A window in which the administrator has signed in."""
+    page = opened(browser, way_in.name)
+    try:
+        sign_in(page, observed.secret("airflow-admin", "ADMIN_PASSWORD"))
+        yield page
+    finally:
+        keep(page, "last")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +95,40 @@ def test_one_partition_is_cleared_and_runs_again(page: Page, run: str) -> None:
         expect(row.get_by_text("Success", exact=True)).to_be_visible(timeout=A_RUN)
         expect(cell(row, attempt)).to_be_visible(timeout=A_RUN)
     keep(page, "cleared")
+
+
+@pytest.mark.parametrize("called", ["name", "address"])
+def test_the_certificate_of_the_secret_is_shown(way_in: WayIn, called: str) -> None:
+    with way_in.connected(getattr(way_in, called)) as connection:
+        assert connection.version() in ("TLSv1.2", "TLSv1.3")
+
+
+def test_one_signs_in_by_the_address_too(observed: Deployment, way_in: WayIn, browser: Browser) -> None:
+    page = opened(browser, way_in.address)
+    sign_in(page, observed.secret("airflow-admin", "ADMIN_PASSWORD"))
+    assert page.url.startswith(f"https://{way_in.address}/")
+
+
+def test_who_comes_without_tls_is_sent_to_it(way_in: WayIn) -> None:
+    assert way_in.plain("/dags?tags=etl") == (308, f"https://{way_in.address}/dags?tags=etl")
+
+
+def test_after_ten_wrong_passwords_from_an_address_the_right_one_is_refused_too(
+    observed: Deployment, way_in: WayIn
+) -> None:
+    """The last of all: this machine is locked out for minutes."""
+    statuses = {way_in.log_in("wrong") for _ in range(MOST_FAILURES)}
+    assert statuses == {401}
+    assert way_in.log_in(observed.secret("airflow-admin", "ADMIN_PASSWORD")) == 429
+    with observed.airflow() as airflow:  # from elsewhere
+        assert airflow.runs("orders_etl")
+
+
+def opened(browser: Browser, host: str) -> Page:
+    """A window of its own for a host."""
+    page = browser.new_page(viewport={"width": 1366, "height": 768}, base_url=f"https://{host}")
+    page.set_default_timeout(60_000)
+    return page
 
 
 def sign_in(page: Page, password: str) -> None:

@@ -4,7 +4,10 @@ The manifests for several nodes with PgBouncer, staging in S3, DAGs from git, an
 """
 
 import secrets
+import threading
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,7 +16,7 @@ from orders_etl import ORDERS
 from scripts.deploy.kubectl import OBSERVABILITY
 from tests.cluster.certificates import Authority
 from tests.e2e.conftest import OVERLAY, Ground
-from tests.e2e.deployment import Deployment
+from tests.e2e.deployment import Deployment, wait_for
 from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table
 from tests.e2e.outside import KEYS, GitRepository, OutsideSink, names_in_bucket, serve_bucket, serve_git
 from tests.support.standin import StandIn
@@ -118,3 +121,41 @@ def test_a_commit_becomes_a_dag(other: Deployment, repository: GitRepository) ->
         assert any("plan" in str(line["event"]) for line in airflow.log("parcels_etl", run, "plan"))
     with other.site(ORDERS) as site:
         assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[parcels]") == [(ACTIVE,)]
+
+
+def test_the_autoscaler_starts_more_api_servers_while_they_have_much_to_do(other: Deployment) -> None:
+    def servers() -> int:
+        (found,) = other.objects("deployments", "--field-selector=metadata.name=airflow-api-server")
+        return int(found["spec"]["replicas"])
+
+    def measured() -> bool:
+        """Whether it knows what they use; not in their first minute."""
+        (scaler,) = other.objects("horizontalpodautoscalers")
+        conditions = {each["type"]: each["status"] for each in scaler["status"].get("conditions", [])}
+        return conditions.get("ScalingActive") == "True" and servers() == 2
+
+    wait_for("the autoscaler to know what two servers use", measured, seconds=300)
+    with other.forwarded("airflow-api-server", 8080) as port, busy(f"http://127.0.0.1:{port}/api/v2/version"):
+        wait_for("a third server", lambda: servers() > 2, seconds=300)
+
+
+@contextmanager
+def busy(url: str, threads: int = 4) -> Iterator[None]:
+    """Keep a server busy until the block ends."""
+    ended = threading.Event()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask() -> None:
+        while not ended.is_set():
+            with suppress(OSError), opener.open(url, timeout=30) as answer:
+                answer.read()
+
+    running = [threading.Thread(target=ask, daemon=True) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in running:
+            thread.join()
