@@ -137,13 +137,13 @@ class Configuration:
         hosts = (*names, "127.0.0.1", network.API_SERVICE, self._cable.node_address)
         self.authority.issue("apiserver", "kube-apiserver", hosts=hosts)
         self.authority.issue("service-accounts", "service-accounts")
-        self.authority.issue("aggregator", _AGGREGATOR)
         # As K3s has it: signed by the authority that every pod is given, for the node's name and addresses.
         self.authority.issue("kubelet-serving", NODE, hosts=(NODE, "localhost", "127.0.0.1", self._cable.node_address))
         for name, (user, group) in _USERS.items():
             self.authority.issue(name, user, group)
             self.authority.write_kubeconfig(name, self.server, self._kubeconfig(name))
         self.authority.write_kubeconfig("admin", self.server, self._folder / "kubeconfig")
+        self.authority.issue("aggregator", _AGGREGATOR)
 
     def _kubeconfig(self, name: str) -> Path:
         return self._folder / "kubeconfigs" / name

@@ -11,8 +11,6 @@ from tests.e2e.probing import TRIES
 from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
 
 pytestmark = pytest.mark.acceptance
-ASKING = (TRIES, "policy-probe")
-"""So begin the names of pods that try what they may not: of the tests, of apply-all.sh and the doctor."""
 WAYS = ({OVERLAY}, {"multi-node", "external-sink", "git-dags"})
 """What was deployed."""
 OF_NODES = ("TCP 6443", "TCP 10250")
@@ -74,7 +72,7 @@ def flow_of(connection: Connection, this_machine: str) -> Flow:
 def is_tried(connection: Connection) -> bool:
     """Whether it was made to be refused: by a pod that tries what it may not, or at a source that is elsewhere."""
     names = (pod.partition("/")[2] for pod in connection.pods)
-    return connection.port == f"TCP {NOBODYS_PORT}" or any(name.startswith((TRY, ASKING)) for name in names)
+    return connection.port == f"TCP {NOBODYS_PORT}" or any(name.startswith(TRY) for name in names)
 
 
 def test_nobody_was_refused_what_it_needed(noted: list[Connection], ground: Ground) -> None:

@@ -31,10 +31,10 @@ class WayIn:
 
     @classmethod
     def of(cls, deployment: Deployment) -> "WayIn":
-        """What Traefik tells in the Ingress, and what is in the Secret."""
-        (ingress,) = deployment.objects("ingresses", "--field-selector=metadata.name=airflow")
+        """What Traefik's Service tells, and what is in the Secret."""
+        service = json.loads(deployment.kubectl("get", "service", "traefik", "--output=json", namespace=SYSTEM))
         (node, *_) = json.loads(deployment.kubectl("get", "nodes", "--output=json"))["items"]
-        address = ingress["status"]["loadBalancer"]["ingress"][0]["ip"]
+        address = service["status"]["loadBalancer"]["ingress"][0]["ip"]
         return cls(node["metadata"]["name"], address, deployment.secret("ui-tls", "tls.crt"))
 
     @property
