@@ -97,7 +97,8 @@ def test_a_sink_outside_gets_all_over_staging_in_s3(other: Deployment, bucket: s
 
 def test_servers_are_doubled_and_reach_their_database_over_pgbouncer(other: Deployment) -> None:
     ready = {item["metadata"]["name"]: item["status"]["readyReplicas"] for item in other.objects("deployments")}
-    assert {ready[name] for name in ("airflow-scheduler", "airflow-api-server", "pgbouncer")} == {2}
+    assert {ready[name] for name in ("airflow-scheduler", "pgbouncer")} == {2}
+    assert ready["airflow-api-server"] >= 2  # how many more decides the autoscaler
     assert "airflow/airflow@" in other.kubectl("logs", "--selector=app.kubernetes.io/name=pgbouncer", "--tail=-1")
 
 
@@ -128,15 +129,16 @@ def test_the_autoscaler_starts_more_api_servers_while_they_have_much_to_do(other
         (found,) = other.objects("deployments", "--field-selector=metadata.name=airflow-api-server")
         return int(found["spec"]["replicas"])
 
-    def measured() -> bool:
+    def knows() -> bool:
         """Whether it knows what they use; not in their first minute."""
         (scaler,) = other.objects("horizontalpodautoscalers")
         conditions = {each["type"]: each["status"] for each in scaler["status"].get("conditions", [])}
-        return conditions.get("ScalingActive") == "True" and servers() == 2
+        return conditions.get("ScalingActive") == "True"
 
-    wait_for("the autoscaler to know what two servers use", measured, seconds=300)
+    wait_for("the autoscaler to know what the servers use", knows, seconds=300)
+    before = servers()
     with other.forwarded("airflow-api-server", 8080) as port, busy(f"http://127.0.0.1:{port}/api/v2/version"):
-        wait_for("a third server", lambda: servers() > 2, seconds=300)
+        wait_for(f"one more than {before} servers", lambda: servers() > before, seconds=300)
 
 
 @contextmanager
