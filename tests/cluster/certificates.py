@@ -14,10 +14,13 @@ class Authority:
     """A certificate authority that trusts nobody else and lives as long as its folder."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700)
+        """The one whose folder this is; it is made where there is none."""
         self._folder = folder
-        # The system's own settings of openssl would add extensions of theirs.
         self._settings = folder / "openssl.cnf"
+        if folder.exists():
+            return
+        folder.mkdir(mode=0o700)
+        # The system's own settings of openssl would add extensions of theirs.
         self._settings.write_text("[req]\ndistinguished_name = name\n[name]\n")
         # Python 3.13 and later refuse an authority that does not say what its key is for.
         usage = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")

@@ -17,14 +17,14 @@ def name_for(process: int) -> str:
 
 
 def create(name: str) -> None:
-    """Create the cgroup."""
+    """Create the cgroup, or one of a further node below it."""
     roots = _roots()
     if not roots:
         raise ClusterError("No cgroups are mounted below /sys/fs/cgroup, and the kubelet needs them.")
     for root in roots:
         try:
             if (root / "cgroup.controllers").exists():
-                _delegate(root)
+                _delegate((root / name).parent)
             (root / name).mkdir()
         except OSError as error:
             raise ClusterError(f"The cluster needs a cgroup of its own below {root}: {error}.") from error
@@ -39,6 +39,16 @@ def remove(name: str, seconds: float = 20) -> None:
                 raise ClusterError(f"{root / name} still has processes, {seconds} s after the cluster's end.")
             # Version 1 has no event for "empty".
             time.sleep(0.05)
+
+
+def processes(name: str) -> set[int]:
+    """The processes in the cgroup and below it, but for those of further nodes."""
+    return {
+        int(process)
+        for root in _roots()
+        for file in (root / name).glob("kubepods*/**/cgroup.procs")
+        for process in file.read_text().split()
+    }
 
 
 def names() -> set[str]:
@@ -64,12 +74,12 @@ def _removed(folder: Path) -> bool:
     return True
 
 
-def _delegate(root: Path) -> None:
-    """Let cgroups below the root of version 2 have limits. Systemd has done so already on most machines."""
-    wanted = _PODS_NEED & set((root / "cgroup.controllers").read_text().split())
-    missing = wanted - set((root / "cgroup.subtree_control").read_text().split())
+def _delegate(parent: Path) -> None:
+    """Let cgroups below one of version 2 have limits. Systemd has done so already for the root on most machines."""
+    wanted = _PODS_NEED & set((parent / "cgroup.controllers").read_text().split())
+    missing = wanted - set((parent / "cgroup.subtree_control").read_text().split())
     if missing:
-        (root / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in sorted(missing)))
+        (parent / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in sorted(missing)))
 
 
 def _roots() -> list[Path]:

@@ -1,11 +1,9 @@
 """The cluster as tests see it: bring it up, reach it, end it."""
 
 import ctypes
-import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,15 +14,14 @@ from typing import Any
 from tests.cluster import images, network
 from tests.cluster.binaries import TRAEFIK_KINDS, build_binaries
 from tests.cluster.building import build_environment, forget_layers
-from tests.cluster.cgroups import name_for
-from tests.cluster.configuration import NODE, connections_file, containerd_socket
+from tests.cluster.configuration import Place
 from tests.cluster.errors import ClusterError, end_of
-from tests.cluster.keeper import clean_up, remove_folder
+from tests.cluster.keeping import Keeper
 from tests.cluster.machine import check_machine
+from tests.cluster.nodes import Node
 from tests.cluster.system import DEPLOYMENTS, create_system
 from tests.support.process import die_with_parent
 
-_ROOT = Path(__file__).resolve().parents[2]
 _CLONE_NEWNET = 0x40000000
 _LONGEST_SOCKET_PATH = 107
 
@@ -36,8 +33,8 @@ class Cluster:
     folder: Path
     kubeconfig: Path
     kubectl: Path
-    import_command: list[str]
-    """Takes the archive of an image as one more argument."""
+    node: Node
+    """The first node, which has the control plane."""
     host_address: str
     """This machine, as the cluster's node sees it."""
     node_address: str
@@ -46,8 +43,19 @@ class Cluster:
     """What `tests.cluster.connections` reads: who talked to whom."""
     build_environment: dict[str, str] = field(repr=False)
     """The environment in which `buildah` builds images for it."""
-    namespaces: int = field(repr=False)
-    """A process in its network."""
+    system_images: list[Path] = field(repr=False)
+    """The archives of the images of the system's own pods, which every node needs."""
+    start_node: Callable[[int], Node] = field(repr=False)
+
+    @property
+    def import_command(self) -> list[str]:
+        """Of the first node."""
+        return self.node.import_command
+
+    @property
+    def namespaces(self) -> int:
+        """A process in the first node's network."""
+        return self.node.namespaces
 
     @property
     def environment(self) -> dict[str, str]:
@@ -83,6 +91,13 @@ class Cluster:
         with self.network():
             return subprocess.Popen(command, preexec_fn=die_with_parent, **options)
 
+    def add_node(self, number: int = 1) -> Node:
+        """Have a further node join, and wait until it is ready. It has the images of the system and no others."""
+        node = self.start_node(number)
+        node.import_images(self.system_images)
+        _wait_for(self, f"{node.name}/kubelet", f"node/{node.name}", "Ready")
+        return node
+
     def call(self, *arguments: str, stdin: str | None = None) -> str:
         """What `kubectl` prints. Raises ClusterError."""
         ran = subprocess.run(
@@ -116,21 +131,21 @@ def run_cluster(
     except BaseException:
         shutil.rmtree(folder)
         raise
-    with _Keeper(folder, programs, logs) as keeper:
-        keeper.wait_until_ready()
-        cable = network.Cable.read(folder)
+    with Keeper(folder, programs, logs) as keeper:
+        node, cable = keeper.first_node(), network.Cable.read(folder)
         cluster = Cluster(
             folder=folder,
             kubeconfig=folder / "kubeconfig",
             kubectl=programs["kubectl"],
-            import_command=_import_command(folder, programs["ctr"]),
+            node=node,
             host_address=cable.host_address,
             node_address=cable.node_address,
-            connections=connections_file(folder),
+            connections=node.place.connections,
             build_environment=environment,
-            namespaces=keeper.namespaces,
+            system_images=archives,
+            start_node=keeper.start_node,
         )
-        _start_system(cluster, archives, programs[TRAEFIK_KINDS])
+        _start_system(cluster, programs[TRAEFIK_KINDS])
         yield cluster
 
 
@@ -141,71 +156,11 @@ def _prepare_builds(beside: Callable[[dict[str, str]], object] | None) -> dict[s
     return environment
 
 
-class _Keeper:
-    """The process that keeps the cluster's namespaces, as a context: the cluster has ended when it does."""
-
-    def __init__(self, folder: Path, programs: dict[str, Path], logs: Path | None) -> None:
-        self._folder = folder
-        self._logs = logs
-        self.namespaces = 0
-        names = json.dumps({name: str(path) for name, path in programs.items()})
-        with (folder / "logs" / "node.log").open("wb") as log:
-            # Its session is its own: Ctrl-C is for the one who started it, who then ends it in order.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.cluster.keeper", folder, names],
-                cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                preexec_fn=die_with_parent, start_new_session=True, env=_without_proxies(),
-            )  # fmt: skip
-
-    def __enter__(self) -> "_Keeper":
-        return self
-
-    def wait_until_ready(self) -> None:
-        """Wait until the components run. Raises ClusterError where one does not."""
-        for told in self._told():
-            self.namespaces = told.get("namespaces", self.namespaces)
-            if told.get("ready"):
-                return
-        raise ClusterError(f"The cluster ended before it was ready:\n{end_of(self._folder / 'logs' / 'node.log')}")
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            if self._logs:
-                shutil.copytree(self._folder / "logs", self._logs, dirs_exist_ok=True)
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        try:
-            for _told in self._told():
-                pass
-        finally:
-            killed = self._process.wait() != 0
-            # All of this is done already, unless the keeper was killed.
-            clean_up(name_for(self._process.pid))
-            remove_folder(self._folder)
-        if killed:
-            raise ClusterError("The process that kept the cluster was killed.")
-
-    def _told(self) -> Iterator[dict[str, Any]]:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            told = json.loads(line)
-            if "failed" in told:
-                raise ClusterError(told["failed"])
-            yield told
-
-
-def _start_system(cluster: Cluster, archives: list[Path], kinds: Path) -> None:
+def _start_system(cluster: Cluster, kinds: Path) -> None:
     """Run the system's own pods, and wait until they and the node are ready. `kinds` are those of Traefik."""
-    for archive in archives:
-        imported = subprocess.run([*cluster.import_command, archive], capture_output=True, text=True, check=False)
-        if imported.returncode:
-            raise ClusterError(f"containerd does not take the image {archive}: {imported.stderr.strip()}")
+    cluster.node.import_images(cluster.system_images)
     create_system(cluster.call, kinds, cluster.node_address)
-    _wait_for(cluster, "kubelet", f"node/{NODE}", "Ready")
+    _wait_for(cluster, "kubelet", f"node/{cluster.node.name}", "Ready")
     for deployment in DEPLOYMENTS:
         _wait_for(cluster, "kubelet", f"deployment/{deployment}", "Available")
     _wait_for(cluster, "apiserver", "apiservice/v1beta1.metrics.k8s.io", "Available")
@@ -224,7 +179,7 @@ def _wait_for(cluster: Cluster, component: str, what: str, condition: str) -> No
 
 
 def _make_folder(folder: Path) -> None:
-    socket = containerd_socket(folder)
+    socket = Place(folder, number=9).containerd_socket
     if len(f"{socket}.ttrpc") > _LONGEST_SOCKET_PATH:
         raise ClusterError(f"{socket} is too long for the path of a socket. Give the cluster a folder nearer to /.")
     try:
@@ -232,17 +187,6 @@ def _make_folder(folder: Path) -> None:
     except OSError as error:
         raise ClusterError(f"The cluster needs a new folder in one that is there: {error}.") from error
     (folder / "logs").mkdir()
-
-
-def _import_command(folder: Path, ctr: Path) -> list[str]:
-    connect = [str(ctr), "--address", str(containerd_socket(folder)), "--namespace", "k8s.io"]
-    # Half the work of the import in the daemon, which also reads again what it has.
-    return [*connect, "images", "import", "--local"]
-
-
-def _without_proxies() -> dict[str, str]:
-    """No component may look for another one beyond a proxy."""
-    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 
 def _enter_network(namespace: int) -> None:

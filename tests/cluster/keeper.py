@@ -1,7 +1,8 @@
 """Keeps a cluster's namespaces: makes them, ends them with whoever started it, and cleans up after them.
 
 It is a process of its own, outside of the namespaces, so that this also happens when the one who started it is killed.
-Stdin is the line to that one: it is closed when the cluster must end. Stdout tells what `node` tells.
+Stdin is the line to that one: a number in it starts a further node, and it is closed when the cluster must end. Stdout
+tells what `node` tells.
 """
 
 import ctypes
@@ -17,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster import cgroups, network
+from tests.cluster.configuration import Place
 from tests.cluster.errors import ClusterError
 from tests.cluster.node import TOLD
 
@@ -50,6 +52,11 @@ def main(folder: Path, programs: str) -> None:
         remove_folder(folder)
 
 
+def cgroup_of(cluster: str, place: Place) -> str:
+    """The cgroup of a node in a cluster of that cgroup."""
+    return f"{cluster}/{place.name}" if place.number else cluster
+
+
 def clean_up(cgroup: str) -> None:
     """Remove what a cluster that has ended left outside its namespaces and its folder."""
     network.remove(cgroup)
@@ -75,21 +82,34 @@ def _remove_stale() -> None:
 
 
 def _keep(folder: Path, cgroup: str, programs: str) -> None:
-    outside = os.open("/proc/self/ns/net", os.O_RDONLY)
-    node = [sys.executable, "-m", "tests.cluster.node", str(folder), cgroup, str(outside), programs]
-    namespaces = subprocess.Popen(
-        [*_UNSHARE, *node], pass_fds=[outside], preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    )
-    os.close(outside)
-    _tell(namespaces=namespaces.pid)
+    first = _start_node(Place(folder), cgroup, Path("/proc/self/ns/net"), programs)
+    nodes = [first]
     events = select.poll()
     events.register(sys.stdin, select.POLLIN)
-    events.register(os.pidfd_open(namespaces.pid), select.POLLIN)
-    ended = dict(events.poll())
+    events.register(os.pidfd_open(first.pid), select.POLLIN)
+    while sys.stdin.fileno() in (ended := dict(events.poll())) and (number := sys.stdin.readline()):
+        place = Place(folder, int(number))
+        for path in (place.folder, place.logs):
+            path.mkdir()
+        cgroups.create(cgroup_of(cgroup, place))
+        nodes.append(_start_node(place, cgroup, Path(f"/proc/{first.pid}/ns/net"), programs))
     # `unshare` takes the first process in the namespaces with it, and the kernel all others.
-    namespaces.kill()
-    if namespaces.wait() != TOLD and sys.stdin.fileno() not in ended:
+    for node in nodes:
+        node.kill()
+    if first.wait() != TOLD and sys.stdin.fileno() not in ended:
         _tell(failed="The cluster's first process was killed.")
+
+
+def _start_node(place: Place, cgroup: str, outside: Path, programs: str) -> "subprocess.Popen[bytes]":
+    namespace, own = os.open(outside, os.O_RDONLY), cgroup_of(cgroup, place)
+    command = [sys.executable, "-m", "tests.cluster.node", place.cluster, place.number, own, namespace, programs]
+    node = subprocess.Popen(
+        [*_UNSHARE, *map(str, command)], stdin=subprocess.PIPE,
+        pass_fds=[namespace], preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+    )  # fmt: skip
+    os.close(namespace)
+    _tell(namespaces=node.pid)
+    return node
 
 
 def _end_children() -> None:

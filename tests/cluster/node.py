@@ -1,4 +1,4 @@
-"""The first process in the cluster's namespaces: prepares them, starts the components, and watches over them.
+"""The first process in a node's namespaces: prepares them, starts the components, and watches over them.
 
 Called by `keeper`. It ends when its stdin is closed, or when a component ends; with it the kernel ends all others in
 the namespaces, and removes their mounts, interfaces and rules. A kubelet that was killed is started again: tests do
@@ -17,12 +17,13 @@ import sys
 import time
 import traceback
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
 from tests.cluster import network
-from tests.cluster.configuration import Configuration, containerd_socket
+from tests.cluster.configuration import Configuration, Place
+from tests.cluster.control_plane import ControlPlane, server_url
 from tests.cluster.errors import ClusterError, end_of
 
 TOLD = 3
@@ -41,8 +42,8 @@ _KERNEL_SETTINGS = {
 class Components:
     """The running components, as children of this process."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._running: dict[int, tuple[str, list[str], subprocess.Popen[bytes]]] = {}
         # A child's end must wake up whoever waits for something else.
         self._ended, writer = os.pipe()
@@ -52,10 +53,10 @@ class Components:
 
     def start(self, name: str, command: list[str]) -> None:
         """Start a component, with a log of its own."""
-        environment = os.environ | {"TMPDIR": str(self._folder / "tmp")}
+        environment = os.environ | {"TMPDIR": str(self._place.cluster / "tmp")}
         with self._log(name).open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=self._folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command, cwd=self._place.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._running[process.pid] = (name, command, process)
 
@@ -101,40 +102,48 @@ class Components:
                 raise ClusterError(f"{name} ended (exit status {code}); its log ends:\n{end_of(self._log(name))}")
 
     def _log(self, name: str) -> Path:
-        return self._folder / "logs" / f"{name}.log"
+        return self._place.logs / f"{name}.log"
 
 
-def main(folder: Path, cgroup: str, outside: int, programs: dict[str, str]) -> None:
-    """Run the cluster until its end; tell on stdout when it is ready or what failed."""
+def main(place: Place, cgroup: str, outside: int, programs: dict[str, str]) -> None:
+    """Run a node until its end; tell on stdout when it is ready or what failed.
+
+    `outside` is a network namespace: for the first node that of the machine, for a further one that of the first.
+    """
     try:
-        _prepare_mounts(folder)
-        cable = network.connect(outside, cgroup)
-        os.close(outside)
-        cable.write(folder)
-        configuration = Configuration(folder, cable, cgroup, programs)
-        components = Components(folder)
+        _prepare_mounts(place.folder)
+        components = Components(place)
         # containerd finds its shim, and runc, by the PATH.
         os.environ["PATH"] = f"{Path(programs['containerd']).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
-        for name, command in configuration.commands():
-            components.start(name, command)
-            if ready := _readiness(name, folder, configuration):
-                components.wait_until(name, ready)
+        if place.number:
+            address, server = network.join(outside, place.number), network.Cable.read(place.cluster).node_address
+        else:
+            cable = network.connect(outside, cgroup)
+            cable.write(place.cluster)
+            address = server = cable.node_address
+            _start(components, ControlPlane(place.cluster, server, programs).commands(), place, server)
+        os.close(outside)
+        _start(components, Configuration(place, server, address, cgroup, programs).commands(), place, server)
         _tell(ready=True)
         components.serve()
     except ClusterError as error:
         _fail(str(error))
     except Exception:
-        _fail(f"The first process of the cluster failed:\n{traceback.format_exc()}")
+        _fail(f"The first process of {place.name} failed:\n{traceback.format_exc()}")
 
 
-def _readiness(name: str, folder: Path, configuration: Configuration) -> Callable[[], bool] | None:
-    """Whether a component that others need at once is ready."""
-    trusted = str(configuration.authority.certificate)
-    return {
+def _start(components: Components, commands: Iterable[tuple[str, list[str]]], place: Place, server: str) -> None:
+    """Start components one after the other, and wait for those that others need at once."""
+    trusted = str(place.cluster / "certificates" / "ca.crt")
+    readiness: dict[str, Callable[[], bool]] = {
         "etcd": lambda: _answers("http://127.0.0.1:2379/health"),
-        "containerd": lambda: _accepts(containerd_socket(folder)),
-        "apiserver": lambda: _answers(f"{configuration.server}/readyz", trusted),
-    }.get(name)
+        "containerd": lambda: _accepts(place.containerd_socket),
+        "apiserver": lambda: _answers(f"{server_url(server)}/readyz", trusted),
+    }
+    for name, command in commands:
+        components.start(name, command)
+        if ready := readiness.get(name):
+            components.wait_until(name, ready)
 
 
 def _answers(url: str, authority: str | None = None) -> bool:
@@ -198,4 +207,4 @@ def _tell(**what: object) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4]))
+    main(Place(Path(sys.argv[1]), int(sys.argv[2])), sys.argv[3], int(sys.argv[4]), json.loads(sys.argv[5]))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import mssql_python
 import psycopg
@@ -23,6 +24,8 @@ from tests.chaos.pods import Pods
 from tests.chaos.runs import Run
 from tests.chaos.scene import Node, Scene
 from tests.cluster import Cluster
+from tests.cluster.configuration import Place
+from tests.cluster.nodes import Node as ClusterNode
 from tests.e2e.dags.chaos_etl import SEPARATE
 from tests.support.pipelines import whole
 from tests.support.postgres import Postgres, run_postgres
@@ -179,7 +182,8 @@ def node(tmp_path: Path) -> Iterator[Node]:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout
             assert process.stdout.readline()
-            cluster = Cluster(tmp_path, tmp_path, tmp_path, [], "192.0.2.1", "", tmp_path, {}, namespaces=process.pid)
+            first = ClusterNode(Place(tmp_path), "", process.pid, tmp_path)
+            cluster = Cluster(tmp_path, tmp_path, tmp_path, first, "192.0.2.1", "", tmp_path, {}, [], Mock())
             try:
                 yield Node(cluster, staging)
             finally:
