@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
@@ -13,7 +14,6 @@ from typing import Any, NoReturn, Self
 
 from airflow.providers.cncf.kubernetes.backcompat.backwards_compat_converters import convert_env_vars_or_raise_error
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.cncf.kubernetes.utils.container import container_is_completed
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import DO_NOT_RETRY
@@ -36,6 +36,7 @@ class EtlPodOperator(KubernetesPodOperator):
     """
 
     _last_words = ""
+    _is_lost = False
 
     @classmethod
     def for_step(cls, step: str, pipeline: Pipeline, partition: Any) -> Self:
@@ -69,6 +70,7 @@ class EtlPodOperator(KubernetesPodOperator):
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> k8s.V1Pod:
         """The pod, in whose arguments and variables Kubernetes has nothing to expand."""
         request = super().build_pod_request_obj(context, dry_run=dry_run)
+        request.spec.topology_spread_constraints = pod.SPREAD
         for container in request.spec.containers:
             container.args = [pod.literal(word) for word in container.args or ()]
             for variable in container.env or ():
@@ -95,7 +97,7 @@ class EtlPodOperator(KubernetesPodOperator):
     def await_pod_completion(self, pod: k8s.V1Pod) -> None:  # type: ignore[override]  # there it is decorated
         """Bring the pod's lines into the task's log, each once, until its container has ended."""
         following = follower.Follower(
-            read=lambda seconds, ended: self._read_log(pod, seconds, follow=not ended),
+            read=lambda seconds, ended: () if self._is_lost else self._read_log(pod, seconds, follow=not ended),
             ended=lambda: self._has_ended(pod),
             write=lambda time_stamp, line: self._write(line, time_stamp),
         )
@@ -131,7 +133,9 @@ class EtlPodOperator(KubernetesPodOperator):
 
     def _has_ended(self, pod: k8s.V1Pod) -> bool:
         try:
-            return container_is_completed(self._look(pod), self.base_container_name)
+            found = self._look(pod)
+            self._is_lost = found.status.reason == pod_end.NODE_LOST
+            return pod_end.has_ended(found, self.base_container_name)
         except ApiException as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return True
@@ -150,6 +154,9 @@ class EtlPodOperator(KubernetesPodOperator):
         self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, xcom_result: dict[str, Any] | None = None, context: Any = None
     ) -> None:
         """Delete the pod and raise for a failed one, telling failures that a retry cannot help from others."""
+        if remote_pod and not self._killed and remote_pod.status.phase == "Pending":  # as it was when it was made
+            with suppress(ApiException):
+                remote_pod = self._look(remote_pod)
         try:
             super().cleanup(pod, remote_pod, xcom_result, context)
         except AirflowSkipException:

@@ -52,6 +52,20 @@ ENVIRONMENT_FROM = [
     k8s.V1EnvFromSource(config_map_ref=k8s.V1ConfigMapEnvSource(name=CONNECTIONS)),
     k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=CONNECTIONS)),
 ]
+TOLERATIONS = [
+    k8s.V1Toleration(key=f"node.kubernetes.io/{state}", operator="Exists", effect="NoExecute", toleration_seconds=30)
+    for state in ("not-ready", "unreachable")
+]
+"""So long a pod stays on a node that does not answer; Kubernetes's default is five minutes."""
+SPREAD = [
+    k8s.V1TopologySpreadConstraint(
+        max_skew=1,
+        topology_key="kubernetes.io/hostname",
+        when_unsatisfiable="ScheduleAnyway",
+        label_selector=k8s.V1LabelSelector(match_labels={"app.kubernetes.io/name": "etl"}),
+    )
+]
+"""Steps that run at the same time are on different nodes, where there are more than one."""
 ARGUMENTS: dict[str, Any] = {
     "namespace": NAMESPACE,
     "image": IMAGE,
@@ -63,6 +77,7 @@ ARGUMENTS: dict[str, Any] = {
     "volumes": VOLUMES,
     "volume_mounts": VOLUME_MOUNTS,
     "automount_service_account_token": False,
+    "tolerations": TOLERATIONS,
     # The last lines of the log become the pod's message, and so the task's error.
     "termination_message_policy": "FallbackToLogsOnError",
     "startup_timeout_seconds": 300,

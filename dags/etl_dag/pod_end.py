@@ -15,6 +15,10 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.watch import Watch
 from urllib3.exceptions import HTTPError
 
+NODE_LOST = "NodeLost"
+"""Why a pod failed that the scheduler gave up (etl_executor.py): nobody can read its log any more."""
+_ENDED = ("Succeeded", "Failed")
+
 
 class StepPodManager(PodManager):
     """Takes the end of a pod from its container's. A step's pod has one container, which is not started again."""
@@ -28,6 +32,11 @@ class StepPodManager(PodManager):
             return super().await_pod_completion(pod, istio_enabled, container_name, do_xcom_push)
         remote_pod.status.phase = "Succeeded" if container_is_succeeded(remote_pod, container_name) else "Failed"
         return remote_pod
+
+
+def has_ended(pod: k8s.V1Pod, container: str) -> bool:
+    """Whether a container runs no more. Of a pod that failed as a whole nobody may tell: it was evicted, or is lost."""
+    return bool(container_is_completed(pod, container) or pod.status.phase in _ENDED)
 
 
 def end_stream_with_container(client: CoreV1Api, pod: k8s.V1Pod, container: str, stream: Any) -> None:
@@ -45,7 +54,7 @@ def end_stream_with_container(client: CoreV1Api, pod: k8s.V1Pod, container: str,
                 ):
                     if stream.closed:
                         return
-                    if container_is_completed(event["object"], container):
+                    if has_ended(event["object"], container):
                         stream.shutdown()
                         return
         except (ApiException, HTTPError, OSError, RuntimeError, ValueError):  # the last two: it has ended meanwhile

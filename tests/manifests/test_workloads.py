@@ -7,8 +7,20 @@ from typing import Any
 import pytest
 from kubernetes.utils import parse_quantity
 
-from tests.manifests.pods import JOBS, SERVERS, Container, Pod, controller, distinct_pods, selected, specification
-from tests.manifests.rendering import Manifest, distinct, manifests
+from tests.manifests.pods import (
+    JOBS,
+    SERVERS,
+    Container,
+    Pod,
+    controller,
+    distinct_pods,
+    pods_of,
+    selected,
+    specification,
+    step,
+    worker,
+)
+from tests.manifests.rendering import Manifest, distinct, manifests, rendering
 
 RUN_FOR_EVER = [pod for pod in distinct_pods() if pod.kind in SERVERS]
 KINDS_OF_PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
@@ -79,6 +91,16 @@ def test_a_probe_is_one_question(container: Container) -> None:
 def test_replicas_are_spread_over_nodes_by_their_own_labels(pod: Pod) -> None:
     for constraint in pod.spec.get("topologySpreadConstraints", []):
         assert constraint["labelSelector"]["matchLabels"].items() <= pod.labels.items()
+        # Those that a new version replaces are not to count.
+        assert constraint["matchLabelKeys"] == ["pod-template-hash"]
+
+
+def test_where_there_are_several_nodes_what_may_run_elsewhere_leaves_one_that_is_lost() -> None:
+    several = rendering("multi-node")
+    movable = [pod for pod in pods_of(several) if pod.kind == "Deployment"]
+    for pod in (*movable, worker(several), step(several)):
+        waits = {one["key"]: one.get("tolerationSeconds") for one in pod.spec["tolerations"]}
+        assert waits == {"node.kubernetes.io/not-ready": 30, "node.kubernetes.io/unreachable": 30}, pod
 
 
 @each_job

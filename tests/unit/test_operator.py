@@ -187,7 +187,15 @@ def log_of_pod(operator: EtlPodOperator, monkeypatch: pytest.MonkeyPatch) -> Any
 
 def running() -> k8s.V1Pod:
     made = ended(0)
+    made.status.phase = "Running"
     made.status.container_statuses[0].state = k8s.V1ContainerState(running=k8s.V1ContainerStateRunning())
+    return made
+
+
+def lost() -> k8s.V1Pod:
+    """As the scheduler leaves the pod of a node that does not answer: nobody knows what became of its container."""
+    made = running()
+    made.status.phase, made.status.reason, made.status.message = "Failed", "NodeLost", "Node second does not answer."
     return made
 
 
@@ -212,6 +220,28 @@ def test_a_pod_that_vanishes_is_told_and_fails_the_task(log_of_pod: Any) -> None
     gone = ApiException(status=404, reason="Not Found")
     with pytest.raises(ApiException, match="Not Found"):
         log_of_pod([gone] * 5, [gone] * 6)
+
+
+def test_a_pod_whose_node_is_lost_has_ended_and_its_log_is_not_asked_for(log_of_pod: Any, operator: Any) -> None:
+    lines = log_of_pod([[b"2026-01-01T00:00:00.1Z one\n"], AssertionError], [running(), *[lost()] * 9])
+    assert [line["event"] for line in lines if line["log_level"] == "info"] == ["one"]
+    with pytest.raises(AirflowException, match=r"NodeLost: Node second does not answer"):
+        operator.cleanup(lost(), lost())
+
+
+def test_the_pod_that_never_started_on_a_lost_node_says_so(operator: EtlPodOperator) -> None:
+    waiting = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name="pod"), status=k8s.V1PodStatus(phase="Pending"))
+    client = mock.Mock(read_namespaced_pod=lambda *_: lost())
+    with mock.patch.object(EtlPodOperator, "client", client), pytest.raises(AirflowException, match="NodeLost"):
+        operator.cleanup(waiting, waiting)
+
+
+def test_steps_are_spread_over_nodes_and_leave_one_that_does_not_answer(pod: k8s.V1Pod) -> None:
+    (constraint,) = pod.spec.topology_spread_constraints
+    assert constraint.topology_key == "kubernetes.io/hostname"
+    assert constraint.label_selector.match_labels.items() <= pod.metadata.labels.items()
+    waits = {toleration.key: toleration.toleration_seconds for toleration in pod.spec.tolerations}
+    assert waits == {"node.kubernetes.io/not-ready": 30, "node.kubernetes.io/unreachable": 30}
 
 
 @pytest.fixture

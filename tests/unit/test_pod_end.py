@@ -69,6 +69,14 @@ def test_the_stream_of_the_log_ends_with_the_container(monkeypatch: pytest.Monke
     assert stream.ended.wait(10)
 
 
+def test_the_stream_of_the_log_ends_with_a_pod_that_failed_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, lost = Stream(), pod(None)
+    lost.status.phase = "Failed"
+    watching(monkeypatch, pod(None), lost)
+    end_stream_with_container(mock.Mock(), pod(None), "base", stream)
+    assert stream.ended.wait(10)
+
+
 def test_where_it_cannot_be_watched_the_stream_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
     watching(monkeypatch, ApiException(status=403))

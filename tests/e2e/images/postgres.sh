@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes the database of POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB where there is none, then becomes the server.
+# Like the official image it takes `postgres` and options of the server.
 set -euo pipefail
 
 initialize() {
@@ -10,4 +11,4 @@ initialize() {
 }
 
 [[ -s $PGDATA/PG_VERSION ]] || initialize
-exec postgres -D "$PGDATA" -c listen_addresses='*'
+exec postgres -D "$PGDATA" -c listen_addresses='*' "${@:2}"
