@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,7 +184,7 @@ def deployment(ground: Ground, source: Postgres, authority: Authority, pods: Pod
         checkout, data = Path(folder) / "checkout", Path(folder) / "data"
         copy_checkout(ROOT, checkout)
         if OVERLAY == "e2e":
-            _import_images(ground, Path(folder))
+            import_images(ground, ground.import_command, (POSTGRES_IMAGE, STANDIN_IMAGE, *LOKI_IMAGES))
         options = [
             *ground.build_options, f"--import-command={shlex.join(ground.import_command)}",
             f"--source-address={ground.source_address}", f"--source-name={SOURCE_NAME}",
@@ -288,16 +288,18 @@ def _build_images(environment: dict[str, str]) -> None:
     built_images()
 
 
-def _import_images(ground: Ground, folder: Path) -> None:
-    archive = folder / "image.tar"
-    for name in (POSTGRES_IMAGE, STANDIN_IMAGE, *LOKI_IMAGES):
-        say(f"Importing {name} …")
-        _call(ground.environment, "buildah", "push", name, f"docker-archive:{archive}:{name}")
-        _call(ground.environment, *ground.import_command, str(archive))
-        archive.unlink()
+def import_images(ground: Ground, command: Sequence[str], names: Iterable[str]) -> None:
+    """Import images that were built here into a node, by the command for that node."""
+    with tempfile.TemporaryDirectory(prefix="e2e-images-") as folder:
+        archive = Path(folder) / "image.tar"
+        for name in names:
+            say(f"Importing {name} …")
+            _call(ground.environment, "buildah", "push", name, f"docker-archive:{archive}:{name}")
+            _call(ground.environment, *command, str(archive))
+            archive.unlink()
     for built in built_images():
         say(f"Importing {built.stem} …")
-        _call(ground.environment, *ground.import_command, str(built))
+        _call(ground.environment, *command, str(built))
 
 
 def _call(environment: Mapping[str, str], *command: str) -> None:

@@ -143,12 +143,13 @@ class Deployment:
         images: "Mapping[str, str] | None" = None,
         connections: "Mapping[str, str] | None" = None,
         outside: "Mapping[str, int] | None" = None,
+        name: str = "",
     ) -> "Deployment":
         """The same with an overlay of the user's own, over one of those that are there, and with settings in it.
 
         `outside` are ports that differ from those of network policies, by the policy's name.
         """
-        name = f"over-{overlay}"
+        name = name or f"over-{overlay}"
         folder = self.checkout / "k8s" / "overlays" / name
         folder.mkdir()
         metadata = {"name": "etl-connections", "namespace": NAMESPACE}

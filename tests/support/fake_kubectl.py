@@ -166,8 +166,7 @@ def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
         if template.startswith("go-template={{index .data"):
             name = re.search(r'"([\w.]+)"', template)
             if not found:
-                print("Error from server (NotFound)", file=sys.stderr)
-                return 1
+                raise RefusedError("Error from server (NotFound)")
             return str(found[0]["data"][name[1]]) if name else ""
         if template.startswith("go-template"):
             return "7"

@@ -1,0 +1,205 @@
+"""The overlay for several nodes on two: it runs on both, goes on when the second is lost, and when the first restarts.
+
+The second node is lost as when its machine loses power: its cable is cut, then all its processes end; nobody is told.
+"""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from scripts.deploy.kubectl import NAMESPACE, OBSERVABILITY
+from tests.cluster.nodes import Node
+from tests.e2e.conftest import OVERLAY, POSTGRES_IMAGE, Ground, import_images
+from tests.e2e.deployment import Airflow, Deployment, wait_for
+from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table, pipeline_of
+from tests.e2e.outside import KEYS, names_in_bucket, serve_bucket
+from tests.e2e.pods import PodWatch
+from tests.e2e.test_other_ways import TEST_IMAGES
+
+pytestmark = pytest.mark.acceptance
+BUCKET, NAME, DAG = "etl-two-nodes", "crates", "crates_etl"
+PARTITIONS = 8
+TRIED_AGAIN = 420
+"""Seconds in which a run is to end after a node was lost: 50 until Kubernetes notices, 30 until it deletes the pods,
+120 that a worker has to end, 45 until the scheduler gives it up, a retry after 30 more, and the work."""
+SPREAD = ("airflow-scheduler", "airflow-api-server", "pgbouncer")
+
+
+@pytest.fixture(scope="module")
+def bucket(ground: Ground) -> Iterator[str]:
+    with serve_bucket(ground.source_address, BUCKET) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def several(ground: Ground, deployment: Deployment, bucket: str) -> Iterator[Deployment]:
+    """The overlay for several nodes, on the one that there is yet, with one more pipeline."""
+    if ground.cluster is None:
+        pytest.skip("Only a cluster of our own can have a node that is lost.")
+    make_table(deployment.source_url, NAME)
+    text = dag_file(NAME, EVERY_YEAR).replace("partition_size=60", f"partition_size={ACTIVE // PARTITIONS}")
+    (deployment.checkout / "dags" / f"{DAG}.py").write_text(text)
+    made = deployment.lay_over(
+        "multi-node",
+        components=["e2e-images"] if OVERLAY == "e2e" else [],
+        images=TEST_IMAGES if OVERLAY == "e2e" else {},
+        connections={"AWS_ENDPOINT_URL": bucket, "STAGING_URL": f"s3://{BUCKET}/etl"},
+        outside=dict.fromkeys(("staging-bucket", "loki-bucket"), urlsplit(bucket).port or 80),
+        name="two-nodes",
+    )
+    made.bring_secret("etl-connections", KEYS)
+    chunks = {"LOKI_S3_ENDPOINT": bucket, "LOKI_BUCKET": BUCKET}
+    made.bring_secret("loki-chunks", {**KEYS, **chunks}, namespace=OBSERVABILITY)
+    made.apply_all()
+    yield made
+    made.apply_all("down")
+
+
+@pytest.fixture(scope="module")
+def second(ground: Ground, several: Deployment) -> Node:
+    """A second node joins, as docs/operations.md says of it."""
+    assert ground.cluster
+    node = ground.cluster.add_node()
+    import_images(ground, node.import_command, ("localhost/etl:0.1.0", "localhost/etl-airflow:0.1.0", POSTGRES_IMAGE))
+    names = [f"deployment/{name}" for name in SPREAD]
+    several.kubectl("rollout", "restart", *names)
+    for name in names:
+        several.kubectl("rollout", "status", name, "--timeout=300s")
+    return node
+
+
+@pytest.fixture(scope="module")
+def nodes(ground: Ground, second: Node) -> list[str]:
+    """The names of both."""
+    assert ground.cluster
+    return [ground.cluster.node.name, second.name]
+
+
+def nodes_of(pods: Sequence[dict[str, Any]]) -> Counter[str]:
+    """How many pods there are on each node."""
+    return Counter(pod["spec"].get("nodeName", "") for pod in pods)
+
+
+def live(deployment: Deployment, name: str) -> list[dict[str, Any]]:
+    """The pods of a server that are not ending."""
+    found = deployment.objects("pods", f"--selector=app.kubernetes.io/name={name}")
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+@contextmanager
+def run_under_way(deployment: Deployment, airflow: Airflow) -> Iterator[str]:
+    """A run of all rows, each of whose extracts waits at the source until the block ends."""
+    with psycopg.connect(deployment.source_url) as source:
+        source.execute(f"UPDATE {NAME} SET changed_at = clock_timestamp(), weight = weight + 1".encode())
+        source.commit()
+        run = airflow.trigger(DAG)
+        airflow.pause(DAG, False)
+        wait_for("the plan", lambda: states(airflow, run, "plan") == ["success"], seconds=180)
+        source.execute(f"LOCK TABLE {NAME} IN ACCESS EXCLUSIVE MODE".encode())
+        wait_for("extracts", lambda: waiting(deployment) == PARTITIONS, seconds=180)
+        yield run
+        source.rollback()
+
+
+def states(airflow: Airflow, run: str, task_id: str) -> list[str]:
+    return [task["state"] for task in airflow.tasks(DAG, run).values() if task["task_id"] == task_id]
+
+
+def waiting(deployment: Deployment) -> int:
+    """How many sessions wait for a lock at the source."""
+    with psycopg.connect(deployment.source_url) as source:
+        found = source.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone()
+    return int(found[0]) if found else 0
+
+
+def assert_all_is_in_once(deployment: Deployment) -> None:
+    with deployment.site(pipeline_of(NAME)) as site:
+        assert site.query(f"SELECT COUNT_BIG(*), COUNT_BIG(DISTINCT [sku]) FROM [dbo].[{NAME}]") == [(ACTIVE, ACTIVE)]
+        assert site.sink_rows() == site.source_rows("active")
+
+
+def test_servers_are_on_both_nodes_and_data_on_the_first(several: Deployment, nodes: list[str]) -> None:
+    for name in SPREAD:
+        assert nodes_of(live(several, name)) == Counter(nodes), name
+    for name in ("metadata-postgres", "mssql"):
+        assert nodes_of(live(several, name)) == Counter(nodes[:1]), name
+
+
+def test_a_run_ends_right_although_the_second_node_is_lost(
+    several: Deployment, nodes: list[str], second: Node, pods: PodWatch, bucket: str
+) -> None:
+    with several.airflow() as airflow:
+        with run_under_way(several, airflow) as run:
+            steps, workers = nodes_of(pods.steps(DAG, run)), nodes_of(pods.workers(DAG, run))
+            print(f"\nSteps by node: {dict(steps)}; workers: {dict(workers)}", flush=True)
+            swallowed, lost_at = second.lose(), time.monotonic()
+        try:
+            airflow.await_run(DAG, run, seconds=TRIED_AGAIN)
+            print(f"The run ended {time.monotonic() - lost_at:.0f} s after the node was lost.", flush=True)
+            tries = Counter(task["try_number"] for task in airflow.tasks(DAG, run).values())
+            print(f"Tasks by number of tries: {dict(tries)}", flush=True)
+        finally:
+            os.close(swallowed)
+    for counted in (steps, workers):
+        assert min(counted[node] for node in nodes) >= PARTITIONS // 4, counted
+    assert set(tries) > {1}
+    assert_all_is_in_once(several)
+    assert any(name.endswith("rows.parquet") for name in names_in_bucket(bucket, BUCKET))
+
+
+def test_what_was_on_the_lost_node_runs_on_the_other(several: Deployment, nodes: list[str]) -> None:
+    for item in several.objects("deployments"):
+        several.kubectl("rollout", "status", f"deployment/{item['metadata']['name']}", "--timeout=300s")
+    first = set(nodes[:1])
+    for item in several.objects("deployments"):
+        assert set(nodes_of(live(several, item["metadata"]["name"]))) == first, item["metadata"]["name"]
+
+
+def test_nothing_is_left_of_a_node_that_is_removed(several: Deployment, nodes: list[str]) -> None:
+    several.kubectl("delete", "node", nodes[1])
+
+    def of_the_lost() -> list[str]:
+        return [pod["metadata"]["name"] for pod in several.objects("pods") if pod["spec"].get("nodeName") == nodes[1]]
+
+    wait_for("the lost node's pods to be gone", lambda: not of_the_lost(), seconds=180)
+
+
+def restarts(deployment: Deployment) -> dict[str, int]:
+    """How often the containers of each pod that is well were started again; none where a server's pod is not ready."""
+    found = {}
+    for namespace in (NAMESPACE, OBSERVABILITY):
+        for pod in json.loads(deployment.kubectl("get", "pods", "--output=json", namespace=namespace))["items"]:
+            owners = {owner["kind"] for owner in pod["metadata"].get("ownerReferences", [])}
+            if owners & {"ReplicaSet", "StatefulSet", "DaemonSet"}:
+                statuses = pod["status"].get("containerStatuses", [])
+                if not statuses or not all(status["ready"] for status in statuses):
+                    return {}
+                found[pod["metadata"]["name"]] = sum(status["restartCount"] for status in statuses)
+    return found
+
+
+def test_a_run_ends_right_although_the_node_with_the_data_restarts(several: Deployment, ground: Ground) -> None:
+    assert ground.cluster
+    before = wait_for("all servers", lambda: restarts(several), seconds=120)
+    with several.airflow() as airflow, run_under_way(several, airflow) as run:
+        ground.cluster.node.restart()
+        restarted_at = time.monotonic()
+
+    def are_back() -> bool:
+        now = restarts(several)
+        return bool(now) and all(now.get(name, 0) > count for name, count in before.items())
+
+    wait_for("all servers to have restarted", are_back, seconds=420)
+    print(f"\nAll servers were back {time.monotonic() - restarted_at:.0f} s after the restart.", flush=True)
+    with several.airflow() as airflow:
+        airflow.await_run(DAG, run, seconds=TRIED_AGAIN)
+    print(f"The run ended {time.monotonic() - restarted_at:.0f} s after the restart.", flush=True)
+    assert_all_is_in_once(several)
