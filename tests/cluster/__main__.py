@@ -19,8 +19,8 @@ from tests.cluster.building import build_environment
 from tests.cluster.machine import add_system_folders, install_programs
 
 
-def up(logs: Path | None) -> None:
-    """Keep a cluster up until Ctrl-C or SIGTERM."""
+def up(logs: Path | None, nodes: int) -> None:
+    """Keep a cluster of so many nodes up until Ctrl-C or SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     base = Path(tempfile.mkdtemp(prefix="cluster-"))
@@ -29,7 +29,8 @@ def up(logs: Path | None) -> None:
             print(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
             print(f"export PATH={shlex.quote(str(cluster.kubectl.parent))}:$PATH")
             _print_exports(cluster.build_environment)
-            print(f"# Import an image: {shlex.join(cluster.import_command)} FILE")
+            for node in (cluster.node, *(cluster.add_node(number) for number in range(1, nodes))):
+                print(f"# Import an image into {node.name}: {shlex.join(node.import_command)} FILE")
             print("# Folders for volumes: not below /var/lib, where the node sees only what was there when it started.")
             print(f"# This machine is {cluster.host_address} there; the node is {cluster.node_address}.")
             print("# Ctrl-C ends and removes the cluster.", flush=True)
@@ -50,15 +51,15 @@ def main() -> None:
     """Parse the command line and do what it says."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="keep a cluster up until Ctrl-C").add_argument(
-        "--logs", type=Path, help="copy the components' logs to this folder at the end"
-    )
+    upwards = commands.add_parser("up", help="keep a cluster up until Ctrl-C")
+    upwards.add_argument("--logs", type=Path, help="copy the components' logs to this folder at the end")
+    upwards.add_argument("--nodes", type=int, default=1, help="how many nodes it has; default: 1")
     commands.add_parser("environment", help="print the environment for buildah")
     commands.add_parser("programs", help="build what tests call that need no cluster")
     arguments = parser.parse_args()
     try:
         if arguments.command == "up":
-            up(arguments.logs)
+            up(arguments.logs, arguments.nodes)
         elif arguments.command == "programs":
             for module in FOR_TESTS:
                 build(module)
