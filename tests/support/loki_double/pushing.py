@@ -162,10 +162,12 @@ class Intake:
     def _refusal(
         self, reason: str, stream: Stream, refused: list[tuple[Entry, str]], of: int, status: int
     ) -> RefusedError | None:
+        if not refused:
+            return None
         self.discarded[reason] += len(refused)
         told = [f"entry with timestamp {_exact(entry.at)} ignored, reason: '{why}',\n" for entry, why in refused]
         total = f"user 'fake', total ignored: {len(refused)} out of {of} for stream: {labels_text(stream.labels)}"
-        return RefusedError("".join(told[:_SHOWN]) + total, status) if refused else None
+        return RefusedError("".join(told[:_SHOWN]) + total, status)
 
 
 def _read(body: bytes) -> list[tuple[Labels, list[Entry]]]:
