@@ -107,6 +107,7 @@ def _follow(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> Progre
     """Wait until all are there, or those that are left cannot be had."""
     images = {pull.pod: pull.image for pull in pulls}
     progress, told, known = Progress(), set[str](), set[str]()
+    began_to_fail: float | None = None
     moved = spoke = time.monotonic()
     while True:
         with suppress(DeployError):  # K3s may be restarting
@@ -123,7 +124,8 @@ def _follow(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> Progre
             if why not in known:
                 known.add(why)
                 console.say(f"  {why}")
-        if _is_over(progress, left, now - moved):
+        began_to_fail = (began_to_fail or now) if left and left <= progress.failing.keys() else None
+        if not left or _is_over(progress, left, now - (began_to_fail or now), now - moved):
             return progress
         if now - spoke > _TELL_SECONDS:
             spoke = now
@@ -131,10 +133,10 @@ def _follow(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> Progre
         time.sleep(POLL_SECONDS)
 
 
-def _is_over(progress: Progress, left: Set[str], idle: float) -> bool:
-    """Whether none is left that may still come. `idle`: for how many seconds none has."""
+def _is_over(progress: Progress, left: Set[str], failing: float, idle: float) -> bool:
+    """Whether none is left that may still come: for how many seconds all of them have failed, and none has come."""
     if left <= progress.failing.keys():
-        return idle > RETRY_SECONDS or all(lasts(progress.failing[pod]) for pod in left)
+        return failing > RETRY_SECONDS or all(lasts(progress.failing[pod]) for pod in left)
     if idle > _STALLED_SECONDS:
         progress.failing |= dict.fromkeys(left - progress.failing.keys(), "it has not come in an hour")
         return True

@@ -112,6 +112,16 @@ def test_the_pods_meet_the_restricted_standard_and_run_nothing(cluster: FakeClus
         assert {"requests", "limits"} == container["resources"].keys()
 
 
+def test_a_pull_that_fails_after_minutes_is_tried_again() -> None:
+    """Nothing has come for longer than a failing pull is tried, when the only one begins to fail."""
+    progress = pulling.Progress(failing={"pod": NO_NETWORK})
+    assert not pulling._is_over(progress, {"pod"}, failing=1, idle=1000)
+    assert pulling._is_over(progress, {"pod"}, failing=91, idle=1000)
+    assert not pulling._is_over(progress, {"pod", "other"}, failing=0, idle=1000)
+    assert pulling._is_over(progress, {"pod", "other"}, failing=0, idle=3601)
+    assert "in an hour" in progress.failing["other"]
+
+
 def pod_of(item: dict[str, Any], **more: Any) -> dict[str, Any]:
     item["spec"]["template"]["spec"] |= more
     return item
