@@ -76,5 +76,4 @@ def test_rights_are_documented() -> None:
         "airflow-api-server",
         "prometheus",
         "kube-state-metrics",
-        "fluent-bit",
     }

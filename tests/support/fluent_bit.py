@@ -1,27 +1,24 @@
 """Reads Fluent Bit's configuration as its manual says, and does on recorded lines what it says there.
 
 No Fluent Bit runs here: it cannot be had from a package registry. So this shows that the patterns fit what containerd
-writes, that a line goes one way only, and that every key that is used is there; not that Fluent Bit reads it so.
+writes, that a line goes one way only, and what Loki gets of it; not that Fluent Bit reads the configuration so. Nothing
+is here of time: how files are found, renamed and forgotten, what waits in memory and on disk, what is tried again,
+thrown away or stopped when Loki, the disk or Fluent Bit fail: tests/integration/test_fluent_bit_real.py does that.
 """
 
 import fnmatch
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 Record = dict[str, Any]
-# Both as they are in Fluent Bit: its multiline parser `cri`, and what its kubernetes filter makes of a file's name.
+# As it is in Fluent Bit: its multiline parser `cri`.
 _CRI = re.compile(r"^(?P<time>.+?) (?P<stream>stdout|stderr) (?P<_p>F|P) (?P<log>.*)$")
-_FILE = re.compile(
-    r"(?P<pod_name>[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*)"
-    r"_(?P<namespace_name>[^_]+)_(?P<container_name>.+)-(?P<docker_id>[a-z0-9]{64})\.log$"
-)
-_ACCESSOR = re.compile(r"\$(\w+)((?:\['[^']+'\])*)")
 
 
 @dataclass(frozen=True)
@@ -36,45 +33,52 @@ class Sent:
 class Pipeline:
     """What a configuration does with lines."""
 
-    def __init__(self, file: Path) -> None:
-        self.content: Record = yaml.safe_load(file.read_text())
+    def __init__(self, file: Path, environment: dict[str, str]) -> None:
+        text = file.read_text()
+        for name, value in environment.items():
+            text = text.replace(f"${{{name}}}", value)
+        self.content: Record = yaml.safe_load(text)
         self._parsers = {parser["name"]: parser for parser in self.content["parsers"]}
 
     def plugins(self, kind: str) -> list[Record]:
         """The inputs, filters or outputs."""
         return list(self.content["pipeline"][kind])
 
-    def tags(self, path: str) -> list[str]:
-        """The tags that a file's lines get, one for each input that reads it."""
-        found = []
-        for plugin in self.plugins("inputs"):
-            if plugin["name"] == "tail" and fnmatch.fnmatch(path, plugin["path"]):
-                excluded = plugin.get("exclude_path", "").split(",")
-                if not any(fnmatch.fnmatch(path, pattern) for pattern in excluded):
-                    found.append(plugin["tag"].replace("*", path.strip("/").replace("/", ".")))
+    def readers(self, path: str) -> list[Record]:
+        """The inputs that read a file."""
+        tails = [plugin for plugin in self.plugins("inputs") if plugin["name"] == "tail"]
+        return [
+            plugin
+            for plugin in tails
+            if any(PurePosixPath(path).match(pattern) for pattern in plugin["path"].split(","))
+            and not any(fnmatch.fnmatch(path, pattern) for pattern in plugin.get("exclude_path", "").split(","))
+        ]
+
+    def container_lines(self, path: str, text: str) -> list[Sent]:
+        """What Loki gets of a container's log, in order."""
+        found: list[Sent] = []
+        for plugin in self.readers(path):
+            named = {plugin["path_key"]: path} if "path_key" in plugin else {}
+            for record in _joined(text):
+                found += self.send(plugin["tag"], record | named)
         return found
 
-    def container_lines(self, path: str, text: str, pod_labels: Mapping[str, str]) -> list[Sent]:
-        """What Loki gets of a container's log, in order."""
-        records = list(_joined(text))
-        return [sent for tag in self.tags(path) for record in records for sent in self.send(tag, record, pod_labels)]
-
-    def send(self, tag: str, record: Record, pod_labels: "Mapping[str, str] | None" = None) -> Iterator[Sent]:
+    def send(self, tag: str, record: Record) -> Iterator[Sent]:
         """What Loki gets of one record."""
         found: Record | None = dict(record)
         for plugin in self._matching("filters", tag):
             if found is not None and (again := _new_tag(plugin, found)):
-                yield from self.send(again, found, pod_labels)
+                yield from self.send(again, found)
                 return
             if found is not None:
-                found = self._filter(plugin, tag, found, pod_labels or {})
+                found = self._filter(plugin, found)
         for plugin in self._matching("outputs", tag) if found is not None else ():
             yield _sent(plugin, dict(found or {}))
 
     def _matching(self, kind: str, tag: str) -> list[Record]:
-        return [plugin for plugin in self.plugins(kind) if fnmatch.fnmatch(tag, plugin["match"])]
+        return [plugin for plugin in self.plugins(kind) if plugin["match"] == tag]
 
-    def _filter(self, plugin: Record, tag: str, record: Record, pod_labels: Mapping[str, str]) -> Record | None:
+    def _filter(self, plugin: Record, record: Record) -> Record | None:
         match plugin["name"]:
             case "grep":
                 key, _, pattern = plugin["regex"].partition(" ")
@@ -86,10 +90,7 @@ class Pipeline:
             case "record_modifier":
                 return {key: value for key, value in record.items() if key in plugin["allowlist_key"]}
             case "parser":
-                assert self._parsers[plugin["parser"]]["format"] == "json"
-                return _lifted(record, plugin)
-            case "kubernetes":
-                return record | {"kubernetes": _kubernetes(tag.removeprefix(plugin["kube_tag_prefix"]), pod_labels)}
+                return _parsed(record, plugin, self._parsers[plugin["parser"]])
         raise ValueError(f"What the filter {plugin['name']} does is not known here.")
 
 
@@ -113,24 +114,30 @@ def _joined(text: str) -> Iterator[Record]:
             yield record | {"log": begun.pop(record["stream"])}
 
 
-def _lifted(record: Record, plugin: Record) -> Record:
-    """The fields of a line of JSON in the place of the line; a line of something else as it is."""
+def _parsed(record: Record, plugin: Record, parser: Record) -> Record:
+    """What a parser finds in a key, beside what stays of the record; where it does not fit, the record as it is."""
     key = plugin["key_name"]
+    fields = _FORMATS[parser["format"]](parser, str(record.get(key, "")))
+    if fields is None:
+        return record
+    kept = record if plugin.get("reserve_data") else {}
+    return {name: value for name, value in kept.items() if name != key or plugin.get("preserve_key")} | fields
+
+
+def _json(_parser: Record, text: str) -> Record | None:
     try:
-        fields = json.loads(record[key])
-    except (KeyError, ValueError):
-        return record
-    if not isinstance(fields, dict):
-        return record
-    return (
-        {name: value for name, value in record.items() if name != key} if plugin.get("reserve_data") else {}
-    ) | fields
+        fields = json.loads(text)
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
-def _kubernetes(file: str, pod_labels: Mapping[str, str]) -> Record:
-    found = _FILE.match(file)
-    assert found, f"The kubelet names no file so: {file}"
-    return found.groupdict() | {"host": "node-1", "labels": dict(pod_labels)}
+def _regex(parser: Record, text: str) -> Record | None:
+    found = re.search(parser["regex"].replace("(?<", "(?P<"), text)
+    return {name: value for name, value in found.groupdict().items() if value} if found else None
+
+
+_FORMATS = {"json": _json, "regex": _regex}
 
 
 def _sent(plugin: Record, record: Record) -> Sent:
@@ -141,9 +148,7 @@ def _sent(plugin: Record, record: Record) -> Sent:
     }
     # What has become a label or metadata is taken out of the line.
     for text in [text for pairs in named.values() for text in pairs.values()]:
-        _remove(record, text)
-    for key in filter(None, plugin.get("remove_keys", "").split(",")):
-        record.pop(key.strip(), None)
+        record.pop(text.removeprefix("$"), None)
     (only,) = record.values() if len(record) == 1 else (None,)
     raw = plugin.get("drop_single_key") == "raw" and isinstance(only, str)
     return Sent(values["labels"], values["structured_metadata"], str(only) if raw else json.dumps(record))
@@ -153,27 +158,7 @@ def _pairs(text: str) -> dict[str, str]:
     return dict(pair.strip().split("=", 1) for pair in text.split(",") if pair.strip())
 
 
-def path_of(text: str) -> list[str]:
-    """The keys that a record accessor goes through; none where the text is no accessor."""
-    found = _ACCESSOR.fullmatch(text)
-    return [found[1], *re.findall(r"\['([^']+)'\]", found[2])] if found else []
-
-
 def translated(text: str, record: Record) -> str:
-    """A fixed text as it is, an accessor as what it finds; empty where it finds nothing."""
-    path = path_of(text)
-    if not path:
-        return text
-    value: Any = record
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
+    """A fixed text as it is, the name of a field as what is in it; empty where there is nothing."""
+    value = record.get(text[1:]) if text.startswith("$") else text
     return "" if value is None else str(value)
-
-
-def _remove(record: Record, text: str) -> None:
-    *above, last = path_of(text) or [""]
-    place: Any = record
-    for key in above:
-        place = place.get(key) if isinstance(place, dict) else None
-    if isinstance(place, dict):
-        place.pop(last, None)

@@ -58,7 +58,11 @@ OTHERS = {
     # Loki and Fluent Bit
     "loki_discarded_samples_total": {"tenant", "reason"},
     "loki_distributor_lines_received_total": {"tenant"},
+    "fluentbit_input_ingestion_paused": {"name"},
+    "fluentbit_input_records_total": {"name"},
+    "fluentbit_output_chunk_available_capacity_percent": {"name"},
     "fluentbit_output_dropped_records_total": {"name"},
+    "fluentbit_output_proc_records_total": {"name"},
     "fluentbit_output_retries_failed_total": {"name"},
     # What our own rules record
     "dag:ended_runs:count1m": {"dag_id", "state"},

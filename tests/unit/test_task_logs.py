@@ -279,12 +279,12 @@ def test_a_line_of_very_many_fields_keeps_its_text() -> None:
 
 
 def test_lines_are_filed_where_loki_takes_them(tmp_path: Path) -> None:
-    """Loki refuses what is twelve hours behind a stream's newest line, and what is ahead of its clock."""
+    """Loki refuses what is three days behind a stream's newest line, and what is ahead of its clock."""
     configuration = (ROOT / "k8s/base/observability/loki/loki.yaml").read_text()
     assert timedelta(hours=int(re.findall(r"max_chunk_age: (\d+)h", configuration)[0]) / 2) > OLDEST
     now = datetime.now(UTC)
     file = tmp_path / "attempt=1.log"
-    stamps = [now - timedelta(hours=7), now - timedelta(minutes=1), now + timedelta(hours=1)]
+    stamps = [now - OLDEST - timedelta(hours=1), now - timedelta(minutes=1), now + timedelta(hours=1)]
     file.write_text("".join(json.dumps({"timestamp": at.isoformat(), "event": "x"}) + "\n" for at in stamps))
     identity = Identity.of(PATH)
     assert identity is not None

@@ -15,8 +15,8 @@ BATCH_BYTES = 1_000_000
 """A push is about so large; Loki takes 4 MB."""
 LINE_BYTES = 250_000
 """Loki refuses a line of more than 256 KB."""
-OLDEST = timedelta(hours=6)
-"""Loki refuses a line that is twelve hours behind the newest of its stream (half of its `max_chunk_age`). What had to
+OLDEST = timedelta(days=2)
+"""Loki refuses a line that is three days behind the newest of its stream (half of its `max_chunk_age`). What had to
 wait longer than this is filed under a later time; the line itself keeps its own, which is the one that is shown."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

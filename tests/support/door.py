@@ -1,0 +1,62 @@
+"""A door before a server on loopback that can be closed, or opened to a room where nobody answers."""
+
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Door:
+    """Passes connections on; `silent`, it takes what is sent and says nothing."""
+
+    def __init__(self, behind: int) -> None:
+        self.silent = False
+        self.taken = 0
+        """Connections so far."""
+        self._behind = behind
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, name="door", daemon=True).start()
+
+    def close(self) -> None:
+        """End it, with all connections."""
+        for one in (self._listening, *self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                self.taken += 1
+                self._open.append(client)
+                threading.Thread(target=self._pass_on, args=(client,), name="door", daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self._behind)) as server, client:
+            other = {client: server, server: client}
+            with selectors.DefaultSelector() as waiting:
+                for one in other:
+                    waiting.register(one, selectors.EVENT_READ)
+                while True:
+                    for key, _ in waiting.select():
+                        source = key.fileobj
+                        assert isinstance(source, socket.socket)
+                        data = source.recv(1 << 16)
+                        if not data:
+                            return
+                        if not self.silent:
+                            other[source].sendall(data)
+
+
+@contextmanager
+def door(behind: int) -> Iterator[Door]:
+    """A door before a port until the block ends."""
+    one = Door(behind)
+    try:
+        yield one
+    finally:
+        one.close()
