@@ -1,4 +1,4 @@
-"""A door before a server on loopback that can be closed, or opened to a room where nobody answers."""
+"""A door before a server on loopback, which can be made to lead to where nobody answers."""
 
 import selectors
 import socket
@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 
 class Door:
-    """Passes connections on; `silent`, it takes what is sent and says nothing."""
+    """Passes connections on; whoever comes while it is `silent` is let in and never told anything."""
 
     def __init__(self, behind: int) -> None:
         self.silent = False
@@ -33,10 +33,11 @@ class Door:
                 client, _ = self._listening.accept()
                 self.taken += 1
                 self._open.append(client)
-                threading.Thread(target=self._pass_on, args=(client,), name="door", daemon=True).start()
+                if not self.silent:
+                    threading.Thread(target=self._pass_on, args=(client,), name="door", daemon=True).start()
 
     def _pass_on(self, client: socket.socket) -> None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self._behind)) as server, client:
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._behind)) as server:
             other = {client: server, server: client}
             with selectors.DefaultSelector() as waiting:
                 for one in other:
@@ -48,8 +49,7 @@ class Door:
                         data = source.recv(1 << 16)
                         if not data:
                             return
-                        if not self.silent:
-                            other[source].sendall(data)
+                        other[source].sendall(data)
 
 
 @contextmanager

@@ -89,8 +89,11 @@ class FluentBit:
 
     def metric(self, name: str, of: str = "") -> float:
         """The sum of a metric's series, or of those whose label `name` is this."""
-        with _DIRECT.open(f"http://127.0.0.1:{self.port}/api/v2/metrics/prometheus", timeout=10) as response:
-            text: str = response.read().decode()
+        try:
+            with _DIRECT.open(f"http://127.0.0.1:{self.port}/api/v2/metrics/prometheus", timeout=10) as response:
+                text: str = response.read().decode()
+        except HTTPError:  # in its first second it has none
+            return 0
         found = re.findall(rf"^{name}\{{(.*)\}} = ?(\S+)$|^{name}\{{(.*)\}} (\S+)$", text, re.MULTILINE)
         wanted = f'name="{of}"' if of else ""
         return sum(float(one[1] or one[3]) for one in found if wanted in (one[0] or one[2]))
