@@ -31,7 +31,7 @@ OPTIONS = {
     "rewrite_tag": {"rule", "emitter_name", "emitter_storage.type"},
     "record_modifier": {"allowlist_key"},
     "loki": {
-        "host", "port", "net.connect_timeout", "net.io_timeout", "labels", "structured_metadata", "line_format",
+        "host", "port", "net.connect_timeout", "net.io_timeout", "net.max_worker_connections", "labels", "structured_metadata", "line_format",
         "drop_single_key", "workers", "retry_limit",
     },
 }  # fmt: skip
