@@ -31,8 +31,8 @@ OPTIONS = {
     "rewrite_tag": {"rule", "emitter_name", "emitter_storage.type"},
     "record_modifier": {"allowlist_key"},
     "loki": {
-        "host", "port", "net.connect_timeout", "net.io_timeout", "net.max_worker_connections", "labels", "structured_metadata", "line_format",
-        "drop_single_key", "workers", "retry_limit",
+        "host", "port", "net.connect_timeout", "net.io_timeout", "net.max_worker_connections", "labels",
+        "structured_metadata", "line_format", "drop_single_key", "workers", "retry_limit",
     },
 }  # fmt: skip
 """Those options of each plugin that its manual names and that are used here."""
