@@ -1,8 +1,7 @@
-"""Looks at what no object tells: policies by trying them, the UI by opening it, certificates, the nodes' journals."""
+"""Looks at what no object tells: policies by trying them, the UI by opening it, certificates."""
 
 import base64
 import contextlib
-import re
 import ssl
 from datetime import UTC, datetime
 
@@ -19,7 +18,6 @@ from scripts.doctor.snapshot import USER, Snapshot
 
 SQL_SERVER_SECRET = "mssql-tls"  # noqa: S105 - its name
 _USER_CERTIFICATE = '--output=go-template={{index (index .users 0).user "client-certificate-data"}}'
-_LINK = re.compile(r'href="([^"]+)"')
 
 
 def look_at_policies(kubectl: Kubectl, seen: Snapshot) -> None:
@@ -71,22 +69,6 @@ def valid_until(certificate: str) -> datetime:
     """When the first certificate in a text ends. Raises DeployError where openssl cannot read it, or is not there."""
     told = commands.run(["openssl", "x509", "-noout", "-enddate"], stdin=certificate)
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(told.strip().removeprefix("notAfter=")), UTC)
-
-
-def look_at_journals(kubectl: Kubectl, seen: Snapshot) -> None:
-    """On which nodes the folder of the journal is empty, as their kubelets list it."""
-    for node in seen.of_kind("Node"):
-        name = node["metadata"]["name"]
-        with contextlib.suppress(DeployError):  # a kubelet that shows no files of its node
-            machines = _listed(kubectl, name, "journal/")
-            files = [file for machine in machines for file in _listed(kubectl, name, f"journal/{machine}")]
-            if not any(file.endswith(".journal") for file in files):
-                seen.empty_journals.append(name)
-
-
-def _listed(kubectl: Kubectl, node: str, folder: str) -> list[str]:
-    """The names in a folder below /var/log of a node."""
-    return _LINK.findall(kubectl.run("get", f"--raw=/api/v1/nodes/{node}/proxy/logs/{folder}"))
 
 
 def _address(node: Object) -> str:

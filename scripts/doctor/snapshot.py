@@ -97,8 +97,6 @@ class Snapshot:
     """Why the UI does not open, where it does not."""
     certificates: dict[str, datetime] = field(default_factory=dict)
     """Until when each is valid, by whose it is."""
-    empty_journals: list[str] = field(default_factory=list)
-    """The nodes whose journal is not on disk, though its folder is there."""
     unseen: dict[str, str] = field(default_factory=dict)
 
     def of_kind(self, *kinds: str, namespaces: tuple[str, ...] = NAMESPACES) -> Iterator[Object]:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.door import Door, door
 from tests.support.fluent_bit_process import PROGRAM, ContainerLog, FluentBit, run_fluent_bit
-from tests.support.loki import LokiServer, run_loki
+from tests.support.loki import LokiServer, loki_of_our_own, run_loki
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="no registry has Fluent Bit: name a program in FLUENT_BIT_PROGRAM")
@@ -123,6 +123,7 @@ def test_nothing_is_lost_where_it_is_killed(fluent_bit: FluentBit, loki: LokiSer
     arrive(loki, "killed-0", numbered(0, 3000))
 
 
+@loki_of_our_own
 def test_nothing_is_lost_while_loki_is_away_and_it_is_no_reason_to_end_it(
     tmp_path: Path, loki: LokiServer, way: Door
 ) -> None:

@@ -28,7 +28,6 @@ WELL_ENDS = "\n".join(
     for name in ("source", "sink", "staging")
 )
 ENFORCED = json.dumps({"reached": True, "opened": []})
-LOGS = f"/api/v1/nodes/{NODE}/proxy/logs/journal/"
 
 
 class FakeServers(ThreadingHTTPServer):
@@ -137,8 +136,6 @@ def cluster(
     raw = {
         "/readyz": "ok",
         SUMMARY: {"node": {"fs": room}, "pods": [{"volume": [volume]}]},
-        LOGS: '<a href="0123/">0123/</a>',
-        f"{LOGS}0123/": '<a href="system.journal">system.journal</a>',
     }
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     dns = {"metadata": {"name": "coredns-1"}, "spec": {"containers": []}, "status": {**ready, "podIP": "10.42.0.2"}}
@@ -500,13 +497,3 @@ def test_certificates_are_read_without_their_keys(
         ("certificate-expiring", "secret etl-poc/mssql-tls"),
         ("certificate-expiring", "certificates of K3s"),
     }
-
-
-def test_a_journal_that_is_not_on_disk(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
-    raw = json.loads((cluster.folder / "state.json").read_text())["raw"]
-    cluster.set(raw=raw | {f"{LOGS}0123/": "<pre></pre>"})
-    code, told = doctor(capfd)
-    assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["journal-empty"])
-    # A kubelet that shows no files says nothing of the journal.
-    cluster.set(raw={path: answer for path, answer in raw.items() if path != LOGS})
-    assert doctor(capfd)[0] == WELL

@@ -1,4 +1,4 @@
-"""What `doctor.sh` finds from outside of the pods: policies, the way in, certificates, journals. One fault each."""
+"""What `doctor.sh` finds from outside of the pods: policies, the way in, certificates. One fault each."""
 
 from datetime import timedelta
 
@@ -62,15 +62,4 @@ def test_a_certificate_that_runs_out(seen: Snapshot, whose: str, days: int, word
     seen.certificates[whose] = NOW + timedelta(days=days)
     only(seen, "certificate-expiring", *words)
     seen.certificates[whose] = NOW + timedelta(days=31)
-    assert verdict(seen).causes == []
-
-
-def test_a_journal_that_is_kept_in_memory(seen: Snapshot) -> None:
-    seen.empty_journals = [NODE]
-    only(seen, "journal-empty", "/var/log/journal of node one is there and empty", "`journalctl --flush`")
-
-
-def test_a_journal_that_nobody_reads_may_be_empty(seen: Snapshot) -> None:
-    seen.empty_journals = [NODE]
-    remove(seen, "DaemonSet", "fluent-bit")
     assert verdict(seen).causes == []

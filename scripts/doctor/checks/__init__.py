@@ -75,7 +75,6 @@ CHECKS = (
     Check("run-failed", "DAGs", airflow.run_failed, ("airflow",), "DagFailing"),
     Check("loki-away", "logs and metrics", observability.loki_away, ("loki",)),
     Check("prometheus-away", "logs and metrics", observability.prometheus_away, ("prometheus",)),
-    Check("journal-empty", "logs and metrics", observability.journal_empty),
     Check("target-down", "logs and metrics", observability.target_down, ("prometheus",), "TargetDown"),
     Check("alert-firing", "logs and metrics", observability.alert_firing, ("prometheus",)),
 )

@@ -33,19 +33,6 @@ def prometheus_away(seen: Snapshot) -> Iterator[Finding]:
         )
 
 
-def journal_empty(seen: Snapshot) -> Iterator[Finding]:
-    """A node of which Loki gets no line of its own journal."""
-    reader = seen.find("DaemonSet", "fluent-bit", "observability-node")
-    for node in seen.empty_journals if reader else []:
-        yield Finding(
-            f"journal of node {node}",
-            f"The folder /var/log/journal of node {node} is there and empty: systemd keeps the journal in memory, and"
-            " no line of the node itself (K3s, the kernel) reaches Loki.",
-            f"On {node}: `journalctl --flush`, or restart the machine. It stays empty where /etc/systemd/journald.conf"
-            " says Storage=volatile or none.",
-        )
-
-
 def target_down(seen: Snapshot) -> Iterator[Finding]:
     """Something that Prometheus asks and that does not answer."""
     for target in seen.targets:
