@@ -47,10 +47,14 @@ def several(ground: Ground, deployment: Deployment, bucket: str) -> Iterator[Dep
     make_table(deployment.source_url, NAME)
     text = dag_file(NAME, EVERY_YEAR).replace("partition_size=60", f"partition_size={ACTIVE // PARTITIONS}")
     (deployment.checkout / "dags" / f"{DAG}.py").write_text(text)
+    doubles: dict[str, Any] = {
+        "components": ["e2e-images"],
+        "images": {**TEST_IMAGES, "mcr.microsoft.com/mssql/server": "localhost/e2e-standin"},
+        "patches": [(deployment.checkout / "k8s" / "overlays" / "e2e" / "mssql.yaml").read_text()],
+    }
     made = deployment.lay_over(
         "multi-node",
-        components=["e2e-images"] if OVERLAY == "e2e" else [],
-        images=TEST_IMAGES if OVERLAY == "e2e" else {},
+        **(doubles if OVERLAY == "e2e" else {}),
         connections={"AWS_ENDPOINT_URL": bucket, "STAGING_URL": f"s3://{BUCKET}/etl"},
         outside=dict.fromkeys(("staging-bucket", "loki-bucket"), urlsplit(bucket).port or 80),
         name="two-nodes",
