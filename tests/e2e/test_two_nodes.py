@@ -26,9 +26,11 @@ from tests.e2e.test_other_ways import TEST_IMAGES
 
 pytestmark = pytest.mark.acceptance
 BUCKET, NAME, DAG = "etl-two-nodes", "crates", "crates_etl"
-PARTITIONS = 8
-TRIED_AGAIN = 420
-"""Seconds in which a run is to end after a node was lost: 50 until Kubernetes notices, 30 until it deletes the pods,
+ROWS = 120
+"""Of the table; so many are read, and ACTIVE of them are loaded."""
+PARTITIONS = 6
+TRIED_AGAIN = 900
+"""Seconds, on a slow machine. After a node was lost it takes 50 until Kubernetes notices, 30 until it deletes the pods,
 120 that a worker has to end, 45 until the scheduler gives it up, a retry after 30 more, and the work."""
 SPREAD = ("airflow-scheduler", "airflow-api-server", "pgbouncer")
 
@@ -45,7 +47,7 @@ def several(ground: Ground, deployment: Deployment, bucket: str) -> Iterator[Dep
     if ground.cluster is None:
         pytest.skip("Only a cluster of our own can have a node that is lost.")
     make_table(deployment.source_url, NAME)
-    text = dag_file(NAME, EVERY_YEAR).replace("partition_size=60", f"partition_size={ACTIVE // PARTITIONS}")
+    text = dag_file(NAME, EVERY_YEAR).replace("partition_size=60", f"partition_size={ROWS // PARTITIONS}")
     (deployment.checkout / "dags" / f"{DAG}.py").write_text(text)
     doubles: dict[str, Any] = {
         "components": ["e2e-images"],
@@ -156,7 +158,7 @@ def test_a_run_ends_right_although_the_second_node_is_lost(
     finally:
         os.close(swallowed)
     for counted in (steps, workers):
-        assert min(counted[node] for node in nodes) >= PARTITIONS // 4, counted
+        assert min(counted[node] for node in nodes) >= PARTITIONS // 3, counted
     assert len(tries) > 1, tries  # what was lost was tried again
     assert_all_is_in_once(several)
     assert any(name.endswith("rows.parquet") for name in names_in_bucket(bucket, BUCKET))
