@@ -143,7 +143,6 @@ class Deployment:
         images: "Mapping[str, str] | None" = None,
         connections: "Mapping[str, str] | None" = None,
         outside: "Mapping[str, int] | None" = None,
-        patches: Sequence[str] = (),
         name: str = "",
     ) -> "Deployment":
         """The same with an overlay of the user's own, over one of those that are there, and with settings in it.
@@ -159,7 +158,7 @@ class Deployment:
             "resources": [f"../{overlay}"],
             "components": [f"../../components/{component}" for component in components],
             "images": [{"name": old, "newName": new, "newTag": "0.1.0"} for old, new in (images or {}).items()],
-            "patches": [*({"patch": text} for text in (yaml.safe_dump(settings), *patches)), *_ports(outside or {})],
+            "patches": [{"patch": yaml.safe_dump(settings)}, *_ports(outside or {})],
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
         return replace(self, overlay=name)

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,8 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from tests.cluster.certificates import Authority
 from tests.support.process import die_with_parent, free_port
+from tests.support.standin import StandIn
 
+SINK_NAME = "sql.example.com"
+"""In the certificate of the sink; pods reach it by address."""
+TEST_IMAGES = {f"docker.io/{name}": "localhost/e2e-postgres" for name in ("library/postgres", "edoburu/pgbouncer")}
 KEYS = {"AWS_ACCESS_KEY_ID": "key-of-tests", "AWS_SECRET_ACCESS_KEY": "secret-of-tests"}
 """Any are good for that server."""
 KEYS_OF_CLIENT = {name.lower(): value for name, value in KEYS.items()}
@@ -49,6 +55,19 @@ class OutsideSink:
         if not password:
             return f"mssql://{user}@{self.address}"
         return f"mssql://{user}:{password}@{self.address}&trustservercertificate=yes"
+
+
+@contextmanager
+def serve_sink(address: str, authority: Authority) -> Iterator[OutsideSink]:
+    """An empty double of SQL Server with a certificate of that authority, until the block ends."""
+    files = authority.certificate_of("sink"), authority.key_of("sink")
+    with StandIn(password=f"Aa1-{secrets.token_urlsafe(16)}", host=address, certificate=files) as server:
+        yield OutsideSink.of(f"{server.url}?hostnameincertificate={SINK_NAME}", address)
+
+
+def sink_authority(folder: Path) -> Authority:
+    """Of the company that has this SQL Server."""
+    return Authority.of_server(folder, "sink", SINK_NAME)
 
 
 @contextmanager

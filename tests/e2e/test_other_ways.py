@@ -3,7 +3,6 @@
 The manifests for several nodes with PgBouncer, staging in S3, DAGs from git, and a SQL Server outside the cluster.
 """
 
-import secrets
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -18,14 +17,20 @@ from tests.cluster.certificates import Authority
 from tests.e2e.conftest import OVERLAY, Ground
 from tests.e2e.deployment import Deployment, wait_for
 from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table
-from tests.e2e.outside import KEYS, GitRepository, OutsideSink, names_in_bucket, serve_bucket, serve_git
-from tests.support.standin import StandIn
+from tests.e2e.outside import (
+    KEYS,
+    TEST_IMAGES,
+    GitRepository,
+    OutsideSink,
+    names_in_bucket,
+    serve_bucket,
+    serve_git,
+    serve_sink,
+    sink_authority,
+)
 
 pytestmark = pytest.mark.acceptance
 BUCKET = "etl-staging"
-SINK_NAME = "sql.example.com"
-"""In the certificate; pods reach it by address."""
-TEST_IMAGES = {f"docker.io/{name}": "localhost/e2e-postgres" for name in ("library/postgres", "edoburu/pgbouncer")}
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +48,15 @@ def repository(
 
 
 @pytest.fixture(scope="module")
-def sink_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Of the company that has this SQL Server."""
-    return Authority.of_server(tmp_path_factory.mktemp("authority"), "sink", SINK_NAME)
+def authority_of_sink(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return sink_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")
-def sink(ground: Ground, sink_authority: Authority) -> Iterator[OutsideSink]:
+def sink(ground: Ground, authority_of_sink: Authority) -> Iterator[OutsideSink]:
     """One of its own, also where SINK_URL names another: it must be empty."""
-    files = sink_authority.certificate_of("sink"), sink_authority.key_of("sink")
-    with StandIn(password=f"Aa1-{secrets.token_urlsafe(16)}", host=ground.source_address, certificate=files) as server:
-        yield OutsideSink.of(f"{server.url}?hostnameincertificate={SINK_NAME}", ground.source_address)
+    with serve_sink(ground.source_address, authority_of_sink) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def other(
     bucket: str,
     repository: GitRepository,
     sink: OutsideSink,
-    sink_authority: Authority,
+    authority_of_sink: Authority,
 ) -> Iterator[Deployment]:
     settings = deployment.checkout / "k8s" / "components" / "git-dags" / "git-dags.env"
     settings.write_text(settings.read_text().replace("https://git.example.com/data/dags.git", repository.url))
@@ -83,7 +86,7 @@ def other(
     made = made.with_sink_outside(sink)
     with deployment.airflow() as airflow:  # as docs/operations.md says of another sink: a run cannot change it
         airflow.rest("orders_etl")
-    made.apply_all("--wait-for-first-run", f"--sink-ca={sink_authority.certificate}")
+    made.apply_all("--wait-for-first-run", f"--sink-ca={authority_of_sink.certificate}")
     yield made
     made.apply_all("down")  # while there is a bucket: Loki writes to it before it ends
 

@@ -20,9 +20,8 @@ from tests.cluster.nodes import Node
 from tests.e2e.conftest import OVERLAY, POSTGRES_IMAGE, Ground, import_images
 from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table, pipeline_of
-from tests.e2e.outside import KEYS, names_in_bucket, serve_bucket
+from tests.e2e.outside import KEYS, TEST_IMAGES, names_in_bucket, serve_bucket, serve_sink, sink_authority
 from tests.e2e.pods import PodWatch
-from tests.e2e.test_other_ways import TEST_IMAGES
 
 pytestmark = pytest.mark.acceptance
 BUCKET, NAME, DAG = "etl-two-nodes", "crates", "crates_etl"
@@ -42,21 +41,19 @@ def bucket(ground: Ground) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def several(ground: Ground, deployment: Deployment, bucket: str) -> Iterator[Deployment]:
-    """The overlay for several nodes, on the one that there is yet, with one more pipeline."""
+def several(
+    ground: Ground, deployment: Deployment, bucket: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """The overlay for several nodes, on the one that there is yet, with one more pipeline and a sink outside."""
     if ground.cluster is None:
         pytest.skip("Only a cluster of our own can have a node that is lost.")
     make_table(deployment.source_url, NAME)
     text = dag_file(NAME, EVERY_YEAR).replace("partition_size=60", f"partition_size={ROWS // PARTITIONS}")
     (deployment.checkout / "dags" / f"{DAG}.py").write_text(text)
-    doubles: dict[str, Any] = {
-        "components": ["e2e-images"],
-        "images": {**TEST_IMAGES, "mcr.microsoft.com/mssql/server": "localhost/e2e-standin"},
-        "patches": [(deployment.checkout / "k8s" / "overlays" / "e2e" / "mssql.yaml").read_text()],
-    }
     made = deployment.lay_over(
         "multi-node",
-        **(doubles if OVERLAY == "e2e" else {}),
+        components=["e2e-images"] if OVERLAY == "e2e" else [],
+        images=TEST_IMAGES if OVERLAY == "e2e" else {},
         connections={"AWS_ENDPOINT_URL": bucket, "STAGING_URL": f"s3://{BUCKET}/etl"},
         outside=dict.fromkeys(("staging-bucket", "loki-bucket"), urlsplit(bucket).port or 80),
         name="two-nodes",
@@ -64,9 +61,12 @@ def several(ground: Ground, deployment: Deployment, bucket: str) -> Iterator[Dep
     made.bring_secret("etl-connections", KEYS)
     chunks = {"LOKI_S3_ENDPOINT": bucket, "LOKI_BUCKET": BUCKET}
     made.bring_secret("loki-chunks", {**KEYS, **chunks}, namespace=OBSERVABILITY)
-    made.apply_all()
-    yield made
-    made.apply_all("down")
+    authority = sink_authority(tmp_path_factory.mktemp("authority"))
+    with serve_sink(ground.source_address, authority) as sink:
+        made = made.with_sink_outside(sink)
+        made.apply_all(f"--sink-ca={authority.certificate}")
+        yield made
+        made.apply_all("down")
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +135,7 @@ def assert_all_is_in_once(deployment: Deployment) -> None:
 def test_servers_are_on_both_nodes_and_data_on_the_first(several: Deployment, nodes: list[str]) -> None:
     for name in SPREAD:
         assert nodes_of(live(several, name)) == Counter(nodes), name
-    for name in ("metadata-postgres", "mssql"):
-        assert nodes_of(live(several, name)) == Counter(nodes[:1]), name
+    assert nodes_of(live(several, "metadata-postgres")) == Counter(nodes[:1])
 
 
 def test_a_run_ends_right_although_the_second_node_is_lost(
