@@ -70,7 +70,7 @@ def several(
 
 
 @pytest.fixture(scope="module")
-def second(ground: Ground, several: Deployment) -> Node:
+def second(ground: Ground, several: Deployment) -> Iterator[Node]:
     """A second node joins, as docs/operations.md says of it."""
     assert ground.cluster
     node = ground.cluster.add_node()
@@ -79,7 +79,9 @@ def second(ground: Ground, several: Deployment) -> Node:
     several.kubectl("rollout", "restart", *names)
     for name in names:
         several.kubectl("rollout", "status", name, "--timeout=300s")
-    return node
+    yield node
+    # Kubernetes would wait for the pods of a lost node.
+    several.kubectl("delete", "node", node.name, "--ignore-not-found")
 
 
 @pytest.fixture(scope="module")
