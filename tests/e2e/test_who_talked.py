@@ -25,8 +25,6 @@ NEVER = {
 """There is no task that waits in the triggerer, nobody who reads the log of a task that runs while Loki is away, and
 nobody to tell of alerts."""
 LEFT_OUT = {"grafana", "fluent-bit"}
-TRY = (TRIES, "policy-probe-")
-"""So begin the names of pods that try what they may not: of tests, and of apply-all.sh and the doctor."""
 OURS = tuple(f"{namespace}/" for namespace in NAMESPACES)
 UNKNOWN = f"{network.PODS.removesuffix('.0.0/16')}."
 """So begins the address of a pod of which the API never told whose it is."""
@@ -72,7 +70,7 @@ def flow_of(connection: Connection, this_machine: str) -> Flow:
 def is_tried(connection: Connection) -> bool:
     """Whether it was made to be refused: by a pod that tries what it may not, or at a source that is elsewhere."""
     names = (pod.partition("/")[2] for pod in connection.pods)
-    return connection.port == f"TCP {NOBODYS_PORT}" or any(name.startswith(TRY) for name in names)
+    return connection.port == f"TCP {NOBODYS_PORT}" or any(name.startswith(TRIES) for name in names)
 
 
 def test_nobody_was_refused_what_it_needed(noted: list[Connection], ground: Ground) -> None:
