@@ -1,5 +1,6 @@
 """What sets up K3s's own Traefik: left out where the cluster has none, or where somebody has set the same himself."""
 
+import json
 import time
 from typing import Any
 
@@ -84,7 +85,9 @@ def _is_packaged(kubectl: Kubectl, served: set[str]) -> bool:
 
 
 def _served(kubectl: Kubectl) -> set[str]:
-    return set(kubectl.run("api-versions").split())
+    # `kubectl api-versions` fails while one of them does not answer, as metrics-server's right after the start of K3s.
+    groups = json.loads(kubectl.run("get", "--raw=/apis"))["groups"]
+    return {version["groupVersion"] for group in groups for version in group["versions"]}
 
 
 def _group(item: Object) -> str:

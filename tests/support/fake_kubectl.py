@@ -135,15 +135,13 @@ def label(state: Any, rest: list[str], _flags: Any, _stdin: str) -> str:
     return ""
 
 
-def api_versions(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
-    return "\n".join(state.get("served", ["v1"]))
-
-
 def version(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
     return json.dumps({"serverVersion": {"major": "1", "minor": state.get("minor", "33")}})
 
 
 def get(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
+    if flags.get("raw") == "/apis":
+        return json.dumps({"groups": [{"versions": [{"groupVersion": one}]} for one in state.get("served", [])]})
     if "raw" in flags:
         if flags["raw"] not in state.get("raw", {}):
             raise RefusedError("Error from server (ServiceUnavailable): no endpoints available")
@@ -279,7 +277,6 @@ def port_forward(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
 
 
 VERBS = {
-    "api-versions": api_versions,
     "config": config,
     "exec": execute,
     "kustomize": kustomize,

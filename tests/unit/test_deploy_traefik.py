@@ -108,7 +108,7 @@ def test_where_k3s_installs_none_it_is_not_waited_for(cluster: FakeCluster) -> N
     cluster.set(served=["v1", "helm.cattle.io/v1"])
     cluster.change("HelmChart/traefik", None)
     await_kinds(Console(), Kubectl(), special())
-    assert len(cluster.calls("api-versions")) == 1
+    assert len(cluster.calls("--raw=/apis")) == 1
 
 
 def test_apply_all_applies_it_and_down_takes_it_away(cluster: FakeCluster) -> None:
