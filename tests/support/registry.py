@@ -39,7 +39,10 @@ def add_image(folder: Path, tag: str, architecture: str, size: int) -> None:
     found = _put(folder, _MANIFEST, json.dumps(manifest).encode())
     platform = {"architecture": architecture, "os": "linux"}
     index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [found | {"platform": platform}]}
-    (folder / tag).write_bytes(json.dumps(index).encode())
+    content = json.dumps(index).encode()
+    (folder / tag).write_bytes(content)
+    # Whoever has asked for the tag goes on to ask for what it is now.
+    _put(folder, _INDEX, content)
 
 
 def _put(folder: Path, kind: str, content: bytes) -> dict[str, object]:
