@@ -6,6 +6,7 @@ NoStatsLogger instead", and the process sends nothing until it is restarted.
 """
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -36,8 +37,15 @@ class RetryingStatsClient(StatsClient):  # type: ignore[misc]  # statsd has no t
         self._addr: tuple[object, ...] | None = None
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._next_look_up = 0.0
-        self._looking = threading.Lock()
+        self._looking, self._sending = threading.Lock(), threading.RLock()
         self._is_failing = False
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        """What another thread of the parent's was doing does not go on here, and would hold its lock for ever."""
+        self._looking, self._sending = threading.Lock(), threading.RLock()
+        if not self._addr:
+            self._next_look_up = 0.0
 
     def _send(self, data: str) -> None:
         self._lines.append(data)
@@ -76,9 +84,9 @@ class RetryingStatsClient(StatsClient):  # type: ignore[misc]  # statsd has no t
         self._send_lines()
 
     def _send_lines(self) -> None:
-        while self._addr and self._lines:
-            try:
-                self._sock.sendto(self._lines.popleft().encode("ascii"), self._addr)
-            except (OSError, IndexError, UnicodeError):
-                # Metrics are sent once and never fail what they measure; another thread may have sent the line.
-                continue
+        with self._sending:  # two threads at once would change the order; signal handlers come in too
+            while self._addr and self._lines:
+                try:
+                    self._sock.sendto(self._lines.popleft().encode("ascii"), self._addr)
+                except (OSError, UnicodeError):
+                    continue  # metrics are sent once, and never fail what they measure

@@ -118,6 +118,20 @@ def test_of_what_waits_too_long_the_newest_is_kept(
     assert exporter.texts[0] in {f"airflow.number:{number}|g" for number in (7, 8, 9)}
 
 
+def test_a_process_that_is_forked_during_a_look_up_looks_up_itself(exporter: Listener, dns: Dns) -> None:
+    client = etl_statsd.RetryingStatsClient(EXPORTER, 8125)
+    dns.answers.clear()
+    client.incr("before")  # this process is looking up from now on
+    child = os.fork()
+    if not child:
+        dns.answers, dns.address = threading.Event(), ("127.0.0.1", exporter.port)
+        dns.answers.set()
+        client.incr("forked")
+        os._exit(0)
+    os.waitpid(child, 0)
+    wait_for(lambda: "forked:1|c" in exporter.texts)
+
+
 def test_a_process_that_ends_with_its_last_line_has_sent_it(exporter: Listener) -> None:
     """As a task's process does, which runs no exit handlers."""
     code = (
