@@ -1,4 +1,4 @@
-"""The overlay for several nodes on two: it runs on both, goes on when the second is lost, and when the first restarts.
+"""The overlay for several nodes on two: it runs on both, goes on when the first restarts, and when the second is lost.
 
 The second node is lost as when its machine loses power: its cable is cut, then all its processes end; nobody is told.
 """
@@ -140,6 +140,43 @@ def test_servers_are_on_both_nodes_and_data_on_the_first(several: Deployment, no
     assert nodes_of(live(several, "metadata-postgres")) == Counter(nodes[:1])
 
 
+def restarts(deployment: Deployment, node: str) -> dict[str, int]:
+    """How often the containers of each server's pod on a node were started again; none where one is not ready."""
+    found = {}
+    for namespace in (NAMESPACE, OBSERVABILITY):
+        for pod in json.loads(deployment.kubectl("get", "pods", "--output=json", namespace=namespace))["items"]:
+            owners = {owner["kind"] for owner in pod["metadata"].get("ownerReferences", [])}
+            if owners & {"ReplicaSet", "StatefulSet"} and pod["spec"].get("nodeName") == node:
+                statuses = pod["status"].get("containerStatuses", [])
+                if not statuses or not all(status["ready"] for status in statuses):
+                    return {}
+                found[pod["metadata"]["name"]] = sum(status["restartCount"] for status in statuses)
+    return found
+
+
+def test_a_run_ends_right_although_the_node_with_the_data_restarts(
+    several: Deployment, ground: Ground, nodes: list[str]
+) -> None:
+    assert ground.cluster
+    before = wait_for("all servers", lambda: restarts(several, nodes[0]), seconds=120)
+    with several.airflow() as airflow, run_under_way(several, airflow) as run:
+        ground.cluster.node.restart()
+        restarted_at = time.monotonic()
+
+    def are_back() -> bool:
+        now = restarts(several, nodes[0])
+        return bool(now) and all(now.get(name, 0) > count for name, count in before.items())
+
+    wait_for("all servers to have restarted", are_back, seconds=420)
+    print(f"\nAll servers were back {time.monotonic() - restarted_at:.0f} s after the restart.", flush=True)
+    with several.airflow() as airflow:
+        airflow.await_run(DAG, run, seconds=TRIED_AGAIN)
+        tries = Counter(task["try_number"] for task in airflow.tasks(DAG, run).values())
+    print(f"The run ended {time.monotonic() - restarted_at:.0f} s after the restart.", flush=True)
+    print(f"Tasks by number of tries: {dict(tries)}", flush=True)
+    assert_all_is_in_once(several)
+
+
 def test_a_run_ends_right_although_the_second_node_is_lost(
     several: Deployment, nodes: list[str], second: Node, pods: PodWatch, bucket: str
 ) -> None:
@@ -180,36 +217,3 @@ def test_nothing_is_left_of_a_node_that_is_removed(several: Deployment, nodes: l
         return [pod["metadata"]["name"] for pod in several.objects("pods") if pod["spec"].get("nodeName") == nodes[1]]
 
     wait_for("the lost node's pods to be gone", lambda: not of_the_lost(), seconds=180)
-
-
-def restarts(deployment: Deployment) -> dict[str, int]:
-    """How often the containers of each pod that is well were started again; none where a server's pod is not ready."""
-    found = {}
-    for namespace in (NAMESPACE, OBSERVABILITY):
-        for pod in json.loads(deployment.kubectl("get", "pods", "--output=json", namespace=namespace))["items"]:
-            owners = {owner["kind"] for owner in pod["metadata"].get("ownerReferences", [])}
-            if owners & {"ReplicaSet", "StatefulSet", "DaemonSet"}:
-                statuses = pod["status"].get("containerStatuses", [])
-                if not statuses or not all(status["ready"] for status in statuses):
-                    return {}
-                found[pod["metadata"]["name"]] = sum(status["restartCount"] for status in statuses)
-    return found
-
-
-def test_a_run_ends_right_although_the_node_with_the_data_restarts(several: Deployment, ground: Ground) -> None:
-    assert ground.cluster
-    before = wait_for("all servers", lambda: restarts(several), seconds=120)
-    with several.airflow() as airflow, run_under_way(several, airflow) as run:
-        ground.cluster.node.restart()
-        restarted_at = time.monotonic()
-
-    def are_back() -> bool:
-        now = restarts(several)
-        return bool(now) and all(now.get(name, 0) > count for name, count in before.items())
-
-    wait_for("all servers to have restarted", are_back, seconds=420)
-    print(f"\nAll servers were back {time.monotonic() - restarted_at:.0f} s after the restart.", flush=True)
-    with several.airflow() as airflow:
-        airflow.await_run(DAG, run, seconds=TRIED_AGAIN)
-    print(f"The run ended {time.monotonic() - restarted_at:.0f} s after the restart.", flush=True)
-    assert_all_is_in_once(several)
