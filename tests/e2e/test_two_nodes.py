@@ -146,7 +146,8 @@ def restarts(deployment: Deployment, node: str) -> dict[str, int]:
     for namespace in (NAMESPACE, OBSERVABILITY):
         for pod in json.loads(deployment.kubectl("get", "pods", "--output=json", namespace=namespace))["items"]:
             owners = {owner["kind"] for owner in pod["metadata"].get("ownerReferences", [])}
-            if owners & {"ReplicaSet", "StatefulSet"} and pod["spec"].get("nodeName") == node:
+            is_here = pod["spec"].get("nodeName") == node and "deletionTimestamp" not in pod["metadata"]
+            if is_here and owners & {"ReplicaSet", "StatefulSet"}:
                 statuses = pod["status"].get("containerStatuses", [])
                 if not statuses or not all(status["ready"] for status in statuses):
                     return {}
