@@ -59,7 +59,7 @@ def test_an_image_is_pulled_by_the_kubelet_and_its_bytes_are_known(
 
     def listed() -> bool:
         (node,) = Kubectl().items("nodes")
-        return any(f"{REGISTRY}/image:here" in image.get("names", []) for image in node["status"]["images"])
+        return any(f"{REGISTRY}/image:here" in (image.get("names") or ()) for image in node["status"]["images"])
 
     wait_for("the node to name the image", listed, 60)
     assert Kubectl().items("pods", "--namespace", NAMESPACE) == []
