@@ -1,6 +1,7 @@
 """The one cgroup (in every hierarchy of version 1, or the one of version 2) below which the cluster's pods run."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
@@ -42,13 +43,13 @@ def remove(name: str, seconds: float = 20) -> None:
 
 
 def processes(name: str) -> set[int]:
-    """The processes in the cgroup and below it, but for those of further nodes."""
-    return {
-        int(process)
-        for root in _roots()
-        for file in (root / name).glob("kubepods*/**/cgroup.procs")
-        for process in file.read_text().split()
-    }
+    """The processes of pods in the cgroup, but for those of further nodes."""
+    found: set[int] = set()
+    for root in _roots():
+        for file in (root / name).glob("kubepods*/**/cgroup.procs"):
+            with suppress(OSError):  # it is gone meanwhile
+                found.update(map(int, file.read_text().split()))
+    return found
 
 
 def names() -> set[str]:

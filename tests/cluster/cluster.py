@@ -95,6 +95,7 @@ class Cluster:
         """Have a further node join, and wait until it is ready. It has the images of the system and no others."""
         node = self.start_node(number)
         node.import_images(self.system_images)
+        self.call("wait", f"node/{node.name}", "--for=create", "--timeout=60s")
         _wait_for(self, f"{node.name}/kubelet", f"node/{node.name}", "Ready")
         return node
 
