@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-_DAYS = "30"
+_DAYS = "365"
+"""As K3s makes them. `doctor.sh` names those that end within a month."""
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc")
 
 
