@@ -12,7 +12,7 @@ from tests.bench.speed.figures import Run, Series, growth, least_ratio, speed_ra
 from tests.bench.speed.measuring import Bench, run_bench
 from tests.bench.speed.tables import NARROW
 
-ROWS, MANY, FEW = 40_000, 160_000, 400
+ROWS, MANY, FEW = 80_000, 320_000, 2_000
 ROUNDS = 3
 LEAST_OF_LIMIT = 0.3
 """Half of what `make bench` is to show at a million rows: here the start of the process still counts."""
