@@ -29,13 +29,18 @@ MODULES = {
 """The modules by the names of the images in the manifests."""
 
 
+def loki_is_a_double() -> bool:
+    """Whether the cluster has the double of Loki's API."""
+    return os.environ.get("OVERLAY", "e2e") == "e2e" and not os.environ.get("LOKI_PROGRAM")
+
+
 def loki_told() -> str:
     """Which Loki the cluster has, in words for whoever reads what was measured there."""
+    if loki_is_a_double():
+        return "Loki in the cluster: a double of its API, not Loki."
     if os.environ.get("OVERLAY", "e2e") != "e2e":
         return "Loki in the cluster: its own image."
-    if given := os.environ.get("LOKI_PROGRAM"):
-        return f"Loki in the cluster: the program {Path(given).name}, given by LOKI_PROGRAM."
-    return "Loki in the cluster: a double of its API, not Loki."
+    return f"Loki in the cluster: the program {Path(os.environ['LOKI_PROGRAM']).name}, given by LOKI_PROGRAM."
 
 
 def image_name(name: str) -> str:

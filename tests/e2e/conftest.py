@@ -34,6 +34,7 @@ from tests.e2e.one_more_table import EVERY_MINUTE, EVERY_YEAR, dag_file, make_ta
 from tests.e2e.outside import OutsideSink
 from tests.e2e.pods import PodWatch, watch_pods
 from tests.e2e.watching import Watching, watching
+from tests.e2e.way_in import heed_helm_chart_config
 from tests.support.loki import PROGRAM as LOKI_PROGRAM
 from tests.support.postgres import Postgres, run_postgres
 from tests.support.site import existing_site
@@ -219,7 +220,7 @@ def stock(first_run: str, deployment: Deployment) -> str:
 
 
 @pytest.fixture(scope="session")
-def observed(first_run: str, deployment: Deployment) -> Deployment:
+def observed(first_run: str, deployment: Deployment, ground: Ground) -> Deployment:
     """The deployment with DAGs that write and fail, and rules that look back two minutes instead of ten.
 
     Alerts fire as they do for everybody; they resolve sooner. The tables of the DAGs of tests/chaos are there, so that
@@ -232,6 +233,8 @@ def observed(first_run: str, deployment: Deployment) -> Deployment:
     for file in (deployment.checkout / RULES).glob("*.yml"):
         file.write_text(file.read_text().replace("10m", "2m"))
     deployment.apply_all()
+    if ground.cluster:
+        heed_helm_chart_config(deployment)
     with deployment.airflow() as airflow:
         for dag in ("ten_thousand_lines", "slow_lines", "fails_unless_mended"):
             airflow.await_dag(dag)

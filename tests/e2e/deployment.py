@@ -195,6 +195,10 @@ class Airflow:
         """Stop or start the schedule of a DAG."""
         self.api.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})
 
+    def resize_pool(self, slots: int) -> None:
+        """Set how many tasks may run at once: the slots of `default_pool`."""
+        self.api.call("PATCH", "/api/v2/pools/default_pool?update_mask=slots", {"slots": slots})
+
     def rest(self, *dag_ids: str) -> None:
         """Pause DAGs, each between two runs: of a paused one the run that goes on would stay where it is."""
         awake = list(dag_ids)

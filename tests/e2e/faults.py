@@ -154,10 +154,9 @@ def sink_without_a_grant(deployment: Deployment) -> Iterator[None]:
 def pool_of_no_slots(airflow: Airflow) -> Iterator[None]:
     """Nothing may run in the default pool."""
     pool = airflow.api.get("/pools/default_pool")
-    path = "/api/v2/pools/default_pool?update_mask=slots"
-    airflow.api.call("PATCH", path, {"slots": 0})
+    airflow.resize_pool(0)
     yield
-    airflow.api.call("PATCH", path, {"slots": pool["slots"]})
+    airflow.resize_pool(pool["slots"])
 
 
 @fault

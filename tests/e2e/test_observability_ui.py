@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.e2e.conftest import EVIDENCE, Ground
+from tests.e2e.conftest import EVIDENCE
 from tests.e2e.deployment import Deployment
-from tests.e2e.way_in import WayIn, heed_helm_chart_config
+from tests.e2e.way_in import WayIn
 
 A_RUN = 240_000
 """Milliseconds that a run may take."""
@@ -18,9 +18,7 @@ MOST_FAILURES = 10
 
 
 @pytest.fixture(scope="module")
-def way_in(observed: Deployment, ground: Ground) -> WayIn:
-    if ground.cluster:
-        heed_helm_chart_config(observed)
+def way_in(observed: Deployment) -> WayIn:
     return WayIn.of(observed)
 
 

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import Ground
 from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.doctoring import OF_THE_MACHINE, Diagnosis, look
 from tests.e2e.test_observability_alerts import ALERTS
 from tests.e2e.watching import Watching
-from tests.e2e.way_in import heed_helm_chart_config
 
 pytestmark = pytest.mark.acceptance
 
@@ -36,9 +34,7 @@ def test_a_failed_run_is_told_no_more_after_a_good_one(watch: Watching) -> None:
     watch.await_calm("DagFailing")
 
 
-def test_the_doctor_says_that_all_is_well(switched_on: None, observed: Deployment, ground: Ground) -> None:
-    if ground.cluster:
-        heed_helm_chart_config(observed)
+def test_the_doctor_says_that_all_is_well(switched_on: None, observed: Deployment) -> None:
     last: list[Diagnosis] = []
 
     def well() -> bool:

@@ -140,7 +140,7 @@ def test_the_autoscaler_starts_more_api_servers_while_they_have_much_to_do(other
 
     wait_for("the autoscaler to know what the servers use", knows, seconds=300)
     before = servers()
-    # Its longest answer: with short ones the way to one server is busier than that server.
+    # Its longest answer: with short ones the port-forward is the bottleneck, and the server hardly works.
     with other.forwarded("airflow-api-server", 8080) as port, busy(f"http://127.0.0.1:{port}/openapi.json"):
         wait_for(f"one more than {before} servers", lambda: servers() > before, seconds=300)
 

@@ -66,7 +66,7 @@ def several(
         made = made.with_sink_outside(sink)
         made.apply_all(f"--sink-ca={authority.certificate}")
         with made.airflow() as airflow:  # as docs/operations.md says of a deployment that began with one node
-            airflow.api.call("PATCH", "/api/v2/pools/default_pool?update_mask=slots", {"slots": 32})
+            airflow.resize_pool(32)
         yield made
         made.apply_all("down")
 

@@ -8,9 +8,10 @@ from scripts.deploy import enforcement
 from scripts.deploy.kubectl import NAMESPACES
 from tests.cluster import network
 from tests.cluster.connections import Connection, read_connections
+from tests.e2e.built import loki_is_a_double
 from tests.e2e.conftest import OVERLAY, Ground
 from tests.e2e.faults import NOBODYS_PORT
-from tests.e2e.probing import TRIES
+from tests.e2e.probing import NAME, TRIES
 from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
 
 pytestmark = pytest.mark.acceptance
@@ -24,11 +25,14 @@ NEVER = {
     Flow("airflow-api-server", OUTSIDE, "TCP 6443"),
     Flow("airflow-triggerer", "loki", "TCP 3100"),
     Flow("alertmanager", OUTSIDE, ANY_PORT),
-    Flow("loki", OUTSIDE, ANY_PORT),
 }
-"""There is no task that waits in the triggerer, nobody who reads the log of a task that runs while Loki is away, nobody
-to tell of alerts, and of Loki a double, which puts nothing into a bucket."""
+"""What these tests do not cause: no task is deferred to the triggerer, nobody reads the log of a running task while
+Loki is down, and Alertmanager has no receiver."""
+if loki_is_a_double():
+    NEVER.add(Flow("loki", OUTSIDE, ANY_PORT))  # it stores nothing in a bucket
 LEFT_OUT = {"grafana", "fluent-bit"}
+PROBE = enforcement.LABELS[NAME]
+"""The pods with which `apply-all.sh` tries whether policies are enforced: the table does not have them."""
 OURS = tuple(f"{namespace}/" for namespace in NAMESPACES)
 UNKNOWN = f"{network.PODS.removesuffix('.0.0/16')}."
 """So begins the address of a pod of which the API never told whose it is."""
@@ -36,11 +40,11 @@ UNKNOWN = f"{network.PODS.removesuffix('.0.0/16')}."
 
 @pytest.fixture(scope="module")
 def noted(ground: Ground) -> list[Connection]:
-    """Those of the deployment's namespaces."""
+    """Those of the deployment's namespaces, without those of the policy probe."""
     if ground.cluster is None:
         pytest.skip("Only a cluster of our own notes who talks to whom.")
     noted = read_connections(ground.cluster.connections)
-    return [one for one in noted if any(pod.startswith(OURS) for pod in one.pods)]
+    return [one for one in noted if one.source != PROBE and any(pod.startswith(OURS) for pod in one.pods)]
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +77,12 @@ def flow_of(connection: Connection, this_machine: str) -> Flow:
 
 def is_tried(connection: Connection) -> bool:
     """Whether it was made to be refused: by a pod that tries what it may not, or at a source that is elsewhere."""
-    if connection.port == f"TCP {NOBODYS_PORT}" or connection.source == enforcement.LABELS["app.kubernetes.io/name"]:
-        return True
-    return any(pod.partition("/")[2].startswith(TRIES) for pod in connection.pods)
+    names = (pod.partition("/")[2] for pod in connection.pods)
+    return connection.port == f"TCP {NOBODYS_PORT}" or any(name.startswith(TRIES) for name in names)
 
 
-def is_of_nobody(connection: Connection) -> bool:
-    """Whether it went to a Service without endpoints: the address of one that has some is replaced by theirs first."""
+def found_no_endpoint(connection: Connection) -> bool:
+    """Whether its Service had no endpoints: else its address was replaced by a pod's before policies were applied."""
     return not connection.pods[1] and IPv4Address(connection.target) in IPv4Network(network.SERVICES)
 
 
@@ -89,7 +92,7 @@ def test_nobody_was_refused_what_it_needed(noted: list[Connection], ground: Grou
     # applied, the pods of the one before ask for what was theirs until they are replaced.
     refused = [
         one for one in noted
-        if one.refused and one.settled and not is_of_nobody(one)
+        if one.refused and one.settled and not found_no_endpoint(one)
         if flow_of(one, ground.source_address) not in first ^ second
     ]  # fmt: skip
     assert {(one.pods[0], one.target, one.port) for one in refused if not is_tried(one)} == set()
