@@ -266,7 +266,7 @@ def test_the_commands_say_what_they_did_without_secrets(place: Place) -> None:
     [
         (["backup-sink"], {"SINK_ADMIN_PASSWORD": "wrong-and-secret"}, "Login failed for user"),
         (["backup-sink"], {"SINK_URL": "mssql://etl@HOST/other"}, "Database 'other' does not exist"),
-        (["backup-sink"], {"BACKUP_FOLDER": "/nonexistent"}, "Cannot open backup device '/nonexistent/sink-"),
+        (["backup-sink"], {"BACKUP_FOLDER": "/proc/nonexistent"}, "Cannot open backup device '/proc/nonexistent/sink-"),
         (["restore-sink", "sink-1.bak"], {}, "Cannot open backup device"),
         (["copy-backups"], {}, "BACKUP_URL is not set"),
     ],

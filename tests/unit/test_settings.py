@@ -89,8 +89,8 @@ def test_without_a_file_of_their_own_the_authorities_are_those_of_the_system(mon
 def test_a_file_of_authorities_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, side: str) -> None:
     monkeypatch.setenv("SOURCE_URL", "postgresql://orders:x@db/shop")
     monkeypatch.setenv("SINK_URL", "mssql://sa:x@db/shop")
-    monkeypatch.setenv(f"{side}_CA_FILE", "/nonexistent/ca.crt")
-    with pytest.raises(ConfigurationError, match=rf"{side}_CA_FILE \(/nonexistent/ca.crt\) is no file"):
+    monkeypatch.setenv(f"{side}_CA_FILE", "/proc/nonexistent/ca.crt")
+    with pytest.raises(ConfigurationError, match=rf"{side}_CA_FILE \(/proc/nonexistent/ca.crt\) is no file"):
         getattr(read_settings(), side.lower())()
 
 
