@@ -26,7 +26,7 @@ class Node:
     """The node of a cluster of our own, from inside. What is done here is seen nowhere else on the machine."""
 
     cluster: Cluster
-    staging: Path = Path("/proc/nonexistent")
+    staging: Path = Path("/proc/none")
     """The folder of the staging volume."""
 
     def firewall(self, *arguments: str, check: bool = True) -> str:

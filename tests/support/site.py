@@ -170,7 +170,7 @@ def connect(settings: Settings, *, autocommit: bool = True) -> Iterator[mssql_py
         connection.close()
 
 
-def existing_site(pipeline: Pipeline, source_url: str, sink_url: str, staging: Path = Path("/proc/nonexistent")) -> Site:
+def existing_site(pipeline: Pipeline, source_url: str, sink_url: str, staging: Path = Path("/proc/none")) -> Site:
     """A site for a pipeline as it is."""
     settings = Settings(source_url=SecretStr(source_url), sink_url=SecretStr(sink_url), staging_url=f"file://{staging}")
     return Site(pipeline, settings, source_url, sink_url)
