@@ -103,7 +103,9 @@ def test_libpq_s_forms_reach_the_source_in_the_steps_the_check_and_plan(
 
 @needs_own_postgres
 def test_a_socket_that_is_not_there_is_named(orders: Site) -> None:
-    settings = orders.settings.model_copy(update={"source_url": SecretStr("postgresql://u:p@/db?host=/proc/nonexistent")})
+    settings = orders.settings.model_copy(
+        update={"source_url": SecretStr("postgresql://u:p@/db?host=/proc/nonexistent")}
+    )
     work = replace(orders, settings=settings).work()
     with pytest.raises(TryAgainError, match=r"source /proc/nonexistent:5432/db: No such file"), connect_source(work):
         pytest.fail("There is a server.")
