@@ -4,8 +4,10 @@ import json
 import string
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.cluster import images, network
+from tests.support.waiting import wait_for
 
 _MANIFESTS = Path(__file__).with_name("manifests")
 DEPLOYMENTS = ("coredns", "traefik", "metrics-server")
@@ -14,7 +16,7 @@ DEPLOYMENTS = ("coredns", "traefik", "metrics-server")
 def create_system(kubectl: Callable[..., str], traefik_kinds: Path, node_address: str) -> None:
     """Create it in a new cluster, whose node has this address."""
     kubectl("create", f"--filename={traefik_kinds}", f"--filename={_MANIFESTS / 'helm-controller.yaml'}")
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", "customresourcedefinitions", "--all")
+    wait_for(lambda: _are_established(json.loads(kubectl("get", "customresourcedefinitions", "--output=json"))), 60)
     values = {
         "coredns_image": images.COREDNS_IMAGE,
         "traefik_image": images.TRAEFIK_IMAGE,
@@ -28,3 +30,9 @@ def create_system(kubectl: Callable[..., str], traefik_kinds: Path, node_address
     status = {"status": {"loadBalancer": {"ingress": [{"ip": node_address}]}}}
     place = ("service", "traefik", "--namespace=kube-system", "--subresource=status", "--type=merge")
     kubectl("patch", *place, f"--patch={json.dumps(status)}")
+
+
+def _are_established(kinds: Any) -> bool:
+    """`kubectl wait` fails, instead of waiting, for a kind that has no condition yet."""
+    conditions = [kind.get("status", {}).get("conditions") or [] for kind in kinds["items"]]
+    return all(any((one["type"], one["status"]) == ("Established", "True") for one in of) for of in conditions)
