@@ -14,6 +14,7 @@ export UV_SYSTEM_CERTS := true
 # Service accounts often have no home of their own, or one that they may not write to.
 ifneq ($(shell test -w "$${XDG_CACHE_HOME:-$$HOME}" && echo yes),yes)
 export XDG_CACHE_HOME := $(CURDIR)/.cache
+export GOPATH := $(CURDIR)/.cache/go
 endif
 
 .PHONY: help
