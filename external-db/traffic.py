@@ -1,8 +1,9 @@
 """Traffic on the orders database: inserts and changes orders at a chosen rate.
 
-    python external-db/traffic.py --url postgresql://orders:…@localhost/orders --rate 20 --count 1000
+    python external-db/traffic.py --url postgresql://orders@localhost/orders --rate 20 --count 1000
 
-The password may also come from PGPASSWORD. The same --seed gives the same traffic.
+The password comes from PGPASSWORD, or with the URL from SOURCE_URL: arguments can be read by everybody on the machine.
+The same --seed gives the same traffic.
 """
 
 import argparse

@@ -25,10 +25,12 @@ PREPARE = "mssql-init-job"
 """The Job that makes the tables of the pipelines."""
 POLL_SECONDS = 1.0
 _WORD = "restore"
-_MIGRATE = f"""\
+MIGRATE = f"""\
 airflow db migrate
-airflow users reset-password --username {ADMIN_USER} --password "${ADMIN_KEY}" || echo 'There is no user {ADMIN_USER}.'
+printf '%s\\n%s\\n' "${ADMIN_KEY}" "${ADMIN_KEY}" | airflow users reset-password --username {ADMIN_USER} \\
+  || echo 'There is no user {ADMIN_USER}.'
 """
+"""After the metadata database; the password is read twice, for an argument could be seen by everybody on the node."""
 _ABOUT = """\
 Puts a backup in the place of Airflow's metadata database, of the sink, or of both; without either, says what backups
 there are. Airflow is stopped meanwhile, and tasks that run are ended. Safe to repeat at any time.
@@ -153,7 +155,7 @@ def _restore(console: Console, kubectl: Kubectl, chosen: dict[str, Backup], time
         run_job(console, kubectl, METADATA, "metadata-restore", ["restore", chosen[METADATA].name], timeout)
         # The backup may be of an earlier version, and from before the administrator's password was changed.
         secrets = {ADMIN_KEY: (ADMIN_SECRET, ADMIN_KEY)}
-        run_job(console, kubectl, CLEAN, "metadata-migrate", ["bash", "-euc", _MIGRATE], timeout, secrets)
+        run_job(console, kubectl, CLEAN, "metadata-migrate", ["bash", "-euc", MIGRATE], timeout, secrets)
     return watermarks
 
 

@@ -29,7 +29,8 @@ SECRETS: dict[str, set[str]] = {
 """The keys of the Secrets that apply-all.sh makes."""
 LEFT_OUT = {"Deployment/grafana", "DaemonSet/fluent-bit"}
 """What the component e2e-images takes out: their images can only be pulled."""
-_SECRET = "(secret)"
+SECRET = "(secret)"
+"""What stands for the value of a variable that a Secret has."""
 _WORKER = "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER"
 
 
@@ -68,12 +69,12 @@ class Container:
             if kind == "ConfigMap":
                 found |= (self.pod.rendering.find("ConfigMap", name) or {"data": {}})["data"]
             else:
-                found |= dict.fromkeys(SECRETS.get(name, ()), _SECRET)
+                found |= dict.fromkeys(SECRETS.get(name, ()), SECRET)
         return found
 
     def environment(self) -> dict[str, str]:
         """All of its variables; the values of secrets are not known here."""
-        return self.inherited() | {one["name"]: one.get("value", _SECRET) for one in self.content.get("env", [])}
+        return self.inherited() | {one["name"]: one.get("value", SECRET) for one in self.content.get("env", [])}
 
 
 @dataclass(frozen=True, eq=False)

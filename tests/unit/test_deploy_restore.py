@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from scripts.deploy.restore import SERVERS, main
+from tests.support.arguments import commands_of, leaks, started_with, value_of
 from tests.support.fake_cluster import FakeCluster, prepare, workload
 
 LIST = "\n".join(
@@ -140,7 +141,19 @@ def test_the_administrator_gets_the_password_of_the_secret(cluster: FakeCluster)
     (container,) = jobs(cluster)[-1]["spec"]["template"]["spec"]["containers"]
     (variable,) = container["env"]
     assert variable["valueFrom"]["secretKeyRef"] == {"name": "airflow-admin", "key": "ADMIN_PASSWORD"}
-    assert f'--password "${variable["name"]}"' in container["args"][-1]
+    assert f'"${variable["name"]}" | airflow users reset-password' in container["args"][-1]
+
+
+def test_no_secret_is_an_argument_of_what_a_job_of_a_restore_starts(cluster: FakeCluster, tmp_path: Path) -> None:
+    assert main(["--metadata=latest", "--sink=latest", "--fetch", "--yes"]) == 0
+    for job in jobs(cluster):
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        names = [variable["name"] for variable in container.get("env", [])]
+        folder = tmp_path / job["metadata"]["name"]
+        folder.mkdir()
+        for command in commands_of(container):
+            started = started_with(command, {name: value_of(name) for name in names}, folder)
+            assert leaks(started, names) == set(), command
 
 
 def test_copies_are_fetched_first(cluster: FakeCluster) -> None:

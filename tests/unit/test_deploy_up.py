@@ -102,6 +102,7 @@ def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster, capfd: py
     values = [value for keys in made.values() for value in keys.values()]
     assert len(set(values)) == len(values)
     shown = "".join(capfd.readouterr()) + json.dumps([call["argv"] for call in cluster.calls()])
+    shown += "".join(cluster.tools())
     for value in values:
         assert value not in shown
         assert base64.b64encode(value.encode()).decode() not in shown

@@ -178,7 +178,7 @@ def test_no_value_of_a_secret_is_asked_for_but_the_administrators(
     cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main([]) == WELL
-    assert PASSWORD not in "".join(capfd.readouterr())
+    assert PASSWORD not in "".join(capfd.readouterr()) + json.dumps([call["argv"] for call in cluster.calls()])
     asked = {call["argv"][-1] for call in cluster.calls("secret")}
     assert {re.sub(".*data ", "", words) for words in asked} == {'"ADMIN_PASSWORD"}}', '"tls.crt"}}'}
     assert {call["argv"][-2] for call in cluster.calls("secret")} == {"airflow-admin", "ui-tls", "mssql-tls"}

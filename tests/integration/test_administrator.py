@@ -1,0 +1,57 @@
+"""The Job that migrates, and what a restore does after it, with a real Airflow: the administrator has his password."""
+
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+from werkzeug.security import check_password_hash
+
+from scripts.deploy import restore
+from tests.support.postgres import Postgres
+from tests.support.stack import ROOT, airflow_environment
+
+JOB = ROOT / "k8s" / "base" / "airflow" / "migrate" / "job.yaml"
+
+
+@pytest.fixture(scope="module")
+def url(postgres: Postgres) -> Iterator[str]:
+    """An empty metadata database."""
+    name = f"airflow_{secrets.token_hex(4)}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+def run(command: list[str], environment: Mapping[str, str]) -> str:
+    # Without a terminal, as in a pod: from one a password would be read before anything else.
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        start_new_session=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def password_is(url: str, password: str) -> bool:
+    with psycopg.connect(url) as connection:
+        ((user, kept),) = connection.execute("SELECT username, password FROM ab_user").fetchall()
+    return user == "admin" and check_password_hash(kept, password)
+
+
+def test_the_password_of_the_secret_reaches_airflow_though_it_is_no_argument(url: str, tmp_path: Path) -> None:
+    (container,) = yaml.safe_load(JOB.read_text())["spec"]["template"]["spec"]["containers"]
+    environment = os.environ | airflow_environment(tmp_path, url, "", "")
+    environment["AIRFLOW__CORE__AUTH_MANAGER"] = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+    first, second = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    said = run(container["args"], environment | {"ADMIN_PASSWORD": first})
+    assert password_is(url, first)
+    # Run again it leaves whom it finds; a restore gives him the password of today.
+    said += run(container["args"], environment | {"ADMIN_PASSWORD": second})
+    assert password_is(url, first)
+    said += run(["bash", "-euc", restore.MIGRATE], environment | {"ADMIN_PASSWORD": second})
+    assert password_is(url, second)
+    assert not {first, second} & set(said.split())
