@@ -1,0 +1,36 @@
+"""No component holds a key that it does not use; docs/security.md says what each is for."""
+
+import pytest
+
+from tests.manifests.pods import SECRET, Pod, all_pods
+from tests.manifests.rendering import Rendering, renderings
+
+FERNET, API, JWT = "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"
+DATABASE = {"METADATA_PASSWORD"}
+STEP = {"SOURCE_PASSWORD", "SINK_PASSWORD"}
+HELD: dict[str, set[str]] = {
+    # It signs and believes tokens (JWT), cookies and links to logs (API), and hands connections out (Fernet, STEP).
+    "Deployment/airflow-api-server": {FERNET, API, JWT} | DATABASE | STEP,
+    # It signs the tokens of workers, and encrypts what triggers are given.
+    "Deployment/airflow-scheduler": {FERNET, JWT} | DATABASE,
+    # DAG authors' code runs in these two.
+    "Deployment/airflow-dag-processor": {FERNET} | DATABASE,
+    "Deployment/airflow-triggerer": {FERNET, API} | DATABASE,
+    "Job/airflow-migrate": {"ADMIN_PASSWORD"} | DATABASE,
+    "CronJob/airflow-clean": DATABASE,
+    "Pod/airflow-worker": set(),
+    "Pod/etl": STEP,
+}
+
+each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
+
+
+def held(pod: Pod) -> set[str]:
+    """The secrets among the variables of a pod."""
+    return {name for one in pod.containers for name, value in one.environment().items() if value == SECRET}
+
+
+@each_rendering
+def test_a_pod_holds_the_keys_that_it_uses_and_no_others(rendering: Rendering) -> None:
+    found = {pod.owner: held(pod) for pod in all_pods(rendering)}
+    assert {owner: found[owner] for owner in HELD} == HELD
