@@ -29,13 +29,18 @@ _HEARTBEAT = (
 )
 
 
+def connect() -> psycopg2.extensions.connection:
+    """Connect to the metadata database. Raises ConfigurationError or psycopg2.OperationalError."""
+    name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+    # Read here: what libpq takes for the host in a URL that it misunderstands, and shows, may be half a password.
+    options = urls.postgres(name, os.environ[name].replace("postgresql+psycopg2", "postgresql", 1))
+    return psycopg2.connect(**({"connect_timeout": "5"} | options))
+
+
 def check(what: str, job: str | None) -> str:
     """One look at the database; returns what is wrong, nothing where all is well."""
-    name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
     try:
-        # Read here: what libpq takes for the host in a URL that it misunderstands, and shows, may be half a password.
-        options = urls.postgres(name, os.environ[name].replace("postgresql+psycopg2", "postgresql", 1))
-        connection = psycopg2.connect(**({"connect_timeout": "5"} | options))
+        connection = connect()
     except ConfigurationError as error:
         return str(error)
     except psycopg2.OperationalError as error:

@@ -18,6 +18,7 @@ KEPT_FILE = "generated-secrets.json"
 SOURCE_KEY = ("etl-connections", "SOURCE_PASSWORD")
 Key = tuple[str, str]
 """The name of a Secret and of a key in it."""
+METADATA_ADMIN: Key = ("airflow-metadata-admin", "METADATA_ADMIN_PASSWORD")
 _LENGTH = 32
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "-_.")
 _LIST_KEYS = '{{range .items}}{{.metadata.name}}{{range $key, $value := .data}} {{$key}}{{end}}{{"\\n"}}{{end}}'
@@ -46,6 +47,8 @@ GENERATED: dict[Key, Callable[[], str]] = {
     ("etl-connections", "SINK_PASSWORD"): password,
     ("mssql", "MSSQL_SA_PASSWORD"): password,
     ("airflow-metadata", "METADATA_PASSWORD"): password,
+    METADATA_ADMIN: password,
+    ("database-exporter", "METADATA_EXPORTER_PASSWORD"): password,
     ("airflow-keys", "AIRFLOW__CORE__FERNET_KEY"): fernet_key,
     ("airflow-keys", "AIRFLOW__API__SECRET_KEY"): signing_key,
     ("airflow-keys", "AIRFLOW__API_AUTH__JWT_SECRET"): signing_key,
@@ -54,8 +57,8 @@ GENERATED: dict[Key, Callable[[], str]] = {
 }
 _ELSEWHERE = {"grafana-admin": OBSERVABILITY}
 """The Secrets that are not in the namespace of the pipelines."""
-GUARDS = {"mssql": ("mssql", "MSSQL_SA_PASSWORD"), "metadata": ("airflow-metadata", "METADATA_PASSWORD")}
-"""The data folders that cannot be used without a password, and which one."""
+GUARDS = {"mssql": ("mssql", "MSSQL_SA_PASSWORD")}
+"""The data folders that cannot be used without a password, and which one. PostgreSQL is given new ones at its start."""
 
 
 def existing_keys(kubectl: Kubectl) -> set[Key]:

@@ -15,6 +15,7 @@ from scripts.deploy.backups import COPY, LATEST, METADATA, SINK, Backup, choose,
 from scripts.deploy.console import Console, DeployError, table
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.options import duration
+from scripts.deploy.passwords import METADATA_ADMIN
 from scripts.deploy.rollout import wait_until_ready
 from scripts.doctor.access import UnreachableError, reach
 
@@ -27,6 +28,7 @@ POLL_SECONDS = 1.0
 _WORD = "restore"
 MIGRATE = f"""\
 airflow db migrate
+python -m etl_grants
 printf '%s\\n%s\\n' "${ADMIN_KEY}" "${ADMIN_KEY}" | airflow users reset-password --username {ADMIN_USER} \\
   || echo 'There is no user {ADMIN_USER}.'
 """
@@ -152,7 +154,8 @@ def _restore(console: Console, kubectl: Kubectl, chosen: dict[str, Backup], time
         kubectl.delete([{"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}], timeout)
     if METADATA in chosen:
         console.say(f"Restoring Airflow's metadata database from {chosen[METADATA].name}.")
-        run_job(console, kubectl, METADATA, "metadata-restore", ["restore", chosen[METADATA].name], timeout)
+        secrets = {METADATA_ADMIN[1]: METADATA_ADMIN}
+        run_job(console, kubectl, METADATA, "metadata-restore", ["restore", chosen[METADATA].name], timeout, secrets)
         # The backup may be of an earlier version, and from before the administrator's password was changed.
         secrets = {ADMIN_KEY: (ADMIN_SECRET, ADMIN_KEY)}
         run_job(console, kubectl, CLEAN, "metadata-migrate", ["bash", "-euc", MIGRATE], timeout, secrets)

@@ -3,6 +3,7 @@
 import re
 import secrets
 import subprocess
+import urllib.request
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -133,11 +134,25 @@ def test_the_password_of_the_metadata_database(hands: Hands, works: "Callable[[]
     new = secrets.token_urlsafe(24)
     with hands.deployment.airflow() as airflow:
         airflow.rest("orders_etl")
-    statement = f"ALTER ROLE airflow PASSWORD '{new}'"
-    command = ["psql", "--quiet", "--username=airflow", f"--command={statement}"]
-    hands.deployment.kubectl("exec", "metadata-postgres-0", "--", *command)
     hands.rotate("the metadata database's", new)
     works()
+
+
+def test_the_password_of_the_superuser_of_the_metadata_database(hands: Hands, works: "Callable[[], None]") -> None:
+    hands.rotate("the metadata database's superuser's", new_password())
+    works()
+
+
+def test_the_password_of_the_metrics_exporter(hands: Hands) -> None:
+    hands.rotate("the metrics exporter's", new_password())
+    with hands.deployment.forwarded("database-exporter", 9187) as port:
+        asked = f"http://127.0.0.1:{port}/metrics"
+
+        def is_up() -> bool:
+            with urllib.request.urlopen(asked, timeout=10) as answer:
+                return "metadata_up 1.0" in answer.read().decode()
+
+        wait_for("the exporter to read the metadata database", is_up, 60)
 
 
 def test_the_fernet_key(hands: Hands, works: "Callable[[], None]") -> None:

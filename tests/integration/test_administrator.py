@@ -1,4 +1,4 @@
-"""The Job that migrates, and what a restore does after it, with a real Airflow: the administrator has his password."""
+"""The Job that migrates, and what a restore does after it, with a real Airflow: whom they let in, and to what."""
 
 import os
 import secrets
@@ -9,12 +9,17 @@ from pathlib import Path
 import psycopg
 import pytest
 import yaml
+from etl.exporter_metadata import metadata_database
+from etl.settings import Settings
+from etl_grants import ROLE
+from pydantic import SecretStr
 from werkzeug.security import check_password_hash
 
 from scripts.deploy import restore
 from tests.support.postgres import Postgres
 from tests.support.stack import ROOT, airflow_environment
 
+EXPORTER = secrets.token_urlsafe(16)
 JOB = ROOT / "k8s" / "base" / "airflow" / "migrate" / "job.yaml"
 
 
@@ -22,8 +27,13 @@ JOB = ROOT / "k8s" / "base" / "airflow" / "migrate" / "job.yaml"
 def url(postgres: Postgres) -> Iterator[str]:
     """An empty metadata database."""
     name = f"airflow_{secrets.token_hex(4)}"
-    yield postgres.create_database(name)
+    url = postgres.create_database(name)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{EXPORTER}'; GRANT pg_monitor TO {ROLE}".encode())
+    yield url
     postgres.drop_database(name)
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP ROLE {ROLE}".encode())
 
 
 def run(command: list[str], environment: Mapping[str, str]) -> str:
@@ -55,3 +65,13 @@ def test_the_password_of_the_secret_reaches_airflow_though_it_is_no_argument(url
     said += run(["bash", "-euc", restore.MIGRATE], environment | {"ADMIN_PASSWORD": second})
     assert password_is(url, second)
     assert not {first, second} & set(said.split())
+    # Next to the administrator it lets the exporter in, to what that asks and to nothing secret.
+    as_exporter = f"postgresql://{ROLE}:{EXPORTER}@{url.partition('@')[2]}"
+    database = metadata_database(Settings(metadata_url=SecretStr(as_exporter)))
+    with database.connect() as rows:
+        for ask in database.queries.values():
+            assert list(ask(rows))
+    with psycopg.connect(as_exporter, autocommit=True) as connection:
+        for table in ("ab_user", "connection", "variable", "session", "trigger"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"SELECT * FROM {table}".encode())

@@ -40,6 +40,7 @@ class Place:
             "PGPORT": str(self.server.port),
             "PGUSER": self.server.user,
             "PGPASSWORD": self.server.password,
+            "METADATA_ADMIN_PASSWORD": self.server.password,
             "PGDATABASE": self.database,
         }
         command = ["bash", str(SCRIPT), *arguments]

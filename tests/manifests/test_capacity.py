@@ -24,14 +24,19 @@ class Amount(NamedTuple):
 
     @classmethod
     def of(cls, pod: Pod, count: int = 1) -> Self:
-        """What so many pods ask for."""
-        asked = [container.content["resources"]["requests"] for container in pod.containers]
-        cpu, memory = (sum((parse_quantity(one[name]) for one in asked), Decimal(0)) for name in ("cpu", "memory"))
+        """What so many pods ask for: the containers together, or the largest of those that end before."""
+        cpu, memory = (max(_asked(pod, name)) for name in ("cpu", "memory"))
         return cls(count, count * cpu, count * memory)
 
     def fits(self, room: "Amount") -> bool:
         """Whether there is room for it."""
         return self.pods <= room.pods and self.cpu <= room.cpu and self.memory <= room.memory
+
+
+def _asked(pod: Pod, name: str) -> list[Decimal]:
+    kinds = (pod.spec.get(kind, []) for kind in ("containers", "initContainers"))
+    together, before = ([parse_quantity(one["resources"]["requests"][name]) for one in found] for found in kinds)
+    return [sum(together, Decimal(0)), *before]
 
 
 MACHINE = Amount(110, Decimal(2), Decimal(8 * 10**9))

@@ -16,6 +16,8 @@ HELD: dict[str, set[str]] = {
     # DAG authors' code runs in these two.
     "Deployment/airflow-dag-processor": {FERNET} | DATABASE,
     "Deployment/airflow-triggerer": {FERNET, API} | DATABASE,
+    "StatefulSet/metadata-postgres": {"METADATA_ADMIN_PASSWORD", "METADATA_EXPORTER_PASSWORD"} | DATABASE,
+    "CronJob/metadata-backup": {"PGPASSWORD"},
     "Job/airflow-migrate": {"ADMIN_PASSWORD"} | DATABASE,
     "CronJob/airflow-clean": DATABASE,
     "Pod/airflow-worker": set(),

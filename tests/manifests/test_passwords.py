@@ -54,7 +54,8 @@ def texts(item: Any) -> Iterator[str]:
 @each_rendering
 def test_no_text_in_a_manifest_says_a_password(rendering: Rendering) -> None:
     for item in rendering.objects:
-        said = {found for text in texts(item) for found in SAID.findall(text)}
+        # A variable of psql is none: PASSWORD :'name'.
+        said = {found for text in texts(item) for found in SAID.findall(re.sub(r":'\w+'", "", text))}
         in_urls = {found for text in texts(item) for found in re.findall(r"://[^/\s:@]+:([^/\s@]+)@", text)}
         references = {one for one in in_urls if re.fullmatch(r"\$[({]\w+[)}]|%\(\w+\)s", one)}
         assert said | (in_urls - references) == set(), item["metadata"]["name"]

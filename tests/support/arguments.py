@@ -88,8 +88,10 @@ def leaks(arguments: Sequence[str], names: Sequence[str]) -> set[str]:
 
 
 def scratch(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The variables, those that name a folder with one that is there."""
+    """The variables, those that name a folder of data with one that is there, or that commands would have made."""
+    data = folder / "data"
+    data.with_suffix(".new").mkdir()
     return {
-        name: str(folder) if name.endswith("_FOLDER") and value.startswith("/") else value
+        name: str(data) if name == "PGDATA" else str(folder) if name.endswith("_FOLDER") else value
         for name, value in environment.items()
     }

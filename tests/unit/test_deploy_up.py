@@ -87,6 +87,8 @@ def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster, capfd: py
         "etl-connections": ["SINK_PASSWORD", "SOURCE_PASSWORD"],
         "mssql": ["MSSQL_SA_PASSWORD"],
         "airflow-metadata": ["METADATA_PASSWORD"],
+        "airflow-metadata-admin": ["METADATA_ADMIN_PASSWORD"],
+        "database-exporter": ["METADATA_EXPORTER_PASSWORD"],
         "airflow-keys": [
             "AIRFLOW__API_AUTH__JWT_SECRET",
             "AIRFLOW__API__SECRET_KEY",
@@ -254,10 +256,10 @@ def test_data_is_readable_again_after_the_namespace_was_deleted(cluster: FakeClu
 
 
 def test_data_without_its_password_is_not_touched(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
-    (cluster.data / "metadata").mkdir(parents=True)
-    (cluster.data / "metadata" / "PG_VERSION").touch()
+    (cluster.data / "mssql").mkdir(parents=True)
+    (cluster.data / "mssql" / "data.mdf").touch()
     assert main(cluster.arguments()) == 1
-    assert "metadata holds data, but its password (Secret airflow-metadata" in capsys.readouterr().err
+    assert "mssql holds data, but its password (Secret mssql" in capsys.readouterr().err
     assert cluster.changes() == []
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Airflow's metadata database in a file, and back. Runs in PostgreSQL's image; where the database is, say PGHOST,
-# PGUSER, PGPASSWORD and PGDATABASE.
+# PGUSER, who owns it, PGPASSWORD and PGDATABASE; to restore also METADATA_ADMIN_PASSWORD, of the server's `postgres`.
 #
 #   metadata.sh backup         writes metadata-TIME.dump to BACKUP_FOLDER, reads it again, and keeps the newest KEEP
 #   metadata.sh list           says which backups there are, of both databases: bytes and name
@@ -23,7 +23,10 @@ await_server() {
   fail "$said"
 }
 
+# What only a superuser may do.
 administer() {
+  local PGUSER=postgres PGPASSWORD=$METADATA_ADMIN_PASSWORD
+  export PGUSER PGPASSWORD
   local statements=()
   for statement in "$@"; do statements+=(--command="$statement"); done
   psql --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --dbname=postgres "${statements[@]}"
@@ -56,8 +59,9 @@ restore() {
   local file=${1##*/} fresh=${PGDATABASE}_restored
   [[ -f $file ]] || fail "There is no backup $file."
   check "$file"
-  administer "DROP DATABASE IF EXISTS \"$fresh\" WITH (FORCE)" "CREATE DATABASE \"$fresh\" TEMPLATE template0"
-  if ! pg_restore --exit-on-error --no-owner --dbname="$fresh" "$file"; then
+  administer "DROP DATABASE IF EXISTS \"$fresh\" WITH (FORCE)" \
+    "CREATE DATABASE \"$fresh\" OWNER \"$PGUSER\" TEMPLATE template0"
+  if ! pg_restore --exit-on-error --no-owner --no-privileges --dbname="$fresh" "$file"; then
     administer "DROP DATABASE \"$fresh\" WITH (FORCE)"
     fail "$file could not be restored, why is above; the database is as it was."
   fi

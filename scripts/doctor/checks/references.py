@@ -13,7 +13,6 @@ _HOW = {
     SOURCE_KEY: "Set SOURCE_PASSWORD and run scripts/apply-all.sh, which makes it.",
     # Data that is there was made with the one that is lost.
     ("mssql", "MSSQL_SA_PASSWORD"): f"{_ADVICE}, but takes the one that is kept beside the data.",
-    ("airflow-metadata", "METADATA_PASSWORD"): f"{_ADVICE}, but takes the one that is kept beside the data.",
 }
 
 
