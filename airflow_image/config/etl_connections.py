@@ -1,4 +1,4 @@
-"""Airflow's connections `source` and `sink`, from the variables that the ETL steps are configured by.
+"""Airflow's connections: `source` and `sink` from the variables of the ETL steps, `kubernetes_default` the own cluster.
 
 Named in [secrets] backend where connections are looked up: in the API server, which hands them to the workers. So the
 address, the password and the TLS mode of a database stand in one place for Airflow and for the steps.
@@ -15,8 +15,13 @@ _ENCRYPTION = {"no": "off", "yes": "require", "strict": "require"}
 """`encrypt` of SINK_URL in pymssql's words."""
 
 
+_CLUSTER = {"conn_type": "kubernetes", "extra": {"in_cluster": True}}
+"""What operators of the Kubernetes provider take where a DAG names no other. Airflow asks here before its database, and
+so no one who may edit connections can put a kubeconfig there, which may name a program to run."""
+
+
 class UrlConnections(BaseSecretsBackend):
-    """Answers for `source` (SOURCE_URL, SOURCE_PASSWORD, …) and `sink` (SINK_URL, …), and for no other."""
+    """Answers for `source` (SOURCE_URL, SOURCE_PASSWORD, …), `sink` (SINK_URL, …) and `kubernetes_default` alone."""
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:  # noqa: ARG002 - no teams here
         """The connection as JSON; None for others, and where the variable is not set.
@@ -24,6 +29,8 @@ class UrlConnections(BaseSecretsBackend):
         Airflow would swallow an error here and say that there is no such connection: it goes along as `refused`, for
         `etl_dag.hooks` to raise.
         """
+        if conn_id == "kubernetes_default":
+            return json.dumps(_CLUSTER)
         url = os.environ.get(f"{conn_id.upper()}_URL") if conn_id in ("source", "sink") else None
         if not url:
             return None

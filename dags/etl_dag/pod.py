@@ -68,6 +68,9 @@ SPREAD = [
 """Steps that run at the same time are on different nodes, where there are more than one."""
 ARGUMENTS: dict[str, Any] = {
     "namespace": NAMESPACE,
+    # As the worker's own account. What else the connection kubernetes_default says is refused: who may edit connections
+    # could run a program of their own here by it, or send the pod to another cluster.
+    "in_cluster": True,
     "image": IMAGE,
     "image_pull_policy": "IfNotPresent",
     "env_from": ENVIRONMENT_FROM,

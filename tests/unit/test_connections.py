@@ -117,3 +117,7 @@ def test_airflow_makes_a_connection_of_it(monkeypatch: pytest.MonkeyPatch) -> No
     made = backend.get_connection("sink")
     assert made is not None
     assert (made.host, made.password, made.extra_dejson) == ("mssql-svc", "secret", {"encryption": "off"})
+
+
+def test_the_cluster_of_operators_is_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert connection(monkeypatch, "kubernetes_default") == {"conn_type": "kubernetes", "extra": {"in_cluster": True}}

@@ -1,10 +1,12 @@
 """A step's pod is restricted and bounded, its exit code decides on a retry, and a killed step is never a success."""
 
+import json
 import os
 import re
 import signal
 import stat
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,28 @@ def test_a_container_gets_keys_and_filters_as_they_are() -> None:
 
     assert expanded(container.args[-1]) == partition
     assert expanded(container.env[0].value) == pipeline.model_dump_json()
+
+
+@pytest.mark.parametrize("field", ["kube_config", "kube_config_path"])
+def test_a_connection_that_somebody_edited_runs_no_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str
+) -> None:
+    """Who may edit connections puts a kubeconfig there, which says how to log in: by a program."""
+    ran = tmp_path / "ran"
+    program = {"apiVersion": "client.authentication.k8s.io/v1", "command": "touch", "args": [str(ran)]}
+    config = {
+        "clusters": [{"name": "one", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "one", "user": {"exec": program | {"interactiveMode": "Never"}}}],
+        "contexts": [{"name": "one", "context": {"cluster": "one", "user": "one"}}],
+        "current-context": "one",
+    }
+    file = tmp_path / "config"
+    file.write_text(json.dumps(config))
+    extra = {field: config if field == "kube_config" else str(file)}
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+    with suppress(AirflowException):  # the connection says more than is allowed
+        _ = EtlPodOperator.for_step("load", make(ORDERS), PARTITION).client
+    assert not ran.exists()
 
 
 def test_the_pod_is_restricted(pod: k8s.V1Pod) -> None:
