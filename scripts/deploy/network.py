@@ -1,4 +1,4 @@
-"""The networks of the cluster's pods and Services: the policies except the one, and no source can be in either."""
+"""The networks of the cluster's pods and Services, which no source can be in, and where the Kubernetes API is."""
 
 import ipaddress
 import json
@@ -15,6 +15,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PODS_NETWORK = "10.42.0.0/16"
 """K3s's own, which the manifests name; `apply-all.sh` puts that of the cluster in its place."""
 SERVICES_NETWORK = "10.43.0.0/16"
+API_PORT = 6443
+"""K3s's own, which the manifests name likewise."""
+_EVERYWHERE = "0.0.0.0/0"
 _WHOLE = {4: 16, 6: 56}
 """How large the network of all pods is taken to be where only the nodes' shares of it are known."""
 
@@ -25,6 +28,14 @@ class Networks:
 
     pods: tuple[Network, ...] = ()
     services: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True)
+class ApiServers:
+    """The addresses and the port of the API's servers; nothing where they are not known."""
+
+    addresses: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
 
 
 def read_networks(kubectl: Kubectl, nodes: Sequence[Node]) -> Networks:
@@ -60,6 +71,29 @@ def set_pods_network(objects: list[dict[str, Any]], pods: Sequence[Network]) -> 
     if pods and [str(network) for network in pods] != [PODS_NETWORK]:
         for item in objects:
             _replace(item, pods)
+
+
+def read_api_servers(kubectl: Kubectl) -> ApiServers:
+    """Where the Service `kubernetes`, by which pods know the API, leads to."""
+    selector = "--selector=kubernetes.io/service-name in (kubernetes)"
+    slices = kubectl.items("endpointslices", "--namespace", "default", selector)
+    addresses = [one for item in slices for end in item.get("endpoints") or [] for one in end["addresses"]]
+    ports = [port["port"] for item in slices for port in item.get("ports") or []]
+    return ApiServers(tuple(sorted(set(addresses))), tuple(sorted(set(ports))))
+
+
+def set_api_servers(objects: list[dict[str, Any]], servers: ApiServers) -> None:
+    """Let what may reach port 6443 everywhere outside reach the API's servers alone."""
+    if not servers.addresses:
+        return
+    for item in objects:
+        if item["kind"] != "NetworkPolicy":
+            continue
+        for rule in item.get("spec", {}).get("egress") or []:
+            blocks = [peer.get("ipBlock", {}).get("cidr") for peer in rule.get("to") or []]
+            if blocks == [_EVERYWHERE] and rule.get("ports") == [{"port": API_PORT}]:
+                rule["to"] = [{"ipBlock": {"cidr": str(ipaddress.ip_network(one))}} for one in servers.addresses]
+                rule["ports"] = [{"port": port} for port in servers.ports]
 
 
 def _replace(found: Any, pods: Sequence[Network]) -> None:

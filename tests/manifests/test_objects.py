@@ -14,6 +14,8 @@ OF_THE_CLUSTER = {
     "PersistentVolume",
     "PriorityClass",
     "StorageClass",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 }
 
 each_object = pytest.mark.parametrize("manifest", distinct(manifests()), ids=str)

@@ -52,6 +52,8 @@ KINDS = {
     "servicecidrs": "ServiceCIDR",
     "clusterroles": "ClusterRole",
     "clusterrolebindings": "ClusterRoleBinding",
+    "validatingadmissionpolicies": "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicybindings": "ValidatingAdmissionPolicyBinding",
     "service": "Service",
     "ingressclasses": "IngressClass",
     "tlsstores.traefik.io": "TLSStore",

@@ -79,6 +79,32 @@ def test_policies_except_the_network_that_the_cluster_s_pods_have(
 
 
 @pytest.mark.parametrize(
+    ("addresses", "port", "blocks"),
+    [
+        (["203.0.113.5"], 6443, ["203.0.113.5/32"]),
+        (["203.0.113.6", "203.0.113.5"], 7443, ["203.0.113.5/32", "203.0.113.6/32"]),
+        (["2001:db8::5"], 6443, ["2001:db8::5/128"]),
+    ],
+    ids=["one", "several at a port of their own", "IPv6"],
+)
+def test_what_may_reach_the_kubernetes_api_may_reach_its_servers_alone(
+    cluster: FakeCluster, addresses: list[str], port: int, blocks: list[str]
+) -> None:
+    everywhere = [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [PODS_NETWORK]}}]
+    egress = [{"to": everywhere, "ports": [{"port": number}]} for number in (6443, 443)]
+    cluster.objects_to_render.append(named("NetworkPolicy", "outside", "airflow") | {"spec": {"egress": egress}})
+    cluster.write_overlay()
+    servers = named("EndpointSlice", "kubernetes", "", "default")
+    servers["metadata"]["labels"] = {"kubernetes.io/service-name": "kubernetes"}
+    ends = {"endpoints": [{"addresses": addresses}], "ports": [{"name": "https", "port": port}]}
+    cluster.change("EndpointSlice/kubernetes", servers | ends)
+    assert main(cluster.arguments()) == 0
+    api, web = cluster.objects[POLICY]["spec"]["egress"]
+    assert api == {"to": [{"ipBlock": {"cidr": block}} for block in blocks], "ports": [{"port": port}]}
+    assert web == egress[1]
+
+
+@pytest.mark.parametrize(
     ("address", "words"),
     [
         ("10.42.3.4", "lies in 10.42.0.0/16, the network of the cluster's pods"),

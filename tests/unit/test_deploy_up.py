@@ -207,6 +207,29 @@ def test_changed_settings_are_rolled_out(cluster: FakeCluster) -> None:
     assert template_of(cluster, "StatefulSet/mssql") != before
 
 
+def test_the_images_of_the_version_before_stay_allowed_until_the_next_one(cluster: FakeCluster) -> None:
+    """Its scheduler makes workers until the new one is ready, and its workers make steps until their tasks end."""
+    worker = "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER"
+
+    def allowed_after(version: str) -> str | None:
+        images = {"ETL_IMAGE": f"example.com/etl:{version}"}
+        images |= {f"{worker}_REPOSITORY": "example.com/airflow", f"{worker}_TAG": version}
+        cluster.objects_to_render = [
+            *(item for item in cluster.objects_to_render if item["metadata"]["name"] != "airflow-common"),
+            named("ConfigMap", "airflow-common", "airflow") | {"data": images},
+        ]
+        cluster.write_overlay()
+        assert main(cluster.arguments()) == 0
+        annotations = cluster.objects["ConfigMap/airflow-common"]["metadata"].get("annotations", {})
+        return annotations.get("etl-poc/images-before")
+
+    assert allowed_after("1") is None
+    assert allowed_after("1") is None
+    # Also where it is run again because it did not come to its end.
+    assert {allowed_after("2"), allowed_after("2")} == {"example.com/airflow:1 example.com/etl:1"}
+    assert allowed_after("3") == "example.com/airflow:2 example.com/etl:2"
+
+
 def test_what_an_earlier_overlay_had_goes_but_no_data_and_nothing_of_anybody_else(
     cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +247,8 @@ def test_what_an_earlier_overlay_had_goes_but_no_data_and_nothing_of_anybody_els
         named("ConfigMap", "airflow-config-old", "airflow"),
         named("DaemonSet", "fluent-bit", "observability", "observability-node"),
         without_namespace(named("ClusterRole", "etl-poc-fluent-bit", "observability")),
+        without_namespace(named("ValidatingAdmissionPolicy", "etl-poc-old", "airflow")),
+        without_namespace(named("ValidatingAdmissionPolicyBinding", "etl-poc-old", "airflow")),
     ]
     for item in stays + goes:
         cluster.change(f"{item['kind']}/{item['metadata']['name']}", item)
