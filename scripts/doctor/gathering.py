@@ -16,7 +16,7 @@ from scripts.doctor.asking import ask
 from scripts.doctor.logs import last_words, reason
 from scripts.doctor.outside import look_at_certificates, look_at_pages, look_at_policies
 from scripts.doctor.probing import MODEL, Probed, probe, probe_metadata
-from scripts.doctor.snapshot import SYSTEM, Disk, Secret, Snapshot, time_of
+from scripts.doctor.snapshot import API, SERVICE_NAME, SYSTEM, Disk, Secret, Snapshot, time_of
 
 PARTS = (
     *("disks", "airflow", "source", "sink", "metadata", "staging", "loki", "prometheus"),
@@ -25,10 +25,12 @@ PARTS = (
 """What only an answer tells."""
 SECONDS = 10
 """How long the cluster may take to answer one call."""
-_CLUSTER = "nodes,namespaces,persistentvolumes,ingressclasses"
+_CLUSTER = (
+    "nodes,namespaces,persistentvolumes,ingressclasses,validatingadmissionpolicies,validatingadmissionpolicybindings"
+)
 _NAMESPACED = (
     "pods,services,endpointslices,deployments,statefulsets,daemonsets,jobs,persistentvolumeclaims,resourcequotas,"
-    "configmaps,ingresses"
+    "configmaps,ingresses,networkpolicies"
 )
 # The names of the keys, and when values were changed by whom; a value does not leave kubectl.
 _SECRETS = (
@@ -77,9 +79,15 @@ def _objects(pool: ThreadPoolExecutor, kubectl: Kubectl, seen: Snapshot) -> None
     secrets = pool.submit(kubectl.run, "get", "secrets", "--all-namespaces", *template)
     ours = (*NAMESPACES, SYSTEM)
     seen.objects = cluster.result()
-    seen.objects += [item for item in namespaced.result() if item["metadata"]["namespace"] in ours]
+    seen.objects += [item for item in namespaced.result() if item["metadata"]["namespace"] in ours or _is_api(item)]
     seen.events = events.result()
     seen.secrets = {where: secret for where, secret in _secrets(secrets.result()) if where[0] in ours}
+
+
+def _is_api(item: Object) -> bool:
+    """Whether an object says where the Kubernetes API is."""
+    labels, (service, namespace) = item["metadata"].get("labels") or {}, API
+    return item["metadata"]["namespace"] == namespace and labels.get(SERVICE_NAME) == service
 
 
 def _secrets(text: str) -> Iterator[tuple[tuple[str, str], Secret]]:

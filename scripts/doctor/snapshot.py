@@ -10,6 +10,8 @@ from scripts.deploy.kubectl import NAMESPACE, NAMESPACES, Object
 from scripts.deploy.pages import Trouble
 
 SYSTEM = "kube-system"
+API = ("kubernetes", "default")
+"""The Service of the Kubernetes API, and its namespace."""
 NAME = "app.kubernetes.io/name"
 SERVICE_NAME = "kubernetes.io/service-name"
 USER = "the user of this kubeconfig"

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from scripts.deploy.kubectl import NAMESPACES
-from scripts.deploy.network import PODS_NETWORK, set_pods_network
+from scripts.deploy.network import API_PORT, PODS_NETWORK, ApiServers, set_api_servers, set_pods_network
 from tests.manifests.addresses import full_name, servers_in, variables
 from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
 from tests.manifests.kustomizations import DEFAULT
@@ -197,6 +197,22 @@ def test_the_network_of_pods_is_that_of_the_cluster_wherever_it_is_named(found: 
     text = json.dumps(objects)
     assert text.count("10.77.0.0/16") > 5
     assert "10.42." not in text
+
+
+@each_rendering
+def test_at_the_port_of_the_kubernetes_api_nothing_else_is_reached(found: Rendering) -> None:
+    """By apply-all.sh, which knows where the API is; the manifests do not."""
+    objects = json.loads(json.dumps(found.objects))
+    set_api_servers(objects, ApiServers(("203.0.113.5",), (API_PORT,)))
+    policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
+    to_api = {
+        item["metadata"]["name"]: rule["to"]
+        for item in policies
+        for rule in item["spec"].get("egress") or []
+        if {"port": API_PORT} in rule.get("ports", [])
+    }
+    assert set(to_api) >= {"airflow-api-server", "airflow-scheduler", "airflow-worker", "prometheus"}
+    assert all(ends == [{"ipBlock": {"cidr": "203.0.113.5/32"}}] for ends in to_api.values())
 
 
 @each_rendering

@@ -15,7 +15,7 @@ from tests.manifests.rendering import Object, rendering
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NODE = "one"
-SOURCE_ADDRESS = "198.51.100.7"
+SOURCE_ADDRESS, API_ADDRESS = "198.51.100.7", "203.0.113.5"
 DISK = 100 * 1000**3
 STARTED = "2026-03-01T08:00:00Z"
 
@@ -132,6 +132,7 @@ def _objects() -> Iterator[Object]:
     traefik = {"name": "traefik", "namespace": "kube-system"}
     yield {"kind": "Service", "metadata": traefik, "spec": {"externalTrafficPolicy": "Local"}}
     yield _slice("kube-dns", "kube-system")
+    yield _slice("kubernetes", "default", API_ADDRESS)
 
 
 def _pod_of(item: Object) -> Object:
@@ -155,9 +156,9 @@ def _node() -> Object:
     }
 
 
-def _slice(service: str, namespace: str) -> Object:
+def _slice(service: str, namespace: str, address: str = "10.42.0.9") -> Object:
     labels = {"kubernetes.io/service-name": service}
-    endpoints = [{"addresses": ["10.42.0.9"], "conditions": {"ready": True}}]
+    endpoints = [{"addresses": [address], "conditions": {"ready": True}}]
     meta = {"name": f"{service}-abcde", "namespace": namespace, "labels": labels}
     return {"kind": "EndpointSlice", "metadata": meta, "endpoints": endpoints}
 

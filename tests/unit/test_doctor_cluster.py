@@ -9,8 +9,8 @@ from etl_dag.pod import RESOURCES
 from scripts.doctor.checks.cluster import TASK, quantity
 from scripts.doctor.snapshot import Answer, Disk, Secret, Snapshot
 from tests.manifests.kustomizations import K8S
-from tests.support.doctoring import get, only, pod_of, remove, set_condition, set_state, unready, waiting
-from tests.support.well_deployment import DISK, NODE, NOW, event, well
+from tests.support.doctoring import get, only, pod_of, remove, set_condition, set_state, unready, verdict, waiting
+from tests.support.well_deployment import API_ADDRESS, DISK, NODE, NOW, event, well
 
 
 @pytest.fixture
@@ -54,6 +54,21 @@ def test_a_cordoned_node(seen: Snapshot) -> None:
 def test_a_node_under_pressure(seen: Snapshot, kind: str, thing: str) -> None:
     set_condition(get(seen, "Node", NODE), kind, "True", message="kubelet has it")
     only(seen, "node-under-pressure", f"short of {thing}", kind)
+
+
+@pytest.mark.parametrize("kind", ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"])
+def test_workers_that_may_make_any_pod(seen: Snapshot, kind: str) -> None:
+    seen.objects = [item for item in seen.objects if item["kind"] != kind]
+    only(seen, "launchers-unbounded", f"no {kind} etl-poc-launched-pods", "read all of its Secrets")
+
+
+def test_a_kubernetes_api_at_another_address_than_the_policies_name(seen: Snapshot) -> None:
+    policy, api = get(seen, "NetworkPolicy", "airflow-scheduler"), get(seen, "EndpointSlice", "kubernetes-abcde")
+    (rule,) = policy["spec"]["egress"]
+    rule["to"] = [{"ipBlock": {"cidr": f"{API_ADDRESS}/32"}}]
+    assert verdict(seen).causes == []
+    api["endpoints"].append({"addresses": ["203.0.113.9"]})
+    only(seen, "kubernetes-api-elsewhere", "is at 203.0.113.9", f"go to {API_ADDRESS}/32", "apply-all.sh")
 
 
 def test_dns_without_pods_explains_whoever_looks_for_a_name(seen: Snapshot) -> None:

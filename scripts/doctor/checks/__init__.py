@@ -2,6 +2,7 @@
 
 from scripts.doctor.checks import (
     airflow,
+    bounds,
     certificates,
     cluster,
     ends,
@@ -21,6 +22,8 @@ CHECKS = (
     Check("node-under-pressure", "cluster", cluster.node_under_pressure),
     Check("dns-down", "cluster", cluster.dns_down),
     Check("quota-met", "cluster", cluster.quota_met),
+    Check("launchers-unbounded", "cluster", bounds.launchers_unbounded),
+    Check("kubernetes-api-elsewhere", "cluster", bounds.kubernetes_api_elsewhere),
     Check("policies-not-enforced", "cluster", cluster.policies_not_enforced, ("policies",)),
     Check(
         "certificate-expiring", "cluster", certificates.certificate_expiring, ("certificates",), "CertificateExpiring"

@@ -1,0 +1,53 @@
+"""In the cluster that runs: a worker's and the scheduler's account make pods of their own kind, and no others."""
+
+import json
+import subprocess
+
+import pytest
+
+from tests.e2e.deployment import Deployment
+from tests.manifests.kustomizations import DEFAULT
+from tests.manifests.pods import step, worker
+from tests.manifests.rendering import NAMESPACE, rendering
+from tests.support.launched_pods import ATTACKS, SCHEDULER, WORKER, Attack, Object
+
+pytestmark = pytest.mark.acceptance
+
+
+def made(account: str) -> Object:
+    """The pod that an account makes by right."""
+    content = (step if account == WORKER else worker)(rendering(DEFAULT)).content
+    metadata = {"name": "tried", "namespace": NAMESPACE, "labels": content["metadata"]["labels"]}
+    return {**content, "apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+
+
+def refusal(deployment: Deployment, account: str, pod: Object) -> str:
+    """What the cluster says to a pod of an account; empty where it would make it."""
+    command = ["kubectl", "create", "--dry-run=server", f"--as=system:serviceaccount:{account}", "--filename=-"]
+    ran = subprocess.run(
+        command, env=deployment.environment, input=json.dumps(pod), capture_output=True, text=True, check=False
+    )
+    return ran.stderr if ran.returncode else ""
+
+
+@pytest.mark.parametrize("account", [WORKER, SCHEDULER])
+def test_a_pod_of_its_own_kind_is_made(first_run: str, deployment: Deployment, account: str) -> None:
+    assert not refusal(deployment, account, made(account))
+
+
+@pytest.mark.parametrize(
+    ("account", "attack"),
+    [(who, attack) for who, _, attack in ATTACKS],
+    ids=[f"{who.partition(':')[2]} with {name}" for who, name, _ in ATTACKS],
+)
+def test_a_pod_beyond_it_is_refused(first_run: str, deployment: Deployment, account: str, attack: Attack) -> None:
+    assert attack.told in refusal(deployment, account, attack.of(made(account)))
+
+
+def test_the_way_to_the_kubernetes_api_leads_to_its_servers_alone(first_run: str, deployment: Deployment) -> None:
+    (service,) = deployment.objects("endpointslices", "--namespace=default", "--selector=kubernetes.io/service-name")
+    servers = {f"{address}/32" for end in service["endpoints"] for address in end["addresses"]}
+    (policy,) = deployment.objects("networkpolicies", "--field-selector=metadata.name=airflow-worker")
+    ports = [port["port"] for port in service["ports"]]
+    to_api = [rule["to"] for rule in policy["spec"]["egress"] if [port["port"] for port in rule["ports"]] == ports]
+    assert [{peer["ipBlock"]["cidr"] for peer in ends} for ends in to_api] == [servers]
