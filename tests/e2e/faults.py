@@ -179,6 +179,17 @@ def secret_without_a_key(deployment: Deployment, name: str, key: str, namespace:
 
 
 @fault
+def rules_that_bind_nobody(deployment: Deployment, name: str) -> Iterator[None]:
+    """The binding of an admission policy is gone."""
+    kind = "validatingadmissionpolicybinding"
+    (kept,) = deployment.objects(kind, f"--field-selector=metadata.name={name}")
+    deployment.kubectl("delete", kind, name)
+    yield
+    metadata = {key: kept["metadata"][key] for key in ("name", "labels")}
+    deployment.apply({**kept, "metadata": metadata})
+
+
+@fault
 def another_password_of_administrator(deployment: Deployment) -> Iterator[None]:
     """The Secret says another password than Airflow has."""
     kept = deployment.secret("airflow-admin", "ADMIN_PASSWORD")

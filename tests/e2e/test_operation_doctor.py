@@ -42,6 +42,7 @@ FAULTS = {
     "source-unreachable": "source",
     "airflow-login": "Airflow's administrator",
     "policies-not-enforced": "network policies on node",
+    "launchers-unbounded": "validatingadmissionpolicybinding etl-poc-launched-pods",
     "service-without-endpoints": "service observability/statsd-exporter",
     "quota-met": "resourcequota etl-poc/etl-poc",
     "dns-down": "dns",
@@ -179,6 +180,7 @@ def _cut_off(deployment: Deployment, folder: Path) -> Iterator[None]:
     with (
         faults.applied(deployment, folder / "anywhere.json", faults.ANYWHERE),
         faults.source_elsewhere(deployment),
+        faults.rules_that_bind_nobody(deployment, "etl-poc-launched-pods"),
         faults.another_password_of_administrator(deployment),
         faults.service_of_other_labels(deployment, "statsd-exporter", OBSERVABILITY),
     ):
