@@ -13,8 +13,6 @@ from etl.errors import ConfigurationError
 
 _ENCRYPTION = {"no": "off", "yes": "require", "strict": "require"}
 """`encrypt` of SINK_URL in pymssql's words."""
-
-
 _CLUSTER = {"conn_type": "kubernetes", "extra": {"in_cluster": True}}
 """What operators of the Kubernetes provider take where a DAG names no other. Airflow asks here before its database, and
 so no one who may edit connections can put a kubeconfig there, which may name a program to run."""

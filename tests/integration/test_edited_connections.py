@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.manifests.kustomizations import K8S
 from tests.support.postgres import Postgres
 from tests.support.stack import ROOT, airflow_environment
 
 ENDS = {"SOURCE_URL": "postgresql://orders@source.example.com/orders", "SINK_URL": "mssql://etl@sink.example.com/sink"}
+OURS = ("source", "sink", "kubernetes_default", "git_default")
 EDITED = {"conn_type": "kubernetes", "host": "evil.example.com", "extra": {"kube_config": "{}", "in_cluster": False}}
 
 
@@ -19,9 +21,11 @@ EDITED = {"conn_type": "kubernetes", "host": "evil.example.com", "extra": {"kube
 def environment(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Of Airflow's servers, in whose database somebody has edited the connections."""
     name = f"airflow_{secrets.token_hex(4)}"
+    git = (K8S / "components" / "git-dags" / "servers.env").read_text().splitlines()[-1]
     made = airflow_environment(tmp_path_factory.mktemp("airflow"), postgres.create_database(name), *ENDS.values())
+    made |= dict([git.split("=", 1)])
     airflow(made, "db", "migrate")
-    for conn_id in ("source", "sink", "kubernetes_default", "of_somebody"):
+    for conn_id in (*OURS, "of_somebody"):
         airflow(made, "connections", "add", conn_id, f"--conn-json={json.dumps(EDITED)}")
     yield made
     postgres.drop_database(name)
@@ -39,7 +43,7 @@ def test_the_database_is_asked_for_other_connections_alone(environment: dict[str
         return airflow(environment, "connections", "get", conn_id, "--output=json")
 
     assert "evil.example.com" in found("of_somebody")
-    for conn_id in ("source", "sink", "kubernetes_default"):
+    for conn_id in OURS:
         assert "evil.example.com" not in found(conn_id)
     (cluster,) = json.loads(found("kubernetes_default"))
     assert cluster["extra_dejson"] == {"in_cluster": "True"}

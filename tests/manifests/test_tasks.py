@@ -44,6 +44,13 @@ def test_the_way_of_a_worker_to_airflow_is_the_execution_api(rendering: Renderin
 
 
 @each_rendering
+def test_who_edits_connections_says_nothing_of_how_a_repository_is_reached(rendering: Rendering) -> None:
+    for owner in ("Deployment/airflow-dag-processor", "Deployment/airflow-api-server"):
+        asked = "AIRFLOW_CONN_GIT_DEFAULT" not in container_of(rendering, owner).environment()
+        assert asked == ("git-dags" not in rendering.name)
+
+
+@each_rendering
 def test_the_executor_finds_its_template_and_its_container(rendering: Rendering) -> None:
     container = scheduler(rendering)
     (mount,) = [one for one in container.content["volumeMounts"] if one["name"] == "pod-template"]
