@@ -211,7 +211,7 @@ def test_the_images_of_the_version_before_stay_allowed_until_the_next_one(cluste
     """Its scheduler makes workers until the new one is ready, and its workers make steps until their tasks end."""
     worker = "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER"
 
-    def allowed_after(version: str) -> str | None:
+    def allowed_after(version: str) -> Any:
         images = {"ETL_IMAGE": f"example.com/etl:{version}"}
         images |= {f"{worker}_REPOSITORY": "example.com/airflow", f"{worker}_TAG": version}
         cluster.objects_to_render = [
