@@ -150,7 +150,7 @@ def _prometheus(kubectl: Kubectl, seen: Snapshot) -> None:
 
 def _loki(kubectl: Kubectl, seen: Snapshot) -> None:
     try:
-        ask(kubectl, seen, "loki", 3100, ["ready"])
+        ask(kubectl, seen, "loki", 3104, ["ready"])
     except DeployError as error:
         seen.loki = reason(error)
 

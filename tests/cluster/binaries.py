@@ -93,11 +93,12 @@ _ALERTMANAGER = "github.com/prometheus/alertmanager/cmd"
 ALERTMANAGER = Module("alertmanager", (f"{_ALERTMANAGER}/alertmanager", f"{_ALERTMANAGER}/amtool"))
 STATSD_EXPORTER = Module("statsd_exporter", ("github.com/prometheus/statsd_exporter",), "v0.31.0")
 NODE_EXPORTER = Module("node_exporter", ("github.com/prometheus/node_exporter",), "v1.12.1")
+CADDY = Module("caddy", ("github.com/caddyserver/caddy/v2/cmd/caddy",), "v2.11.9")
 # As CoreDNS.
 KUBE_STATE_METRICS = Module("kube-state-metrics", ("k8s.io/kube-state-metrics/v2",), requirements=KUBERNETES.name)
 KUBECTL = replace(KUBERNETES, packages=("k8s.io/kubernetes/cmd/kubectl",))
 API_SERVER = replace(KUBERNETES, packages=("k8s.io/kubernetes/cmd/kube-apiserver",))
-FOR_TESTS = (KUBECTL, API_SERVER, PROMETHEUS, ALERTMANAGER, STATSD_EXPORTER)
+FOR_TESTS = (KUBECTL, API_SERVER, PROMETHEUS, ALERTMANAGER, STATSD_EXPORTER, CADDY)
 """What tests call that need no cluster."""
 
 

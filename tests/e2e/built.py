@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.cluster.binaries import (
     ALERTMANAGER,
+    CADDY,
     KUBE_STATE_METRICS,
     NODE_EXPORTER,
     PROMETHEUS,
@@ -21,6 +22,7 @@ from tests.manifests.kustomizations import IMAGES, read
 
 MODULES = {
     "prometheus": PROMETHEUS,
+    "caddy": CADDY,
     "alertmanager": ALERTMANAGER,
     "statsd-exporter": STATSD_EXPORTER,
     "node-exporter": NODE_EXPORTER,

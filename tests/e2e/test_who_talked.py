@@ -23,7 +23,7 @@ ANY_PORT = "a port of a server outside"
 NEVER = {
     Flow("airflow-api-server", "airflow-triggerer", "TCP 8794"),
     Flow("airflow-api-server", OUTSIDE, "TCP 6443"),
-    Flow("airflow-triggerer", "loki", "TCP 3100"),
+    Flow("airflow-triggerer", "loki", "TCP 3101"),
     Flow("alertmanager", OUTSIDE, ANY_PORT),
 }
 """What these tests do not cause: no task is deferred to the triggerer, nobody reads the log of a running task while

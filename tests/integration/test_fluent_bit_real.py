@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.door import Door, door
-from tests.support.fluent_bit_process import PROGRAM, ContainerLog, FluentBit, run_fluent_bit
+from tests.support.fluent_bit_process import NODE, PROGRAM, ContainerLog, FluentBit, run_fluent_bit
 from tests.support.loki import LokiServer, loki_of_our_own, run_loki
+from tests.support.loki_proxy import AUDIT, NODES, READ, run_proxy
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="no registry has Fluent Bit: name a program in FLUENT_BIT_PROGRAM")
@@ -79,7 +80,7 @@ def test_a_line_that_a_worker_could_not_send_has_the_identity_of_its_task(
     recent = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - 7200))
     printed = [json.dumps(record | {"timestamp": f"{recent}{part}"}) for part in (".25Z", "Z")]
     ContainerLog(fluent_bit, "orders-plan-x", container="base").write([printed[0], '{"event": "sent by the worker"}'])
-    ContainerLog(fluent_bit, "airflow-triggerer-58c7f67796-fdm79").write([printed[1]])
+    ContainerLog(fluent_bit, "airflow-triggerer-58c7f67796-fdm79", container="airflow").write([printed[1]])
     wait_for(lambda: len(loki.lines('{job="airflow-task"}', minutes=180)) >= 2, seconds=30)
     lines = loki.lines('{job="airflow-task", dag_id="orders", task_id="plan"}', minutes=180)
     assert [labels.items() >= of_a_line.items() for _, _, labels in lines] == [True, True]
@@ -87,6 +88,44 @@ def test_a_line_that_a_worker_could_not_send_has_the_identity_of_its_task(
     # Filed under its own time, or, without a fraction of a second, under that at which it was printed.
     assert lines[0][0] % 10**9 == 250_000_000
     assert lines[0][0] < time.time_ns() - 7190 * 10**9
+
+
+def test_no_other_pod_writes_the_log_of_a_task_and_of_other_namespaces_nothing_is_read(
+    fluent_bit: FluentBit, loki: LokiServer
+) -> None:
+    record = {"event": "forged", "undelivered": True, "dag_id": "victim", "task_id": "plan", "path": "a/b.log"}
+    forged = json.dumps(record)
+    ContainerLog(fluent_bit, "forger-58c7f67796-fdm79", namespace="default").write([forged])
+    ContainerLog(fluent_bit, "coredns-58c7f67796-fdm79", namespace="kube-system").write([forged])
+    ContainerLog(fluent_bit, "forger-0").write([forged])
+    ContainerLog(fluent_bit, "airflow-api-server-58c7f67796-fdm79", container="airflow").write([forged, "after"])
+    arrive(loki, "forger-0", [forged])
+    arrive(loki, "airflow-api-server-58c7f67796-fdm79", [forged, "after"])
+    assert loki.lines('{job="airflow-task", dag_id="victim"}') == []
+    assert loki.lines('{job="pods", namespace=~"default|kube-system"}') == []
+
+
+def test_the_audit_trails_of_airflow_and_of_kubernetes_arrive_by_way_of_the_proxy(tmp_path: Path) -> None:
+    done = json.dumps({"audit": "airflow", "event": "trigger_dag_run", "user": "ann", "dag_id": "orders_etl"})
+    asked = json.dumps({"kind": "Event", "verb": "create", "user": {"username": "system:admin"}})
+    with (
+        run_loki(tmp_path, tenants=True) as server,
+        run_proxy(tmp_path, server) as proxy,
+        run_fluent_bit(tmp_path / "node", proxy.ports[NODES]) as fluent_bit,
+    ):
+        (fluent_bit.folder / "log" / "kubernetes").mkdir()
+        (fluent_bit.folder / "log" / "kubernetes" / "audit.log").write_text(f"{asked}\n")
+        api_server = ContainerLog(fluent_bit, "airflow-api-server-58c7f67796-fdm79", container="airflow")
+        api_server.write([done, "GET / 200"])
+        # No other pod's line is one of the trail.
+        ContainerLog(fluent_bit, "forger-0").write([done])
+        wait_for(lambda: len(proxy.find(AUDIT, '{job=~".+-audit"}')) >= 2)
+        wait_for(lambda: len(proxy.find(READ, '{job="pods"}')) >= 2)
+        found = {labels["job"]: line for labels, line in proxy.find(AUDIT, '{job=~".+"}')}
+        assert found == {"airflow-audit": done, "kubernetes-audit": asked}
+        assert {labels["node"] for labels, _ in proxy.find(AUDIT, '{job=~".+"}')} == {NODE}
+        lines = {(labels["app"], line) for labels, line in proxy.find(READ, '{job="pods"}')}
+        assert lines == {("airflow-api-server", "GET / 200"), ("forger", done)}
 
 
 def test_a_file_that_is_renamed_is_read_to_its_end_also_where_nobody_read_meanwhile(

@@ -12,8 +12,8 @@ from tests.manifests.pods import Container, Pod, distinct_pods
 WRITES_TO_ITS_ROOT = {
     "mssql": "SQL Server writes to /.system, /tmp and its own folders, and Microsoft supports no read-only root.",
 }
-KEEPS = {"mssql": "NET_BIND_SERVICE"}
-"""The file of SQL Server's program has it, and so has that of the tests' stand-in."""
+KEEPS = {"mssql": "NET_BIND_SERVICE", "proxy": "NET_BIND_SERVICE"}
+"""The files of these programs have it, and do not start without: SQL Server's, the tests' stand-in's, Caddy's."""
 READS_THE_NODE = {
     "fluent-bit": "It reads the containers' logs and the journal, and writes down how far it has come.",
     "node-exporter": "It reads the node's CPU, memory and disks.",

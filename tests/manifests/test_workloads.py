@@ -78,8 +78,9 @@ def test_no_probe_starts_airflow_which_takes_seconds_of_cpu(container: Container
 
 
 @each_container
-def test_a_probe_asks_at_a_port_that_the_container_has(container: Container) -> None:
-    ports = {value for port in container.content.get("ports", []) for value in (port["name"], port["containerPort"])}
+def test_a_probe_asks_at_a_port_that_the_container_has_or_by_its_number_one_of_its_pod(container: Container) -> None:
+    ports = {port["name"] for port in container.content.get("ports", [])}
+    ports |= {port["containerPort"] for one in container.pod.containers for port in one.content.get("ports", [])}
     for probe in probes(container).values():
         for kind in {"httpGet", "tcpSocket"} & probe.keys():
             assert probe[kind]["port"] in ports

@@ -76,7 +76,7 @@ class Pipeline:
             yield _sent(plugin, dict(found or {}))
 
     def _matching(self, kind: str, tag: str) -> list[Record]:
-        return [plugin for plugin in self.plugins(kind) if plugin["match"] == tag]
+        return [plugin for plugin in self.plugins(kind) if fnmatch.fnmatchcase(tag, plugin["match"])]
 
     def _filter(self, plugin: Record, record: Record) -> Record | None:
         match plugin["name"]:

@@ -37,7 +37,7 @@ class FluentBit:
             ("/run/log/journal", f"{folder}/run"),
             ("/var/lib/fluent-bit/", f"{folder}/state/"),
             ("host: loki.observability", "host: 127.0.0.1"),
-            ("port: 3100", f"port: {loki_port}"),
+            ("port: 3102", f"port: {loki_port}"),
             ("http_port: 2020", f"http_port: {self.port}"),
             ("port: 2021", f"port: {self._alive_port}"),
             ("0.0.0.0", "127.0.0.1"),

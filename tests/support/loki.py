@@ -48,8 +48,11 @@ def told() -> str:
 class LokiServer:
     """A Loki; `url` stays the same over stops and starts."""
 
-    def __init__(self, folder: Path, limits: Mapping[str, Any] | None = None) -> None:
-        """`limits` are what differs from the limits_config that is deployed."""
+    def __init__(self, folder: Path, limits: Mapping[str, Any] | None = None, *, tenants: bool = False) -> None:
+        """`limits` are what differs from the limits_config that is deployed.
+
+        With `tenants`, as it is deployed, it is to be asked by way of the proxy (tests/support/loki_proxy.py).
+        """
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         port = free_port()
@@ -67,6 +70,8 @@ class LokiServer:
         assert _DEPLOYED_FOLDER in text
         configuration = yaml.safe_load(text.replace(_DEPLOYED_FOLDER, f"{folder}/data"))
         configuration["limits_config"].update(limits or {})
+        configuration["auth_enabled"] = tenants
+        configuration["runtime_config"]["file"] = str(CONFIGURATION.with_name("overrides.yaml"))
         (folder / "loki.yaml").write_text(yaml.safe_dump(configuration))
 
     def start(self) -> None:
@@ -141,9 +146,9 @@ class LokiServer:
 
 
 @contextmanager
-def run_loki(folder: Path, limits: Mapping[str, Any] | None = None) -> Iterator[LokiServer]:
+def run_loki(folder: Path, limits: Mapping[str, Any] | None = None, *, tenants: bool = False) -> Iterator[LokiServer]:
     """A Loki that is up until the block ends."""
-    server = LokiServer(folder, limits)
+    server = LokiServer(folder, limits, tenants=tenants)
     server.start()
     try:
         yield server

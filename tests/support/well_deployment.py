@@ -48,7 +48,7 @@ def _well() -> Snapshot:
         airflow=airflow(),
         policies=[Tried(NODE)],
         certificates={whose: NOW + timedelta(days=200) for whose in ("Secret ui-tls", "Secret mssql-tls", USER)},
-        targets=[target("loki", "loki:3100"), target("database-exporter", "database-exporter.etl-poc:9187")],
+        targets=[target("loki", "loki:3104"), target("database-exporter", "database-exporter.etl-poc:9187")],
     )
 
 

@@ -313,7 +313,7 @@ def test_loki_and_prometheus_that_do_not_answer(
 def test_targets_and_alerts_are_read(
     cluster: FakeCluster, servers: FakeServers, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    down = target("loki", "loki:3100") | {"health": "down"}
+    down = target("loki", "loki:3104") | {"health": "down"}
     servers.others["/api/v1/targets"] = {"data": {"activeTargets": [down]}}
     code, told = doctor(capfd)
     assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["target-down"])

@@ -31,7 +31,7 @@ OPTIONS = {
     "rewrite_tag": {"rule", "emitter_name", "emitter_storage.type"},
     "record_modifier": {"allowlist_key"},
     "loki": {
-        "host", "port", "net.connect_timeout", "net.io_timeout", "net.max_worker_connections", "labels",
+        "host", "port", "tenant_id", "net.connect_timeout", "net.io_timeout", "net.max_worker_connections", "labels",
         "structured_metadata", "line_format", "drop_single_key", "workers", "retry_limit",
     },
 }  # fmt: skip
@@ -92,6 +92,24 @@ def test_every_container_is_read_once_also_where_the_kubelet_has_renamed_its_log
 @pytest.mark.parametrize("name", ["0.log.20261125-135003.gz", "0.log.20261125-135003.tmp"])
 def test_what_the_kubelet_packs_has_been_read(file: Path, name: str) -> None:
     assert not PIPELINE.readers(deployed(file.with_name(name)))
+
+
+@pytest.mark.parametrize("namespace", ["default", "kube-system", "etl-poc-2", "another"])
+def test_of_other_namespaces_nothing_is_read(namespace: str) -> None:
+    assert not PIPELINE.readers(path("coredns-58c7f67796-fdm79", "coredns", namespace))
+
+
+@pytest.mark.parametrize("program", ["sshd", "sudo", "CRON", "systemd", "postfix/smtpd"])
+def test_of_the_journal_nobodys_logins_and_commands_are_read(program: str) -> None:
+    assert list(PIPELINE.send("node", JOURNAL | {"SYSLOG_IDENTIFIER": program})) == []
+    assert len(list(PIPELINE.send("node", JOURNAL | {"SYSLOG_IDENTIFIER": "k3s"}))) == 1
+
+
+@pytest.mark.parametrize("pod", ["mssql-0", "airflow-api-server-x", "orders-etl-load-x", "airflow-scheduler-x"])
+def test_no_other_pod_writes_the_log_of_a_task(pod: str) -> None:
+    forged = json.dumps({"event": "forged", "undelivered": True, "dag_id": "victim", "task_id": "plan"})
+    container = "airflow" if pod.startswith("airflow") else "main"
+    assert [line.labels["job"] for line in PIPELINE.container_lines(path(pod, container), printed(forged))] == ["pods"]
 
 
 def test_its_own_lines_are_not_read_for_a_complaint_would_make_the_next() -> None:

@@ -39,7 +39,7 @@ class Entry:
 
 
 class Loki:
-    """A Loki without tenants."""
+    """A Loki whose tenant, if it has any, is none of the client's concern."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")

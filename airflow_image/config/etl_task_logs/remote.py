@@ -28,12 +28,17 @@ _ATEXIT_SECONDS = 10
 
 
 class LokiTaskLog:
-    """Task logs in the Loki at `url`. A worker that ended its task tries for `exit_seconds` to send the last lines."""
+    """Task logs in the Loki at `url`, or at `push_url` where lines are sent to another address than they are read from.
 
-    def __init__(self, url: str, exit_seconds: float = 300, sender: Sender | None = None) -> None:
+    A worker that ended its task tries for `exit_seconds` to send the last lines.
+    """
+
+    def __init__(
+        self, url: str, exit_seconds: float = 300, sender: Sender | None = None, *, push_url: str = ""
+    ) -> None:
         self.url = url
         self._exit_seconds = exit_seconds
-        self._sender = sender or Sender(lambda: Loki(url))
+        self._sender = sender or Sender(lambda: Loki(push_url or url))
         atexit.register(self._sender.close, _ATEXIT_SECONDS)
 
     @cached_property

@@ -4,8 +4,8 @@ It takes pushes in JSON, and refuses what Loki refuses by the limits of the same
 words. It answers the LogQL that task logs and dashboards use, and refuses all other in words. What it has is in one
 SQLite file, so that it is there again after a kill.
 
-Not modelled: chunks, buckets and retention; tenants; protobuf and OTLP; streams that Loki divides when much comes, or
-forgets after a while; lines of no characters, which Loki may lose.
+Not modelled: chunks, buckets and retention; a tenant's own limits; protobuf and OTLP; streams that Loki divides when
+much comes, or forgets after a while; lines of no characters, which Loki may lose.
 
 tests/integration/test_loki_api.py and test_loki_refusals.py make the same claims of it and, where one is given, of a
 real Loki.

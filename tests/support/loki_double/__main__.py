@@ -13,7 +13,7 @@ from . import RefusedError, not_implemented
 from .limits import read
 from .pushing import Intake
 from .querying import query_range
-from .store import Store
+from .store import ALONE, Store
 
 _FLAGS = {"config.file", "config.expand-env", "server.http-listen-address", "server.http-listen-port"}
 # Of Loki's, and without a meaning here.
@@ -32,9 +32,9 @@ class Double(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], intake: Intake) -> None:
+    def __init__(self, address: tuple[str, int], intake: Intake, has_tenants: bool) -> None:
         super().__init__(address, _Handler)
-        self.intake = intake
+        self.intake, self.has_tenants = intake, has_tenants
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -72,7 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
             content = gzip.decompress(body) if encoding else body
         except (OSError, EOFError) as error:
             raise RefusedError(f"gzip: {error}") from None
-        self.server.intake.push(content)
+        (tenant, *others) = self._tenants()
+        if others:
+            raise RefusedError("multiple org IDs present", 401)
+        self.server.intake.push(content, tenant)
         return 204, _TEXT, ""
 
     def _get(self, path: str) -> Answer:
@@ -85,10 +88,18 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, _TEXT, _METRICS.format(intake.received) + "".join(discarded.format(*each) for each in reasons)
         if path == "/loki/api/v1/query_range":
             asked = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
-            return 200, _JSON, json.dumps(query_range(intake.store, intake.limits, asked))
+            return 200, _JSON, json.dumps(query_range(intake.store, intake.limits, asked, self._tenants()))
         if path == "/loki/api/v1/status/buildinfo":
             return 200, _JSON, json.dumps({"version": "a double of Loki's API, not Loki"})
         raise not_implemented(f"GET {path}", 404)
+
+    def _tenants(self) -> list[str]:
+        """As whom is sent or asked: by the header, or as the one that there is where there are no tenants."""
+        if not self.server.has_tenants:
+            return [ALONE]
+        if not (said := self.headers.get("X-Scope-OrgID", "")):
+            raise RefusedError("no org id", 401)
+        return sorted(set(said.split("|")))
 
     def log_message(self, *_: object) -> None:
         """Nothing of each request."""
@@ -102,11 +113,11 @@ def main() -> None:
     limits, configuration = read(Path(flags["config.file"]), expand=flags.get("config.expand-env") == "true")
     folder = Path(configuration["common"]["path_prefix"])
     folder.mkdir(parents=True, exist_ok=True)
-    address = flags.get("server.http-listen-address", "")
+    address = flags.get("server.http-listen-address") or configuration["server"].get("http_listen_address", "")
     port = int(flags.get("server.http-listen-port") or configuration["server"]["http_listen_port"])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     print(f"A double of Loki's API, not Loki, on port {port}; its lines are in {folder}.", flush=True)
-    Double((address, port), Intake(limits, Store(folder))).serve_forever()
+    Double((address, port), Intake(limits, Store(folder)), configuration["auth_enabled"]).serve_forever()
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ class Intake:
         self._all = Bucket(limits.ingestion_rate_mb * MB, limits.ingestion_burst_size_mb * MB)
         self._each: dict[int, Bucket] = {}
 
-    def push(self, body: bytes) -> None:
-        """Keep the lines of a push that may be kept. Raises RefusedError where others were in it."""
+    def push(self, body: bytes, tenant: str) -> None:
+        """Keep a tenant's lines of a push that may be kept. Raises RefusedError where others were in it."""
         streams = _read(body)
         if not streams:
             raise RefusedError("error at least one valid stream is required for ingestion", 422)
@@ -59,7 +59,7 @@ class Intake:
             self.discarded.update(reason for reason, _ in problems)
             self._allow([entry for _, entries in valid for entry in entries])
             # Loki tells what the last stream met with, and nothing of the others.
-            refusals = [self._keep(labels, entries) for labels, entries in valid if entries]
+            refusals = [self._keep(tenant, labels, entries) for labels, entries in valid if entries]
         if refusals and refusals[-1]:
             raise refusals[-1]
         if problems:
@@ -122,14 +122,14 @@ class Intake:
             told = f"({limit}) while attempting to ingest '{len(entries)}' lines totaling '{size}' bytes"
             raise RefusedError(f"ingestion rate limit exceeded for user fake {told}, reduce log volume or {_ASK}", 429)
 
-    def _keep(self, labels: Labels, entries: list[Entry]) -> RefusedError | None:
-        limits, stream = self.limits, self.store.stream(labels)
+    def _keep(self, tenant: str, labels: Labels, entries: list[Entry]) -> RefusedError | None:
+        limits, stream = self.limits, self.store.stream(labels, tenant)
         if stream is None and len(self.store.streams) >= limits.max_global_streams_per_user:
             self.discarded["stream_limit"] += len(entries)
             told = f"{labels_text(labels)}, reduce the number of active streams (reduce labels or reduce label values)"
             told = f"when trying to create stream {told}, or {_ASK}, user: 'fake'"
             return RefusedError(f"maximum active stream limit exceeded {told}", 429)
-        stream = stream or self.store.make_stream(labels)
+        stream = stream or self.store.make_stream(labels, tenant)
         rate = limits.per_stream_rate_limit
         bucket = self._each.setdefault(stream.number, Bucket(rate, limits.per_stream_rate_limit_burst))
         near, far = self._by_distance(stream, entries)

@@ -17,7 +17,7 @@ Use a label filter to intentionally skip this error. (e.g | __error__!="{0}").
 To skip all potential errors you can match empty errors.(e.g __error__="")"""
 
 
-def query_range(store: Store, limits: Limits, asked: dict[str, str]) -> dict[str, Any]:
+def query_range(store: Store, limits: Limits, asked: dict[str, str], tenants: list[str]) -> dict[str, Any]:
     """The answer of /loki/api/v1/query_range. Raises RefusedError."""
     if unknown := asked.keys() - {"query", "start", "end", "limit", "direction", "step"}:
         raise not_implemented(f"the parameter {', '.join(sorted(unknown))} of a query")
@@ -46,10 +46,12 @@ def query_range(store: Store, limits: Limits, asked: dict[str, str]) -> dict[str
         told = f"query length: {duration_text(end - start)}, limit: {limits.max_query_length // (24 * HOUR)}d"
         raise RefusedError(f"the query time range exceeds the limit ({told})")
     if not query.window:
-        found = list(islice(store.find(query, start, end, forward=direction == "forward"), limit))
+        found = list(islice(store.find(query, start, end, tenants, forward=direction == "forward"), limit))
         return _answer("streams", _streams(found, limits.grpc_server_max_send_msg_size))
     # From one whole step to another.
-    return _answer("matrix", _numbers(store, query, range(start // step * step, -(-end // step) * step + 1, step)))
+    return _answer(
+        "matrix", _numbers(store, query, tenants, range(start // step * step, -(-end // step) * step + 1, step))
+    )
 
 
 def _streams(found: list[tuple[int, str, Labels]], most: int) -> list[dict[str, Any]]:
@@ -64,10 +66,10 @@ def _streams(found: list[tuple[int, str, Labels]], most: int) -> list[dict[str, 
     return [streams[labels] for labels in sorted(streams)]
 
 
-def _numbers(store: Store, query: Query, times: range) -> list[dict[str, Any]]:
+def _numbers(store: Store, query: Query, tenants: list[str], times: range) -> list[dict[str, Any]]:
     """At each time how many lines there are in the window that ends with it."""
     found: dict[tuple[str, ...], list[int]] = {}
-    for at, _, labels in store.find(query, times[0] - query.window + 1, times[-1] + 1):
+    for at, _, labels in store.find(query, times[0] - query.window + 1, times[-1] + 1, tenants):
         if error := labels.get("__error__"):
             raise RefusedError(_ERROR.format(error, json.dumps(labels)))
         found.setdefault(tuple(labels.get(name, "") for name in query.by), []).append(at)

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,12 @@ _INSERT = """
 INSERT INTO entry SELECT :stream, :at, :line, :metadata WHERE NOT EXISTS (
   SELECT 1 FROM entry WHERE stream = :stream AND at = :at AND line = :line AND metadata = :metadata)
 """
+
+
+ALONE = "fake"
+"""The tenant where there are none."""
+_TENANT = "__tenant_id__"
+"""The label by which lines of several tenants are told apart."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Stream:
 
     number: int
     labels: Labels
+    tenant: str
     newest: int = 0
 
 
@@ -62,17 +69,18 @@ class Store:
         self.streams: dict[str, Stream] = {}
         for number, labels in self._connection.execute("SELECT id, labels FROM stream"):
             (newest,) = self._connection.execute("SELECT MAX(at) FROM entry WHERE stream = ?", [number]).fetchone()
-            self.streams[labels] = Stream(number, json.loads(labels), newest or 0)
+            known = json.loads(labels)
+            self.streams[labels] = Stream(number, known, known.pop(_TENANT, ALONE), newest or 0)
 
-    def stream(self, labels: Labels) -> Stream | None:
-        """The stream of these labels, where there is one."""
-        return self.streams.get(json.dumps(labels, sort_keys=True))
+    def stream(self, labels: Labels, tenant: str) -> Stream | None:
+        """A tenant's stream of these labels, where there is one."""
+        return self.streams.get(_key(labels, tenant))
 
-    def make_stream(self, labels: Labels) -> Stream:
+    def make_stream(self, labels: Labels, tenant: str) -> Stream:
         """A stream of these labels."""
-        text = json.dumps(labels, sort_keys=True)
+        text = _key(labels, tenant)
         number = self._connection.execute("INSERT INTO stream (labels) VALUES (?)", [text]).lastrowid
-        self.streams[text] = Stream(number or 0, labels)
+        self.streams[text] = Stream(number or 0, labels, tenant)
         return self.streams[text]
 
     def add(self, stream: Stream, entries: list[Entry]) -> None:
@@ -86,9 +94,14 @@ class Store:
         self._connection.execute("COMMIT")
         stream.newest = max([stream.newest, *(entry.at for entry in entries)])
 
-    def find(self, query: Query, start: int, end: int, *, forward: bool = True) -> Iterator[tuple[int, str, Labels]]:
+    def find(
+        self, query: Query, start: int, end: int, tenants: list[str], *, forward: bool = True
+    ) -> Iterator[tuple[int, str, Labels]]:
         """The lines that are asked for from `start` on and before `end`, by time, with all their labels."""
-        streams = [stream for stream in list(self.streams.values()) if query.selects(stream.labels)]
+        of_tenants = [stream for stream in list(self.streams.values()) if stream.tenant in tenants]
+        if len(tenants) > 1:
+            of_tenants = [replace(one, labels={**one.labels, _TENANT: one.tenant}) for one in of_tenants]
+        streams = [stream for stream in of_tenants if query.selects(stream.labels)]
         with closing(sqlite3.connect(self._file)) as connection:
             found = [_rows(connection, stream, start, end, forward) for stream in streams]
             for at, _, line, metadata, labels in heapq.merge(*found, key=lambda row: row[:2], reverse=not forward):
@@ -102,6 +115,10 @@ def _rows(connection: sqlite3.Connection, stream: Stream, start: int, end: int, 
     select = f"SELECT at, rowid, line, metadata FROM entry WHERE stream = ? AND at >= ? AND at < ? ORDER BY {order}"
     for row in connection.execute(select, [stream.number, start, end]):
         yield *row, stream.labels
+
+
+def _key(labels: Labels, tenant: str) -> str:
+    return json.dumps(labels if tenant == ALONE else {**labels, _TENANT: tenant}, sort_keys=True)
 
 
 def _merged(labels: Labels, metadata: Labels) -> Labels:
