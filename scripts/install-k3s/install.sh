@@ -35,6 +35,20 @@ supervisor-metrics: true
 TEXT
 }
 
+# A file of its own, so that it comes also where config.yaml is older or was changed by hand. The + adds to what is there.
+audit_text() {
+  cat <<TEXT
+$mark
+# Who asked the Kubernetes API for what: 30 days of it, and at most 1.1 GB.
+kube-apiserver-arg+:
+  - audit-policy-file=$audit_policy
+  - audit-log-path=$audit_log
+  - audit-log-maxage=30
+  - audit-log-maxbackup=10
+  - audit-log-maxsize=100
+TEXT
+}
+
 is_edited() { [[ -f $root$config && $(cat "$root$config" 2>/dev/null) != "$(config_text)" ]]; }
 
 unit_text() {
@@ -172,10 +186,14 @@ install_k3s() {
   prepare_host
   if [[ $server ]]; then
     write "$token" 600 "$token_text"
-  elif is_edited && [[ ! $overwrite_config ]]; then
-    echo "$config differs from what this script writes, and is kept; --overwrite-config replaces it."
   else
-    write "$config" 600 "$(config_text)"
+    if is_edited && [[ ! $overwrite_config ]]; then
+      echo "$config differs from what this script writes, and is kept; --overwrite-config replaces it."
+    else
+      write "$config" 600 "$(config_text)"
+    fi
+    write "$audit_policy" 600 "$mark"$'\n'"$(<"$here/install-k3s/audit-policy.yaml")"
+    write "$audit_config" 600 "$(audit_text)"
   fi
   if [[ $new_binary && $stage ]]; then sum=$(sha256_of "$stage/$release_binary"); fi
   write "$(unit_file "$unit")" 644 "$(unit_text "$sum")"

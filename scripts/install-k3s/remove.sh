@@ -69,7 +69,7 @@ delete() {
 
 remove_files() {
   if [[ $(readlink "$root$kubectl") == k3s ]]; then rm "$root$kubectl"; fi
-  rm --force "$root$binary" "$root$token" "$root/etc/rancher/k3s/k3s.yaml"
+  rm --force "$root$binary" "$root$token" "$root/etc/rancher/k3s/k3s.yaml" "$root$audit_policy" "$root$audit_config"
   if is_edited; then echo "$config was changed by hand, and is kept."; else rm --force "$root$config"; fi
   remove_host_files
   rm --force "$root$(unit_file k3s)" "$root$(unit_file k3s-agent)"
@@ -92,7 +92,7 @@ uninstall_k3s() {
     act "delete /run/k3s and /run/flannel" delete /run/k3s /run/flannel
     act "remove $binary, its configuration and its service" remove_files
   fi
-  if [[ $delete_data ]]; then act "delete the cluster's data" delete "$data" /var/lib/kubelet /var/lib/cni; fi
+  if [[ $delete_data ]]; then act "delete the cluster's data" delete "$data" /var/lib/kubelet /var/lib/cni "${audit_log%/*}"; fi
   if [[ $dry_run ]]; then
     return
   elif [[ $found ]]; then

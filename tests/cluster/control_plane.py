@@ -7,6 +7,7 @@ from tests.cluster import network
 from tests.cluster.certificates import Authority
 
 API_PORT = 6443
+_AUDIT_POLICY = Path(__file__).resolve().parents[2] / "scripts" / "install-k3s" / "audit-policy.yaml"
 _AGGREGATOR = "system:auth-proxy"
 """As whom the API server speaks to servers that answer for a part of the API, as metrics-server."""
 _USERS = {
@@ -69,6 +70,11 @@ class ControlPlane:
             proxy_client_cert_file=authority.certificate_of("aggregator"),
             proxy_client_key_file=authority.key_of("aggregator"),
             allow_privileged=True,
+            # As install-k3s.sh has it.
+            audit_policy_file=_AUDIT_POLICY,
+            audit_log_path=self._folder / "audit.log",
+            audit_log_maxsize=100,
+            audit_log_maxbackup=2,
             cert_dir=self._folder / "apiserver",
         )
 

@@ -45,6 +45,12 @@ OTHERS = {
     "container_cpu_usage_seconds_total": CONTAINER - {"uid"},
     "container_memory_working_set_bytes": CONTAINER - {"uid"},
     "k3s_certificate_expiration_seconds": {"subject", "usages"},
+    "apiserver_validating_admission_policy_check_total": {
+        "policy",
+        "policy_binding",
+        "enforcement_action",
+        "error_type",
+    },
     "kubelet_volume_stats_available_bytes": {"namespace", "persistentvolumeclaim"},
     "kubelet_volume_stats_capacity_bytes": {"namespace", "persistentvolumeclaim"},
     # node-exporter

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.bare_machine import AGENT, AGENT_UNIT, CONFIG, IMAGES, PINNED, SCRIPT, SUMS, UNIT, BareMachine
 
@@ -47,6 +48,20 @@ def test_kubeconfig_is_for_its_owner_only_and_secrets_are_encrypted(machine: Bar
     assert 'write-kubeconfig-mode: "0600"\n' in machine.read(CONFIG)
     assert "secrets-encryption: true\n" in machine.read(CONFIG)
     assert mode(machine.root / CONFIG) == 0o600
+
+
+def test_a_server_writes_down_who_asked_the_kubernetes_api_for_what(machine: BareMachine) -> None:
+    (machine.root / CONFIG).parent.mkdir(parents=True, exist_ok=True)
+    (machine.root / CONFIG).write_text("kube-apiserver-arg: [v=1]\n")
+    said = machine.install()
+    assert "is kept" in said
+    settings = yaml.safe_load(machine.read("etc/rancher/k3s/config.yaml.d/audit.yaml"))
+    told = dict(argument.split("=", 1) for argument in settings["kube-apiserver-arg+"])
+    assert told["audit-log-path"] == "/var/log/kubernetes/audit.log"
+    assert int(told["audit-log-maxsize"]) * (int(told["audit-log-maxbackup"]) + 1) == 1100
+    policy = machine.root / told["audit-policy-file"].lstrip("/")
+    assert yaml.safe_load(policy.read_text())["rules"][-1] == {"level": "Metadata"}
+    assert {mode(policy), mode(machine.root / "etc/rancher/k3s/config.yaml.d/audit.yaml")} == {0o600}
 
 
 @pytest.mark.parametrize("file", ["k3s", IMAGES])
