@@ -107,7 +107,7 @@ def test_a_worker_writes_no_line_of_a_pod_or_node_and_none_of_the_audit_trail(
 
 
 @pytest.mark.parametrize("said", ["", "fake", "other", "audit|nodes", "audit\tx"])
-def test_fluent_bit_is_one_of_three_tenants(proxy: Proxy, app: str, said: str) -> None:
+def test_fluent_bit_is_one_of_two_tenants(proxy: Proxy, app: str, said: str) -> None:
     headers = {"X_Scope_OrgID": said} if said else {}
     assert proxy.push(NODES, {"app": app}, "forged", **headers)[0] == 403
 

@@ -34,7 +34,7 @@ class Proxy:
         """Where a port that is deployed is."""
         return f"http://127.0.0.1:{self.ports[port]}"
 
-    def call(self, port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, str]:
+    def call(self, port: int, method: str, path: str, body: bytes = b"", /, **headers: str) -> tuple[int, str]:
         """Status and text of an answer. The path is sent as it is."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=30)
         try:
@@ -69,11 +69,17 @@ def run_proxy(folder: Path, loki: LokiServer) -> Iterator[Proxy]:
     text = text.replace(_LOKI, urlsplit(loki.url).netloc).replace("{\n", "{\n\tdefault_bind 127.0.0.1\n", 1)
     text = re.sub(r"^:(\d+) \{$", lambda found: f":{proxy.ports[int(found[1])]} {{", text, flags=re.MULTILINE)
     (folder / "Caddyfile").write_text(text)
-    command = [build(CADDY) / "caddy", "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
+    options = ("--config", str(folder / "Caddyfile"), "--adapter", "caddyfile")
     with (folder / "caddy.log").open("ab") as log:
         # As in its container, where it may write nowhere.
         environment = os.environ | {"HOME": "/nonexistent", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, preexec_fn=die_with_parent)
+        process = subprocess.Popen(
+            [build(CADDY) / "caddy", "run", *options],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            preexec_fn=die_with_parent,
+        )
     try:
         wait_for(lambda: _is_alive(proxy))
         yield proxy
