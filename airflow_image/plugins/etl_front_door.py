@@ -1,27 +1,54 @@
-"""The way in to Airflow's UI and API: over TLS only, and no password can be found by trying many.
+"""The way in to Airflow's UI and API: over TLS, to what is meant for people, and by no password that was guessed.
 
-Traefik, which ends TLS, says in X-Forwarded-Proto how a browser came. What comes from within the cluster, from workers
-and through `kubectl port-forward`, has no such header and is left as it is.
+The API server listens at two ports (config/etl_api_server.py), so that it knows who asks:
+
+* ETL_UI_PORT is Traefik's, for people. What Traefik says of where a request came from is believed; failed logins are
+  bounded; the Execution API and the descriptions of the APIs are not there.
+* The other port is the workers': they find the Execution API and nothing else, so no password can be tried there. To
+  `kubectl port-forward`, which comes from the pod itself, everything is there.
+
+Without ETL_UI_PORT, as in the demo, one port serves all.
 """
 
 import logging
+import os
+import re
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
+from etl_logins import LoginLimit, user_in
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Callable[[], Awaitable[Message]], Send], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-MOST_FAILURES = 10
-WINDOW_SECONDS = 300.0
-"""From one address so many logins may fail in so many seconds."""
-_MOST_ADDRESSES = 10_000
-_LOGINS = frozenset({"/auth/login", "/auth/token", "/auth/token/cli"})
+MOST_LOGIN_BYTES = 1 << 16
+_EXECUTION = "execution"
+_LOGINS = frozenset({"login", "token"})
+_DESCRIPTIONS = frozenset({"docs", "redoc", "openapi.json"})
+_CLOSED_BELOW_AUTH = _DESCRIPTIONS | {"api"}
+"""`/auth/api` is Flask-AppBuilder's own API, a second login that Airflow does not use."""
 _STRICT = (b"strict-transport-security", b"max-age=31536000")
+# The login and the pages on users and roles are Flask-AppBuilder's, whose templates have scripts in them.
+_SCRIPTS_OF_PAGES = "'self' 'unsafe-inline'"
+_SCRIPTS_OF_UI = "'self' 'wasm-unsafe-eval'"
+_POLICY = (
+    "default-src 'self'; script-src {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self';"
+    " frame-ancestors 'self'"
+)
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"SAMEORIGIN"),
+    # Not less: a login by the form is refused without the page that it comes from.
+    (b"referrer-policy", b"same-origin"),
+)
 log = logging.getLogger(__name__)
 
 
@@ -30,66 +57,141 @@ class FrontDoor:
 
     def __init__(self, app: App, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app
-        self._clock = clock
-        self._tries: dict[str, deque[float]] = {}
+        self._limit = LoginLimit(clock)
+        port = os.environ.get("ETL_UI_PORT")
+        self._ui_port = int(port) if port else None
+        trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
+        self._from_traefik: Any = ProxyHeadersMiddleware(self._serve_people, trusted)  # type: ignore[arg-type]
 
-    async def __call__(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on, send it to HTTPS, or refuse it."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
+        elif self._ui_port is not None and _port(scope) == self._ui_port:
+            await self._from_traefik(scope, receive, send)
+        elif self._ui_port is None or _is_local(scope):
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith(f"/{_EXECUTION}/"):
+            await self._app(scope, receive, send)
+        else:
+            await _refuse(scope, send, 404)
+
+    async def _serve_people(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         came_by = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
-        if came_by == "http":
-            await _answer(send, 308, b"location", _https(scope, headers))
-        elif scope["method"] == "POST" and scope["path"].rstrip("/") in _LOGINS:
-            await self._log_in(scope, receive, _stricter(send, came_by))
+        words = _words(scope["path"])
+        send = partial(_send_with, _added(words, came_by), send)
+        if _is_closed(words):
+            await _refuse(scope, send, 404)
+        elif came_by == "http":
+            await _refuse(scope, send, 308, (b"location", _https(scope, headers)))
         else:
-            await self._app(scope, receive, _stricter(send, came_by))
+            await self._serve(scope, receive, send)
 
-    async def _log_in(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
-        address = scope["client"][0] if scope.get("client") else ""
-        tries = self._tries_of(address)
-        if len(tries) >= MOST_FAILURES:
-            seconds = int(tries[0] + WINDOW_SECONDS - self._clock()) + 1
-            log.warning("Too many failed logins from %s: refused for %d s.", address, seconds)
-            await _answer(send, 429, b"retry-after", str(seconds).encode())
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and _is_login(_words(scope["path"])):
+            await self._log_in(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _log_in(self, scope: Message, receive: Receive, send: Send) -> None:
+        body = await _read(receive)
+        if body is None:
+            await _refuse(scope, send, 413)
             return
-        # Counted before it is known how it ends: many at once are no more than many in turn.
-        tries.append(self._clock())
-        counted, refused = tries[-1], False
+        kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+        try:
+            user = user_in(kinds[0] if len(kinds) == 1 else b"", body)
+        except ValueError:
+            await _refuse(scope, send, 415)
+            return
+        address = scope["client"][0] if scope.get("client") else ""
+        if seconds := self._limit.refused_for(address, user):
+            log.warning(
+                "Too many failed logins from %s, or of the user named there: refused for %d s.", address, seconds
+            )
+            await _refuse(scope, send, 429, (b"retry-after", str(seconds).encode()))
+            return
+        begun, answer = self._limit.begin(address, user), None
 
         async def watch(message: Message) -> None:
-            nonlocal refused
+            nonlocal answer
             if message["type"] == "http.response.start":
-                refused = _is_refusal(message)
+                answer = message
             await send(message)
 
         try:
-            await self._app(scope, receive, watch)
+            await self._app(scope, _again(body, receive), watch)
         finally:
-            if not refused and counted in tries:
-                tries.remove(counted)
-
-    def _tries_of(self, address: str) -> deque[float]:
-        """The logins from an address that failed, or are under way, within the window."""
-        since = self._clock() - WINDOW_SECONDS
-        if len(self._tries) > _MOST_ADDRESSES:
-            self._tries = {known: tries for known, tries in self._tries.items() if tries and tries[-1] > since}
-        tries = self._tries.setdefault(address, deque())
-        while tries and tries[0] <= since:
-            tries.popleft()
-        return tries
+            if answer is not None and _is_success(answer):
+                self._limit.remember(address, user)
+            # A server in trouble, as while its database is away, has said nothing about the password.
+            if answer is None or answer["status"] >= 500 or _is_success(answer):
+                self._limit.forget(address, user, begun)
 
 
-def _is_refusal(start: Message) -> bool:
-    """The API answers a login with 201; the form leads on either way, but gives a token only if it is right.
-
-    A server that is in trouble, as while its database is away, has said nothing about the password.
-    """
+def _is_success(start: Message) -> bool:
+    """The API answers a login with 201; the form leads on either way, but gives a token only if it is right."""
     cookies = [value for name, value in start["headers"] if name.lower() == b"set-cookie"]
-    status = start["status"]
-    return status != 201 and status < 500 and not any(cookie.startswith(b"_token=") for cookie in cookies)
+    return start["status"] == 201 or any(cookie.startswith(b"_token=") for cookie in cookies)
+
+
+def _words(path: str) -> list[str]:
+    """The parts of a path, in the same way for all spellings that a server behind might take for the same."""
+    words: list[str] = []
+    for part in re.split(r"[/\\]+", path.casefold()):
+        word = part.partition(";")[0].strip()
+        if word == "..":
+            words = words[:-1]
+        elif word not in ("", "."):
+            words.append(word)
+    return words
+
+
+def _is_login(words: list[str]) -> bool:
+    return words[:1] == ["auth"] and words[1:2] != [] and words[1] in _LOGINS
+
+
+def _is_closed(words: list[str]) -> bool:
+    """Whether something is not for people: the API of the workers, a second login, and descriptions of APIs."""
+    first, second = [*words, "", ""][:2]
+    return first == _EXECUTION or first in _DESCRIPTIONS or (first == "auth" and second in _CLOSED_BELOW_AUTH)
+
+
+def _port(scope: Message) -> int | None:
+    return scope["server"][1] if scope.get("server") else None
+
+
+def _is_local(scope: Message) -> bool:
+    """Whether a request comes from the pod itself. The address is that of the connection: no header changes it here."""
+    try:
+        return ip_address(scope["client"][0]).is_loopback if scope.get("client") else False
+    except ValueError:
+        return False
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The body of a request; None for one that is too long."""
+    body: bytes = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return body
+        body += message.get("body", b"")
+        if len(body) > MOST_LOGIN_BYTES:
+            return None
+        if not message.get("more_body"):
+            return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """What gives the body that has been read, and then what comes after it."""
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def given() -> Message:
+        return left.pop() if left else await receive()
+
+    return given
 
 
 def _https(scope: Message, headers: dict[bytes, bytes]) -> bytes:
@@ -101,22 +203,27 @@ def _https(scope: Message, headers: dict[bytes, bytes]) -> bytes:
     return b"https://" + name + path + (b"?" + query if query else b"")
 
 
-def _stricter(send: Send, came_by: str) -> Send:
-    """Has browsers that came by HTTPS come by it from now on; they heed it where they trust the certificate."""
-    if came_by != "https":
-        return send
-
-    async def stricter(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], _STRICT]}
-        await send(message)
-
-    return stricter
+def _added(words: list[str], came_by: str) -> list[tuple[bytes, bytes]]:
+    """The headers that tell a browser what to refuse. It heeds the last one where it trusts the certificate."""
+    scripts = _SCRIPTS_OF_PAGES if words[:1] == ["auth"] else _SCRIPTS_OF_UI
+    policy = (b"content-security-policy", _POLICY.format(scripts=scripts).encode())
+    return [*_HEADERS, policy, *([_STRICT] if came_by == "https" else [])]
 
 
-async def _answer(send: Send, status: int, name: bytes, value: bytes) -> None:
-    headers = [(name, value), (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def _send_with(added: list[tuple[bytes, bytes]], send: Send, message: Message) -> None:
+    if message["type"] == "http.response.start":
+        there = {name.lower() for name, _ in message["headers"]}
+        headers = [*message["headers"], *(header for header in added if header[0] not in there)]
+        message = {**message, "headers": headers}
+    await send(message)
+
+
+async def _refuse(scope: Message, send: Send, status: int, *headers: tuple[bytes, bytes]) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    start = {"type": "http.response.start", "status": status, "headers": [*headers, (b"content-length", b"0")]}
+    await send(start)
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -222,6 +222,9 @@ def test_whom_an_ingress_leads_to_admits_the_controller(found: Rendering) -> Non
     for ingress in found.of_kind("Ingress"):
         (rule,) = ingress["spec"]["rules"]
         for path in rule["http"]["paths"]:
-            name = full_name(path["backend"]["service"]["name"], ingress["metadata"]["namespace"])
-            targets = {(end, port) for (service, port), end in ends.items() if service == name}
-            assert {Flow(WEB, end, f"TCP {port}") for end, port in targets} <= documented(found)
+            backend, namespace = path["backend"]["service"], ingress["metadata"]["namespace"]
+            service = found.find("Service", backend["name"])
+            assert service
+            (number,) = [one["port"] for one in service["spec"]["ports"] if one["name"] == backend["port"]["name"]]
+            end = ends[full_name(backend["name"], namespace), number]
+            assert Flow(WEB, end, f"TCP {number}") in documented(found)

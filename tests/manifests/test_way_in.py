@@ -1,5 +1,7 @@
 """The way in to Airflow and Grafana: over TLS, with secure cookies, and not by trying passwords."""
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from scripts.deploy.report import entry_points
@@ -38,10 +40,41 @@ def test_plain_http_is_answered_wherever_tls_is(rendering: Rendering) -> None:
 
 
 @each_rendering
-def test_the_api_server_believes_pods_about_how_a_request_came_and_nobody_else(rendering: Rendering) -> None:
+def test_people_and_workers_come_to_ports_of_their_own(rendering: Rendering) -> None:
     container = container_of(rendering, "Deployment/airflow-api-server")
-    assert "--proxy-headers" in container.content["args"]
-    assert container.environment()["FORWARDED_ALLOW_IPS"] == "10.42.0.0/16"
+    ports = {port["name"]: port["containerPort"] for port in container.content["ports"]}
+    assert container.environment()["ETL_UI_PORT"] == str(ports["ui"])
+    assert container.environment()["ETL_WORKERS_PORT"] == str(ports["workers"])
+    service = rendering.find("Service", "airflow-api-server")
+    assert service
+    assert {port["name"]: port["port"] for port in service["spec"]["ports"]} == ports
+    policy = rendering.find("NetworkPolicy", "airflow-api-server")
+    assert policy
+    led = {
+        peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]: [port["port"] for port in rule["ports"]]
+        for rule in policy["spec"]["ingress"]
+        for peer in rule["from"]
+    }
+    assert led == {"traefik": [ports["ui"]], "airflow-worker": [ports["workers"]]}
+    for ingress in rendering.of_kind("Ingress"):
+        for path in (path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]):
+            backend = path["backend"]["service"]
+            assert backend["name"] != "airflow-api-server" or backend["port"] == {"name": "ui"}
+
+
+@each_rendering
+def test_the_api_server_believes_pods_about_how_a_request_came_and_nobody_else(rendering: Rendering) -> None:
+    environment = container_of(rendering, "Deployment/airflow-api-server").environment()
+    assert environment["FORWARDED_ALLOW_IPS"] == "10.42.0.0/16"
+
+
+@each_rendering
+def test_workers_find_the_execution_api_at_their_port(rendering: Rendering) -> None:
+    common = rendering.find("ConfigMap", "airflow-common")
+    assert common
+    url = urlsplit(common["data"]["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"])
+    environment = container_of(rendering, "Deployment/airflow-api-server").environment()
+    assert (url.port, url.path) == (int(environment["ETL_WORKERS_PORT"]), "/execution/")
 
 
 @each_rendering
@@ -60,3 +93,15 @@ def test_grafana_s_cookies_are_secure_its_logins_bounded_and_nobody_is_let_in_wi
         assert environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
         assert not {key for key in environment if key.startswith(("GF_AUTH_PROXY", "GF_AUTH_BASIC", "GF_AUTH_JWT"))}
         assert environment["GF_SECURITY_ADMIN_PASSWORD"] == "(secret)"
+
+
+def test_a_script_in_grafana_s_pages_is_grafana_s_own() -> None:
+    environment = container_of(overlay(DEFAULT), "Deployment/grafana").environment()
+    assert environment["GF_SECURITY_CONTENT_SECURITY_POLICY"] == "true"
+    template = environment["GF_SECURITY_CONTENT_SECURITY_POLICY_TEMPLATE"]
+    policy = dict(part.split(" ", 1) for part in template.split(";") if part)
+    # With 'strict-dynamic' browsers heed the nonce in the place of 'unsafe-inline', which is for old ones.
+    assert {"'strict-dynamic'", "$NONCE"} <= set(policy["script-src"].split())
+    assert policy["object-src"] == "'none'"
+    assert policy["base-uri"] == policy["form-action"] == policy["frame-ancestors"] == "'self'"
+    assert "grafana.com" not in template
