@@ -1,183 +1,25 @@
 """Airflow's real API server with the deployment's settings and ports: who finds what, and no password is guessed."""
 
-import http.client
 import json
-import os
-import re
-import secrets
 import socket
 import string
-import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from http.cookies import SimpleCookie
-from itertools import count
-from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
-import yaml
 from etl_logins import MOST_FAILURES, MOST_OVERALL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.api_server import PASSWORD, STRANGER, Server, new_client, run_api_server
 from tests.support.postgres import Postgres
-from tests.support.process import die_with_parent, free_port
-from tests.support.stack import ROOT, airflow_environment
 
-AIRFLOW = ROOT / "k8s" / "base" / "airflow"
-TAKEN = re.compile(r"AIRFLOW__(?:FAB__|CORE__AUTH_MANAGER|API__).*")
-PASSWORD = secrets.token_urlsafe(16)
-"""Of every user."""
-TRAEFIK, STRANGER = "127.0.0.1", "127.0.0.2"
-"""Where a proxy that is believed is, and somebody who only says that he is one."""
-START_SECONDS = 120
-_numbers = count(1)
 slow = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def new_client() -> str:
-    """An address from which nobody has asked yet."""
-    return f"198.51.100.{next(_numbers)}"
-
-
-@dataclass(frozen=True)
-class Server:
-    """The API server, as it is spoken to at its two ports."""
-
-    ui: int
-    workers: int
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: str = "",
-        by: str = TRAEFIK,
-        to: str = "",
-        **headers: str,
-    ) -> tuple[int, http.client.HTTPMessage, str]:
-        """Status, headers and text of the answer; `to` is an address and a port, else the port for people."""
-        host, _, port = (to or f"127.0.0.1:{self.ui}").partition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=60, source_address=(by, 0))
-        try:
-            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read().decode(errors="replace")
-        finally:
-            connection.close()
-
-    def post(
-        self, password: str, client: str, user: str, path: str = "/auth/token", by: str = TRAEFIK
-    ) -> tuple[int, http.client.HTTPMessage, str]:
-        """A login by an API, of a client of which the proxy tells."""
-        body = json.dumps({"username": user, "password": password, "provider": "db"})
-        headers = {"Content-Type": "application/json", "X-Forwarded-For": client, "X-Forwarded-Proto": "https"}
-        return self.ask("POST", path, body, by, **headers)
-
-    def token(self, password: str, client: str, user: str, by: str = TRAEFIK) -> int:
-        """The status of a login by Airflow's API."""
-        return self.post(password, client, user, by=by)[0]
-
-    def form(self, client: str, user: str) -> "Form":
-        """The form of the login, as a browser has it that came by the proxy."""
-        came = {"X-Forwarded-For": client, "X-Forwarded-Proto": "https", "Host": "etl.example.com"}
-        _, headers, page = self.ask("GET", "/auth/login/", **came)
-        csrf = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page)
-        session = SimpleCookie(headers["Set-Cookie"])["session"]
-        came |= {"Content-Type": "application/x-www-form-urlencoded", "Cookie": f"session={session.value}"}
-        return Form(self, user, csrf[1] if csrf else "", came | {"Referer": "https://etl.example.com/auth/login/"})
-
-    def new_user(self) -> str:
-        """Somebody who has not failed to log in yet."""
-        name = f"user-{next(_numbers)}"
-        login = json.dumps({"username": "admin", "password": PASSWORD})
-        token = json.loads(self.ask("POST", "/auth/token", login, Content_Type="application/json")[2])["access_token"]
-        user = {"username": name, "email": name, "first_name": name, "last_name": name, "password": PASSWORD}
-        body = json.dumps(user | {"roles": [{"name": "Viewer"}]})
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-        assert self.ask("POST", "/auth/fab/v1/users", body, **headers)[0] == 200
-        return name
-
-    def exhaust(self, client: str, user: str) -> None:
-        """Try wrong passwords of a user until a client may try no more."""
-        statuses = [self.token(f"wrong-{number}", client, user) for number in range(MOST_FAILURES)]
-        assert statuses == [401] * MOST_FAILURES
-        assert self.token(PASSWORD, client, user) == 429
-
-
-@dataclass(frozen=True)
-class Form:
-    """One that was opened and can be sent."""
-
-    server: Server
-    user: str
-    csrf: str
-    headers: dict[str, str]
-
-    def send(self, password: str, path: str = "/auth/login/") -> tuple[int, list[str]]:
-        """The status and the cookies of a login by the form."""
-        fields = {"username": self.user, "password": password, "csrf_token": self.csrf}
-        status, headers, _ = self.server.ask("POST", path, urlencode(fields), **self.headers)
-        return status, headers.get_all("Set-Cookie") or []
-
-
-def deployed() -> list[str]:
-    """The command of the deployment, after what waits for the database."""
-    (container,) = yaml.safe_load((AIRFLOW / "api-server" / "deployment.yaml").read_text())["spec"]["template"]["spec"][
-        "containers"
-    ]
-    return list(container["args"][container["args"].index("--") + 1 :])
 
 
 @pytest.fixture(scope="module")
 def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("api-server")
-    name = f"airflow_{secrets.token_hex(4)}"
-    made = Server(free_port(), free_port())
-    environment = os.environ | airflow_environment(folder, postgres.create_database(name), "", "")
-    environment |= dict(line.split("=", 1) for line in TAKEN.findall((AIRFLOW / "config.env").read_text()))
-    environment |= {
-        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
-        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "airflow_image" / "plugins"),
-        "FORWARDED_ALLOW_IPS": TRAEFIK,
-        "ETL_UI_PORT": str(made.ui),
-        "ETL_WORKERS_PORT": str(made.workers),
-    }
-    admin = ["--username=admin", "--email=admin", "--firstname=a", "--lastname=a", "--role=Admin"]
-    log = folder / "log"
-    with log.open("wb") as output:
-        for command in (["db", "migrate"], ["users", "create", *admin, f"--password={PASSWORD}"]):
-            subprocess.run(["airflow", *command], env=environment, check=True, stdout=output, stderr=output)
-        process = subprocess.Popen(
-            deployed(),
-            env=environment,
-            stdout=output,
-            stderr=output,
-            preexec_fn=die_with_parent,
-            start_new_session=True,
-        )
-    try:
-        wait_until_up(made, process, log)
+    with run_api_server(postgres, tmp_path_factory.mktemp("api-server")) as made:
         yield made
-    finally:
-        process.terminate()
-        process.wait()
-        postgres.drop_database(name)
-
-
-def wait_until_up(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            if server.ask("GET", "/api/v2/version")[0] == 200:
-                return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"The API server did not start:\n{log.read_text()[-4000:]}") from None
-            time.sleep(0.5)
 
 
 def spellings(path: str) -> st.SearchStrategy[str]:
@@ -318,7 +160,7 @@ def own_address() -> str:
 
 def test_a_worker_finds_the_execution_api_and_can_try_no_password(server: Server, own_address: str) -> None:
     def ask(method: str, path: str, body: str = "") -> int:
-        headers = {"X-Forwarded-For": f"203.0.113.{next(_numbers)}", "X-Forwarded-Proto": "https"}
+        headers = {"X-Forwarded-For": new_client(), "X-Forwarded-Proto": "https"}
         headers["Content-Type"] = "application/json"
         return server.ask(method, path, body, own_address, f"{own_address}:{server.workers}", **headers)[0]
 

