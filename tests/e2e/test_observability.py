@@ -115,8 +115,8 @@ def _kill_worker(dag_id: str) -> datetime:
     """SIGKILL every process of the worker of a DAG, as the kernel does when memory runs out; returns when."""
     killed = datetime.now(UTC)
     ours = [
-        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline")
-        if b"execute_workload" in (line := _read(path)) and f'"{dag_id}"'.encode() in line
+        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ")
+        if b"ETL_WORKLOAD=" in (variables := _read(path)) and f'"{dag_id}"'.encode() in variables
     ]  # fmt: skip
     assert ours, f"There is no worker of {dag_id} on this machine."
     for process in sorted(ours):

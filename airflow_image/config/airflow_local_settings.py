@@ -1,0 +1,21 @@
+"""What Airflow asks of an installation: here, how the pod of a worker is changed before it is made."""
+
+from kubernetes.client import models as k8s
+
+WORKLOAD = "ETL_WORKLOAD"
+_OPTION = "--json-string"
+
+
+def pod_mutation_hook(pod: k8s.V1Pod) -> None:
+    """Move a worker's task, and with it its token, from the command line into the environment.
+
+    Everybody on a node may read command lines (`ps`); whoever has the token can speak for the task.
+    """
+    for container in pod.spec.containers:
+        if _OPTION not in (container.args or []):
+            continue
+        task = container.args[container.args.index(_OPTION) + 1]
+        # Kubernetes takes $(NAME) in a value for another variable, and $$ for one dollar.
+        variable = k8s.V1EnvVar(name=WORKLOAD, value=task.replace("$", "$$"))
+        container.env = [*(container.env or []), variable]
+        container.args = ["python", "-m", "etl_workload"]
