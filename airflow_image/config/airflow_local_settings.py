@@ -1,16 +1,24 @@
-"""What Airflow asks of an installation: here, how the pod of a worker is changed before it is made."""
+"""What Airflow asks of an installation: here, how the pod of a worker is changed before it is made.
 
-from kubernetes.client import models as k8s
+Every process of Airflow imports this, so it imports nothing before it is needed.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kubernetes.client import models as k8s
 
 WORKLOAD = "ETL_WORKLOAD"
 _OPTION = "--json-string"
 
 
-def pod_mutation_hook(pod: k8s.V1Pod) -> None:
+def pod_mutation_hook(pod: "k8s.V1Pod") -> None:
     """Move a worker's task, and with it its token, from the command line into the environment.
 
     Everybody on a node may read command lines (`ps`); whoever has the token can speak for the task.
     """
+    from kubernetes.client import models as k8s
+
     for container in pod.spec.containers:
         if _OPTION not in (container.args or []):
             continue
