@@ -41,9 +41,16 @@ def browser(way_in: WayIn) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def page(observed: Deployment, way_in: WayIn, browser: Browser) -> Iterator[Page]:
+def refused() -> list[str]:
+    """What the browser did not load or run, as a page's own policy says."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(observed: Deployment, way_in: WayIn, browser: Browser, refused: list[str]) -> Iterator[Page]:
     """A window in which the administrator has signed in."""
     page = opened(browser, way_in.name)
+    page.on("console", lambda message: refused.append(message.text) if "Content Security" in message.text else None)
     try:
         sign_in(page, observed.secret("airflow-admin", "ADMIN_PASSWORD"))
         yield page
@@ -95,6 +102,10 @@ def test_one_partition_is_cleared_and_runs_again(page: Page, run: str) -> None:
     keep(page, "cleared")
 
 
+def test_the_browser_refused_nothing_of_all_that(run: str, refused: list[str]) -> None:
+    assert refused == []
+
+
 @pytest.mark.parametrize("called", ["name", "address"])
 def test_the_certificate_of_the_secret_is_shown(way_in: WayIn, called: str) -> None:
     with way_in.connected(getattr(way_in, called)) as connection:
@@ -111,13 +122,36 @@ def test_who_comes_without_tls_is_sent_to_it(way_in: WayIn) -> None:
     assert way_in.plain("/dags?tags=etl") == (308, f"https://{way_in.address}/dags?tags=etl")
 
 
+@pytest.mark.parametrize("path", ["/execution/health", "/docs", "/openapi.json", "/auth/api/v1/security/login"])
+def test_what_is_for_workers_or_describes_an_api_is_not_there_for_people(way_in: WayIn, path: str) -> None:
+    for written in (path, path.replace("/", "//", 1), path.replace("/", "/%2F", 1), path + "/"):
+        for headers in ({}, {"Connection": "X-Forwarded-Proto, X-Forwarded-For"}, {"X-Forwarded-Proto": ""}):
+            status, found = way_in.ask("POST" if "login" in path else "GET", written, headers=headers)
+            # Traefik may send on who writes a path in another way; a path that leads nowhere shows the UI's own page.
+            assert status in (301, 308, 400, 404, 405) or "json" not in found.get("Content-Type", ""), written
+    assert way_in.ask("GET", path)[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/auth/login/", "/grafana/login"])
+def test_pages_cannot_be_framed_elsewhere(way_in: WayIn, path: str) -> None:
+    status, headers = way_in.ask("GET", path)
+    assert status == 200
+    assert "frame-ancestors 'self'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_after_ten_wrong_passwords_from_an_address_the_right_one_is_refused_too(
     observed: Deployment, way_in: WayIn
 ) -> None:
     """The last of all: this machine is locked out for minutes."""
     statuses = {way_in.log_in("wrong") for _ in range(MOST_FAILURES)}
     assert statuses == {401}
-    assert way_in.log_in(observed.secret("airflow-admin", "ADMIN_PASSWORD")) == 429
+    right = observed.secret("airflow-admin", "ADMIN_PASSWORD")
+    assert way_in.log_in(right) == 429
+    # Traefik lets nobody name another address, or take away that it is named.
+    assert way_in.log_in(right, **{"X-Forwarded-For": "203.0.113.9", "X-Real-Ip": "203.0.113.9"}) == 429
+    for path in ("/auth//token", "/auth/%74oken", "/auth/token/cli", "/AUTH/token"):
+        assert way_in.log_in(right, path) >= 400
     with observed.airflow() as airflow:  # from elsewhere
         assert airflow.runs("orders_etl")
 

@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -54,14 +54,21 @@ class WayIn:
         ):
             yield secure
 
-    def log_in(self, password: str) -> int:
+    def log_in(self, password: str, path: str = "/auth/token", **headers: str) -> int:
         """The status of the answer to a login of the administrator by Airflow's API."""
         body = json.dumps({"username": "admin", "password": password})
+        return self.ask("POST", path, body, {"Content-Type": "application/json", **headers})[0]
+
+    def ask(
+        self, method: str, path: str, body: str = "", headers: "Mapping[str, str] | None" = None
+    ) -> tuple[int, http.client.HTTPMessage]:
+        """The status and the headers of an answer."""
         with self.connected(self.name) as socket_:
             connection = http.client.HTTPConnection(self.name, timeout=60)
             connection.sock = socket_
-            connection.request("POST", "/auth/token", body, {"Content-Type": "application/json"})
-            return connection.getresponse().status
+            connection.request(method, path, body, dict(headers or {}))
+            answer = connection.getresponse()
+            return answer.status, answer.headers
 
     def plain(self, path: str) -> tuple[int, str | None]:
         """The status of the answer to who comes without TLS, and where it sends him."""
