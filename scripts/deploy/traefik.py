@@ -70,8 +70,8 @@ def _judge(kubectl: Kubectl, item: Object, served: set[str]) -> tuple[bool, str]
         if live and PART_OF not in (live["metadata"].get("labels") or {}):
             words = "" if LOCAL in live["spec"].get("valuesContent", "") else (
                 f"K3s's Traefik is set up by a HelmChartConfig of yours ({SYSTEM}/traefik), which is left as it is: add"
-                f" `service: {{spec: {{{LOCAL}}}}}` to its valuesContent, or all people have one address, and ten wrong"
-                " passwords of one lock out all."
+                f" `service: {{spec: {{{LOCAL}}}}}` to its valuesContent, or all people have one address, and fifty"
+                " failed logins of one lock out who has not logged in before."
             )  # fmt: skip
             return True, words
     return False, ""

@@ -42,7 +42,7 @@ def test_a_page_without_a_server_behind_follows_from_that(seen: Snapshot) -> Non
 
 def test_people_who_have_one_address(seen: Snapshot) -> None:
     get(seen, "Service", "traefik")["spec"]["externalTrafficPolicy"] = "Cluster"
-    only(seen, "addresses-hidden", "ten wrong passwords of one lock out all", "externalTrafficPolicy: Local")
+    only(seen, "addresses-hidden", "fifty failed logins of one lock out", "externalTrafficPolicy: Local")
 
 
 def test_a_traefik_that_is_not_there_hides_nothing(seen: Snapshot) -> None:

@@ -19,7 +19,7 @@ def addresses_hidden(seen: Snapshot) -> Iterator[Finding]:
         yield Finding(
             subject_of(service),
             "Traefik does not learn the addresses that people come from: K3s's load balancer gives all of them one, and"
-            " ten wrong passwords of one lock out all for five minutes.",
+            " fifty failed logins of one lock out for five minutes who has not logged in before.",
             "Run scripts/apply-all.sh, which sets `externalTrafficPolicy: Local` in the HelmChartConfig traefik; where"
             " that is yours, add it. `kubectl --namespace kube-system logs job/helm-install-traefik` says whether K3s"
             " could take it over.",
