@@ -21,7 +21,6 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 from etl_logins import LoginLimit, user_in
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -56,6 +55,9 @@ class FrontDoor:
     """An ASGI middleware around the whole of Airflow's API server. It counts in its own process."""
 
     def __init__(self, app: App, clock: Callable[[], float] = time.monotonic) -> None:
+        # Workers import plugins, too, and have no use for this.
+        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
         self._app = app
         self._limit = LoginLimit(clock)
         port = os.environ.get("ETL_UI_PORT")
