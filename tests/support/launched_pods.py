@@ -88,6 +88,7 @@ _OF_BOTH = {
         lambda pod: pod["spec"].update(initContainers=[{**_PLAIN, "image": _STRANGE}]),
         "none of the images",
     ),
+    "a container named as those that print the audit trail": Attack(_container(name="airflow"), "is named airflow"),
     "a request that the kubelet makes at once": Attack(_container(lifecycle={"postStart": _REQUEST}), "hooks"),
     "a request that the kubelet repeats": Attack(_container(livenessProbe=_REQUEST), "probes"),
     "the label of the API server": Attack(_label("airflow-api-server"), "The scheduler makes"),

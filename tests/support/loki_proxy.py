@@ -72,7 +72,7 @@ def run_proxy(folder: Path, loki: LokiServer) -> Iterator[Proxy]:
     options = ("--config", str(folder / "Caddyfile"), "--adapter", "caddyfile")
     with (folder / "caddy.log").open("ab") as log:
         # As in its container, where it may write nowhere.
-        environment = os.environ | {"HOME": "/nonexistent", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
+        environment = os.environ | {"HOME": "/proc/none", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
         process = subprocess.Popen(
             [build(CADDY) / "caddy", "run", *options],
             env=environment,
