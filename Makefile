@@ -16,6 +16,11 @@ ifneq ($(shell test -w "$${XDG_CACHE_HOME:-$$HOME}" && echo yes),yes)
 export XDG_CACHE_HOME := $(CURDIR)/.cache
 export GOPATH := $(CURDIR)/.cache/go
 endif
+# What tests and the demo start answers on loopback, where no proxy leads.
+ifneq ($(HTTP_PROXY)$(HTTPS_PROXY)$(ALL_PROXY)$(http_proxy)$(https_proxy)$(all_proxy),)
+export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),localhost,127.0.0.1,::1
+export no_proxy := $(NO_PROXY)
+endif
 
 .PHONY: help
 help: ## List the targets
