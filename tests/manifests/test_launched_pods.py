@@ -49,6 +49,12 @@ def admitted(server: ApiServer, account: str, pod: Object) -> bool:
     return not refusal(server.pods(account).create_namespaced_pod, NAMESPACE, pod)
 
 
+def stranger() -> Object:
+    """A step with an image of somebody else."""
+    attack = Attack(lambda pod: container(pod).update(image="evil.example.com/x"), "")
+    return attack.of(named(step(rendering(DEFAULT)).content, "stranger"))
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with run_api_server(tmp_path_factory.mktemp("api-server")) as running:
@@ -60,9 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         }
         running.apply(default.of_kind("Namespace"))
         running.apply([*default.of_kind(*ACCESS, *POLICY), account, settings_of(default)])
-        stranger = Attack(lambda pod: container(pod).update(image="evil.example.com/x"), "").of(step(default).content)
-        make = running.pods(WORKER).create_namespaced_pod
-        wait_for(lambda: "none of the images" in refusal(make, NAMESPACE, stranger), LEARNT_SECONDS)
+        wait_for(lambda: not admitted(running, WORKER, stranger()), LEARNT_SECONDS)
         yield running
 
 
@@ -209,6 +213,28 @@ def test_whoever_is_no_launcher_makes_what_his_role_says(server: ApiServer) -> N
             content = named(pod.content, "made")
             content["spec"]["nodeName"] = "one"
             assert admitted(server, "", content), pod
+
+
+def test_without_the_settings_nobody_else_is_kept_from_anything(server: ApiServer) -> None:
+    pods = server.pods()
+    database = next(pod for pod in pods_of(rendering(DEFAULT)) if pod.owner == "StatefulSet/mssql")
+    pods.delete_namespaced_config_map("airflow-common", NAMESPACE)
+    try:
+        wait_for(
+            lambda: admitted(server, WORKER, stranger()), LEARNT_SECONDS
+        )  # the API server knows that they are gone
+        pods.create_namespaced_pod(NAMESPACE, named(database.content, "made"))
+        pods.patch_namespaced_pod_status("made", NAMESPACE, {"status": {"phase": "Running"}})
+        pods.delete_namespaced_pod("made", NAMESPACE, grace_period_seconds=0)
+    finally:
+        server.apply([settings_of(rendering(DEFAULT))])
+        wait_for(lambda: not admitted(server, WORKER, stranger()), LEARNT_SECONDS)
+
+
+@pytest.mark.parametrize("account", [WORKER, SCHEDULER])
+def test_no_launcher_removes_the_settings(server: ApiServer, account: str) -> None:
+    assert refusal(server.pods(account).delete_namespaced_config_map, "airflow-common", NAMESPACE)
+    assert refusal(server.pods(account).patch_namespaced_config_map, "airflow-common", NAMESPACE, {"data": {}})
 
 
 def test_the_rules_are_applied_twice_and_go_with_airflow(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
