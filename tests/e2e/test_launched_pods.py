@@ -6,19 +6,10 @@ import subprocess
 import pytest
 
 from tests.e2e.deployment import Deployment
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import step, worker
-from tests.manifests.rendering import NAMESPACE, rendering
-from tests.support.launched_pods import ATTACKS, SCHEDULER, WORKER, Attack, Object
+from tests.manifests.rendering import Object
+from tests.support.launched_pods import SCHEDULER, WORKER, Attack, each_attack, sound
 
 pytestmark = pytest.mark.acceptance
-
-
-def made(account: str) -> Object:
-    """The pod that an account makes by right."""
-    content = (step if account == WORKER else worker)(rendering(DEFAULT)).content
-    metadata = {"name": "tried", "namespace": NAMESPACE, "labels": content["metadata"]["labels"]}
-    return {**content, "apiVersion": "v1", "kind": "Pod", "metadata": metadata}
 
 
 def refusal(deployment: Deployment, account: str, pod: Object) -> str:
@@ -32,16 +23,12 @@ def refusal(deployment: Deployment, account: str, pod: Object) -> str:
 
 @pytest.mark.parametrize("account", [WORKER, SCHEDULER])
 def test_a_pod_of_its_own_kind_is_made(first_run: str, deployment: Deployment, account: str) -> None:
-    assert not refusal(deployment, account, made(account))
+    assert not refusal(deployment, account, sound(account))
 
 
-@pytest.mark.parametrize(
-    ("account", "attack"),
-    [(who, attack) for who, _, attack in ATTACKS],
-    ids=[f"{who.partition(':')[2]} with {name}" for who, name, _ in ATTACKS],
-)
+@each_attack
 def test_a_pod_beyond_it_is_refused(first_run: str, deployment: Deployment, account: str, attack: Attack) -> None:
-    assert attack.told in refusal(deployment, account, attack.of(made(account)))
+    assert attack.told in refusal(deployment, account, attack.of(sound(account)))
 
 
 def test_the_way_to_the_kubernetes_api_leads_to_its_servers_alone(first_run: str, deployment: Deployment) -> None:

@@ -1,34 +1,22 @@
 """Loki on the cluster: at each port what its name says, and the audit log of the Kubernetes API beside it."""
 
 import json
-import urllib.request
-from urllib.error import HTTPError
 
 import pytest
 
 from scripts.deploy.kubectl import OBSERVABILITY
 from tests.e2e.conftest import Ground
 from tests.e2e.deployment import Deployment
-
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def status(port: int, method: str, path: str) -> int:
-    """Of an answer on loopback."""
-    try:
-        with _DIRECT.open(urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method), timeout=30) as found:
-            return int(found.status)
-    except HTTPError as error:
-        return error.code
+from tests.support.loki_proxy import STATE, Proxy
 
 
 @pytest.mark.parametrize("port", [3100, 3101, 3102, 3103, 3104])
 def test_nobody_shuts_loki_down(observed: Deployment, port: int) -> None:
     with observed.forwarded("loki", port, OBSERVABILITY) as local:
         for path in ("/ingester/shutdown", "/flush", "/loki/api/v1/delete?query=%7Bjob%3D%22airflow-task%22%7D"):
-            assert status(local, "POST", path) == 403
-    with observed.forwarded("loki", 3104, OBSERVABILITY) as local:
-        assert status(local, "GET", "/ready") == 200
+            assert Proxy({port: local}).call(port, "POST", path)[0] == 403
+    with observed.forwarded("loki", STATE, OBSERVABILITY) as local:
+        assert Proxy({STATE: local}).call(STATE, "GET", "/ready")[0] == 200
 
 
 def test_the_kubernetes_api_writes_down_who_made_the_pods_of_steps(observed: Deployment, ground: Ground) -> None:

@@ -19,7 +19,7 @@ from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.pods import pods_of, step, worker
 from tests.manifests.rendering import NAMESPACE, Object, Rendering, kubectl, name_of, rendering, renderings
 from tests.support.kubernetes_api import ApiServer, run_api_server
-from tests.support.launched_pods import ATTACKS, NAME, SCHEDULER, WORKER, Attack, container
+from tests.support.launched_pods import NAME, SCHEDULER, WORKER, Attack, container, each_attack, named, sound
 from tests.support.waiting import wait_for
 
 ACCESS = ("Namespace", "ServiceAccount", "Role", "RoleBinding")
@@ -52,7 +52,7 @@ def admitted(server: ApiServer, account: str, pod: Object) -> bool:
 def stranger() -> Object:
     """A step with an image of somebody else."""
     attack = Attack(lambda pod: container(pod).update(image="evil.example.com/x"), "")
-    return attack.of(named(step(rendering(DEFAULT)).content, "stranger"))
+    return attack.of(sound(WORKER, "stranger"))
 
 
 @pytest.fixture(scope="module")
@@ -83,23 +83,7 @@ def live(server: ApiServer) -> Iterator[dict[str, Object]]:
         api.delete_namespaced_pod(f"live-{name}", NAMESPACE, grace_period_seconds=0)
 
 
-def named(content: Object, name: str) -> Object:
-    made = deepcopy({"apiVersion": "v1", "kind": "Pod", "metadata": {}, **content})
-    made["metadata"] = {"labels": made["metadata"].get("labels"), "name": name, "namespace": NAMESPACE}
-    # Who made a volume's claim, or the node, matters nothing here.
-    return made
-
-
-def sound(account: str) -> Object:
-    content = (step if account == WORKER else worker)(rendering(DEFAULT)).content
-    return named(content, "made")
-
-
-@pytest.mark.parametrize(
-    ("account", "attack"),
-    [(who, attack) for who, _, attack in ATTACKS],
-    ids=[f"{who.partition(':')[2]} with {name}" for who, name, _ in ATTACKS],
-)
+@each_attack
 def test_a_pod_beyond_its_own_kind_is_refused(server: ApiServer, account: str, attack: Attack) -> None:
     told = refusal(server.pods(account).create_namespaced_pod, NAMESPACE, attack.of(sound(account)))
     assert attack.told in told

@@ -6,13 +6,13 @@ import os
 import re
 import secrets
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import yaml
@@ -21,6 +21,7 @@ from etl_logins import MOST_FAILURES
 from tests.support.postgres import Postgres
 from tests.support.process import die_with_parent, free_port
 from tests.support.stack import ROOT, airflow_environment
+from tests.support.waiting import came_true
 
 AIRFLOW = ROOT / "k8s" / "base" / "airflow"
 TAKEN = re.compile(r"AIRFLOW__(?:FAB__|CORE__AUTH_MANAGER|API__).*")
@@ -43,6 +44,13 @@ class Server:
 
     ui: int
     workers: int
+    log: Path
+    """All that it prints, and its audit trail."""
+
+    def trail(self) -> list[dict[str, str]]:
+        """The lines of the audit trail (airflow_image/plugins/etl_audit.py)."""
+        lines = self.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith('{"audit": "airflow"')]
 
     def ask(
         self,
@@ -85,15 +93,26 @@ class Server:
         return Form(self, user, csrf[1] if csrf else "", came | {"Referer": "https://etl.example.com/auth/login/"})
 
     def new_user(self) -> str:
-        """Somebody who has not failed to log in yet."""
+        """A new user with the role Viewer, without failed logins; returns the name."""
         name = f"user-{next(_numbers)}"
-        login = json.dumps({"username": "admin", "password": PASSWORD})
-        token = json.loads(self.ask("POST", "/auth/token", login, Content_Type="application/json")[2])["access_token"]
-        user = {"username": name, "email": name, "first_name": name, "last_name": name, "password": PASSWORD}
-        body = json.dumps(user | {"roles": [{"name": "Viewer"}]})
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-        assert self.ask("POST", "/auth/fab/v1/users", body, **headers)[0] == 200
+        user = dict.fromkeys(("username", "email", "first_name", "last_name"), name)
+        body = {**user, "password": PASSWORD, "roles": [{"name": "Viewer"}]}
+        status, _ = self.call("POST", "/auth/fab/v1/users", body, self.token_of("admin"))
+        assert status == 200
         return name
+
+    def token_of(self, user: str) -> str:
+        """A token by the user's password, as for whoever comes by `kubectl port-forward`."""
+        status, answer = self.call("POST", "/auth/token", {"username": user, "password": PASSWORD})
+        assert status == 201
+        return str(answer["access_token"])
+
+    def call(self, method: str, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
+        """Status and content of an answer of the API at the workers' port, from the pod itself."""
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        text = "" if body is None else json.dumps(body)
+        status, _, answer = self.ask(method, path, text, to=f"127.0.0.1:{self.workers}", **headers)
+        return status, json.loads(answer) if answer.startswith(("{", "[")) else answer
 
     def exhaust(self, client: str, user: str) -> None:
         """Try wrong passwords of a user until a client may try no more."""
@@ -122,7 +141,7 @@ class Form:
 def run_api_server(postgres: Postgres, folder: Path, *before: list[str]) -> Iterator[Server]:
     """Serve until the block ends; `folder` takes Airflow's home, and what Airflow is told before it serves."""
     name = f"airflow_{secrets.token_hex(4)}"
-    made = Server(free_port(), free_port())
+    made = Server(free_port(), free_port(), folder / "log")
     environment = os.environ | airflow_environment(folder, postgres.create_database(name), "", "")
     environment |= dict(line.split("=", 1) for line in TAKEN.findall((AIRFLOW / "config.env").read_text()))
     environment |= {
@@ -134,8 +153,7 @@ def run_api_server(postgres: Postgres, folder: Path, *before: list[str]) -> Iter
         "ETL_WORKERS_PORT": str(made.workers),
     }
     admin = ["--username=admin", "--email=admin", "--firstname=a", "--lastname=a", "--role=Admin"]
-    log = folder / "log"
-    with log.open("wb") as output:
+    with made.log.open("wb") as output:
         for command in (["db", "migrate"], ["users", "create", *admin, f"--password={PASSWORD}"], *before):
             subprocess.run(["airflow", *command], env=environment, check=True, stdout=output, stderr=output)
         process = subprocess.Popen(
@@ -147,7 +165,7 @@ def run_api_server(postgres: Postgres, folder: Path, *before: list[str]) -> Iter
             start_new_session=True,
         )
     try:
-        _wait_until_up(made, process, log)
+        _wait_until_up(made, process)
         yield made
     finally:
         process.terminate()
@@ -163,13 +181,11 @@ def _deployed() -> list[str]:
     return list(container["args"][container["args"].index("--") + 1 :])
 
 
-def _wait_until_up(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            if server.ask("GET", "/api/v2/version")[0] == 200:
-                return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"The API server did not start:\n{log.read_text()[-4000:]}") from None
-            time.sleep(0.5)
+def _wait_until_up(server: Server, process: "subprocess.Popen[bytes]") -> None:
+    def is_up_or_ended() -> bool:
+        with suppress(OSError):
+            return server.ask("GET", "/api/v2/version")[0] == 200
+        return process.poll() is not None
+
+    is_up = came_true(is_up_or_ended, START_SECONDS, 0.5) and process.poll() is None
+    assert is_up, f"The API server did not start:\n{server.log.read_text()[-4000:]}"

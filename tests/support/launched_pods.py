@@ -5,7 +5,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-Object = dict[str, Any]
+import pytest
+
+from tests.manifests.kustomizations import DEFAULT
+from tests.manifests.pods import step, worker
+from tests.manifests.rendering import NAMESPACE, Object, rendering
+
 NAME = "app.kubernetes.io/name"
 WORKER, SCHEDULER = "etl-poc:airflow-worker", "etl-poc:airflow-scheduler"
 SECRETS = ("airflow-keys", "airflow-admin", "airflow-metadata", "mssql", "mssql-tls", "airflow-tls")
@@ -23,6 +28,17 @@ class Attack:
         made = deepcopy(sound)
         self.change(made)
         return made
+
+
+def named(content: Object, name: str) -> Object:
+    """A pod for the API server. Who created a claim, or the node, does not matter here."""
+    metadata = {"labels": content["metadata"].get("labels"), "name": name, "namespace": NAMESPACE}
+    return deepcopy({"apiVersion": "v1", "kind": "Pod", **content, "metadata": metadata})
+
+
+def sound(account: str, name: str = "made") -> Object:
+    """The pod that an account may create in the default overlay."""
+    return named((step if account == WORKER else worker)(rendering(DEFAULT)).content, name)
 
 
 def container(pod: Object) -> Object:
@@ -114,3 +130,8 @@ ATTACKS = [
     *((WORKER, name, attack) for name, attack in OF_A_WORKER.items()),
     *((SCHEDULER, name, attack) for name, attack in OF_A_SCHEDULER.items()),
 ]
+each_attack = pytest.mark.parametrize(
+    ("account", "attack"),
+    [(who, attack) for who, _, attack in ATTACKS],
+    ids=[f"{who.partition(':')[2]} with {name}" for who, name, _ in ATTACKS],
+)
