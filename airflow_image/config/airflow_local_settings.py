@@ -1,4 +1,4 @@
-"""What Airflow asks of an installation: here, how the pod of a worker is changed before it is made.
+"""Airflow's hooks for an installation: here, the one that changes a worker's pod before it is created.
 
 Every process of Airflow imports this, so it imports nothing before it is needed.
 """
@@ -15,7 +15,7 @@ _OPTION = "--json-string"
 def pod_mutation_hook(pod: "k8s.V1Pod") -> None:
     """Move a worker's task, and with it its token, from the command line into the environment.
 
-    Everybody on a node may read command lines (`ps`); whoever has the token can speak for the task.
+    Any user of a node can read command lines (`ps`), and the token authenticates as the task.
     """
     from kubernetes.client import models as k8s
 

@@ -3,8 +3,8 @@
     python -m etl_api_server
 
 `airflow api-server` listens at one port alone, where nothing but what a request says of itself tells whether a person
-sent it, by Traefik, or a worker. What is there for whom says plugins/etl_front_door.py; NetworkPolicies lead each to
-the own port.
+sent it, by Traefik, or a worker. plugins/etl_front_door.py defines what each port serves; NetworkPolicies allow people
+and workers their own port only.
 """
 
 import os
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _bound(port: int) -> socket.socket:
-    """Nobody is let in yet: that comes when the server has started."""
+    """A socket that does not listen yet: uvicorn listens once Airflow has started."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind(("", port))

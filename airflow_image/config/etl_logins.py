@@ -1,7 +1,7 @@
 """Bounds failed logins: of one user from one address, of one user from anywhere, and of anybody from one address.
 
-The first bound is the narrow one, so that the wrong passwords of one person lock out nobody else. The other two are
-wide: they end attempts with many addresses at one user, or with many user names from one address.
+The first limit is low and concerns one user at one address only, so that one person's wrong passwords do not lock out
+other people. The other two are high: against attempts on one user from many addresses, and on many users from one.
 """
 
 import ipaddress
@@ -20,7 +20,7 @@ WINDOW_SECONDS = 300.0
 _MOST_KEYS = 30_000
 _LONGEST_NAME = 256
 _IPV6_NETWORK = 64
-"""Whoever has one IPv6 address has all those of its network."""
+"""Prefix length. A host can use every address of its /64, so these count as one address."""
 Key = tuple[str, ...]
 
 
@@ -89,7 +89,7 @@ def user_in(content_type: bytes, body: bytes) -> str:
         name = next((value for field, value in fields if field == "username"), "")
     else:
         raise ValueError("a login is JSON or a form")
-    # Airflow ignores case; what only looks alike may share a count, but no spelling may have one of its own.
+    # Airflow ignores case. Names that only look alike may share a count, but two spellings of one name must share it.
     return unicodedata.normalize("NFKC", str(name)).casefold().strip()[:_LONGEST_NAME]
 
 
