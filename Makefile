@@ -36,6 +36,7 @@ dev: setup ## Keep Airflow's UI up on the same parts, to trigger and retry by ha
 
 .PHONY: test
 test: setup lint ## Lint, types, and every test that needs no cluster
+	@scripts/setup-system.sh --with-curl
 	@$(PYTHON) -m tests.cluster programs
 	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile tests/unit tests/manifests tests/integration
 	$(PYTHON) -m pytest tests/bench

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Installs the shared libraries that the SQL Server drivers are linked with and that no Python package brings.
+# Installs what no Python package brings: the libraries of the SQL Server drivers, and the program that tests need.
 set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/setup-system.sh [--with-odbc | --help]
+Usage: scripts/setup-system.sh [--with-odbc | --with-curl | --help]
 
 Checks for libltdl, libkrb5 and libgssapi_krb5, and installs what is missing with the system's package manager
 (with sudo where it may be used without a password).
 
   --with-odbc  also libodbc, which the benchmark of dlt needs
+  --with-curl  also curl, with which install-k3s.sh is tested
 TEXT
 }
 
@@ -50,11 +51,16 @@ main() {
     debian+=(libodbc2)
     fedora+=(unixODBC)
   fi
+  if [[ ${1:-} == --with-curl ]]; then
+    debian+=(curl)
+    fedora+=(curl)
+    if ! command -v curl >/dev/null; then missing+=(curl); fi
+  fi
   for library in "${libraries[@]}"; do
     if is_missing "$library"; then missing+=("$library"); fi
   done
   if [[ ${#missing[@]} -eq 0 ]]; then return; fi
-  echo "Installing what the SQL Server driver needs: ${missing[*]}"
+  echo "Installing what is missing on this system: ${missing[*]}"
   if ! install_packages; then
     echo "Could not install ${missing[*]}; install the packages that hold them" \
       "(Debian: ${debian[*]}) and try again." >&2

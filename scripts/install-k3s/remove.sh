@@ -11,12 +11,24 @@ shims() {
   done
 }
 
+# Asks /proc itself: minimal systems have no ps, and that of BusyBox cannot tell children.
+children() {
+  local process name parent
+  for process in "$root"/proc/[0-9]*; do
+    while IFS=$' \t' read -r name parent _; do
+      [[ $name == PPid: ]] || continue
+      if [[ $parent == "$1" ]]; then echo "${process##*/}"; fi
+      break
+    done 2>/dev/null <"$process/status" || continue
+  done
+}
+
 with_descendants() {
   local process
   for process in "$@"; do
     echo "$process"
     # shellcheck disable=SC2046  # a list of numbers
-    with_descendants $(ps --ppid "$process" -o pid=)
+    with_descendants $(children "$process")
   done
 }
 

@@ -27,7 +27,7 @@ _COMMANDS = {
 _USER = "someone"
 _INSTALL = (
     "DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends"
-    " libltdl7 libkrb5-3 libgssapi-krb5-2 >/dev/null"
+    " curl libltdl7 libkrb5-3 libgssapi-krb5-2 >/dev/null"
 )
 
 

@@ -24,7 +24,7 @@ INOTIFY = {"proc/sys/fs/inotify/max_user_instances": 128, "proc/sys/fs/inotify/m
 # All that the script may take from a machine: what is not here, it does not find.
 TOOLS = (
     *("awk", "bash", "cat", "chmod", "cp", "curl", "cut", "dirname", "grep", "install", "ln", "mkdir", "mktemp"),
-    *("mv", "ps", "readlink", "rm", "rmdir", "sed", "sha256sum", "sort", "stat", "tail", "touch"),
+    *("mv", "readlink", "rm", "rmdir", "sed", "sha256sum", "sort", "stat", "tail", "touch"),
 )
 
 K3S = """#!/bin/sh

@@ -81,7 +81,7 @@ class FakeCluster:
         self.write_overlay()
         self._bin = folder / "bin"
         self._bin.mkdir()
-        self._command("kubectl", f'#!/bin/bash\nexec {sys.executable} -I -S {FAKE_KUBECTL} "$@"\n')
+        self._command("kubectl", f'#!/bin/bash\nexec "{sys.executable}" -I -S "{FAKE_KUBECTL}" "$@"\n')
         self._command("buildah", BUILDAH)
         self._command("import-stub", IMPORT_STUB)
         self.set(objects={"Node/one": node("one")})

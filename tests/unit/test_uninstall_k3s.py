@@ -68,7 +68,7 @@ def test_only_containers_of_k3s_are_ended(machine: BareMachine) -> None:
         subprocess.Popen([shim, "600"], executable="/bin/sleep"),
         subprocess.Popen([other, "600"]),
     ]
-    for process in [ended.pid, *(process.pid for process in innocent)]:
+    for process in [ended.pid, child, *(process.pid for process in innocent)]:
         (machine.root / f"proc/{process}").symlink_to(f"/proc/{process}")
     try:
         machine.succeed("--uninstall")
