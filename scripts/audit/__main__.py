@@ -1,26 +1,21 @@
-"""Looks at what the images bring and at the history: `make audit`, with `OSV=FILE.zip` also without a network.
+"""Looks at what the images bring and at the history: `make audit`; with `OSV=FOLDER` without a network.
 
 Writes a bill of materials for each image into .audit/. Ends with 1 where something is wrong or could not be looked at.
 """
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from scripts.audit import licences, secrets, vulnerabilities
-from scripts.audit.packages import (
-    IMAGES,
-    ROOT,
-    AuditError,
-    bill_of_materials,
-    debian_components,
-    debian_status,
-    python_packages,
-)
+from scripts.audit import exceptions, licences, reports, secrets, vulnerabilities
+from scripts.audit.packages import IMAGES, ROOT, AuditError, bill_of_materials, built_contents, python_packages
+from scripts.audit.severity import LEVELS
+from scripts.deploy.image_contents import debian_components
 
 FOLDER = ROOT / ".audit"
 
@@ -32,12 +27,12 @@ def write_bills() -> bool:
     for image in IMAGES:
         bill = bill_of_materials(image)
         try:
-            debian = debian_components(debian_status(f"localhost/{image}:{bill['metadata']['component']['version']}"))
+            debian = debian_components(built_contents(f"localhost/{image}:{bill['metadata']['component']['version']}"))
         except AuditError as error:
             print(f"{image}: Debian's packages are missing in its bill of materials: {error}")
             debian, complete = [], False
         bill["components"] += debian
-        file = FOLDER / f"{image}.cdx.json"
+        file = _bill_file(image)
         file.write_text(json.dumps(bill, indent=1) + "\n")
         print(f"{file.relative_to(ROOT)}: {len(python_packages(bill))} Python packages, {len(debian)} of Debian.")
     return complete
@@ -54,24 +49,20 @@ def check_licences() -> bool:
     return not refused
 
 
-def check_vulnerabilities(database: Path | None) -> bool:
-    """Whether nothing is known of the packages: by the database's file, else by asking OSV's service."""
-    if database is None:
-        uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
-        ended = subprocess.run(
-            [uv, "audit", "--preview-features=audit-command", "--frozen", "--no-dev"], cwd=ROOT, check=False
-        ).returncode
-        if ended:
-            print("Where api.osv.dev cannot be reached, give a file of its database: make audit OSV=all.zip")
-        return ended == 0
-    packages = {
-        name: version for image in IMAGES for name, version in python_packages(bill_of_materials(image)).items()
-    }
-    found = vulnerabilities.findings(database, packages)
-    for each in found:
-        print(f"{each.package} {each.version}: {each.id}, fixed in {each.fixed or 'no version yet'}. {each.summary}")
-    print(f"Known vulnerabilities of {len(packages)} packages: {len(found) or 'none'}.")
-    return not found
+def check_vulnerabilities(options: argparse.Namespace) -> bool:
+    """Whether what is known of the packages of the bills is accepted, or not severe."""
+    if not options.osv:
+        print("Downloading the OSV database …")
+        vulnerabilities.download(FOLDER / "osv")
+    bills: list[dict[str, Any]] = [json.loads(_bill_file(image).read_text()) for image in IMAGES]
+    bills += [_read(file) for file in options.sbom]
+    packages = set().union(*map(vulnerabilities.packages_of, bills))
+    found = vulnerabilities.findings(options.osv or FOLDER / "osv", packages)
+    for file in options.report:
+        found += reports.findings(_read(file))
+    verdict = exceptions.judge(found, exceptions.read_accepted(), options.level, datetime.now(UTC).date())
+    print("\n".join(verdict.lines))
+    return verdict.passes
 
 
 def check_history() -> bool:
@@ -86,12 +77,21 @@ def check_history() -> bool:
 def main() -> int:
     """Do everything, whatever fails in between."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--osv", type=Path, help="a file of the OSV database, to look in it instead of asking")
+    parser.add_argument(
+        "--osv", type=Path, metavar="FOLDER", help="with PyPI/all.zip and Debian/all.zip, instead of downloading them"
+    )
+    parser.add_argument("--level", choices=LEVELS, default="high", help="from which on a vulnerability is refused")
+    parser.add_argument(
+        "--sbom", type=Path, metavar="FILE", nargs="*", default=[], help="further bills of materials (CycloneDX)"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", nargs="*", default=[], help="of osv-scanner (--format json) on images"
+    )
     options = parser.parse_args()
     checks: list[Callable[[], bool]] = [
         write_bills,
         check_licences,
-        lambda: check_vulnerabilities(options.osv),
+        lambda: check_vulnerabilities(options),
         check_history,
     ]
     passed = True
@@ -102,6 +102,18 @@ def main() -> int:
             print(error)
             passed = False
     return 0 if passed else 1
+
+
+def _bill_file(image: str) -> Path:
+    return FOLDER / f"{image}.cdx.json"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        read: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise AuditError(f"{file} cannot be read: {error}") from error
+    return read
 
 
 if __name__ == "__main__":

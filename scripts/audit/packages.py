@@ -1,4 +1,4 @@
-"""The packages of an image: Python's by the lock file, Debian's by the status file in the image."""
+"""The packages of our images: Python's by the lock file, Debian's by the list in the image."""
 
 import json
 import shutil
@@ -6,10 +6,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from scripts.deploy.builders import BUILDERS
+from scripts.deploy.console import Console, DeployError
+from scripts.deploy.image_contents import Contents, read_contents
+from scripts.deploy.images import work_folder
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {"etl": ("--package=etl", "--extra=engine"), "etl-airflow": ("--package=etl-airflow",)}
 """Our images, and which packages of the lock file each has: what their Dockerfiles give to `uv sync`."""
-_ENGINES = ("docker", "podman")
 
 
 class AuditError(Exception):
@@ -37,24 +41,15 @@ def python_packages(bill: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def debian_status(image: str) -> str:
-    """The list of Debian's packages in a built image. Raises AuditError where it cannot be read."""
-    for engine in filter(shutil.which, _ENGINES):
-        command = [engine, "run", "--rm", "--network=none", "--entrypoint=cat", image, "/var/lib/dpkg/status"]
-        read = subprocess.run(command, capture_output=True, text=True, check=False)
-        if not read.returncode:
-            return read.stdout
-    raise AuditError(f"{image} has not been built here, or neither docker nor podman can run it.")
-
-
-def debian_components(status: str) -> list[dict[str, Any]]:
-    """The installed packages of a status file of dpkg, as components of CycloneDX."""
-    components = []
-    for paragraph in status.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
-        if not fields.get("Status", "").endswith(" installed"):
-            continue
-        name, version, architecture = fields["Package"], fields["Version"], fields["Architecture"]
-        purl = f"pkg:deb/debian/{name}@{version}?arch={architecture}"
-        components.append({"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl})
-    return components
+def built_contents(image: str) -> Contents:
+    """What is in an image that was built here. Raises AuditError where there is none."""
+    for builder in BUILDERS.values():
+        if builder.problem() is None and builder.platform_of(image):
+            with work_folder() as folder:
+                archive = Path(folder) / "image.tar"
+                try:
+                    builder.save(Console(), image, archive)
+                    return read_contents(archive)
+                except DeployError as error:
+                    raise AuditError(str(error)) from error
+    raise AuditError(f"{image} has not been built here (scripts/apply-all.sh or --bundle builds it).")
