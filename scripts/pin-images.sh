@@ -29,20 +29,20 @@ main() {
     usage
     return
   fi
-  local name tag digest debian
+  local image name tag digest debian
   echo "# Written by scripts/pin-images.sh: the images as their registries had them then."
   echo "apiVersion: kustomize.config.k8s.io/v1alpha1"
   echo "kind: Component"
   echo "images:"
-  while read -r name tag; do
-    digest=$(digest_of "$name:$tag")
+  while read -r image; do
+    name=${image%:*} tag=${image##*:}
+    digest=$(digest_of "$image")
     if [[ ! $digest =~ ^sha256:[0-9a-f]{64}$ ]]; then
       echo "$name:$tag: the registry named no digest (${digest:-nothing})." >&2
       return 1
     fi
     echo "  - {name: $name, newName: $name, digest: $digest} # $tag"
-  done < <(sed -nE 's/^ +- \{name: [^,]+, newName: ([^,]+), newTag: ([^}]+)\}.*/\1 \2/p' \
-    k8s/components/images/kustomization.yaml | grep --invert-match '^localhost/')
+  done < <(scripts/list-images.sh)
   debian=docker.io/library/debian
   echo "# What is built here begins with Debian's image; for apply-all.sh: DEBIAN_IMAGE=$debian@$(digest_of $debian:trixie-slim)"
 }

@@ -16,6 +16,11 @@ _MIRRORS = "/etc/rancher/k3s/registries.yaml"
 _LASTING = (
     (r"no match for platform|no matching manifest", "the registry has no image for this node's architecture"),
     (r"InvalidImageName|invalid reference format|ErrImageNeverPull", "correct its name in k8s/components/images"),
+    (
+        r"@sha256:[0-9a-f]{64}.*(manifest unknown|not found)",
+        "the registry no longer has the image that was first pulled under this tag: if you trust what the tag is now,"
+        " run this again with --new-digests",
+    ),
     (r"manifest unknown|not found|name unknown", "the registry has no such image: correct its name or tag"),
     (r"unauthorized|authorization failed|denied|\b401\b|\b403\b", f"the registry asks for a login: {_MIRRORS}"),
     (r"x509|certificate|tls:", f"the node does not trust the registry's certificate, or a proxy's: tls in {_MIRRORS}"),

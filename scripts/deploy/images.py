@@ -35,6 +35,13 @@ def is_local(image: str) -> bool:
     return image.startswith("localhost/")
 
 
+def name_on_node(image: str) -> str:
+    """The name that a node lists an image by: with a digest there is no tag."""
+    named, at, digest = image.partition("@")
+    folder, slash, last = named.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}@{digest}" if at else image
+
+
 def build_images(
     console: Console,
     builder: Builder,

@@ -23,6 +23,12 @@ def allow_images_before(rendering: Rendering, kubectl: Kubectl) -> None:
                 settings["metadata"].setdefault("annotations", {})[IMAGES_BEFORE] = told
 
 
+def launched_images(rendering: Rendering) -> set[str]:
+    """The images that scheduler and workers make pods of."""
+    settings = [item for item in rendering.of_kind("ConfigMap") if item["metadata"]["name"] == _SETTINGS]
+    return set().union(*map(_images, settings))
+
+
 def _images(settings: Object) -> set[str]:
     data = settings.get("data") or {}
     worker = ":".join(filter(None, (data.get(f"{_WORKER}_{part}") for part in ("REPOSITORY", "TAG"))))

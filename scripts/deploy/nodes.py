@@ -26,7 +26,10 @@ class Node:
     is_this_machine: bool
     is_control_plane: bool
     has_data: bool
+    image_names: tuple[tuple[str, ...], ...] = ()
+    """The names of each image."""
     images: frozenset[str] = frozenset()
+    """All names of images."""
     names_all_images: bool = True
     image_ids: dict[str, str] = field(default_factory=dict)
     is_ready: bool = True
@@ -68,13 +71,15 @@ def _node(item: Object, boot_id: str) -> Node:
     metadata, status = item["metadata"], item["status"]
     labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
     addresses = {entry["type"]: entry["address"] for entry in reversed(status.get("addresses", []))}
+    image_names = tuple(tuple(image.get("names") or ()) for image in status.get("images", []))
     return Node(
         name=metadata["name"],
         address=addresses.get("InternalIP", ""),
         is_this_machine=status.get("nodeInfo", {}).get("bootID") == boot_id,
         is_control_plane="node-role.kubernetes.io/control-plane" in labels,
         has_data=labels.get(DATA_LABEL) == "true",
-        images=frozenset(name for image in status.get("images", []) for name in image.get("names") or []),
+        image_names=image_names,
+        images=frozenset(name for names in image_names for name in names),
         names_all_images=len(status.get("images", [])) < _MOST_IMAGES,
         image_ids=json.loads(annotations.get(IMAGE_IDS, "{}")),
         is_ready=not any(one["type"] == "Ready" and one["status"] != "True" for one in status.get("conditions", [])),

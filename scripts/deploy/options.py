@@ -44,12 +44,15 @@ class Options:
     import_is_default: bool
     ca_file: Path | None
     pull: bool
+    new_digests: bool
     timeout: float
     wait_for_first_run: bool
     bundle: Path | None
     k3s_files: Path | None
     platform: str | None
     from_bundle: Path | None
+    sign_with: Path | None
+    signers: Path | None
     delete_data: bool
     yes: bool
     dry_run: bool
@@ -65,6 +68,10 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         parser.error("--bundle only writes the archive; it goes with no --from-bundle, `down` or `import`.")
     if given["k3s_files"] and not given["bundle"]:
         parser.error("--k3s-files belongs to --bundle.")
+    if given["sign_with"] and not given["bundle"]:
+        parser.error("--sign-with belongs to --bundle.")
+    if given["signers"] and not given["from_bundle"]:
+        parser.error("--signers belongs to --from-bundle.")
     if given["action"] == "import" and not given["from_bundle"]:
         parser.error("`import` needs --from-bundle.")
     if given["platform"] and not given["bundle"]:
@@ -155,6 +162,11 @@ def _images(group: "argparse._ArgumentGroup") -> None:
         help="imports an image into the node, given the archive (`k3s ctr images import`); '' imports nothing",
     )
     group.add_argument("--ca-file", metavar="FILE", type=_file, help="CA certificates that the builds need")
+    group.add_argument(
+        "--new-digests",
+        action="store_true",
+        help="ask the registries anew what the tags are, and deploy that (default: what they were when first pulled)",
+    )
     group.add_argument("--no-pull", action="store_true", help="build from the base images that are here")
 
 
@@ -164,7 +176,9 @@ def _air_gap(group: "argparse._ArgumentGroup") -> None:
     )
     group.add_argument("--k3s-files", metavar="DIR", type=_folder, help="files of K3s to put into the bundle as well")
     group.add_argument("--platform", choices=PLATFORMS, help="of that machine (default: that of this one)")
+    group.add_argument("--sign-with", metavar="KEY", type=_file, help="sign the bundle with this key of OpenSSH")
     group.add_argument("--from-bundle", metavar="FILE", type=_path, help="install from it, or from its folder")
+    group.add_argument("--signers", metavar="FILE", type=_file, help="whose signature of the archive is required")
 
 
 def _path(text: str) -> Path:

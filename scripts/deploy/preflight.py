@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from scripts.deploy import passwords, trust, volumes
+from scripts.deploy import digests, passwords, trust, volumes
 from scripts.deploy.bundle import Bundle
 from scripts.deploy.certificates import certificate_problems
 from scripts.deploy.console import DeployError
 from scripts.deploy.disk import disk_problems
 from scripts.deploy.image_preflight import survey_images
+from scripts.deploy.images import name_on_node
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.launched import allow_images_before
 from scripts.deploy.machine import machine_problems, port_warnings
@@ -39,10 +40,13 @@ def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
     found = Survey()
     found.source_password = _source_password(options, found.problems)
     _survey_overlay(found, options, kubectl, bundle)
-    _survey_cluster(found, options, kubectl)
+    _survey_cluster(found, options, kubectl, bundle)
     survey_images(found, options, bundle)
     if not found.nodes or any(node.is_this_machine for node in found.nodes):
-        images, there = set(found.rendering.images), found.this_node.images if found.this_node else frozenset()
+        images, there = (
+            set(map(name_on_node, found.rendering.images)),
+            found.this_node.images if found.this_node else frozenset(),
+        )
         missing = len(images - there) / max(1, len(images))
         found.problems += disk_problems(found.rendering.volumes(), found.builder, missing=missing)
         found.problems += machine_problems()
@@ -67,7 +71,7 @@ def _survey_overlay(found: Survey, options: Options, kubectl: Kubectl, bundle: B
     remember(found.rendering, found.overlay)
 
 
-def _survey_cluster(found: Survey, options: Options, kubectl: Kubectl) -> None:
+def _survey_cluster(found: Survey, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
     if not shutil.which(kubectl.command[0]):
         return
     try:
@@ -85,12 +89,27 @@ def _survey_cluster(found: Survey, options: Options, kubectl: Kubectl) -> None:
         set_api_servers(found.rendering.objects, read_api_servers(kubectl))
         set_pods_network(found.rendering.objects, found.networks.pods)
         allow_images_before(found.rendering, kubectl)
+        _survey_digests(found, options, kubectl, bundle)
         found.secret_keys = passwords.existing_keys(kubectl)
         _survey_data(found, options, kubectl)
         _survey_source(found, options, kubectl)
         found.problems += certificate_problems(kubectl, found.certificates)
     except DeployError as error:
         found.problems.append(str(error))
+
+
+def _survey_digests(found: Survey, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
+    """What is known of the images already: from earlier runs, else from the node with the data and the others."""
+    if bundle:  # its checksums say what its images are, and imported images have no digest of a registry
+        return
+    found.digests_before = digests.recorded(kubectl)
+    pinnable = digests.can_be_pinned(found.rendering)
+    if options.new_digests:
+        return
+    nodes = sorted(found.nodes, key=lambda node: node != found.data_node)
+    found.digests = digests.on_nodes(nodes, pinnable)
+    found.digests |= {image: digest for image, digest in found.digests_before.items() if image in pinnable}
+    digests.pin(found.rendering, found.digests)
 
 
 def _version_problems(kubectl: Kubectl) -> Iterator[str]:

@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from scripts.deploy.console import Console, DeployError
+from scripts.deploy.digests import digest_in
 from scripts.deploy.image_errors import WAITING, explain, lasts
-from scripts.deploy.images import is_local
+from scripts.deploy.images import is_local, name_on_node
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.nodes import Node
 from scripts.deploy.rendering import Rendering, images_of, is_observability, pod_templates
@@ -39,6 +40,8 @@ class Pull:
     secrets: tuple[str, ...]
     needed: bool
     """Whether Airflow needs it."""
+    again: bool = False
+    """Whether the registry is asked also where the node has the image."""
 
     @property
     def pod(self) -> str:
@@ -54,10 +57,27 @@ class Progress:
     failing: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     """The bytes that came: as the registry sends them, compressed."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """What the nodes call the images that came."""
 
 
-def planned(rendering: Rendering, nodes: Sequence[Node], data_node: Node | None, imported: set[str]) -> list[Pull]:
-    """What is to be pulled where: on every node what may run there, without what it has."""
+@dataclass(frozen=True)
+class Pulled:
+    """What came."""
+
+    size: int = 0
+    """In bytes."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """The digests by image, of those that have one."""
+
+
+def planned(
+    rendering: Rendering, nodes: Sequence[Node], data_node: Node | None, imported: set[str], *, again: bool = False
+) -> list[Pull]:
+    """What is to be pulled where: on every node what may run there, without what it has.
+
+    `again`: with what it has, where that is named by a tag.
+    """
     users: dict[str, list[tuple[Object, Object]]] = {image: [] for image in rendering.images}
     for item, pod in pod_templates(rendering):
         for image in images_of(pod):
@@ -74,16 +94,17 @@ def planned(rendering: Rendering, nodes: Sequence[Node], data_node: Node | None,
         needed = not found or not all(is_observability(item) for item, _ in found)
         for node in nodes:
             takes = node == data_node if at_data else everywhere or node.is_schedulable
-            if node.is_ready and takes and image not in node.images:
+            asks = again and "@" not in image
+            if node.is_ready and takes and (asks or name_on_node(image) not in node.images):
                 namespace = namespaces[0] if namespaces else NAMESPACE
-                pulls.append(Pull(node.name, image, namespace, tuple(sorted(secrets)), needed))
+                pulls.append(Pull(node.name, image, namespace, tuple(sorted(secrets)), needed, asks))
     return pulls
 
 
-def pull_images(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> int:
-    """Have images pulled; returns how many bytes came. Raises DeployError for those that Airflow cannot go without."""
+def pull_images(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> Pulled:
+    """Have images pulled; returns what came. Raises DeployError for those that Airflow cannot go without."""
     if not pulls:
-        return 0
+        return Pulled()
     nodes = sorted({pull.node for pull in pulls})
     console.say(f"Pulling {len({pull.image for pull in pulls})} images onto {', '.join(nodes)} …")
     _remove(kubectl)
@@ -100,7 +121,20 @@ def pull_images(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> in
         raise DeployError("\n".join(["These images cannot be pulled:", *told]))
     for pull, why in reasons.items():
         console.warn(f"{pull.image} cannot be pulled on {pull.node}, and Airflow goes on without it: {why}.")
-    return total
+    return Pulled(total, _digests(pulls, progress))
+
+
+def _digests(pulls: Sequence[Pull], progress: Progress) -> dict[str, str]:
+    """The digests of what came. Raises DeployError where a tag was one image on one node and another on the next."""
+    found: dict[str, str] = {}
+    for pull in pulls:
+        digest = digest_in(progress.digests.get(pull.pod, ""), pull.image)
+        if digest and found.setdefault(pull.image, digest) != digest:
+            raise DeployError(
+                f"{pull.image} became another image while it was pulled: {found[pull.image]} was, and on {pull.node}"
+                f" {digest} is. Run the same again."
+            )
+    return found
 
 
 def _follow(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> Progress:
@@ -155,6 +189,7 @@ def _look(kubectl: Kubectl) -> Progress:
             progress.failing[name] = f"{waiting['reason']}: {waiting.get('message', '')}"
         elif state and waiting.get("reason") != "ContainerCreating":
             progress.done.add(name)  # its command was looked for, and is in no image
+            progress.digests[name] = containers[0].get("imageID") or ""
         elif status.get("phase") == "Failed":
             progress.failing[name] = f"{status.get('reason', 'Failed')}: {status.get('message', '')}"
     for event in kubectl.items("events", "--all-namespaces", "--field-selector=reason=Pulled"):
@@ -177,7 +212,7 @@ def _pod(pull: Pull) -> Object:
     container = {
         "name": "image",
         "image": pull.image,
-        "imagePullPolicy": "IfNotPresent",
+        "imagePullPolicy": "Always" if pull.again else "IfNotPresent",
         "command": ["/the-image-is-here"],
         "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "16Mi"}},
         "securityContext": {

@@ -21,6 +21,9 @@ class Survey:
     data_node: Node | None = None
     builder: Builder | None = None
     secret_keys: set[passwords.Key] = field(default_factory=set)
+    digests: dict[str, str] = field(default_factory=dict)
+    """Those of the images that are pulled, by image and tag, as far as they are known."""
+    digests_before: dict[str, str] = field(default_factory=dict)
     networks: Networks = field(default_factory=Networks)
     source_address: str = ""
     trust: dict[str, str] = field(default_factory=dict)

@@ -1,9 +1,10 @@
 """`up`: from nothing, or from any earlier state, to what the overlay says."""
 
 import getpass
+from collections.abc import Mapping
 from pathlib import Path
 
-from scripts.deploy import closing, traefik, trust
+from scripts.deploy import closing, digests, traefik, trust
 from scripts.deploy.builders import choose_builder
 from scripts.deploy.bundle import Bundle, Project, write_bundle
 from scripts.deploy.certificates import SQL_SERVER, ensure_certificate
@@ -52,12 +53,12 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
         return
     if found.asks_for_source_password:
         found.source_password = getpass.getpass("Password of the operational Postgres (user orders): ")
-    _get_images(console, options, kubectl, found, bundle)
+    ids = _get_images(console, options, kubectl, found, bundle)
     traefik.await_kinds(console, kubectl, found.rendering)
     for words in traefik.fit(kubectl, found.rendering):
         console.warn(words)
     try:
-        _apply(console, options, kubectl, found, bundle)
+        _apply(console, options, kubectl, found, bundle, ids)
         if options.wait_for_first_run:
             first_run(console, kubectl, options.timeout)
     except DeployError:
@@ -90,8 +91,9 @@ def make_bundle(console: Console, options: Options, kubectl: Kubectl, target: Pa
     write_bundle(console, options, choose_builder(options.builder), project, target)
 
 
-def _pulls(found: Survey, bundle: Bundle | None) -> list[Pull]:
-    return planned(found.rendering, found.nodes, found.data_node, set(bundle.images) if bundle else set())
+def _pulls(options: Options, found: Survey, bundle: Bundle | None) -> list[Pull]:
+    imported = set(bundle.images) if bundle else set()
+    return planned(found.rendering, found.nodes, found.data_node, imported, again=options.new_digests)
 
 
 def _await_observability(console: Console, options: Options, kubectl: Kubectl, found: Survey) -> str | None:
@@ -117,7 +119,10 @@ def import_bundle(console: Console, options: Options, bundle: Bundle) -> None:
     import_images(console, None, None, bundle.images, bundle.importing, options.import_command)
 
 
-def _get_images(console: Console, options: Options, kubectl: Kubectl, found: Survey, bundle: Bundle | None) -> None:
+def _get_images(
+    console: Console, options: Options, kubectl: Kubectl, found: Survey, bundle: Bundle | None
+) -> dict[str, str]:
+    """Build and import; returns the IDs of the images that have a tag for many builds."""
     ids: dict[str, str] = {}
     importing: Importing | None = None
     if bundle:
@@ -126,13 +131,19 @@ def _get_images(console: Console, options: Options, kubectl: Kubectl, found: Sur
         images = found.rendering.images
         ids = build_images(console, found.builder, images, ROOT, options.ca_file, pull=options.pull)
         importing = importing_from(found.builder)
-    # The others have a tag that means one build for good.
-    mark(found.rendering, {image: ids[image] for image in ids if is_local(image)})
     if importing and options.import_command:
         import_images(console, kubectl, found.this_node, ids, importing, options.import_command)
+    return {image: ids[image] for image in ids if is_local(image)}
 
 
-def _apply(console: Console, options: Options, kubectl: Kubectl, found: Survey, bundle: Bundle | None) -> None:
+def _apply(
+    console: Console,
+    options: Options,
+    kubectl: Kubectl,
+    found: Survey,
+    bundle: Bundle | None,
+    ids: Mapping[str, str],
+) -> None:
     node, volumes = _data_node(found), found.rendering.volumes()
     if not node.has_data:
         kubectl.run("label", "node", node.name, f"{DATA_LABEL}=true")
@@ -146,8 +157,23 @@ def _apply(console: Console, options: Options, kubectl: Kubectl, found: Survey, 
         if number == 0:  # the namespace is there
             ensure_secrets(console, kubectl, found.source_password, kept)
             _ensure_trust(console, kubectl, found)
-            pull_images(console, kubectl, _pulls(found, bundle))
+            pulled = pull_images(console, kubectl, _pulls(options, found, bundle))
+            if not bundle:
+                _pin(console, kubectl, found, pulled.digests)
+            mark(found.rendering, ids)  # with the digests, which a Job's fingerprint is of as well
     prune(console, kubectl, found.rendering, options.timeout)
+
+
+def _pin(console: Console, kubectl: Kubectl, found: Survey, pulled: Mapping[str, str]) -> None:
+    """From now on the images are what came, or was there."""
+    pinnable = digests.can_be_pinned(found.rendering)
+    came = found.digests_before | dict(pulled)
+    now = found.digests | {image: digest for image, digest in came.items() if image in pinnable}
+    digests.pin(found.rendering, now)
+    digests.record(console, kubectl, found.digests_before, now)
+    there = {name for node in found.nodes for name in node.images}
+    for image in sorted(there & pinnable - now.keys()):
+        console.warn(f"{image} is not pinned: it was imported, and no registry has said what it is.")
 
 
 def _ensure_trust(console: Console, kubectl: Kubectl, found: Survey) -> None:
@@ -174,7 +200,7 @@ def _tell(console: Console, options: Options, kubectl: Kubectl, found: Survey, b
     if found.has_data_here:
         lines += [f"make {path}" for path in missing_folders(rendering.volumes()).values()]
     lines.append("generate the passwords and certificates that are missing")
-    lines += [f"pull {pull.image} onto {pull.node}" for pull in _pulls(found, bundle)]
+    lines += [f"pull {pull.image} onto {pull.node}" for pull in _pulls(options, found, bundle)]
     for part, objects in steps(rendering):
         lines.append(f"apply {part}: {', '.join(map(name_of, objects))}")
     lines += [f"delete {name_of(item)}" for item in (leftovers(kubectl, rendering) if found.nodes else [])]

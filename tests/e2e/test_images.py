@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_an_image_is_pulled_by_the_kubelet_and_its_bytes_are_known(
     registry: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     came = pull_images(Console(), Kubectl(), [pull("image:here")])
-    assert BYTES < came < BYTES * 1.1
+    assert BYTES < came.size < BYTES * 1.1
     assert f"1 of 1: {REGISTRY}/image:here, 3.0 MB" in capsys.readouterr().out
 
     def listed() -> bool:
@@ -63,6 +64,18 @@ def test_an_image_is_pulled_by_the_kubelet_and_its_bytes_are_known(
 
     wait_for("the node to name the image", listed, 60)
     assert Kubectl().items("pods", "--namespace", NAMESPACE) == []
+
+
+def test_an_image_is_pulled_by_the_digest_that_its_tag_had_first(registry: Path) -> None:
+    tagged = pull("image:moving")
+    add_image(registry, "moving", "amd64", BYTES)
+    digest = pull_images(Console(), Kubectl(), [tagged]).digests[tagged.image]
+    assert digest in {file.name for file in registry.iterdir()}
+    add_image(registry, "moving", "amd64", BYTES)  # somebody puts another image under the tag
+    pinned = pull(f"image:moving@{digest}")
+    assert pull_images(Console(), Kubectl(), [pinned]).digests == {pinned.image: digest}
+    again = replace(tagged, again=True)
+    assert pull_images(Console(), Kubectl(), [again]).digests[tagged.image] != digest
 
 
 def test_the_reason_is_said_at_once_where_an_image_cannot_be_had(

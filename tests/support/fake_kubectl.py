@@ -4,10 +4,11 @@ Not a cluster: it knows only what scripts/deploy and scripts/doctor ask for. `st
 by key, and what a test wants to be otherwise: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`,
 `refuses` (verbs), `raw` (answers by path), `told` (what a pod that is created prints), `stuck` (its status instead),
 `exec` (what a command in a pod says that fails), `served` (versions of APIs), `images` (the state of a container that
-has no image).
+has no image), `digests` (what the registry has under a tag).
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -203,10 +204,19 @@ def image_state(state: Any, pod: dict[str, Any]) -> Any:
     return state.get("images", {}).get(container["image"], ended)
 
 
+def image_id(state: Any, image: str) -> str:
+    """As the kubelet names an image that it has pulled."""
+    named, _, digest = image.partition("@")
+    digest = digest or state.get("digests", {}).get(image) or f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+    return f"{named.rpartition(':')[0]}@{digest}"
+
+
 def status_of(state: Any, item: dict[str, Any]) -> dict[str, Any]:
     name = item["metadata"]["name"]
     if item["kind"] == "Pod":
-        return {"containerStatuses": [{"name": "image", "state": image_state(state, item)}]}
+        image = item["spec"]["containers"][0]["image"]
+        status = {"name": "image", "state": image_state(state, item), "imageID": image_id(state, image)}
+        return {"containerStatuses": [status]}
     if item["kind"] == "Job":
         ended = "Failed" if name in state.get("failing", []) else "Complete"
         return {"conditions": [{"type": ended, "status": "True", "message": "the reason"}]}
