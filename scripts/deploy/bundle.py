@@ -1,4 +1,7 @@
-"""One archive with everything for a machine without a network: scripts, manifests, images, and checksums of all."""
+"""One archive with everything for a machine without a network.
+
+Scripts, manifests, images, what is in the images, and checksums of all; with a signature beside it.
+"""
 
 import errno
 import gzip
@@ -11,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from scripts.deploy import commands
+from scripts.deploy import commands, signing
 from scripts.deploy.builders import Builder
 from scripts.deploy.console import Console, DeployError
+from scripts.deploy.image_contents import bill_of, read_contents
 from scripts.deploy.images import archive_name, build_images, work_folder
 from scripts.deploy.options import Options
 from scripts.deploy.platforms import image_problems, this_platform
@@ -63,6 +67,8 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
     if not project.overlay.is_relative_to(project.root):
         raise DeployError(f"{project.overlay} does not lie in {project.root}, which is what is bundled: move it there.")
     platform = options.platform or this_platform()
+    if options.sign_with:
+        signing.check_program()
     _check_platform(platform, project, options)
     with work_folder() as name:
         folder = Path(name)
@@ -74,8 +80,10 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
             if (found := builder.platform_of(image)) != platform:
                 raise DeployError(f"{builder.name} has {image} for {found or 'no platform'}, not for {platform}.")
             builder.save(console, image, folder / archive_name(image))
+        bills = _write_bills(folder, project.images)
         files = dict(_project_files(project.root))
-        files |= {f"images/{file.name}": file for file in sorted(folder.iterdir())}
+        files |= {f"images/{archive_name(image)}": folder / archive_name(image) for image in sorted(project.images)}
+        files |= {f"sbom/{file.name}": file for file in bills}
         if options.k3s_files:
             files |= {f"k3s/{path.relative_to(options.k3s_files)}": path for path in _files(options.k3s_files)}
         console.say(f"Writing {target} …")
@@ -87,8 +95,17 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
         }
         _write(target, files, json.dumps(manifest, indent=2), folder)
     console.say(f"Wrote {target} for {platform} ({target.stat().st_size / 1000**2:.0f} MB).")
+    verify = ""
+    if options.sign_with:
+        signing.sign(console, target, options.sign_with)
+        verify = (
+            f"ssh-keygen -Y verify -f signers -I {signing.IDENTITY} -n {signing.NAMESPACE} -s {target.name}.sig"
+            f" < {target.name} && "
+        )
+    else:
+        console.warn(f"{target} is not signed: whoever can change it on its way becomes root there. --sign-with KEY.")
     console.show(
-        f"On the other machine: tar --extract --file {target.name} && cd {TOP}"
+        f"On the other machine: {verify}tar --extract --file {target.name} && cd {TOP}"
         " && sudo scripts/apply-all.sh --from-bundle ."
     )
 
@@ -113,8 +130,25 @@ def open_bundle(console: Console, path: Path, folder: Path) -> Bundle:
     return Bundle(root, overlay, platform, images, is_temporary=root != path)
 
 
+def _write_bills(folder: Path, images: Sequence[str]) -> list[Path]:
+    """Write what is in each image, beside its archive."""
+    bills = []
+    for image in images:
+        archive = folder / archive_name(image)
+        name, _, version = image.rpartition(":")
+        bills.append(archive.with_suffix(".cdx.json"))
+        bills[-1].write_text(json.dumps(bill_of(read_contents(archive), name, version), indent=1) + "\n")
+    return bills
+
+
 def _check_platform(platform: str, project: Project, options: Options) -> None:
     """Refuse before minutes of building what cannot be made, or would not fit together."""
+    pinned = [image for image in project.images if "@" in image]
+    if pinned:
+        raise DeployError(
+            f"{project.overlay} names {', '.join(pinned)} by digest, which archives of images do not keep: leave that"
+            " out for a bundle. Its checksums, which the signature is of as well, say what its images are."
+        )
     for problem in image_problems(project.images, platform):
         raise DeployError(problem)
     machine = platform.partition("/")[2]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.deploy.bundle import open_bundle
+from scripts.deploy import signing
+from scripts.deploy.bundle import Bundle, open_bundle
 from scripts.deploy.console import Console, DeployError
 from scripts.deploy.down import down
 from scripts.deploy.images import work_folder
@@ -30,13 +31,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _bundle(console: Console, options: Options, folder: Path) -> Bundle:
+    path = options.from_bundle or Path()
+    if options.signers:
+        signing.verify(console, path, options.signers)
+    elif not path.is_dir():
+        console.warn(f"Who made {path} is not verified: --signers FILE does that.")
+    return open_bundle(console, path, folder)
+
+
 def _run(console: Console, options: Options) -> None:
     kubectl = Kubectl()
     if options.bundle:
         make_bundle(console, options, kubectl, options.bundle)
         return
     with work_folder() as folder:
-        bundle = open_bundle(console, options.from_bundle, Path(folder)) if options.from_bundle else None
+        bundle = _bundle(console, options, Path(folder)) if options.from_bundle else None
         if bundle and options.action == "import":
             import_bundle(console, options, bundle)
             return

@@ -34,6 +34,13 @@ def run(
     return done.stdout
 
 
+def run_on(command: Sequence[str], content: IO[bytes]) -> str | None:
+    """Run with a file as standard input; returns None where it ends well, else its last words."""
+    done = subprocess.run(command, stdin=content, capture_output=True, text=True, errors="replace", check=False)
+    words = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return (words[-1] if words else f"exit code {done.returncode}") if done.returncode else None
+
+
 def works(command: Sequence[str], timeout: float = 20) -> bool:
     """Whether the command is there and ends well."""
     try:

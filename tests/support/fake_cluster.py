@@ -31,7 +31,14 @@ printf '%s\\n' "buildah $*" >> "$FAKE_CLUSTER/tools.log"
 for word in "$@"; do
   case $word in
     --iidfile=*) printf 'sha256:%s' "$(cat "$FAKE_CLUSTER/build-number")" > "${word#--iidfile=}" ;;
-    docker-archive:*) archive=${word#docker-archive:}; echo "${archive#*:}" > "${archive%%:*}" ;;
+    docker-archive:*)
+      archive=${word#docker-archive:}
+      content=$(mktemp --directory)
+      echo "${archive#*:}" > "$content/name"
+      echo '[{"Layers": []}]' > "$content/manifest.json"
+      tar --create --file "${archive%%:*}" --directory "$content" name manifest.json
+      rm --recursive "$content"
+      ;;
     --format=*GraphRoot*) echo "$FAKE_CLUSTER/storage" ;;
     --format=*OCIv1*) cat "$FAKE_CLUSTER/platform" 2>/dev/null || echo PLATFORM ;;
     --format=*) echo sha256:pulled ;;
@@ -44,7 +51,7 @@ if [[ $* == *--help ]]; then
   exit
 fi
 printf '%s\\n' "import-stub $*" >> "$FAKE_CLUSTER/tools.log"
-[[ $* != *" import "* ]] || cat "${!#}" >> "$FAKE_CLUSTER/imported.log"
+[[ $* != *" import "* ]] || tar --extract --to-stdout --file "${!#}" name >> "$FAKE_CLUSTER/imported.log"
 [[ ! -e $FAKE_CLUSTER/import-fails ]]
 """
 
