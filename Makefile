@@ -3,7 +3,6 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 export PYTHONPATH := dags
@@ -96,8 +95,8 @@ fuzz: setup ## Look for inputs that break a claim of tests/support/hostile_claim
 	PYTHONPATH=dags:airflow_image/config $(PYTHON) -m tests.fuzz -max_total_time=$(or $(SECONDS_LONG),60) $(OPTIONS)
 
 .PHONY: audit
-audit: setup ## List what the images bring, check licences, vulnerabilities, secrets; OSV=FILE.zip: without a network
-	@$(PYTHON) -m scripts.audit $(if $(OSV),--osv $(OSV))
+audit: setup ## List what the images bring, check licences, vulnerabilities, secrets; OSV=FOLDER: without a network
+	@$(PYTHON) -m scripts.audit $(if $(OSV),--osv $(OSV)) $(OPTIONS)
 
 .PHONY: dashboards
 dashboards: setup ## Write Grafana's dashboards anew from scripts/dashboards
@@ -122,7 +121,7 @@ setup: .venv/.ready ## Install Python packages into .venv (done by the others wh
 .uv/bin/uv:
 	@source scripts/python.sh && find_python && { "$$python" -m venv .uv || \
 		{ echo "Install the venv module first (Debian: apt-get install $$python-venv)." >&2; exit 1; }; }
-	@.uv/bin/pip install --quiet uv==$(UV_VERSION)
+	@.uv/bin/pip install --quiet --require-hashes --only-binary=:all: --requirement uv.txt
 
 .PHONY: clean
 clean: ## Remove everything that was installed or made here

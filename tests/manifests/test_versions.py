@@ -103,3 +103,20 @@ def test_development_and_ci_use_the_databases_of_the_deployment(name: str, file:
     image = f"{LIST[name]['newName']}:{LIST[name]['newTag']}".removeprefix("docker.io/library/")
     found = re.findall(rf"image: (\S*{name.replace('mssql', 'mssql/server')}:\S+)", (ROOT / file).read_text())
     assert set(found) == {image}
+
+
+def test_the_documentation_has_the_versions_and_dates_of_what_is_pulled() -> None:
+    told = (ROOT / "docs" / "supply-chain.md").read_text()
+    rows = re.findall(r"^\| (\S+) \| (\S+) \| ([^|]+) \| ([-MRP]) \| ", told, re.MULTILINE)
+    pulled = {image["newName"]: image["newTag"] for image in LIST.values() if image["name"] not in OURS}
+    for name, tag, released, source in rows:
+        (found,) = (one for one in pulled if one.endswith(f"/{name}"))
+        assert pulled.pop(found) == tag
+        assert re.search(r"\d{4}-\d\d-\d\d", released) if source != "-" else released == "not confirmed"
+    assert pulled == {}
+
+
+def test_workflows_build_the_images_under_the_name_that_is_looked_for() -> None:
+    for name in ("audit.yml", "release.yml"):
+        built = re.findall(r"--tag (\S+)", (ROOT / ".github" / "workflows" / name).read_text())
+        assert set(built) == {f"localhost/{image}:{VERSION}" for image in OURS}

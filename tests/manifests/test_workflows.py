@@ -1,0 +1,91 @@
+"""GitHub's workflows may do no more than they need, and run nothing that somebody else can exchange."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+WRITES = {("release.yml", "release"): {"contents": "write"}}
+"""The jobs that may do more than read."""
+
+
+def read(file: Path) -> dict[Any, Any]:
+    content: dict[Any, Any] = yaml.safe_load(file.read_text())
+    return content
+
+
+JOBS = [pytest.param(file, name, id=f"{file.stem}-{name}") for file in FILES for name in read(file)["jobs"]]
+
+
+def commands(job: dict[str, Any]) -> str:
+    return "\n".join(step.get("run", "") for step in job["steps"])
+
+
+def test_zizmor_finds_nothing() -> None:
+    zizmor = Path(sys.executable).with_name("zizmor")
+    ran = subprocess.run(
+        [zizmor, "--offline", "--no-config", *FILES], check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_workflow_may_do_nothing_that_a_job_does_not_ask_for(file: Path) -> None:
+    assert read(file)["permissions"] == {}
+
+
+@pytest.mark.parametrize(("file", "name"), JOBS)
+def test_a_job_may_read_the_code_and_hardly_one_more(file: Path, name: str) -> None:
+    assert read(file)["jobs"][name]["permissions"] == WRITES.get((file.name, name), {"contents": "read"})
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_an_action_is_named_by_its_commit_and_the_same_one_everywhere(file: Path) -> None:
+    used = re.findall(r"uses: (\S+)(.*)", file.read_text())
+    assert used
+    for action, comment in used:
+        assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", action), action
+        assert re.fullmatch(r"  # v\d+\.\d+\.\d+", comment), f"{action} does not say its version"
+    everywhere = {one for other in FILES for one in re.findall(r"uses: (\S+)", other.read_text())}
+    assert len({action.partition("@")[0] for action in everywhere}) == len(everywhere)
+
+
+@pytest.mark.parametrize(("file", "name"), JOBS)
+def test_the_token_is_not_left_in_the_checkout(file: Path, name: str) -> None:
+    for step in read(file)["jobs"][name]["steps"]:
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize(("file", "name"), JOBS)
+def test_nothing_of_a_pull_request_becomes_root(file: Path, name: str) -> None:
+    workflow = read(file)
+    job = workflow["jobs"][name]
+    # YAML takes the key `on` for a truth value.
+    if "pull_request" not in workflow[True] or job.get("if") == "github.event_name == 'push'":
+        return
+    for command in re.findall(r"sudo (\S+)", commands(job)):
+        assert command == "apt-get"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_secret_is_given_to_a_release_alone(file: Path) -> None:
+    used = set(re.findall(r"secrets\.(\w+)", file.read_text()))
+    assert used == ({"RELEASE_SIGNING_KEY"} if file.name == "release.yml" else set())
+    assert "pull_request_target" not in file.read_text()
+
+
+def test_uv_is_installed_by_its_hashes_everywhere() -> None:
+    pins = (ROOT / "uv.txt").read_text()
+    assert re.search(r"^uv==\d+\.\d+\.\d+ \\$", pins, re.MULTILINE)
+    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", pins)) > 10
+    for name in ("Makefile", "etl_image/Dockerfile", "airflow_image/Dockerfile"):
+        (install,) = re.findall(r"pip install [^\n]*", (ROOT / name).read_text())
+        assert "--require-hashes" in install
+        assert "uv.txt" in install
