@@ -10,7 +10,7 @@ from scripts.deploy.cli import main
 from scripts.deploy.digests import digest_in
 from scripts.deploy.image_errors import explain, lasts
 from scripts.deploy.images import name_on_node
-from tests.support.fake_cluster import FakeCluster, node, prepare
+from tests.support.fake_cluster import FakeCluster, node, prepare, workload
 
 MSSQL, LOKI, POSTGRES = "example.com/mssql:2022", "example.com/loki:3", "example.com/postgres:17"
 PULLED = (MSSQL, LOKI, POSTGRES)
@@ -77,6 +77,8 @@ def test_another_image_under_the_tag_is_not_deployed(cluster: FakeCluster) -> No
 
 
 def test_a_second_run_pulls_and_changes_nothing(cluster: FakeCluster) -> None:
+    cluster.objects_to_render.append(workload("Job", "with-pulled-image", "mssql", POSTGRES))
+    cluster.write_overlay()
     assert main(cluster.arguments()) == 0
     has_pulled(cluster)
     before = {name: json.dumps(item) for name, item in cluster.objects.items() if not name.startswith("Node")}
