@@ -171,9 +171,8 @@ def _pin(console: Console, kubectl: Kubectl, found: Survey, pulled: Mapping[str,
     now = found.digests | {image: digest for image, digest in came.items() if image in pinnable}
     digests.pin(found.rendering, now)
     digests.record(console, kubectl, found.digests_before, now)
-    there = {name for node in found.nodes for name in node.images}
-    for image in sorted(there & pinnable - now.keys()):
-        console.warn(f"{image} is not pinned: it was imported, and no registry has said what it is.")
+    for image in sorted(pinnable - now.keys()):
+        console.warn(f"{image} is not pinned: it was imported or did not come, so no registry has said what it is.")
 
 
 def _ensure_trust(console: Console, kubectl: Kubectl, found: Survey) -> None:

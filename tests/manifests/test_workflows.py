@@ -1,5 +1,6 @@
 """GitHub's workflows may do no more than they need, and run nothing that somebody else can exchange."""
 
+import json
 import re
 import subprocess
 import sys
@@ -89,3 +90,17 @@ def test_uv_is_installed_by_its_hashes_everywhere() -> None:
         (install,) = re.findall(r"pip install [^\n]*", (ROOT / name).read_text())
         assert "--require-hashes" in install
         assert "uv.txt" in install
+
+
+def test_renovate_finds_what_is_pinned_in_a_way_of_our_own() -> None:
+    settings = json.loads((ROOT / "renovate.json").read_text())
+    (pattern,) = settings["pip_requirements"]["managerFilePatterns"]
+    assert re.search(pattern.strip("/"), "uv.txt")
+    (manager,) = settings["customManagers"]
+    (file,) = (
+        file for file in FILES if re.search(manager["managerFilePatterns"][0][1:-1], f"{file.relative_to(ROOT)}")
+    )
+    (wanted,) = manager["matchStrings"]
+    found = re.search(wanted.replace("(?<", "(?P<"), file.read_text())
+    assert found
+    assert found["depName"] == "github.com/google/osv-scanner/v2"
