@@ -104,3 +104,10 @@ def test_renovate_finds_what_is_pinned_in_a_way_of_our_own() -> None:
     found = re.search(wanted.replace("(?<", "(?P<"), file.read_text())
     assert found
     assert found["depName"] == "github.com/google/osv-scanner/v2"
+
+
+@pytest.mark.parametrize("tag", ["2022-CU27-ubuntu-22.04", "2022-CU26-GDR1-ubuntu-22.04"])
+def test_renovate_reads_the_tags_of_sql_server_also_those_of_security_updates(tag: str) -> None:
+    rules = json.loads((ROOT / "renovate.json").read_text())["packageRules"]
+    (versioning,) = (rule["versioning"] for rule in rules if "versioning" in rule)
+    assert re.fullmatch(versioning.removeprefix("regex:").replace("(?<", "(?P<"), tag)
