@@ -18,6 +18,7 @@ from_files='' download_to='' server='' token_file='' overwrite_config='' open_fi
 
 mark='# Written by install-k3s.sh, which replaces and removes the files that carry this line.'
 here=$(dirname "$(readlink --canonicalize "${BASH_SOURCE[0]}")")
+known_sums=${root:-$here/install-k3s}/sha256sums
 binary=/usr/local/bin/k3s
 kubectl=/usr/local/bin/kubectl
 config=/etc/rancher/k3s/config.yaml

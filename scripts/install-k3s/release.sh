@@ -13,11 +13,19 @@ download() {
     'Without internet, run --download-to FOLDER on a machine that has it, and --from-files FOLDER here.'
 }
 
-# verify FOLDER FILE: whether the file is the one that the release's checksums are of.
+# verify FOLDER FILE: whether the file is the one that the release's checksums are of. These come from where the file comes
+# from: a file whose checksum is known here has to match that, too. Sets $against to the checksums that it was compared with.
 verify() {
-  local expected
+  local expected found known=''
+  against=$release_sums
   expected=$(awk -v name="$2" '$2 == name || $2 == "*" name {print $1}' "$1/$release_sums")
-  [[ $expected && $(sha256_of "$1/$2") == "$expected" ]]
+  found=$(sha256_of "$1/$2")
+  [[ $expected && $found == "$expected" ]] || return 1
+  if [[ -e $known_sums ]]; then
+    known=$(awk -v release="$version" -v name="$2" '$1 == release && $2 == name {print $3}' "$known_sums")
+  fi
+  against=$known_sums
+  [[ $found == "${known:-$found}" ]]
 }
 
 download_all() {
@@ -27,7 +35,7 @@ download_all() {
   for file in "$release_binary" "$release_images"; do
     if verify "$download_to" "$file"; then continue; fi
     download "$file" "$download_to"
-    verify "$download_to" "$file" || { rm "$download_to/$file" && fail "$file does not match $release_sums: deleted."; }
+    verify "$download_to" "$file" || { rm "$download_to/$file" && fail "$file does not match $against: deleted."; }
   done
   [[ $here -ef $download_to ]] || cp --recursive "$here/install-k3s.sh" "$here/install-k3s" "$download_to"
   echo "All is verified. Take $download_to to the other machine; there, as root and in that folder:" \
@@ -48,7 +56,7 @@ provide() {
     fi
   done
   for file in "$@"; do
-    verify "$stage" "$file" || fail "$file does not match $release_sums: it is damaged, or not what K3s released." \
+    verify "$stage" "$file" || fail "$file does not match $against: it is damaged, or not what K3s released." \
       'Nothing was installed.'
   done
   if [[ ! -e $stage/$release_binary ]]; then return; fi

@@ -43,6 +43,26 @@ def test_installs_what_was_verified_and_starts_it(machine: BareMachine) -> None:
     assert not list((machine.root / "var/lib").glob("install-k3s*")), "nothing is left of the download"
 
 
+def test_a_binary_that_is_not_the_one_that_this_project_knows_is_refused_also_with_checksums_of_its_own(
+    machine: BareMachine,
+) -> None:
+    released = hashlib.sha256((machine.release / PINNED / "k3s").read_bytes()).hexdigest()
+    known = machine.write("sha256sums", f"# A comment.\n{NEWER} k3s {'0' * 64}\n{PINNED} k3s {'1' * 64}\n")
+    with machine.mirror() as mirror:
+        for options in (["--mirror", mirror], ["--from-files", machine.release / PINNED]):
+            code, said = machine.run(*options)
+            assert (code, f"k3s does not match {known}" in said) == (1, True), said
+        assert not (machine.root / "usr/local/bin/k3s").exists()
+        machine.write("sha256sums", f"{PINNED} k3s {released}\n")
+        machine.succeed("--mirror", mirror)
+
+
+def test_the_project_knows_the_binary_of_the_version_that_it_installs() -> None:
+    known = (SCRIPT.parent / "install-k3s" / "sha256sums").read_text().splitlines()[1:]
+    assert all(re.fullmatch(r"v[\d.]+\+k3s\d+ k3s\S* [0-9a-f]{64}", line) for line in known)
+    assert any(line.startswith(f"{PINNED} k3s ") for line in known)
+
+
 def test_kubeconfig_is_for_its_owner_only_and_secrets_are_encrypted(machine: BareMachine) -> None:
     machine.install()
     assert 'write-kubeconfig-mode: "0600"\n' in machine.read(CONFIG)
