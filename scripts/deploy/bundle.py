@@ -103,7 +103,7 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
             f" < {target.name} && "
         )
     else:
-        console.warn(f"{target} is not signed: whoever can change it on its way becomes root there. --sign-with KEY.")
+        console.warn(f"{target} is not signed: a change on the way would run as root there. --sign-with KEY signs it.")
     console.show(
         f"On the other machine: {verify}tar --extract --file {target.name} && cd {TOP}"
         " && sudo scripts/apply-all.sh --from-bundle ."

@@ -36,7 +36,7 @@ def _bundle(console: Console, options: Options, folder: Path) -> Bundle:
     if options.signers:
         signing.verify(console, path, options.signers)
     elif not path.is_dir():
-        console.warn(f"Who made {path} is not verified: --signers FILE does that.")
+        console.warn(f"The signature of {path} is not verified: --signers FILE does that.")
     return open_bundle(console, path, folder)
 
 

@@ -1,7 +1,7 @@
-"""Pins images that are pulled by their digests: what a tag was when it first came here, it stays.
+"""Pins pulled images by digest, trust on first use.
 
-Whoever can write to a registry can put another image under a tag. The first pull of a tag is the kubelet's answer to
-what it is; from then on pods, and pulls on other nodes, name that content, and the registry cannot change it.
+Anyone with write access to a registry can move a tag to another image. The kubelet reports the digest of the first
+pull; from then on pods, and pulls on other nodes, use that digest.
 """
 
 import json
@@ -29,9 +29,9 @@ def recorded(kubectl: Kubectl) -> dict[str, str]:
 
 
 def record(console: Console, kubectl: Kubectl, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Keep the digests for the next run, and say which are others than before."""
+    """Record the digests for the next run, and print those that have changed."""
     for image in sorted(image for image in before.keys() & now.keys() if before[image] != now[image]):
-        console.say(f"{image} is {now[image]} from now on, and was {before[image]}.")
+        console.say(f"{image}: the digest changes from {before[image]} to {now[image]}.")
     if before != now:
         data = {_FILE: json.dumps(now, indent=1, sort_keys=True)}
         metadata = {"name": RECORD, "namespace": NAMESPACE}
@@ -39,7 +39,7 @@ def record(console: Console, kubectl: Kubectl, before: Mapping[str, str], now: M
 
 
 def on_nodes(nodes: Sequence[Node], images: Iterable[str]) -> dict[str, str]:
-    """The digests of images that nodes have under their tags, by what the nodes say; the first node counts."""
+    """The digests of tagged images that nodes list; the first node wins."""
     found: dict[str, str] = {}
     for image in images:
         for node in nodes:
@@ -51,25 +51,25 @@ def on_nodes(nodes: Sequence[Node], images: Iterable[str]) -> dict[str, str]:
 
 
 def digest_in(answer: str, image: str) -> str | None:
-    """The digest in what a node calls an image, such as docker.io/library/postgres@sha256:…; None where it has none.
+    """The digest in a node's name of an image, such as docker.io/library/postgres@sha256:…; None if there is none.
 
-    An image that was imported has none, and one that is known under another name has another one.
+    Imported images have no registry digest. Digests of another repository do not count.
     """
     match = _PINNED.fullmatch(answer)
     return match[2] if match and match[1] == _without_tag(image) else None
 
 
 def can_be_pinned(rendering: Rendering) -> set[str]:
-    """The images that are named by a tag, and by pods of the rendering alone.
+    """The images that are referenced by tag, by pods of the rendering only.
 
-    Those that Airflow starts pods from are named in its settings, where a digest has no place: localhost/… or yours.
+    Images that Airflow starts pods from are excluded: its settings are a repository and a tag, without a digest.
     """
     named = {image for _, pod in pod_templates(rendering) for image in images_of(pod)}
     return {image for image in named - launched_images(rendering) if not is_local(image) and "@" not in image}
 
 
 def pin(rendering: Rendering, digests: Mapping[str, str]) -> None:
-    """Have pods name the digests beside the tags, which stay for those who read them."""
+    """Add digests to the images of pods. The tags stay, for readability."""
     pinnable = can_be_pinned(rendering)
     pins = {image: f"{image}@{digest}" for image, digest in digests.items() if image in pinnable}
     for _, pod in pod_templates(rendering):

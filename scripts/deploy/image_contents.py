@@ -1,4 +1,4 @@
-"""The packages in an image, read from its archive: nothing of the image has to run, whatever built it."""
+"""The packages in an image, read from its archive without running it."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _OPAQUE = ".wh..wh..opq"
 
 
 class Contents(NamedTuple):
-    """What of an image says which packages it has."""
+    """The package databases of an image."""
 
     release: str
     """The distribution, such as debian-13."""
@@ -29,7 +29,7 @@ class Contents(NamedTuple):
 
 
 def read_contents(archive: Path) -> Contents:
-    """Look into an archive as `docker save` writes it. Raises DeployError."""
+    """Read an archive as `docker save` writes it. Raises DeployError."""
     files: dict[str, str] = {}
     try:
         with tarfile.open(archive) as tar:
@@ -51,7 +51,7 @@ def read_contents(archive: Path) -> Contents:
 
 
 def bill_of(contents: Contents, name: str, version: str) -> dict[str, Any]:
-    """A bill of materials as CycloneDX 1.5. It has no date: the same image has the same bill."""
+    """A bill of materials as CycloneDX 1.5, without a timestamp: reproducible."""
     components = [*debian_components(contents), *_python_components(contents)]
     return {
         "bomFormat": "CycloneDX",
@@ -63,9 +63,9 @@ def bill_of(contents: Contents, name: str, version: str) -> dict[str, Any]:
 
 
 def debian_components(contents: Contents) -> list[dict[str, Any]]:
-    """The installed packages of dpkg's lists, as components of CycloneDX.
+    """The installed packages of dpkg's databases, as CycloneDX components.
 
-    Advisories of Debian name source packages: where that is another one than the package, `upstream` says which.
+    Debian's advisories refer to source packages; `upstream` names the source package where it differs.
     """
     components = []
     family = contents.release.partition("-")[0] or "debian"
@@ -101,7 +101,7 @@ def _fields(paragraph: str) -> dict[str, str]:
 
 
 def _lay_over(files: dict[str, str], layer: tarfile.TarFile) -> None:
-    """Take over what a layer adds or removes of the files that matter."""
+    """Apply a layer: added files and whiteouts."""
     added = {}
     for entry in layer:
         path = entry.name.removeprefix("./").lstrip("/")

@@ -18,8 +18,8 @@ _LASTING = (
     (r"InvalidImageName|invalid reference format|ErrImageNeverPull", "correct its name in k8s/components/images"),
     (
         r"@sha256:[0-9a-f]{64}.*(manifest unknown|not found)",
-        "the registry no longer has the image that was first pulled under this tag: if you trust what the tag is now,"
-        " run this again with --new-digests",
+        "the registry no longer has the recorded digest of this tag: if the image that the tag has now is trusted, run"
+        " this again with --new-digests",
     ),
     (r"manifest unknown|not found|name unknown", "the registry has no such image: correct its name or tag"),
     (r"unauthorized|authorization failed|denied|\b401\b|\b403\b", f"the registry asks for a login: {_MIRRORS}"),

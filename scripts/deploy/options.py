@@ -165,7 +165,7 @@ def _images(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--new-digests",
         action="store_true",
-        help="ask the registries anew what the tags are, and deploy that (default: what they were when first pulled)",
+        help="resolve the tags of all images again (default: the digests that were recorded at their first pull)",
     )
     group.add_argument("--no-pull", action="store_true", help="build from the base images that are here")
 
@@ -178,7 +178,9 @@ def _air_gap(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--platform", choices=PLATFORMS, help="of that machine (default: that of this one)")
     group.add_argument("--sign-with", metavar="KEY", type=_file, help="sign the bundle with this key of OpenSSH")
     group.add_argument("--from-bundle", metavar="FILE", type=_path, help="install from it, or from its folder")
-    group.add_argument("--signers", metavar="FILE", type=_file, help="whose signature of the archive is required")
+    group.add_argument(
+        "--signers", metavar="FILE", type=_file, help="allowed signers: require a signature of the archive"
+    )
 
 
 def _path(text: str) -> Path:

@@ -99,8 +99,8 @@ def _survey_cluster(found: Survey, options: Options, kubectl: Kubectl, bundle: B
 
 
 def _survey_digests(found: Survey, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
-    """What is known of the images already: from earlier runs, else from the node with the data and the others."""
-    if bundle:  # its checksums say what its images are, and imported images have no digest of a registry
+    """Pin images by the digests of earlier runs, else by those that nodes list, the data node first."""
+    if bundle:  # imported images have no registry digest; the bundle's checksums cover them
         return
     found.digests_before = digests.recorded(kubectl)
     pinnable = digests.can_be_pinned(found.rendering)

@@ -58,7 +58,7 @@ class Progress:
     sizes: dict[str, int] = field(default_factory=dict)
     """The bytes that came: as the registry sends them, compressed."""
     digests: dict[str, str] = field(default_factory=dict)
-    """What the nodes call the images that came."""
+    """The names, with digests, that nodes report for the pulled images."""
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,14 @@ def pull_images(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> Pu
 
 
 def _digests(pulls: Sequence[Pull], progress: Progress) -> dict[str, str]:
-    """The digests of what came. Raises DeployError where a tag was one image on one node and another on the next."""
+    """The digests of the pulled images. Raises DeployError if nodes got different ones for the same tag."""
     found: dict[str, str] = {}
     for pull in pulls:
         digest = digest_in(progress.digests.get(pull.pod, ""), pull.image)
         if digest and found.setdefault(pull.image, digest) != digest:
             raise DeployError(
-                f"{pull.image} became another image while it was pulled: {found[pull.image]} was, and on {pull.node}"
-                f" {digest} is. Run the same again."
+                f"The tag {pull.image} was moved during the pull: {found[pull.image]} before, {digest} on {pull.node}."
+                " Run the same again."
             )
     return found
 

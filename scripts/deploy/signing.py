@@ -1,6 +1,6 @@
-"""Signatures of bundles, by OpenSSH's `ssh-keygen -Y`: it is on nearly every machine, and needs no network.
+"""Signatures of bundles, by OpenSSH's `ssh-keygen -Y`: installed nearly everywhere, and offline.
 
-The signature lies beside the archive and is of all of it, so that it is verified before anything is unpacked.
+The signature is a separate file and covers the whole archive, so that it is verified before anything is unpacked.
 """
 
 import shutil
@@ -10,9 +10,9 @@ from scripts.deploy import commands
 from scripts.deploy.console import Console, DeployError
 
 IDENTITY = "etl-poc"
-"""Who signs bundles, in the file of those who may."""
+"""The principal in the file of allowed signers."""
 NAMESPACE = "etl-poc-bundle"
-"""What is signed: a signature of something else by the same key is none of a bundle."""
+"""The namespace of the signature: a signature for another purpose by the same key is not valid for a bundle."""
 
 
 def signature_of(archive: Path) -> Path:
@@ -21,7 +21,7 @@ def signature_of(archive: Path) -> Path:
 
 
 def check_program() -> None:
-    """Raises DeployError where signatures can be neither made nor verified."""
+    """Raises DeployError if ssh-keygen is not installed."""
     if not shutil.which("ssh-keygen"):
         raise DeployError("ssh-keygen is not on PATH: install OpenSSH's client (Debian, Ubuntu: openssh-client).")
 
@@ -34,10 +34,10 @@ def sign(console: Console, archive: Path, key: Path) -> None:
 
 
 def verify(console: Console, archive: Path, signers: Path) -> None:
-    """Refuse an archive that none of the signers has signed. Raises DeployError."""
+    """Raises DeployError unless one of the signers has signed the archive."""
     check_program()
     if archive.is_dir():
-        raise DeployError(f"{archive} is a folder, and the archive is what is signed: give that with --signers.")
+        raise DeployError(f"{archive} is a folder; only the archive is signed: give the archive with --signers.")
     signature = signature_of(archive)
     if not signature.is_file():
         raise DeployError(f"{archive} is not signed: there is no {signature}.")
@@ -46,7 +46,7 @@ def verify(console: Console, archive: Path, signers: Path) -> None:
         said = commands.run_on(command, content)
     if said is not None:
         raise DeployError(
-            f"{archive} is not what a signer in {signers} has signed ({said}). Nothing of it was unpacked: get it anew,"
-            " from whoever made it."
+            f"{archive} has no valid signature of a signer in {signers} ({said}). Nothing was unpacked; get the archive"
+            " and its signature again from their source."
         )
     console.say(f"The signature of {archive} is by a signer in {signers}.")

@@ -22,7 +22,7 @@ class Survey:
     builder: Builder | None = None
     secret_keys: set[passwords.Key] = field(default_factory=set)
     digests: dict[str, str] = field(default_factory=dict)
-    """Those of the images that are pulled, by image and tag, as far as they are known."""
+    """The known digests of pulled images, by image and tag."""
     digests_before: dict[str, str] = field(default_factory=dict)
     networks: Networks = field(default_factory=Networks)
     source_address: str = ""

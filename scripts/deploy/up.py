@@ -160,19 +160,19 @@ def _apply(
             pulled = pull_images(console, kubectl, _pulls(options, found, bundle))
             if not bundle:
                 _pin(console, kubectl, found, pulled.digests)
-            mark(found.rendering, ids)  # with the digests, which a Job's fingerprint is of as well
+            mark(found.rendering, ids)  # after pinning: the fingerprint of a Job includes its digests
     prune(console, kubectl, found.rendering, options.timeout)
 
 
 def _pin(console: Console, kubectl: Kubectl, found: Survey, pulled: Mapping[str, str]) -> None:
-    """From now on the images are what came, or was there."""
+    """Pin the images that were pulled, and record all digests."""
     pinnable = digests.can_be_pinned(found.rendering)
     came = found.digests_before | dict(pulled)
     now = found.digests | {image: digest for image, digest in came.items() if image in pinnable}
     digests.pin(found.rendering, now)
     digests.record(console, kubectl, found.digests_before, now)
     for image in sorted(pinnable - now.keys()):
-        console.warn(f"{image} is not pinned: it was imported or did not come, so no registry has said what it is.")
+        console.warn(f"{image} is not pinned: it was imported or not pulled, so its digest is not known.")
 
 
 def _ensure_trust(console: Console, kubectl: Kubectl, found: Survey) -> None:
