@@ -14,7 +14,7 @@ os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 # Settings of whoever runs the tests must not reach them.
-for variable in [name for name in os.environ if name.startswith(("ETL_", "STAGING_", "STATSD_"))]:
+for variable in [name for name in os.environ if name.startswith(("ETL_", "OIDC_", "STAGING_", "STATSD_"))]:
     del os.environ[variable]
 
 # The machine may be busy with other tests.

@@ -6,6 +6,7 @@ other people. The other two are high: against attempts on one user from many add
 
 import ipaddress
 import json
+import os
 import time
 import unicodedata
 from collections import deque
@@ -19,6 +20,8 @@ MOST_OVERALL = 50
 WINDOW_SECONDS = 300.0
 _MOST_KEYS = 30_000
 _LONGEST_NAME = 256
+ADMINISTRATOR = "admin"
+"""The account that airflow-migrate makes, for scripts and emergencies."""
 _IPV6_NETWORK = 64
 """Prefix length. A host can use every address of its /64, so these count as one address."""
 Key = tuple[str, ...]
@@ -89,8 +92,27 @@ def user_in(content_type: bytes, body: bytes) -> str:
         name = next((value for field, value in fields if field == "username"), "")
     else:
         raise ValueError("a login is JSON or a form")
-    # Airflow ignores case. Names that only look alike may share a count, but two spellings of one name must share it.
-    return unicodedata.normalize("NFKC", str(name)).casefold().strip()[:_LONGEST_NAME]
+    return _folded(str(name))
+
+
+def password_users() -> frozenset[str] | None:
+    """Who may log in with a password from outside the cluster (OIDC_LOCAL_USERS). None, without OIDC: everybody."""
+    if not os.environ.get("OIDC_ISSUER"):
+        return None
+    return frozenset(map(_folded, os.environ.get("OIDC_LOCAL_USERS", "").split(","))) - {""}
+
+
+def is_password_account(name: str) -> bool:
+    """Whether a name belongs to an account with a password, which the identity provider may not sign in."""
+    return _folded(name) in (password_users() or frozenset()) | {ADMINISTRATOR}
+
+
+def _folded(name: str) -> str:
+    """A name without differences of spelling.
+
+    Airflow ignores case. Names that only look alike may share a count, but two spellings of one name must share it.
+    """
+    return unicodedata.normalize("NFKC", name).casefold().strip()[:_LONGEST_NAME]
 
 
 def _keys(address: str, user: str) -> tuple[Key, Key, Key]:

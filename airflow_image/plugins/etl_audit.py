@@ -60,14 +60,20 @@ def told(check: Callable[..., Any]) -> Callable[..., Any]:
 
 def listen() -> None:
     """Begin, once in a process."""
+    from airflow.api_fastapi.app import get_auth_manager
     from airflow.models.log import Log
-    from airflow.providers.fab.auth_manager.security_manager.override import FabAirflowSecurityManagerOverride
+    from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
     from sqlalchemy import event
 
     if not event.contains(Log, "after_insert", of_row):
         event.listen(Log, "after_insert", of_row)
+        auth = get_auth_manager()
+        if not isinstance(auth, FabAuthManager):
+            return
+        # The class in use: with an identity provider it is config/etl_security_manager.py.
+        manager = type(auth.security_manager)
         for way in WAYS_TO_LOG_IN:
-            setattr(FabAirflowSecurityManagerOverride, way, told(getattr(FabAirflowSecurityManagerOverride, way)))
+            setattr(manager, way, told(getattr(manager, way)))
 
 
 class Listening:

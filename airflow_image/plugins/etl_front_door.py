@@ -3,13 +3,15 @@
 The API server listens at two ports (config/etl_api_server.py), so that it knows who asks:
 
 * ETL_UI_PORT is Traefik's, for people. What Traefik says of where a request came from is believed; failed logins are
-  bounded; the Execution API and the descriptions of the APIs are not there.
+  bounded, and where people sign in at an identity provider few accounts may use one (OIDC_LOCAL_USERS); the
+  Execution API and the descriptions of the APIs are not there.
 * The other port is the workers': they find the Execution API and nothing else, so no password can be tried there. To
   `kubectl port-forward`, which comes from the pod itself, everything is there.
 
 Without ETL_UI_PORT, as in the demo, one port serves all.
 """
 
+import json
 import logging
 import os
 import re
@@ -20,7 +22,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
-from etl_logins import LoginLimit, user_in
+from etl_logins import LoginLimit, password_users, user_in
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -48,6 +50,11 @@ _HEADERS = (
     # Not less: a login by the form is refused without the page that it comes from.
     (b"referrer-policy", b"same-origin"),
 )
+_JSON = (b"content-type", b"application/json")
+_REFUSED_LOGIN = (
+    "People sign in at the identity provider. Passwords are for the accounts in OIDC_LOCAL_USERS, and for"
+    " kubectl port-forward (docs/operations.md, Sign-in)."
+)
 log = logging.getLogger(__name__)
 
 
@@ -62,6 +69,7 @@ class FrontDoor:
         self._limit = LoginLimit(clock)
         port = os.environ.get("ETL_UI_PORT")
         self._ui_port = int(port) if port else None
+        self._password_users = password_users()
         trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
         self._from_traefik: Any = ProxyHeadersMiddleware(self._serve_people, trusted)  # type: ignore[arg-type]
 
@@ -88,15 +96,15 @@ class FrontDoor:
         elif came_by == "http":
             await _refuse(scope, send, 308, (b"location", _https(scope, headers)))
         else:
-            await self._serve(scope, receive, send)
+            await self._serve(scope, receive, send, self._password_users)
 
-    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Message, receive: Receive, send: Send, allowed: frozenset[str] | None = None) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and _is_login(_words(scope["path"])):
-            await self._log_in(scope, receive, send)
+            await self._log_in(scope, receive, send, allowed)
         else:
             await self._app(scope, receive, send)
 
-    async def _log_in(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _log_in(self, scope: Message, receive: Receive, send: Send, allowed: frozenset[str] | None) -> None:
         body = await _read(receive)
         if body is None:
             await _refuse(scope, send, 413)
@@ -106,6 +114,9 @@ class FrontDoor:
             user = user_in(kinds[0] if len(kinds) == 1 else b"", body)
         except ValueError:
             await _refuse(scope, send, 415)
+            return
+        if allowed is not None and user not in allowed:
+            await _refuse(scope, send, 403, text=_REFUSED_LOGIN)
             return
         address = scope["client"][0] if scope.get("client") else ""
         if seconds := self._limit.refused_for(address, user):
@@ -220,13 +231,16 @@ async def _send_with(added: list[tuple[bytes, bytes]], send: Send, message: Mess
     await send(message)
 
 
-async def _refuse(scope: Message, send: Send, status: int, *headers: tuple[bytes, bytes]) -> None:
+async def _refuse(
+    scope: Message, send: Send, status: int, *headers: tuple[bytes, bytes], text: str | None = None
+) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
-    start = {"type": "http.response.start", "status": status, "headers": [*headers, (b"content-length", b"0")]}
-    await send(start)
-    await send({"type": "http.response.body", "body": b""})
+    body = json.dumps({"detail": text}).encode() if text else b""
+    headers = (*headers, (b"content-length", str(len(body)).encode()), *([_JSON] if text else []))
+    await send({"type": "http.response.start", "status": status, "headers": [*headers]})
+    await send({"type": "http.response.body", "body": body})
 
 
 class FrontDoorPlugin(AirflowPlugin):

@@ -14,7 +14,7 @@ PORT, PLAIN_PORT = 443, 80
 SECONDS = 8.0
 UI_SECRET = "ui-tls"  # noqa: S105 - its name
 _READ_BYTES = 1 << 18
-_LOGIN = {"airflow": ("/auth/login/", b'type="password"'), "grafana": ("/grafana/login", b"Grafana")}
+_LOGIN = {"airflow": ("/auth/login/", b'id="loginbox"'), "grafana": ("/grafana/login", b"Grafana")}
 """By Ingress: where its login page is, and what is written there."""
 _EXPIRED, _OTHER_NAME = {9, 10}, {62, 64}
 """Codes of OpenSSL's verification (X509_V_ERR_…)."""

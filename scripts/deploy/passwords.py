@@ -8,7 +8,7 @@ import base64
 import json
 import secrets
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scripts.deploy.console import Console, DeployError
@@ -18,6 +18,8 @@ KEPT_FILE = "generated-secrets.json"
 SOURCE_KEY = ("etl-connections", "SOURCE_PASSWORD")
 Key = tuple[str, str]
 """The name of a Secret and of a key in it."""
+OIDC_KEYS: tuple[Key, ...] = (("airflow-oidc", "OIDC_CLIENT_SECRET"), ("grafana-oidc", "OIDC_CLIENT_SECRET"))
+"""One secret for both, with the component `oidc`."""
 METADATA_ADMIN: Key = ("airflow-metadata-admin", "METADATA_ADMIN_PASSWORD")
 _LENGTH = 32
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "-_.")
@@ -55,7 +57,7 @@ GENERATED: dict[Key, Callable[[], str]] = {
     ("airflow-admin", "ADMIN_PASSWORD"): password,
     ("grafana-admin", "ADMIN_PASSWORD"): password,
 }
-_ELSEWHERE = {"grafana-admin": OBSERVABILITY}
+_ELSEWHERE = {"grafana-admin": OBSERVABILITY, "grafana-oidc": OBSERVABILITY}
 """The Secrets that are not in the namespace of the pipelines."""
 GUARDS = {"mssql": ("mssql", "MSSQL_SA_PASSWORD")}
 """The data folders that cannot be used without a password, and which one. PostgreSQL is given new ones at its start."""
@@ -64,7 +66,7 @@ GUARDS = {"mssql": ("mssql", "MSSQL_SA_PASSWORD")}
 def existing_keys(kubectl: Kubectl) -> set[Key]:
     """The keys of the Secrets that are there. Their values are not read."""
     found: set[Key] = set()
-    for namespace in (NAMESPACE, *_ELSEWHERE.values()):
+    for namespace in dict.fromkeys((NAMESPACE, *_ELSEWHERE.values())):
         lines = kubectl.run("--namespace", namespace, "get", "secrets", f"--output=go-template={_LIST_KEYS}")
         for name, *keys in map(str.split, filter(None, lines.splitlines())):
             found |= {(name, key) for key in keys if namespace_of(name) == namespace}
@@ -88,20 +90,24 @@ def read_kept(folder: Path) -> dict[Key, str]:
         raise DeployError(f"{file} is not what was written there; restore it from a backup, or remove it.") from None
 
 
-def ensure_secrets(console: Console, kubectl: Kubectl, source_password: str | None, folder: Path | None) -> None:
-    """Add what is missing. `folder` is where generated values are kept, None where this is not the data's machine."""
+def ensure_secrets(console: Console, kubectl: Kubectl, given: Mapping[Key, str | None], folder: Path | None) -> None:
+    """Add what is missing: of `given` what is known, and what is generated.
+
+    `folder` is where generated values are kept, None where this is not the data's machine.
+    """
     there = existing_keys(kubectl)
     kept = read_kept(folder) if folder else {}
     added = {key: kept.get(key) or generate() for key, generate in GENERATED.items() if key not in there}
     if folder and added.keys() - kept.keys():
         _keep(folder, kept | added)
-    if source_password is not None and SOURCE_KEY not in there:
-        added[SOURCE_KEY] = source_password
-    elif source_password is not None:
-        console.warn(
-            f"{SOURCE_KEY[1]} stays as it is in the Secret {SOURCE_KEY[0]}; to change it, edit that Secret and restart"
-            " what uses it."
-        )
+    for key, value in given.items():
+        if value is not None and key not in there:
+            added[key] = value
+        elif value is not None:
+            console.warn(
+                f"{key[1]} stays as it is in the Secret {key[0]}; to change it, edit that Secret and restart what uses"
+                " it."
+            )
     for name in sorted({name for name, _ in added}):
         data = {
             key: base64.b64encode(value.encode()).decode() for (owner, key), value in added.items() if owner == name

@@ -13,6 +13,7 @@ from scripts.deploy.bundle import Bundle
 from scripts.deploy.certificates import certificate_problems
 from scripts.deploy.console import DeployError
 from scripts.deploy.disk import disk_problems
+from scripts.deploy.identity import survey_identity
 from scripts.deploy.image_preflight import survey_images
 from scripts.deploy.images import name_on_node
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
@@ -41,6 +42,7 @@ def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
     found.source_password = _source_password(options, found.problems)
     _survey_overlay(found, options, kubectl, bundle)
     _survey_cluster(found, options, kubectl, bundle)
+    survey_identity(found)
     survey_images(found, options, bundle)
     if not found.nodes or any(node.is_this_machine for node in found.nodes):
         images, there = (

@@ -2,6 +2,7 @@
 
 from scripts.deploy.airflow_api import ADMIN_KEY, ADMIN_USER
 from scripts.deploy.console import Console, table
+from scripts.deploy.identity import settings_of
 from scripts.deploy.kubectl import Kubectl, Object
 from scripts.deploy.passwords import namespace_of
 from scripts.deploy.rendering import Rendering
@@ -27,6 +28,7 @@ def show_access(
     console: Console, kubectl: Kubectl, rendering: Rendering, address: str, name: str | None = None
 ) -> None:
     """Where to go (by a name where there is one) and as whom; the passwords themselves are not shown."""
+    issuer = settings_of(rendering).get("OIDC_ISSUER")
     show = '{{index .data "' + ADMIN_KEY + '" | base64decode}}{{"\\n"}}'
     for ingress in rendering.of_kind("Ingress"):
         part = ingress["metadata"]["name"]
@@ -35,7 +37,10 @@ def show_access(
         secret = f"{part}-admin"
         command = f"{' '.join(kubectl.command)} --namespace {namespace_of(secret)} get secret {secret}"
         title = f"{part.capitalize()}:".ljust(10)
-        console.show(f"\n{title} {url_of(ingress, name or address)}   (user {ADMIN_USER}; the node is {address})")
+        who = f"sign in at {issuer}" if issuer else f"user {ADMIN_USER}"
+        console.show(f"\n{title} {url_of(ingress, name or address)}   ({who}; the node is {address})")
+        if issuer:
+            continue
         console.show(f"Password:  {command} --output=go-template='{show}'")
 
 

@@ -30,6 +30,8 @@ class Survey:
     """Whom to believe, and by which names."""
     source_password: str | None = None
     asks_for_source_password: bool = False
+    oidc_secret: str | None = None
+    """Of the client at the identity provider."""
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

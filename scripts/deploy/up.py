@@ -17,7 +17,7 @@ from scripts.deploy.kubectl import Kubectl, name_of
 from scripts.deploy.nodes import DATA_LABEL, Node
 from scripts.deploy.options import Options
 from scripts.deploy.overlays import DEFAULT, ROOT, folder_of, given_overlay
-from scripts.deploy.passwords import ensure_secrets
+from scripts.deploy.passwords import OIDC_KEYS, SOURCE_KEY, ensure_secrets
 from scripts.deploy.platforms import this_platform
 from scripts.deploy.preflight import survey
 from scripts.deploy.pruning import leftovers, prune
@@ -155,7 +155,8 @@ def _apply(
     for number, (part, objects) in enumerate(steps(found.rendering)):
         apply_and_wait(console, kubectl, part, objects, options.timeout)
         if number == 0:  # the namespace is there
-            ensure_secrets(console, kubectl, found.source_password, kept)
+            given = {SOURCE_KEY: found.source_password} | dict.fromkeys(OIDC_KEYS, found.oidc_secret)
+            ensure_secrets(console, kubectl, given, kept)
             _ensure_trust(console, kubectl, found)
             pulled = pull_images(console, kubectl, _pulls(options, found, bundle))
             if not bundle:

@@ -14,13 +14,13 @@ from scripts.doctor.access import UnreachableError, reach
 from scripts.doctor.airflow import ask_airflow, source_tables
 from scripts.doctor.asking import ask
 from scripts.doctor.logs import last_words, reason
-from scripts.doctor.outside import look_at_certificates, look_at_pages, look_at_policies
+from scripts.doctor.outside import look_at_certificates, look_at_identity, look_at_pages, look_at_policies
 from scripts.doctor.probing import MODEL, Probed, probe, probe_metadata
 from scripts.doctor.snapshot import API, SERVICE_NAME, SYSTEM, Disk, Secret, Snapshot, time_of
 
 PARTS = (
     *("disks", "airflow", "source", "sink", "metadata", "staging", "loki", "prometheus"),
-    *("policies", "pages", "certificates"),
+    *("policies", "pages", "certificates", "identity"),
 )
 """What only an answer tells."""
 SECONDS = 10
@@ -62,7 +62,7 @@ def gather(tell: Callable[[str], None], kubectl: Kubectl) -> Snapshot:
         )
         looks = (
             *(_airflow_and_ends, _metadata, _staging, _prometheus, _loki, _disks, _logs),
-            *(look_at_policies, look_at_pages, look_at_certificates),
+            *(look_at_policies, look_at_pages, look_at_certificates, look_at_identity),
         )
         futures = [pool.submit(look, kubectl, seen) for look in looks]
         wait(futures)

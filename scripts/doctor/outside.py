@@ -1,17 +1,21 @@
-"""Looks at what no object tells: policies by trying them, the UI by opening it, certificates."""
+"""Looks at what no object tells: policies by trying them, the UI by opening it, certificates, the identity provider."""
 
 import base64
 import contextlib
+import json
 import ssl
 from datetime import UTC, datetime
 
 from scripts.deploy import commands, trust
+from scripts.deploy.airflow_api import SERVICE
 from scripts.deploy.closing import public_certificate
 from scripts.deploy.console import DeployError
 from scripts.deploy.enforcement import try_policies
-from scripts.deploy.kubectl import Kubectl, Object
+from scripts.deploy.identity import discovery_url, mismatches
+from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.nodes import DATA_LABEL
 from scripts.deploy.pages import UI_SECRET, lacking_class, login_pages, troubles
+from scripts.deploy.passwords import OIDC_KEYS
 from scripts.doctor.logs import reason
 from scripts.doctor.probing import MODEL
 from scripts.doctor.snapshot import USER, Snapshot
@@ -63,6 +67,24 @@ def look_at_certificates(kubectl: Kubectl, seen: Snapshot) -> None:
                 seen.certificates[whose] = valid_until(certificate)
             except (DeployError, ValueError) as error:
                 seen.unseen["certificates"] = f"until when they are valid could not be read: {reason(error)}"
+
+
+def look_at_identity(kubectl: Kubectl, seen: Snapshot) -> None:
+    """Whether the API server reaches the identity provider, and whether the settings are what that says."""
+    server = seen.find("Deployment", SERVICE)
+    sources = server["spec"]["template"]["spec"]["containers"][0].get("envFrom", []) if server else []
+    if not any(one.get("configMapRef", {}).get("name", "").startswith(OIDC_KEYS[0][0]) for one in sources):
+        return
+    command = ("exec", f"deployment/{SERVICE}", "--", "python", "-m", "etl_oidc")
+    try:
+        told = json.loads(kubectl.run("--namespace", NAMESPACE, *command))
+    except (DeployError, ValueError) as error:
+        seen.unseen["identity"] = f"the identity provider could not be tried from the API server: {reason(error)}"
+        return
+    if "error" in told:
+        seen.identity = [f"{discovery_url(told['settings'])} does not answer the API server: {told['error']}"]
+    else:
+        seen.identity = list(mismatches(told["settings"], told["document"]))
 
 
 def valid_until(certificate: str) -> datetime:

@@ -97,6 +97,8 @@ class Snapshot:
     """What a pod on each node came to that tried to get past the network policies."""
     pages: list[Trouble] = field(default_factory=list)
     """Why the UI does not open, where it does not."""
+    identity: list[str] = field(default_factory=list)
+    """Why people cannot sign in at the identity provider, where one is set, seen from the API server."""
     certificates: dict[str, datetime] = field(default_factory=dict)
     """Until when each is valid, by whose it is."""
     unseen: dict[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from etl_dag.operator import EtlPodOperator
 from kubernetes.client import ApiClient
 
 from scripts.deploy.certificates import SQL_SERVER
-from scripts.deploy.passwords import GENERATED, SOURCE_KEY
+from scripts.deploy.passwords import GENERATED, OIDC_KEYS, SOURCE_KEY
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.rendering import NAMESPACE, Manifest, Object, Rendering, name_of, rendering, renderings
 from tests.support.pipelines import ORDERS, make, whole
@@ -23,9 +23,10 @@ from tests.support.pipelines import ORDERS, make, whole
 SERVERS = ("Deployment", "StatefulSet", "DaemonSet")
 JOBS = ("Job", "CronJob")
 """What comes to an end."""
-SECRETS: dict[str, set[str]] = {
-    owner: {key for name, key in (*GENERATED, SOURCE_KEY) if name == owner} for owner, _ in (*GENERATED, SOURCE_KEY)
-} | {SQL_SERVER.secret: {"tls.crt", "tls.key"}}
+_KEYS = (*GENERATED, SOURCE_KEY, *OIDC_KEYS)
+SECRETS: dict[str, set[str]] = {owner: {key for name, key in _KEYS if name == owner} for owner, _ in _KEYS} | {
+    SQL_SERVER.secret: {"tls.crt", "tls.key"}
+}
 """The keys of the Secrets that apply-all.sh makes."""
 LEFT_OUT = {"Deployment/grafana", "DaemonSet/fluent-bit"}
 """What the component e2e-images takes out: their images can only be pulled."""
@@ -73,8 +74,9 @@ class Container:
         return found
 
     def environment(self) -> dict[str, str]:
-        """All of its variables; the values of secrets are not known here."""
-        return self.inherited() | {one["name"]: one.get("value", SECRET) for one in self.content.get("env", [])}
+        """All of its variables, its own after those that it inherits; the values of secrets are not known here."""
+        own = {one["name"]: one.get("value", SECRET) for one in self.content.get("env", [])}
+        return {name: value for name, value in self.inherited().items() if name not in own} | own
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +171,11 @@ def all_pods(rendering: Rendering) -> list[Pod]:
 
 def configured_pods(found: Rendering) -> list[Pod]:
     """All pods of an overlay, and those that the tests leave out while they keep what configures them."""
-    left_out = [pod for pod in pods_of(rendering(DEFAULT)) if pod.owner in LEFT_OUT]
-    return [*all_pods(found), *(left_out if "e2e" in found.name else [])]
+    if "e2e" not in found.name:
+        return all_pods(found)
+    component = found.name.partition("+")[2]
+    complete = f"{DEFAULT}+{component}" if component not in ("", "e2e-images") else DEFAULT
+    return [*all_pods(found), *(pod for pod in pods_of(rendering(complete)) if pod.owner in LEFT_OUT)]
 
 
 def pods() -> list[Pod]:

@@ -16,8 +16,8 @@ ROOT = K8S.parent
 SECRET_NAMES = re.compile(r"PASSW(OR)?D|SECRET|TOKEN|_KEY\b|FERNET|CREDENTIAL", re.IGNORECASE)
 SAID = re.compile(r"""(?:password|passwd|secret|token)["']?\s*[=:]\s*["']?([^\s"'{}$,;]+)""", re.IGNORECASE)
 """As in configuration files and commands."""
-NO_SECRET = {"AIRFLOW__SECRETS__BACKEND"}
-"""The class that makes Airflow's connections."""
+NO_SECRET = {"AIRFLOW__SECRETS__BACKEND", "OIDC_TOKEN_ENDPOINT", "GF_AUTH_GENERIC_OAUTH_TOKEN_URL"}
+"""The class that makes Airflow's connections, and a public address of the identity provider."""
 
 
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)

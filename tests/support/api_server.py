@@ -92,11 +92,11 @@ class Server:
         came |= {"Content-Type": "application/x-www-form-urlencoded", "Cookie": f"session={session.value}"}
         return Form(self, user, csrf[1] if csrf else "", came | {"Referer": "https://etl.example.com/auth/login/"})
 
-    def new_user(self) -> str:
-        """A new user with the role Viewer, without failed logins; returns the name."""
-        name = f"user-{next(_numbers)}"
+    def new_user(self, role: str = "Viewer", name: str = "") -> str:
+        """A new user without failed logins; returns the name."""
+        name = name or f"user-{next(_numbers)}"
         user = dict.fromkeys(("username", "email", "first_name", "last_name"), name)
-        body = {**user, "password": PASSWORD, "roles": [{"name": "Viewer"}]}
+        body = {**user, "password": PASSWORD, "roles": [{"name": role}]}
         status, _ = self.call("POST", "/auth/fab/v1/users", body, self.token_of("admin"))
         assert status == 200
         return name
@@ -138,8 +138,11 @@ class Form:
 
 
 @contextmanager
-def run_api_server(postgres: Postgres, folder: Path, *before: list[str]) -> Iterator[Server]:
-    """Serve until the block ends; `folder` takes Airflow's home, and what Airflow is told before it serves."""
+def run_api_server(postgres: Postgres, folder: Path, *before: list[str], **serving: str) -> Iterator[Server]:
+    """Serve until the block ends; `folder` takes Airflow's home.
+
+    `before` are commands of Airflow that run first, `serving` are further variables of the server alone.
+    """
     name = f"airflow_{secrets.token_hex(4)}"
     made = Server(free_port(), free_port(), folder / "log")
     environment = os.environ | airflow_environment(folder, postgres.create_database(name), "", "")
@@ -158,7 +161,7 @@ def run_api_server(postgres: Postgres, folder: Path, *before: list[str]) -> Iter
             subprocess.run(["airflow", *command], env=environment, check=True, stdout=output, stderr=output)
         process = subprocess.Popen(
             _deployed(),
-            env=environment,
+            env=environment | serving,
             stdout=output,
             stderr=output,
             preexec_fn=die_with_parent,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-LOGIN = {"/auth/login/": (200, '<input type="password">'), "/grafana/login": (200, "<title>Grafana</title>")}
+LOGIN = {"/auth/login/": (200, '<div id="loginbox">'), "/grafana/login": (200, "<title>Grafana</title>")}
 
 
 @dataclass

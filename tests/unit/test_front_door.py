@@ -364,3 +364,30 @@ def test_many_at_once_are_no_more_than_many_in_turn() -> None:
 
     asyncio.run(run())
     assert begun == MOST_FAILURES
+
+
+@pytest.fixture
+def sso(monkeypatch: pytest.MonkeyPatch) -> Door:
+    """The door where people sign in at an identity provider, and a script has a password."""
+    monkeypatch.setenv("ETL_UI_PORT", str(UI))
+    monkeypatch.setenv("OIDC_ISSUER", "https://login.example.com")
+    monkeypatch.setenv("OIDC_LOCAL_USERS", "robot")
+    made = Door()
+    made.answer = (201, {})
+    return made
+
+
+def test_with_an_identity_provider_few_accounts_can_use_a_password(sso: Door) -> None:
+    assert [sso.log_in(user=user) for user in ("admin", "ada", "robot@example.com", "")] == [403] * 4
+    assert sso.passed == 0
+    assert sso.log_in(user="Robot") == 201
+
+
+def test_nor_can_the_form_be_sent(sso: Door) -> None:
+    body = urlencode({"username": "admin", "password": "any"}).encode()
+    assert sso.ask("/auth//login/", "POST", body, content_type=FORM)[0] == 403
+
+
+def test_who_comes_by_port_forward_can_use_any_password(sso: Door) -> None:
+    body = json.dumps({"username": "admin", "password": "any"}).encode()
+    assert sso.ask("/auth/token", "POST", body, peer="127.0.0.1", port=WORKERS, content_type=JSON)[0] == 201

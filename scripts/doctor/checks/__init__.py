@@ -66,6 +66,7 @@ CHECKS = (
     Check("airflow-login", "Airflow", airflow.admin_login, ("airflow",)),
     Check("page-not-shown", "way in", way_in.page_not_shown, ("pages",)),
     Check("addresses-hidden", "way in", way_in.addresses_hidden),
+    Check("identity-provider-unusable", "way in", way_in.identity_provider_unusable, ("identity",)),
     Check("scheduler-silent", "Airflow", airflow.scheduler_silent, ("airflow",), "SchedulerSilent"),
     Check("dag-processor-silent", "Airflow", airflow.dag_processor_silent, ("airflow",), "DagProcessorSilent"),
     Check("triggerer-silent", "Airflow", airflow.triggerer_silent, ("airflow",), "TriggererSilent"),

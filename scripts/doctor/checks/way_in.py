@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from scripts.deploy.kubectl import NAMESPACE
+from scripts.doctor.checks.cluster import DNS
 from scripts.doctor.findings import Finding
 from scripts.doctor.snapshot import SYSTEM, Snapshot, subject_of
 
@@ -10,6 +12,19 @@ def page_not_shown(seen: Snapshot) -> Iterator[Finding]:
     """The UI does not open as people open it."""
     for trouble in seen.pages:
         yield Finding(trouble.url, trouble.what, trouble.do, because=frozenset({"Airflow", *trouble.because}))
+
+
+def identity_provider_unusable(seen: Snapshot) -> Iterator[Finding]:
+    """People cannot sign in at the identity provider."""
+    for trouble in seen.identity:
+        yield Finding(
+            "identity provider",
+            f"People cannot sign in: {trouble}",
+            "Settings: in your overlay (component oidc), then scripts/apply-all.sh. Where it does not answer: is it up,"
+            " does a firewall let the nodes through, does OIDC_CA hold the authority of its certificate? The"
+            " NetworkPolicies airflow-oidc and grafana-oidc name its port. Meanwhile: docs/operations.md, Sign-in.",
+            because=frozenset({DNS, f"deployment {NAMESPACE}/airflow-api-server"}),
+        )
 
 
 def addresses_hidden(seen: Snapshot) -> Iterator[Finding]:
