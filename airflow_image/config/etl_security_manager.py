@@ -19,13 +19,14 @@ from airflow.providers.fab.auth_manager.views.auth_oauth import CustomAuthOAuthV
 from etl_logins import is_password_account
 from flask import flash
 
+_NO_PASSWORD = "!"  # noqa: S105 - no password has this hash
 log = logging.getLogger(__name__)
 
 
 class LoginView(CustomAuthOAuthView):
     """The login page and the redirect URI."""
 
-    invalid_login_message = "You are not signed in."  # the reason stands above it
+    invalid_login_message = "You are not signed in. Where no reason is given here, the log of the API server has it."
 
 
 class SecurityManager(FabAirflowSecurityManagerOverride):
@@ -87,10 +88,10 @@ class SecurityManager(FabAirflowSecurityManagerOverride):
         return ""
 
     def _add(self, userinfo: dict[str, Any], roles: list[Any]) -> bool:
-        name = userinfo["username"]
+        name, names = userinfo["username"], (userinfo["first_name"], userinfo["last_name"])
         mail = userinfo["email"] or f"{name}@unknown.invalid"
         try:
-            self.add_user(name, userinfo["first_name"], userinfo["last_name"], mail, roles)
+            self.add_user(name, *names, mail, roles, hashed_password=_NO_PASSWORD)
         except FabException:
             return False
         return True

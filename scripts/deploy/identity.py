@@ -4,7 +4,6 @@ Grafana reads no discovery document, so the settings repeat it; here they are co
 """
 
 import json
-import os
 import ssl
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -38,12 +37,10 @@ def settings_of(rendering: Rendering) -> dict[str, str]:
 
 def survey_identity(found: Survey) -> None:
     """Compare the settings with the provider, and let pods reach the ports that they name."""
-    # Taken out of the environment, so that the programs that are started do not inherit it.
-    given = os.environ.pop("OIDC_CLIENT_SECRET", None)
     settings = settings_of(found.rendering)
     if not settings:
+        found.oidc_secret = None
         return
-    found.oidc_secret = given or None
     set_ports(found.rendering, settings)
     found.problems += _setting_problems(settings, found.trust.get(UI_NAME, ""))
     if not found.oidc_secret and not found.secret_keys.issuperset(OIDC_KEYS):

@@ -21,7 +21,8 @@ Brings the deployment in the cluster to what this checkout says: checks the mach
 makes what Secrets are missing, and applies the manifests part by part. Safe to repeat at any time.
 
 The password of the operational Postgres comes from the environment (SOURCE_PASSWORD), from --source-password-file, or
-is asked for. All other passwords are generated, once, and never shown.
+is asked for. With the component `oidc` the secret of its client comes from OIDC_CLIENT_SECRET. All other passwords are
+generated, once, and never shown.
 """
 
 

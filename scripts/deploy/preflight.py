@@ -40,6 +40,8 @@ def survey(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Survey:
     """Look at the cluster, the overlay and the machine. Changes nothing."""
     found = Survey()
     found.source_password = _source_password(options, found.problems)
+    # Out of the environment, as that password is.
+    found.oidc_secret = os.environ.pop("OIDC_CLIENT_SECRET", None) or None
     _survey_overlay(found, options, kubectl, bundle)
     _survey_cluster(found, options, kubectl, bundle)
     survey_identity(found)

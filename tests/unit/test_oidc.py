@@ -95,6 +95,14 @@ def test_without_an_id_token_nobody_is_known() -> None:
         take({"access_token": "x"})
 
 
+def test_an_account_that_was_deactivated_is_not_let_in() -> None:
+    manager: Any = SimpleNamespace(
+        find_user=lambda username: SimpleNamespace(is_active=False),
+        _oauth_calculate_user_roles=lambda userinfo: ["Viewer"],
+    )
+    assert "deactivated" in SecurityManager._prepare(manager, {"username": "ada"})
+
+
 def test_few_accounts_have_passwords_and_the_provider_signs_in_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OIDC_LOCAL_USERS", "robot, Night-Job")
     assert password_users() == frozenset({"robot", "night-job"})
