@@ -20,6 +20,7 @@ NOT_EXECUTED = {
     "the backup copies' bucket's",
     "the git repository's",
     "the receivers' of alerts",
+    "the client's at the identity provider",
 }
 
 
