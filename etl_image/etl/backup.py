@@ -12,7 +12,7 @@ import structlog
 
 from etl import prepare_sql, sink_sql
 from etl.errors import ConfigurationError
-from etl.prepare import prepare_login
+from etl.prepare import prepare_logins
 from etl.settings import Settings
 from etl.sink import Sink, connect_to_prepare
 
@@ -24,13 +24,13 @@ def backup_sink(settings: Settings, keep: int) -> Path:
 
     Raises ConfigurationError or TryAgainError, and leaves nothing half-done.
     """
-    database, folder = settings.sink_login().database, settings.backup_folder
+    database, folder = settings.sink_database(), settings.backup_folder
     final = folder / f"sink-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.bak"
     draft = final.with_name(final.name + _DRAFT)
     for left in folder.glob(f"sink-*{_DRAFT}"):  # by an attempt that was killed
         left.unlink()
     try:
-        with connect_to_prepare(settings, about="backup-sink") as sink:
+        with connect_to_prepare(settings, settings.sink_backup(), about="backup-sink") as sink:
             _refuse_azure(sink, "backup-sink")
             sink.execute(prepare_sql.backup_database(database, str(draft)))
             sink.execute(prepare_sql.verify_backup(str(draft)))
@@ -59,7 +59,7 @@ def restore_sink(settings: Settings, name: str) -> dict[str, str]:
     A file that is missing or damaged leaves the sink as it is. Where it fails later the sink is offline: run it again.
     Raises ConfigurationError or TryAgainError.
     """
-    database, path = settings.sink_login().database, str(settings.backup_folder / Path(name).name)
+    database, path = settings.sink_logins()[0].database, str(settings.backup_folder / Path(name).name)
     with connect_to_prepare(settings, about="restore-sink") as sink:
         _refuse_azure(sink, "restore-sink")
         sink.execute(prepare_sql.verify_backup(path))
@@ -68,7 +68,7 @@ def restore_sink(settings: Settings, name: str) -> dict[str, str]:
         if state and state[0][0] != "RESTORING":
             sink.execute(prepare_sql.take_offline(database))
         sink.execute(prepare_sql.restore_database(database, path))
-    done = prepare_login(settings)
+    done = prepare_logins(settings)
     with connect_to_prepare(settings, database=database, about="restore-sink") as sink:
         watermarks = _watermarks(sink)
     structlog.get_logger().info("restore-sink: done", file=name, done=done, watermarks=watermarks)

@@ -1,4 +1,4 @@
-"""What `etl export-metrics` asks of the sink, as the loader: its size, its counters, and how far the pipelines are."""
+"""What `etl export-metrics` asks of the sink: its size, its counters, and how far the pipelines are."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,12 +42,12 @@ _LOADS = (
 
 def sink_database(settings: Settings) -> Database:
     """The sink. Raises ConfigurationError where its settings are wrong."""
-    settings.sink()
+    settings.sink_exporter()
 
     @contextmanager
     def connect() -> Iterator[Rows]:
         try:
-            connection = open_sink(settings, settings.sink(), autocommit=True, timeout=TIMEOUT_SECONDS)
+            connection = open_sink(settings, settings.sink_exporter(), autocommit=True, timeout=TIMEOUT_SECONDS)
             connection.timeout = TIMEOUT_SECONDS
             try:
                 yield Sink(connection).rows

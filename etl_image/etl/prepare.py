@@ -1,6 +1,7 @@
 """`etl prepare-sink`: what the pipelines need in SQL Server before the first load, made by its administrator.
 
-It may be repeated at any time: what is there and right is left alone. Another SINK_PASSWORD becomes the login's.
+It may be repeated at any time: what is there and right is left alone. Another password becomes the login's. The
+exporter and backups have logins of their own where these have passwords.
 """
 
 import time
@@ -12,50 +13,56 @@ import structlog
 from etl import prepare_sql, sink_checks, sink_sql
 from etl.errors import EtlError
 from etl.pipeline import Pipeline
-from etl.settings import Settings, SinkLogin
+from etl.settings import EXPORTER, Settings, SinkLogin
 from etl.sink import Sink, connect_to_prepare
 
 _PAUSE_SECONDS = 2
 
 
 def prepare_sink(settings: Settings, pipelines: Sequence[Pipeline] = (), wait_seconds: float = 0) -> list[str]:
-    """Make database, login, user, role, schemas, bookkeeping tables and grants; returns what was missing or wrong.
+    """Make database, logins, users, roles, schemas, bookkeeping tables and grants; returns what was missing or wrong.
 
-    Where `pipelines` are named their tables are made too, and the login may then create no others.
+    Where `pipelines` are named their tables are made too, and the loader may then create no others.
     Raises ConfigurationError or TryAgainError.
     """
     log = structlog.get_logger()
-    login = settings.sink_login()
+    loader, *others = settings.sink_logins()
     _wait_for_server(settings, wait_seconds)
-    with _prepared(settings, login) as (sink, sid, done):
-        done += _prepare_database(sink, login, sid, pipelines)
-    with connect_to_prepare(settings, as_loader=True):
-        pass  # it could be disabled, or locked out
-    log.info("prepare-sink: the login can connect, and may do what loads need", login=login.user, done=done)
+    with _prepared(settings, [loader, *others]) as (sink, done):
+        done += _prepare_database(sink, pipelines)
+    told = {"others": [login.user for login in others]} if others else {}
+    log.info("prepare-sink: the login can connect, and may do what loads need", login=loader.user, **told, done=done)
     return done
 
 
-def prepare_login(settings: Settings) -> list[str]:
-    """Make the login, and tie its user to it, as a database needs that was restored; returns what was missing or wrong.
+def prepare_logins(settings: Settings) -> list[str]:
+    """Make the logins, and tie their users to them, as in a database that was restored; returns what was not so.
 
-    What the user may do is in the database. Raises ConfigurationError or TryAgainError.
+    What the loader may do is in the database. Raises ConfigurationError or TryAgainError.
     """
-    login = settings.sink_login()
-    with _prepared(settings, login) as (sink, sid, done):
-        done += _prepare_principals(sink, login, sid)
-    with connect_to_prepare(settings, as_loader=True):
+    with _prepared(settings, settings.sink_logins()) as (_, done):
         return done
 
 
 @contextmanager
-def _prepared(settings: Settings, login: SinkLogin) -> Iterator[tuple[Sink, bytes, list[str]]]:
-    """Make the database and the login; yields a connection to the database, the login's SID, and what was done."""
+def _prepared(settings: Settings, logins: Sequence[SinkLogin]) -> Iterator[tuple[Sink, list[str]]]:
+    """Make the database and the logins; yields a connection to the database, and what was done.
+
+    Afterwards grants the logins beside the loader what they may do, and tries whether all can connect.
+    """
     # Each in its database, for Azure SQL Database has no USE, and logins in master alone.
     with connect_to_prepare(settings) as server:
-        done = [*_prepare_server(server, login)]
-        with connect_to_prepare(settings, database=login.database) as sink:
-            done += _prepare_login(server, sink, login)
-            yield sink, server.value(prepare_sql.FIND_SID_OF_LOGIN, login.user), done
+        done = [*_prepare_server(server, logins[0])]
+        with connect_to_prepare(settings, database=logins[0].database) as sink:
+            for login in logins:
+                done += _prepare_login(server, sink, login)
+                sid = server.value(prepare_sql.FIND_SID_OF_LOGIN, login.user)
+                done += _prepare_principals(sink, login, sid)
+            yield sink, done
+            _grant_others(server, sink, logins, settings.sink_exporter_counters)
+    for login in logins:  # it could be disabled, or locked out
+        with connect_to_prepare(settings, settings.sink_as(login)):
+            pass
 
 
 def _wait_for_server(settings: Settings, seconds: float) -> None:
@@ -105,6 +112,26 @@ def _prepare_login(server: Sink, sink: Sink, login: SinkLogin) -> Iterator[str]:
         yield f"changed the password of login {login.user}"
 
 
+def _grant_others(server: Sink, sink: Sink, logins: Sequence[SinkLogin], shows_counters: bool) -> None:
+    """What the logins beside the loader may do; a database that was restored may be from before there were any."""
+    metered = [table for table in prepare_sql.METERED if sink.exists(table)]
+    for login in logins:
+        for statement in prepare_sql.grants_of_own_login(login.role, metered):
+            sink.execute(statement)
+        for statement in prepare_sql.grants_on_server(login):
+            server.execute(statement)
+        if login.role == EXPORTER and shows_counters:
+            _grant_counters(server, sink, login.user, logins[0].user)
+
+
+def _grant_counters(server: Sink, sink: Sink, exporter: str, loader: str) -> None:
+    if server.value(prepare_sql.EDITION) == prepare_sql.AZURE_SQL_DATABASE:
+        sink.execute(prepare_sql.GRANT_COUNTERS_IN_AZURE)
+        return
+    for statement in prepare_sql.grants_of_counters(exporter, loader, server.value(prepare_sql.MAJOR_VERSION)):
+        server.execute(statement)
+
+
 def _tell_options(database: str, reads_snapshots: bool, closes: bool, recovery: str) -> None:
     """Say what of a database that is there already is not as `create_database` would make it."""
     log = structlog.get_logger()
@@ -122,9 +149,8 @@ def _tell_options(database: str, reads_snapshots: bool, closes: bool, recovery: 
         )
 
 
-def _prepare_database(sink: Sink, login: SinkLogin, sid: bytes, pipelines: Sequence[Pipeline]) -> Iterator[str]:
-    """What is in the database; yields what it did."""
-    yield from _prepare_principals(sink, login, sid)
+def _prepare_database(sink: Sink, pipelines: Sequence[Pipeline]) -> Iterator[str]:
+    """Schemas, tables, and what the loader may do with them; yields what it did."""
     owners = {sink_sql.BOOKKEEPING: prepare_sql.OWNER, sink_sql.STAGING: prepare_sql.ROLE}
     for schema in [*owners, *(pipeline.sink.schema_name for pipeline in pipelines)]:
         yield from _prepare_schema(sink, schema, owners.get(schema, prepare_sql.OWNER))
@@ -158,12 +184,12 @@ def _prepare_principals(sink: Sink, login: SinkLogin, sid: bytes) -> Iterator[st
     elif user[0][0] != sid:
         sink.execute(prepare_sql.change_login(login))
         yield f"tied user {login.user} to its login"
-    if not sink.rows(prepare_sql.FIND_ROLE, prepare_sql.ROLE):
-        sink.execute(prepare_sql.create_role())
-        yield f"created role {prepare_sql.ROLE}"
-    if sink.value(prepare_sql.IS_MEMBER, prepare_sql.ROLE, login.user) != 1:
+    if not sink.rows(prepare_sql.FIND_ROLE, login.role):
+        sink.execute(prepare_sql.create_role(login.role))
+        yield f"created role {login.role}"
+    if sink.value(prepare_sql.IS_MEMBER, login.role, login.user) != 1:
         sink.execute(prepare_sql.add_member(login))
-        yield f"added {login.user} to role {prepare_sql.ROLE}"
+        yield f"added {login.user} to role {login.role}"
 
 
 def _prepare_schema(sink: Sink, schema: str, owner: str) -> Iterator[str]:

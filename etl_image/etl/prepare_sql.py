@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 from etl import sink_sql
 from etl.pipeline import Pipeline, TableName
-from etl.settings import SinkLogin
+from etl.settings import BACKUP, EXPORTER, LOADER, SinkLogin
 from etl.sink_sql import quote_name, quote_table, quote_text
 
-ROLE = "etl_loader"
+ROLE = LOADER
 """The database role that may do what load, plan and reconcile do. It owns the schema of the staging tables."""
+METERED = (sink_sql.AUDIT, sink_sql.WATERMARK)
+"""The tables of which metrics are made."""
 SINK_SCHEMA = "dbo"
 """The schema in which `etl load` may create sink tables, unless pipelines are named."""
 OWNER = "dbo"
@@ -27,6 +29,8 @@ FIND_SID_OF_LOGIN = "SELECT sid FROM sys.sql_logins WHERE name = ?"
 FIND_SID_OF_USER = "SELECT sid FROM sys.database_principals WHERE name = ?"
 FIND_ROLE = "SELECT name FROM sys.database_principals WHERE name = ?"
 EDITION = "SELECT CAST(SERVERPROPERTY(N'EngineEdition') AS int)"
+MAJOR_VERSION = "SELECT CAST(SERVERPROPERTY(N'ProductMajorVersion') AS nvarchar(9))"
+_VERSION_2022 = 16
 AZURE_SQL_DATABASE = 5
 """The edition in which sessions stay in their database, logins are master's, and backups are not the user's."""
 MANAGED = (AZURE_SQL_DATABASE, 8)
@@ -110,14 +114,14 @@ def change_login(login: SinkLogin) -> str:
     return f"ALTER USER {quote_name(login.user)} WITH LOGIN = {quote_name(login.user)}"
 
 
-def create_role() -> str:
-    """Create the role."""
-    return f"CREATE ROLE {quote_name(ROLE)}"
+def create_role(role: str) -> str:
+    """Create a role."""
+    return f"CREATE ROLE {quote_name(role)}"
 
 
 def add_member(login: SinkLogin) -> str:
-    """Put the user into the role."""
-    return f"ALTER ROLE {quote_name(ROLE)} ADD MEMBER {quote_name(login.user)}"
+    """Put the user of a login into its role."""
+    return f"ALTER ROLE {quote_name(login.role)} ADD MEMBER {quote_name(login.user)}"
 
 
 def create_schema(name: str, owner: str) -> str:
@@ -155,6 +159,36 @@ def grants(pipelines: Sequence[Pipeline] = ()) -> list[str]:
         schema = _schema(SINK_SCHEMA)
         statements.append(f"REVOKE {', '.join(permissions()[schema])}{_on(schema)} FROM {quote_name(ROLE)}")
     return statements
+
+
+def grants_of_own_login(role: str, tables: Sequence[TableName]) -> list[str]:
+    """Grant the exporter's role, or that of backups, what it may do in the database; `tables` are those that exist."""
+    if role == EXPORTER:
+        return [f"GRANT SELECT ON {_object(table)} TO {quote_name(role)}" for table in tables]
+    return [f"GRANT BACKUP DATABASE TO {quote_name(role)}"] if role == BACKUP else []
+
+
+def grants_on_server(login: SinkLogin) -> list[str]:
+    """Grant a login what it may do beyond the database, in master.
+
+    RESTORE VERIFYONLY wants CREATE DATABASE of whoever is no administrator:
+    https://learn.microsoft.com/sql/t-sql/statements/restore-statements-verifyonly-transact-sql
+    """
+    return [f"GRANT CREATE ANY DATABASE TO {quote_name(login.user)}"] if login.role == BACKUP else []
+
+
+def grants_of_counters(exporter: str, loader: str, version: str) -> list[str]:
+    """Let the exporter see the counters of the server, in master, and the loader no longer.
+
+    https://learn.microsoft.com/sql/relational-databases/system-dynamic-management-views/sys-dm-os-performance-counters-transact-sql
+    """
+    # An older server does not know the narrower one, and of 2008 the version is not told.
+    permission = f"VIEW SERVER {'PERFORMANCE ' if int(version or 0) >= _VERSION_2022 else ''}STATE"
+    return [f"GRANT {permission} TO {quote_name(exporter)}", f"REVOKE {permission} FROM {quote_name(loader)}"]
+
+
+GRANT_COUNTERS_IN_AZURE = f"GRANT VIEW DATABASE STATE TO {quote_name(EXPORTER)}"
+"""The same in an Azure SQL Database, which has no permissions on its server; in the database."""
 
 
 def _on(securable: str) -> str:

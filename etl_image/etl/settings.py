@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from etl import passwords, tls, urls
 from etl.errors import ConfigurationError
 
-_SIDES = ("source", "sink", "sink_admin", "metadata")
+_SIDES = ("source", "sink", "sink_admin", "sink_exporter", "sink_backup", "metadata")
 """What has a password: the settings NAME_PASSWORD and NAME_PASSWORD_FILE."""
 _LONGEST_PASSWORD = 128  # SQL Server's
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
@@ -25,13 +25,20 @@ _KEYS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 """Read by the libraries of S3, and shown by none of our messages."""
 
 
+LOADER, EXPORTER, BACKUP = "etl_loader", "etl_metrics", "etl_backups"
+"""The roles in the sink's database: of the loader, of `etl export-metrics`, and of `etl backup-sink`."""
+_OWN_LOGINS = {EXPORTER: ("SINK_EXPORTER", "exporter"), BACKUP: ("SINK_BACKUP", "backup")}
+"""Who has a login of its own if it has a password: its settings, and what is appended to the loader's name."""
+
+
 @dataclass(frozen=True)
 class SinkLogin:
-    """What SINK_URL says of whom the loader is, and of where it loads."""
+    """A login of the sink, the database that it is for, and the role that it has there."""
 
     database: str
     user: str
     password: SecretStr
+    role: str = LOADER
 
 
 class Settings(BaseSettings):
@@ -50,6 +57,17 @@ class Settings(BaseSettings):
     sink_admin_user: str = Field(default="sa", min_length=1, description="who prepares the sink")
     sink_admin_password: SecretStr | None = None
     sink_admin_password_file: Path | None = None
+    sink_exporter_password: SecretStr | None = Field(
+        default=None, description="of the login of export-metrics; the loader's is used where this is not set"
+    )
+    sink_exporter_password_file: Path | None = None
+    sink_exporter_counters: bool = Field(
+        default=False, description="whether prepare-sink lets that login see the counters of the whole server"
+    )
+    sink_backup_password: SecretStr | None = Field(
+        default=None, description="of the login of backup-sink; the administrator's is used where this is not set"
+    )
+    sink_backup_password_file: Path | None = None
     metadata_url: SecretStr | None = Field(default=None, description="Airflow's database, for export-metrics alone")
     metadata_password: SecretStr | None = None
     metadata_password_file: Path | None = None
@@ -110,14 +128,45 @@ class Settings(BaseSettings):
         # The sink's own database may not be there yet.
         return _connection_string(self._sink_words() | {"Database": "master"} | who)
 
-    def sink_login(self) -> SinkLogin:
-        """The login that the sink is to have, with its password. Raises ConfigurationError."""
+    def sink_exporter(self) -> SecretStr:
+        """The sink for `export-metrics`: as its own login where that has a password, else as the loader."""
+        return self._as_own_login(EXPORTER) or self.sink()
+
+    def sink_backup(self) -> SecretStr:
+        """The sink's server for `backup-sink`: as its own login where that has a password, else as administrator."""
+        return self._as_own_login(BACKUP, {"Database": "master"}) or self.sink_admin()
+
+    def sink_database(self) -> str:
+        """The name of the sink's database. Raises ConfigurationError."""
+        return self._sink_server().database
+
+    def sink_logins(self) -> list[SinkLogin]:
+        """The logins that the sink is to have, the loader's first. Raises ConfigurationError."""
         words = self._sink_words()
         if words["UID"].lower() == self.sink_admin_user.lower():
             raise ConfigurationError(
                 f"SINK_URL names the administrator, {self.sink_admin_user}; name a login of the pipelines' own there."
             )
-        return SinkLogin(words["Database"], words["UID"], SecretStr(_usable("SINK", words["PWD"])))
+        loader = SinkLogin(words["Database"], words["UID"], SecretStr(_usable("SINK", words["PWD"])))
+        own = [self._own_login(role) for role in _OWN_LOGINS]
+        return [loader, *(login for login in own if login)]
+
+    def sink_as(self, login: SinkLogin) -> SecretStr:
+        """The sink as an ODBC connection string for one of its logins. Raises ConfigurationError."""
+        return _connection_string(self._sink_words() | _credentials(login))
+
+    def _own_login(self, role: str) -> SinkLogin | None:
+        """The login of a role that may have one of its own, None where it has no password."""
+        name, suffix = _OWN_LOGINS[role]
+        if not (password := self._password(name)):
+            return None
+        server = self._sink_server()
+        return SinkLogin(server.database, f"{server.user}_{suffix}", SecretStr(_usable(name, password)), role)
+
+    def _as_own_login(self, role: str, words: dict[str, str] | None = None) -> SecretStr | None:
+        if (login := self._own_login(role)) is None:
+            return None
+        return _connection_string(self._sink_words() | _credentials(login) | (words or {}))
 
     def sink_address(self) -> tuple[str, int]:
         """Host and port of the sink. Raises ConfigurationError."""
@@ -218,6 +267,10 @@ def _text(secret: SecretStr | None) -> str:
 
 def _connection_string(words: dict[str, str]) -> SecretStr:
     return SecretStr(";".join(f"{name}={{{value.replace('}', '}}')}}}" for name, value in words.items()))
+
+
+def _credentials(login: SinkLogin) -> dict[str, str]:
+    return {"UID": login.user, "PWD": login.password.get_secret_value()}
 
 
 def _usable(name: str, password: str) -> str:

@@ -189,13 +189,17 @@ def connect_sink(work: Work) -> Iterator[Sink]:
 
 @contextmanager
 def connect_to_prepare(
-    settings: Settings, *, database: str = "", as_loader: bool = False, about: str = "prepare-sink"
+    settings: Settings,
+    connection_string: SecretStr | None = None,
+    *,
+    database: str = "",
+    about: str = "prepare-sink",
 ) -> Iterator[Sink]:
-    """Connect as the administrator to master or a `database`, or as the loader to the sink; statements commit at once.
+    """Connect as the administrator to master or a `database`, or as somebody else; statements commit at once.
 
     Messages are `about` the command that is run. Raises ConfigurationError or TryAgainError for whatever it answers.
     """
-    connection_string = settings.sink() if as_loader else settings.sink_admin()
+    connection_string = connection_string or settings.sink_admin()
     if database:
         connection_string = _in_database(connection_string, database)
     with _connected(settings, connection_string, about, autocommit=True) as sink:

@@ -23,6 +23,7 @@ _PREPARE = "Run `etl prepare-sink`, which makes what is missing and grants what 
 _ALTER = "Have the table altered or dropped: a load makes a table that is missing."
 _TRIGGER = "A trigger of the sink table refuses the rows: have it changed."
 _SPACE = "Free space on the server's disk, or have the database grown; with Express a database has 10 GB at most."
+_WEAK = "Choose another SINK_PASSWORD, or SINK_EXPORTER_PASSWORD or SINK_BACKUP_PASSWORD where these are set."
 _BACKUP = "The server's own account must be able to read and write BACKUP_FOLDER."
 
 CONFIGURATION: dict[int, str] = {
@@ -70,9 +71,9 @@ CONFIGURATION: dict[int, str] = {
     8102: f"It is an IDENTITY column. {_ALTER}",  # Cannot update identity column
     15007: "",  # Not a valid login
     15063: "",  # The login already has an account under a different user name
-    15115: "Choose another SINK_PASSWORD.",  # used recently
-    15116: "Choose another SINK_PASSWORD.",  # too short
-    15118: "Choose another SINK_PASSWORD.",  # not complex enough
+    15115: _WEAK,  # used recently
+    15116: _WEAK,  # too short
+    15118: _WEAK,  # not complex enough
     15151: "",  # Cannot find, or no permission
     15247: "",  # No permission to perform this action
     40508: "Azure SQL Database has no USE, and backs up by itself.",

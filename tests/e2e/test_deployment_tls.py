@@ -55,7 +55,7 @@ def test_the_sink_shows_its_own_certificate(
         settings = Settings(sink_url=url, sink_ca_file=file)
         if believed == "another":
             with pytest.raises(ConfigurationError, match="certificate verify failed"):
-                connect_to_prepare(settings, as_loader=True).__enter__()
+                connect_to_prepare(settings, settings.sink()).__enter__()
             return
-        with connect_to_prepare(settings, as_loader=True) as sink:
+        with connect_to_prepare(settings, settings.sink()) as sink:
             assert sink.value("SELECT 1") == 1

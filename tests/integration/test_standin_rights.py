@@ -37,6 +37,10 @@ def own() -> Iterator[StandIn]:
                 "REVOKE DELETE ON OBJECT::[dbo].[t] FROM [loaders]",
                 "GRANT SELECT ON OBJECT::[closed].[seen] TO [loader]",
                 "GRANT INSERT ON OBJECT::[closed].[filled] TO [loader]",
+                "USE [master]",
+                "GRANT VIEW SERVER PERFORMANCE STATE TO [stranger]",
+                "GRANT CREATE ANY DATABASE, VIEW SERVER STATE TO [stranger]",
+                "REVOKE VIEW SERVER PERFORMANCE STATE FROM [stranger]",
             ):
                 master.cursor().execute(statement)
         yield server
@@ -79,6 +83,12 @@ def test_what_is_granted_or_owned_is_allowed(loader: Any, statement: str) -> Non
         (3701, "DROP TABLE dbo.t", "do not have permission"),
         (2760, "CREATE TABLE dbo.u (n int)", "do not have permission"),
         (262, "CREATE SCHEMA s", "CREATE SCHEMA permission denied in database 'own'"),
+        (300, "SELECT cntr_value FROM sys.dm_os_performance_counters", "VIEW SERVER PERFORMANCE STATE permission was"
+              " denied on object 'server', database 'master'."),
+        (262, "BACKUP DATABASE own TO DISK = N'/tmp/none' WITH COPY_ONLY, CHECKSUM", "BACKUP DATABASE permission denied"
+              " in database 'own'."),
+        (262, "RESTORE VERIFYONLY FROM DISK = N'/tmp/none' WITH CHECKSUM", "CREATE DATABASE permission denied in"
+              " database 'master'."),
         (262, "CREATE DATABASE d", "CREATE DATABASE permission denied in database 'master'"),
         (15151, "DROP SCHEMA closed", "do not have permission"),
         (15247, "CREATE LOGIN l WITH PASSWORD = N'Loader-1'", "does not have permission"),
@@ -127,6 +137,7 @@ def test_only_who_has_a_user_enters_the_database(own: StandIn) -> None:
         ("GRANT SELECT ON OBJECT::[dbo].[nothing] TO [loaders]", "Invalid object name"),
         ("GRANT SELECT ON SCHEMA::[dbo] TO [nobody]", "Cannot find the user"),
         ("GRANT CREATE TABLE ON SCHEMA::[dbo] TO [loaders]", "does not know"),
+        ("GRANT VIEW SERVER STATE TO [loader]", "only be granted when the current database is master"),
         ("GRANT CONTROL ON SCHEMA::[dbo] TO [loaders]", "does not know"),
         ("BEGIN TRANSACTION; CREATE DATABASE [another]", "not allowed within multi-statement transaction"),
     ],
@@ -134,6 +145,21 @@ def test_only_who_has_a_user_enters_the_database(own: StandIn) -> None:
 def test_what_makes_no_sense_is_refused(own: StandIn, statement: str, told: str) -> None:
     with connect(own) as administrator:
         assert told in error_of(lambda: administrator.cursor().execute(statement))
+
+
+def test_a_permission_on_the_server_is_a_login_s_in_every_database(own: StandIn) -> None:
+    with connect(own, user="stranger", password=PASSWORD, database="master") as connection:
+        assert "one database beside master" in error_of(lambda: connection.cursor().execute("CREATE DATABASE d"))
+        grant = "GRANT VIEW SERVER STATE TO [loader]"
+        assert "does not have permission" in error_of(lambda: connection.cursor().execute(grant))
+        verify = "RESTORE VERIFYONLY FROM DISK = N'/tmp/none' WITH CHECKSUM"
+        assert "Cannot open backup device" in error_of(lambda: connection.cursor().execute(verify))
+
+
+def test_a_role_of_the_database_has_no_permission_on_the_server(own: StandIn) -> None:
+    with connect(own, database="master") as master:
+        grant = "GRANT VIEW SERVER STATE TO [loaders]"
+        assert "Cannot find the login" in error_of(lambda: master.cursor().execute(grant))
 
 
 def test_nothing_is_kept_in_master(own: StandIn) -> None:

@@ -156,14 +156,14 @@ def test_a_sink_that_is_not_who_it_should_be_is_refused(
             "no TLS": (plain.url, authority.certificate, "Encryption not supported"),
         }[case]
         settings = Settings(sink_url=SecretStr(f"{url}?encrypt=yes"), sink_ca_file=believed)
-        with pytest.raises(ConfigurationError, match=told), connect_to_prepare(settings, as_loader=True):
+        with pytest.raises(ConfigurationError, match=told), connect_to_prepare(settings, settings.sink()):
             pytest.fail("It was believed.")
 
 
 def test_a_sink_may_be_known_by_another_name_than_its_host_s(sink: str, authority: Authority) -> None:
     url = sink.replace("localhost", "127.0.0.1") + "?encrypt=yes&hostnameincertificate=localhost"
     settings = Settings(sink_url=SecretStr(url), sink_ca_file=authority.certificate)
-    with connect_to_prepare(settings, as_loader=True) as made:
+    with connect_to_prepare(settings, settings.sink()) as made:
         assert made.value("SELECT 1") == 1
 
 

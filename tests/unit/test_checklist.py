@@ -10,8 +10,9 @@ from etl import prepare_sql
 from etl.column_types import parse_column_type
 from etl.errors import ExitCode
 from etl.pipeline import Pipeline
-from etl.settings import Settings
+from etl.settings import EXPORTER, Settings, SinkLogin
 from orders_etl import ORDERS
+from pydantic import SecretStr
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = (ROOT / "docs" / "machines.md").read_text()
@@ -19,6 +20,11 @@ PROOFS = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "CHECKLIST.md").read
 SHOWN = [(f"tests/unit/{file}", name) for file, name in re.findall(r"`(\w+\.py)::(\w+)` \|$", MACHINES, re.MULTILINE)]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+OTHER_LOGINS = Settings(
+    sink_url=SecretStr("mssql://etl:x@db/sink"),
+    sink_exporter_password=SecretStr("y"),
+    sink_backup_password=SecretStr("z"),
+).sink_logins()[1:]
 
 
 def test_every_row_of_the_checklist_names_a_test() -> None:
@@ -91,6 +97,28 @@ def test_the_documented_grants_are_the_real_ones() -> None:
     of_none_named = documented.pop("instead of that, where no pipelines are named: `dbo")
     assert {**documented, "dbo.orders": of_named} == told(prepare_sql.permissions([ORDERS]))
     assert {**documented, "dbo": of_none_named} == told(prepare_sql.permissions())
+
+
+def test_the_documented_grants_of_the_other_logins_are_the_real_ones() -> None:
+    table = OPERATIONS.split("## Grants")[1].split("\n## ")[0]
+    rows: list[tuple[str, str, str]] = re.findall(r"^\| `(\w+)` \| `(\w+)` \| ([^|]+) \|$", table, re.MULTILINE)
+    without_settings = [(login, role, re.sub("`[A-Z_]+`", "", words)) for login, role, words in rows]
+    documented = {
+        (login, role): set(re.findall(r"[A-Z]{2,}(?: [A-Z]+)*|etl\.\w+", words))
+        for login, role, words in without_settings
+    }
+    assert documented == {(login.user, login.role): granted(login) for login in OTHER_LOGINS}
+
+
+def granted(login: SinkLogin) -> set[str]:
+    """What statements grant a login: the words, and the tables."""
+    statements = prepare_sql.grants_of_own_login(login.role, prepare_sql.METERED) + prepare_sql.grants_on_server(login)
+    if login.role == EXPORTER:
+        statements += prepare_sql.grants_of_counters(login.user, "etl", "16")[:1]
+    words = {word for one in statements for word in re.findall(r"GRANT ((?:[A-Z]+ )*[A-Z]+) (?:ON|TO)", one)}
+    return words | {
+        f"{schema}.{table}" for one in statements for schema, table in re.findall(r"\[(\w+)\]\.\[(\w+)\]", one)
+    }
 
 
 def told(permissions: dict[str, tuple[str, ...]]) -> dict[str, str]:

@@ -43,6 +43,7 @@ LETTERS = "QXZJKVWY"
 _SIGNS = "@/:#?%&;+=,' \"\\{}[]$€ü\n"
 _VARIABLES = ("URL", "PASSWORD", "PASSWORD_FILE", "ADMIN_PASSWORD")
 _SIDES = ("SOURCE", "SINK", "METADATA")
+_LOGINS = ("SINK_ADMIN", "SINK_EXPORTER", "SINK_BACKUP")
 _AIRFLOW = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 _DEAD = "127.0.0.1:9"
 """A port where nothing answers."""
@@ -74,7 +75,8 @@ def environments(draw: st.DrawFn) -> dict[str, str]:
             found[f"{side}_URL"] = f"{scheme}://{at}@{_DEAD}/shop{options}"
         if form in ("variable", "file"):
             found[f"{side}_PASSWORD" if form == "variable" else f"{side}_PASSWORD_FILE"] = draw(passwords)
-    found["SINK_ADMIN_PASSWORD"] = draw(passwords)
+    for side in _LOGINS:
+        found[f"{side}_PASSWORD"] = draw(passwords)
     found[_AIRFLOW] = found["METADATA_URL"].replace("postgresql", "postgresql+psycopg2", 1)
     storage = draw(st.sampled_from(["file:///proc/nonexistent/staging", "s3://AKIA:{}@bucket/etl", "s3://{}@bucket"]))
     found["STAGING_URL"] = found["BACKUP_URL"] = storage.format(password())
@@ -117,7 +119,7 @@ def _talkative_drivers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_no_part_of_a_password_is_in_any_output(folder: Path, environment: dict[str, str]) -> None:
     given_to = dict(environment)
     with pytest.MonkeyPatch.context() as patch, pytest.MonkeyPatch.context() as stderr:
-        for side in (*_SIDES, "SINK_ADMIN"):
+        for side in (*_SIDES, *_LOGINS):
             for variable in _VARIABLES:
                 patch.delenv(f"{side}_{variable}", raising=False)
         for name, value in environment.items():
@@ -155,7 +157,15 @@ def tell(output: Output) -> None:
     found = read_settings()
     secrets.extend(found.secrets())
     output.write(f"{found!r} {found} {found.doubts()}")
-    for make_url in (found.source, found.metadata, found.sink, found.sink_admin, found.sink_login):
+    for make_url in (
+        found.source,
+        found.metadata,
+        found.sink,
+        found.sink_admin,
+        found.sink_logins,
+        found.sink_exporter,
+        found.sink_backup,
+    ):
         output.write(message(lambda make_url=make_url: repr(make_url())))
     output.write(" ".join(map(place, (found.source_url, found.sink_url, found.metadata_url))))
     work = Work(make(ORDERS), "run", whole(), found)
@@ -163,7 +173,7 @@ def tell(output: Output) -> None:
         lambda: connect_source(work),
         lambda: connect_sink(work),
         lambda: connect_to_prepare(found),
-        lambda: connect_to_prepare(found, as_loader=True),
+        lambda: connect_to_prepare(found, found.sink()),
     ):
         output.write(message(lambda connecting=connecting: connecting().__enter__()))
     output.write(message(lambda: Staging(found, "orders", "run", "all").has("extract")))

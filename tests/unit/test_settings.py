@@ -157,7 +157,7 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings()
 
 
-@pytest.mark.parametrize("side", ["SOURCE", "SINK", "SINK_ADMIN", "METADATA"])
+@pytest.mark.parametrize("side", ["SOURCE", "SINK", "SINK_ADMIN", "SINK_EXPORTER", "SINK_BACKUP", "METADATA"])
 def test_two_passwords_for_one_side_are_refused(monkeypatch: pytest.MonkeyPatch, side: str) -> None:
     monkeypatch.setenv(f"{side}_PASSWORD", "a")
     monkeypatch.setenv(f"{side}_PASSWORD_FILE", "/run/secrets/b")
@@ -174,7 +174,7 @@ def test_the_administrator_goes_to_the_same_server_but_to_master(
     assert read_settings().sink_admin().get_secret_value() == (
         "Server={db,1434};Database={master};UID={sa};PWD={p;w}}};Encrypt={strict};TrustServerCertificate={no}"
     )
-    login = read_settings().sink_login()
+    (login,) = read_settings().sink_logins()
     assert (login.database, login.user, login.password.get_secret_value()) == ("shop", "etl", "x")
 
 
@@ -184,6 +184,8 @@ def test_the_administrator_goes_to_the_same_server_but_to_master(
         ("SINK_PASSWORD", "", "SINK_PASSWORD is not set"),
         ("SINK_PASSWORD", "x" * 129, "SINK_PASSWORD has more than 128 characters"),
         ("SINK_ADMIN_PASSWORD", "", "SINK_ADMIN_PASSWORD is not set"),
+        ("SINK_EXPORTER_PASSWORD", "x" * 129, "SINK_EXPORTER_PASSWORD has more than 128 characters"),
+        ("SINK_BACKUP_PASSWORD", "x" * 129, "SINK_BACKUP_PASSWORD has more than 128 characters"),
         ("SINK_ADMIN_USER", "ETL", "SINK_URL names the administrator"),
     ],
 )
@@ -194,7 +196,7 @@ def test_what_no_sink_can_be_prepared_with_is_named(
     for variable, text in (given | {name: value}).items():
         monkeypatch.setenv(variable, text)
     with pytest.raises(ConfigurationError, match=told) as caught:
-        (read_settings().sink_login(), read_settings().sink_admin())
+        (read_settings().sink_logins(), read_settings().sink_admin())
     assert "secret" not in str(caught.value)
 
 

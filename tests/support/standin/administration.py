@@ -21,7 +21,8 @@ from .statements import (
     VerifyBackup,
 )
 
-_ON_DATABASE = ("CREATE TABLE",)
+_ON_DATABASE = ("CREATE TABLE", "BACKUP DATABASE", "VIEW DATABASE STATE")
+_ON_SERVER = ("CREATE ANY DATABASE", "VIEW SERVER STATE", "VIEW SERVER PERFORMANCE STATE")
 _ON_TABLES = ("SELECT", "INSERT", "UPDATE", "DELETE", "ALTER")
 
 
@@ -95,7 +96,8 @@ class Administration(Changes):
         while self.accept(","):
             permissions.append(self._permission())
         schema = table = ""
-        known: tuple[str, ...] = _ON_DATABASE
+        on_server = permissions[0] in _ON_SERVER
+        known: tuple[str, ...] = _ON_SERVER if on_server else _ON_DATABASE
         if self.accept("ON", "SCHEMA", "::"):
             schema, known = self.name(), _ON_TABLES
         elif self.accept("ON", "OBJECT", "::"):
@@ -105,7 +107,7 @@ class Administration(Changes):
         if not set(permissions) <= set(known):
             raise self.unknown()
         self.expect("FROM" if revoke else "TO")
-        return Grant(tuple(permissions), schema, table, self.name(), revoke)
+        return Grant(tuple(permissions), schema, table, self.name(), revoke, on_server)
 
     def _alter_database(self, name: str) -> Statement:
         self.expect("SET")
@@ -130,8 +132,9 @@ class Administration(Changes):
         return self.name()
 
     def _permission(self) -> str:
-        if self.accept("CREATE", "TABLE"):
-            return "CREATE TABLE"
+        for words in (*_ON_DATABASE, *_ON_SERVER):
+            if self.accept(*words.split()):
+                return words
         found = self.accept_any(*_ON_TABLES)
         if not found:
             raise self.unknown()

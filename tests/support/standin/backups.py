@@ -14,7 +14,8 @@ import duckdb
 from .catalogue import SCHEMA, quote
 from .engine import AZURE
 from .errors import SqlError
-from .security import outside_transaction
+from .principals import SERVER_GRANTS
+from .security import outside_transaction, require_create_database
 from .statements import BackupDatabase, RestoreDatabase, TakeOffline, VerifyBackup
 from .store import Store
 from .views import OF_SERVER
@@ -28,6 +29,7 @@ _DATABASES = f"{quote(SCHEMA)}.DATABASES"
 
 def take_offline(store: Store, statement: TakeOffline) -> None:
     """Cut off whoever is in the database, and let nobody in until it is restored. Raises SqlError 5052."""
+    store.principals.require_administrator()
     _existing(store, statement.database, "ALTER DATABASE")
     if _is_restoring(store):
         raise SqlError(5052, "ALTER DATABASE is not permitted while a database is in the Restoring state.")
@@ -46,15 +48,17 @@ def set_state(store: Store, state: str) -> None:
 
 
 def backup_database(store: Store, statement: BackupDatabase) -> None:
-    """Write the database to a new file. Raises SqlError 3201 where it cannot be written, 40510 in Azure."""
+    """Write the database to a new file. Raises SqlError 262 who may not, 3201 where it cannot be, 40510 in Azure."""
     refuse_in_azure(store, "BACKUP DATABASE")
+    store.principals.require_on_database("BACKUP DATABASE", statement.database)
     name = _existing(store, statement.database, "BACKUP DATABASE")
     if Path(statement.path).exists():
         raise SqlError(50000, f"the stand-in adds no backup to a file that is there already: {statement.path}")
     try:
         with _attached(store, statement.path, "") as backup:
             store.run(f"COPY FROM DATABASE {quote(_own(store))} TO {quote(backup)}")
-            store.run(f"DELETE FROM {quote(backup)}.{quote(SCHEMA)}.SQL_LOGINS")
+            for table in ("SQL_LOGINS", SERVER_GRANTS):
+                store.run(f"DELETE FROM {quote(backup)}.{quote(SCHEMA)}.{table}")
             store.run(f"DELETE FROM {quote(backup)}.{quote(SCHEMA)}.DATABASES WHERE name <> $name", {"name": name})
     except BaseException:
         with suppress(OSError):
@@ -63,8 +67,8 @@ def backup_database(store: Store, statement: BackupDatabase) -> None:
 
 
 def verify_backup(store: Store, statement: VerifyBackup) -> None:
-    """Read all of a backup. Raises SqlError 3201 where there is none, 3241 where it is damaged or something else."""
-    store.principals.require_administrator()
+    """Read all of a backup. Raises SqlError 262 who may not, 3201 where there is none, 3241 where it is damaged."""
+    require_create_database(store)
     path = Path(statement.path)
     if not path.is_file():
         raise _no_device(statement.path, "2(The system cannot find the file specified.)")
@@ -133,12 +137,11 @@ def _is_restoring(store: Store) -> bool:
 
 
 def _is_of_server(schema: str, table: str) -> bool:
-    return schema == SCHEMA and table in OF_SERVER
+    return schema == SCHEMA and table in (*OF_SERVER, SERVER_GRANTS)
 
 
 def _existing(store: Store, name: str, verb: str) -> str:
     """The database's name as it was written when it was created. Raises SqlError 911 where there is none, 226."""
-    store.principals.require_administrator()
     outside_transaction(store, verb)
     found = store.catalogue.database_named(name)
     if found is None or found != store.catalogue.own_database():

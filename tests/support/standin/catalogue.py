@@ -12,6 +12,8 @@ from .sqltypes import SqlType, parse_type
 SCHEMA = "stand-in catalogue"
 MASTER = "master"
 """The database that is always there. It is a name to log in to: no tables are kept in it."""
+COUNTERS = "DM_OS_PERFORMANCE_COUNTERS"
+"""The view of the server's counters. Their values say nothing here."""
 SYS_COLUMNS = "columns of sys"
 """What sys.columns is called here: INFORMATION_SCHEMA has one, too."""
 _STATEMENTS = f"""
@@ -26,6 +28,10 @@ UPDATE "{SCHEMA}"."DATABASES" SET state_desc = 'ONLINE' WHERE state_desc IN ('OF
 CREATE OR REPLACE VIEW "{SCHEMA}"."DATABASE_FILES" AS
 SELECT 'ROWS' AS type_desc, CAST(total_blocks * block_size / 8192 AS INTEGER) AS size FROM pragma_database_size()
 UNION ALL SELECT 'LOG', 0;
+CREATE OR REPLACE VIEW "{SCHEMA}"."{COUNTERS}" AS
+SELECT 'User Connections' AS counter_name, '' AS instance_name, CAST(1 AS BIGINT) AS cntr_value
+UNION ALL SELECT 'Transactions', name, 0 FROM "{SCHEMA}"."DATABASES"
+UNION ALL SELECT unnest(['Number of Deadlocks/sec', 'Lock Waits/sec']), '_Total', 0;
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."SCHEMATA" (
     SCHEMA_NAME VARCHAR COLLATE NOCASE PRIMARY KEY, SCHEMA_OWNER VARCHAR COLLATE NOCASE);
 INSERT OR IGNORE INTO "{SCHEMA}"."SCHEMATA" VALUES ('dbo', 'dbo');

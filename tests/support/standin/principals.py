@@ -12,6 +12,9 @@ from .errors import SqlError
 
 USER, ROLE = "S", "R"
 """Kinds of principals, as sys.database_principals has them in its column `type`."""
+SERVER_GRANTS = "server_grants"
+"""Where it is kept what logins may do on the whole server."""
+_COVERED_BY = {"VIEW SERVER PERFORMANCE STATE": "VIEW SERVER STATE"}
 _SALT_DIGITS = 16
 _STATEMENTS = f"""
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."SQL_LOGINS" (
@@ -21,6 +24,7 @@ CREATE TABLE IF NOT EXISTS "{SCHEMA}".members (role VARCHAR COLLATE NOCASE, memb
 CREATE TABLE IF NOT EXISTS "{SCHEMA}".grants (
     grantee VARCHAR COLLATE NOCASE, permission VARCHAR,
     schema_name VARCHAR COLLATE NOCASE, table_name VARCHAR COLLATE NOCASE);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}".{SERVER_GRANTS} (login VARCHAR COLLATE NOCASE, permission VARCHAR);
 """
 # Whoever owns a schema may do everything in it. A grant on a schema is one on its tables, one on '' on everything.
 _ALLOWED = f"""
@@ -81,6 +85,19 @@ class Principals:
             return True
         asked = {"login": self._login, "permission": permission, "schema": schema, "table": table}
         return self._connection.execute(_ALLOWED, asked).fetchone() is not None
+
+    def require_on_database(self, permission: str, database: str) -> None:
+        """Raise SqlError 262 unless the session has a permission on the database."""
+        if not self.allows(permission):
+            raise SqlError(262, f"{permission} permission denied in database '{database}'.", 14)
+
+    def allows_on_server(self, permission: str) -> bool:
+        """Whether the session has a permission on the whole server, or one that covers it."""
+        if self.is_administrator:
+            return True
+        query = f'SELECT 1 FROM "{SCHEMA}".{SERVER_GRANTS} WHERE login = ? AND permission IN (?, ?)'
+        asked = [self._login, permission, _COVERED_BY.get(permission, permission)]
+        return self._connection.execute(query, asked).fetchone() is not None
 
     def require(self, permission: str, table: Table, database: str) -> None:
         """Raise SqlError 229 unless the session has a permission on a table."""

@@ -5,7 +5,7 @@ import uuid
 
 from .catalogue import MASTER, SCHEMA, quote
 from .errors import SqlError, unknown_object
-from .principals import ROLE, USER, hash_password
+from .principals import ROLE, SERVER_GRANTS, USER, hash_password
 from .statements import (
     AddMember,
     ChangeOwner,
@@ -25,14 +25,19 @@ _LEAST_PASSWORD, _LEAST_KINDS = 8, 3
 
 def create_database(store: Store, statement: CreateDatabase) -> None:
     """Create the one database beside master. Raises SqlError 1801 where there is one of that name."""
-    if not store.principals.is_administrator:
-        raise SqlError(262, f"CREATE DATABASE permission denied in database '{MASTER}'.", 14)
+    require_create_database(store)
     outside_transaction(store, "CREATE DATABASE")
     if store.catalogue.database_named(statement.name) is not None:
         raise SqlError(1801, f"Database '{statement.name}' already exists. Choose a different database name.")
     if store.catalogue.own_database() is not None:
         raise SqlError(50000, "the stand-in keeps one database beside master, and has it already")
     store.write(lambda: store.catalogue.create_database(statement.name))
+
+
+def require_create_database(store: Store) -> None:
+    """Raise SqlError 262 unless the session may create databases."""
+    if not store.principals.allows_on_server("CREATE ANY DATABASE"):
+        raise SqlError(262, f"CREATE DATABASE permission denied in database '{MASTER}'.", 14)
 
 
 def set_database_option(store: Store, statement: SetDatabaseOption) -> None:
@@ -77,6 +82,7 @@ def drop_login(store: Store, statement: DropLogin) -> None:
     if store.principals.sid(statement.name) is None:
         raise _not_there("drop", "login", statement.name)
     _write(store, "DELETE FROM {}.SQL_LOGINS WHERE name = $n", n=statement.name)
+    _write(store, f"DELETE FROM {{}}.{SERVER_GRANTS} WHERE login = $n", n=statement.name)
 
 
 def set_user(store: Store, statement: SetUser) -> None:
@@ -128,6 +134,9 @@ def change_owner(store: Store, statement: ChangeOwner) -> None:
 
 def grant(store: Store, statement: Grant) -> None:
     """Grant permissions to a principal, or take them back; twice is once."""
+    if statement.on_server:
+        _grant_on_server(store, statement)
+        return
     _inside_database(store)
     _check_grantee(store, statement.grantee)
     if statement.schema and store.catalogue.schema(statement.schema) is None:
@@ -142,6 +151,23 @@ def grant(store: Store, statement: Grant) -> None:
             _run(store, f"DELETE FROM {{}}.grants WHERE {same}", **place, p=permission)
             if not statement.revoke:
                 _run(store, "INSERT INTO {}.grants VALUES ($g, $p, $s, $t)", **place, p=permission)
+
+    store.write(change)
+
+
+def _grant_on_server(store: Store, statement: Grant) -> None:
+    store.principals.require_administrator()
+    if not store.catalogue.in_master:
+        raise SqlError(4621, "Permissions at the server scope can only be granted when the current database is master")
+    if store.principals.sid(statement.grantee) is None:
+        raise _not_there("find", "login", statement.grantee)
+
+    def change() -> None:
+        for permission in statement.permissions:
+            row = {"l": statement.grantee, "p": permission}
+            _run(store, f"DELETE FROM {{}}.{SERVER_GRANTS} WHERE login = $l AND permission = $p", **row)
+            if not statement.revoke:
+                _run(store, f"INSERT INTO {{}}.{SERVER_GRANTS} VALUES ($l, $p)", **row)
 
     store.write(change)
 

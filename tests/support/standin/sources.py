@@ -3,8 +3,9 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from .catalogue import SCHEMA, Table, TableColumn
+from .catalogue import COUNTERS, SCHEMA, Table, TableColumn
 from .conditions import Conditions
+from .engine import AZURE
 from .errors import SqlError, unknown_object
 from .expressions import RESERVED
 from .scope import Scope, Source
@@ -68,11 +69,21 @@ class Sources(Conditions):
         return parts
 
     def require(self, permission: str, table: Table) -> None:
-        """Raise SqlError 229 unless the session has a permission on a table; the system's views are for all to read."""
+        """Raise SqlError unless the session has a permission on a table; most of the system's views all may read."""
         if table.schema != SCHEMA:
             self.context.principals.require(permission, table, self.context.catalogue.database)
         elif permission != "SELECT":
             raise SqlError(259, "Ad hoc updates to system catalogs are not allowed.")
+        elif table.name == COUNTERS:
+            self._require_counters()
+
+    def _require_counters(self) -> None:
+        """Raise SqlError 300 unless the session may see the server's counters; 262 in an Azure SQL Database."""
+        principals, permission = self.context.principals, "VIEW SERVER PERFORMANCE STATE"
+        if self.context.edition == AZURE:
+            principals.require_on_database("VIEW DATABASE STATE", self.context.catalogue.database)
+        elif not principals.allows_on_server(permission):
+            raise SqlError(300, f"{permission} permission was denied on object 'server', database 'master'.", 14)
 
     def from_clause(self) -> list[Join]:
         """Read the sources that follow FROM, into the scope."""

@@ -204,13 +204,17 @@ class AddMember:
 
 @dataclass(frozen=True)
 class Grant:
-    """GRANT, or REVOKE, on a table; with an empty `table` on a schema; without either on the database."""
+    """GRANT, or REVOKE, on a table; with an empty `table` on a schema; without either on the database.
+
+    With `on_server` on the server, to a login.
+    """
 
     permissions: tuple[str, ...]
     schema: str
     table: str
     grantee: str
     revoke: bool
+    on_server: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The system's views that are known, as tables of the catalogue."""
 
-from .catalogue import SCHEMA, SYS_COLUMNS, Table, TableColumn
-from .sqltypes import BIT, DEFAULT_COLLATION, GUID, INT, SMALLINT, TINYINT, SqlType, binary_type, text_type
+from .catalogue import COUNTERS, SCHEMA, SYS_COLUMNS, Table, TableColumn
+from .sqltypes import BIGINT, BIT, DEFAULT_COLLATION, GUID, INT, SMALLINT, TINYINT, SqlType, binary_type, text_type
 
 _INFORMATION_SCHEMA: dict[str, dict[str, SqlType | None]] = {
     "SCHEMATA": dict.fromkeys(("SCHEMA_NAME", "SCHEMA_OWNER")),
@@ -29,6 +29,7 @@ OF_SERVER: dict[str, dict[str, SqlType | None]] = {
 _SYS = OF_SERVER | {
     "DATABASE_PRINCIPALS": {"name": None, "type": None, "sid": _SID},
     "DATABASE_FILES": {"type_desc": None, "size": INT},
+    COUNTERS: {"counter_name": None, "instance_name": None, "cntr_value": BIGINT},
     "COLUMNS": {
         "object_id": INT,
         "name": None,
