@@ -71,9 +71,10 @@ def run_job(
     job = _job_of(kubectl, cron_job, name, timeout)
     (container,) = job["spec"]["template"]["spec"]["containers"]
     container["args"] = list(arguments)
+    given = [one for one in container.get("env", []) if one["name"] not in (secrets or {})]
     for variable, (secret, key) in (secrets or {}).items():
-        source = {"secretKeyRef": {"name": secret, "key": key}}
-        container.setdefault("env", []).append({"name": variable, "valueFrom": source})
+        given.append({"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+    container["env"] = given
     kubectl.delete([job], timeout)
     try:
         apply_and_wait(console, kubectl, "restore", [job], timeout)

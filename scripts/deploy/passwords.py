@@ -20,6 +20,10 @@ Key = tuple[str, str]
 """The name of a Secret and of a key in it."""
 OIDC_KEYS: tuple[Key, ...] = (("airflow-oidc", "OIDC_CLIENT_SECRET"), ("grafana-oidc", "OIDC_CLIENT_SECRET"))
 """One secret for both, with the component `oidc`."""
+SINK_LOADER: Key = ("etl-connections", "SINK_PASSWORD")
+SINK_ADMIN: Key = ("mssql", "MSSQL_SA_PASSWORD")
+SINK_EXPORTER: Key = ("sink-exporter", "SINK_EXPORTER_PASSWORD")
+SINK_BACKUP: Key = ("sink-backup", "SINK_BACKUP_PASSWORD")
 METADATA_ADMIN: Key = ("airflow-metadata-admin", "METADATA_ADMIN_PASSWORD")
 _LENGTH = 32
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "-_.")
@@ -46,8 +50,10 @@ def signing_key() -> str:
 
 
 GENERATED: dict[Key, Callable[[], str]] = {
-    ("etl-connections", "SINK_PASSWORD"): password,
-    ("mssql", "MSSQL_SA_PASSWORD"): password,
+    SINK_LOADER: password,
+    SINK_ADMIN: password,
+    SINK_EXPORTER: password,
+    SINK_BACKUP: password,
     ("airflow-metadata", "METADATA_PASSWORD"): password,
     METADATA_ADMIN: password,
     ("database-exporter", "METADATA_EXPORTER_PASSWORD"): password,
@@ -59,7 +65,7 @@ GENERATED: dict[Key, Callable[[], str]] = {
 }
 _ELSEWHERE = {"grafana-admin": OBSERVABILITY, "grafana-oidc": OBSERVABILITY}
 """The Secrets that are not in the namespace of the pipelines."""
-GUARDS = {"mssql": ("mssql", "MSSQL_SA_PASSWORD")}
+GUARDS = {"mssql": SINK_ADMIN}
 """The data folders that cannot be used without a password, and which one. PostgreSQL is given new ones at its start."""
 
 

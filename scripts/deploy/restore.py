@@ -15,7 +15,7 @@ from scripts.deploy.backups import COPY, LATEST, METADATA, SINK, Backup, choose,
 from scripts.deploy.console import Console, DeployError, table
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.options import duration
-from scripts.deploy.passwords import METADATA_ADMIN
+from scripts.deploy.passwords import METADATA_ADMIN, SINK_ADMIN, SINK_BACKUP, SINK_EXPORTER, SINK_LOADER
 from scripts.deploy.rollout import wait_until_ready
 from scripts.doctor.access import UnreachableError, reach
 
@@ -24,6 +24,13 @@ CLEAN = "airflow-clean"
 """The CronJob that is like the Job airflow-migrate, which is gone an hour after it has ended."""
 PREPARE = "mssql-init-job"
 """The Job that makes the tables of the pipelines."""
+_SINK_SECRETS = {
+    "SINK_ADMIN_PASSWORD": SINK_ADMIN,
+    "SINK_PASSWORD": SINK_LOADER,
+    "SINK_EXPORTER_PASSWORD": SINK_EXPORTER,
+    "SINK_BACKUP_PASSWORD": SINK_BACKUP,
+}
+"""Who restores the sink, and the logins that are let in again."""
 POLL_SECONDS = 1.0
 _WORD = "restore"
 MIGRATE = f"""\
@@ -147,7 +154,7 @@ def _restore(console: Console, kubectl: Kubectl, chosen: dict[str, Backup], time
     if SINK in chosen:
         console.say(f"Restoring the sink from {chosen[SINK].name}.")
         command = ["etl", "restore-sink", chosen[SINK].name]
-        log = run_job(console, kubectl, SINK, "sink-restore", command, timeout)
+        log = run_job(console, kubectl, SINK, "sink-restore", command, timeout, _SINK_SECRETS)
         watermarks = _watermarks(log)
         # It has ended, so the next apply-all.sh would not run it again, and it made tables that the backup may lack.
         metadata = {"name": PREPARE, "namespace": NAMESPACE}

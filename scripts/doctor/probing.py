@@ -1,7 +1,8 @@
 """Tries the ends of the pipelines from where the steps would: a pod of the ETL image, with their settings and labels.
 
-The pod is made like those of the database exporter, which has the same image, rights and settings; it runs `etl check`
-and goes when it has told. One that does not start is told of itself. Airflow's database is tried in a pod of Airflow's.
+The pod is made like those of the database exporter, which has the same image and settings, and given the passwords of a
+step; it runs `etl check` and goes when it has told. One that does not start is told of itself. Airflow's database is
+tried in a pod of Airflow's.
 """
 
 import contextlib
@@ -21,6 +22,8 @@ from scripts.doctor.snapshot import NAME, Answer, Snapshot, short
 MODEL = "database-exporter"
 _LABELS = {NAME: "etl", "app.kubernetes.io/component": "doctor"}
 """Those that network policies know the steps by; and one of its own."""
+_OF_EXPORTER = ("METADATA_", "SINK_EXPORTER_")
+_PASSWORDS = {"secretRef": {"name": "etl-connections"}}
 _AIRFLOW = ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer", "airflow-api-server")
 _PROBLEMS = {
     "has no tables yet": "unprepared",
@@ -101,8 +104,9 @@ def _pod(model: Object, name: str, arguments: Sequence[str], claim: str) -> Obje
         container.pop(key, None)
     # Kubernetes makes one dollar of two, and expands what is in brackets behind one.
     container["args"] = ["etl", "check", *(word.replace("$", "$$") for word in arguments)]
-    # The database of Airflow is nothing to a step.
-    container["env"] = [one for one in container.get("env", []) if not one["name"].startswith("METADATA_")]
+    # The database of Airflow, and the exporter's own login, are nothing to a step.
+    container["env"] = [one for one in container.get("env", []) if not one["name"].startswith(_OF_EXPORTER)]
+    container["envFrom"] = [*(one for one in container["envFrom"] if one != _PASSWORDS), _PASSWORDS]
     if claim:
         spec["securityContext"] = {**spec["securityContext"], "fsGroup": spec["securityContext"]["runAsGroup"]}
         spec["volumes"].append({"name": "staging", "persistentVolumeClaim": {"claimName": claim}})

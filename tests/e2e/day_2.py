@@ -143,16 +143,28 @@ def test_the_password_of_the_superuser_of_the_metadata_database(hands: Hands, wo
     works()
 
 
-def test_the_password_of_the_metrics_exporter(hands: Hands) -> None:
-    hands.rotate("the metrics exporter's", new_password())
+@pytest.mark.parametrize("database", ["metadata", "sink"])
+def test_the_passwords_of_the_metrics_exporter(hands: Hands, database: str) -> None:
+    row, shown = {
+        "metadata": ("the metadata database's for metrics", "metadata_up 1.0"),
+        "sink": ("the sink's for metrics", 'sink_query_up{query="counters"} 1.0'),
+    }[database]
+    hands.rotate(row, new_password())
     with hands.deployment.forwarded("database-exporter", 9187) as port:
         asked = f"http://127.0.0.1:{port}/metrics"
 
         def is_up() -> bool:
             with urllib.request.urlopen(asked, timeout=10) as answer:
-                return "metadata_up 1.0" in answer.read().decode()
+                return shown in answer.read().decode()
 
-        wait_for("the exporter to read the metadata database", is_up, 60)
+        wait_for(f"the exporter to read the {database}", is_up, 60)
+
+
+def test_the_password_of_the_backups_of_the_sink(hands: Hands) -> None:
+    hands.rotate("the sink's for backups", new_password())
+    job = "sink-backup-rotated"
+    hands.do(f"kubectl --namespace etl-poc create job --from=cronjob/sink-backup {job}")
+    hands.do(f"kubectl --namespace etl-poc wait --for=condition=complete --timeout=300s job/{job}")
 
 
 def test_the_fernet_key(hands: Hands, works: "Callable[[], None]") -> None:

@@ -50,7 +50,7 @@ def test_sql_server_writes_to_the_folder_that_the_backups_are_kept_in(rendering:
 def test_who_backs_up_knows_the_password_of_its_database_and_no_other(rendering: Rendering) -> None:
     may = {
         "CronJob/metadata-backup": {"METADATA_PASSWORD"},
-        "CronJob/sink-backup": {"MSSQL_SA_PASSWORD", "SINK_PASSWORD"},
+        "CronJob/sink-backup": {"SINK_BACKUP_PASSWORD"},
         "CronJob/backup-copy": {"backup-copy"},
         "CronJob/airflow-clean": {"METADATA_PASSWORD"},
     }

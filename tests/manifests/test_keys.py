@@ -8,6 +8,7 @@ from tests.manifests.rendering import Rendering, renderings
 FERNET, API, JWT = "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"
 DATABASE = {"METADATA_PASSWORD"}
 STEP = {"SOURCE_PASSWORD", "SINK_PASSWORD"}
+COUNTERS = "SINK_EXPORTER_COUNTERS"
 HELD: dict[str, set[str]] = {
     # It signs and believes tokens (JWT), cookies and links to logs (API), and hands connections out (Fernet, STEP).
     "Deployment/airflow-api-server": {FERNET, API, JWT} | DATABASE | STEP,
@@ -22,6 +23,15 @@ HELD: dict[str, set[str]] = {
     "CronJob/airflow-clean": DATABASE,
     "Pod/airflow-worker": set(),
     "Pod/etl": STEP,
+    "Deployment/database-exporter": {"METADATA_PASSWORD", "SINK_EXPORTER_PASSWORD"},
+}
+OF_OWN_SINK: dict[str, set[str]] = {
+    "StatefulSet/mssql": {"MSSQL_SA_PASSWORD"},
+    "CronJob/sink-backup": {"SINK_BACKUP_PASSWORD"},
+    "Job/mssql-init-job": {"SINK_ADMIN_PASSWORD", "SINK_PASSWORD", "SINK_EXPORTER_PASSWORD", "SINK_BACKUP_PASSWORD"},
+}
+OF_EXTERNAL_SINK: dict[str, set[str]] = {
+    "Job/mssql-init-job": {"SINK_ADMIN_PASSWORD", "SINK_PASSWORD", "SINK_EXPORTER_PASSWORD"},
 }
 
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
@@ -35,7 +45,15 @@ def held(pod: Pod) -> set[str]:
 @each_rendering
 def test_a_pod_holds_the_keys_that_it_uses_and_no_others(rendering: Rendering) -> None:
     found = {pod.owner: held(pod) for pod in all_pods(rendering)}
-    expected = dict(HELD)
+    of_sink = OF_OWN_SINK if rendering.find("StatefulSet", "mssql") else OF_EXTERNAL_SINK
+    expected = HELD | of_sink
     if "oidc" in str(rendering).split("+"):
-        expected["Deployment/airflow-api-server"] = HELD["Deployment/airflow-api-server"] | {"OIDC_CLIENT_SECRET"}
-    assert {owner: found[owner] for owner in HELD} == expected
+        expected["Deployment/airflow-api-server"] |= {"OIDC_CLIENT_SECRET"}
+    assert {owner: found[owner] for owner in expected} == expected
+
+
+@each_rendering
+def test_the_exporter_of_a_server_of_others_does_not_see_what_runs_on_it(rendering: Rendering) -> None:
+    (job,) = (pod for pod in all_pods(rendering) if pod.owner == "Job/mssql-init-job")
+    asked = {value for one in job.containers for name, value in one.environment().items() if name == COUNTERS}
+    assert asked == ({"true"} if rendering.find("StatefulSet", "mssql") else set())

@@ -117,10 +117,4 @@ def variables(pod: Pod) -> set[str]:
 @each_rendering
 def test_the_passwords_of_the_databases_are_known_where_they_are_used_and_nowhere_else(rendering: Rendering) -> None:
     known = {pod.owner for pod in all_pods(rendering) if {"SOURCE_PASSWORD", "SINK_PASSWORD"} & variables(pod)}
-    of_own_sink = {"CronJob/sink-backup"} if rendering.find("StatefulSet", "mssql") else set()
-    assert known == of_own_sink | {
-        "Pod/etl",
-        "Job/mssql-init-job",
-        "Deployment/airflow-api-server",
-        "Deployment/database-exporter",
-    }
+    assert known == {"Pod/etl", "Job/mssql-init-job", "Deployment/airflow-api-server"}

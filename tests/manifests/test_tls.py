@@ -46,6 +46,9 @@ def mounts_trust(pod: Pod) -> bool:
     return any(one["name"] in volumes and one["mountPath"] == FOLDER and one["readOnly"] for one in mounts)
 
 
+SINK_PASSWORDS = {"SINK_PASSWORD", "SINK_EXPORTER_PASSWORD", "SINK_BACKUP_PASSWORD"}
+
+
 @each_rendering
 def test_whoever_connects_finds_whom_to_believe(rendering: Rendering) -> None:
     """The API server only says where that is."""
@@ -53,7 +56,7 @@ def test_whoever_connects_finds_whom_to_believe(rendering: Rendering) -> None:
         pod
         for pod in all_pods(rendering)
         if pod.owner != "Deployment/airflow-api-server"
-        and any("SINK_PASSWORD" in container.environment() for container in pod.containers)
+        and any(SINK_PASSWORDS & container.environment().keys() for container in pod.containers)
     ]
     assert len(connect) >= 3
     assert [pod.owner for pod in (*connect, worker(rendering)) if not mounts_trust(pod)] == []

@@ -144,6 +144,25 @@ def test_the_administrator_gets_the_password_of_the_secret(cluster: FakeCluster)
     assert f'"${variable["name"]}" | airflow users reset-password' in container["args"][-1]
 
 
+def test_the_sink_is_restored_by_its_administrator_who_lets_all_logins_in_again(cluster: FakeCluster) -> None:
+    nightly = cron_job("sink-backup")
+    of_backup = {
+        "name": "SINK_BACKUP_PASSWORD",
+        "valueFrom": {"secretKeyRef": {"name": "sink-backup", "key": "before"}},
+    }
+    nightly["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["env"] = [of_backup]
+    cluster.change("CronJob/sink-backup", nightly)
+    assert main(["--sink=latest", "--yes"]) == 0
+    (container,) = jobs(cluster)[-1]["spec"]["template"]["spec"]["containers"]
+    references = [(variable["name"], variable["valueFrom"]["secretKeyRef"]) for variable in container["env"]]
+    assert references == [
+        ("SINK_ADMIN_PASSWORD", {"name": "mssql", "key": "MSSQL_SA_PASSWORD"}),
+        ("SINK_PASSWORD", {"name": "etl-connections", "key": "SINK_PASSWORD"}),
+        ("SINK_EXPORTER_PASSWORD", {"name": "sink-exporter", "key": "SINK_EXPORTER_PASSWORD"}),
+        ("SINK_BACKUP_PASSWORD", {"name": "sink-backup", "key": "SINK_BACKUP_PASSWORD"}),
+    ]
+
+
 def test_no_secret_is_an_argument_of_what_a_job_of_a_restore_starts(cluster: FakeCluster, tmp_path: Path) -> None:
     assert main(["--metadata=latest", "--sink=latest", "--fetch", "--yes"]) == 0
     for job in jobs(cluster):

@@ -86,6 +86,8 @@ def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster, capfd: py
     assert {name: sorted(keys) for name, keys in made.items()} == {
         "etl-connections": ["SINK_PASSWORD", "SOURCE_PASSWORD"],
         "mssql": ["MSSQL_SA_PASSWORD"],
+        "sink-exporter": ["SINK_EXPORTER_PASSWORD"],
+        "sink-backup": ["SINK_BACKUP_PASSWORD"],
         "airflow-metadata": ["METADATA_PASSWORD"],
         "airflow-metadata-admin": ["METADATA_ADMIN_PASSWORD"],
         "database-exporter": ["METADATA_EXPORTER_PASSWORD"],

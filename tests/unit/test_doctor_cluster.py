@@ -133,7 +133,13 @@ def test_a_config_map_that_is_not_there(seen: Snapshot) -> None:
 def test_a_secret_that_was_changed_after_its_pods_had_started(seen: Snapshot) -> None:
     secret = seen.secrets["etl-poc", "etl-connections"]
     seen.secrets["etl-poc", "etl-connections"] = Secret(secret.keys, NOW - timedelta(minutes=5))
-    only(seen, "secret-newer-than-pods", "airflow-api-server-5d8f7c9b4-x2k7p, database-exporter-", "2026-03-01 11:55")
+    only(seen, "secret-newer-than-pods", "airflow-api-server-5d8f7c9b4-x2k7p. They", "2026-03-01 11:55")
+
+
+def test_after_the_exporter_s_password_in_the_sink_was_changed_its_pod_alone_is_too_old(seen: Snapshot) -> None:
+    secret = seen.secrets["etl-poc", "sink-exporter"]
+    seen.secrets["etl-poc", "sink-exporter"] = Secret(secret.keys, NOW - timedelta(minutes=5))
+    only(seen, "secret-newer-than-pods", "these pods had started: database-exporter-5d8f7c9b4-x2k7p. They")
 
 
 def test_a_claim_without_its_volume_explains_the_pod_that_waits_for_it(seen: Snapshot) -> None:

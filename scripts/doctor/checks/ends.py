@@ -44,7 +44,7 @@ def source_login(seen: Snapshot) -> Iterator[Finding]:
             "source",
             f"The source {answer.where} does not let the pipelines in: {answer.words}",
             "A password: put the right one into the Secret etl-connections (SOURCE_PASSWORD) and restart"
-            " airflow-api-server and database-exporter. No entry in pg_hba.conf: add one there for the pods, which come"
+            " airflow-api-server. No entry in pg_hba.conf: add one there for the pods, which come"
             f" {_FROM}.",
             because=_OF_SOURCE,
         )
