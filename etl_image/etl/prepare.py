@@ -11,10 +11,11 @@ from contextlib import contextmanager
 import structlog
 
 from etl import prepare_sql, sink_checks, sink_sql
-from etl.errors import EtlError
+from etl.errors import ConfigurationError, EtlError
 from etl.pipeline import Pipeline
-from etl.settings import EXPORTER, Settings, SinkLogin
+from etl.settings import Settings
 from etl.sink import Sink, connect_to_prepare
+from etl.sink_login import BACKUP, EXPORTER, SinkLogin
 
 _PAUSE_SECONDS = 2
 
@@ -52,6 +53,11 @@ def _prepared(settings: Settings, logins: Sequence[SinkLogin]) -> Iterator[tuple
     """
     # Each in its database, for Azure SQL Database has no USE, and logins in master alone.
     with connect_to_prepare(settings) as server:
+        is_azure = server.value(prepare_sql.EDITION) == prepare_sql.AZURE_SQL_DATABASE
+        if is_azure and any(login.role == BACKUP for login in logins):
+            raise ConfigurationError(
+                "SINK_BACKUP_PASSWORD is set, and an Azure SQL Database keeps backups itself: unset it."
+            )
         done = [*_prepare_server(server, logins[0])]
         with connect_to_prepare(settings, database=logins[0].database) as sink:
             for login in logins:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from etl import sink_sql
 from etl.pipeline import Pipeline, TableName
-from etl.settings import BACKUP, EXPORTER, LOADER, SinkLogin
+from etl.sink_login import BACKUP, EXPORTER, LOADER, SinkLogin
 from etl.sink_sql import quote_name, quote_table, quote_text
 
 ROLE = LOADER

@@ -5,7 +5,6 @@ Passwords come by environment or file, and are kept so that no log, repr or trac
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -16,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from etl import passwords, tls, urls
 from etl.errors import ConfigurationError
+from etl.sink_login import BACKUP, EXPORTER, OWN_LOGINS, SinkLogin
 
 _SIDES = ("source", "sink", "sink_admin", "sink_exporter", "sink_backup", "metadata")
 """What has a password: the settings NAME_PASSWORD and NAME_PASSWORD_FILE."""
@@ -23,22 +23,6 @@ _LONGEST_PASSWORD = 128  # SQL Server's
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _KEYS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 """Read by the libraries of S3, and shown by none of our messages."""
-
-
-LOADER, EXPORTER, BACKUP = "etl_loader", "etl_metrics", "etl_backups"
-"""The roles in the sink's database: of the loader, of `etl export-metrics`, and of `etl backup-sink`."""
-_OWN_LOGINS = {EXPORTER: ("SINK_EXPORTER", "exporter"), BACKUP: ("SINK_BACKUP", "backup")}
-"""Who has a login of its own if it has a password: its settings, and what is appended to the loader's name."""
-
-
-@dataclass(frozen=True)
-class SinkLogin:
-    """A login of the sink, the database that it is for, and the role that it has there."""
-
-    database: str
-    user: str
-    password: SecretStr
-    role: str = LOADER
 
 
 class Settings(BaseSettings):
@@ -148,16 +132,16 @@ class Settings(BaseSettings):
                 f"SINK_URL names the administrator, {self.sink_admin_user}; name a login of the pipelines' own there."
             )
         loader = SinkLogin(words["Database"], words["UID"], SecretStr(_usable("SINK", words["PWD"])))
-        own = [self._own_login(role) for role in _OWN_LOGINS]
+        own = [self._own_login(role) for role in OWN_LOGINS]
         return [loader, *(login for login in own if login)]
 
     def sink_as(self, login: SinkLogin) -> SecretStr:
         """The sink as an ODBC connection string for one of its logins. Raises ConfigurationError."""
-        return _connection_string(self._sink_words() | _credentials(login))
+        return _connection_string(self._sink_words() | login.words)
 
     def _own_login(self, role: str) -> SinkLogin | None:
         """The login of a role that may have one of its own, None where it has no password."""
-        name, suffix = _OWN_LOGINS[role]
+        name, suffix = OWN_LOGINS[role]
         if not (password := self._password(name)):
             return None
         server = self._sink_server()
@@ -166,7 +150,7 @@ class Settings(BaseSettings):
     def _as_own_login(self, role: str, words: dict[str, str] | None = None) -> SecretStr | None:
         if (login := self._own_login(role)) is None:
             return None
-        return _connection_string(self._sink_words() | _credentials(login) | (words or {}))
+        return _connection_string(self._sink_words() | login.words | (words or {}))
 
     def sink_address(self) -> tuple[str, int]:
         """Host and port of the sink. Raises ConfigurationError."""
@@ -267,10 +251,6 @@ def _text(secret: SecretStr | None) -> str:
 
 def _connection_string(words: dict[str, str]) -> SecretStr:
     return SecretStr(";".join(f"{name}={{{value.replace('}', '}}')}}}" for name, value in words.items()))
-
-
-def _credentials(login: SinkLogin) -> dict[str, str]:
-    return {"UID": login.user, "PWD": login.password.get_secret_value()}
 
 
 def _usable(name: str, password: str) -> str:

@@ -165,6 +165,8 @@ def test_in_an_azure_sql_database_the_exporter_reads_its_metrics_too() -> None:
         server = Logins(azure.url, "sink", "etl", own=own)
         server.prepare()
         assert set(answered(server.metrics()).values()) == {1.0}
+        with pytest.raises(ConfigurationError, match="keeps backups itself: unset it"):
+            replace(server, own=own | {"SINK_BACKUP_PASSWORD": BACKUP}).prepare()
 
 
 @pytest.mark.parametrize("who", ["exporter", "backup"])

@@ -10,7 +10,8 @@ from etl import prepare_sql
 from etl.column_types import parse_column_type
 from etl.errors import ExitCode
 from etl.pipeline import Pipeline
-from etl.settings import EXPORTER, Settings, SinkLogin
+from etl.settings import Settings
+from etl.sink_login import EXPORTER, SinkLogin
 from orders_etl import ORDERS
 from pydantic import SecretStr
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from etl import merge_sql, prepare_sql, sink_checks, sink_sql, source_sql, source_text
 from etl.pipeline import TableName
-from etl.settings import SinkLogin
+from etl.sink_login import SinkLogin
 from etl.window import Partition
 from hypothesis import given
 from hypothesis import strategies as st
