@@ -7,6 +7,7 @@ from tests.manifests.rendering import Rendering, renderings
 
 FERNET, API, JWT = "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"
 DATABASE = {"METADATA_PASSWORD"}
+STEPS = "etl-connections"
 STEP = {"SOURCE_PASSWORD", "SINK_PASSWORD"}
 COUNTERS = "SINK_EXPORTER_COUNTERS"
 HELD: dict[str, set[str]] = {
@@ -57,3 +58,10 @@ def test_the_exporter_of_a_server_of_others_does_not_see_what_runs_on_it(renderi
     (job,) = (pod for pod in all_pods(rendering) if pod.owner == "Job/mssql-init-job")
     asked = {value for one in job.containers for name, value in one.environment().items() if name == COUNTERS}
     assert asked == ({"true"} if rendering.find("StatefulSet", "mssql") else set())
+
+
+@each_rendering
+def test_all_that_the_secret_of_the_steps_has_is_for_steps_alone(rendering: Rendering) -> None:
+    """Among it the keys of a bucket, where staging is in one."""
+    whole = {pod.owner for pod in all_pods(rendering) for one in pod.containers if ("Secret", STEPS) in one.sources()}
+    assert whole == {"Pod/etl"}
