@@ -49,7 +49,7 @@ def test_a_pod_holds_the_keys_that_it_uses_and_no_others(rendering: Rendering) -
     of_sink = OF_OWN_SINK if rendering.find("StatefulSet", "mssql") else OF_EXTERNAL_SINK
     expected = HELD | of_sink
     if "oidc" in str(rendering).split("+"):
-        expected["Deployment/airflow-api-server"] |= {"OIDC_CLIENT_SECRET"}
+        expected["Deployment/airflow-api-server"] = expected["Deployment/airflow-api-server"] | {"OIDC_CLIENT_SECRET"}
     assert {owner: found[owner] for owner in expected} == expected
 
 
