@@ -104,7 +104,7 @@ def test_what_is_there_stays_and_only_what_is_missing_is_made(cluster: Kubectl, 
     before = state(cluster)
     assert len(before) > 6
     for _ in range(2):
-        ensure_secrets(Console(), cluster, None, None)
+        ensure_secrets(Console(), cluster, {}, None)
     after = state(cluster)
     name, key = LACKING
     made = after[namespace_of(name), name][0]
