@@ -62,6 +62,8 @@ def _sink(url: str) -> dict[str, object]:
         extra["ca_file"] = tls.authorities(os.environ.get("SINK_CA_FILE"))
         if server.tls.name:
             extra["certificate_name"] = server.tls.name
+    if mask_key := os.environ.get("MASK_KEY"):
+        extra["mask_secret"] = mask_key  # Airflow hides what is called so
     return {
         "conn_type": "mssql",
         # pymssql takes an IPv6 address in brackets only, and then with its port.

@@ -119,6 +119,8 @@ def _doc(pipeline: Pipeline) -> str:
     """The pipeline as people read it in Airflow's UI."""
     rows = (f"| `{name}` | {column} | {column.tsql} |" for name, column in pipeline.types.items())
     columns = "\n".join(rows)
+    sensitive = ", ".join(f"`{name}`" for name in pipeline.sensitive)
+    masked = f"\n* Values of {sensitive} are sensitive: logs and rejects show masks of them." if sensitive else ""
     return f"""Rows of `{pipeline.source}` for which `{pipeline.filter}` go to `{pipeline.sink}` and stay there.
 
 * A row is known by `{", ".join(pipeline.key)}`; the newer `{pipeline.version}` wins.
@@ -128,7 +130,7 @@ def _doc(pipeline: Pipeline) -> str:
 * Switching the DAG on starts a run of the schedule at once. The first one takes all rows, and a run that was triggered
   meanwhile waits for it and may find nothing left.
 * Where nothing changed, the tasks after `plan` are skipped; the end of its log says so.
-* A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*.
+* A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*.{masked}
 
 | column | source | sink |
 |---|---|---|

@@ -43,7 +43,8 @@ def source_hook(conn_id: str) -> PostgresHook:
 class SinkHook(MsSqlHook):
     """The sink. Its extra may name authorities (`ca_file`) and the name in the certificate (`certificate_name`).
 
-    pymssql takes neither: the library below it reads them from a file that its environment names.
+    pymssql takes neither: the library below it reads them from a file that its environment names. `mask_secret` is not
+    for the sink: plan makes masks with it (etl.masking).
     """
 
     def __init__(self, conn_id: str) -> None:
@@ -51,6 +52,7 @@ class SinkHook(MsSqlHook):
         _check(self.connection)
         extra = self.connection.extra_dejson
         self.believed, name = extra.pop("ca_file", ""), extra.pop("certificate_name", "")
+        self.mask_key = str(extra.pop("mask_secret", ""))
         self.connection.extra = json.dumps(extra)
         os.environ["FREETDSCONF"] = _settings(self.believed, name)
         encrypt = "yes" if extra.get("encryption") == "require" else "no"

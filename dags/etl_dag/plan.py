@@ -14,6 +14,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql, source_sql
 from etl.errors import ConfigurationError, shown
+from etl.masking import Mask
 from etl.pipeline import Pipeline
 from etl.source_check import check_source
 from etl.window import Partition, Window
@@ -39,11 +40,12 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     pipeline says, and for one that has gone back behind what was read from it.
     """
     hook = SinkHook(sink)
+    mask = Mask(pipeline, hook.mask_key)
     watermark = read_watermark(pipeline, hook)
     newest = went_back.newest_rows(pipeline, hook) if watermark else []
-    with _snapshot(pipeline, source) as (cursor, now, end):
+    with _snapshot(pipeline, source, mask) as (cursor, now, end):
         check_source(pipeline, cursor)
-        went_back.check(pipeline, newest, cursor, is_accepted=bool(params.get("accept_older_versions")))
+        went_back.check(pipeline, newest, cursor, mask, is_accepted=bool(params.get("accept_older_versions")))
         if end is None or (end == watermark and not any(params.get(name) for name in _WINDOW)):
             log.info(
                 "%s: the source is a standby that has replayed nothing since %s.", pipeline.name, end or "it began"
@@ -55,17 +57,17 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         metrics.unreachable_versions(pipeline, unreachable)
         if unreachable:
             cursor.execute(source_sql.unreachable_rows(pipeline, window, future, EXAMPLES))
-            tell_unreachable(pipeline, unreachable, cursor.fetchall())
+            tell_unreachable(pipeline, unreachable, cursor.fetchall(), mask)
         size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
-        bounds = []
-        if rows > size:
+        bounds: list[list[str]] = []
+        if rows > size and not pipeline.has_sensitive_key:
             cursor.execute(source_sql.partition_bounds(pipeline, window, size))
             bounds = [list(keys) for keys in cursor.fetchall()]
     metrics.tolerated_rejects(pipeline)
     if watermark and (window.low is None or window.low <= watermark) and not params.get("until"):
         # The window covers all that has not been moved yet.
         metrics.lag(pipeline, float(oldest or 0))
-    partitions = cut(window, rows, size, bounds)
+    partitions = share(window, rows, size) if pipeline.has_sensitive_key else cut(window, rows, size, bounds)
     log.info(
         "%s: the watermark is %s; versions after %s up to %s are %d rows in %d partitions.",
         *(pipeline.name, watermark or "not set", window.low or "the beginning", window.high, rows, len(partitions)),
@@ -95,7 +97,7 @@ def _window(
     return window.model_copy(update={"settled": leaves})
 
 
-def tell_unreachable(pipeline: Pipeline, number: int, examples: list[Any]) -> None:
+def tell_unreachable(pipeline: Pipeline, number: int, examples: list[Any], mask: Mask) -> None:
     """Log that rows are at versions that the run does not read, of which `examples` are given: key and version as text.
 
     Raises AirflowFailException instead where the pipeline says so.
@@ -103,7 +105,7 @@ def tell_unreachable(pipeline: Pipeline, number: int, examples: list[Any]) -> No
     told = (
         f"{number} rows of {pipeline.source} are not read: their {pipeline.version} is in the future, and they will be"
         " read when that time has come; or it is infinite, and they never will. Correct them at the source:"
-        f" {'; '.join(f'{went_back.shown_key(pipeline, key)} at {version}' for *key, version in examples)}."
+        f" {'; '.join(f'{mask.row(key)} at {version}' for *key, version in examples)}."
     )
     if pipeline.unreachable_versions == "refuse":
         raise AirflowFailException(f"{pipeline.name}: {told} (unreachable_versions is refuse.)")
@@ -111,7 +113,7 @@ def tell_unreachable(pipeline: Pipeline, number: int, examples: list[Any]) -> No
 
 
 @contextmanager
-def _snapshot(pipeline: Pipeline, source: str) -> Iterator[tuple[Any, datetime, datetime | None]]:
+def _snapshot(pipeline: Pipeline, source: str, mask: Mask) -> Iterator[tuple[Any, datetime, datetime | None]]:
     """A cursor in one read-only snapshot of the source, the time there, and until when the snapshot is complete.
 
     The last is None on a standby that has replayed nothing yet. What a retry cannot help raises AirflowFailException.
@@ -132,7 +134,7 @@ def _snapshot(pipeline: Pipeline, source: str) -> Iterator[tuple[Any, datetime, 
     except ConfigurationError as error:
         raise AirflowFailException(str(error)) from None
     except (psycopg.ProgrammingError, psycopg.DataError) as error:
-        words = shown(str(error).splitlines()[0])
+        words = shown(mask.words(str(error).splitlines()[0]))
         raise AirflowFailException(
             f"{pipeline.name}: {pipeline.source} is not as the pipeline says; the source said: {words}."
         ) from None
@@ -205,6 +207,20 @@ def cut(window: Window, rows: int, size: int, bounds: list[list[str]]) -> list[P
             expected_rows=min(size, rows - (number - 1) * size),
         )
         for number, (lower, upper) in enumerate(pairwise([None, *inner, None]), start=1)
+    ]
+
+
+def share(window: Window, rows: int, size: int) -> list[Partition]:
+    """Partitions of about so many rows each, by a hash of the key: where keys are sensitive no bound may be one."""
+    number = math.ceil(rows / size) if rows else 0
+    return [
+        Partition(
+            window=window,
+            id=f"{place + 1:04d}",
+            share=(place, number) if number > 1 else None,
+            expected_rows=math.ceil(rows / number),
+        )
+        for place in range(number)
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
 from etl import sink_sql, source_sql
-from etl.errors import shown
+from etl.masking import Mask
 from etl.pipeline import Pipeline
 
 LOOKED_AT = 100
@@ -41,7 +41,7 @@ def newest_rows(pipeline: Pipeline, hook: MsSqlHook) -> list[Row]:
     return [Row([str(value) for value in key], datetime.fromisoformat(version)) for *key, version in rows]
 
 
-def check(pipeline: Pipeline, newest: list[Row], cursor: Any, *, is_accepted: bool) -> None:
+def check(pipeline: Pipeline, newest: list[Row], cursor: Any, mask: Mask, *, is_accepted: bool) -> None:
     """Compare the sink's newest rows with what the source has of them now.
 
     Raises AirflowFailException where many are older there or gone, unless that `is_accepted`. Where a few are older,
@@ -53,7 +53,7 @@ def check(pipeline: Pipeline, newest: list[Row], cursor: Any, *, is_accepted: bo
     found = {place: (version, difference) for place, version, difference in cursor.fetchall()}
     older = [(newest[place], version) for place, (version, difference) in found.items() if difference < 0]
     if older:
-        rows = [f"{shown_key(pipeline, row.key)}: {version}, in the sink {row.version}" for row, version in older]
+        rows = [f"{mask.row(row.key)}: {version}, in the sink {row.version}" for row, version in older]
         told = (
             f"of the newest {len(newest)} rows of {pipeline.sink} {len(older)} are older at the source and"
             f" {len(newest) - len(found)} gone ({'; '.join([*rows[:_NAMED], *['…'][: len(rows) - _NAMED]])})."
@@ -90,8 +90,3 @@ def looks_restored(differences: Sequence[int | None]) -> bool:
     lost = [each for each in takewhile(lambda each: each != 0, differences) if each is None or each < 0]
     is_any_older = any(each is not None for each in lost)
     return is_any_older and (len(lost) > FEW or 1 < len(lost) == len(differences))
-
-
-def shown_key(pipeline: Pipeline, values: Sequence[str]) -> str:
-    """A row's key as messages show it."""
-    return ", ".join(f"{name}={shown(value)}" for name, value in zip(pipeline.key, values, strict=True))

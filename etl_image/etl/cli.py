@@ -1,7 +1,9 @@
-"""The `etl` command: a step of a partition of a run, what the sink needs before it, a check, backups, or metrics."""
+"""The `etl` command: a step of a partition of a run, and what else is done with the pipelines' ends."""
 
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
@@ -11,8 +13,9 @@ import typer
 from pydantic import BaseModel, ValidationError
 from structlog.contextvars import bind_contextvars
 
-from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError
+from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError, shown
 from etl.logs import blot_out, configure_logs
+from etl.masking import Mask, WithheldError
 from etl.memory import give_memory_back
 from etl.pipeline import Pipeline
 from etl.settings import Settings, read_settings
@@ -20,6 +23,7 @@ from etl.step import Work
 from etl.window import Partition
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_OnePipeline = Annotated[str, typer.Option(envvar="ETL_PIPELINE", help="JSON, or the path of a .json file")]
 
 app = typer.Typer(
     help="The steps of a pipeline from Postgres to SQL Server; every command may be repeated at any time.\n\n"
@@ -35,7 +39,7 @@ def _add_command(name: str, description: str, module: str, function: str) -> Non
 
     @app.command(name, help=description)
     def command(
-        pipeline: Annotated[str, typer.Option(envvar="ETL_PIPELINE", help="JSON, or the path of a .json file")],
+        pipeline: _OnePipeline,
         run_id: Annotated[str, typer.Option(help="the run that this partition belongs to")],
         partition: Annotated[
             str, typer.Option(help='JSON: {"window": {"low": TIME, "high": TIME}, "lower": [KEY], "upper": [KEY]}')
@@ -51,7 +55,8 @@ def _add_command(name: str, description: str, module: str, function: str) -> Non
         bind_contextvars(pipeline=work.pipeline.name, run_id=run_id, partition=work.partition.id, step=name)
         _tell_doubts(work.settings)
         # Imported when needed: a step starts without the engines of the others.
-        getattr(import_module(module), function)(work)
+        with _withheld(work.mask):
+            getattr(import_module(module), function)(work)
 
 
 _add_command("extract", "Read a partition of the source, in one snapshot, into staging.", "etl.extract", "extract")
@@ -98,6 +103,39 @@ def copy(
 ) -> None:
     bind_contextvars(step="copy-backups")
     import_module("etl.backup_copy").copy_backups(read_settings(), back=back)
+
+
+@app.command("erase", help="Remove a row from sink and staging, and say what else has it; an administrator's task.")
+def erase(
+    pipeline: _OnePipeline,
+    key: Annotated[
+        str, typer.Option(envvar="ERASE_KEY", help="its value, or a JSON list; `-` reads it from standard input")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="change nothing, and say what would be removed")] = False,
+    even_if_at_source: Annotated[
+        bool, typer.Option("--even-if-at-source", help="do not ask the source, from where a run could bring it back")
+    ] = False,
+) -> None:
+    bind_contextvars(step="erase")
+    settings, wanted = _tell_doubts(read_settings()), _parse(Pipeline, "pipeline", _read(pipeline))
+    text = sys.stdin.readline().rstrip("\n") if key == "-" else key
+    with _withheld(settings.mask(wanted.model_copy(update={"sensitive": wanted.key}))):
+        erase_row = import_module("etl.erase").erase
+        erase_row(settings, wanted, text, dry_run=dry_run, ask_source=not even_if_at_source)
+
+
+@app.command("mask", help="Print, for each line of standard input, the mask by which messages show such a value.")
+def mask(
+    pipeline: _OnePipeline,
+    column: Annotated[str, typer.Option(help="the column that it is a value of")],
+) -> None:
+    wanted = _parse(Pipeline, "pipeline", _read(pipeline))
+    if column not in wanted.columns:
+        raise ConfigurationError(f"--column: the pipeline {wanted.name} has no column {shown(column)}.")
+    made = read_settings().mask(wanted.model_copy(update={"sensitive": [column]}))
+    with _withheld(made):
+        for line in sys.stdin:
+            sys.stdout.write(made.masked(column, line.rstrip("\n")) + "\n")
 
 
 @app.command("check", help="Say whether source, sink and staging are there for the steps.")
@@ -150,6 +188,19 @@ def main() -> NoReturn:
     except BaseException as error:  # the panic of a driver is no Exception
         code = _unexpected(error, secrets)
     sys.exit(int(code))
+
+
+@contextmanager
+def _withheld(mask: Mask) -> Iterator[None]:
+    """Keep back what an error says that was not foreseen, where that may be the value of a sensitive column."""
+    try:
+        yield
+    except (EtlError, OSError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        if not mask.covers_any:
+            raise
+        raise WithheldError(error).with_traceback(error.__traceback__) from None
 
 
 def _tell_doubts(settings: Settings) -> Settings:

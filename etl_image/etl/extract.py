@@ -106,7 +106,7 @@ class Reading:
             yield from map(self._checked, self._reader)
         except (OSError, pa.ArrowException) as error:
             where = place(work.settings.source_url)
-            told = blot_out(str(error), work.settings.secrets()).strip().splitlines()[0]
+            told = work.mask.words(blot_out(str(error), work.settings.secrets()).strip().splitlines()[0])
             raise TryAgainError(f"{work}: the source {where} broke off: {told}") from None
 
     def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -130,7 +130,7 @@ class Reading:
             )
 
     def _key(self, batch: pa.RecordBatch, row: int) -> str:
-        return ", ".join(f"{name}={_told(batch.column(name)[row])}" for name in self._work.pipeline.key)
+        return self._work.mask.row([_text(batch.column(name)[row]) for name in self._work.pipeline.key])
 
     def _check_texts(self, batch: pa.RecordBatch) -> None:
         """A database of the encoding SQL_ASCII holds any bytes as text; nvarchar does not. Raises DataError."""
@@ -141,8 +141,9 @@ class Reading:
                 column.validate(full=True)
             except pa.ArrowInvalid:
                 row = next(row for row in range(len(column)) if not _is_utf8(column.slice(row, 1)))
+                told = self._work.mask.value(name, _text(column[row]))
                 raise DataError(
-                    f"{self._work}: {self._key(batch, row)}: {name} is not valid UTF-8 ({_told(column[row])});"
+                    f"{self._work}: {self._key(batch, row)}: {name} is not valid UTF-8 ({told});"
                     " correct it at the source, then clear the run."
                 ) from None
 
@@ -170,10 +171,10 @@ def _is_utf8(texts: pa.Array) -> bool:
     return True
 
 
-def _told(value: pa.Scalar) -> str:
-    """A value as messages show it, also a text that is none."""
+def _text(value: pa.Scalar) -> object:
+    """A value for messages, also a text that is none."""
     is_text = pa.types.is_string(value.type)
-    return shown(value.as_buffer()[:1000].to_pybytes().decode(errors="backslashreplace") if is_text else value.as_py())
+    return value.as_buffer()[:1000].to_pybytes().decode(errors="backslashreplace") if is_text else value.as_py()
 
 
 def _stored(field_type: pa.DataType) -> pa.DataType:

@@ -127,7 +127,7 @@ class Judge:
         except duckdb.Error as error:
             raise ConfigurationError(
                 f"{self._work}: the filter ({self._work.pipeline.filter}) cannot be evaluated:"
-                f" {str(error).splitlines()[0]}"
+                f" {self._work.mask.words(str(error).splitlines()[0])}"
             ) from error
 
     def _as_sent(self, kept: pa.Table) -> list[pa.RecordBatch]:
@@ -139,9 +139,13 @@ class Judge:
         return [batch for batch in pa.table(columns, schema=self.schema).to_batches() if batch.num_rows]
 
     def _set_aside(self, rejected: pa.Table) -> None:
-        """Write rejected rows: the `reason`, in words, and the `row` as the source had it, all of it as text."""
+        """Write rejected rows: the `reason`, in words, and the `row` as the source had it, as text or as masks."""
+        names, mask = list(self._work.pipeline.columns), self._work.mask
+        for place, name in enumerate(names):
+            if mask.covers(name):
+                masks = [None if value is None else mask.masked(name, value) for value in rejected[place].to_pylist()]
+                rejected = rejected.set_column(place, rejected.column_names[place], pa.array(masks, pa.string()))
         *values, reason = rejected.columns
-        names = list(self._work.pipeline.columns)
         # Not side by side: a column of the pipeline may be called reason, too.
         table = pa.table(
             {"reason": reason, "row": rejected.select(range(len(names))).rename_columns(names).to_struct_array()}

@@ -145,7 +145,7 @@ def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[
 
 def _apply(work: Work, sink: Sink, staging: TableName, manifest: Manifest) -> Loaded:
     """One transaction: lock, bring in what is newer or missing, check, write the audit row, commit."""
-    sink.lock(f"etl: {work.pipeline.sink_identity}", int(work.settings.sink_lock_timeout.total_seconds() * 1000))
+    sink.lock(sink_sql.load_lock(work.pipeline), int(work.settings.sink_lock_timeout.total_seconds() * 1000))
     loaded = _merge(work, sink, staging, manifest.kept)
     if loaded.inserted + loaded.updated + loaded.unchanged != manifest.kept or loaded.standing != manifest.kept:
         sink.rollback()

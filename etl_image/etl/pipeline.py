@@ -139,6 +139,9 @@ class Pipeline(BaseModel):
     steps: Literal["separate", "fused"] = Field(
         default="separate", description="fused: extract, filter and load in one pod, `etl run`"
     )
+    sensitive: list[str] = Field(
+        default=[], description="columns of personal data: messages, rejects and labels show masks of their values"
+    )
     pushdown: bool = Field(
         default=False, description="the filter runs at the source too: less traffic, the dropped rows are only counted"
     )
@@ -186,6 +189,7 @@ class Pipeline(BaseModel):
             if not types[name].can_be_key:
                 raise ValueError(f"key: '{name}' is {types[name]}, which SQL Server cannot index; a varchar(450) can")
         check_limits(types, self.key)
+        self._check_sensitive()
         if self.version in self.key:
             raise ValueError(f"version: '{self.version}' is part of the key, so no row could ever change")
         if types[self.version].name not in VERSION_TYPES:
@@ -204,6 +208,22 @@ class Pipeline(BaseModel):
         except ValueError as error:
             raise ValueError(f"filter: {error}") from error
         return self
+
+    def _check_sensitive(self) -> None:
+        if len(set(self.sensitive)) != len(self.sensitive):
+            raise ValueError("sensitive: a column is named twice")
+        for name in self.sensitive:
+            if name not in self.types:
+                raise ValueError(f"sensitive: '{shown(name)}' is not among the columns")
+        if self.version in self.sensitive:
+            raise ValueError(
+                f"sensitive: '{self.version}' is the version, which windows, the watermark and the audit show"
+            )
+
+    @property
+    def has_sensitive_key(self) -> bool:
+        """Whether a key may not be shown, so that partitions are not cut by it."""
+        return not set(self.key).isdisjoint(self.sensitive)
 
     @cached_property
     def types(self) -> dict[str, ColumnType]:

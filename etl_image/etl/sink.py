@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from etl import sink_errors, sink_sql, sink_state
 from etl.errors import EtlError, TryAgainError
+from etl.masking import Mask
 from etl.pipeline import Pipeline, TableName
 from etl.reach import UnreachableError, reach
 from etl.settings import Settings, place
@@ -182,7 +183,7 @@ def _state(database: str, in_master: SecretStr, refusal: Exception, timeout: int
 @contextmanager
 def connect_sink(work: Work) -> Iterator[Sink]:
     """Connect to the sink. Raises ConfigurationError, DataError or TryAgainError for whatever it answers."""
-    with _connected(work.settings, work.settings.sink(), str(work), autocommit=False) as sink:
+    with _connected(work.settings, work.settings.sink(), str(work), autocommit=False, mask=work.mask) as sink:
         sink.execute("SET XACT_ABORT ON")
         yield sink
 
@@ -194,15 +195,18 @@ def connect_to_prepare(
     *,
     database: str = "",
     about: str = "prepare-sink",
+    autocommit: bool = True,
+    mask: Mask | None = None,
 ) -> Iterator[Sink]:
-    """Connect as the administrator to master or a `database`, or as somebody else; statements commit at once.
+    """Connect as the administrator to master or a `database`, or as somebody else.
 
-    Messages are `about` the command that is run. Raises ConfigurationError or TryAgainError for whatever it answers.
+    Statements commit at once unless told otherwise. Messages are `about` the command that is run. Raises
+    ConfigurationError or TryAgainError for whatever it answers.
     """
     connection_string = connection_string or settings.sink_admin()
     if database:
         connection_string = _in_database(connection_string, database)
-    with _connected(settings, connection_string, about, autocommit=True) as sink:
+    with _connected(settings, connection_string, about, autocommit=autocommit, mask=mask) as sink:
         yield sink
 
 
@@ -212,7 +216,9 @@ def _in_database(connection_string: SecretStr, database: str) -> SecretStr:
 
 
 @contextmanager
-def _connected(settings: Settings, connection_string: SecretStr, about: str, *, autocommit: bool) -> Iterator[Sink]:
+def _connected(
+    settings: Settings, connection_string: SecretStr, about: str, *, autocommit: bool, mask: Mask | None = None
+) -> Iterator[Sink]:
     try:
         connection = connect(settings, connection_string, autocommit=autocommit)
         try:
@@ -224,12 +230,12 @@ def _connected(settings: Settings, connection_string: SecretStr, about: str, *, 
     except UnreachableError as error:
         raise TryAgainError(f"{about}: the sink {place(settings.sink_url)} cannot be reached: {error}") from None
     except (mssql_python.Error, RuntimeError) as error:
-        raise sorted_error(error, about, settings) from None
+        raise sorted_error(error, about, settings, mask) from None
 
 
-def sorted_error(error: Exception, about: str, settings: Settings) -> EtlError:
-    """The server's answer as one of ours: in its own words, without the driver's frame and without secrets."""
-    answer = sink_errors.explain(error, settings.secrets())
+def sorted_error(error: Exception, about: str, settings: Settings, mask: Mask | None = None) -> EtlError:
+    """The server's answer as one of ours: in its words, without the driver's frame, secrets and sensitive values."""
+    answer = sink_errors.explain(error, settings.secrets(), mask)
     return answer.kind(f"{about}: the sink {place(settings.sink_url)} said: {answer.words}")
 
 

@@ -16,6 +16,7 @@ from mssql_python import ddbc_bindings
 
 from etl.errors import ConfigurationError, DataError, EtlError, TryAgainError
 from etl.logs import blot_out
+from etl.masking import Mask
 from etl.sink_sql import STAGING_NAME
 from etl.sink_state import State
 
@@ -168,8 +169,11 @@ def is_refusal(error: Exception) -> bool:
     return getattr(error, "driver_error", "") in _REFUSALS and not _NOT_NOW.search(str(error))
 
 
-def explain(error: Exception, secrets: Sequence[str]) -> Answer:
-    """What kind of error it is, and the server's own words without the driver's frame and without secrets."""
+def explain(error: Exception, secrets: Sequence[str], mask: Mask | None = None) -> Answer:
+    """What kind of error it is, and the server's own words without the driver's frame and without secrets.
+
+    Where some columns are sensitive, also without values of rows.
+    """
     if isinstance(error, NotOpenError):
         kind: type[EtlError] = TryAgainError if error.state.may_pass else ConfigurationError
         return Answer(kind, error.state.problem, error.state.words)
@@ -182,7 +186,8 @@ def explain(error: Exception, secrets: Sequence[str]) -> Answer:
         if STAGING_NAME.search(words) and _GONE & set(found):
             kind, advice = TryAgainError, ""
         problem = "unprepared" if _UNPREPARED & set(found) else "connection"
-        return Answer(kind, problem, f"{words} {advice}".rstrip())
+        told = _without_values(words, found, mask) if mask else words
+        return Answer(kind, problem, f"{told} {advice}".rstrip())
     if _TLS.search(text):
         advice = (
             " Name the authority that signed its certificate as SINK_CA_FILE, or the name that stands in it as"
@@ -191,7 +196,17 @@ def explain(error: Exception, secrets: Sequence[str]) -> Answer:
         return Answer(ConfigurationError, "connection", words + advice)
     if isinstance(error, mssql_python.Error) and error.driver_error == _LOGIN_FAILED and is_refusal(error):
         return Answer(ConfigurationError, "login", words)
-    return Answer(TryAgainError, "connection", words)
+    return Answer(TryAgainError, "connection", mask.words(words) if mask else words)
+
+
+def _without_values(words: str, found: Sequence[int], mask: Mask) -> str:
+    """What the server said; errors that a person or a later time mends name tables and columns, and no values."""
+    if all(number in CONFIGURATION or number in TRY_AGAIN for number in found):
+        return words
+    if mask.covers_any and any(number >= _LOWEST_OF_USERS for number in found):
+        return f"Error {found[0]}, whose words are withheld: they may hold a value of a sensitive column."
+    told = mask.words(words)
+    return told if told == words else f"{told} (error {found[0]})"
 
 
 def _known(found: Sequence[int]) -> tuple[type[EtlError], str]:

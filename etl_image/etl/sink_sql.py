@@ -19,6 +19,7 @@ STAGING_NAME = re.compile(r"(?P<pipeline>\w+)_\d{14}_[0-9a-f]{12}")
 AUDIT = TableName(schema_name=BOOKKEEPING, table="audit")
 WATERMARK = TableName(schema_name=BOOKKEEPING, table="watermark")
 SETTLED = TableName(schema_name=BOOKKEEPING, table="settled")
+ERASURE = TableName(schema_name=BOOKKEEPING, table="erasure")
 COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing")
 """Row counts of an audit row. `standing`: kept rows that stand in the sink at their version or a newer one."""
 Owner = Literal["Transaction", "Session"]
@@ -102,6 +103,19 @@ def bookkeeping_tables() -> list[Table]:
     ]
 
 
+def erasure_table() -> Table:
+    """The record of erased rows, which `etl erase` makes when it is first run."""
+    columns = {
+        "pipeline": _IDENTITY["pipeline"],
+        "erased_at": "timestamptz",
+        "row_mask": "varchar(400)",
+        "rows_erased": "bigint",
+        "partitions_erased": "bigint",
+        "source_asked": "smallint",
+    }
+    return Table(ERASURE, _types(columns), ("pipeline", "erased_at"))
+
+
 def sink_table(pipeline: Pipeline) -> Table:
     """The table that a pipeline fills, with an index by which the rows of a window are found."""
     return Table(pipeline.sink, pipeline.types, tuple(pipeline.key), indexed=(pipeline.version,))
@@ -140,6 +154,11 @@ def create_index(table: Table) -> str:
     return f"CREATE INDEX {_index_name(table)} ON {quote_table(table.name)} ({quote_names(table.indexed)})"
 
 
+def load_lock(pipeline: Pipeline) -> str:
+    """The application lock under which the rows of a sink table change."""
+    return f"etl: {pipeline.sink_identity}"
+
+
 def staging_lock(name: str) -> str:
     """The application lock that an attempt holds as long as it is connected: its staging table is no leftover."""
     return f"etl: staging table {name}"
@@ -157,6 +176,16 @@ def lock(resource: str, timeout_ms: int, owner: Owner = "Transaction") -> str:
 def any_row(table: TableName) -> str:
     """One row where a table has any, else none."""
     return f"SELECT TOP (1) 1 FROM {quote_table(table)}"
+
+
+def has_key(pipeline: Pipeline) -> str:
+    """The condition for the row of a key; its parameters are integers, and all other values as text."""
+    kinds = {name: pipeline.types[name] for name in pipeline.key}
+    values = {
+        name: "?" if kind.is_text or kind.name in ("smallint", "integer", "bigint") else f"CAST(? AS {kind.tsql})"
+        for name, kind in kinds.items()
+    }
+    return " AND ".join(f"{quote_name(name)} = {value}" for name, value in values.items())
 
 
 def count_rows(table: TableName) -> str:

@@ -41,7 +41,8 @@ def connect_source(work: Work) -> Iterator[postgres.Connection]:
             yield connection
     except dbapi.Error as error:
         kind = ConfigurationError if str(error.sqlstate or "").startswith(_CONFIGURATION) else TryAgainError
-        raise kind(f"{work}: reading {work.pipeline.source} failed: {server_words(error, work.settings)}") from None
+        words = work.mask.words(server_words(error, work.settings))
+        raise kind(f"{work}: reading {work.pipeline.source} failed: {words}") from None
 
 
 @contextmanager

@@ -142,13 +142,28 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
     )
 
 
+def find_row(pipeline: Pipeline, key: Sequence[str]) -> str:
+    """One row where the source has a row of this key, else none."""
+    return f"SELECT 1 FROM {quote_table(pipeline.source)} WHERE {_compare_key(pipeline, '=', key)}"
+
+
 def _from_partition(pipeline: Pipeline, partition: Partition) -> str:
     conditions = [_in_window(pipeline, partition.window)]
     if partition.lower is not None:
         conditions.append(_compare_key(pipeline, ">", partition.lower))
     if partition.upper is not None:
         conditions.append(_compare_key(pipeline, "<=", partition.upper))
+    if partition.share is not None:
+        conditions.append(_in_share(pipeline, *partition.share))
     return f"FROM {quote_table(pipeline.source)} WHERE {' AND '.join(conditions)}"
+
+
+def _in_share(pipeline: Pipeline, share: int, shares: int) -> str:
+    """By the function that PARTITION BY HASH uses for texts, which stays the same over versions of the server."""
+    # Columns of several collations have none together.
+    key = ", ".join(f"{quote_name(name)}::text" for name in pipeline.key)
+    hashed = f"hashtextextended(concat_ws(' ', {key}) COLLATE \"C\", 0)"
+    return f"(({hashed} % {int(shares)}) + {int(shares)}) % {int(shares)} = {int(share)}"
 
 
 def _in_window(pipeline: Pipeline, window: Window) -> str:

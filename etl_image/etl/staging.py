@@ -138,6 +138,27 @@ class Staging:
                     swept += 1
         return swept
 
+    def partitions(self) -> list[str]:
+        """The folders of all partitions of all runs of this pipeline."""
+        with told("read"):
+            return [folder for run in self._list(self._pipeline) for folder in self._list(run)]
+
+    def tables(self, folder: str) -> list[str]:
+        """The files of rows in a folder."""
+        with told("read"):
+            return [str(path) for path in self.filesystem.find(folder) if str(path).endswith(".parquet")]
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[IO[bytes]]:
+        """Open a file by its full path for reading."""
+        with told("read"), self._open_to_read(path) as file:
+            yield file
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder."""
+        with told("removed"):
+            self._remove(folder)
+
     def _open_to_read(self, path: str) -> IO[bytes]:
         return cast("IO[bytes]", self.filesystem.open(path, "rb", block_size=_PART_BYTES))
 

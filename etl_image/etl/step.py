@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from etl.masking import Mask
 from etl.metrics import Metrics
 from etl.pipeline import Pipeline
 from etl.settings import Settings
@@ -28,6 +29,11 @@ class Work:
     def fingerprint(self) -> str:
         """Tells one definition of the pipeline and partition from another."""
         return fingerprint(self.pipeline, self.partition)
+
+    @cached_property
+    def mask(self) -> Mask:
+        """How messages show values of the pipeline."""
+        return self.settings.mask(self.pipeline)
 
     def metrics(self, step: str) -> Metrics:
         """What a step counts, sent at the end of its block."""

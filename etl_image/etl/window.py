@@ -4,7 +4,16 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from etl.pipeline import Pipeline
 
@@ -55,7 +64,8 @@ class Window(BaseModel):
 class Partition(BaseModel):
     """A range of keys within a window: after the key `lower`, up to and with the key `upper`; None is open.
 
-    Key values are written as Postgres writes them as text, in the order of the pipeline's key.
+    Key values are written as Postgres writes them as text, in the order of the pipeline's key. Where keys are
+    sensitive there are none: a hash of the key divides the rows into n shares, and `share` is (i, n), i from 0 on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +74,7 @@ class Partition(BaseModel):
     id: str = Field(default="all", pattern=r"^[a-z0-9]{1,16}$")
     lower: list[str] | None = None
     upper: list[str] | None = None
+    share: tuple[NonNegativeInt, PositiveInt] | None = None
     expected_rows: NonNegativeInt | None = None
 
 
@@ -74,7 +85,7 @@ def fingerprint(pipeline: Pipeline, partition: Partition) -> str:
     So is what does not change which rows are moved.
     """
     parts = (
-        pipeline.model_dump_json(exclude_defaults=True),
+        pipeline.model_dump_json(exclude_defaults=True, exclude={"sensitive"}),
         partition.model_dump_json(exclude={"expected_rows": True, "window": {"settled"}}, exclude_defaults=True),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -8,7 +8,8 @@ import base64
 import json
 import secrets
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.deploy.console import Console, DeployError
@@ -51,6 +52,8 @@ def signing_key() -> str:
 
 GENERATED: dict[Key, Callable[[], str]] = {
     SINK_LOADER: password,
+    # Makes the masks of sensitive values: with another, a value has another mask.
+    ("etl-connections", "MASK_KEY"): signing_key,
     SINK_ADMIN: password,
     SINK_EXPORTER: password,
     SINK_BACKUP: password,
@@ -123,6 +126,18 @@ def ensure_secrets(console: Console, kubectl: Kubectl, given: Mapping[Key, str |
         else:
             _create(kubectl, name, data)
         console.say(f"Secret {name}: added {', '.join(sorted(data))}.")
+
+
+@contextmanager
+def temporary_secret(kubectl: Kubectl, name: str, values: dict[str, str]) -> Iterator[None]:
+    """A Secret that is there during the block, in the place of one that an earlier attempt has left."""
+    flags = ("--namespace", namespace_of(name), "delete", "secret", name, "--ignore-not-found")
+    kubectl.run(*flags)
+    try:
+        _create(kubectl, name, {key: base64.b64encode(value.encode()).decode() for key, value in values.items()})
+        yield
+    finally:
+        kubectl.run(*flags)
 
 
 def _create(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:

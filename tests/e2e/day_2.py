@@ -189,6 +189,13 @@ def test_the_keys_of_the_api(hands: Hands, works: "Callable[[], None]") -> None:
     works()
 
 
+def test_the_key_of_masks(hands: Hands, works: "Callable[[], None]") -> None:
+    new = secrets.token_urlsafe(48)
+    hands.rotate("the key of masks", new)
+    assert hands.deployment.secret("etl-connections", "MASK_KEY") == new
+    works()
+
+
 def test_the_password_of_the_administrator_of_the_ui(hands: Hands) -> None:
     new = new_password()
     hands.rotate("the UI's administrator's", new, new)

@@ -8,7 +8,7 @@ from tests.manifests.rendering import Rendering, renderings
 FERNET, API, JWT = "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"
 DATABASE = {"METADATA_PASSWORD"}
 STEPS = "etl-connections"
-STEP = {"SOURCE_PASSWORD", "SINK_PASSWORD"}
+STEP = {"SOURCE_PASSWORD", "SINK_PASSWORD", "MASK_KEY"}
 COUNTERS = "SINK_EXPORTER_COUNTERS"
 HELD: dict[str, set[str]] = {
     # It signs and believes tokens (JWT), cookies and links to logs (API), and hands connections out (Fernet, STEP).

@@ -15,6 +15,7 @@ ROWS = dict(re.findall(r"^\| (.+?) \| (.+) \|$", SECTION, re.MULTILINE))
 NOT_EXECUTED = {
     "what",  # the heading
     "Grafana's",
+    "the key of backups' copies",
     "the staging bucket's",
     "the logs' bucket's",
     "the backup copies' bucket's",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk._shared.secrets_masker import should_hide_value_for_key
 from airflow.secrets import BaseSecretsBackend
 from etl_connections import UrlConnections
 
@@ -21,6 +22,7 @@ def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for side in ("SOURCE", "SINK"):
         for name in ("URL", "PASSWORD", "PASSWORD_FILE", "CA_FILE"):
             monkeypatch.delenv(f"{side}_{name}", raising=False)
+    monkeypatch.delenv("MASK_KEY", raising=False)
 
 
 def test_the_source_is_a_postgres_connection_with_its_tls_mode(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,3 +123,12 @@ def test_airflow_makes_a_connection_of_it(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_cluster_of_operators_is_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connection(monkeypatch, "kubernetes_default") == {"conn_type": "kubernetes", "extra": {"in_cluster": True}}
+
+
+def test_what_masks_are_made_with_goes_to_plan_with_the_sink_and_under_a_name_that_airflow_hides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = "sixteen or more characters"
+    found = connection(monkeypatch, "sink", SINK_URL="mssql://etl@db/sink?encrypt=no", MASK_KEY=key)
+    assert found["extra"] == {"encryption": "off", "mask_secret": key}
+    assert should_hide_value_for_key("mask_secret")  # type: ignore[no-untyped-call]

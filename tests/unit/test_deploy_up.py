@@ -84,7 +84,7 @@ def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster, capfd: py
     assert main(cluster.arguments()) == 0
     made = secrets(cluster)
     assert {name: sorted(keys) for name, keys in made.items()} == {
-        "etl-connections": ["SINK_PASSWORD", "SOURCE_PASSWORD"],
+        "etl-connections": ["MASK_KEY", "SINK_PASSWORD", "SOURCE_PASSWORD"],
         "mssql": ["MSSQL_SA_PASSWORD"],
         "sink-exporter": ["SINK_EXPORTER_PASSWORD"],
         "sink-backup": ["SINK_BACKUP_PASSWORD"],
@@ -266,7 +266,9 @@ def test_secrets_that_are_there_stay_and_only_missing_keys_are_added(cluster: Fa
     mine = named("Secret", "etl-connections", "") | {"data": {"SINK_PASSWORD": "bWluZQ=="}}
     cluster.change("Secret/etl-connections", mine)
     assert main(cluster.arguments()) == 0
-    assert secrets(cluster)["etl-connections"] == {"SINK_PASSWORD": "mine", "SOURCE_PASSWORD": SOURCE_PASSWORD}
+    found = secrets(cluster)["etl-connections"]
+    assert len(found.pop("MASK_KEY")) > 40
+    assert found == {"SINK_PASSWORD": "mine", "SOURCE_PASSWORD": SOURCE_PASSWORD}
     (patch,) = cluster.calls("patch")
     # Refused by the server where somebody changes the Secret in between.
     assert json.loads(patch["stdin"])["metadata"]["resourceVersion"] == "7"

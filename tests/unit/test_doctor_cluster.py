@@ -121,7 +121,7 @@ def test_a_secret_without_one_of_its_keys_explains_the_pod_that_does_not_start(s
 
 
 def test_the_password_of_the_source_is_asked_for(seen: Snapshot) -> None:
-    seen.secrets["etl-poc", "etl-connections"] = Secret(frozenset({"SINK_PASSWORD"}))
+    seen.secrets["etl-poc", "etl-connections"] = Secret(frozenset({"MASK_KEY", "SINK_PASSWORD"}))
     only(seen, "secret-missing", "etl-connections has no SOURCE_PASSWORD", "Set SOURCE_PASSWORD and run")
 
 

@@ -81,6 +81,21 @@ def test_an_old_run_that_could_write_nothing_is_swept_too(tmp_path: Path) -> Non
     assert not list((tmp_path / "orders").iterdir())
 
 
+def test_the_folder_of_one_partition_is_removed_and_no_other(staging_url: str) -> None:
+    staging = stage(f"{staging_url}/apart")
+    for run_id in ("one", "two"):
+        made = stage(f"{staging_url}/apart", run_id)
+        with made.writing(f"{made.new_folder('extract')}/rows.parquet") as file:
+            file.write(b"rows")
+    first, second = sorted(staging.partitions())
+    (path,) = staging.tables(first)
+    with staging.opened(path) as file:
+        assert file.read() == b"rows"
+    staging.remove(first)
+    assert stage(f"{staging_url}/apart").partitions() == [second]
+    assert len(staging.tables(second)) == 1
+
+
 def test_runs_whose_ids_differ_only_in_signs_do_not_share_a_folder() -> None:
     folders = {run_folder(run_id) for run_id in ("a:b", "a+b", "a/b", "a_b", "..", "a" * 250, "a" * 249)}
     assert len(folders) == 7
