@@ -1,19 +1,25 @@
 """`etl copy-backups`: the backups of BACKUP_FOLDER also in BACKUP_URL, off the machine; and the newest back from there.
 
-Nothing is removed there: how long copies are kept is a rule of the bucket.
+With BACKUP_RECIPIENTS a copy is encrypted before it leaves, in the format of age (age-encryption.org/v1), and its name
+ends in .age. Nothing is removed there: how long copies are kept is a rule of the bucket.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import fsspec
 import structlog
 
+from etl import encryption
 from etl.errors import ConfigurationError
 from etl.settings import Settings
 from etl.staging import open_storage, told
 
 SUFFIXES = (".dump", ".bak")
 """How the files of the metadata database and of the sink end."""
+ENCRYPTED = ".age"
+_DRAFT = ".part"
 
 
 def copy_backups(settings: Settings, *, back: bool) -> list[str]:
@@ -24,9 +30,10 @@ def copy_backups(settings: Settings, *, back: bool) -> list[str]:
     if not settings.backup_url:
         raise ConfigurationError("BACKUP_URL is not set; write s3://bucket/folder, or file:///path.")
     filesystem, root = open_storage("BACKUP_URL", settings.backup_url)
+    copies = _Copies(settings, filesystem, root)
     try:
         with told("copied", "A backup"):
-            copied = _copy(filesystem, root, settings.backup_folder, back=back)
+            copied = copies.fetch() if back else copies.send()
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"A backup cannot be copied: {error.filename or error} is not there; check BACKUP_URL and BACKUP_FOLDER."
@@ -35,38 +42,93 @@ def copy_backups(settings: Settings, *, back: bool) -> list[str]:
     return copied
 
 
-def _copy(filesystem: fsspec.AbstractFileSystem, root: str, folder: Path, *, back: bool) -> list[str]:
-    here = {path.name: path.stat().st_size for path in folder.iterdir() if path.suffix in SUFFIXES}
-    there = _sizes(filesystem, root)
-    origin, target = (_newest(there), here) if back else (here, there)
-    missing = [name for name, size in sorted(origin.items()) if target.get(name) != size]
-    if "file" in filesystem.protocol:  # in S3 this would make a bucket of a misspelt name
-        filesystem.makedirs(root, exist_ok=True)
-    for name in missing:
-        if back:
-            _fetch(filesystem, f"{root}/{name}", folder / name)
-        else:
-            filesystem.put_file(str(folder / name), f"{root}/{name}")
-    return missing
+class _Copies:
+    """The backups here, and their copies there."""
 
+    def __init__(self, settings: Settings, filesystem: fsspec.AbstractFileSystem, root: str) -> None:
+        self._settings, self._filesystem, self._root = settings, filesystem, root
+        self._folder = settings.backup_folder
+        self._is_local = "file" in filesystem.protocol
 
-def _sizes(filesystem: fsspec.AbstractFileSystem, root: str) -> dict[str, int]:
-    """Names and sizes of the backups in a folder, which may not be there yet."""
-    filesystem.invalidate_cache()
-    if not filesystem.exists(root):
-        return {}
-    found = {PurePosixPath(info["name"]).name: int(info["size"]) for info in filesystem.ls(root, detail=True)}
-    return {name: size for name, size in found.items() if name.endswith(SUFFIXES)}
+    def send(self) -> list[str]:
+        """Copy what is missing there."""
+        recipients = encryption.read_recipients(self._settings.backup_recipients)
+        if not recipients:
+            structlog.get_logger().warning(
+                "copy-backups: the copies are not encrypted: whoever can read BACKUP_URL reads both databases. Name a"
+                " public key of age in BACKUP_RECIPIENTS."
+            )
+        missing = self._missing(is_encrypted=bool(recipients))
+        if self._is_local:  # in S3 this would make a bucket of a misspelt name
+            self._filesystem.makedirs(self._root, exist_ok=True)
+        for name in missing:
+            if not recipients:
+                self._filesystem.put_file(str(self._folder / name), f"{self._root}/{name}")
+                continue
+            with self._draft(name) as draft:
+                encryption.encrypt(self._folder / name, draft, recipients)
+                self._put(draft, name + ENCRYPTED)
+        return missing
+
+    def fetch(self) -> list[str]:
+        """Bring back the newest of each kind, whole or not at all."""
+        here, newest = self._here(), _newest(self._there())
+        fetched = []
+        for name, size in sorted(newest.items()):
+            plain = name.removesuffix(ENCRYPTED)
+            if plain in here if name != plain else here.get(name) == size:
+                continue
+            with self._draft(plain) as draft:
+                self._filesystem.get_file(f"{self._root}/{name}", str(draft))
+                if name != plain:
+                    with self._draft(name) as decrypted:
+                        encryption.decrypt(draft, decrypted, self._settings.backup_identity, name)
+                        decrypted.rename(self._folder / plain)
+                else:
+                    draft.rename(self._folder / plain)
+            fetched.append(plain)
+        return fetched
+
+    def _missing(self, *, is_encrypted: bool) -> list[str]:
+        """A plain copy that was broken off has another size; an encrypted one is there whole, or not at all."""
+        there = self._there()
+        return [
+            name
+            for name, size in sorted(self._here().items())
+            if (name + ENCRYPTED not in there if is_encrypted else there.get(name) != size)
+        ]
+
+    def _put(self, file: Path, name: str) -> None:
+        """Copy a file; a bucket shows an object when all of it has come, a folder needs a rename for that."""
+        target = f"{self._root}/{name}"
+        self._filesystem.put_file(str(file), target + _DRAFT if self._is_local else target)
+        if self._is_local:
+            self._filesystem.mv(target + _DRAFT, target)
+
+    @contextmanager
+    def _draft(self, name: str) -> Iterator[Path]:
+        """A file beside the backups that is gone afterwards."""
+        draft = self._folder / f".{name}{_DRAFT}"
+        try:
+            yield draft
+        finally:
+            with suppress(FileNotFoundError):
+                draft.unlink()
+
+    def _here(self) -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in self._folder.iterdir() if path.suffix in SUFFIXES}
+
+    def _there(self) -> dict[str, int]:
+        """Names and sizes of the copies in a folder, which may not be there yet."""
+        self._filesystem.invalidate_cache()
+        if not self._filesystem.exists(self._root):
+            return {}
+        listed = self._filesystem.ls(self._root, detail=True)
+        found = {PurePosixPath(info["name"]).name: int(info["size"]) for info in listed}
+        return {name: size for name, size in found.items() if name.removesuffix(ENCRYPTED).endswith(SUFFIXES)}
 
 
 def _newest(sizes: dict[str, int]) -> dict[str, int]:
-    """The newest of each kind: names end in their time."""
+    """The newest of each kind: names end in their time. Of one that is there twice, the encrypted copy."""
     newest = {name.partition("-")[0]: name for name in sorted(sizes)}
     return {name: sizes[name] for name in newest.values()}
-
-
-def _fetch(filesystem: fsspec.AbstractFileSystem, path: str, local: Path) -> None:
-    """Fetch a file whole, or not at all."""
-    draft = local.with_name(local.name + ".part")
-    filesystem.get_file(path, str(draft))
-    draft.rename(local)

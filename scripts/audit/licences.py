@@ -16,6 +16,7 @@ ALLOWED = frozenset({
 LOOKED_AT = {
     "mssql-python": "MIT License",  # in its file LICENSE; its metadata says nothing
     "mssql-python-odbc": "Microsoft ODBC Driver 18 for SQL Server",
+    "pyrage": "MIT License",  # in its file LICENSE; its metadata says nothing
     "pyyaml-ft": "MIT",  # not installed before Python 3.13
     "text-unidecode": "Artistic License",  # or the GPL, as one likes
 }

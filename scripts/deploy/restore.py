@@ -9,13 +9,21 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from scripts.deploy.airflow_api import ADMIN_KEY, ADMIN_SECRET, ADMIN_USER
 from scripts.deploy.backups import COPY, LATEST, METADATA, SINK, Backup, choose, read_backups, run_job
 from scripts.deploy.console import Console, DeployError, table
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.options import duration
-from scripts.deploy.passwords import METADATA_ADMIN, SINK_ADMIN, SINK_BACKUP, SINK_EXPORTER, SINK_LOADER
+from scripts.deploy.passwords import (
+    METADATA_ADMIN,
+    SINK_ADMIN,
+    SINK_BACKUP,
+    SINK_EXPORTER,
+    SINK_LOADER,
+    temporary_secret,
+)
 from scripts.deploy.rollout import wait_until_ready
 from scripts.doctor.access import UnreachableError, reach
 
@@ -32,6 +40,8 @@ _SINK_SECRETS = {
 }
 """Who restores the sink, and the logins that are let in again."""
 POLL_SECONDS = 1.0
+IDENTITY = ("backup-identity", "BACKUP_IDENTITY")
+"""The Secret with the private key of encrypted copies, and its key in it."""
 _WORD = "restore"
 MIGRATE = f"""\
 airflow db migrate
@@ -70,6 +80,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--fetch", action="store_true", help="first bring the newest copies back from where backup-copy took them"
     )
+    parser.add_argument(
+        "--identity", metavar="FILE", help="with --fetch: age's private key, where the copies are encrypted"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--timeout", metavar="TIME", type=duration, default="1h", help="for each wait (1h)")
     return parser.parse_args(arguments)
@@ -81,7 +94,7 @@ def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> Non
     except UnreachableError as error:
         raise DeployError(str(error)) from None
     if options.fetch:
-        run_job(console, kubectl, COPY, "backup-fetch", ["etl", "copy-backups", "--back"], options.timeout)
+        _fetch(console, kubectl, options)
     backups = read_backups(console, kubectl, options.timeout)
     asked = {cron_job: name for cron_job, name in ((METADATA, options.metadata), (SINK, options.sink)) if name}
     if not asked:
@@ -97,6 +110,21 @@ def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> Non
         raise DeployError(f"{error}\nAirflow is stopped. Mend this and run the same again.") from None
     _start(console, kubectl, servers, options.timeout)
     _tell(console, chosen, watermarks)
+
+
+def _fetch(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> None:
+    """Bring copies back. The private key is in the cluster while that lasts, and not before or afterwards."""
+    arguments = ["etl", "copy-backups", "--back"]
+    if not options.identity:
+        run_job(console, kubectl, COPY, "backup-fetch", arguments, options.timeout)
+        return
+    try:
+        identity = Path(options.identity).read_text()
+    except (OSError, ValueError) as error:
+        raise DeployError(f"The private key {options.identity} cannot be read: {error}.") from None
+    name, key = IDENTITY
+    with temporary_secret(kubectl, name, {key: identity}):
+        run_job(console, kubectl, COPY, "backup-fetch", arguments, options.timeout, {key: IDENTITY})
 
 
 def _show(console: Console, backups: list[Backup]) -> None:

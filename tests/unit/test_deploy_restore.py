@@ -241,3 +241,33 @@ def test_without_a_cluster_it_says_why_and_what_to_do_as_the_doctor_does(
     assert "kubectl cannot reach" in told
     assert "The API server is up and not ready." in told
     assert not words(cluster)
+
+
+def test_the_private_key_of_encrypted_copies_is_in_the_cluster_only_while_they_are_fetched(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    file = tmp_path / "backup-key.txt"
+    file.write_text("# a comment\nAGE-SECRET-KEY-1EXAMPLE\n")
+    assert main(["--fetch", f"--identity={file}"]) == 0
+    (secret,) = (json.loads(call["stdin"]) for call in cluster.calls("create"))
+    assert (secret["metadata"]["name"], list(secret["data"])) == ("backup-identity", ["BACKUP_IDENTITY"])
+    assert "Secret/backup-identity" not in cluster.objects
+    fetch, listing = jobs(cluster)
+    (variable,) = fetch["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert variable == {
+        "name": "BACKUP_IDENTITY",
+        "valueFrom": {"secretKeyRef": {"name": "backup-identity", "key": "BACKUP_IDENTITY"}},
+    }
+    assert not listing["spec"]["template"]["spec"]["containers"][0].get("env")
+    assert not any("AGE-SECRET-KEY" in " ".join(call["argv"]) + call["stdin"] for call in cluster.calls())
+
+
+def test_where_fetching_fails_the_private_key_goes_too(
+    cluster: FakeCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "key").write_text("AGE-SECRET-KEY-1EXAMPLE\n")
+    cluster.set(failing=["backup-fetch"])
+    assert main(["--fetch", f"--identity={tmp_path / 'key'}"]) == 1
+    assert "Secret/backup-identity" not in cluster.objects
+    assert main(["--fetch", f"--identity={tmp_path / 'none'}"]) == 1
+    assert "none cannot be read" in capsys.readouterr().err
