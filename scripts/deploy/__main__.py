@@ -1,9 +1,11 @@
-"""`python3 -m scripts.deploy`, and `python3 -m scripts.deploy restore`."""
+"""`python3 -m scripts.deploy`, and `python3 -m scripts.deploy restore` or `erase`."""
 
 import sys
 
-from scripts.deploy import cli, restore
+from scripts.deploy import cli, erase, restore
 
-if sys.argv[1:2] == ["restore"]:
-    sys.exit(restore.main(sys.argv[2:]))
+_OTHERS = {"restore": restore.main, "erase": erase.main}
+
+if sys.argv[1:2] and sys.argv[1] in _OTHERS:
+    sys.exit(_OTHERS[sys.argv[1]](sys.argv[2:]))
 sys.exit(cli.main())

@@ -10,12 +10,13 @@ from scripts.deploy.airflow_api import SERVICE
 from scripts.deploy.console import DeployError
 from scripts.deploy.diagnosis import container_statuses
 from scripts.deploy.kubectl import NAMESPACE, NAMESPACES, Kubectl, Object
+from scripts.deploy.step_pod import MODEL
 from scripts.doctor.access import UnreachableError, reach
 from scripts.doctor.airflow import ask_airflow, source_tables
 from scripts.doctor.asking import ask
 from scripts.doctor.logs import last_words, reason
 from scripts.doctor.outside import look_at_certificates, look_at_identity, look_at_pages, look_at_policies
-from scripts.doctor.probing import MODEL, Probed, probe, probe_metadata
+from scripts.doctor.probing import Probed, probe, probe_metadata
 from scripts.doctor.snapshot import API, SERVICE_NAME, SYSTEM, Disk, Secret, Snapshot, time_of
 
 PARTS = (

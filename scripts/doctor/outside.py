@@ -16,8 +16,8 @@ from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.nodes import DATA_LABEL
 from scripts.deploy.pages import UI_SECRET, lacking_class, login_pages, troubles
 from scripts.deploy.passwords import OIDC_KEYS
+from scripts.deploy.step_pod import MODEL
 from scripts.doctor.logs import reason
-from scripts.doctor.probing import MODEL
 from scripts.doctor.snapshot import USER, Snapshot
 
 SQL_SERVER_SECRET = "mssql-tls"  # noqa: S105 - its name

@@ -1,12 +1,10 @@
 """Tries the ends of the pipelines from where the steps would: a pod of the ETL image, with their settings and labels.
 
-The pod is made like those of the database exporter, which has the same image and settings, and given the passwords of a
-step; it runs `etl check` and goes when it has told. One that does not start is told of itself. Airflow's database is
+The pod runs `etl check` and goes when it has told. One that does not start is told of itself. Airflow's database is
 tried in a pod of Airflow's.
 """
 
 import contextlib
-import copy
 import json
 import secrets
 import time
@@ -16,14 +14,12 @@ from dataclasses import dataclass, field
 from scripts.deploy.console import DeployError
 from scripts.deploy.diagnosis import container_statuses
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
+from scripts.deploy.step_pod import MODEL, step_spec
 from scripts.doctor.logs import reason
 from scripts.doctor.snapshot import NAME, Answer, Snapshot, short
 
-MODEL = "database-exporter"
 _LABELS = {NAME: "etl", "app.kubernetes.io/component": "doctor"}
 """Those that network policies know the steps by; and one of its own."""
-_OF_EXPORTER = ("METADATA_", "SINK_EXPORTER_")
-_PASSWORDS = {"secretRef": {"name": "etl-connections"}}
 _AIRFLOW = ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer", "airflow-api-server")
 _PROBLEMS = {
     "has no tables yet": "unprepared",
@@ -33,7 +29,6 @@ _PROBLEMS = {
     "not known": "name",
 }
 """What `etl_probe migrated` says, and PostgreSQL's library in it; anything else is that nobody answers."""
-STAGING_PATH = "/var/lib/etl/staging"
 _SECONDS = 20.0
 """How long a pod may take to start and to tell."""
 _MOUNT_SECONDS = 4.0
@@ -97,22 +92,7 @@ def _runs(pod: Object) -> bool:
 
 
 def _pod(model: Object, name: str, arguments: Sequence[str], claim: str) -> Object:
-    template = copy.deepcopy(model["spec"]["template"])
-    spec = template["spec"]
-    container = spec["containers"][0]
-    for key in ("startupProbe", "readinessProbe", "livenessProbe", "ports"):
-        container.pop(key, None)
-    # Kubernetes makes one dollar of two, and expands what is in brackets behind one.
-    container["args"] = ["etl", "check", *(word.replace("$", "$$") for word in arguments)]
-    # The database of Airflow, and the exporter's own login, are nothing to a step.
-    container["env"] = [one for one in container.get("env", []) if not one["name"].startswith(_OF_EXPORTER)]
-    container["envFrom"] = [*(one for one in container["envFrom"] if one != _PASSWORDS), _PASSWORDS]
-    if claim:
-        spec["securityContext"] = {**spec["securityContext"], "fsGroup": spec["securityContext"]["runAsGroup"]}
-        spec["volumes"].append({"name": "staging", "persistentVolumeClaim": {"claimName": claim}})
-        container["volumeMounts"].append({"name": "staging", "mountPath": STAGING_PATH})
-    spec |= {
-        "restartPolicy": "Never",
+    spec = step_spec(model, ["etl", "check", *arguments], claim) | {
         "activeDeadlineSeconds": 60,  # also where nobody is left to delete it
         "terminationGracePeriodSeconds": 1,
         # A server of names that is away is told within the time there is.

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from etl import prepare_sql
+from etl import prepare_sql, sink_sql
 from etl.backup import backup_sink, restore_sink
 from etl.errors import ConfigurationError
 from etl.exporter_sink import sink_database
@@ -63,10 +63,11 @@ class Logins(Server):
 
 @pytest.fixture
 def server() -> Iterator[Logins]:
-    """A server that was prepared, with a row in a sink table."""
+    """A server that was prepared, from whose sink a row was erased once."""
     with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
         made = Logins(stand_in.url, "sink", "etl")
         made.prepare(ORDERS_PIPELINE)
+        made.as_administrator(sink_sql.create_table(sink_sql.erasure_table()))
         yield made
 
 
@@ -114,6 +115,7 @@ def test_the_exporter_reads_all_of_its_metrics(server: Logins) -> None:
     [
         "SELECT [order_id] FROM [dbo].[orders]",
         "SELECT [pipeline] FROM [etl].[settled]",
+        "SELECT [row_mask] FROM [etl].[erasure]",
         "INSERT INTO [dbo].[orders] ([order_id]) VALUES (1)",
         "INSERT INTO [etl].[audit] ([pipeline]) VALUES (N'orders')",
         "DELETE FROM [etl].[audit]",
@@ -192,6 +194,7 @@ def test_a_backup_is_made_and_read_again_without_the_administrator(server: Login
     [
         "SELECT [order_id] FROM [dbo].[orders]",
         "SELECT [pipeline] FROM [etl].[audit]",
+        "SELECT [row_mask] FROM [etl].[erasure]",
         "DELETE FROM [etl].[audit]",
         "CREATE TABLE [dbo].[mine] ([n] int)",
         "ALTER DATABASE [sink] SET OFFLINE WITH ROLLBACK IMMEDIATE",

@@ -3,8 +3,8 @@
 Not a cluster: it knows only what scripts/deploy and scripts/doctor ask for. `state.json` in FAKE_CLUSTER has `objects`
 by key, and what a test wants to be otherwise: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`,
 `refuses` (verbs), `raw` (answers by path), `told` (what a pod that is created prints), `stuck` (its status instead),
-`exec` (what a command in a pod says that fails), `served` (versions of APIs), `images` (the state of a container that
-has no image), `digests` (what the registry has under a tag).
+`exec` (what a command in a pod says that fails), `prints` (what one says that does not), `served` (versions of APIs),
+`images` (the state of a container that has no image), `digests` (what the registry has under a tag).
 """
 
 import fcntl
@@ -32,6 +32,7 @@ KINDS = {
     "secret": "Secret",
     "secrets": "Secret",
     "endpointslice": "EndpointSlice",
+    "deployment": "Deployment",
     "deployments": "Deployment",
     "statefulset": "StatefulSet",
     "statefulsets": "StatefulSet",
@@ -255,8 +256,8 @@ def delete(state: Any, rest: list[str], flags: Any, stdin: str) -> str:
     if "image-pull" in flags.get("selector", ""):
         for key in [key for key in state["objects"] if key.startswith("Pod/image-pull")]:
             del state["objects"][key]
-    if rest[:1] == ["pod"]:
-        state["objects"].pop(f"Pod/{rest[1]}", None)
+    if rest[:1] in (["pod"], ["secret"]):
+        state["objects"].pop(f"{KINDS[rest[0]]}/{rest[1]}", None)
     for item in [] if rest else json.loads(stdin)["items"]:
         state["objects"].pop(key_of(item), None)
     return ""
@@ -278,7 +279,7 @@ def logs(state: Any, rest: list[str], flags: Any, _stdin: str) -> str:
 
 def execute(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
     if "exec" not in state:
-        return ""
+        return str(state.get("prints", ""))
     raise RefusedError(f"{state['exec']}\ncommand terminated with exit code 1")
 
 

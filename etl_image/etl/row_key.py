@@ -1,0 +1,122 @@
+"""The key of one row, as a person gives it: checked against the pipeline's types, and compared with staged rows."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etl.column_types import ColumnType
+from etl.errors import ConfigurationError
+from etl.masking import canonical
+from etl.pipeline import Pipeline
+
+
+def _moment(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
+
+
+def _whole(bits: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not -(1 << bits) <= (number := int(text)) < 1 << bits:
+            raise OverflowError
+        return number
+
+    return read
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "smallint": _whole(15),
+    "integer": _whole(31),
+    "bigint": _whole(63),
+    "numeric": Decimal,
+    "uuid": UUID,
+    "date": date.fromisoformat,
+    "timestamp": _moment,
+    "timestamptz": _moment,
+}
+
+
+class RowKey:
+    """The values of a pipeline's key columns, in their order."""
+
+    def __init__(self, pipeline: Pipeline, text: str) -> None:
+        """`text` is the value, or a JSON list of them. Raises ConfigurationError, which does not show it."""
+        self.pipeline = pipeline
+        self._types = [pipeline.types[name] for name in pipeline.key]
+        given = _split(text)
+        if len(given) != len(pipeline.key):
+            raise ConfigurationError(
+                f"--key: {len(given)} values were given, and the key of {pipeline.name} is"
+                f' {", ".join(pipeline.key)}: write a JSON list of as many, such as ["a", "1"].'
+            )
+        self._values = [_read(*each) for each in zip(pipeline.key, self._types, given, strict=True)]
+        self.texts = [canonical(kind, value) for kind, value in zip(self._types, given, strict=True)]
+        """As Postgres reads them, times in UTC."""
+
+    @property
+    def parameters(self) -> list[int | str]:
+        """The parameters of `sink_sql.has_key`."""
+        return [value if isinstance(value, int) else text for value, text in zip(self._values, self.texts, strict=True)]
+
+    def is_in(self, rows: pa.Table) -> bool:
+        """Whether one of the rows, whose columns are those of the key as they are staged, is this one."""
+        found: Any = True
+        for kind, value, text, column in zip(self._types, self._values, self.texts, rows.columns, strict=True):
+            found = pc.and_(found, _equal(kind, value, text, column))
+        return bool(pc.any(found).as_py())
+
+    def is_among(self, rejected: list[dict[str, Any]], masks: list[str]) -> bool:
+        """Whether one of the rejected rows, whose values are texts or masks, is this one."""
+
+        def matches(row: dict[str, Any]) -> bool:
+            values = [row[name] for name in self.pipeline.key]
+            return all(
+                value is not None and (canonical(kind, value) == text or value == mask)
+                for kind, value, text, mask in zip(self._types, values, self.texts, masks, strict=True)
+            )
+
+        return any(map(matches, rejected))
+
+
+def _split(text: str) -> list[str]:
+    """Several values as a JSON list; anything else is one value as it is."""
+    try:
+        given = json.loads(text) if text.lstrip().startswith("[") else None
+    except ValueError:
+        given = None
+    return [str(value) for value in given] if isinstance(given, list) else [text]
+
+
+def _read(name: str, kind: ColumnType, text: str) -> Any:
+    try:
+        value = _READ.get(kind.name, str)(text)
+        if isinstance(value, Decimal) and not value.is_finite():
+            raise ValueError
+    except (ValueError, ArithmeticError, OverflowError):
+        raise ConfigurationError(f"--key: what was given for {name} is no {kind}.") from None
+    return value
+
+
+def _equal(kind: ColumnType, value: Any, text: str, column: pa.ChunkedArray) -> Any:
+    """Where a staged column has a value: as the source sent it, or in the type that the sink takes."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    if isinstance(value, UUID):
+        value = value.bytes
+    elif isinstance(value, datetime):
+        column = column.cast(pa.timestamp("us"))
+    elif isinstance(value, Decimal) and pa.types.is_string(column.type):
+        digits = pc.replace_substring_regex(column, r"(\.[0-9]*?)0+$", r"\1")
+        return pc.equal(pc.utf8_rtrim(digits, "."), text)
+    elif kind.name == "char":
+        column, value = pc.utf8_rtrim(column, " "), text
+    try:
+        return pc.equal(column, pa.scalar(value, column.type))
+    except pa.ArrowInvalid:  # no value of this type
+        return pa.scalar(False)
