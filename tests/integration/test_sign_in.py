@@ -184,7 +184,7 @@ def test_people_sign_in_in_a_browser_and_who_may_not_is_told_why(server: Server,
         {"nonce": "of-another-sign-in"},
         {"nonce": None},
     ],
-    ids=str,
+    ids=["issuer", "audience", "audience, for us", "audiences, for us", "expired", "nonce", "no nonce"],
 )
 def test_a_token_that_is_not_for_this_sign_in_is_refused(
     server: Server, provider: IdentityProvider, changes: dict[str, Any]

@@ -110,6 +110,7 @@ def test_after_a_rotation_old_copies_stay_with_the_old_key(folder: Path, tmp_pat
         ("nonsense", "BACKUP_IDENTITY is no private key of age"),
         (str(ONE.to_public()), "BACKUP_IDENTITY is no private key of age"),
     ],
+    ids=["none", "another", "nonsense", "public"],
 )
 def test_without_the_key_nothing_comes_back(folder: Path, url: str, key: "x25519.Identity | str", told: str) -> None:
     copy(folder, url, ONE)
@@ -166,7 +167,9 @@ def test_a_copy_that_was_broken_off_has_no_name(folder: Path, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("age1x", "word 1 is no public key"), (f"{ONE.to_public()}, {ONE}", "word 2")]
+    ("text", "told"),
+    [("age1x", "word 1 is no public key"), (f"{ONE.to_public()}, {ONE}", "word 2")],
+    ids=["nonsense", "private"],
 )
 def test_what_is_no_public_key_is_refused_and_not_shown(text: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
