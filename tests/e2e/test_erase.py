@@ -1,15 +1,31 @@
 """`scripts/erase.sh` on a deployment: a row is gone from sink and staging, and its key is nowhere in the cluster."""
 
 import json
+import re
 import subprocess
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from tests.e2e.deployment import Deployment
+from tests.e2e.deployment import Deployment, through_loopback, wait_for
+from tests.support.site import existing_site
 
 pytestmark = pytest.mark.acceptance
+UNDER_WAY = "--field-selector=status.phase!=Succeeded,status.phase!=Failed"
+
+
+@pytest.fixture
+def at_rest(observed: Deployment) -> Iterator[Deployment]:
+    """The deployment while orders_etl is paused and no pod of its runs is left; it is switched on again afterwards."""
+    with observed.airflow() as airflow:
+        airflow.rest("orders_etl")
+    # A worker ends a moment after its task.
+    wait_for("its pods to end", lambda: not observed.objects("pods", "--selector=dag_id=orders_etl", UNDER_WAY), 120)
+    yield observed
+    with observed.airflow() as airflow:
+        airflow.pause("orders_etl", False)
 
 
 def erase(deployment: Deployment, key: int, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -19,27 +35,45 @@ def erase(deployment: Deployment, key: int, *options: str) -> "subprocess.Comple
     )
 
 
-def test_a_row_is_erased_and_its_key_is_in_no_object_of_the_cluster(observed: Deployment) -> None:
-    with observed.airflow() as airflow:
-        airflow.rest("orders_etl")
-    with observed.site(ORDERS) as site:
+def last_erasure(deployment: Deployment) -> tuple[object, ...]:
+    """What is recorded of it, which the administrator alone may read."""
+    query = "SELECT [rows_erased], [source_asked] FROM [etl].[erasure] ORDER BY [erased_at]"
+    if sink := deployment.sink:
+        url = sink.url(sink.admin, sink.admin_password)
+        return existing_site(ORDERS, deployment.source_url, url).query(query)[-1]
+    password = deployment.secret("mssql", "MSSQL_SA_PASSWORD")
+    with deployment.forwarded("mssql-svc", 1433) as port:
+        return existing_site(ORDERS, deployment.source_url, through_loopback("sa", password, port)).query(query)[-1]
+
+
+def objects_of_erase(deployment: Deployment, *kinds: str) -> list[dict[str, object]]:
+    found = [one for kind in kinds for one in deployment.objects(kind)]
+    return [one for one in found if one["metadata"]["name"].startswith("etl-erase")]
+
+
+def test_a_row_is_erased_and_its_key_is_in_no_object_of_the_cluster(at_rest: Deployment) -> None:
+    with at_rest.site(ORDERS) as site:
         (key,) = max(site.sink_rows())
-        refused = erase(observed, key)
+        refused = erase(at_rest, key)
         assert refused.returncode == 1
-        assert "still has this row" in refused.stdout
+        assert "still has this row" in refused.stdout, refused.stderr
         assert (key,) in site.sink_rows()
-        with psycopg.connect(observed.source_url, autocommit=True) as connection:
+        # What failed stays for an hour, to be looked at.
+        failed = objects_of_erase(at_rest, "jobs", "pods")
+        assert [one["kind"] for one in failed] == ["Job", "Pod"]
+        assert not re.search(rf"\b{key}\b", json.dumps([one["spec"] for one in failed]))
+        with psycopg.connect(at_rest.source_url, autocommit=True) as connection:
             connection.execute("DELETE FROM orders WHERE order_id = %s", (key,))
-        rehearsed = erase(observed, key, "--dry-run")
-        assert rehearsed.returncode == 0, rehearsed.stderr
+        rehearsed = erase(at_rest, key, "--dry-run")
+        assert rehearsed.returncode == 0, rehearsed.stdout + rehearsed.stderr
         assert "erase: would be erased (row order_id=masked:" in rehearsed.stdout
         assert (key,) in site.sink_rows()
-        erased = erase(observed, key)
-        assert erased.returncode == 0, erased.stderr
+        erased = erase(at_rest, key)
+        assert erased.returncode == 0, erased.stdout + erased.stderr
         assert "rows 1" in erased.stdout
         assert "Nightly backups of the sink made before now have it" in erased.stdout
         assert (key,) not in site.sink_rows()
-        assert site.query("SELECT [rows_erased] FROM [etl].[erasure] ORDER BY [erased_at]")[-1] == (1,)
-    assert f"={key}" not in refused.stdout + rehearsed.stdout + erased.stdout
-    assert not [one for one in observed.objects("secrets") if one["metadata"]["name"] == "etl-erase"]
-    assert json.dumps(str(key)) not in json.dumps(observed.objects("jobs") + observed.objects("pods"))
+    assert last_erasure(at_rest) == (1, 1)
+    told = "".join(ran.stdout + ran.stderr for ran in (refused, rehearsed, erased))
+    assert f"={key}" not in told
+    assert objects_of_erase(at_rest, "secrets", "jobs", "pods") == []
