@@ -130,11 +130,12 @@ def _has(work: Work, path: str, wanted: RowKey, masks: list[str]) -> bool:
         with work.staging.opened(path) as file:
             parquet = pq.ParquetFile(file)
             groups = range(parquet.num_row_groups)
-            if "/rejects/" in path:
+            if path.rsplit("/", 2)[1] == "rejects":
                 return any(wanted.is_among(parquet.read_row_group(each)["row"].to_pylist(), masks) for each in groups)
             keys = work.pipeline.key
             return any(wanted.is_in(parquet.read_row_group(each, columns=keys).select(keys)) for each in groups)
-    except (ValueError, KeyError):  # pa.ArrowInvalid among them: half a file, or one of another pipeline of this name
+    except (ValueError, KeyError, TypeError):
+        # Half a file (pa.ArrowInvalid is among them), or one of an earlier pipeline of this name, with other columns.
         return True
 
 

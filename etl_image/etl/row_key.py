@@ -42,6 +42,16 @@ _READ: dict[str, Callable[[str], Any]] = {
 }
 
 
+_STAGED_AS: dict[str, Callable[[pa.DataType], bool]] = {
+    **dict.fromkeys(("smallint", "integer", "bigint"), pa.types.is_integer),
+    "numeric": lambda staged: pa.types.is_string(staged) or pa.types.is_decimal(staged),
+    "uuid": pa.types.is_fixed_size_binary,
+    "date": pa.types.is_date,
+    **dict.fromkeys(("timestamp", "timestamptz"), pa.types.is_timestamp),
+}
+"""As what the columns of a type are staged; all others as text."""
+
+
 class RowKey:
     """The values of a pipeline's key columns, in their order."""
 
@@ -65,7 +75,10 @@ class RowKey:
         return [value if isinstance(value, int) else text for value, text in zip(self._values, self.texts, strict=True)]
 
     def is_in(self, rows: pa.Table) -> bool:
-        """Whether one of the rows, whose columns are those of the key as they are staged, is this one."""
+        """Whether one of the rows, whose columns are those of the key as they are staged, is this one.
+
+        Raises TypeError where they were of other types then, so that it cannot be told.
+        """
         found: Any = True
         for kind, value, text, column in zip(self._types, self._values, self.texts, rows.columns, strict=True):
             found = pc.and_(found, _equal(kind, value, text, column))
@@ -107,6 +120,8 @@ def _equal(kind: ColumnType, value: Any, text: str, column: pa.ChunkedArray) -> 
     """Where a staged column has a value: as the source sent it, or in the type that the sink takes."""
     if isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    if not _STAGED_AS.get(kind.name, pa.types.is_string)(column.type):
+        raise TypeError(f"the column was not a {kind} when it was staged")
     if isinstance(value, UUID):
         value = value.bytes
     elif isinstance(value, datetime):
@@ -114,9 +129,9 @@ def _equal(kind: ColumnType, value: Any, text: str, column: pa.ChunkedArray) -> 
     elif isinstance(value, Decimal) and pa.types.is_string(column.type):
         digits = pc.replace_substring_regex(column, r"(\.[0-9]*?)0+$", r"\1")
         return pc.equal(pc.utf8_rtrim(digits, "."), text)
-    elif kind.name == "char":
-        column, value = pc.utf8_rtrim(column, " "), text
+    elif isinstance(value, str):  # what is a varchar now may have been a char
+        column, value = pc.utf8_rtrim(column, " "), text.rstrip(" ")
     try:
         return pc.equal(column, pa.scalar(value, column.type))
-    except pa.ArrowInvalid:  # no value of this type
+    except pa.ArrowInvalid:  # too large for it, or of too many digits
         return pa.scalar(False)

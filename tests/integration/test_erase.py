@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from etl import sink_sql
 from etl.erase import Erased, erase
@@ -82,8 +84,6 @@ class Place:
 
     def holds(self, text: str) -> bool:
         """Whether a text stands in a row of staging, in whatever column."""
-        import pyarrow.parquet as pq
-
         return any(text in str(pq.read_table(file).to_pylist()) for file in self.staging.rglob("*.parquet"))
 
 
@@ -202,6 +202,22 @@ def test_what_a_killed_step_has_left_half_written_goes_too(place: Place) -> None
     torn.write_bytes(b"PAR1 half a file with Ada Lovelace")
     assert place.erase().partitions == 2
     assert not torn.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "staged"),
+    [("bigint", "13", "13"), ("varchar(9)", "13", 13), ("uuid", str(uuid.UUID(int=13)), str(uuid.UUID(int=13)))],
+)
+def test_what_was_staged_when_the_key_had_another_type_goes_too(
+    place: Place, kind: str, key: str, staged: "str | int"
+) -> None:
+    columns = {**place.made.pipeline.columns, "order_id": kind}
+    changed = make({**ORDERS, "name": place.made.pipeline.name, "sink": "dbo.changed", "columns": columns})
+    file = place.staging / changed.name / "earlier" / "0001" / "extract-0123" / "rows.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"order_id": [staged]}), file)
+    erase(place.settings, changed, key, dry_run=False, ask_source=False)
+    assert not file.exists()
 
 
 def test_the_table_of_a_dead_load_is_dropped_and_a_load_that_lives_is_waited_for(place: Place) -> None:
