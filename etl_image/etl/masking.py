@@ -20,8 +20,9 @@ from etl.pipeline import Pipeline
 SHORTEST_KEY = 16
 _DIGITS = 12
 _MASKED = "masked"
-# Of all languages that a server may speak: what it says of a value it puts in quotes, or in parentheses.
-_QUOTE = re.compile("[\"'`(\u00ab\u00bb\u2018-\u201f\u2039\u203a\u300a-\u300f]")
+# Of all languages that a server may speak: what it says of a value it puts in quotes, in parentheses or behind an equals
+# sign, but for some numbers and times, which stand as they are.
+_VALUE = re.compile("[\"'`(=\u00ab\u00bb\u2018-\u201f\u2039\u203a\u300a-\u300f]|(?<![\\w.])[-+]?\\d")
 
 
 class WithheldError(Exception):
@@ -69,8 +70,8 @@ class Mask:
         )
 
     def words(self, text: str) -> str:
-        """What a server or a library says: where columns are sensitive, up to the first thing that it quotes."""
-        found = _QUOTE.search(text) if self.covers_any else None
+        """What a server or a library says: where columns are sensitive, up to the first thing that may be a value."""
+        found = _VALUE.search(text) if self.covers_any else None
         return f"{text[: found.start()].rstrip()} …" if found else text
 
 

@@ -100,10 +100,28 @@ def test_what_a_server_quotes_is_left_out(words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("Arithmetic overflow error for data type smallint, value = 70000.",
+         "Arithmetic overflow error for data type smallint, value …"),
+        ("Conversion Error: Type INT64 with value -70000 can't be cast because the value is out of range",
+         "Conversion Error: Type INT64 with value …"),
+        ("Conversion Error: Date out of range: 1957-12-31", "Conversion Error: Date out of range: …"),
+        ("value overflows numeric format", "value overflows numeric format"),
+    ],
+)  # fmt: skip
+def test_values_that_a_server_does_not_quote_are_left_out_too(words: str, told: str) -> None:
+    assert Mask(PEOPLE).words(words) == told
+    assert Mask(make(ORDERS)).words(words) == words
+
+
+@pytest.mark.parametrize(
     ("number", "words", "told"),
     [
         (2627, "Violation of PRIMARY KEY constraint 'pk'. The duplicate key value is (Ada).",
          "Violation of PRIMARY KEY constraint … (error 2627)"),
+        (220, "Arithmetic overflow error for data type smallint, value = 70000.",
+         "Arithmetic overflow error for data type smallint, value … (error 220)"),
         (50001, "Ada is not wanted", "Error 50001, whose words are withheld"),
         (208, "Invalid object name 'dbo.orders'.", "Invalid object name 'dbo.orders'."),
         (1205, "Transaction (Process ID 5) was deadlocked.", "Transaction (Process ID 5) was deadlocked."),
