@@ -65,3 +65,11 @@ def test_all_that_the_secret_of_the_steps_has_is_for_steps_alone(rendering: Rend
     """Among it the keys of a bucket, where staging is in one."""
     whole = {pod.owner for pod in all_pods(rendering) for one in pod.containers if ("Secret", STEPS) in one.sources()}
     assert whole == {"Pod/etl"}
+
+
+@each_rendering
+def test_the_api_server_starts_where_whoever_owns_that_secret_gives_no_key_for_masks(rendering: Rendering) -> None:
+    """A tool that owns it takes away what apply-all.sh has added; all masks are alike then."""
+    (server,) = (pod for pod in all_pods(rendering) if pod.owner == "Deployment/airflow-api-server")
+    variables = {one["name"]: one for each in server.containers for one in each.content.get("env", [])}
+    assert variables["MASK_KEY"]["valueFrom"]["secretKeyRef"]["optional"]
