@@ -62,11 +62,10 @@ def erase(settings: Settings, pipeline: Pipeline, key: str, *, dry_run: bool, as
         staged = _staged(work, wanted)
         rows = _count(sink, wanted)
         if not dry_run:
+            if rows:
+                _delete(sink, wanted)
             for folder in staged:
                 work.staging.remove(folder)
-            if rows:
-                where = f"{sink_sql.quote_table(pipeline.sink)} WHERE {sink_sql.has_key(pipeline)}"
-                sink.execute(f"DELETE FROM {where}", *wanted.parameters)
             _record(sink, work, wanted, began, (rows, len(staged)), ask_source=ask_source)
             sink.commit()
         else:
@@ -94,6 +93,18 @@ def _count(sink: Sink, wanted: RowKey) -> int:
         return 0
     counted = f"{sink_sql.count_rows(pipeline.sink)} WHERE {sink_sql.has_key(pipeline)}"
     return int(sink.value(counted, *wanted.parameters))
+
+
+def _delete(sink: Sink, wanted: RowKey) -> None:
+    """Delete the row. Raises ConfigurationError where it is there nevertheless."""
+    pipeline = wanted.pipeline
+    where = f"{sink_sql.quote_table(pipeline.sink)} WHERE {sink_sql.has_key(pipeline)}"
+    sink.execute(f"DELETE FROM {where}", *wanted.parameters)
+    if _count(sink, wanted):
+        raise ConfigurationError(
+            f"{pipeline.name}: {pipeline.sink} still has the row after it was deleted, so a trigger there keeps it: have"
+            " the trigger changed, and run this again. Nothing was erased."
+        )
 
 
 def _drop_dead_loads(sink: Sink, pipeline: Pipeline, *, dry_run: bool) -> None:

@@ -233,6 +233,18 @@ def test_the_table_of_a_dead_load_is_dropped_and_a_load_that_lives_is_waited_for
     assert place.made.staging_tables() == []
 
 
+def test_a_row_that_a_trigger_of_the_sink_keeps_is_not_said_to_be_erased(place: Place) -> None:
+    place.delete_at_source()
+    table, files = f"[dbo].[{place.made.pipeline.sink.table}]", place.files()
+    names = "[order_id], [customer], [status], [currency], [amount], [created_at], [updated_at]"
+    values = f"{ORDER}, N'Ada', N'confirmed', N'EUR', 1, '2026-01-01', '2026-01-01'"
+    again = f"INSERT INTO {table} ({names}) VALUES ({values})"
+    place.server.as_administrator(f"CREATE TRIGGER [dbo].[tr_keeps] ON {table} AFTER DELETE AS {again}")
+    with pytest.raises(ConfigurationError, match="still has the row after it was deleted, so a trigger there keeps it"):
+        place.erase()
+    assert (place.files(), place.erasures()) == (files, [])
+
+
 def test_it_waits_for_the_lock_of_loads(place: Place) -> None:
     place.delete_at_source()
     with connect(place.made.settings, autocommit=False) as connection:
