@@ -102,8 +102,8 @@ def _delete(sink: Sink, wanted: RowKey) -> None:
     sink.execute(f"DELETE FROM {where}", *wanted.parameters)
     if _count(sink, wanted):
         raise ConfigurationError(
-            f"{pipeline.name}: {pipeline.sink} still has the row after it was deleted, so a trigger there keeps it: have"
-            " the trigger changed, and run this again. Nothing was erased."
+            f"{pipeline.name}: {pipeline.sink} still has the row after it was deleted, so a trigger there keeps it:"
+            " have the trigger changed, and run this again. Nothing was erased."
         )
 
 

@@ -20,9 +20,9 @@ from etl.pipeline import Pipeline
 SHORTEST_KEY = 16
 _DIGITS = 12
 _MASKED = "masked"
-# Of all languages that a server may speak: what it says of a value it puts in quotes, in parentheses or behind an equals
+# Of all languages that a server may speak: what it says of a value it puts in quotes, in parentheses or after an equals
 # sign, but for some numbers and times, which stand as they are.
-_VALUE = re.compile("[\"'`(=\u00ab\u00bb\u2018-\u201f\u2039\u203a\u300a-\u300f]|(?<![\\w.])[-+]?\\d")
+_VALUE = re.compile("[\"'`(=\u00ab\u00bb\u2018-\u201f\u2039\u203a\u300a-\u300f]|(?<!\\w)[-+]?\\d")
 
 
 class WithheldError(Exception):

@@ -25,10 +25,10 @@ JOB = SECRET = "etl-erase"  # noqa: S105 - the name of a Secret
 READ_PIPELINE = """\
 folder=$(mktemp --directory)
 trap 'rm -r "$folder"' EXIT
-python -m etl_pipelines "$folder" >/dev/null 2>&1
+python -m etl_pipelines "$folder" >&2
 cat "$folder/$1.json"
 """
-"""In the scheduler, which has the DAG files and the room for it: prints the pipeline of a DAG."""
+"""In the scheduler, which has the DAG files and the room for it: prints the pipeline of a DAG, else which there are."""
 _ABOUT = """\
 Removes a row from the sink and from staging, and says what else has it until when; docs/personal-data.md says what to
 do before and after. Asks for the key of the row, or reads it from standard input. Safe to repeat at any time.
@@ -92,6 +92,8 @@ def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> Non
             raise
         _show(console, kubectl)
         kubectl.delete([job], options.timeout)
+    if not options.dry_run:
+        _refuse_while_it_runs(kubectl, options.dag)  # one that began meanwhile may have read staging before
 
 
 def _refuse_while_it_runs(kubectl: Kubectl, dag: str) -> None:

@@ -104,6 +104,16 @@ def test_while_a_run_is_under_way_it_is_refused(
     assert main(["--dag=orders_etl"]) == 0
 
 
+def test_a_run_that_began_meanwhile_is_told(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going = [{"metadata": {"name": "orders-load-x"}, "status": {"phase": "Running"}}]
+    monkeypatch.setattr("scripts.deploy.erase._show", lambda *_: cluster.set(pods=going))
+    assert main(["--dag=orders_etl"]) == 1
+    assert "under way (pod orders-load-x), and may bring the row again: pause the DAG" in capsys.readouterr().err
+    assert "Secret/etl-erase" not in cluster.objects
+
+
 def test_options_are_handed_on_and_a_pipeline_may_be_a_file(cluster: FakeCluster, tmp_path: Path) -> None:
     file = tmp_path / "orders.json"
     file.write_text(json.dumps(PIPELINE))
