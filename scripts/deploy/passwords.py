@@ -7,6 +7,7 @@ What is generated is also kept beside the data, readable by root alone: data who
 import base64
 import json
 import secrets
+import signal
 import string
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -130,14 +131,20 @@ def ensure_secrets(console: Console, kubectl: Kubectl, given: Mapping[Key, str |
 
 @contextmanager
 def temporary_secret(kubectl: Kubectl, name: str, values: dict[str, str]) -> Iterator[None]:
-    """A Secret that is there during the block, in the place of one that an earlier attempt has left."""
+    """A Secret that is there during the block, in the place of one that an earlier attempt has left.
+
+    It goes, too, where the terminal does, as when an SSH session breaks off: that interrupts the block like Ctrl-C.
+    """
     flags = ("--namespace", namespace_of(name), "delete", "secret", name, "--ignore-not-found")
     kubectl.run(*flags)
+    before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGHUP, signal.SIGTERM)}
     try:
         _create(kubectl, name, {key: base64.b64encode(value.encode()).decode() for key, value in values.items()})
         yield
     finally:
         kubectl.run(*flags)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _create(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:

@@ -93,6 +93,8 @@ def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> Non
         reach(kubectl)
     except UnreachableError as error:
         raise DeployError(str(error)) from None
+    if options.identity and not options.fetch:
+        raise DeployError("--identity is for copies that are fetched: add --fetch.")
     if options.fetch:
         _fetch(console, kubectl, options)
     backups = read_backups(console, kubectl, options.timeout)

@@ -1,11 +1,15 @@
 """`restore.sh`: what it asks, what it stops, and what it runs in which order."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scripts.deploy.kubectl import Kubectl
+from scripts.deploy.passwords import temporary_secret
 from scripts.deploy.restore import SERVERS, main
 from tests.support.arguments import commands_of, leaks, started_with, value_of
 from tests.support.fake_cluster import FakeCluster, prepare, workload
@@ -271,3 +275,22 @@ def test_where_fetching_fails_the_private_key_goes_too(
     assert "Secret/backup-identity" not in cluster.objects
     assert main(["--fetch", f"--identity={tmp_path / 'none'}"]) == 1
     assert "none cannot be read" in capsys.readouterr().err
+    assert main([f"--identity={tmp_path / 'key'}"]) == 1
+    assert "add --fetch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_secret_goes_too_where_the_terminal_does(cluster: FakeCluster, number: signal.Signals) -> None:
+    before = signal.signal(number, lambda *_: None)  # without it the tests would end
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _interrupted(number)
+        assert [call["argv"][-4:-1] for call in cluster.calls("delete")][1:] == [["delete", "secret", "of-tests"]]
+        assert "Secret/of-tests" not in cluster.objects
+    finally:
+        signal.signal(number, before)
+
+
+def _interrupted(number: int) -> None:
+    with temporary_secret(Kubectl(), "of-tests", {"KEY": "value"}):
+        os.kill(os.getpid(), number)
