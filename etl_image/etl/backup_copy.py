@@ -49,6 +49,8 @@ class _Copies:
         self._settings, self._filesystem, self._root = settings, filesystem, root
         self._folder = settings.backup_folder
         self._is_local = "file" in filesystem.protocol
+        for left in self._folder.glob(f".*{_DRAFT}"):  # by an attempt that was killed
+            left.unlink()
 
     def send(self) -> list[str]:
         """Copy what is missing there."""

@@ -54,7 +54,10 @@ def decrypt(source: Path, target: Path, identity: SecretStr | None, name: str) -
 def _read_identities(identity: SecretStr | None, name: str) -> list[x25519.Identity]:
     """The private keys in the text of a file of age's, which has comments too. Raises ConfigurationError."""
     if identity is None:
-        raise ConfigurationError(f"{name} is encrypted: set BACKUP_IDENTITY to the private key (AGE-SECRET-KEY-1…).")
+        raise ConfigurationError(
+            f"{name} is encrypted: set BACKUP_IDENTITY to the private key (AGE-SECRET-KEY-1…); scripts/restore.sh does"
+            " that with --fetch --identity FILE."
+        )
     lines = [line.strip() for line in identity.get_secret_value().splitlines()]
     try:
         found = [x25519.Identity.from_str(line) for line in lines if line and not line.startswith("#")]

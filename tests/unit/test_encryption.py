@@ -105,7 +105,8 @@ def test_after_a_rotation_old_copies_stay_with_the_old_key(folder: Path, tmp_pat
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        (None, f"{DUMP}.age is encrypted: set BACKUP_IDENTITY"),
+        (None, f"{DUMP}.age is encrypted: set BACKUP_IDENTITY to the private key"),
+        (None, "scripts/restore.sh does that with --fetch --identity FILE"),
         (OTHER, "No other key reads it"),
         ("nonsense", "BACKUP_IDENTITY is no private key of age"),
         (str(ONE.to_public()), "BACKUP_IDENTITY is no private key of age"),
@@ -164,6 +165,16 @@ def test_a_copy_that_was_broken_off_has_no_name(folder: Path, tmp_path: Path, mo
     assert there(url) == {}
     assert sorted(path.name for path in folder.iterdir()) == [DUMP, OLD, NEW]
     assert copy(folder, url, ONE) == [DUMP, OLD, NEW]
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_what_an_attempt_that_was_killed_has_left_is_removed(folder: Path, tmp_path: Path, back: bool) -> None:
+    """Else a backup would stay there in the clear, which nobody sees and nothing removes."""
+    url = f"file://{tmp_path}/elsewhere"
+    copy(folder, url, ONE)
+    (folder / ".sink-20251231T021500Z.bak.age.part").write_bytes(SECRET)
+    assert copy(folder, url, ONE, back=back, key=ONE) == []
+    assert sorted(path.name for path in folder.iterdir()) == [DUMP, OLD, NEW]
 
 
 @pytest.mark.parametrize(
