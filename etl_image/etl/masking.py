@@ -8,17 +8,18 @@ order number or a name could; so where no key is set, a mask has no hash either.
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, DecimalException
+from uuid import UUID
 
 from etl.column_types import ColumnType
 from etl.errors import shown
 from etl.pipeline import Pipeline
 
 SHORTEST_KEY = 16
-_DIGITS = 12
+_MASK_DIGITS = 12
 _MASKED = "masked"
 # Of all languages that a server may speak: what it says of a value it puts in quotes, in parentheses or after an equals
 # sign, but for some numbers and times, which stand as they are.
@@ -61,7 +62,7 @@ class Mask:
             return _MASKED
         text = canonical(self._pipeline.types[column], str(value))
         digest = hmac.new(self._key, text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
-        return f"{_MASKED}:{digest[:_DIGITS]}"
+        return f"{_MASKED}:{digest[:_MASK_DIGITS]}"
 
     def row(self, key: Sequence[object]) -> str:
         """A row's key as messages show it."""
@@ -76,17 +77,29 @@ class Mask:
 
 
 def canonical(column: ColumnType, text: str) -> str:
-    """One text for a value, which Postgres, DuckDB, SQL Server and Python write differently."""
-    match column.name:
-        case "uuid":
-            return text.lower()
-        case "char":
-            return text.rstrip(" ")
-        case "numeric":
-            with suppress(DecimalException):
-                return f"{Decimal(text).normalize():f}"
-        case "timestamp" | "timestamptz":
-            with suppress(ValueError, OverflowError):
-                at = datetime.fromisoformat(text)
-                return (at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at).isoformat()
+    """One text for a value, which Postgres, DuckDB, SQL Server, Python and people write differently."""
+    # What is not written so, as infinity, stays as it is.
+    with suppress(ValueError, OverflowError, DecimalException):
+        return _CANONICAL.get(column.name, str)(text)
     return text
+
+
+def _digits(text: str) -> str:
+    """A number without zeros at its end; exactly, for arithmetic would round one of more than 28 digits."""
+    written = f"{Decimal(text):f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+def _moment(text: str) -> str:
+    at = datetime.fromisoformat(text)
+    return (at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at).isoformat()
+
+
+_CANONICAL: dict[str, Callable[[str], str]] = {
+    **dict.fromkeys(("smallint", "integer", "bigint"), lambda text: str(int(text))),
+    "numeric": _digits,
+    "uuid": lambda text: str(UUID(text)),
+    "char": lambda text: text.rstrip(" "),
+    "date": lambda text: date.fromisoformat(text).isoformat(),
+    **dict.fromkeys(("timestamp", "timestamptz"), _moment),
+}

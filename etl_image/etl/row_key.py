@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 from uuid import UUID
 
@@ -98,22 +99,33 @@ class RowKey:
 
 
 def _split(text: str) -> list[str]:
-    """Several values as a JSON list; anything else is one value as it is."""
-    try:
-        given = json.loads(text) if text.lstrip().startswith("[") else None
-    except ValueError:
-        given = None
-    return [str(value) for value in given] if isinstance(given, list) else [text]
+    """Several values as a JSON list of texts and numbers; anything else is one value as it is."""
+    with suppress(ValueError):
+        # Numbers as they are written: a float has 17 digits.
+        given = json.loads(text, parse_int=str, parse_float=str) if text.lstrip().startswith("[") else None
+        if isinstance(given, list) and all(isinstance(value, str) for value in given):
+            return given
+    return [text]
 
 
 def _read(name: str, kind: ColumnType, text: str) -> Any:
     try:
         value = _READ.get(kind.name, str)(text)
-        if isinstance(value, Decimal) and not value.is_finite():
-            raise ValueError
+        if isinstance(value, Decimal):
+            _check_digits(value, kind)
     except (ValueError, ArithmeticError, OverflowError):
         raise ConfigurationError(f"--key: what was given for {name} is no {kind}.") from None
     return value
+
+
+def _check_digits(value: Decimal, kind: ColumnType) -> None:
+    """Raises ValueError for a number that the type does not hold: a server rounds it, and it is another row's key."""
+    precision, scale = kind.precision or 0, kind.scale or 0
+    if not value.is_finite() or (value and value.adjusted() >= precision - scale):
+        raise ValueError
+    with localcontext(prec=2 * precision):
+        if value % Decimal(1).scaleb(-scale):
+            raise ValueError
 
 
 def _equal(kind: ColumnType, value: Any, text: str, column: pa.ChunkedArray) -> Any:
