@@ -6,23 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, NoReturn
 
 import structlog
 import typer
-from pydantic import BaseModel, ValidationError
 from structlog.contextvars import bind_contextvars
 
+from etl.arguments import parse, read_pipeline, read_pipelines
 from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError, shown
 from etl.logs import blot_out, configure_logs
 from etl.masking import Mask, WithheldError
 from etl.memory import give_memory_back
-from etl.pipeline import Pipeline
 from etl.settings import Settings, read_settings
 from etl.step import Work
 from etl.window import Partition
 
-_Model = TypeVar("_Model", bound=BaseModel)
 _OnePipeline = Annotated[str, typer.Option(envvar="ETL_PIPELINE", help="JSON, or the path of a .json file")]
 
 app = typer.Typer(
@@ -46,9 +44,9 @@ def _add_command(name: str, description: str, module: str, function: str) -> Non
         ],
     ) -> None:
         work = Work(
-            pipeline=_parse(Pipeline, "pipeline", _read(pipeline)),
+            pipeline=read_pipeline(pipeline),
             run_id=run_id,
-            partition=_parse(Partition, "partition", partition),
+            partition=parse(Partition, "partition", partition),
             settings=read_settings(),
         )
         # Every line of the step says what it is about, also the last one of a failure.
@@ -82,7 +80,7 @@ def prepare(
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for a server that is not up yet")] = 60,
 ) -> None:
     bind_contextvars(step="prepare-sink")
-    import_module("etl.prepare").prepare_sink(_tell_doubts(read_settings()), _pipelines(pipeline), wait)
+    import_module("etl.prepare").prepare_sink(_tell_doubts(read_settings()), read_pipelines(pipeline), wait)
 
 
 @app.command("backup-sink", help="Have the sink's server write its database to a file of BACKUP_FOLDER.")
@@ -117,7 +115,7 @@ def erase(
     ] = False,
 ) -> None:
     bind_contextvars(step="erase")
-    settings, wanted = _tell_doubts(read_settings()), _parse(Pipeline, "pipeline", _read(pipeline))
+    settings, wanted = _tell_doubts(read_settings()), read_pipeline(pipeline)
     text = sys.stdin.readline().rstrip("\n") if key == "-" else key
     with _withheld(settings.mask(wanted.model_copy(update={"sensitive": wanted.key}))):
         erase_row = import_module("etl.erase").erase
@@ -129,7 +127,7 @@ def mask(
     pipeline: _OnePipeline,
     column: Annotated[str, typer.Option(help="the column that it is a value of")],
 ) -> None:
-    wanted = _parse(Pipeline, "pipeline", _read(pipeline))
+    wanted = read_pipeline(pipeline)
     if column not in wanted.columns:
         raise ConfigurationError(f"--column: the pipeline {wanted.name} has no column {shown(column)}.")
     made = read_settings().mask(wanted.model_copy(update={"sensitive": [column]}))
@@ -151,7 +149,7 @@ def check(
     seconds: Annotated[float, typer.Option(min=1, help="how long each may take")] = 15,
 ) -> None:
     bind_contextvars(step="check")
-    pipelines = _pipelines(pipeline)
+    pipelines = read_pipelines(pipeline)
     raise typer.Exit(import_module("etl.check").check(read_settings(), what or [], table or [], seconds, pipelines))
 
 
@@ -221,38 +219,3 @@ def _unexpected(error: BaseException, secrets: list[str]) -> int:
         traceback=blot_out(traceback.format_exc(), secrets),
     )
     return ExitCode.UNEXPECTED
-
-
-def _pipelines(named: list[str] | None) -> list[Pipeline]:
-    return [_parse(Pipeline, "pipeline", text) for each in named or [] for text in _texts(each)]
-
-
-def _texts(pipeline: str) -> list[str]:
-    """The one that is named, or those of a folder."""
-    # JSON may be too long to be asked for as a path.
-    if pipeline.lstrip().startswith("{") or not Path(pipeline).is_dir():
-        return [_read(pipeline)]
-    # With none, loads would be given the right to make tables.
-    if not (files := sorted(Path(pipeline).glob("*.json"))):
-        raise ConfigurationError(f"--pipeline: the folder {pipeline} holds no .json file, so no pipeline is named.")
-    return [_read(str(file)) for file in files]
-
-
-def _read(pipeline: str) -> str:
-    if pipeline.lstrip().startswith("{") or not pipeline.endswith(".json"):
-        return pipeline
-    try:
-        return Path(pipeline).read_text()
-    except OSError as error:
-        raise ConfigurationError(f"--pipeline: {pipeline} cannot be read: {error.strerror}.") from error
-
-
-def _parse(model: type[_Model], option: str, text: str) -> _Model:
-    try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        problems = (
-            f"{'.'.join([option, *map(str, problem['loc'])])}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors(include_url=False)
-        )
-        raise ConfigurationError("; ".join(problems) + ".") from None
