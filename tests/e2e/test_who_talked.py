@@ -15,11 +15,11 @@ from tests.e2e.probing import NAME, TRIES
 from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
 
 pytestmark = pytest.mark.acceptance
-WAYS = ({OVERLAY}, {"multi-node", "external-sink", "git-dags"})
+WAYS = ({OVERLAY, "oidc"}, {"multi-node", "external-sink", "git-dags"})
 """What was deployed."""
 OF_NODES = ("TCP 6443", "TCP 10250")
 ANY_PORT = "a port of a server outside"
-"""A bucket, a repository or a SQL Server of the tests is not at the port of the table."""
+"""A bucket, a repository, a SQL Server or an identity provider of the tests is not at the port of the table."""
 NEVER = {
     Flow("airflow-api-server", "airflow-triggerer", "TCP 8794"),
     Flow("airflow-api-server", OUTSIDE, "TCP 6443"),

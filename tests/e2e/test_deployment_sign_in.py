@@ -1,4 +1,7 @@
-"""The component `oidc` on the cluster: pods reach a provider outside, and no password gets anybody in from outside."""
+"""The component `oidc` on the cluster: pods reach a provider outside, and no password gets anybody in from outside.
+
+This runs while the first overlay is deployed: test_other_ways.py takes it down, and brings another sink.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from tests.e2e.conftest import OVERLAY, Ground
+from tests.e2e.conftest import Ground
 from tests.e2e.deployment import Deployment
 from tests.e2e.way_in import WayIn
 from tests.support.identity_provider import CLIENT_SECRET, IdentityProvider, run_identity_provider
@@ -26,7 +29,7 @@ def provider(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def signed_in(first_run: str, deployment: Deployment, provider: IdentityProvider) -> Iterator[Deployment]:
     """The deployment with the component, and afterwards as it was."""
     name = WayIn.of(deployment).name
-    made = deployment.lay_over(OVERLAY, components=["oidc"], name="with-oidc")
+    made = deployment.lay_over(deployment.overlay, components=["oidc"], name="with-oidc")
     file = made.checkout / "k8s" / "overlays" / "with-oidc" / "kustomization.yaml"
     settings = {
         "OIDC_ISSUER": provider.issuer,
@@ -44,7 +47,7 @@ def signed_in(first_run: str, deployment: Deployment, provider: IdentityProvider
     made = replace(made, environment={**made.environment, "OIDC_CLIENT_SECRET": CLIENT_SECRET})
     assert "The identity provider does not answer" not in made.apply_all(f"--ui-name={name}")
     yield made
-    replace(deployment, overlay=OVERLAY).apply_all()
+    deployment.apply_all()
 
 
 def test_the_api_server_reaches_the_provider_past_the_policies(
