@@ -110,9 +110,11 @@ def is_password_account(name: str) -> bool:
 def _folded(name: str) -> str:
     """A name without differences of spelling.
 
-    Airflow ignores case. Names that only look alike may share a count, but two spellings of one name must share it.
+    Airflow ignores case, and leaves that to PostgreSQL, whose lower() also makes an i of the letter I with a dot above.
+    Names that only look alike may share a count, but two spellings of one name must share it.
     """
-    return unicodedata.normalize("NFKC", name).casefold().strip()[:_LONGEST_NAME]
+    composed = unicodedata.normalize("NFKC", name).replace("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}", "i")
+    return composed.casefold().strip()[:_LONGEST_NAME]
 
 
 def _keys(address: str, user: str) -> tuple[Key, Key, Key]:

@@ -72,9 +72,10 @@ class SecurityManager(FabAirflowSecurityManagerOverride):
         name = userinfo["username"]
         if not name:
             return "The identity provider sends no user name (OIDC_USERNAME_CLAIM)."
-        if is_password_account(name):
-            return f"{name} is the name of an account with a password: the provider may not use it."
         user, roles = self.find_user(username=name), self._oauth_calculate_user_roles(userinfo)
+        # The account may be spelled differently: the database decides which one it is.
+        if is_password_account(name) or (user and is_password_account(user.username)):
+            return f"{name} is the name of an account with a password: the provider may not use it."
         if not roles:
             if user:
                 user.roles = []

@@ -5,8 +5,9 @@ import socket
 import string
 from collections.abc import Iterator
 
+import psycopg
 import pytest
-from etl_logins import MOST_FAILURES, MOST_OVERALL
+from etl_logins import MOST_FAILURES, MOST_OVERALL, user_in
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -178,3 +179,19 @@ def test_who_comes_by_port_forward_finds_all(server: Server) -> None:
     assert status == 201
     for path in ("/execution/health", "/api/v2/version"):
         assert server.ask("GET", path, to=to)[0] == 200
+
+
+def test_letters_that_the_database_takes_for_one_are_one_to_the_bound(postgres: Postgres) -> None:
+    """Airflow finds a user by lower(), as the locale of the database has it: C.UTF-8 (k8s/base/metadata/prepare.sh)."""
+    name = "letters"
+    with psycopg.connect(postgres.create_database(name)) as connection:
+        assert connection.execute("SELECT datctype FROM pg_database WHERE datname = %s", [name]).fetchone() == (
+            "C.UTF-8",
+        )
+        letters = "SELECT chr(code) FROM generate_series(1, 1114111) code WHERE code NOT BETWEEN 55296 AND 57343"
+        alike = f"SELECT array_agg(l) FROM ({letters}) t (l) GROUP BY lower(l) HAVING count(*) > 1"
+        found = connection.execute(alike.encode()).fetchall()
+    postgres.drop_database(name)
+    kind = b"application/json"
+    for (same,) in found:
+        assert len({user_in(kind, json.dumps({"username": f"x{letter}x"}).encode()) for letter in same}) == 1, same

@@ -224,11 +224,21 @@ def test_an_answer_of_the_provider_is_good_once_and_where_it_was_asked_for(
         (["cooks"], {}, "is in no group that may use Airflow"),
         ([], {}, "is in no group that may use Airflow"),
         (["etl-admins"], {"preferred_username": "Admin"}, "the provider may not use it"),
+        # PostgreSQL's lower() makes an i of that letter.
+        (["etl-viewers"], {"preferred_username": "adm\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}n"}, "may not use it"),
         (["etl-admins"], {"preferred_username": ROBOT}, "the provider may not use it"),
         (["etl-admins"], {"preferred_username": ""}, "sends no user name"),
         (["etl-admins"], {"email": "vera@example.com"}, "is its mail address in use by another"),
     ],
-    ids=["another group", "no group", "the administrator", "a script", "no name", "another's mail address"],
+    ids=[
+        "another group",
+        "no group",
+        "the administrator",
+        "his name for PostgreSQL",
+        "a script",
+        "no name",
+        "another's mail address",
+    ],
 )
 def test_who_is_not_admitted_is_told_why(
     server: Server, provider: IdentityProvider, groups: list[str], claims: dict[str, str], words: str

@@ -289,7 +289,7 @@ def test_who_has_logged_in_is_not_locked_out_by_others(door: Door) -> None:
     assert door.log_in() == 201
 
 
-@pytest.mark.parametrize("user", ["ADMIN", "Admin", " admin ", "\uff41dmin"])
+@pytest.mark.parametrize("user", ["ADMIN", "Admin", " admin ", "\uff41dmin", "adm\u0130n"])
 def test_a_user_is_known_in_every_spelling(door: Door, user: str) -> None:
     door.fail(MOST_FAILURES)
     assert door.log_in(user=user) == 429

@@ -97,10 +97,18 @@ def test_without_an_id_token_nobody_is_known() -> None:
 
 def test_an_account_that_was_deactivated_is_not_let_in() -> None:
     manager: Any = SimpleNamespace(
-        find_user=lambda username: SimpleNamespace(is_active=False),
+        find_user=lambda username: SimpleNamespace(username="ada", is_active=False),
         _oauth_calculate_user_roles=lambda userinfo: ["Viewer"],
     )
     assert "deactivated" in SecurityManager._prepare(manager, {"username": "ada"})
+
+
+def test_an_account_with_a_password_is_refused_by_whatever_name_the_database_finds_it() -> None:
+    manager: Any = SimpleNamespace(
+        find_user=lambda username: SimpleNamespace(username="admin", is_active=True),
+        _oauth_calculate_user_roles=lambda userinfo: ["Viewer"],
+    )
+    assert "account with a password" in SecurityManager._prepare(manager, {"username": "no-such-spelling"})
 
 
 def test_few_accounts_have_passwords_and_the_provider_signs_in_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
