@@ -19,6 +19,8 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
         ]
     except (KeyError, TypeError) as error:
         raise AuditError(f"This is no report of osv-scanner: it lacks {error}.") from error
+    except ValueError as error:
+        raise AuditError(f"This is no report of osv-scanner: max_severity is no number ({error}).") from error
 
 
 def _is_unimportant(group: Mapping[str, Any]) -> bool:
@@ -31,11 +33,12 @@ def _finding(package: Mapping[str, Any], group: Mapping[str, Any]) -> Finding:
     named = Package(*(package["package"].get(key, "") for key in ("ecosystem", "name", "version")))
     ids = tuple(sorted({*group["ids"], *group.get("aliases", [])}))
     described = [each for each in package.get("vulnerabilities", []) if each.get("id") in ids]
+    concerned = [affected for record in described for affected in record.get("affected", [])]
+    named_so = [affected for affected in concerned if affected.get("package", {}).get("name") == named.name]
     fixed = {
         event["fixed"]
-        for record in described
-        for affected in record.get("affected", [])
-        if affected.get("package", {}).get("name") == named.name
+        # A record may name the source package. Without its fixes the finding would pass as one that has none yet.
+        for affected in named_so or concerned
         for each in affected.get("ranges", [])
         if each.get("type") != "GIT"
         for event in each.get("events", [])

@@ -41,6 +41,12 @@ def test_a_workflow_may_do_nothing_that_a_job_does_not_ask_for(file: Path) -> No
     assert read(file)["permissions"] == {}
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_step_fails_where_any_command_of_a_pipe_does(file: Path) -> None:
+    """GitHub's documentation: `bash` by name runs with -o pipefail, and without a name it does not."""
+    assert read(file)["defaults"] == {"run": {"shell": "bash"}}
+
+
 @pytest.mark.parametrize(("file", "name"), JOBS)
 def test_a_job_may_read_the_code_and_hardly_one_more(file: Path, name: str) -> None:
     assert read(file)["jobs"][name]["permissions"] == WRITES.get((file.name, name), {"contents": "read"})

@@ -224,7 +224,7 @@ def test_a_report_of_osv_scanner_on_an_image_is_judged_likewise() -> None:
     events = [{"introduced": "0"}, {"fixed": "1.25.8"}]
     affected = [{"package": {"name": "stdlib"}, "ranges": [{"type": "SEMVER", "events": events}]}]
     described = [{"id": "GO-1", "aliases": ["CVE-1"], "summary": "It is bad.", "affected": affected}]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"ids": ["GO-1"], "aliases": ["CVE-1", "GO-1"], "max_severity": "7.5"},
         {"ids": ["GO-2"], "aliases": [], "max_severity": "", "experimental_analysis": {"GO-2": {"unimportant": True}}},
     ]
@@ -234,6 +234,22 @@ def test_a_report_of_osv_scanner_on_an_image_is_judged_likewise() -> None:
     ]
     with pytest.raises(AuditError, match="no report of osv-scanner"):
         reported({"message": "not found"})
+    groups[0] |= {"max_severity": "HIGH"}
+    with pytest.raises(AuditError, match="max_severity"):
+        reported(report)
+
+
+def test_a_fix_of_a_package_that_the_record_names_otherwise_is_a_fix() -> None:
+    """Else a binary package of Debian would be accepted for want of a fixed version."""
+    ranges = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "3.5.4-1"}]}]
+    described = [{"id": "CVE-1", "affected": [{"package": {"name": "openssl"}, "ranges": ranges}]}]
+    found = {
+        "package": {"name": "libssl3t64", "version": "3.5.1-1", "ecosystem": "Debian:13"},
+        "vulnerabilities": described,
+        "groups": [{"ids": ["CVE-1"], "max_severity": "9.8"}],
+    }
+    (finding,) = reported({"results": [{"packages": [found]}]})
+    assert finding.fixed == ("3.5.4-1",)
 
 
 @pytest.fixture
