@@ -3,8 +3,10 @@
 Grafana reads no discovery document, so the settings repeat it; here they are compared.
 """
 
+import http.client
 import json
 import ssl
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -51,8 +53,15 @@ def survey_identity(found: Survey) -> None:
     if settings["OIDC_ISSUER"] == _EXAMPLE:
         return
     try:
-        document = _fetch(settings)
-    except (OSError, ValueError) as error:
+        context = ssl.create_default_context(cadata=settings.get("OIDC_CA") or None)
+    except (ssl.SSLError, ValueError):
+        found.problems.append(
+            "OIDC_CA holds no certificate in PEM. Correct it; empty, it means the system's authorities."
+        )
+        return
+    try:
+        document = _fetch(settings, context)
+    except (OSError, http.client.HTTPException) as error:
         found.warnings.append(
             f"The identity provider does not answer: {discovery_url(settings)}: {error}. Until the API server and"
             " Grafana reach it nobody can sign in."
@@ -97,7 +106,14 @@ def _setting_problems(settings: Mapping[str, str], ui_name: str) -> Iterator[str
     for name in (*DOCUMENTED, "OIDC_UI_URL"):
         if not settings[name].startswith("https://"):
             yield f"{name} is {settings[name] or 'empty'}, and has to begin with https://."
-    host = urlsplit(settings["OIDC_UI_URL"]).hostname
+    try:
+        url = urlsplit(settings["OIDC_UI_URL"])
+        host = url.hostname
+    except ValueError:
+        yield f"OIDC_UI_URL is {settings['OIDC_UI_URL']}, which is no URL."
+        return
+    if url.path or url.query:
+        yield f"OIDC_UI_URL is {settings['OIDC_UI_URL']}: end it after the name, without a slash."
     if host and host != ui_name:
         yield (
             f"OIDC_UI_URL leads people to {host}, and the UI's certificate is for {ui_name or 'no such name'}: give"
@@ -105,12 +121,18 @@ def _setting_problems(settings: Mapping[str, str], ui_name: str) -> Iterator[str
         )
 
 
-def _fetch(settings: Mapping[str, str]) -> Any:
-    """The discovery document, without a proxy: pods have none."""
-    context = ssl.create_default_context(cadata=settings.get("OIDC_CA") or None)
+def _fetch(settings: Mapping[str, str], context: ssl.SSLContext) -> Any:
+    """The discovery document, without a proxy: pods have none. None where the URL or the answer is none of one."""
     handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    with urllib.request.build_opener(*handlers).open(discovery_url(settings), timeout=_SECONDS) as answer:
-        return json.load(answer)
+    try:
+        with urllib.request.build_opener(*handlers).open(discovery_url(settings), timeout=_SECONDS) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+        return None  # whoever is in trouble may be out of it later; what is not there will not be
+    except (ValueError, http.client.InvalidURL):
+        return None
 
 
 def _port(url: str) -> int:

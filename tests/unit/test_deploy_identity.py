@@ -83,9 +83,13 @@ def test_the_secret_need_not_be_given_again(
         ({"OIDC_USERINFO_ENDPOINT": ""}, "OIDC_USERINFO_ENDPOINT is empty"),
         ({"OIDC_UI_URL": "https://other.example.com"}, "--ui-name other.example.com"),
         ({"OIDC_UI_URL": "http://etl.example.com"}, "has to begin with https://"),
+        ({"OIDC_UI_URL": "https://etl.example.com/"}, "end it after the name, without a slash"),
+        ({"OIDC_UI_URL": "https://[etl.example.com"}, "is no URL"),
         ({"OIDC_ISSUER": "https://login.example.com"}, "OIDC_ISSUER is still the example's"),
+        ({"OIDC_ISSUER": "https://localhost:port"}, "correct OIDC_ISSUER"),
+        ({"OIDC_CA": "/etc/ssl/ca.pem"}, "OIDC_CA holds no certificate"),
     ],
-    ids=["another endpoint", "no endpoint", "another name of the UI", "no TLS", "the example"],
+    ids=str,
 )
 def test_settings_that_cannot_be_right_are_refused_with_what_to_write(
     cluster: FakeCluster,
@@ -97,6 +101,13 @@ def test_settings_that_cannot_be_right_are_refused_with_what_to_write(
     assert apply(cluster, settings(provider, **changed)) == 1
     assert words in capsys.readouterr().err
     assert cluster.changes() == []
+
+
+def test_an_address_at_which_the_provider_describes_nothing_is_refused(
+    cluster: FakeCluster, provider: IdentityProvider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert apply(cluster, settings(provider, OIDC_ISSUER=f"{provider.issuer}/realms/mistyped")) == 1
+    assert "/realms/mistyped/.well-known/openid-configuration is not the discovery document" in capsys.readouterr().err
 
 
 def test_an_issuer_that_the_provider_does_not_call_itself_is_refused(
