@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from scripts.deploy.console import Console
+from scripts.deploy.console import Console, DeployError
 from scripts.deploy.images import is_local
 from scripts.deploy.kubectl import NAMESPACE, Kubectl, Object
 from scripts.deploy.launched import launched_images
@@ -22,10 +22,18 @@ _PINNED = re.compile(r"(?:.*://)?([^@]+)@(sha256:[0-9a-f]{64})")
 
 
 def recorded(kubectl: Kubectl) -> dict[str, str]:
-    """The digests of earlier runs, by image and tag."""
+    """The digests of earlier runs, by image and tag. Raises DeployError where somebody has changed them."""
     live = kubectl.get("configmap", RECORD, "--namespace", NAMESPACE) or {}
-    found: dict[str, str] = json.loads(live.get("data", {}).get(_FILE, "{}"))
-    return found
+    try:
+        found: dict[str, str] = json.loads(live.get("data", {}).get(_FILE, "{}"))
+        if all(_PINNED.fullmatch(f"{image}@{digest}") for image, digest in found.items()):
+            return found
+    except (ValueError, AttributeError):
+        pass
+    raise DeployError(
+        f"The ConfigMap {RECORD} in {NAMESPACE} is not what was written there. Correct it; or delete it, and the"
+        " digests of the images that the nodes have are recorded anew."
+    )
 
 
 def record(console: Console, kubectl: Kubectl, before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -73,6 +73,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         parser.error("--sign-with belongs to --bundle.")
     if given["signers"] and not given["from_bundle"]:
         parser.error("--signers belongs to --from-bundle.")
+    if given["new_digests"] and (given["from_bundle"] or given["bundle"] or given["action"] != "up"):
+        parser.error("--new-digests asks registries; it goes with no --bundle, --from-bundle, `down` or `import`.")
     if given["action"] == "import" and not given["from_bundle"]:
         parser.error("`import` needs --from-bundle.")
     if given["platform"] and not given["bundle"]:

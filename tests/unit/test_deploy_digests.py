@@ -187,3 +187,22 @@ def test_an_image_that_its_registry_has_no_longer_says_what_can_be_done() -> Non
     message = f'failed to resolve reference "example.com/mssql@{OTHER}": example.com/mssql@{OTHER}: not found'
     assert "--new-digests" in explain(message)
     assert lasts(message)
+
+
+@pytest.mark.parametrize("kept", ["not JSON", '["a"]', '{"example.com/loki:3": "latest"}'])
+def test_a_record_that_was_changed_is_said_to_be_so(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], kept: str
+) -> None:
+    assert main(cluster.arguments()) == 0
+    record = cluster.objects["ConfigMap/image-digests"]
+    cluster.change("ConfigMap/image-digests", record | {"data": {"digests.json": kept}})
+    cluster.forget_calls()
+    assert main(cluster.arguments()) == 1
+    assert "The ConfigMap image-digests in etl-poc is not what was written there" in capsys.readouterr().err
+    assert cluster.changes() == []
+
+
+@pytest.mark.parametrize("others", [["--from-bundle=."], ["--bundle=x.tar"], ["down"]], ids=str)
+def test_new_digests_are_refused_where_no_registry_is_asked(others: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--new-digests", *others])
