@@ -38,7 +38,7 @@ class SecurityManager(FabAirflowSecurityManagerOverride):
         """Keep no token of the provider: it is not needed after this, and sessions are stored in the database."""
 
     def get_oauth_user_info(self, provider: str, resp: dict[str, Any]) -> dict[str, Any]:
-        """The claims of the ID token. Raises ValueError for a token of another issuer or client."""
+        """The claims of the ID token. Raises ValueError for one of another issuer or client, or of another form."""
         claims = resp.get("userinfo")
         if not claims:
             raise ValueError("The identity provider sent no ID token: OIDC_SCOPES must contain openid.")
@@ -47,13 +47,16 @@ class SecurityManager(FabAirflowSecurityManagerOverride):
         audience = claims["aud"]
         if self.oauth_remotes[provider].client_id not in ([audience] if isinstance(audience, str) else audience):
             raise ValueError(f"The ID token's audience is {audience}, and not OIDC_CLIENT_ID.")
-        groups = jmespath.search(os.environ["OIDC_GROUPS_CLAIM"], dict(claims)) or []
+        found = jmespath.search(os.environ["OIDC_GROUPS_CLAIM"], dict(claims)) or []
+        groups = [found] if isinstance(found, str) else found
+        if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+            raise ValueError(f"OIDC_GROUPS_CLAIM leads to no list of names in the ID token: {found}.")
         return {
             "username": str(claims.get(os.environ["OIDC_USERNAME_CLAIM"]) or ""),
             "first_name": claims.get("given_name", ""),
             "last_name": claims.get("family_name", ""),
             "email": claims.get("email", ""),
-            "role_keys": [groups] if isinstance(groups, str) else groups,
+            "role_keys": groups,
         }
 
     def auth_user_oauth(self, userinfo: dict[str, Any], rotate_session_id: bool = True) -> User | None:

@@ -90,6 +90,12 @@ def test_a_token_of_another_issuer_or_for_another_client_does_not_count(claims: 
         user_of(**claims)
 
 
+@pytest.mark.parametrize("groups", [[{"name": "etl-admins"}], {"etl-admins": True}, [["etl-admins"]], True], ids=str)
+def test_groups_that_are_no_names_are_refused_with_the_setting_to_look_at(groups: Any) -> None:
+    with pytest.raises(ValueError, match="OIDC_GROUPS_CLAIM leads to no list of names"):
+        user_of(groups=groups)
+
+
 def test_without_an_id_token_nobody_is_known() -> None:
     with pytest.raises(ValueError, match="OIDC_SCOPES must contain openid"):
         take({"access_token": "x"})
