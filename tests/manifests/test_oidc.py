@@ -82,6 +82,9 @@ def test_airflow_takes_its_settings_from_a_file_that_its_image_has() -> None:
         ({"groups": ["cooks"]}, False),
         ({"groups": []}, False),
         ({"groups": ["etl-admin"]}, False),
+        ({"groups": "etl-users"}, "Viewer"),
+        ({"groups": None}, False),
+        ({}, False),
     ],
     ids=str,
 )
