@@ -80,7 +80,7 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
             if (found := builder.platform_of(image)) != platform:
                 raise DeployError(f"{builder.name} has {image} for {found or 'no platform'}, not for {platform}.")
             builder.save(console, image, folder / archive_name(image))
-        bills = _write_bills(folder, project.images)
+        bills = list(_write_bills(console, folder, project.images))
         files = dict(_project_files(project.root))
         files |= {f"images/{archive_name(image)}": folder / archive_name(image) for image in sorted(project.images)}
         files |= {f"sbom/{file.name}": file for file in bills}
@@ -130,15 +130,18 @@ def open_bundle(console: Console, path: Path, folder: Path) -> Bundle:
     return Bundle(root, overlay, platform, images, is_temporary=root != path)
 
 
-def _write_bills(folder: Path, images: Sequence[str]) -> list[Path]:
-    """Write what is in each image, beside its archive."""
-    bills = []
+def _write_bills(console: Console, folder: Path, images: Sequence[str]) -> Iterator[Path]:
+    """Write what is in each image, beside its archive. A layer may be compressed in a way that Python cannot read."""
     for image in images:
         archive = folder / archive_name(image)
         name, _, version = image.rpartition(":")
-        bills.append(archive.with_suffix(".cdx.json"))
-        bills[-1].write_text(json.dumps(bill_of(read_contents(archive), name, version), indent=1) + "\n")
-    return bills
+        bill = archive.with_suffix(".cdx.json")
+        try:
+            bill.write_text(json.dumps(bill_of(read_contents(archive), name, version), indent=1) + "\n")
+        except DeployError as error:
+            console.warn(f"{image}: the bundle has no bill of materials of it. {error}")
+        else:
+            yield bill
 
 
 def _check_platform(platform: str, project: Project, options: Options) -> None:

@@ -116,7 +116,7 @@ def _setting_problems(settings: Mapping[str, str], ui_name: str) -> Iterator[str
         yield f"OIDC_UI_URL is {settings['OIDC_UI_URL']}: end it after the name, without a slash."
     if host and host != ui_name:
         yield (
-            f"OIDC_UI_URL leads people to {host}, and the UI's certificate is for {ui_name or 'no such name'}: give"
+            f"OIDC_UI_URL leads people to {host}, and --ui-name is {ui_name or 'not given'}: give"
             f" --ui-name {host}, or correct OIDC_UI_URL."
         )
 

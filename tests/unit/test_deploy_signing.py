@@ -11,6 +11,8 @@ import pytest
 
 from scripts.deploy import signing
 from scripts.deploy.cli import main
+from scripts.deploy.console import DeployError
+from scripts.deploy.image_contents import Contents
 from tests.support.fake_cluster import FakeCluster, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +146,26 @@ def test_what_is_in_each_image_is_in_the_bundle(bundle: Path) -> None:
             bill = json.load(content)
             assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
             assert ":" not in bill["metadata"]["component"]["name"]
+
+
+def test_an_image_that_cannot_be_read_is_in_the_bundle_without_a_bill(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one of a newer Docker, with layers that zstd has compressed: containerd reads them."""
+
+    def read(archive: Path) -> Contents:
+        if "postgres" in archive.name:
+            raise DeployError(f"{archive} is no archive of an image: not a gzip file")
+        return Contents("debian-13", "", [])
+
+    monkeypatch.setattr("scripts.deploy.bundle.read_contents", read)
+    target = cluster.folder / "etl.tar"
+    assert main([f"--bundle={target}"]) == 0
+    assert "example.com/postgres:17: the bundle has no bill of materials of it" in capsys.readouterr().out
+    with tarfile.open(target) as tar:
+        names = tar.getnames()
+    assert any(name.startswith("etl-poc/images/") and "postgres" in name for name in names)
+    assert not any(name.startswith("etl-poc/sbom/") and "postgres" in name for name in names)
 
 
 def test_a_bundle_of_images_by_digest_is_refused(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
