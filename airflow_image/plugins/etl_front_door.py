@@ -16,18 +16,13 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from functools import partial
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 from etl_logins import LoginLimit, password_users, user_in
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+from etl_page_headers import App, Message, Receive, Send, add_headers, page_headers, without_cookies, without_session
 
 MOST_LOGIN_BYTES = 1 << 16
 _EXECUTION = "execution"
@@ -35,21 +30,6 @@ _LOGINS = frozenset({"login", "token"})
 _DESCRIPTIONS = frozenset({"docs", "redoc", "openapi.json"})
 _CLOSED_BELOW_AUTH = _DESCRIPTIONS | {"api"}
 """`/auth/api` is Flask-AppBuilder's own API, a second login that Airflow does not use."""
-_STRICT = (b"strict-transport-security", b"max-age=31536000")
-# The login and the pages on users and roles are Flask-AppBuilder's, whose templates have scripts in them.
-_SCRIPTS_OF_PAGES = "'self' 'unsafe-inline'"
-_SCRIPTS_OF_UI = "'self' 'wasm-unsafe-eval'"
-_POLICY = (
-    "default-src 'self'; script-src {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
-    " font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self';"
-    " frame-ancestors 'self'"
-)
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"SAMEORIGIN"),
-    # Not less: a login by the form is refused without the page that it comes from.
-    (b"referrer-policy", b"same-origin"),
-)
 _JSON = (b"content-type", b"application/json")
 _REFUSED_LOGIN = (
     "People sign in at the identity provider. Passwords are for the accounts in OIDC_LOCAL_USERS, and for"
@@ -90,11 +70,13 @@ class FrontDoor:
         headers = dict(scope["headers"])
         came_by = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
         words = _words(scope["path"])
-        send = partial(_send_with, _added(words, came_by), send)
+        send = add_headers(page_headers(words, came_by), send)
         if _is_closed(words):
             await _refuse(scope, send, 404)
         elif came_by == "http":
             await _refuse(scope, send, 308, (b"location", _https(scope, headers)))
+        elif words[:2] == ["auth", "static"]:
+            await self._app(without_cookies(scope), receive, without_session(send))
         else:
             await self._serve(scope, receive, send, self._password_users)
 
@@ -214,21 +196,6 @@ def _https(scope: Message, headers: dict[bytes, bytes]) -> bytes:
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope["query_string"]
     return b"https://" + name + path + (b"?" + query if query else b"")
-
-
-def _added(words: list[str], came_by: str) -> list[tuple[bytes, bytes]]:
-    """The headers that tell a browser what to refuse. It heeds the last one where it trusts the certificate."""
-    scripts = _SCRIPTS_OF_PAGES if words[:1] == ["auth"] else _SCRIPTS_OF_UI
-    policy = (b"content-security-policy", _POLICY.format(scripts=scripts).encode())
-    return [*_HEADERS, policy, *([_STRICT] if came_by == "https" else [])]
-
-
-async def _send_with(added: list[tuple[bytes, bytes]], send: Send, message: Message) -> None:
-    if message["type"] == "http.response.start":
-        there = {name.lower() for name, _ in message["headers"]}
-        headers = [*message["headers"], *(header for header in added if header[0] not in there)]
-        message = {**message, "headers": headers}
-    await send(message)
 
 
 async def _refuse(

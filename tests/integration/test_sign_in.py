@@ -173,6 +173,16 @@ def test_people_sign_in_in_a_browser_and_who_may_not_is_told_why(server: Server,
     assert refused == []
 
 
+def test_static_files_touch_no_session(server: Server) -> None:
+    """One that overlaps the click on "sign in" would restore the session without that sign-in's state."""
+    visit = Visit(server)
+    visit.get("/auth/login/")
+    cookie = "; ".join(f"{name}={value}" for name, value in visit.cookies.items())
+    came = {"X-Forwarded-For": new_client(), "X-Forwarded-Proto": "https", "Host": "etl.example.com", "Cookie": cookie}
+    status, headers, _ = server.ask("GET", "/auth/static/pin_32.png", **came)
+    assert (status, headers.get_all("Set-Cookie")) == (200, None)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

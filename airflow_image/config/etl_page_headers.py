@@ -1,0 +1,66 @@
+"""Headers of the pages that people open: what a browser has to refuse; and no session with static files."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_STRICT = (b"strict-transport-security", b"max-age=31536000")
+# The login and the pages on users and roles are Flask-AppBuilder's, whose templates have scripts in them.
+_SCRIPTS_OF_PAGES = "'self' 'unsafe-inline'"
+_SCRIPTS_OF_UI = "'self' 'wasm-unsafe-eval'"
+_POLICY = (
+    "default-src 'self'; script-src {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self';"
+    " frame-ancestors 'self'"
+)
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"SAMEORIGIN"),
+    # Not less: a login by the form is refused without the page that it comes from.
+    (b"referrer-policy", b"same-origin"),
+)
+
+
+def page_headers(words: list[str], came_by: str) -> list[tuple[bytes, bytes]]:
+    """Headers for a path, as its parts. A browser heeds Strict-Transport-Security where it trusts the certificate."""
+    scripts = _SCRIPTS_OF_PAGES if words[:1] == ["auth"] else _SCRIPTS_OF_UI
+    policy = (b"content-security-policy", _POLICY.format(scripts=scripts).encode())
+    return [*_HEADERS, policy, *([_STRICT] if came_by == "https" else [])]
+
+
+def add_headers(added: list[tuple[bytes, bytes]], send: Send) -> Send:
+    """Send answers with these headers, where they do not have them."""
+
+    async def send_with(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            there = {name.lower() for name, _ in message["headers"]}
+            headers = [*message["headers"], *(header for header in added if header[0] not in there)]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return send_with
+
+
+def without_cookies(scope: Message) -> Message:
+    """A request for a static file, which needs no session.
+
+    Flask-Session writes the whole session back after each request. A file that is still on its way would restore the
+    session as it was before a click on "sign in", without the state that the identity provider sends back.
+    """
+    return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"cookie"]}
+
+
+def without_session(send: Send) -> Send:
+    """Send answers that set no cookie: a session of its own would take the place of the browser's."""
+
+    async def send_without(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [header for header in message["headers"] if header[0].lower() != b"set-cookie"]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return send_without
