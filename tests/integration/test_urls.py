@@ -23,6 +23,7 @@ from etl_connections import UrlConnections
 from etl_dag.hooks import SinkHook, source_hook
 from etl_dag.plan import plan_partitions
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from tests.support.pipelines import ORDERS
 from tests.support.postgres import Postgres
@@ -143,7 +144,7 @@ def test_plan_reads_a_password_file_as_the_steps_do(
 
 @pytest.mark.parametrize(("address", "host"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
 def test_a_sink_that_cannot_be_reached_is_described_in_the_same_words_everywhere(
-    orders: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str, host: str
+    orders: Site, monkeypatch: pytest.MonkeyPatch, address: str, host: str
 ) -> None:
     port = free_port()
     url = f"mssql://etl:p@{host}:{port}/shop"
@@ -156,9 +157,9 @@ def test_a_sink_that_cannot_be_reached_is_described_in_the_same_words_everywhere
     airflow_has(monkeypatch, "sink", SINK_URL=url)
     with pytest.raises(AirflowException) as plan:
         SinkHook("sink").get_first("SELECT 1")
-    check(settings, ["sink"], [], seconds=15)
-    output = capsys.readouterr()
-    for words in (str(step.value), str(exporter.value), str(plan.value), output.out + output.err):
+    with capture_logs() as lines:
+        check(settings, ["sink"], [], seconds=15)
+    for words in (str(step.value), str(exporter.value), str(plan.value), lines[0]["event"]):
         assert told in words
     assert str(step.value).endswith(f"the sink {host}:{port}/shop cannot be reached: {told}")
     assert str(plan.value) == f"The sink {host}:{port}/shop cannot be reached: {told}"
