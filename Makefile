@@ -27,11 +27,11 @@ help: ## List the targets
 
 .PHONY: demo
 demo: setup ## Run the orders DAG twice, with changes in between, and show that it adds up
-	@$(PYTHON) -m scripts.demo
+	@$(PYTHON) -m dev.demo
 
 .PHONY: dev
 dev: setup ## Keep Airflow's UI up on the same parts, to trigger and retry by hand
-	@$(PYTHON) -m scripts.dev
+	@$(PYTHON) -m dev.dev
 
 .PHONY: test
 test: setup lint ## Lint, types, and every test that needs no cluster
@@ -96,11 +96,11 @@ fuzz: setup ## Look for inputs that break a claim of tests/support/hostile_claim
 
 .PHONY: audit
 audit: setup ## List what the images bring, check licences, vulnerabilities, secrets; OSV=FOLDER: without a network
-	@$(PYTHON) -m scripts.audit $(if $(OSV),--osv $(OSV)) $(OPTIONS)
+	@$(PYTHON) -m dev.audit $(if $(OSV),--osv $(OSV)) $(OPTIONS)
 
 .PHONY: dashboards
-dashboards: setup ## Write Grafana's dashboards anew from scripts/dashboards
-	@$(PYTHON) -m scripts.dashboards
+dashboards: setup ## Write Grafana's dashboards anew from dev/dashboards
+	@$(PYTHON) -m dev.dashboards
 
 .PHONY: lint
 lint: setup

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pendulum
 from airflow.sdk import DAG
-from etl.pipeline import Pipeline
-from etl_dag.factory import pipeline_dag
+from etl.model.pipeline import Pipeline
+from etl_airflow.dag.factory import pipeline_dag
 
 ORDERS = Pipeline(
     name="orders",

@@ -11,4 +11,4 @@ source "$root/scripts/python.sh"
 find_python || exit 1
 # -P, and no change of folder: files named on the command line are those of the caller's folder, modules never are.
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-exec "$python" -P -m scripts.deploy "$@"
+exec "$python" -P -m ops.deploy "$@"

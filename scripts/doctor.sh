@@ -10,4 +10,4 @@ export PATH="$PATH:/usr/local/bin"
 source "$root/scripts/python.sh"
 find_python || exit 2
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-exec "$python" -P -m scripts.doctor "$@"
+exec "$python" -P -m ops.doctor "$@"

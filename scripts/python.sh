@@ -1,8 +1,8 @@
 # Finds a Python that is new enough. Sourced by the scripts that start Python, and by the Makefile.
 # shellcheck shell=bash
 
-# shellcheck source=scripts/install-k3s/distribution.sh
-source "$(dirname "${BASH_SOURCE[0]}")/install-k3s/distribution.sh"
+# shellcheck source=ops/k3s/distribution.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../ops/k3s/distribution.sh"
 
 # The package of Python 3.11 or later. It is not python3 everywhere, and then its program is not python3 either.
 python_package() {

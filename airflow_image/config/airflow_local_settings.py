@@ -26,4 +26,4 @@ def pod_mutation_hook(pod: "k8s.V1Pod") -> None:
         # Kubernetes takes $(NAME) in a value for another variable, and $$ for one dollar.
         variable = k8s.V1EnvVar(name=WORKLOAD, value=task.replace("$", "$$"))
         container.env = [*(container.env or []), variable]
-        container.args = ["python", "-m", "etl_workload"]
+        container.args = ["python", "-m", "etl_airflow.worker_task"]

@@ -3,8 +3,8 @@
 Only the component `oidc` does. Without it people have passwords in Airflow's database.
 """
 
-from etl_oidc import remote, roles_of_groups
-from etl_security_manager import SecurityManager
+from etl_airflow.web.oidc import remote, roles_of_groups
+from etl_airflow.web.security_manager import SecurityManager
 from flask_appbuilder.const import AUTH_OAUTH
 
 SECURITY_MANAGER_CLASS = SecurityManager

@@ -6,7 +6,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from etl.errors import ConfigurationError
-from etl.pipeline import Pipeline
+from etl.model.pipeline import Pipeline
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

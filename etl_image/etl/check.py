@@ -18,15 +18,18 @@ import mssql_python
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from etl import sink_checks, sink_sql, source_sql, urls
+from etl.config import urls
+from etl.config.reach import REACH_SECONDS, UnreachableError, reach
+from etl.config.settings import Settings, place
 from etl.errors import ConfigurationError, EtlError, ExitCode
-from etl.pipeline import Pipeline, SourceTable
-from etl.reach import REACH_SECONDS, UnreachableError, reach
-from etl.settings import Settings, place
-from etl.sink import Sink, connect
-from etl.sink_errors import explain
-from etl.source import server_words
-from etl.staging import open_storage, told
+from etl.model.pipeline import Pipeline, SourceTable
+from etl.postgres import sql as source_sql
+from etl.postgres.connection import server_words
+from etl.sqlserver import checks as sink_checks
+from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.connection import Sink, connect
+from etl.sqlserver.errors import explain
+from etl.storage.staging import open_storage, told
 
 _LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
 _NEW_TRY_MAY_HELP = ("dns", "port", "connection", "recovering", "write", "silent")

@@ -13,13 +13,13 @@ import typer
 from structlog.contextvars import bind_contextvars
 
 from etl.arguments import parse, read_pipeline, read_pipelines
+from etl.config.settings import Settings, read_settings
 from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError, shown
 from etl.logs import blot_out, configure_logs
-from etl.masking import Mask, WithheldError
-from etl.memory import give_memory_back
-from etl.settings import Settings, read_settings
-from etl.step import Work
-from etl.window import Partition
+from etl.model.masking import Mask, WithheldError
+from etl.model.window import Partition
+from etl.steps.context import Work
+from etl.steps.memory import give_memory_back
 
 _OnePipeline = Annotated[str, typer.Option(envvar="ETL_PIPELINE", help="JSON, or the path of a .json file")]
 
@@ -57,15 +57,19 @@ def _add_command(name: str, description: str, module: str, function: str) -> Non
             getattr(import_module(module), function)(work)
 
 
-_add_command("extract", "Read a partition of the source, in one snapshot, into staging.", "etl.extract", "extract")
+_add_command(
+    "extract", "Read a partition of the source, in one snapshot, into staging.", "etl.steps.extract", "extract"
+)
 _add_command(
     "filter",
     "Keep the staged rows the filter is true for; set aside what breaks the contract.",
-    "etl.filter",
+    "etl.steps.filter",
     "filter_rows",
 )
-_add_command("load", "Bring the kept rows into the sink, exactly once.", "etl.load", "load")
-_add_command("run", "Extract, filter and load at the same time, in one process, without staging.", "etl.run", "run")
+_add_command("load", "Bring the kept rows into the sink, exactly once.", "etl.steps.load", "load")
+_add_command(
+    "run", "Extract, filter and load at the same time, in one process, without staging.", "etl.steps.run", "run"
+)
 
 
 @app.command(
@@ -80,19 +84,19 @@ def prepare(
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for a server that is not up yet")] = 60,
 ) -> None:
     bind_contextvars(step="prepare-sink")
-    import_module("etl.prepare").prepare_sink(_tell_doubts(read_settings()), read_pipelines(pipeline), wait)
+    import_module("etl.sqlserver.prepare").prepare_sink(_tell_doubts(read_settings()), read_pipelines(pipeline), wait)
 
 
 @app.command("backup-sink", help="Have the sink's server write its database to a file of BACKUP_FOLDER.")
 def backup(keep: Annotated[int, typer.Option(min=1, help="how many backups stay; older ones are removed")] = 7) -> None:
     bind_contextvars(step="backup-sink")
-    import_module("etl.backup").backup_sink(_tell_doubts(read_settings()), keep)
+    import_module("etl.sqlserver.backup").backup_sink(_tell_doubts(read_settings()), keep)
 
 
 @app.command("restore-sink", help="Put a backup in the place of the sink's database, and let its login in again.")
 def restore(file: Annotated[str, typer.Argument(help="its name in BACKUP_FOLDER")]) -> None:
     bind_contextvars(step="restore-sink")
-    import_module("etl.backup").restore_sink(_tell_doubts(read_settings()), file)
+    import_module("etl.sqlserver.backup").restore_sink(_tell_doubts(read_settings()), file)
 
 
 @app.command("copy-backups", help="Copy to BACKUP_URL what it lacks of the backups in BACKUP_FOLDER.")
@@ -100,7 +104,7 @@ def copy(
     back: Annotated[bool, typer.Option("--back", help="bring the newest of each kind from there instead")] = False,
 ) -> None:
     bind_contextvars(step="copy-backups")
-    import_module("etl.backup_copy").copy_backups(read_settings(), back=back)
+    import_module("etl.storage.backup_copy").copy_backups(read_settings(), back=back)
 
 
 @app.command("erase", help="Remove a row from sink and staging, and say what else has it; an administrator's task.")
@@ -118,7 +122,7 @@ def erase(
     settings, wanted = _tell_doubts(read_settings()), read_pipeline(pipeline)
     text = sys.stdin.readline().rstrip("\n") if key == "-" else key
     with _withheld(settings.mask(wanted.model_copy(update={"sensitive": wanted.key}))):
-        erase_row = import_module("etl.erase").erase
+        erase_row = import_module("etl.steps.erase").erase
         erase_row(settings, wanted, text, dry_run=dry_run, ask_source=not even_if_at_source)
 
 
@@ -161,7 +165,7 @@ def export(
     ] = None,
 ) -> None:
     bind_contextvars(step="export-metrics")
-    import_module("etl.exporter").export_metrics(_tell_doubts(read_settings()), port, certificates)
+    import_module("etl.exporter.server").export_metrics(_tell_doubts(read_settings()), port, certificates)
 
 
 def main() -> NoReturn:

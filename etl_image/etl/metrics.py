@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import structlog
 
-from etl.settings import Settings
+from etl.config.settings import Settings
 
 _LONGEST_WAIT = 3.0
 _PAUSE = 0.1

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from etl.errors import ExitCode
-from etl.memory import COPIES, ORDINARY_BYTES
-from etl_dag.pod import MEMORY
+from etl.steps.memory import COPIES, ORDINARY_BYTES
+from etl_airflow.pods.spec import MEMORY
 from kubernetes.utils.quantity import parse_quantity
 
-from tests.support.pipelines import ORDERS
-from tests.support.site import STEPS, Site, site
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.site import STEPS, Site, site
 
 ROWS, WIDE_ROWS = 1_000_000, 25_000
 LIMIT_MB = 300

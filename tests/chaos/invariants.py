@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import TryAgainError
-from etl.pipeline import Pipeline
-from etl.sink import Sink
+from etl.model.pipeline import Pipeline
+from etl.sqlserver.connection import Sink
 
+from dev.sandbox.site import Site, connect
 from tests.chaos.orders import Rows
 from tests.chaos.pods import Pod
 from tests.chaos.runs import Run
-from tests.support.site import Site, connect
 
 _SUMS = {"extracted": ("kept", "dropped", "rejected"), "kept": ("inserted", "updated", "unchanged")}
 _MOST_SHOWN = 5

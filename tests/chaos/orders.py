@@ -12,10 +12,10 @@ from threading import Event, Thread
 from typing import Any
 
 import psycopg
-from etl.pipeline import Pipeline
+from etl.model.pipeline import Pipeline
 
 Rows = dict[Any, tuple[Any, ...]]
-"""Rows by their key, as tests.support.site gives them."""
+"""Rows by their key, as dev.sandbox.site gives them."""
 LONGEST_TRANSACTION = timedelta(seconds=8)
 """The server ends longer ones; well below the look-back of the pipelines."""
 _OPERATIONS_A_SECOND = 6.0

@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 import mssql_python
 import psycopg
-from etl.pipeline import Pipeline
-from etl.reach import UnreachableError
+from etl.config.reach import UnreachableError
+from etl.model.pipeline import Pipeline
 
-from scripts.deploy.airflow_api import AirflowApi
-from scripts.deploy.console import DeployError
-from scripts.deploy.kubectl import Kubectl
+from ops.cluster.airflow_api import AirflowApi
+from ops.cluster.console import DeployError
+from ops.cluster.kubectl import Kubectl
 from tests.e2e.deployment import Airflow
 
 _Found = TypeVar("_Found")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.deploy.kubectl import NAMESPACE
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, existing_site
+from ops.cluster.kubectl import NAMESPACE
 from tests.chaos.pods import Pods
 from tests.cluster import Cluster
 from tests.e2e.dags.chaos_etl import SEPARATE
 from tests.e2e.deployment import Deployment, through_loopback
-from tests.support.postgres import Postgres
-from tests.support.site import Site, existing_site
 
 CHAIN = "CHAOS"
 """Of the node's firewall; holds nothing but what a fault has put there."""

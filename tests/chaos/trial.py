@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from etl.pipeline import Pipeline
+from etl.model.pipeline import Pipeline
 
-from scripts.deploy.kubectl import NAMESPACE
+from dev.sandbox.postgres import Postgres
+from ops.cluster.kubectl import NAMESPACE
 from tests.chaos import invariants
 from tests.chaos.campaign import Campaign, Happened
 from tests.chaos.faults import all_faults
@@ -20,7 +21,6 @@ from tests.chaos.scene import Node, Scene, volume_folder
 from tests.cluster import Cluster
 from tests.e2e.dags.chaos_etl import FUSED, LONGEST_RUN, LONGEST_TASK, SEPARATE
 from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.support.postgres import Postgres
 
 PIPELINES = (SEPARATE, FUSED)
 RETENTION = timedelta(minutes=20)

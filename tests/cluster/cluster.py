@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dev.sandbox.process import die_with_parent
 from tests.cluster import images, network
 from tests.cluster.binaries import TRAEFIK_KINDS, build_binaries
 from tests.cluster.building import build_environment, forget_layers
@@ -20,7 +21,6 @@ from tests.cluster.keeping import Keeper
 from tests.cluster.machine import check_machine
 from tests.cluster.nodes import Node
 from tests.cluster.system import DEPLOYMENTS, create_system
-from tests.support.process import die_with_parent
 
 _CLONE_NEWNET = 0x40000000
 _LONGEST_SOCKET_PATH = 107

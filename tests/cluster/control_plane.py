@@ -7,7 +7,7 @@ from tests.cluster import network
 from tests.cluster.certificates import Authority
 
 API_PORT = 6443
-_AUDIT_POLICY = Path(__file__).resolve().parents[2] / "scripts" / "install-k3s" / "audit-policy.yaml"
+_AUDIT_POLICY = Path(__file__).resolve().parents[2] / "ops" / "k3s" / "audit-policy.yaml"
 _AGGREGATOR = "system:auth-proxy"
 """As whom the API server speaks to servers that answer for a part of the API, as metrics-server."""
 _USERS = {

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dev.sandbox.process import die_with_parent
 from tests.cluster.cgroups import name_for
 from tests.cluster.configuration import Place
 from tests.cluster.errors import ClusterError, end_of
 from tests.cluster.keeper import cgroup_of, clean_up, remove_folder
 from tests.cluster.nodes import Node
-from tests.support.process import die_with_parent
 
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dev.sandbox.waiting import wait_for
 from tests.cluster import images, network
-from tests.support.waiting import wait_for
 
 _MANIFESTS = Path(__file__).with_name("manifests")
 DEPLOYMENTS = ("coredns", "traefik", "metrics-server")

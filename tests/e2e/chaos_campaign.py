@@ -4,10 +4,10 @@ import secrets
 
 import pytest
 
+from dev.sandbox.postgres import Postgres
 from tests.chaos.trial import endure
 from tests.e2e.conftest import EVIDENCE, Ground
 from tests.e2e.deployment import Deployment
-from tests.support.postgres import Postgres
 
 
 def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(

@@ -21,7 +21,10 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from scripts.deploy.kubectl import NAMESPACE
+from dev.sandbox.postgres import Postgres, run_postgres
+from dev.sandbox.site import existing_site
+from dev.sandbox.stack import INIT_SQL, ROOT
+from ops.cluster.kubectl import NAMESPACE
 from tests.chaos.orders import make_tables
 from tests.cluster import Cluster, run_cluster
 from tests.cluster.cache import say
@@ -36,9 +39,6 @@ from tests.e2e.pods import PodWatch, watch_pods
 from tests.e2e.watching import Watching, watching
 from tests.e2e.way_in import heed_helm_chart_config
 from tests.support.loki import PROGRAM as LOKI_PROGRAM
-from tests.support.postgres import Postgres, run_postgres
-from tests.support.site import existing_site
-from tests.support.stack import INIT_SQL, ROOT
 from tests.support.tls_front import tls_front
 
 EVIDENCE = ROOT / ".e2e"
@@ -281,7 +281,7 @@ def _build_images(environment: dict[str, str]) -> None:
         (POSTGRES_IMAGE, IMAGES / "postgres.Dockerfile", IMAGES),
         # The stand-in for SQL Server is made of it.
         ("localhost/etl:0.1.0", ROOT / "etl_image" / "Dockerfile", ROOT),
-        (STANDIN_IMAGE, IMAGES / "standin.Dockerfile", ROOT / "tests" / "support"),
+        (STANDIN_IMAGE, IMAGES / "standin.Dockerfile", ROOT / "dev"),
         *((name, IMAGES / "loki.Dockerfile", ROOT / "tests" / "support") for name in LOKI_IMAGES),
     ]
     for name, dockerfile, context in builds:

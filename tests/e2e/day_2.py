@@ -14,12 +14,12 @@ import pytest
 from cryptography.fernet import Fernet
 from orders_etl import ORDERS
 
-from scripts.deploy.console import DeployError
+from dev.sandbox.site import existing_site
+from dev.sandbox.stack import ROOT
+from ops.cluster.console import DeployError
 from tests.e2e.bookkeeping import watermark, windows
 from tests.e2e.conftest import PASSWORD, Ground
 from tests.e2e.deployment import Deployment, through_loopback, wait_for
-from tests.support.site import existing_site
-from tests.support.stack import ROOT
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 CONFIRM = "UPDATE orders SET status = 'confirmed', amount = amount + 1 WHERE order_id = %s"

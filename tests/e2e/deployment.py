@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import yaml
-from etl.pipeline import Pipeline
+from etl.model.pipeline import Pipeline
 
-from scripts.deploy.airflow_api import AirflowApi, NotFoundError
-from scripts.deploy.forwarding import ForwardedPort
-from scripts.deploy.kubectl import NAMESPACE, Kubectl
+from dev.sandbox.site import Site, existing_site
+from ops.cluster.airflow_api import AirflowApi, NotFoundError
+from ops.cluster.forwarding import ForwardedPort
+from ops.cluster.kubectl import NAMESPACE, Kubectl
 from tests.e2e.outside import OutsideSink
-from tests.support.site import Site, existing_site
 
 _Found = TypeVar("_Found")
 

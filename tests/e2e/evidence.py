@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from scripts.deploy import kubectl
+from ops.cluster import kubectl
 
 NAMESPACES = (*kubectl.NAMESPACES, "kube-system")
 

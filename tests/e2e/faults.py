@@ -13,12 +13,12 @@ import psycopg
 from orders_etl import ORDERS
 from psycopg import sql
 
-from scripts.deploy import enforcement
-from scripts.deploy.diagnosis import container_statuses
-from scripts.deploy.kubectl import NAMESPACE
+from dev.sandbox.site import Site, existing_site
+from ops.cluster import policy_probe
+from ops.cluster.kubectl import NAMESPACE
+from ops.cluster.pod_problems import container_statuses
 from tests.e2e.conftest import PASSWORD
 from tests.e2e.deployment import Airflow, Deployment, through_loopback, wait_for
-from tests.support.site import Site, existing_site
 
 SILENT = {"scheduler": "airflow-scheduler", "dag_processor": "airflow-dag-processor", "triggerer": "airflow-triggerer"}
 """The parts of Airflow that write a heartbeat, as its health names them, and their Deployments."""
@@ -91,7 +91,7 @@ ANYWHERE = {
     "kind": "NetworkPolicy",
     "metadata": {"name": "anywhere", "namespace": NAMESPACE},
     "spec": {
-        "podSelector": {"matchLabels": enforcement.LABELS},
+        "podSelector": {"matchLabels": policy_probe.LABELS},
         "policyTypes": ["Egress"],
         "egress": [{}],
     },

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dev.sandbox.stack import ROOT
 from tests.e2e.built import loki_told
-from tests.support.stack import ROOT
 
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 _HEAD = """# Acceptance

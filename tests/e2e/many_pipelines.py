@@ -16,9 +16,9 @@ from datetime import timedelta
 
 import pendulum
 from airflow.sdk import DAG
-from etl.pipeline import Pipeline
+from etl.model.pipeline import Pipeline
 
-from etl_dag.factory import pipeline_dag
+from etl_airflow.dag.factory import pipeline_dag
 
 
 def dag_of(name: str) -> DAG:

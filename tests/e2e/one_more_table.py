@@ -1,15 +1,15 @@
 """A table, and the DAG file that a user writes for it."""
 
 import psycopg
-from etl.pipeline import Pipeline
+from etl.model.pipeline import Pipeline
 
 _DAG = '''"""Active {name}, for Airflow."""
 
 import pendulum
 from airflow.sdk import DAG
-from etl.pipeline import Pipeline
+from etl.model.pipeline import Pipeline
 
-from etl_dag.factory import pipeline_dag
+from etl_airflow.dag.factory import pipeline_dag
 
 PIPELINE = Pipeline(
     name="{name}",

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from dev.sandbox.process import die_with_parent, free_port
+from dev.sandbox.sqlserver import StandIn
 from tests.cluster.certificates import Authority
-from tests.support.process import die_with_parent, free_port
-from tests.support.standin import StandIn
 
 SINK_NAME = "sql.example.com"
 """In the certificate of the sink; pods reach it by address."""

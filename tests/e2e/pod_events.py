@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
-from tests.support.process import die_with_parent
+from dev.sandbox.process import die_with_parent
 
 
 class PodEvents(Thread):

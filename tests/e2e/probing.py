@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from scripts.deploy.kubectl import NAMESPACE, NAMESPACES
+from ops.cluster.kubectl import NAMESPACE, NAMESPACES
 from tests.e2e.deployment import Deployment
 from tests.manifests.documents import OUTSIDE
 

@@ -53,7 +53,9 @@ def signed_in(first_run: str, deployment: Deployment, provider: IdentityProvider
 def test_the_api_server_reaches_the_provider_past_the_policies(
     signed_in: Deployment, provider: IdentityProvider
 ) -> None:
-    told = json.loads(signed_in.kubectl("exec", "deployment/airflow-api-server", "--", "python", "-m", "etl_oidc"))
+    told = json.loads(
+        signed_in.kubectl("exec", "deployment/airflow-api-server", "--", "python", "-m", "etl_airflow.web.oidc")
+    )
     assert told["document"]["issuer"] == provider.issuer
 
 

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError
-from etl.settings import Settings
-from etl.sink import connect_to_prepare
+from etl.sqlserver.connection import connect_to_prepare
 from orders_etl import ORDERS
 from pydantic import SecretStr
 

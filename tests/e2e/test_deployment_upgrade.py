@@ -16,7 +16,7 @@ pytestmark = pytest.mark.acceptance
 DAG = "pallets_etl"
 OLD, NEW = "0.1.0", "0.2.0"
 VERSIONS = Path("k8s/components/images/kustomization.yaml")
-PIPELINE = Path("etl_image/etl/pipeline.py")
+PIPELINE = Path("etl_image/etl/model/pipeline.py")
 VALIDATOR, SETTING = '    @field_validator("columns")\n', '    brand_new: str = ""\n\n'
 """The new version has one more setting of pipelines."""
 EXTRACTS = 2

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
+from dev.sandbox.site import existing_site
 from tests.e2e.deployment import Deployment, through_loopback, wait_for
-from tests.support.site import existing_site
 
 pytestmark = pytest.mark.acceptance
 UNDER_WAY = "--field-selector=status.phase!=Succeeded,status.phase!=Failed"

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from scripts.deploy.console import Console, DeployError
-from scripts.deploy.images import import_images, pin_command
-from scripts.deploy.kubectl import Kubectl, as_list
-from scripts.deploy.pulling import Pull, pull_images
+from dev.sandbox.process import die_with_parent
+from ops.cluster.console import Console, DeployError
+from ops.cluster.kubectl import Kubectl, as_list
+from ops.deploy.images.images import import_images, pin_command
+from ops.deploy.images.pulling import Pull, pull_images
 from tests.cluster.configuration import NODE
 from tests.cluster.images import program_image
 from tests.e2e.conftest import Ground
 from tests.e2e.deployment import wait_for
-from tests.support.process import die_with_parent
 from tests.support.registry import add_image
 
 PORT = 5000

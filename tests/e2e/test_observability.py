@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.deploy.airflow_api import NotFoundError
-from scripts.deploy.kubectl import OBSERVABILITY
+from ops.cluster.airflow_api import NotFoundError
+from ops.cluster.kubectl import OBSERVABILITY
 from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.watching import Watching
 from tests.support.queries import queries

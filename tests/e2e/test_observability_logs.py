@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scripts.deploy.kubectl import OBSERVABILITY
+from ops.cluster.kubectl import OBSERVABILITY
 from tests.e2e.conftest import Ground
 from tests.e2e.deployment import Deployment
 from tests.support.loki_proxy import STATE, Proxy

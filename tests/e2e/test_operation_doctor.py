@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy.kubectl import NAMESPACE, OBSERVABILITY
+from ops.cluster.kubectl import NAMESPACE, OBSERVABILITY
 from tests.e2e import faults
 from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.doctoring import look

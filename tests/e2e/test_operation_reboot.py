@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from orders_etl import ORDERS
 
-from scripts.deploy.kubectl import NAMESPACES, OBSERVABILITY
+from ops.cluster.kubectl import NAMESPACES, OBSERVABILITY
 from tests.chaos import processes
 from tests.chaos.scene import Node
 from tests.cluster import Cluster

@@ -5,10 +5,10 @@
 
 import pytest
 
+from dev.sandbox.postgres import Postgres
 from tests.chaos.trial import endure
 from tests.e2e.conftest import EVIDENCE, Ground
 from tests.e2e.deployment import Deployment
-from tests.support.postgres import Postgres
 
 SEED, FAULTS = 7, 20
 ONE_OF_EACH_KIND = (

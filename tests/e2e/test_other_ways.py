@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from orders_etl import ORDERS
 
-from scripts.deploy.kubectl import OBSERVABILITY
+from ops.cluster.kubectl import OBSERVABILITY
 from tests.cluster.certificates import Authority
 from tests.e2e.conftest import OVERLAY, Ground
 from tests.e2e.deployment import Deployment, wait_for

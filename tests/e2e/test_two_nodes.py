@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from scripts.deploy.kubectl import NAMESPACE, OBSERVABILITY
+from ops.cluster.kubectl import NAMESPACE, OBSERVABILITY
 from tests.cluster.nodes import Node
 from tests.e2e.conftest import OVERLAY, POSTGRES_IMAGE, Ground, import_images
 from tests.e2e.deployment import Airflow, Deployment, wait_for

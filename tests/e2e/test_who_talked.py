@@ -4,8 +4,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from scripts.deploy import enforcement
-from scripts.deploy.kubectl import NAMESPACES
+from ops.cluster import policy_probe
+from ops.cluster.kubectl import NAMESPACES
 from tests.cluster import network
 from tests.cluster.connections import Connection, read_connections
 from tests.e2e.built import loki_is_a_double
@@ -31,7 +31,7 @@ Loki is down, and Alertmanager has no receiver."""
 if loki_is_a_double():
     NEVER.add(Flow("loki", OUTSIDE, ANY_PORT))  # it stores nothing in a bucket
 LEFT_OUT = {"grafana", "fluent-bit"}
-PROBE = enforcement.LABELS[NAME]
+PROBE = policy_probe.LABELS[NAME]
 """The pods with which `apply-all.sh` tries whether policies are enforced: the table does not have them."""
 OURS = tuple(f"{namespace}/" for namespace in NAMESPACES)
 UNKNOWN = f"{network.PODS.removesuffix('.0.0/16')}."

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from scripts.deploy.kubectl import NAMESPACES
+from ops.cluster.kubectl import NAMESPACES
 from tests.e2e.deployment import Deployment
 
 

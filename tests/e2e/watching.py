@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from scripts.deploy.kubectl import OBSERVABILITY
+from ops.cluster.kubectl import OBSERVABILITY
 from tests.e2e.deployment import Deployment, wait_for
 from tests.support.queries import Query
 

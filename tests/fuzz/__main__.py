@@ -15,10 +15,10 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["etl", "etl_dag.plan"]):
+with atheris.instrument_imports(include=["etl", "etl_airflow.dag.plan"]):
     from tests.support import hostile_claims as claims
     from tests.support.hostile import SIGNS, definition
-from tests.support.pipelines import EVERYTHING, ORDERS
+from dev.sandbox.pipelines import EVERYTHING, ORDERS
 
 FOLDER = Path(".fuzz")
 Provider = Any  # atheris.FuzzedDataProvider, where it is installed

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
 
+from dev.sandbox.postgres import run_postgres
 from tests.support.filter_databases import FilterDatabases, filter_databases
 from tests.support.filters import filters, mutated
-from tests.support.postgres import run_postgres
 
 PAIRS = 100_000
 _AT_ONCE = 200

@@ -9,15 +9,15 @@ from pathlib import Path
 import psycopg
 import pytest
 import yaml
-from etl.exporter_metadata import metadata_database
-from etl.settings import Settings
-from etl_grants import ROLE
+from etl.config.settings import Settings
+from etl.exporter.metadata import metadata_database
+from etl_airflow.grants import ROLE
 from pydantic import SecretStr
 from werkzeug.security import check_password_hash
 
-from scripts.deploy import restore
-from tests.support.postgres import Postgres
-from tests.support.stack import ROOT, airflow_environment
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.stack import ROOT, airflow_environment
+from ops.deploy.data import restore
 
 EXPORTER = secrets.token_urlsafe(16)
 JOB = ROOT / "k8s" / "base" / "airflow" / "migrate" / "job.yaml"

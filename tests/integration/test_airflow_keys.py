@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.process import die_with_parent, kill_session
+from dev.sandbox.stack import airflow_environment
+from dev.sandbox.waiting import wait_for
 from tests.manifests.pods import SECRET, pods_of
 from tests.manifests.rendering import rendering
-from tests.support.postgres import Postgres
-from tests.support.process import die_with_parent, kill_session
-from tests.support.stack import airflow_environment
-from tests.support.waiting import wait_for
 
 DAG = """
 from airflow.sdk import DAG, Variable

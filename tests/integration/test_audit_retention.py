@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from etl import load, sink_sql
+from etl.sqlserver import sql as sink_sql
+from etl.steps import load
 
-from tests.support.site import Site
+from dev.sandbox.site import Site
 
 NEW, OLD = timedelta(hours=1), timedelta(days=401)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from dev.sandbox.postgres import Postgres
 from tests.support.api_server import Server, run_api_server
-from tests.support.postgres import Postgres
 
 
 def log_in(server: Server, password: str, user: str = "admin") -> int:

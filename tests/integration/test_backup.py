@@ -18,19 +18,19 @@ import mssql_python
 import pytest
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
-from etl import prepare_sql
-from etl.backup import backup_sink, restore_sink
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError, EtlError, ExitCode
-from etl.prepare_sql import backup_database, verify_backup
-from etl.settings import Settings
-from etl_dag.plan import read_watermark
-from etl_dag.reconcile import reconcile_run
+from etl.sqlserver import prepare_sql
+from etl.sqlserver.backup import backup_sink, restore_sink
+from etl.sqlserver.prepare_sql import backup_database, verify_backup
+from etl_airflow.dag.plan import read_watermark
+from etl_airflow.dag.reconcile import reconcile_run
 
+from dev.sandbox.pipelines import ORDERS, make
+from dev.sandbox.site import Site, as_json
+from dev.sandbox.sqlserver import StandIn
 from tests.integration.test_prepare_sink import Server, refused
-from tests.support.pipelines import ORDERS, make
 from tests.support.runs import Runs
-from tests.support.site import Site, as_json
-from tests.support.standin import StandIn
 
 pytestmark = pytest.mark.skipif("SINK_URL" in environ, reason="a real server's disk is not to be seen from here")
 PIPELINE = make(ORDERS)

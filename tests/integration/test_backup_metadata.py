@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.postgres import Postgres
-from tests.support.stack import ROOT
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.stack import ROOT
 
 pytestmark = pytest.mark.skipif("SOURCE_URL" in os.environ, reason="pg_dump is of the version of our own server")
 SCRIPT = ROOT / "k8s" / "base" / "backup" / "metadata.sh"

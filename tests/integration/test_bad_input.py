@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 from etl.errors import ExitCode
 
-from tests.support.pipelines import ORDERS
-from tests.support.process import free_port
-from tests.support.site import Site, as_json, existing_site, site
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.process import free_port
+from dev.sandbox.site import Site, as_json, existing_site, site
 
 CONFIGURATION, DATA, TRY_AGAIN = ExitCode.CONFIGURATION, ExitCode.DATA, ExitCode.TRY_AGAIN
 

@@ -13,8 +13,13 @@ from unittest.mock import Mock
 import mssql_python
 import psycopg
 import pytest
-from etl.window import Partition
+from etl.model.window import Partition
 
+from dev.sandbox.pipelines import whole
+from dev.sandbox.postgres import Postgres, run_postgres
+from dev.sandbox.site import Site, site
+from dev.sandbox.stack import INIT_SQL
+from dev.sandbox.waiting import wait_for
 from tests.chaos import invariants
 from tests.chaos.faults.of_machines import FillStaging
 from tests.chaos.faults.of_network import network_faults
@@ -27,11 +32,6 @@ from tests.cluster import Cluster
 from tests.cluster.configuration import Place
 from tests.cluster.nodes import Node as ClusterNode
 from tests.e2e.dags.chaos_etl import SEPARATE
-from tests.support.pipelines import whole
-from tests.support.postgres import Postgres, run_postgres
-from tests.support.site import Site, site
-from tests.support.stack import INIT_SQL
-from tests.support.waiting import wait_for
 
 SYSTEM_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 PARTITION = Partition(window=whole().window, id="0001")

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 from etl.errors import ExitCode
 
-from tests.support.process import free_port
-from tests.support.site import Site
+from dev.sandbox.process import free_port
+from dev.sandbox.site import Site
 
 TABLE = "--table=public.orders"
 needs_stand_in = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server's grants are its administrator's")
@@ -114,7 +114,7 @@ def test_a_source_table_that_is_not_there(ready: Site) -> None:
 
 @needs_stand_in
 def test_a_sink_that_was_never_prepared(orders: Site) -> None:
-    from tests.support.standin import StandIn
+    from dev.sandbox.sqlserver import StandIn
 
     with StandIn(password="Aa1-only-for-tests") as server:  # of its own: the others' is prepared by their loads
         _, word, words = problem(orders, "sink", SINK_URL=server.url)

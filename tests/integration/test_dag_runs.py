@@ -14,16 +14,16 @@ import psycopg
 import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException
-from etl import sink_sql
-from etl.window import Partition, Window
-from etl_connections import UrlConnections
-from etl_dag.hooks import SinkHook
-from etl_dag.reconcile import advance_watermark, reconcile_run
+from etl.model.window import Partition, Window
+from etl.sqlserver import sql as sink_sql
+from etl_airflow.dag.hooks import SinkHook
+from etl_airflow.dag.reconcile import advance_watermark, reconcile_run
+from etl_airflow.secrets_backend import UrlConnections
 from orders_etl import ORDERS
 
-from tests.support.postgres import Postgres
-from tests.support.site import MARK, Site, existing_site
-from tests.support.stack import INIT_SQL, ROOT, Stack, airflow_environment
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import MARK, Site, existing_site
+from dev.sandbox.stack import INIT_SQL, ROOT, Stack, airflow_environment
 
 TASKS = ("partition.extract", "partition.filter", "partition.load")
 
@@ -253,11 +253,7 @@ def with_dag_file(stack: Stack, dags: Path, name: str, text: str) -> Stack:
     """The same with a folder of DAGs that holds this one alone."""
     dags.mkdir()
     (dags / name).write_text(text)
-    (dags / "etl_dag").symlink_to(ROOT / "dags" / "etl_dag")
-    (dags / ".airflowignore").write_text("etl_dag/\n")
-    python_path = f"{dags}:{ROOT}/airflow_image/config"
-    changes = {"AIRFLOW__CORE__DAGS_FOLDER": str(dags), "PYTHONPATH": python_path}
-    return replace(stack, environment=stack.environment | changes)
+    return replace(stack, environment=stack.environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)})
 
 
 def test_rows_that_no_demo_made_are_not_touched(real: Site, first_run: dict[str, Any]) -> None:
@@ -316,9 +312,9 @@ HOSTILE = '''"""A table of hostile names and keys, for Airflow."""
 
 import pendulum
 from airflow.sdk import DAG
-from etl.pipeline import Pipeline
+from etl.model.pipeline import Pipeline
 
-from etl_dag.factory import pipeline_dag
+from etl_airflow.dag.factory import pipeline_dag
 
 PIPELINE = Pipeline(
     name="hostile",

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from scripts import demo
-from tests.support.stack import ROOT, run_stack
+from dev import demo
+from dev.sandbox.stack import ROOT, run_stack
 
 
 def test_the_demo_runs_twice_adds_up_and_says_what_its_sink_is() -> None:

@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 import mssql_python
 import pytest
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError, DataError, EtlError, TryAgainError
-from etl.settings import Settings
-from etl.sink import Sink, connect
-from etl.sink_errors import explain, numbers
+from etl.sqlserver.connection import Sink, connect
+from etl.sqlserver.errors import explain, numbers
 from pydantic import SecretStr
 from pymssql import _mssql
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.stack import ROOT, airflow_environment
 from tests.manifests.kustomizations import K8S
-from tests.support.postgres import Postgres
-from tests.support.stack import ROOT, airflow_environment
 
 ENDS = {"SOURCE_URL": "postgresql://orders@source.example.com/orders", "SINK_URL": "mssql://etl@sink.example.com/sink"}
 OURS = ("source", "sink", "kubernetes_default", "git_default")

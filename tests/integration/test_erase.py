@@ -14,19 +14,19 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from etl import sink_sql
-from etl.erase import Erased, erase
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError, ExitCode, TryAgainError
-from etl.settings import Settings
+from etl.sqlserver import sql as sink_sql
+from etl.steps.erase import Erased, erase
 from psycopg import sql
 from pydantic import SecretStr
 
+from dev.sandbox.pipelines import EVERYTHING, ORDERS, make
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, as_json, connect
+from dev.sandbox.sqlserver import StandIn
 from tests.integration.test_prepare_sink import Server, refused
-from tests.support.pipelines import EVERYTHING, ORDERS, make
-from tests.support.postgres import Postgres
 from tests.support.runs import Runs
-from tests.support.site import Site, as_json, connect
-from tests.support.standin import StandIn
 
 pytestmark = pytest.mark.skipif("SINK_URL" in os.environ, reason="needs an administrator of a sink of the test's own")
 MASK_KEY = "a key that masks are made with"

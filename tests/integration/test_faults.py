@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 from etl.errors import ConfigurationError, EtlError, TryAgainError
-from etl.window import Partition
+from etl.model.window import Partition
 
-from tests.support.pipelines import window
-from tests.support.site import Site
-from tests.support.waiting import wait_for
+from dev.sandbox.pipelines import window
+from dev.sandbox.site import Site
+from dev.sandbox.waiting import wait_for
 
 pytestmark = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server does not fail on demand")
 

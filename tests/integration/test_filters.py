@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
-from etl import sink_checks
-from etl.source_filter import Postgres as PostgresRenderer
+from etl.postgres.filter import Postgres as PostgresRenderer
+from etl.sqlserver import checks as sink_checks
 from hypothesis import given, settings
 
+from dev.sandbox.pipelines import make, window
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, site
 from tests.support.filter_databases import FilterDatabases, edges, filter_databases
 from tests.support.filters import EDGES, filters, mutated
-from tests.support.pipelines import make, window
-from tests.support.postgres import Postgres
-from tests.support.site import Site, site
 
 LEAST_PAIRS = 2000
 AS_WRITTEN = [

@@ -8,13 +8,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from etl import sink_checks
 from etl.errors import DataError
+from etl.sqlserver import checks as sink_checks
 from psycopg import sql
 
-from tests.support.pipelines import window
-from tests.support.postgres import Postgres
-from tests.support.site import Site, site
+from dev.sandbox.pipelines import window
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, site
 
 NAMES = [
     "k'\"]; DROP TABLE x--",

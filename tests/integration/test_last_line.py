@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.pipelines import whole
-from tests.support.process import free_port
+from dev.sandbox.pipelines import whole
+from dev.sandbox.process import free_port
+from dev.sandbox.stack import ROOT, airflow_environment
 from tests.support.run_task import log_path
-from tests.support.stack import ROOT, airflow_environment
 
 PORT = free_port()
 RUN_ID = "manual__2026-01-01T00:00:00+00:00"

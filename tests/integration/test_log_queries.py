@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from dev.sandbox.stack import ROOT
 from tests.support.loki import LokiServer, real_loki, run_loki
 from tests.support.queries import Query, queries
-from tests.support.stack import ROOT
 
 HOUR = 3600 * 10**9
 _SELECTOR = r'\{[a-z]+=~?"'

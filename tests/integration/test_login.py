@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from etl_logins import MOST_FAILURES, MOST_OVERALL, user_in
+from etl_airflow.web.failed_logins import MOST_FAILURES, MOST_OVERALL, user_in
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dev.sandbox.postgres import Postgres
 from tests.support.api_server import PASSWORD, STRANGER, Server, new_client, run_api_server
-from tests.support.postgres import Postgres
 
 slow = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from urllib.error import HTTPError
 
 import pytest
-from etl_task_logs.identity import Identity
-from etl_task_logs.loki import Loki, LokiUnavailableError
+from etl_airflow.task_logs.identity import Identity
+from etl_airflow.task_logs.loki import Loki, LokiUnavailableError
 
 from tests.support.loki import LokiServer, loki_of_our_own, real_loki, run_loki
 from tests.support.loki_proxy import AUDIT, NODES, PUSH, QUERY, READ, STATE, TASKS, Proxy, run_proxy

@@ -5,7 +5,7 @@ import socket
 
 import asyncpg  # type: ignore[import-untyped]
 import psycopg2
-from etl_database import CONNECT, CONNECT_ASYNC, SECONDS
+from etl_airflow.metadata_connection import CONNECT, CONNECT_ASYNC, SECONDS
 
 TCP_USER_TIMEOUT = 18
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import psycopg
 import psycopg2
 import pytest
-from etl_grants import ROLE, TABLES
+from etl_airflow.grants import ROLE, TABLES
 
-from tests.support import postgres as server
-from tests.support.process import free_port
-from tests.support.stack import ROOT
+from dev.sandbox import postgres as server
+from dev.sandbox.process import free_port
+from dev.sandbox.stack import ROOT
 
 SCRIPTS = ROOT / "k8s" / "base" / "metadata"
 NAMES = ("METADATA_ADMIN_PASSWORD", "METADATA_PASSWORD", "METADATA_EXPORTER_PASSWORD")
@@ -151,8 +151,8 @@ def test_a_first_start_that_was_killed_is_repeated(pod: Pod) -> None:
 def test_the_exporter_reads_its_tables_and_statistics_and_nothing_else(
     pod: Pod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import etl_grants
-    import etl_probe
+    import etl_airflow.grants
+    import etl_airflow.probe
 
     pod.prepare()
     with pod.running():
@@ -160,7 +160,7 @@ def test_the_exporter_reads_its_tables_and_statistics_and_nothing_else(
             for table in (*TABLES, "ab_user", "connection"):
                 owner.execute(f"CREATE TABLE {table} (id int)".encode())
         monkeypatch.setattr(
-            etl_probe,
+            etl_airflow.probe,
             "connect",
             lambda: psycopg2.connect(
                 host="127.0.0.1",
@@ -170,8 +170,8 @@ def test_the_exporter_reads_its_tables_and_statistics_and_nothing_else(
                 dbname="airflow",
             ),
         )
-        etl_grants.main()
-        etl_grants.main()
+        etl_airflow.grants.main()
+        etl_airflow.grants.main()
         with closing(pod.connect(ROLE)) as connection:
             for table in TABLES:
                 connection.execute(f"SELECT * FROM {table}".encode())

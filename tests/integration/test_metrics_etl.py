@@ -6,12 +6,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from etl import source_sql
 from etl.errors import DataError
-from etl.window import Window
+from etl.model.window import Window
+from etl.postgres import sql as source_sql
 
-from tests.support.pipelines import ORDERS
-from tests.support.site import STEPS, Site, site
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.site import STEPS, Site, site
 from tests.support.statsd import Line, Listener
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)

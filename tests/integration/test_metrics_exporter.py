@@ -14,17 +14,17 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from etl.exporter import make_server
-from etl.exporter_metadata import metadata_database
-from etl.exporter_sink import _COUNTERS, _EDITION, _counters, _size_limit, sink_database
-from etl.poller import Poller
-from etl.settings import Settings
+from etl.config.settings import Settings
+from etl.exporter.metadata import metadata_database
+from etl.exporter.poller import Poller
+from etl.exporter.server import make_server
+from etl.exporter.sink import _COUNTERS, _EDITION, _counters, _size_limit, sink_database
 from prometheus_client import Metric
 from pydantic import SecretStr
 
-from tests.support.postgres import Postgres
-from tests.support.process import free_port
-from tests.support.site import Site
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.process import free_port
+from dev.sandbox.site import Site
 from tests.support.statsd import scrape
 
 
@@ -117,7 +117,7 @@ def test_a_poller_that_no_time_out_ends_is_told_to_the_probe(sink_url: str, monk
     server, (poller,) = make_server([sink_database(settings(sink_url, ""))], 0)
     poller.poll()
     assert is_up(poller)
-    monkeypatch.setattr("etl.poller._STALE_SECONDS", -1)
+    monkeypatch.setattr("etl.exporter.poller._STALE_SECONDS", -1)
     assert not is_up(poller)
     with serving(server) as url, pytest.raises(urllib.error.HTTPError, match="503"):
         urllib.request.urlopen(f"{url}/healthz")

@@ -13,19 +13,20 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import sqlglot
-from etl import sink_sql, source_sql
-from etl.source_text import quote_name, quote_text
-from etl.staging import Step
-from etl.window import Partition
+from etl.model.window import Partition
+from etl.postgres import sql as source_sql
+from etl.postgres.quoting import quote_name, quote_text
+from etl.sqlserver import sql as sink_sql
+from etl.storage.staging import Step
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from dev.sandbox.pipelines import make
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, site
+from dev.sandbox.sqlserver.sql.lexer import tokenize
 from tests.support import hostile
-from tests.support.pipelines import make
-from tests.support.postgres import Postgres
 from tests.support.runs import Runs
-from tests.support.site import Site, site
-from tests.support.standin.lexer import tokenize
 
 _PLAIN = make(hostile.definition(["a", "b", "c"], "d", "e"))
 IN_T_SQL = {each.value for text in hostile.tsql(_PLAIN) for each in tokenize(text) if each.kind in ("word", "quoted")}

@@ -4,10 +4,10 @@ import random
 import subprocess
 
 import pytest
-from etl.window import Partition
+from etl.model.window import Partition
 
-from tests.support.pipelines import window
-from tests.support.site import STEPS, Site, as_json
+from dev.sandbox.pipelines import window
+from dev.sandbox.site import STEPS, Site, as_json
 
 MANY = """
 INSERT INTO orders (customer, status, currency, amount, note, created_at, updated_at)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from dev.sandbox.postgres import Postgres
 from tests.support.api_server import PASSWORD, Server, run_api_server
-from tests.support.postgres import Postgres
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="There is no chromium.")

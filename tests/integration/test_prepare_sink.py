@@ -17,18 +17,19 @@ from urllib.parse import quote, unquote, urlsplit
 
 import mssql_python
 import pytest
-from etl import prepare, prepare_sql, sink_sql
-from etl.backup import backup_sink
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError, ExitCode
-from etl.pipeline import Pipeline
-from etl.prepare import prepare_sink
-from etl.settings import Settings
+from etl.model.pipeline import Pipeline
+from etl.sqlserver import prepare, prepare_sql
+from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.backup import backup_sink
+from etl.sqlserver.prepare import prepare_sink
 from pydantic import SecretStr
 
-from tests.support.pipelines import ORDERS, make
-from tests.support.process import free_port
+from dev.sandbox.pipelines import ORDERS, make
+from dev.sandbox.process import free_port
+from dev.sandbox.site import Site, as_json, existing_site
 from tests.support.runs import Runs
-from tests.support.site import Site, as_json, existing_site
 
 PASSWORD = "p@ss;w}o{r/d:€ %41'?%(x)s--1A"
 OTHER_PASSWORD = "Another-1'"
@@ -137,7 +138,7 @@ def admin_url() -> Iterator[str]:
 @pytest.fixture
 def server(admin_url: str) -> Iterator[Server]:
     if not admin_url:
-        from tests.support.standin import StandIn
+        from dev.sandbox.sqlserver import StandIn
 
         with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
             yield Server(stand_in.url, "sink", "etl")
@@ -357,7 +358,7 @@ def test_a_user_whose_sid_another_login_has_is_tied_to_its_own(prepared: Server)
 
 @needs_stand_in
 def test_azure_sql_database_is_prepared_without_leaving_a_database_and_not_backed_up(tmp_path: Path) -> None:
-    from tests.support.standin import StandIn
+    from dev.sandbox.sqlserver import StandIn
 
     with StandIn(password="Adm1n-of-the-'stand-in'", database="", azure=True) as azure:
         server = Server(azure.url, "sink", "etl")

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 
 import pytest
 from etl.errors import TryAgainError
-from etl.window import Partition
+from etl.model.window import Partition
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.support.pipelines import ORDERS, whole
-from tests.support.postgres import Postgres
-from tests.support.site import Site, site
+from dev.sandbox.pipelines import ORDERS, whole
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, site
 
 STATUSES = ("pending", "confirmed", "shipped", "cancelled", "refunded")
 Rows = dict[Any, tuple[Any, ...]]

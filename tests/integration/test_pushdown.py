@@ -10,18 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from etl.errors import ConfigurationError
-from etl.extract import reading
-from etl.judge import Judge
-from etl.progress import Progress
-from etl.staging import Manifest
+from etl.steps.classify import Judge
+from etl.steps.extract import reading
+from etl.steps.progress import Progress
+from etl.storage.staging import Manifest
 from hypothesis import given, reject, settings
 from pydantic import ValidationError
 
+from dev.sandbox.pipelines import ORDERS, make
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, existing_site, site
 from tests.support.filter_databases import fill
 from tests.support.filters import BROKEN, EDGES, SOURCE_TABLE, VALUES, filters
-from tests.support.pipelines import ORDERS, make
-from tests.support.postgres import Postgres
-from tests.support.site import Site, existing_site, site
 
 
 @pytest.fixture(scope="module")

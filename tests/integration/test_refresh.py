@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from etl import sink_sql
-from etl.window import Partition
+from etl.model.window import Partition
+from etl.sqlserver import sql as sink_sql
 
-from tests.support.pipelines import ORDERS, make, whole
+from dev.sandbox.pipelines import ORDERS, make, whole
+from dev.sandbox.site import Site, site
 from tests.support.runs import Runs
-from tests.support.site import Site, site
 
 COLUMNS = {"k": "integer", "v": "text null", "raw": "bytea null", "at": "timestamptz"}
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pipelines import ORDERS
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.site import site
 from tests.support.runs import Runs
-from tests.support.site import site
 
 
 def test_a_reject_that_is_corrected_at_the_source_comes_with_the_next_run(

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dev.sandbox.postgres import Postgres
 from tests.support.api_server import PASSWORD, Server, new_client, run_api_server
-from tests.support.postgres import Postgres
 
 SECRET = f"hidden-{secrets.token_hex(8)}"
 """The password in a connection, and the value of a variable that is named like one."""

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from etl.errors import DataError, EtlError, TryAgainError
-from etl.extract import Reading
+from etl.steps.extract import Reading
 
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.site import Site, site
 from tests.integration.test_faults import inject
 from tests.integration.test_faults import pytestmark as only_the_stand_in_fails_on_demand
-from tests.support.pipelines import ORDERS
-from tests.support.site import Site, site
 
 
 @pytest.fixture

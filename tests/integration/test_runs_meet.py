@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from etl.errors import TryAgainError
-from etl.window import Partition
+from etl.model.window import Partition
 
+from dev.sandbox.site import Site
 from tests.support.runs import Runs
-from tests.support.site import Site
 
 
 @pytest.fixture

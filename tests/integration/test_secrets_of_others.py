@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.deploy.console import Console
-from scripts.deploy.kubectl import Kubectl
-from scripts.deploy.passwords import GENERATED, ensure_secrets, namespace_of
+from ops.cluster.console import Console
+from ops.cluster.kubectl import Kubectl
+from ops.deploy.secrets.secrets import GENERATED, ensure_secrets, namespace_of
 from tests.manifests.rendering import kubectl
 from tests.support.kubernetes_api import ApiServer, run_api_server
 
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def cluster(server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kubectl]:
-    """The namespaces without Secrets, as scripts/deploy reaches them."""
+    """The namespaces without Secrets, as ops/deploy reaches them."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "kubectl").symlink_to(kubectl())
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")

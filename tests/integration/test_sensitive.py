@@ -16,16 +16,17 @@ from unittest import mock
 
 import pyarrow.parquet as pq
 import pytest
-from etl import cli, extract
-from etl.settings import Settings
+from etl import cli
+from etl.config.settings import Settings
+from etl.steps import extract
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, site
 from tests.integration.test_hostile_input import table
-from tests.support.postgres import Postgres
 from tests.support.runs import Runs
-from tests.support.site import Site, site
 from tests.support.statsd import Listener
 
 MASK_KEY = "a key that masks are made with"

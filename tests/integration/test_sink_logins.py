@@ -10,16 +10,17 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from etl import prepare_sql, sink_sql
-from etl.backup import backup_sink, restore_sink
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError
-from etl.exporter_sink import sink_database
-from etl.poller import Poller
-from etl.settings import Settings
+from etl.exporter.poller import Poller
+from etl.exporter.sink import sink_database
+from etl.sqlserver import prepare_sql
+from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.backup import backup_sink, restore_sink
 from prometheus_client import Metric
 
+from dev.sandbox.sqlserver import StandIn
 from tests.integration.test_prepare_sink import ORDERS_PIPELINE, Server, refused, run
-from tests.support.standin import StandIn
 
 pytestmark = pytest.mark.skipif("SINK_URL" in environ, reason="a real server's logins are not the tests' own")
 EXPORTER, BACKUP = "Exporter-1", "B@ckups;-1"

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from etl import sink_checks, sink_sql
-from etl_dag.hooks import SinkHook
+from etl.sqlserver import checks as sink_checks
+from etl.sqlserver import sql as sink_sql
+from etl_airflow.dag.hooks import SinkHook
 
-from tests.support.pipelines import ORDERS
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.site import Site, site
 from tests.support.runs import Runs
-from tests.support.site import Site, site
 
 VERSION = r"CAST\(N'[-0-9T:.]+' AS datetime2\(6\)\)"
 A_WINDOW = re.compile(rf"WHERE \[updated_at\] <= {VERSION} AND \[updated_at\] > {VERSION}$")

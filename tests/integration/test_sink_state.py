@@ -9,12 +9,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError, TryAgainError
-from etl.sink_state import read
+from etl.sqlserver.state import read
 from pydantic import SecretStr
 
+from dev.sandbox.site import Site
 from tests.integration.test_check import problem
 from tests.support.runs import Runs
-from tests.support.site import Site
 
 needs_stand_in = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server is not recovering on demand")
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from etl.errors import ConfigurationError, DataError, EtlError
 
-from tests.support.pipelines import ORDERS
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.site import Site, site
 from tests.support.runs import Runs
-from tests.support.site import Site, site
 
 COLUMNS = {
     "order_id": "bigint NOT NULL",

@@ -12,9 +12,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError
 
-from tests.support.postgres import Postgres
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, site
 from tests.support.runs import Runs
-from tests.support.site import Site, site
 
 
 @pytest.fixture

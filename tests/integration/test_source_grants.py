@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from etl import source_sql
 from etl.errors import ConfigurationError
-from etl.source import connect_source
+from etl.postgres import sql as source_sql
+from etl.postgres.connection import connect_source
 
-from tests.support.postgres import Postgres
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, existing_site
 from tests.support.runs import Runs
-from tests.support.site import Site, existing_site
 
 PASSWORD = "only-for-tests-1"
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()

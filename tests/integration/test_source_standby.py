@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tests.support.pipelines import ORDERS
-from tests.support.postgres import Postgres, run_standby
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.postgres import Postgres, run_standby
+from dev.sandbox.site import Site, site
+from dev.sandbox.waiting import wait_for
 from tests.support.runs import Runs
-from tests.support.site import Site, site
-from tests.support.waiting import wait_for
 
 
 @pytest.fixture

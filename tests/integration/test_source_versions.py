@@ -13,12 +13,12 @@ import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError, TryAgainError
-from etl.source import connect_source
-from etl.window import Partition
+from etl.model.window import Partition
+from etl.postgres.connection import connect_source
 
-from tests.support.postgres import Postgres
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, site
 from tests.support.runs import Runs
-from tests.support.site import Site, site
 
 DEFINITION: dict[str, Any] = {
     "name": "t", "source": "public.t", "columns": {"k": "integer", "v": "text", "at": "timestamptz"},

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pymssql
 import pytest
 
-from tests.support import standin
-from tests.support.standin import StandIn
+from dev.sandbox import sqlserver
+from dev.sandbox.sqlserver import StandIn
 
 mssql_python.pooling(enabled=False)
 
@@ -825,16 +825,17 @@ def test_a_database_file_of_another_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_package_runs_alone_with_what_the_etl_image_has(tmp_path: Path) -> None:
-    package = Path(standin.__file__).parent
-    shutil.copytree(package, tmp_path / "standin", ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "standin", "--help"]
+    package = Path(sqlserver.__file__).parent
+    alone = tmp_path / "dev" / "sandbox" / "sqlserver"
+    shutil.copytree(package, alone, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "dev.sandbox.sqlserver", "--help"]
     completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env={})
     assert "a test double, not SQL Server" in completed.stdout
     imported = set()
-    for file in package.glob("*.py"):
+    for file in package.rglob("*.py"):
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.Import):
                 imported |= {name.name.partition(".")[0] for name in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
+            elif isinstance(node, ast.ImportFrom) and not str(node.module).startswith(sqlserver.__name__):
                 imported.add(str(node.module).partition(".")[0])
     assert imported - sys.stdlib_module_names == {"duckdb", "pyarrow"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import mssql_python
 import pytest
 
+from dev.sandbox.sqlserver import StandIn
 from tests.integration.test_standin import connect, error_of, rows
-from tests.support.standin import StandIn
 
 PASSWORD = "Loader-1"
 

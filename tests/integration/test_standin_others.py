@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver.wire.rpc import EXECUTE_SQL, read_calls
 from tests.integration.test_standin import bulk_copy, connect, connect_pymssql, error_of, numbers, rows
-from tests.support.standin import StandIn
-from tests.support.standin.rpc import EXECUTE_SQL, read_calls
 
 DROP = 'IF OBJECT_ID(N\'"dbo"."t"\', N\'U\') IS NOT NULL DROP TABLE "dbo"."t"'
 CREATE = "CREATE TABLE [dbo].[t] ([n] int NOT NULL)"

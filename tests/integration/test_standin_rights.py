@@ -6,8 +6,8 @@ from typing import Any
 import mssql_python
 import pytest
 
+from dev.sandbox.sqlserver import StandIn
 from tests.integration.test_standin import bulk_copy, connect, connect_pymssql, error_of, numbers, rows
-from tests.support.standin import StandIn
 
 PASSWORD = "Loader-1"
 TABLES = ("[dbo].[t]", "[theirs].[t]", "[closed].[t]", "[closed].[seen]", "[closed].[filled]")

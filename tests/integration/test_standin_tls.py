@@ -10,8 +10,8 @@ import mssql_python
 import pyarrow as pa
 import pytest
 
+from dev.sandbox.sqlserver import StandIn
 from tests.cluster.certificates import Authority
-from tests.support.standin import StandIn
 
 PRELOGIN, LOGIN = 18, 16
 ROWS = 40_000

@@ -17,12 +17,12 @@ from airflow import logging_config
 from airflow.jobs.triggerer_job_runner import TriggerLoggingFactory
 from airflow.sdk import log as sdk_log
 
+from dev.sandbox.process import kill_session
+from dev.sandbox.stack import ROOT
+from dev.sandbox.waiting import wait_for
 from tests.support.loki import LokiServer, loki_of_our_own, run_loki
-from tests.support.process import kill_session
 from tests.support.run_task import log_path
-from tests.support.stack import ROOT
 from tests.support.task_log import RUN_ID, attempt, read_log, reading_from
-from tests.support.waiting import wait_for
 
 MANY = 10_000
 
@@ -45,7 +45,7 @@ class Worker:
             "AIRFLOW_HOME": str(folder),
             "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
-            "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "etl_task_logs.config.LOGGING_CONFIG",
+            "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "etl_airflow.task_logs.config.LOGGING_CONFIG",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "LOKI_URL": url,
             "PYTHONPATH": f"{ROOT}:{ROOT}/airflow_image/config",
@@ -218,7 +218,7 @@ def test_lines_of_the_trigger_are_part_of_the_log(loki: LokiServer, worker: Work
 
 def test_very_long_lines_come_back_whole(loki: LokiServer, tmp_path: Path) -> None:
     """A page of them is more bytes than Loki sends at once."""
-    from etl_task_logs.remote import LokiTaskLog
+    from etl_airflow.task_logs.remote import LokiTaskLog
 
     path = log_path("counting", f"long__{datetime.now(UTC).isoformat()}", "count", 1)
     file = tmp_path / path

@@ -14,21 +14,21 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from etl.check import check
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError, EtlError, ExitCode
-from etl.exporter_sink import sink_database
-from etl.settings import Settings
-from etl.sink import connect_to_prepare
-from etl.source import connect_source
-from etl_connections import UrlConnections
-from etl_dag.hooks import SinkHook, source_hook
+from etl.exporter.sink import sink_database
+from etl.postgres.connection import connect_source
+from etl.sqlserver.connection import connect_to_prepare
+from etl_airflow.dag.hooks import SinkHook, source_hook
+from etl_airflow.secrets_backend import UrlConnections
 from pydantic import SecretStr
 
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.postgres import run_postgres
+from dev.sandbox.site import Site, as_json, site
+from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.stack import INIT_SQL
 from tests.cluster.certificates import Authority
-from tests.support.pipelines import ORDERS
-from tests.support.postgres import run_postgres
-from tests.support.site import Site, as_json, site
-from tests.support.stack import INIT_SQL
-from tests.support.standin import StandIn
 from tests.support.tls_front import tls_front
 
 SOURCE = "orders-db.example.com"
@@ -227,7 +227,7 @@ def test_plan_says_what_it_does_not_verify(
     source_hook("source")
     connection(monkeypatch, "sink", f"mssql://etl@sql.example.com/sink?{ENCRYPTED}", stranger)
     SinkHook("sink")
-    told = [record.getMessage() for record in caplog.records if record.name == "etl_dag.hooks"]
+    told = [record.getMessage() for record in caplog.records if record.name == "etl_airflow.dag.hooks"]
     assert told == [
         "Not verified: anybody could pose as the source (sslmode=require).",
         "Not verified: anybody could pose as the sink (trustservercertificate=yes).",

@@ -9,13 +9,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from etl import sink_checks
 from etl.errors import DataError
-from etl.window import Partition
+from etl.model.window import Partition
+from etl.sqlserver import checks as sink_checks
 
-from tests.support.pipelines import EVERYTHING, window
-from tests.support.postgres import Postgres
-from tests.support.site import Site, site
+from dev.sandbox.pipelines import EVERYTHING, window
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import Site, site
 
 TABLE = """
 CREATE TABLE "Every Thing" (

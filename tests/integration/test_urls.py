@@ -14,23 +14,23 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.exceptions import AirflowFailException
 from etl.check import check
+from etl.config.settings import read_settings
 from etl.errors import ExitCode, TryAgainError
-from etl.exporter_sink import sink_database
-from etl.settings import read_settings
-from etl.sink import connect_sink
-from etl.source import connect_source
-from etl_connections import UrlConnections
-from etl_dag.hooks import SinkHook, source_hook
-from etl_dag.plan import plan_partitions
+from etl.exporter.sink import sink_database
+from etl.postgres.connection import connect_source
+from etl.sqlserver.connection import connect_sink
+from etl_airflow.dag.hooks import SinkHook, source_hook
+from etl_airflow.dag.plan import plan_partitions
+from etl_airflow.secrets_backend import UrlConnections
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from tests.support.pipelines import ORDERS
-from tests.support.postgres import Postgres
-from tests.support.process import free_port
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.process import free_port
+from dev.sandbox.site import Site, as_json, site
+from dev.sandbox.sqlserver import StandIn
 from tests.support.runs import Runs
-from tests.support.site import Site, as_json, site
-from tests.support.standin import StandIn
 
 needs_own_postgres = pytest.mark.skipif("SOURCE_URL" in os.environ, reason="a real server's sockets are not seen here")
 

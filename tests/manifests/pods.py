@@ -10,15 +10,15 @@ from typing import Any
 from unittest import mock
 
 import yaml
-from etl_dag import pod as etl_pod_settings
-from etl_dag.operator import EtlPodOperator
+from etl_airflow.pods import spec as etl_pod_settings
+from etl_airflow.pods.operator import EtlPodOperator
 from kubernetes.client import ApiClient
 
-from scripts.deploy.certificates import SQL_SERVER
-from scripts.deploy.passwords import GENERATED, OIDC_KEYS, SOURCE_KEY
+from dev.sandbox.pipelines import ORDERS, make, whole
+from ops.deploy.secrets.certificates import SQL_SERVER
+from ops.deploy.secrets.secrets import GENERATED, OIDC_KEYS, SOURCE_KEY
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.rendering import NAMESPACE, Manifest, Object, Rendering, name_of, rendering, renderings
-from tests.support.pipelines import ORDERS, make, whole
 
 SERVERS = ("Deployment", "StatefulSet", "DaemonSet")
 JOBS = ("Job", "CronJob")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.deploy.images import DOCKERFILES
+from ops.deploy.images.images import DOCKERFILES
 from tests.manifests.kustomizations import K8S
 from tests.manifests.pods import SECRET, Container, distinct_pods
 from tests.support.arguments import commands_of, environment_of, leaks, scratch, started_with
@@ -20,7 +20,7 @@ TEXTS = (
     *DOCKERFILES.values(),
     *(
         str(path.relative_to(ROOT))
-        for folder in ("docs", "scripts", "k8s")
+        for folder in ("docs", "scripts", "ops", "k8s")
         for suffix in ("md", "py", "sh", "yaml")
         for path in (ROOT / folder).rglob(f"*.{suffix}")
     ),

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from scripts.deploy import rendering as deployed
-from scripts.deploy.down import going
-from scripts.deploy.kubectl import Kubectl
-from scripts.deploy.launched import IMAGES_BEFORE
-from scripts.deploy.pruning import leftovers
+from dev.sandbox.waiting import wait_for
+from ops.cluster.kubectl import Kubectl
+from ops.deploy.down import going
+from ops.deploy.manifests import rendering as deployed
+from ops.deploy.manifests.launched_pods import IMAGES_BEFORE
+from ops.deploy.manifests.pruning import leftovers
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.pods import pods_of, step, worker
 from tests.manifests.rendering import NAMESPACE, Object, Rendering, kubectl, name_of, rendering, renderings
 from tests.support.kubernetes_api import ApiServer, run_api_server
 from tests.support.launched_pods import NAME, SCHEDULER, WORKER, Attack, container, each_attack, named, sound
-from tests.support.waiting import wait_for
 
 ACCESS = ("Namespace", "ServiceAccount", "Role", "RoleBinding")
 POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")

@@ -8,8 +8,8 @@ from functools import cache
 
 import pytest
 
-from scripts.deploy.kubectl import NAMESPACES
-from scripts.deploy.network import API_PORT, PODS_NETWORK, ApiServers, set_api_servers, set_pods_network
+from ops.cluster.kubectl import NAMESPACES
+from ops.deploy.manifests.network import API_PORT, PODS_NETWORK, ApiServers, set_api_servers, set_pods_network
 from tests.manifests.addresses import full_name, servers_in, variables
 from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
 from tests.manifests.kustomizations import DEFAULT

@@ -2,8 +2,8 @@
 
 import pytest
 
-from scripts.deploy.kubectl import NAMESPACES
-from scripts.deploy.rendering import PART_OF, PARTS
+from ops.cluster.kubectl import NAMESPACES
+from ops.deploy.manifests.rendering import PART_OF, PARTS
 from tests.manifests.pods import Pod, controller, pods_of
 from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, distinct, manifests, renderings
 

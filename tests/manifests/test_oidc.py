@@ -59,8 +59,8 @@ def test_the_patch_that_is_documented_changes_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_setting_is_documented_and_used(setting: str) -> None:
     assert f"`{setting}`" in OPERATIONS
-    files = [*COMPONENT.glob("*.yaml"), *(ROOT / "airflow_image").glob("*/*.py")]
-    files += [ROOT / "scripts" / "deploy" / "identity.py"]
+    files = [*COMPONENT.glob("*.yaml"), *(ROOT / "airflow_image").rglob("*.py")]
+    files += [ROOT / "ops" / "deploy" / "manifests" / "identity.py"]
     assert any(setting in file.read_text() for file in files)
 
 

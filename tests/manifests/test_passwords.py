@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from scripts.deploy.images import DOCKERFILES
+from ops.deploy.images.images import DOCKERFILES
 from tests.manifests.kustomizations import K8S
 from tests.manifests.pods import Pod, pods
 from tests.manifests.rendering import Rendering, renderings

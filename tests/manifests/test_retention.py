@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from etl import erase
-from etl.settings import Settings
+from etl.config.settings import Settings
+from etl.steps import erase
 
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.pods import pods_of
@@ -82,7 +82,7 @@ def test_lines_are_kept_as_long_as_loki_says() -> None:
 
 
 def test_the_kubernetes_audit_log_is_kept_as_the_installer_says() -> None:
-    text = (ROOT / "scripts" / "install-k3s" / "install.sh").read_text()
+    text = (ROOT / "ops" / "k3s" / "install.sh").read_text()
     assert figure(r"audit-log-maxage=(\d+)", text) == days("the Kubernetes audit log")
     files, size = figure(r"audit-log-maxbackup=(\d+)", text) + 1, figure(r"audit-log-maxsize=(\d+)", text)
     assert f"{files * size / 1000:.1f} GB at most" in documented()["the Kubernetes audit log"]

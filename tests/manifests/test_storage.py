@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy.nodes import DATA_LABEL
-from scripts.deploy.rendering import DATA_FOLDER
-from scripts.deploy.volumes import OWNERS
+from ops.cluster.nodes import DATA_LABEL
+from ops.deploy.data.volumes import OWNERS
+from ops.deploy.manifests.rendering import DATA_FOLDER
 from tests.manifests.pods import Pod, pods
 from tests.manifests.rendering import Manifest, Object, manifests
 

@@ -4,7 +4,7 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
-from etl_task_logs.remote import TOLD_TO_END
+from etl_airflow.task_logs.remote import TOLD_TO_END
 
 from tests.manifests.pods import Container, Pod, all_pods, pods_of, step, worker
 from tests.manifests.rendering import NAMESPACE, Rendering, renderings

@@ -6,11 +6,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
-from etl.settings import Settings
-from etl_dag.pod import TRUST, TRUST_PATH
+from etl.config.settings import Settings
+from etl_airflow.pods.spec import TRUST, TRUST_PATH
 from pydantic import SecretStr
 
-from scripts.deploy.trust import FOLDER, NAME
+from ops.deploy.manifests.trust import FOLDER, NAME
 from tests.manifests.kustomizations import DEFAULT, K8S
 from tests.manifests.pods import Container, Pod, all_pods, pods_of, worker
 from tests.manifests.rendering import Rendering, renderings

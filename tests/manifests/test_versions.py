@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.deploy.images import DOCKERFILES
+from ops.deploy.images.images import DOCKERFILES
 from tests.cluster.binaries import Module
 from tests.e2e.built import MODULES
 from tests.manifests.kustomizations import IMAGES, K8S, OVERLAYS, reached, read, resources
@@ -71,7 +71,9 @@ def test_our_images_are_labelled_with_name_and_version(name: str) -> None:
 
 
 def test_a_step_outside_of_kubernetes_names_the_same_image() -> None:
-    default = re.search(r'"ETL_IMAGE", "([^"]+)"', (ROOT / "dags" / "etl_dag" / "pod.py").read_text())
+    default = re.search(
+        r'"ETL_IMAGE", "([^"]+)"', (ROOT / "airflow_image" / "etl_airflow" / "pods" / "spec.py").read_text()
+    )
     assert default
     assert default[1] == f"{LIST['etl']['newName']}:{LIST['etl']['newTag']}"
 

@@ -4,13 +4,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from scripts.deploy.report import entry_points
+from ops.deploy.report import entry_points
 from tests.manifests.kustomizations import DEFAULT, K8S
 from tests.manifests.pods import Container, pods_of
 from tests.manifests.rendering import Manifest, Rendering, manifests, renderings
 from tests.manifests.rendering import rendering as overlay
 
-FRONT_DOOR = K8S.parent / "airflow_image" / "plugins" / "etl_front_door.py"
+FRONT_DOOR = K8S.parent / "airflow_image" / "etl_airflow" / "web" / "front_door.py"
 
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 

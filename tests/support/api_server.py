@@ -16,12 +16,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 import yaml
-from etl_logins import MOST_FAILURES
+from etl_airflow.web.failed_logins import MOST_FAILURES
 
-from tests.support.postgres import Postgres
-from tests.support.process import die_with_parent, free_port
-from tests.support.stack import ROOT, airflow_environment
-from tests.support.waiting import came_true
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.process import die_with_parent, free_port
+from dev.sandbox.stack import ROOT, airflow_environment
+from dev.sandbox.waiting import came_true
 
 AIRFLOW = ROOT / "k8s" / "base" / "airflow"
 TAKEN = re.compile(r"AIRFLOW__(?:FAB__|CORE__AUTH_MANAGER|API__).*")
@@ -48,7 +48,7 @@ class Server:
     """All that it prints, and its audit trail."""
 
     def trail(self) -> list[dict[str, str]]:
-        """The lines of the audit trail (airflow_image/plugins/etl_audit.py)."""
+        """The lines of the audit trail (airflow_image/etl_airflow/web/audit_trail.py)."""
         lines = self.log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith('{"audit": "airflow"')]
 
@@ -150,7 +150,6 @@ def run_api_server(postgres: Postgres, folder: Path, *before: list[str], **servi
     environment |= {
         "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "airflow_image" / "plugins"),
         "FORWARDED_ALLOW_IPS": TRAEFIK,
         "ETL_UI_PORT": str(made.ui),
         "ETL_WORKERS_PORT": str(made.workers),

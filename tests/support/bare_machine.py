@@ -11,7 +11,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "install-k3s.sh"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "ops" / "k3s" / "install-k3s.sh"
 PINNED = re.findall(r"^pinned=(.*)$", SCRIPT.read_text(), re.MULTILINE)[0]
 SUMS = "sha256sum-amd64.txt"
 IMAGES = "k3s-airgap-images-amd64.tar.zst"

@@ -1,11 +1,11 @@
-"""What tests of scripts/doctor do to a snapshot, and what they ask of its verdict."""
+"""What tests of ops/doctor do to a snapshot, and what they ask of its verdict."""
 
 from typing import Any
 
-from scripts.deploy.diagnosis import container_statuses
-from scripts.doctor.checks import CHECKS
-from scripts.doctor.findings import Verdict, judge
-from scripts.doctor.snapshot import NAME, Snapshot
+from ops.cluster.pod_problems import container_statuses
+from ops.doctor.checks import CHECKS
+from ops.doctor.findings import Verdict, judge
+from ops.doctor.snapshot import NAME, Snapshot
 from tests.manifests.rendering import Object
 from tests.support.well_deployment import ago
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from tests.support.stack import ROOT
+from dev.sandbox.stack import ROOT
 
 DOCUMENT = ROOT / "docs" / "observability.md"
 _ROW = re.compile(

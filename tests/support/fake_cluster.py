@@ -1,4 +1,4 @@
-"""A machine for tests of scripts/deploy: stubs of kubectl and buildah on PATH, and an overlay of a few objects."""
+"""A machine for tests of ops/deploy: stubs of kubectl and buildah on PATH, and an overlay of a few objects."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy.platforms import this_platform
+from ops.deploy.images.platforms import this_platform
 from tests.support import fake_kubectl
 
 SOURCE_PASSWORD = "the-password-of-the-source"
@@ -57,7 +57,7 @@ printf '%s\\n' "import-stub $*" >> "$FAKE_CLUSTER/tools.log"
 
 
 class Processes:
-    """`subprocess` as scripts/deploy sees it, with kubectl in this process: starting it would take most of the time."""
+    """`subprocess` as ops/deploy sees it, with kubectl in this process: starting it would take most of the time."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(subprocess, name)
@@ -254,16 +254,16 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     monkeypatch.setenv("PATH", f"{cluster.path}:/usr/bin:/bin")
     monkeypatch.setenv("FAKE_CLUSTER", str(folder))
     monkeypatch.setenv("KUBECONFIG", str(FAKE_KUBECTL))  # a file that is there
-    monkeypatch.setattr("scripts.deploy.commands.subprocess", Processes())
+    monkeypatch.setattr("ops.cluster.processes.subprocess", Processes())
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("os.chown", lambda path, user, group: cluster.owners.update({Path(path).name: (user, group)}))
-    monkeypatch.setattr("scripts.deploy.preflight.machine_problems", list)
-    monkeypatch.setattr("scripts.deploy.preflight.disk_problems", lambda *_arguments, **_named: [])
-    monkeypatch.setattr("scripts.deploy.image_preflight.root_is_shared", lambda: True)
-    monkeypatch.setattr("scripts.deploy.certificates.KEY_KIND", "rsa:1024")  # quickly made
+    monkeypatch.setattr("ops.deploy.preflight.machine_problems", list)
+    monkeypatch.setattr("ops.deploy.preflight.disk_problems", lambda *_arguments, **_named: [])
+    monkeypatch.setattr("ops.deploy.images.preflight.root_is_shared", lambda: True)
+    monkeypatch.setattr("ops.deploy.secrets.certificates.KEY_KIND", "rsa:1024")  # quickly made
     # No server listens at the address of the node.
-    monkeypatch.setattr("scripts.deploy.closing.try_all", lambda *_: None)
-    monkeypatch.setattr("scripts.deploy.rollout.POLL_SECONDS", 0.05)
-    monkeypatch.setattr("scripts.deploy.pulling.POLL_SECONDS", 0.05)
-    monkeypatch.setattr("scripts.deploy.first_run.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("ops.deploy.closing.try_all", lambda *_: None)
+    monkeypatch.setattr("ops.deploy.manifests.rollout.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("ops.deploy.images.pulling.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("ops.deploy.first_run.POLL_SECONDS", 0.05)
     return cluster

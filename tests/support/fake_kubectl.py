@@ -1,6 +1,6 @@
 """A kubectl for tests, in their process and on PATH: objects are in a file, calls recorded, workloads ready at once.
 
-Not a cluster: it knows only what scripts/deploy and scripts/doctor ask for. `state.json` in FAKE_CLUSTER has `objects`
+Not a cluster: it knows only what ops/deploy and ops/doctor ask for. `state.json` in FAKE_CLUSTER has `objects`
 by key, and what a test wants to be otherwise: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`,
 `refuses` (verbs), `raw` (answers by path), `told` (what a pod that is created prints), `stuck` (its status instead),
 `exec` (what a command in a pod says that fails), `prints` (what one says that does not), `served` (versions of APIs),

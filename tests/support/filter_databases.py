@@ -11,17 +11,17 @@ from typing import Any
 import duckdb
 import psycopg
 import pyarrow as pa
-from etl.contract import converted
-from etl.extract import reading
-from etl.predicate import parse_predicate
-from etl.predicate_sql import DuckDB, render_duckdb, render_tsql
-from etl.predicate_values import Term
-from etl.source_filter import Postgres as PostgresRenderer
+from etl.model.predicate import parse_predicate
+from etl.model.predicate_sql import DuckDB, render_duckdb, render_tsql
+from etl.model.predicate_values import Term
+from etl.postgres.filter import Postgres as PostgresRenderer
+from etl.steps.extract import reading
+from etl.steps.type_rules import converted
 
+from dev.sandbox.pipelines import make
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.site import existing_site
 from tests.support.filters import COLUMNS, EDGES, VALUES
-from tests.support.pipelines import make
-from tests.support.postgres import Postgres
-from tests.support.site import existing_site
 from tests.support.tsql_evaluator import read_condition
 
 _PIPELINE = make(EDGES)

@@ -9,10 +9,10 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 import pytest
 
-from tests.support.pipelines import ORDERS
-from tests.support.postgres import Postgres, run_postgres
-from tests.support.site import Site, site
-from tests.support.stack import INIT_SQL, run_sink
+from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.postgres import Postgres, run_postgres
+from dev.sandbox.site import Site, site
+from dev.sandbox.stack import INIT_SQL, run_sink
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from urllib.error import HTTPError
 
 import yaml
 
-from tests.support.process import die_with_parent, free_port
-from tests.support.stack import ROOT
-from tests.support.waiting import wait_for
+from dev.sandbox.process import die_with_parent, free_port
+from dev.sandbox.stack import ROOT
+from dev.sandbox.waiting import wait_for
 
 PROGRAM = os.environ.get("FLUENT_BIT_PROGRAM", "")
 NODE = "node-1"

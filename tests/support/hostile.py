@@ -3,13 +3,17 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from etl import merge_sql, prepare_sql, sink_checks, sink_sql, source_catalogue, source_sql
-from etl.pipeline import Pipeline, TableName
-from etl.window import Partition
+from etl.model.pipeline import Pipeline, TableName
+from etl.model.window import Partition
+from etl.postgres import catalogue as source_catalogue
+from etl.postgres import sql as source_sql
+from etl.sqlserver import checks as sink_checks
+from etl.sqlserver import merge_sql, prepare_sql
+from etl.sqlserver import sql as sink_sql
 from sqlglot.dialects.postgres import Postgres
 
-from tests.support.pipelines import window
-from tests.support.standin.lexer import tokenize
+from dev.sandbox.pipelines import window
+from dev.sandbox.sqlserver.sql.lexer import tokenize
 
 SIGNS = [
     *"abcXYZ0123456789_ ",

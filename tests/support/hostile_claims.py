@@ -7,20 +7,20 @@ from typing import Any
 
 import duckdb
 from airflow.sdk.exceptions import AirflowFailException
-from etl.column_types import parse_column_type
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError
-from etl.pipeline import Pipeline
-from etl.predicate import parse_predicate
-from etl.predicate_sql import render_duckdb, render_tsql
-from etl.settings import Settings
-from etl.source_filter import wanted
-from etl.window import Partition, Window
-from etl_dag.plan import choose_window
+from etl.model.column_types import parse_column_type
+from etl.model.pipeline import Pipeline
+from etl.model.predicate import parse_predicate
+from etl.model.predicate_sql import render_duckdb, render_tsql
+from etl.model.window import Partition, Window
+from etl.postgres.filter import wanted
+from etl_airflow.dag.plan import choose_window
 from pydantic import SecretStr, ValidationError
 
+from dev.sandbox.pipelines import ORDERS, make
+from dev.sandbox.sqlserver.sql.lexer import tokenize
 from tests.support.hostile import definition, names_in, quoted, shape, tsql
-from tests.support.pipelines import ORDERS, make
-from tests.support.standin.lexer import tokenize
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 COLUMNS = {

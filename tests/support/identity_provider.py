@@ -22,8 +22,8 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from werkzeug.serving import make_server
 
+from dev.sandbox.process import free_port
 from tests.cluster.certificates import Authority
-from tests.support.process import free_port
 
 CLIENT, CLIENT_SECRET = "etl", secrets.token_urlsafe(16)
 REDIRECT_PATH = "/auth/oauth-authorized/SSO"

@@ -10,12 +10,12 @@ from typing import Any
 
 from kubernetes import client, config
 
+from dev.sandbox.process import die_with_parent, free_port
+from dev.sandbox.waiting import wait_for
 from tests.cluster.binaries import API_SERVER, build, installed
 from tests.cluster.certificates import Authority
 from tests.cluster.control_plane import command
 from tests.manifests.rendering import kubectl
-from tests.support.process import die_with_parent, free_port
-from tests.support.waiting import wait_for
 
 START_SECONDS = 120
 

@@ -20,8 +20,8 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from tests.support.process import die_with_parent, free_port
-from tests.support.stack import ROOT
+from dev.sandbox.process import die_with_parent, free_port
+from dev.sandbox.stack import ROOT
 
 URL, PROGRAM = os.environ.get("LOKI_URL", ""), os.environ.get("LOKI_PROGRAM", "")
 # As it is deployed, but for where it listens and writes.

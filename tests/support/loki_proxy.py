@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from dev.sandbox.process import die_with_parent, free_port
+from dev.sandbox.waiting import wait_for
 from tests.cluster.binaries import CADDY, build
 from tests.support.loki import CONFIGURATION, LokiServer
-from tests.support.process import die_with_parent, free_port
-from tests.support.waiting import wait_for
 
 READ, TASKS, NODES, AUDIT, STATE = 3100, 3101, 3102, 3103, 3104
 PUSH, QUERY = "/loki/api/v1/push", "/loki/api/v1/query_range"

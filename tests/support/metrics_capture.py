@@ -14,12 +14,12 @@ from pathlib import Path
 from orders_etl import ORDERS
 from prometheus_client import Metric
 
-from tests.support.airflow_server import AirflowServer, run_airflow
+from dev.sandbox.airflow_server import AirflowServer, run_airflow
+from dev.sandbox.process import die_with_parent, free_port
+from dev.sandbox.stack import ROOT, Stack
+from dev.sandbox.waiting import came_true
 from tests.support.documented_metrics import documented_metrics
-from tests.support.process import die_with_parent, free_port
-from tests.support.stack import ROOT, Stack
 from tests.support.statsd import Line, Listener, Mapping, Series, scrape
-from tests.support.waiting import came_true
 
 MAPPING = ROOT / "k8s" / "base" / "observability" / "statsd-exporter" / "mapping.yml"
 LONGEST_SECONDS = 240

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from tests.support.stack import ROOT
+from dev.sandbox.stack import ROOT
 
 OBSERVABILITY = ROOT / "k8s" / "base" / "observability"
 DASHBOARDS = sorted((OBSERVABILITY / "grafana" / "dashboards").glob("*.json"))

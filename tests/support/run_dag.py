@@ -24,7 +24,7 @@ def run_dag(dag_id: str, conf: dict[str, Any], *, retry: bool = True) -> dict[st
     dag, why = bag.dags[dag_id], _Messages()
     for task in dag.tasks if not retry else ():
         (task.partial_kwargs if isinstance(task, MappedOperator) else vars(task))["retries"] = 0
-    logging.getLogger("etl_dag.last_line").addHandler(why)
+    logging.getLogger("etl_airflow.pods.last_line").addHandler(why)
     # A run triggered over the API has no logical date; what works without works with one.
     run = dag.test(logical_date=None, run_conf=conf)
     tasks = {f"{task.task_id}[{task.map_index}]": str(task.state) for task in run.get_task_instances()}

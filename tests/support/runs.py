@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from etl.window import Partition
-from etl_connections import UrlConnections
-from etl_dag.plan import plan_partitions
-from etl_dag.reconcile import reconcile_run
+from etl.model.window import Partition
+from etl_airflow.dag.plan import plan_partitions
+from etl_airflow.dag.reconcile import reconcile_run
+from etl_airflow.secrets_backend import UrlConnections
 
-from tests.support.site import Site
+from dev.sandbox.site import Site
 
 
 class Runs:

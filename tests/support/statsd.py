@@ -16,7 +16,7 @@ import yaml
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.process import die_with_parent, free_port
+from dev.sandbox.process import die_with_parent, free_port
 
 KINDS = {"c": "counter", "g": "gauge", "ms": "observer"}
 

@@ -12,8 +12,8 @@ from airflow import logging_config
 from airflow.configuration import conf
 from airflow.utils.log.file_task_handler import FileTaskHandler
 from airflow.utils.log.log_reader import TaskLogReader
-from etl_task_logs.handler import LokiTaskHandler
-from etl_task_logs.remote import LokiTaskLog
+from etl_airflow.task_logs.handler import LokiTaskHandler
+from etl_airflow.task_logs.remote import LokiTaskLog
 
 RUN_ID = "manual__2026-01-01T00:00:00+00:00"
 

@@ -1,4 +1,4 @@
-"""A deployment that is well, as scripts/doctor gathers it: the real manifests, with the states that a cluster adds."""
+"""A deployment that is well, as ops/doctor gathers it: the real manifests, with the states that a cluster adds."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from scripts.deploy.enforcement import Tried
-from scripts.deploy.passwords import namespace_of
-from scripts.doctor.snapshot import USER, Airflow, Answer, Disk, Secret, Snapshot
+from ops.cluster.policy_probe import Tried
+from ops.deploy.secrets.secrets import namespace_of
+from ops.doctor.snapshot import USER, Airflow, Answer, Disk, Secret, Snapshot
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.pods import SECRETS
 from tests.manifests.rendering import Object, rendering

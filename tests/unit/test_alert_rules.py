@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from dev.sandbox.stack import ROOT
 from tests.support.promtool import amtool, promtool
 from tests.support.queries import OBSERVABILITY, RULES, Query, queries, rules
-from tests.support.stack import ROOT
 
 # Where the tools are not built yet they are first.
 pytestmark = pytest.mark.timeout(1800)

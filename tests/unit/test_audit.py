@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.audit import licences, secrets
-from scripts.audit.packages import IMAGES, ROOT, bill_of_materials, python_packages
-from scripts.audit.vulnerabilities import findings, packages_of
-from scripts.deploy.images import DOCKERFILES
+from dev.audit import licences, secrets
+from dev.audit.packages import IMAGES, ROOT, bill_of_materials, python_packages
+from dev.audit.vulnerabilities import findings, packages_of
+from ops.deploy.images.images import DOCKERFILES
 
 
 @pytest.fixture(scope="module", params=sorted(IMAGES))

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.audit import __main__ as audit
-from scripts.audit import exceptions, vulnerabilities
-from scripts.audit.exceptions import Accepted, judge, read_accepted
-from scripts.audit.packages import IMAGES, AuditError
-from scripts.audit.reports import findings as reported
-from scripts.audit.severity import score_of
-from scripts.audit.versions import compare_debian
-from scripts.audit.vulnerabilities import Finding, Package, findings, packages_of
+from dev.audit import __main__ as audit
+from dev.audit import exceptions, vulnerabilities
+from dev.audit.exceptions import Accepted, judge, read_accepted
+from dev.audit.packages import IMAGES, AuditError
+from dev.audit.reports import findings as reported
+from dev.audit.severity import score_of
+from dev.audit.versions import compare_debian
+from dev.audit.vulnerabilities import Finding, Package, findings, packages_of
 
 CRITICAL = [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}]  # 9.8
 HIGH = [{"type": "CVSS_V4", "score": "CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:N/VA:N/SC:N/SI:N/SA:N"}]  # 8.7

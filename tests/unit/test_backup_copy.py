@@ -4,9 +4,9 @@ from pathlib import Path
 
 import boto3
 import pytest
-from etl.backup_copy import copy_backups
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError, TryAgainError
-from etl.settings import Settings
+from etl.storage.backup_copy import copy_backups
 
 OLD, NEW, DUMP = "sink-20260101T021500Z.bak", "sink-20260102T021500Z.bak", "metadata-20260101T011500Z.dump"
 

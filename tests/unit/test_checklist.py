@@ -6,12 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from etl import prepare_sql
-from etl.column_types import parse_column_type
+from etl.config.settings import Settings
+from etl.config.sink_logins import EXPORTER, SinkLogin
 from etl.errors import ExitCode
-from etl.pipeline import Pipeline
-from etl.settings import Settings
-from etl.sink_login import EXPORTER, SinkLogin
+from etl.model.column_types import parse_column_type
+from etl.model.pipeline import Pipeline
+from etl.sqlserver import prepare_sql
 from orders_etl import ORDERS
 from pydantic import SecretStr
 

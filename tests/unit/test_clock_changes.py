@@ -9,11 +9,11 @@ import pendulum
 import pytest
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
-from etl.window import Window
-from etl_dag.factory import pipeline_dag
-from etl_dag.plan import choose_window
+from etl.model.window import Window
+from etl_airflow.dag.factory import pipeline_dag
+from etl_airflow.dag.plan import choose_window
 
-from tests.support.pipelines import ORDERS, make
+from dev.sandbox.pipelines import ORDERS, make
 
 PIPELINE = make(ORDERS)
 FORWARD, BACK = datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from etl.column_types import parse_column_type
+from etl.model.column_types import parse_column_type
 
 
 @pytest.mark.parametrize(

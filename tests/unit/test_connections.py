@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk._shared.secrets_masker import should_hide_value_for_key
 from airflow.secrets import BaseSecretsBackend
-from etl_connections import UrlConnections
+from etl_airflow.secrets_backend import UrlConnections
 
 
 def connection(monkeypatch: pytest.MonkeyPatch, conn_id: str, **variables: str) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from etl.column_types import parse_column_type
-from etl.contract import breach, converted
+from etl.model.column_types import parse_column_type
+from etl.steps.type_rules import breach, converted
 from hypothesis import example, given
 from hypothesis import strategies as st
 

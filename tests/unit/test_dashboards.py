@@ -1,4 +1,4 @@
-"""What Grafana shows: written by scripts/dashboards, readable on a laptop, of metrics and labels that there are."""
+"""What Grafana shows: written by dev/dashboards, readable on a laptop, of metrics and labels that there are."""
 
 import importlib.util
 import json
@@ -11,10 +11,10 @@ import pytest
 import yaml
 from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse
 
-from scripts.dashboards.__main__ import FOLDER, rendered
+from dev.dashboards.__main__ import FOLDER, rendered
+from dev.sandbox.stack import ROOT
 from tests.support.documented_metrics import documented_metrics
 from tests.support.queries import DASHBOARDS, EMPTY_IS_WELL, OBSERVABILITY, Query, panel_queries, queries
-from tests.support.stack import ROOT
 
 BUILT_IN = {"__range", "__rate_interval", "__interval", "__url_time_range"}
 OWN = ("airflow_", "etl_", "sink_", "metadata_")
@@ -124,7 +124,7 @@ def data_sources() -> list[dict[str, Any]]:
 
 def plugin() -> Any:
     """The class that puts Grafana into Airflow's UI."""
-    file = ROOT / "airflow_image" / "plugins" / "etl_grafana.py"
+    file = ROOT / "airflow_image" / "etl_airflow" / "web" / "grafana_links.py"
     specification = importlib.util.spec_from_file_location(file.stem, file)
     assert specification
     assert specification.loader

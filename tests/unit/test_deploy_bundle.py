@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.deploy.cli import main
-from scripts.deploy.platforms import PLATFORMS, this_platform
+from ops.deploy.cli import main
+from ops.deploy.images.platforms import PLATFORMS, this_platform
 from tests.support.fake_cluster import FakeCluster, node, prepare, workload
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +33,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     (checkout / "scripts" / "__pycache__").mkdir(parents=True)
     (checkout / "scripts" / "__pycache__" / "x.pyc").touch()
     shutil.copy(ROOT / "scripts" / "apply-all.sh", checkout / "scripts")
-    for module in ("up", "overlays"):
-        monkeypatch.setattr(f"scripts.deploy.{module}.ROOT", checkout)
+    for module in ("up", "manifests.overlays"):
+        monkeypatch.setattr(f"ops.deploy.{module}.ROOT", checkout)
     return cluster
 
 
@@ -44,8 +44,7 @@ def bundle(cluster: FakeCluster) -> Path:
     files.mkdir()
     (files / "k3s").write_text("binary")
     # As install-k3s.sh --download-to puts them there.
-    shutil.copy(ROOT / "scripts" / "install-k3s.sh", files)
-    shutil.copytree(ROOT / "scripts" / "install-k3s", files / "install-k3s")
+    shutil.copytree(ROOT / "ops" / "k3s", files / "install-k3s")
     (files / "__pycache__").mkdir()
     (files / "__pycache__" / "x.pyc").touch()
     target = cluster.folder / "all.tar.gz"
@@ -113,7 +112,7 @@ def test_a_further_node_takes_the_images_alone_and_needs_no_cluster(
 
 def test_the_script_that_installs_k3s_runs_from_it(bundle: Path, tmp_path: Path) -> None:
     subprocess.run(["tar", "--extract", "--file", bundle, "--directory", tmp_path], check=True)
-    script = tmp_path / "etl-poc" / "k3s" / "install-k3s.sh"
+    script = tmp_path / "etl-poc" / "k3s" / "install-k3s" / "install-k3s.sh"
     told = subprocess.run([script, "--help"], check=True, capture_output=True, text=True).stdout
     assert "--from-files FOLDER" in told
 
@@ -138,7 +137,7 @@ def test_a_disk_that_is_too_small_to_unpack_it_is_no_damage(
     def full(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("scripts.deploy.bundle.shutil.copyfileobj", full)
+    monkeypatch.setattr("ops.deploy.images.bundle.shutil.copyfileobj", full)
     assert main(cluster.arguments(f"--from-bundle={bundle}")) == 1
     assert "has no room for" in capsys.readouterr().err
     assert cluster.changes() == []
@@ -174,7 +173,7 @@ def test_one_for_another_platform_has_that_one_s_images(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp := cluster.folder / "binfmt").mkdir()
-    monkeypatch.setattr("scripts.deploy.bundle._EMULATORS", tmp)
+    monkeypatch.setattr("ops.deploy.images.bundle._EMULATORS", tmp)
     target = cluster.folder / "other.tar"
     words = [f"--bundle={target}", f"--platform={OTHER}"]
     assert main(words) == 1
@@ -216,6 +215,6 @@ def test_nothing_is_written_outside_the_folder_it_is_unpacked_in(
         tar.add(cluster.folder / "source-password", "../../escaped")
     scratch = tmp_path / "deep" / "scratch"
     scratch.mkdir(parents=True)
-    monkeypatch.setattr("scripts.deploy.images.work_place", lambda: str(scratch))
+    monkeypatch.setattr("ops.deploy.images.images.work_place", lambda: str(scratch))
     assert main(cluster.arguments(f"--from-bundle={evil}")) == 1
     assert not list(tmp_path.rglob("escaped"))

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy import certificates, enforcement, pages
-from scripts.deploy.certificates import Wanted, for_ui
-from scripts.deploy.closing import try_all
-from scripts.deploy.console import Console
-from scripts.deploy.enforcement import SCRIPT
-from scripts.deploy.kubectl import Kubectl
-from scripts.deploy.nodes import Node
-from scripts.deploy.pages import Trouble, troubles
-from scripts.deploy.rendering import Rendering
+from ops.cluster import pages, policy_probe
+from ops.cluster.console import Console
+from ops.cluster.kubectl import Kubectl
+from ops.cluster.nodes import Node
+from ops.cluster.pages import Trouble, troubles
+from ops.cluster.policy_probe import SCRIPT
+from ops.deploy.closing import try_all
+from ops.deploy.manifests.rendering import Rendering
+from ops.deploy.secrets import certificates
+from ops.deploy.secrets.certificates import Wanted, for_ui
 from tests.support.fake_cluster import FakeCluster, ingress, node, prepare, with_certificate, workload
 from tests.support.front import Front, front
 
@@ -220,7 +221,7 @@ def test_a_new_pod_is_given_time_until_policies_know_it(open_and_closed: tuple[s
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """A cluster of two nodes, with the DNS that K3s has."""
     made = prepare(tmp_path, monkeypatch)
-    monkeypatch.setattr(enforcement, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(policy_probe, "_POLL_SECONDS", 0.01)
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     probes = {"readinessProbe": {"httpGet": {"port": 8181}}, "livenessProbe": {"httpGet": {"port": "health"}}}
     ports = [{"name": "dns", "containerPort": 53}, {"name": "health", "containerPort": 8080}]
@@ -312,7 +313,7 @@ def test_the_way_in_is_told_at_the_end(
 
 def tell_at_once(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *more: dict[str, Any]) -> str:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scripts.deploy.closing.PATIENCE_SECONDS", 0)
+        patch.setattr("ops.deploy.closing.PATIENCE_SECONDS", 0)
         return tell(cluster, capsys, *more)
 
 

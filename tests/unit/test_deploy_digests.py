@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy.cli import main
-from scripts.deploy.digests import digest_in
-from scripts.deploy.image_errors import explain, lasts
-from scripts.deploy.images import name_on_node
+from ops.cluster.image_errors import explain, lasts
+from ops.deploy.cli import main
+from ops.deploy.images.digests import digest_in
+from ops.deploy.images.images import name_on_node
 from tests.support.fake_cluster import FakeCluster, node, prepare, workload
 
 MSSQL, LOKI, POSTGRES = "example.com/mssql:2022", "example.com/loki:3", "example.com/postgres:17"

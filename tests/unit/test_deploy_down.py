@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.deploy.cli import main
-from scripts.deploy.passwords import KEPT_FILE
-from scripts.deploy.rendering import DATA_FOLDER
-from scripts.deploy.volumes import data_folders, data_home
+from ops.deploy.cli import main
+from ops.deploy.data.volumes import data_folders, data_home
+from ops.deploy.manifests.rendering import DATA_FOLDER
+from ops.deploy.secrets.secrets import KEPT_FILE
 from tests.support.fake_cluster import FakeCluster, named, prepare
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy.erase import main
+from dev.sandbox.pipelines import ORDERS, make
+from ops.deploy.data.erase import main
 from tests.support.fake_cluster import FakeCluster, prepare, workload
-from tests.support.pipelines import ORDERS, make
 
 PIPELINE = json.loads(make(ORDERS).model_dump_json())
 KEY = "4711-of-a-person"
@@ -108,7 +108,7 @@ def test_a_run_that_began_meanwhile_is_told(
     cluster: FakeCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     going = [{"metadata": {"name": "orders-load-x"}, "status": {"phase": "Running"}}]
-    monkeypatch.setattr("scripts.deploy.erase._show", lambda *_: cluster.set(pods=going))
+    monkeypatch.setattr("ops.deploy.data.erase._show", lambda *_: cluster.set(pods=going))
     assert main(["--dag=orders_etl"]) == 1
     assert "under way (pod orders-load-x), and may bring the row again: pause the DAG" in capsys.readouterr().err
     assert "Secret/etl-erase" not in cluster.objects

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy.cli import main
+from ops.deploy.cli import main
 from tests.support.fake_cluster import FakeCluster, prepare
 
 RECONCILED = {"extracted": 4000, "kept": 1600, "verdict": "adds up"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.deploy.cli import main
+from ops.deploy.cli import main
 from tests.manifests.kustomizations import K8S
 from tests.support.fake_cluster import FakeCluster, named, prepare
 from tests.support.identity_provider import IdentityProvider, run_identity_provider

@@ -1,4 +1,4 @@
-"""The parts of scripts/deploy by themselves: passwords, builders, the machine, what counts as ready or not well."""
+"""The parts of ops/deploy by themselves: passwords, builders, the machine, what counts as ready or not well."""
 
 import base64
 import string
@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy.builders import Build, Buildah, Builder, Docker, Podman, choose_builder
-from scripts.deploy.console import Console, DeployError, table
-from scripts.deploy.diagnosis import pod_troubles
-from scripts.deploy.images import ours
-from scripts.deploy.machine import machine_problems
-from scripts.deploy.options import parse
-from scripts.deploy.passwords import fernet_key, password, signing_key
-from scripts.deploy.rendering import images_in
-from scripts.deploy.rollout import JobFailedError, progress_of
+from ops.cluster.console import Console, DeployError, table
+from ops.cluster.pod_problems import pod_troubles
+from ops.deploy.images.builders import Build, Buildah, Builder, Docker, Podman, choose_builder
+from ops.deploy.images.images import ours
+from ops.deploy.machine import machine_problems
+from ops.deploy.manifests.rendering import images_in
+from ops.deploy.manifests.rollout import JobFailedError, progress_of
+from ops.deploy.options import parse
+from ops.deploy.secrets.secrets import fernet_key, password, signing_key
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,7 +129,7 @@ def test_a_build_that_fails_shows_its_last_lines(
 
 
 def test_a_machine_that_is_too_small_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.deploy.machine._text", lambda path: "MemTotal: 1953125 kB" if "mem" in path else "")
+    monkeypatch.setattr("ops.deploy.machine._text", lambda path: "MemTotal: 1953125 kB" if "mem" in path else "")
     told = " ".join(machine_problems())
     for words in ("has 2.0 GB of memory", "no cgroup memory controller"):
         assert words in told

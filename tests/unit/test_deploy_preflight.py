@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy import disk, platforms
-from scripts.deploy.builders import Buildah
-from scripts.deploy.cli import main
-from scripts.deploy.disk import disk_problems
-from scripts.deploy.network import PODS_NETWORK
-from scripts.deploy.rendering import SOURCE_IS_NODE
+from ops.deploy.cli import main
+from ops.deploy.data import disk
+from ops.deploy.data.disk import disk_problems
+from ops.deploy.images import platforms
+from ops.deploy.images.builders import Buildah
+from ops.deploy.manifests.network import PODS_NETWORK
+from ops.deploy.manifests.rendering import SOURCE_IS_NODE
 from tests.support.fake_cluster import FakeCluster, named, node, prepare, workload
 
 POLICY = "NetworkPolicy/outside"
@@ -214,7 +215,7 @@ def test_a_container_takes_the_node_s_root_as_the_node_lets_it(
     node_exporter(cluster)
     (cluster.folder / "mountinfo").write_text(mounts)
     monkeypatch.setattr(platforms, "_MOUNTS", cluster.folder / "mountinfo")
-    monkeypatch.setattr("scripts.deploy.image_preflight.root_is_shared", platforms.root_is_shared)
+    monkeypatch.setattr("ops.deploy.images.preflight.root_is_shared", platforms.root_is_shared)
     assert main(cluster.arguments("--timeout=1s")) == 0
     (container,) = cluster.objects["DaemonSet/node-exporter"]["spec"]["template"]["spec"]["containers"]
     assert ("mountPropagation" in container["volumeMounts"][0]) is passed_on

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy import pulling
-from scripts.deploy.cli import main
-from scripts.deploy.image_errors import explain, lasts
-from scripts.deploy.nodes import Node
-from scripts.deploy.pulling import planned
-from scripts.deploy.rendering import Rendering
+from ops.cluster.image_errors import explain, lasts
+from ops.cluster.nodes import Node
+from ops.deploy.cli import main
+from ops.deploy.images import pulling
+from ops.deploy.images.pulling import planned
+from ops.deploy.manifests.rendering import Rendering
 from tests.support.fake_cluster import FakeCluster, node, prepare, workload
 
 MSSQL, LOKI, POSTGRES = "example.com/mssql:2022", "example.com/loki:3", "example.com/postgres:17"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy.kubectl import Kubectl
-from scripts.deploy.passwords import temporary_secret
-from scripts.deploy.restore import SERVERS, main
+from ops.cluster.kubectl import Kubectl
+from ops.deploy.data.restore import SERVERS, main
+from ops.deploy.secrets.secrets import temporary_secret
 from tests.support.arguments import commands_of, leaks, started_with, value_of
 from tests.support.fake_cluster import FakeCluster, prepare, workload
 
@@ -29,7 +29,7 @@ RESTORED = json.dumps({"event": "restore-sink: done", "watermarks": {"orders": "
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """A deployment with two backups of the sink and one of the metadata database."""
     cluster = prepare(tmp_path, monkeypatch)
-    monkeypatch.setattr("scripts.deploy.restore.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("ops.deploy.data.restore.POLL_SECONDS", 0.05)
     for name in SERVERS:
         server = workload("Deployment", name, "airflow", "localhost/etl-airflow:0.1.0")
         server["spec"]["replicas"] = 2 if name == "airflow-scheduler" else 1

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.deploy import signing
-from scripts.deploy.cli import main
-from scripts.deploy.console import DeployError
-from scripts.deploy.image_contents import Contents
+from ops.cluster.console import DeployError
+from ops.deploy.cli import main
+from ops.deploy.images import signing
+from ops.deploy.images.contents import Contents
 from tests.support.fake_cluster import FakeCluster, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +24,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     cluster = prepare(tmp_path, monkeypatch)
     checkout = tmp_path / "checkout"
     shutil.copytree(cluster.overlay, checkout / "k8s" / "overlays" / "single-node")
-    for module in ("up", "overlays"):
-        monkeypatch.setattr(f"scripts.deploy.{module}.ROOT", checkout)
+    for module in ("up", "manifests.overlays"):
+        monkeypatch.setattr(f"ops.deploy.{module}.ROOT", checkout)
     return cluster
 
 
@@ -111,7 +111,7 @@ def test_any_other_is_refused_before_anything_of_it_is_unpacked(
             subprocess.run(["ssh-keygen", "-Y", "sign", "-n", "git", "-f", key, bundle], check=True)
         case "another file":
             bundle.write_bytes(signers.read_bytes())
-    monkeypatch.setattr("scripts.deploy.cli.open_bundle", lambda *_: pytest.fail("It was opened."))
+    monkeypatch.setattr("ops.deploy.cli.open_bundle", lambda *_: pytest.fail("It was opened."))
     assert install(cluster, bundle, signers) == 1
     assert re.search("has no valid signature|is not signed", capsys.readouterr().err)
     assert cluster.changes() == []
@@ -158,7 +158,7 @@ def test_an_image_that_cannot_be_read_is_in_the_bundle_without_a_bill(
             raise DeployError(f"{archive} is no archive of an image: not a gzip file")
         return Contents("debian-13", "", [])
 
-    monkeypatch.setattr("scripts.deploy.bundle.read_contents", read)
+    monkeypatch.setattr("ops.deploy.images.bundle.read_contents", read)
     target = cluster.folder / "etl.tar"
     assert main([f"--bundle={target}"]) == 0
     assert "example.com/postgres:17: the bundle has no bill of materials of it" in capsys.readouterr().out

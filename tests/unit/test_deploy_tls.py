@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy import certificates
-from scripts.deploy.certificates import MADE_FOR
-from scripts.deploy.cli import main
+from ops.deploy.cli import main
+from ops.deploy.secrets import certificates
+from ops.deploy.secrets.certificates import MADE_FOR
 from tests.support.fake_cluster import FakeCluster, named, prepare
 
 NAMES = ["mssql-svc", "mssql-svc.etl-poc", "mssql-svc.etl-poc.svc", "mssql-svc.etl-poc.svc.cluster.local"]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy import traefik
-from scripts.deploy.cli import main
-from scripts.deploy.console import Console
-from scripts.deploy.kubectl import Kubectl
-from scripts.deploy.rendering import Rendering
-from scripts.deploy.traefik import await_kinds, fit
+from ops.cluster.console import Console
+from ops.cluster.kubectl import Kubectl
+from ops.deploy.cli import main
+from ops.deploy.manifests import traefik
+from ops.deploy.manifests.rendering import Rendering
+from ops.deploy.manifests.traefik import await_kinds, fit
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.rendering import rendering
 from tests.support.fake_cluster import FakeCluster, prepare

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy.cli import NOT_ALL_READY, main
-from scripts.deploy.passwords import KEPT_FILE
+from ops.deploy.cli import NOT_ALL_READY, main
+from ops.deploy.secrets.secrets import KEPT_FILE
 from tests.support.fake_cluster import (
     SOURCE_PASSWORD,
     FakeCluster,

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from scripts.doctor.checks import CHECKS
-from scripts.doctor.cli import NOT_SEEN, WELL, WRONG, exit_code
-from scripts.doctor.findings import Check, Finding, judge
-from scripts.doctor.logs import last_words
-from scripts.doctor.report import as_json, as_text
-from scripts.doctor.snapshot import Snapshot
+from ops.cluster.log_lines import last_words
+from ops.doctor.checks import CHECKS
+from ops.doctor.cli import NOT_SEEN, WELL, WRONG, exit_code
+from ops.doctor.findings import Check, Finding, judge
+from ops.doctor.report import as_json, as_text
+from ops.doctor.snapshot import Snapshot
 from tests.support.doctoring import only, pod_of, set_state, unready, verdict
 from tests.support.well_deployment import alert, well
 

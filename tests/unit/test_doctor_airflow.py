@@ -3,8 +3,8 @@
 import pytest
 from orders_etl import dag as orders_dag
 
-from scripts.doctor.airflow import TAG, source_tables
-from scripts.doctor.snapshot import Answer, FailedRun, Snapshot
+from ops.doctor.airflow import TAG, source_tables
+from ops.doctor.snapshot import Answer, FailedRun, Snapshot
 from tests.support.doctoring import get, only, verdict
 from tests.support.well_deployment import ago, alert, target, task, well
 

@@ -4,10 +4,10 @@ import re
 from datetime import timedelta
 
 import pytest
-from etl_dag.pod import RESOURCES
+from etl_airflow.pods.spec import RESOURCES
 
-from scripts.doctor.checks.cluster import TASK, quantity
-from scripts.doctor.snapshot import Answer, Disk, Secret, Snapshot
+from ops.doctor.checks.cluster import TASK, quantity
+from ops.doctor.snapshot import Answer, Disk, Secret, Snapshot
 from tests.manifests.kustomizations import K8S
 from tests.support.doctoring import get, only, pod_of, remove, set_condition, set_state, unready, verdict, waiting
 from tests.support.well_deployment import API_ADDRESS, DISK, NODE, NOW, event, well

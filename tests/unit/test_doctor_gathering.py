@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from scripts.deploy import certificates, pages
-from scripts.deploy.certificates import for_ui
-from scripts.doctor import access, probing
-from scripts.doctor.cli import NOT_SEEN, WELL, WRONG, main
-from scripts.doctor.snapshot import Snapshot
+from ops.cluster import access, pages
+from ops.deploy.secrets import certificates
+from ops.deploy.secrets.certificates import for_ui
+from ops.doctor import probing
+from ops.doctor.cli import NOT_SEEN, WELL, WRONG, main
+from ops.doctor.snapshot import Snapshot
 from tests.support.fake_cluster import FakeCluster, prepare
 from tests.support.front import Front, front
 from tests.support.well_deployment import DISK, NODE, event, target, well

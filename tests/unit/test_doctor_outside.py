@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from scripts.deploy.enforcement import Tried
-from scripts.deploy.pages import Trouble
-from scripts.doctor.snapshot import USER, Snapshot
+from ops.cluster.pages import Trouble
+from ops.cluster.policy_probe import Tried
+from ops.doctor.snapshot import USER, Snapshot
 from tests.support.doctoring import get, only, remove, unready, verdict
 from tests.support.well_deployment import NODE, NOW, well
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.doctor.snapshot import Answer, Snapshot
+from ops.doctor.snapshot import Answer, Snapshot
 from tests.manifests.rendering import Object
 from tests.support.doctoring import get, only, pod_of, remove, set_condition, set_state, unready, verdict, waiting
 from tests.support.well_deployment import NOW, ago, event, pod, well
@@ -75,7 +75,7 @@ def test_a_step_that_was_killed_for_its_memory(seen: Snapshot) -> None:
     made = step(seen)
     set_state(made, {"terminated": KILLED})
     made["status"]["phase"] = "Failed"
-    only(seen, "oom-killed", "pod etl-poc/orders-load-abc", "dags/etl_dag/pod.py")
+    only(seen, "oom-killed", "pod etl-poc/orders-load-abc", "etl_airflow/pods/spec.py")
 
 
 def test_a_step_that_failed_is_for_airflow_to_tell(seen: Snapshot) -> None:

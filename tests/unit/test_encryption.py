@@ -7,10 +7,10 @@ from pathlib import Path
 import fsspec
 import pyrage
 import pytest
-from etl import encryption
-from etl.backup_copy import copy_backups
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError
-from etl.settings import Settings
+from etl.storage import encryption
+from etl.storage.backup_copy import copy_backups
 from pydantic import SecretStr
 from pyrage import x25519
 
@@ -202,7 +202,7 @@ def test_a_file_is_never_whole_in_memory(tmp_path: Path) -> None:
     with big.open("wb") as file:
         file.truncate(200_000_000)
     program = (
-        "import resource, sys; from pathlib import Path; from etl import encryption\n"
+        "import resource, sys; from pathlib import Path; from etl.storage import encryption\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (120_000_000, 120_000_000))\n"
         "big, there, back = map(Path, sys.argv[1:4])\n"
         "encryption.encrypt(big, there, encryption.read_recipients(sys.argv[4]))\n"

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from unittest import mock
 
-import etl_executor
+import etl_airflow.executor
 import pytest
 from airflow.providers.cncf.kubernetes.executors import kubernetes_executor
-from etl_dag import pod_end
-from etl_executor import NODE_LOST, PATIENCE, KubernetesExecutor, give_up_lost_pods
+from etl_airflow.executor import NODE_LOST, PATIENCE, KubernetesExecutor, give_up_lost_pods
+from etl_airflow.pods import completion
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
@@ -80,7 +80,7 @@ def test_the_executor_does_its_work_also_where_pods_cannot_be_looked_for(executo
 
 
 def test_operator_and_scheduler_mean_the_same_by_a_lost_node() -> None:
-    assert etl_executor.NODE_LOST == pod_end.NODE_LOST
+    assert etl_airflow.executor.NODE_LOST == completion.NODE_LOST
 
 
 def test_metrics_name_the_executor_as_before() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from etl.exporter import make_server
-from etl.exporter_certificates import Certificates, not_after
+from etl.exporter.certificates import Certificates, not_after
+from etl.exporter.server import make_server
 
 
 def certificate(folder: Path, *options: str) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from etl_task_logs.identity import Identity
-from etl_task_logs.sender import print_undelivered
+from etl_airflow.task_logs.identity import Identity
+from etl_airflow.task_logs.sender import print_undelivered
 
 from tests.support.fluent_bit import Pipeline, Sent
 

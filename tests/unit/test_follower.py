@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from etl_dag.follower import Follower, write_line
+from etl_airflow.pods.log_follower import Follower, write_line
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import ProtocolError
 

@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from etl_front_door import MOST_LOGIN_BYTES, FrontDoor
-from etl_logins import MOST_FAILURES, MOST_OVERALL, WINDOW_SECONDS
+from etl_airflow.web.failed_logins import MOST_FAILURES, MOST_OVERALL, WINDOW_SECONDS
+from etl_airflow.web.front_door import MOST_LOGIN_BYTES, FrontDoor
 from hypothesis import given
 from hypothesis import strategies as st
 

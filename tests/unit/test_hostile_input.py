@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 from etl.errors import shown
-from etl.window import Partition, Window
+from etl.model.window import Partition, Window
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from dev.sandbox.pipelines import ORDERS, make
 from tests.support import hostile_claims as claims
 from tests.support.hostile import SIGNS, definition
-from tests.support.pipelines import ORDERS, make
 
 hostile = st.lists(st.sampled_from(SIGNS), min_size=1, max_size=12).map("".join)
 printable = hostile.map(lambda text: "".join(sign for sign in text if sign.isprintable())).filter(bool)

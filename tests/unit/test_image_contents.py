@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts.audit import packages
-from scripts.audit.packages import AuditError, built_contents
-from scripts.deploy.builders import Builder
-from scripts.deploy.console import Console, DeployError
-from scripts.deploy.image_contents import bill_of, debian_components, read_contents
+from dev.audit import packages
+from dev.audit.packages import AuditError, built_contents
+from ops.cluster.console import Console, DeployError
+from ops.deploy.images.builders import Builder
+from ops.deploy.images.contents import bill_of, debian_components, read_contents
 
 RELEASE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n'
 STATUS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.bare_machine import AGENT, AGENT_UNIT, CONFIG, IMAGES, PINNED, SCRIPT, SUMS, UNIT, BareMachine
+from tests.support.bare_machine import AGENT, AGENT_UNIT, CONFIG, IMAGES, PINNED, ROOT, SCRIPT, SUMS, UNIT, BareMachine
 
 MAJOR, MINOR, PATCH = PINNED.partition("+")[0].split(".")
 NEWER = f"{MAJOR}.{MINOR}.{int(PATCH) + 1}+k3s1"
@@ -58,7 +58,7 @@ def test_a_binary_that_is_not_the_one_that_this_project_knows_is_refused_also_wi
 
 
 def test_the_project_knows_the_binary_of_the_version_that_it_installs() -> None:
-    known = (SCRIPT.parent / "install-k3s" / "sha256sums").read_text().splitlines()[1:]
+    known = (ROOT / "ops" / "k3s" / "sha256sums").read_text().splitlines()[1:]
     assert all(re.fullmatch(r"v[\d.]+\+k3s\d+ k3s\S* [0-9a-f]{64}", line) for line in known)
     assert any(line.startswith(f"{PINNED} k3s ") for line in known)
 
@@ -220,7 +220,7 @@ def test_air_gapped_needs_no_network(machine: BareMachine, tmp_path: Path) -> No
         )
     machine.double("id", "echo 0")
     machine.double("curl", "exit 6")
-    machine.succeed("--from-files", files, script=files / SCRIPT.name)
+    machine.succeed("--from-files", files, script=files / "install-k3s" / SCRIPT.name)
     assert machine.read(f"var/lib/rancher/k3s/agent/images/{IMAGES}") == f"images of {PINNED}"
     assert machine.read("run/version") == f"{PINNED}\n"
 

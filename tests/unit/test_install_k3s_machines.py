@@ -21,7 +21,7 @@ from tests.support.bare_machine import (
     BareMachine,
 )
 
-ROOT = SCRIPT.parents[1]
+ROOT = SCRIPT.parents[2]
 PROXY = Path("etc/systemd/system/k3s.service.env")
 DROP_IN = "etc/rancher/k3s/config.yaml.d/50-selinux.yaml"
 
@@ -342,6 +342,6 @@ def test_names_may_have_spaces(tmp_path: Path) -> None:
     script = folder / "my scripts" / SCRIPT.name
     with machine.mirror() as mirror:
         machine.succeed("--mirror", mirror, "--download-to", folder / "my files", script=script)
-    machine.succeed("--from-files", folder / "my files", script=folder / "my files" / SCRIPT.name)
+    machine.succeed("--from-files", folder / "my files", script=folder / "my files" / "install-k3s" / SCRIPT.name)
     machine.succeed("--uninstall", "--delete-data", script=script)
     assert not (machine.root / "usr/local/bin/k3s").exists()

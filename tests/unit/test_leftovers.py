@@ -8,8 +8,8 @@ import pytest
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
-from etl_dag.leftovers import delete_leftovers
-from etl_dag.pod import literal
+from etl_airflow.pods.orphans import delete_leftovers
+from etl_airflow.pods.spec import literal
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 

@@ -11,14 +11,14 @@ from uuid import UUID
 
 import duckdb
 import pytest
+from etl.config.settings import Settings, read_settings
 from etl.errors import ConfigurationError
-from etl.masking import Mask, WithheldError
-from etl.settings import Settings, read_settings
-from etl.sink_errors import explain
-from etl.window import Partition, fingerprint
+from etl.model.masking import Mask, WithheldError
+from etl.model.window import Partition, fingerprint
+from etl.sqlserver.errors import explain
 from pydantic import SecretStr, ValidationError
 
-from tests.support.pipelines import EVERYTHING, ORDERS, make, whole
+from dev.sandbox.pipelines import EVERYTHING, ORDERS, make, whole
 
 KEY = "sixteen or more characters"
 PEOPLE = make(ORDERS, sensitive=["customer", "note"])

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from etl.memory import longest_row
-from etl_dag.pod import MEMORY
+from etl.steps.memory import longest_row
+from etl_airflow.pods.spec import MEMORY
 from kubernetes.utils.quantity import parse_quantity
 
 

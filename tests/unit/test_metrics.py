@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from airflow.sdk.observability import stats
-from etl import sink_sql
+from etl.config.settings import Settings
 from etl.metrics import Metrics
-from etl.settings import Settings
-from etl_dag import metrics as dag_metrics
-from etl_dag.reconcile import check_audit
+from etl.sqlserver import sql as sink_sql
+from etl_airflow import metrics as dag_metrics
+from etl_airflow.dag.reconcile import check_audit
 from structlog.testing import capture_logs
 
-from tests.support.pipelines import ORDERS, make, whole
+from dev.sandbox.pipelines import ORDERS, make, whole
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from etl_logins import is_password_account, password_users
-from etl_oidc import authorities, roles_of_groups
-from etl_security_manager import SecurityManager
+from etl_airflow.web.failed_logins import is_password_account, password_users
+from etl_airflow.web.oidc import authorities, roles_of_groups
+from etl_airflow.web.security_manager import SecurityManager
 
-from scripts.deploy.identity import mismatches
-from scripts.doctor.outside import look_at_identity
-from scripts.doctor.snapshot import Snapshot
+from dev.sandbox.stack import ROOT
+from ops.deploy.manifests.identity import mismatches
+from ops.doctor.outside import look_at_identity
+from ops.doctor.snapshot import Snapshot
 from tests.support.doctoring import get, only, verdict
 from tests.support.identity_provider import CLIENT, IdentityProvider, run_identity_provider
-from tests.support.stack import ROOT
 from tests.support.well_deployment import well
 
 ISSUER = "https://login.example.org"
@@ -137,10 +137,10 @@ def test_authorities_of_one_s_own_count_where_there_are_some(tmp_path: Path, mon
 
 
 def asked(provider: IdentityProvider, **changed: str) -> dict[str, Any]:
-    """What `python -m etl_oidc` prints in the API server's pod."""
+    """What `python -m etl_airflow.web.oidc` prints in the API server's pod."""
     ends = {f"OIDC_{name.upper()}_ENDPOINT": f"{provider.issuer}/{path}" for name, path in ENDS.items()}
     environment = {**ends, "OIDC_ISSUER": provider.issuer, "OIDC_CA_FILE": str(provider.authority), **changed}
-    command = [sys.executable, "-m", "etl_oidc"]
+    command = [sys.executable, "-m", "etl_airflow.web.oidc"]
     folder = ROOT / "airflow_image" / "config"
     made = subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(made.stdout)
@@ -189,7 +189,7 @@ def looked(told: str) -> tuple[Snapshot, Asked]:
 def test_the_doctor_says_why_nobody_can_sign_in() -> None:
     settings = {"OIDC_ISSUER": ISSUER}
     seen, kubectl = looked(json.dumps({"settings": settings, "error": "connection refused"}))
-    assert kubectl.commands[0][-3:] == ("python", "-m", "etl_oidc")
+    assert kubectl.commands[0][-3:] == ("python", "-m", "etl_airflow.web.oidc")
     seen.objects = well().objects
     words = (f"{ISSUER}/.well-known/openid-configuration does not answer", "connection refused", "OIDC_CA")
     only(seen, "identity-provider-unusable", *words)

@@ -19,13 +19,13 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.observability import stats
 from etl.errors import ExitCode
-from etl_dag import last_line
-from etl_dag.operator import EtlPodOperator
+from etl_airflow.pods import last_line
+from etl_airflow.pods.operator import EtlPodOperator
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import ProtocolError
 
-from tests.support.pipelines import ORDERS, make, whole
+from dev.sandbox.pipelines import ORDERS, make, whole
 
 PARTITION = whole().model_dump_json()
 

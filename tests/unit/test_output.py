@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from etl.errors import ExitCode
-from etl.progress import Progress
+from etl.steps.progress import Progress
 
 TELL = """
 from etl.logs import configure_logs

@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from etl.pipeline import Pipeline
-from etl.window import fingerprint
+from etl.model.pipeline import Pipeline
+from etl.model.window import fingerprint
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.support.pipelines import EVERYTHING, ORDERS, make, whole
+from dev.sandbox.pipelines import EVERYTHING, ORDERS, make, whole
 
 
 @pytest.mark.parametrize("definition", [ORDERS, EVERYTHING])

@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from etl.pipeline import Pipeline
-from etl_pipelines import main
+from etl.model.pipeline import Pipeline
+from etl_airflow.export_pipelines import main
 from orders_etl import ORDERS
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
@@ -26,9 +26,9 @@ def test_a_file_that_cannot_be_read_is_told_and_keeps_out_no_other(
     folder.mkdir()
     (dags / "orders_etl.py").write_text((DAGS / "orders_etl.py").read_text())
     (dags / "broken.py").write_text(BROKEN)
-    with caplog.at_level(logging.WARNING, "etl_pipelines"):
+    with caplog.at_level(logging.WARNING, "etl_airflow.export_pipelines"):
         main(folder, dags)
     assert [file.name for file in folder.iterdir()] == ["orders_etl.json"]
-    (told,) = (record.getMessage() for record in caplog.records if record.name == "etl_pipelines")
+    (told,) = (record.getMessage() for record in caplog.records if record.name == "etl_airflow.export_pipelines")
     assert "broken.py" in told
     assert "nothing_of_that_name" in told

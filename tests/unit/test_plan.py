@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from etl.window import Window
-from etl_dag.plan import MOST_PARTITIONS, choose_window, cut, rows_of_a_partition
-from etl_dag.went_back import FEW, looks_restored
+from etl.model.window import Window
+from etl_airflow.dag.plan import MOST_PARTITIONS, choose_window, cut, rows_of_a_partition
+from etl_airflow.dag.source_regression import FEW, looks_restored
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.pipelines import ORDERS, make, window
+from dev.sandbox.pipelines import ORDERS, make, window
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 YESTERDAY = NOW - timedelta(days=1)

@@ -6,8 +6,8 @@ from unittest import mock
 
 import pytest
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
-from etl_dag import pod_end
-from etl_dag.pod_end import StepPodManager, end_stream_with_container
+from etl_airflow.pods import completion
+from etl_airflow.pods.completion import StepPodManager, end_stream_with_container
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
@@ -59,7 +59,7 @@ def watching(monkeypatch: pytest.MonkeyPatch, *events: Any) -> None:
                 raise event
             yield {"object": event}
 
-    monkeypatch.setattr(pod_end, "Watch", lambda: mock.Mock(stream=stream))
+    monkeypatch.setattr(completion, "Watch", lambda: mock.Mock(stream=stream))
 
 
 def test_the_stream_of_the_log_ends_with_the_container(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,12 @@
 """A filter is one expression of known columns that means the same in Postgres, DuckDB and SQL Server."""
 
 import pytest
-from etl.column_types import parse_column_type
-from etl.predicate import compared_columns, parse_predicate, predicate_columns
-from etl.predicate_sql import render_tsql
-from etl.source_filter import wanted
+from etl.model.column_types import parse_column_type
+from etl.model.predicate import compared_columns, parse_predicate, predicate_columns
+from etl.model.predicate_sql import render_tsql
+from etl.postgres.filter import wanted
 
-from tests.support.pipelines import ORDERS, make
+from dev.sandbox.pipelines import ORDERS, make
 
 COLUMNS = {
     name: parse_column_type(declared)

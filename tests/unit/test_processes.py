@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.process import kill_session
-from tests.support.waiting import wait_for
+from dev.sandbox.process import kill_session
+from dev.sandbox.waiting import wait_for
 
 SUPERVISOR = """
 import os, sys, time

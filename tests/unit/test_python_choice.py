@@ -79,7 +79,8 @@ def test_a_machine_that_nothing_describes_is_told_all_the_same(machine: Machine)
 
 def test_make_takes_the_same(machine: Machine, tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for folder in ("scripts", "ops/k3s"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     machine.python("python3", works=False)
     refused = machine.run("make", "--directory", tmp_path, ".uv/bin/uv")
     assert "Python 3.11 or later is needed" in refused.stderr

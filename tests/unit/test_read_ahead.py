@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 import pytest
-from etl.batches import BATCH_BYTES
-from etl.read_ahead import read_ahead
+from etl.steps.batches import BATCH_BYTES
+from etl.steps.prefetch import read_ahead
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.contextvars import bound_contextvars, get_contextvars

@@ -2,10 +2,10 @@
 
 import pytest
 from etl.errors import ConfigurationError
-from etl.pipeline import Pipeline
-from etl.row_key import RowKey
+from etl.model.pipeline import Pipeline
+from etl.model.row_key import RowKey
 
-from tests.support.pipelines import ORDERS, make
+from dev.sandbox.pipelines import ORDERS, make
 
 LONG = "123456789012345678901234567890123456.78"
 """As many digits as numeric has in SQL Server."""

@@ -15,29 +15,31 @@ from urllib.parse import quote
 
 import adbc_driver_manager.dbapi as dbapi
 import adbc_driver_postgresql.dbapi as driver
-import etl_probe
+import etl_airflow.probe
 import mssql_python
 import pytest
 import structlog
 from adbc_driver_manager import AdbcStatusCode
-from etl import backup_copy, cli, source
+from etl import cli
 from etl.check import check
+from etl.config.settings import Settings, place, read_settings
 from etl.errors import EtlError
-from etl.exporter_metadata import metadata_database
+from etl.exporter.metadata import metadata_database
+from etl.exporter.poller import Poller
 from etl.logs import configure_logs
-from etl.poller import Poller
-from etl.settings import Settings, place, read_settings
-from etl.sink import connect_sink, connect_to_prepare, sorted_error
-from etl.source import connect_source
-from etl.staging import Staging
-from etl.step import Work
-from etl_connections import UrlConnections
-from etl_task_logs.loki import Loki, LokiUnavailableError
+from etl.postgres import connection as source
+from etl.postgres.connection import connect_source
+from etl.sqlserver.connection import connect_sink, connect_to_prepare, sorted_error
+from etl.steps.context import Work
+from etl.storage import backup_copy
+from etl.storage.staging import Staging
+from etl_airflow.secrets_backend import UrlConnections
+from etl_airflow.task_logs.loki import Loki, LokiUnavailableError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from tests.support.pipelines import ORDERS, make, whole
+from dev.sandbox.pipelines import ORDERS, make, whole
 
 LETTERS = "QXZJKVWY"
 _SIGNS = "@/:#?%&;+=,' \"\\{}[]$€ü\n"
@@ -187,7 +189,7 @@ def tell(output: Output) -> None:
             output.write(json.dumps(made))
         else:  # Airflow masks the password, and those of the extras whose name says so
             output.write(json.dumps(made | {"password": "", "extra": ""}))
-    output.write(etl_probe.check("database", None))
+    output.write(etl_airflow.probe.check("database", None))
     cli._unexpected(RuntimeError(f"anything, such as {message(lambda: found.sink().get_secret_value())}"), secrets)
 
 

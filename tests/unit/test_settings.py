@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from etl.config.settings import Settings, read_settings
 from etl.errors import ConfigurationError
-from etl.settings import Settings, read_settings
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 

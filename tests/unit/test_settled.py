@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
-from etl.window import Settled
-from etl_dag.plan import choose_window
-from etl_dag.settled import settle
+from etl.model.window import Settled
+from etl_airflow.dag.plan import choose_window
+from etl_airflow.dag.settled import settle
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support.pipelines import ORDERS, make
+from dev.sandbox.pipelines import ORDERS, make
 
 NONE_BACK = make(ORDERS, look_back=0)
 

@@ -2,8 +2,8 @@
 
 import mssql_python
 import pytest
-from etl import sink_errors
 from etl.errors import ConfigurationError, EtlError, TryAgainError
+from etl.sqlserver import errors as sink_errors
 
 TABLES = (sink_errors.CONFIGURATION, sink_errors.DATA, sink_errors.TRY_AGAIN)
 

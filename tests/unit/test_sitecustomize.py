@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.stack import ROOT
+from dev.sandbox.stack import ROOT
 
 PACKAGES = [
     f"{client}{package}"

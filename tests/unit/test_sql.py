@@ -3,15 +3,19 @@
 from datetime import UTC, datetime
 
 import pytest
-from etl import merge_sql, prepare_sql, sink_checks, sink_sql, source_sql, source_text
-from etl.pipeline import TableName
-from etl.sink_login import SinkLogin
-from etl.window import Partition
+from etl.config.sink_logins import SinkLogin
+from etl.model.pipeline import TableName
+from etl.model.window import Partition
+from etl.postgres import quoting
+from etl.postgres import sql as source_sql
+from etl.sqlserver import checks as sink_checks
+from etl.sqlserver import merge_sql, prepare_sql
+from etl.sqlserver import sql as sink_sql
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from tests.support.pipelines import EVERYTHING, ORDERS, make, whole, window
+from dev.sandbox.pipelines import EVERYTHING, ORDERS, make, whole, window
 
 PIPELINE = make(ORDERS)
 STAGING = TableName(schema_name="etl_staging", table="x")
@@ -186,8 +190,8 @@ def test_whatever_is_quoted_stays_one_token(text: str) -> None:
     """Undone the way the server does it, the text is there again and nothing is left over."""
     assert sink_sql.quote_name(text)[1:-1].replace("]]", "").count("]") == 0
     assert sink_sql.quote_text(text)[2:-1].replace("''", "").count("'") == 0
-    assert source_text.quote_name(text)[1:-1].replace('""', "").count('"') == 0
-    inner = source_text.quote_text(text)[2:-1].replace("\\\\", "").replace("''", "")
+    assert quoting.quote_name(text)[1:-1].replace('""', "").count('"') == 0
+    inner = quoting.quote_text(text)[2:-1].replace("\\\\", "").replace("''", "")
     assert "'" not in inner
     assert "\\" not in inner
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from etl.config.settings import Settings
 from etl.errors import ConfigurationError, TryAgainError
-from etl.settings import Settings
-from etl.staging import Manifest, Staging, run_folder
+from etl.storage.staging import Manifest, Staging, run_folder
 
-from tests.support.pipelines import whole
+from dev.sandbox.pipelines import whole
 
 RUN = "manual__2026-01-01T00:00:00+00:00"
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk.exceptions import AirflowFailException
-from etl_dag.factory import _PARAMS
-from etl_dag.reconcile import reconcile_run
-from etl_dag.start import check_start
+from etl_airflow.dag.factory import _PARAMS
+from etl_airflow.dag.reconcile import reconcile_run
+from etl_airflow.dag.start import check_start
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.pipelines import ORDERS, make
+from dev.sandbox.pipelines import ORDERS, make
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 INSTEAD = "trigger one run with the Params since and until instead"

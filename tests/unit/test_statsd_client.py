@@ -8,17 +8,17 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import etl_statsd
+import etl_airflow.statsd_client
 import pytest
 from airflow.observability import stats as server_stats
 from airflow.observability.metrics import stats_utils as server_factory
 from airflow.sdk.observability import stats as task_stats
 from airflow.sdk.observability.metrics import stats_utils as task_factory
 
+from dev.sandbox.stack import ROOT
+from dev.sandbox.waiting import wait_for
 from tests.support.metrics_capture import deployed_settings
-from tests.support.stack import ROOT
 from tests.support.statsd import Listener
-from tests.support.waiting import wait_for
 
 EXPORTER = "statsd-exporter.observability"
 SIDES = {"servers": (server_stats, server_factory), "tasks": (task_stats, task_factory)}
@@ -47,9 +47,9 @@ class Dns:
 def dns(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dns]:
     made = Dns()
     monkeypatch.setattr(socket, "getaddrinfo", made.look_up)
-    monkeypatch.setattr(etl_statsd, "RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(etl_statsd, "LOOK_UP_SECONDS", 0.05)
-    monkeypatch.setattr(etl_statsd, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(etl_airflow.statsd_client, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(etl_airflow.statsd_client, "LOOK_UP_SECONDS", 0.05)
+    monkeypatch.setattr(etl_airflow.statsd_client, "FIRST_SECONDS", 0.05)
     yield made
     made.answers.set()
 
@@ -110,7 +110,7 @@ def test_metrics_follow_the_exporter_to_another_address_and_stay_when_dns_goes_a
 def test_of_what_waits_too_long_the_newest_is_kept(
     stats: Any, dns: Dns, exporter: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(etl_statsd, "KEPT_LINES", 3)
+    monkeypatch.setattr(etl_airflow.statsd_client, "KEPT_LINES", 3)
     for number in range(10):
         stats.gauge("number", number)
     dns.address = ("127.0.0.1", exporter.port)
@@ -119,7 +119,7 @@ def test_of_what_waits_too_long_the_newest_is_kept(
 
 
 def test_a_process_that_is_forked_during_a_look_up_looks_up_itself(exporter: Listener, dns: Dns) -> None:
-    client = etl_statsd.RetryingStatsClient(EXPORTER, 8125)
+    client = etl_airflow.statsd_client.RetryingStatsClient(EXPORTER, 8125)
     dns.answers.clear()
     client.incr("before")  # this process is looking up from now on
     child = os.fork()
@@ -135,8 +135,8 @@ def test_a_process_that_is_forked_during_a_look_up_looks_up_itself(exporter: Lis
 def test_a_process_that_ends_with_its_last_line_has_sent_it(exporter: Listener) -> None:
     """As a task's process does, which runs no exit handlers."""
     code = (
-        "import os, etl_statsd\n"
-        f"etl_statsd.RetryingStatsClient('localhost', {exporter.port}).incr('only')\n"
+        "import os, etl_airflow.statsd_client\n"
+        f"etl_airflow.statsd_client.RetryingStatsClient('localhost', {exporter.port}).incr('only')\n"
         "os._exit(0)\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{ROOT}/airflow_image/config"}

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 import structlog
-from etl_task_logs.identity import Identity
-from etl_task_logs.log_file import LINE_BYTES, OLDEST, LogFile, nanoseconds, prepare
-from etl_task_logs.loki import LokiRefusedError, LokiUnavailableError, Value
-from etl_task_logs.remote import LokiTaskLog
-from etl_task_logs.sender import Sender
+from etl_airflow.task_logs.identity import Identity
+from etl_airflow.task_logs.log_file import LINE_BYTES, OLDEST, LogFile, nanoseconds, prepare
+from etl_airflow.task_logs.loki import LokiRefusedError, LokiUnavailableError, Value
+from etl_airflow.task_logs.remote import LokiTaskLog
+from etl_airflow.task_logs.sender import Sender
 
-from tests.support import waiting
-from tests.support.stack import ROOT
+from dev.sandbox import waiting
+from dev.sandbox.stack import ROOT
 
 PATH = "dag_id=orders_etl/run_id=manual__2026-01-01T00:00:00+00:00/task_id=partition.load/map_index=3/attempt=2.log"
 
@@ -217,8 +217,8 @@ def test_a_pod_that_was_told_to_end_while_its_task_ran_prints_what_is_left_befor
     loki: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path))
-    monkeypatch.setattr("etl_task_logs.remote.TOLD_TO_END", tmp_path / "told-to-end")
-    monkeypatch.setattr("etl_task_logs.remote._LAST_SECONDS", 0.3)
+    monkeypatch.setattr("etl_airflow.task_logs.remote.TOLD_TO_END", tmp_path / "told-to-end")
+    monkeypatch.setattr("etl_airflow.task_logs.remote._LAST_SECONDS", 0.3)
     (tmp_path / "told-to-end").touch()
     patient = LokiTaskLog("http://loki:3100", 600, Sender(lambda: loki, interval=0.01))  # type: ignore[arg-type, return-value]
     loki.away = True

@@ -9,12 +9,12 @@ from types import GeneratorType
 from typing import Any
 
 import pytest
-from etl_task_logs import reader
-from etl_task_logs.identity import Identity
-from etl_task_logs.loki import Entry, Loki, LokiUnavailableError
-from etl_task_logs.remote import LokiTaskLog
+from etl_airflow.task_logs import reader
+from etl_airflow.task_logs.identity import Identity
+from etl_airflow.task_logs.loki import Entry, Loki, LokiUnavailableError
+from etl_airflow.task_logs.remote import LokiTaskLog
 
-from tests.support.stack import ROOT
+from dev.sandbox.stack import ROOT
 from tests.support.task_log import attempt, read_log, reading_from
 
 PATH = "dag_id=orders_etl/run_id=a+b/task_id=partition.load/attempt=1.log"
@@ -152,7 +152,7 @@ print(json.dumps([type(core).__name__, core is sdk, type(TaskLogReader().log_han
 def test_airflow_takes_the_handler_where_loki_url_is_set_and_its_own_where_not(url: str, taken: list[Any]) -> None:
     environment = {
         **os.environ,
-        "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "etl_task_logs.config.LOGGING_CONFIG",
+        "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "etl_airflow.task_logs.config.LOGGING_CONFIG",
         "LOKI_URL": url,
         "PYTHONPATH": f"{ROOT}/airflow_image/config",
     }

@@ -4,7 +4,7 @@ import re
 from urllib.parse import quote
 
 import pytest
-from etl import urls
+from etl.config import urls
 from etl.errors import ConfigurationError
 from hypothesis import given
 from hypothesis import strategies as st

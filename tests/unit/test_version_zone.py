@@ -3,7 +3,7 @@
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 
-from etl.version_zone import as_local, check_zone
+from etl.model.version_zone import as_local, check_zone
 from hypothesis import example, given
 from hypothesis import strategies as st
 

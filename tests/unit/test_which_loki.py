@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dev.sandbox.stack import ROOT
 from tests.e2e.figures import write_figures
-from tests.support.stack import ROOT
 
 DOUBLE = "a double of its API, not Loki"
 

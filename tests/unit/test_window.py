@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 
 import pytest
-from etl.pipeline import Pipeline
-from etl.window import Partition, Settled, Window, fingerprint
+from etl.model.pipeline import Pipeline
+from etl.model.window import Partition, Settled, Window, fingerprint
 
-from tests.support.pipelines import ORDERS, make
+from dev.sandbox.pipelines import ORDERS, make
 
 WINDOW = Window(low=datetime(2026, 1, 1, tzinfo=UTC), high=datetime(2026, 1, 2, tzinfo=UTC))
 PARTITION = Partition(window=WINDOW, id="p2", lower=["10"], upper=["20"], expected_rows=10)

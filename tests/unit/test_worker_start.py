@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from tests.support.stack import ROOT
+from dev.sandbox.stack import ROOT
 
 WAITS = """
 import httpx, random

@@ -15,8 +15,8 @@ from airflow.executors.workloads.task import ExecuteTask, TaskInstanceDTO
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator, workload_to_command_args
 from kubernetes.client import models as k8s
 
-from tests.support.process import die_with_parent, kill_session
-from tests.support.stack import ROOT
+from dev.sandbox.process import die_with_parent, kill_session
+from dev.sandbox.stack import ROOT
 
 TOKEN = "header.payload.signature"
 TEMPLATE = ROOT / "k8s" / "base" / "airflow" / "worker" / "pod-template.yaml"
@@ -121,7 +121,7 @@ def test_what_looks_like_a_variable_in_a_task_stays_as_it_is() -> None:
 def test_without_a_task_a_worker_says_where_it_should_be() -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}/airflow_image/config"}
     ended = subprocess.run(
-        [sys.executable, "-m", "etl_workload"], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "etl_airflow.worker_task"], env=environment, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 1
     assert "There is no task in ETL_WORKLOAD" in ended.stderr

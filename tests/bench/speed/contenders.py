@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from etl import sink_sql
-from etl.window import Partition
+from etl.model.window import Partition
+from etl.sqlserver import sql as sink_sql
 
+from dev.sandbox.pipelines import window
+from dev.sandbox.site import Site, existing_site
+from dev.sandbox.stack import ROOT
 from tests.bench.speed.tables import SourceTable
-from tests.support.pipelines import window
-from tests.support.site import Site, existing_site
-from tests.support.stack import ROOT
 
 SINK = "dbo.bench_sink"
 DLT_SCHEMA = "bench_dlt"

@@ -16,15 +16,15 @@ from typing import Any
 
 import psycopg
 
+from dev.sandbox.pipelines import ORDERS, make
+from dev.sandbox.postgres import run_postgres
+from dev.sandbox.process import die_with_parent
+from dev.sandbox.site import existing_site
+from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.stack import ROOT
 from tests.bench.speed.contenders import Contender, Place
 from tests.bench.speed.figures import Run
 from tests.bench.speed.tables import Shape, SourceTable, create_source, sums_in_sink, write_arrow
-from tests.support.pipelines import ORDERS, make
-from tests.support.postgres import run_postgres
-from tests.support.process import die_with_parent
-from tests.support.site import existing_site
-from tests.support.stack import ROOT
-from tests.support.standin import StandIn
 
 LONGEST_RUN = 900.0
 """Seconds after which a run is given up."""

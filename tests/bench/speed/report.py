@@ -6,10 +6,10 @@ measures something else writes one, and it is in the document from then on.
 
 from pathlib import Path
 
+from dev.sandbox.stack import ROOT
 from tests.bench.speed.data_path import data_path
 from tests.bench.speed.document import Section, document
 from tests.bench.speed.figures import Figures
-from tests.support.stack import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"

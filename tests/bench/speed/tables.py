@@ -8,9 +8,9 @@ from typing import Any
 import adbc_driver_postgresql.dbapi as postgres
 import psycopg
 import pyarrow as pa
-from etl.pipeline import Pipeline
+from etl.model.pipeline import Pipeline
 
-from tests.support.pipelines import ORDERS, make
+from dev.sandbox.pipelines import ORDERS, make
 
 _TIME = "timestamptz '2026-03-01' + n * interval '1 second'"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import mssql_python
-from etl.reach import UnreachableError
+from etl.config.reach import UnreachableError
 
 from tests.chaos.faults.fault import Fault
 from tests.chaos.pods import Pod
@@ -12,7 +12,7 @@ from tests.chaos.scene import Scene
 
 
 class OnDemand(NamedTuple):
-    """A fault of tests.support.standin.faults, how much of it, and how often."""
+    """A fault of dev.sandbox.sqlserver.faults, how much of it, and how often."""
 
     fault: str
     value: int = 0

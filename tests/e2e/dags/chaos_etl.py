@@ -5,8 +5,8 @@ from typing import Literal
 
 import pendulum
 from airflow.sdk import DAG
-from etl.pipeline import Pipeline
-from etl_dag.factory import pipeline_dag
+from etl.model.pipeline import Pipeline
+from etl_airflow.dag.factory import pipeline_dag
 
 LONGEST_TASK = timedelta(minutes=5)
 LONGEST_RUN = timedelta(minutes=15)

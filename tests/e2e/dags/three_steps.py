@@ -9,8 +9,8 @@ from typing import Any
 import pendulum
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG
-from etl_dag import pod
-from etl_dag.operator import EtlPodOperator
+from etl_airflow.pods import spec as pod
+from etl_airflow.pods.operator import EtlPodOperator
 from kubernetes.client import models as k8s
 
 START = pendulum.datetime(2026, 1, 1, tz="UTC")

@@ -4,7 +4,7 @@ import os
 
 import mssql_python
 import pyarrow as pa
-from etl.settings import Settings
+from etl.config.settings import Settings
 
 from tests.bench.speed.loaders import read_job
 

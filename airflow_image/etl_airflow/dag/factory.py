@@ -1,0 +1,138 @@
+"""Makes the DAG of a pipeline: plan → for each partition extract → filter → load, or all in one → reconcile."""
+
+from datetime import timedelta
+from functools import partial
+from itertools import pairwise
+from typing import Any
+from urllib.parse import quote
+
+import pendulum
+from airflow.providers.cncf.kubernetes.kube_client import get_kube_client
+from airflow.sdk import DAG, Asset, Param, get_current_context, task, task_group
+from etl.model.pipeline import Pipeline
+
+from etl_airflow.dag.connections import SINK, SOURCE
+from etl_airflow.pods import last_line
+from etl_airflow.pods.operator import EtlPodOperator, runs_steps_as_processes
+
+_PARAMS = {
+    "full_refresh": Param(
+        False,
+        type="boolean",
+        title="Full refresh",
+        description="Read the whole table again, and write what differs in the sink; nothing is deleted.",
+    ),
+    "since": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="Since",
+        description="Read the versions after this time instead of those after the watermark.",
+    ),
+    "until": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="Until",
+        description="Read the versions up to and with this time instead of up to now.",
+    ),
+    "accept_older_versions": Param(
+        False,
+        type="boolean",
+        title="Accept older versions",
+        description="With Full refresh or Since: take the source's rows as they are, also where the sink's are newer,"
+        " after the source was restored from a backup or its clock was put back.",
+    ),
+}
+
+_KINDS_OF_RUN: Any = ("scheduled", "manual", "operator_triggered", "asset_materialization")
+"""All but `backfill`: such runs read no window of their own, and max_active_runs does not bound them."""
+_LONGEST_TAG = 100  # Airflow's own bound
+_STEPS = {"separate": ("extract", "filter", "load"), "fused": ("run",)}
+
+
+def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.DateTime, owner: str) -> DAG:
+    """Make the DAG `<name>_etl`. `schedule` is a cron expression in the time zone of `start_date`."""
+    with DAG(
+        dag_id=f"{pipeline.name}_etl",
+        description=f"{pipeline.source} → {pipeline.sink} where {pipeline.filter}",
+        doc_md=_doc(pipeline),
+        schedule=schedule,
+        start_date=start_date,
+        catchup=False,
+        # One run at a time: two windows of one pipeline never overtake each other.
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=12),
+        tags=["etl", *(str(table)[:_LONGEST_TAG] for table in (pipeline.source, pipeline.sink))],
+        params=_PARAMS,
+        allowed_run_types=_KINDS_OF_RUN,
+        default_args={
+            "owner": owner,
+            "on_failure_callback": last_line.say_why,
+            "on_retry_callback": last_line.say_why,
+            "retries": 3,
+            "retry_delay": timedelta(seconds=30),
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": timedelta(minutes=10),
+            "execution_timeout": timedelta(hours=3),
+            # Where tasks wait for a place, what has begun comes before what has not. With the default, which is the
+            # other way round, the plans of all runs come first, and no run ends for long.
+            "weight_rule": "upstream",
+        },
+    ) as dag:
+
+        @task(show_return_value_in_logs=False)
+        def plan() -> list[str]:
+            """Choose the window and cut it into partitions by key; delete the pods that ended runs have left."""
+            from etl_airflow.dag.plan import plan_partitions
+            from etl_airflow.dag.start import check_start
+            from etl_airflow.pods.orphans import delete_leftovers
+
+            context = get_current_context()
+            check_start(context["dag_run"], context["params"], _PARAMS)
+            if not runs_steps_as_processes():
+                dag_id, get_state = context["ti"].dag_id, context["ti"].get_dagrun_state
+                delete_leftovers(get_kube_client(), dag_id, context["run_id"], partial(get_state, dag_id))
+            return plan_partitions(pipeline, dict(context["params"]), SOURCE, SINK)
+
+        @task_group
+        def partition(partition: Any) -> None:
+            """Bring one partition through; it can be retried alone."""
+            steps = [EtlPodOperator.for_step(step, pipeline, partition) for step in _STEPS[pipeline.steps]]
+            for earlier, later in pairwise(steps):
+                earlier >> later
+
+        # Airflow's names of assets are ASCII.
+        @task(outlets=[Asset(f"sink/{quote(str(pipeline.sink))}")], show_return_value_in_logs=False)
+        def reconcile(partitions: list[str]) -> dict[str, Any]:
+            """Check that everything adds up, then advance the watermark."""
+            from etl_airflow.dag.reconcile import reconcile_run
+
+            return reconcile_run(pipeline, get_current_context()["run_id"], partitions, SINK)
+
+        partitions: Any = plan()
+        partition.expand(partition=partitions) >> reconcile(partitions)
+    return dag
+
+
+def _doc(pipeline: Pipeline) -> str:
+    """The pipeline as people read it in Airflow's UI."""
+    rows = (f"| `{name}` | {column} | {column.tsql} |" for name, column in pipeline.types.items())
+    columns = "\n".join(rows)
+    sensitive = ", ".join(f"`{name}`" for name in pipeline.sensitive)
+    masked = f"\n* Values of {sensitive} are sensitive: logs and rejects show masks of them." if sensitive else ""
+    return f"""Rows of `{pipeline.source}` for which `{pipeline.filter}` go to `{pipeline.sink}` and stay there.
+
+* A row is known by `{", ".join(pipeline.key)}`; the newer `{pipeline.version}` wins.
+* A run reads what changed after the watermark, and {pipeline.look_back} behind it again for late commits.
+* {pipeline.tolerated_rejects} rows of a run may break the contract below; with more the run fails.
+* A failed partition is retried alone: clear its `{_STEPS[pipeline.steps][0]}`, with what follows.
+* Switching the DAG on starts a run of the schedule at once. The first one takes all rows, and a run that was triggered
+  meanwhile waits for it and may find nothing left.
+* Where nothing changed, the tasks after `plan` are skipped; the end of its log says so.
+* A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*.{masked}
+
+| column | source | sink |
+|---|---|---|
+{columns}
+"""

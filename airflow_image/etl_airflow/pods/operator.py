@@ -1,0 +1,230 @@
+"""Runs one ETL step in a pod of its own, or as a local process where there is no cluster."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any, NoReturn, Self
+
+from airflow.providers.cncf.kubernetes.backcompat.backwards_compat_converters import convert_env_vars_or_raise_error
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
+from etl.errors import DO_NOT_RETRY
+from etl.model.pipeline import Pipeline
+from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+
+from etl_airflow import metrics
+from etl_airflow.pods import completion, log_follower
+from etl_airflow.pods import spec as pod
+
+RUNNER_VARIABLE = "ETL_RUNNER"
+"""Set to `process` to run steps as processes beside Airflow: for the demo and for development."""
+LOOK_OFTEN_SECONDS = 5
+"""So long a pod is looked at often while it should start any moment; the provider looks every second."""
+
+
+class EtlPodOperator(KubernetesPodOperator):
+    """A KubernetesPodOperator that knows what the exit codes of `etl` mean, and that a killed pod is no success.
+
+    The provider deletes the pod of a task that is killed and then calls the task a success (apache/airflow#73006).
+    """
+
+    _last_words = ""
+    _is_lost = False
+
+    @classmethod
+    def for_step(cls, step: str, pipeline: Pipeline, partition: Any) -> Self:
+        """The operator of a step; `partition` is a Partition as JSON, also as a mapped argument."""
+        return cls(
+            task_id=step,
+            name=f"{pipeline.name.replace('_', '-')}-{step}",
+            # No `cmds`: the image's entry point, an init that passes signals on, runs this.
+            arguments=["etl", step, "--run-id", "{{ run_id }}", "--partition", partition],
+            env_vars={"ETL_PIPELINE": pipeline.model_dump_json()},
+            labels={
+                "app.kubernetes.io/name": "etl",
+                "app.kubernetes.io/component": step,
+                "app.kubernetes.io/part-of": f"{pipeline.name}-etl",
+            },
+            map_index_template="{{ partition }}",
+            **pod.ARGUMENTS,
+        )
+
+    def execute(self, context: Any) -> Any:
+        """Run the step. Raises AirflowFailException where a retry cannot help, AirflowException where it may."""
+        context["partition"] = json.loads(self.arguments[-1])["id"]
+        if runs_steps_as_processes():
+            return self._run_process()
+        self._times = [context["ti"].start_date]
+        result = super().execute(context)
+        if self._killed:
+            raise AirflowException("The pod was killed before it ended; the step is repeated.")
+        return result
+
+    def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> k8s.V1Pod:
+        """The pod, in whose arguments and variables Kubernetes has nothing to expand."""
+        request = super().build_pod_request_obj(context, dry_run=dry_run)
+        request.spec.topology_spread_constraints = pod.SPREAD
+        for container in request.spec.containers:
+            container.args = [pod.literal(word) for word in container.args or ()]
+            for variable in container.env or ():
+                variable.value = pod.literal(variable.value) if variable.value else None
+        return request
+
+    def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Any) -> k8s.V1Pod:
+        """Ask for the pod, and note when."""
+        self._times.append(datetime.now(UTC))
+        return super().get_or_create_pod(pod_request_obj, context)
+
+    @cached_property
+    def pod_manager(self) -> completion.StepPodManager:
+        """Knows of the end of a pod sooner than the provider's."""
+        return completion.StepPodManager(kube_client=self.client, callbacks=self.callbacks)
+
+    def await_pod_start(self, pod: k8s.V1Pod) -> None:
+        """Notice at once that the pod runs; where it takes longer, wait as the provider does, its events in the log."""
+        deadline = time.monotonic() + LOOK_OFTEN_SECONDS
+        while self._look(pod).status.phase == "Pending" and time.monotonic() < deadline:
+            time.sleep(0.1)
+        super().await_pod_start(pod)
+
+    def await_pod_completion(self, pod: k8s.V1Pod) -> None:  # type: ignore[override]  # there it is decorated
+        """Bring the pod's lines into the task's log, each once, until its container has ended."""
+        following = log_follower.Follower(
+            read=lambda seconds, ended: () if self._is_lost else self._read_log(pod, seconds, follow=not ended),
+            ended=lambda: self._has_ended(pod),
+            write=lambda time_stamp, line: self._write(line, time_stamp),
+        )
+        problem = following.follow()
+        if problem and not self._killed:
+            self.log.warning("The last lines of pod %s could not be read: %s", pod.metadata.name, problem)
+        if following.times:
+            times = [*self._times, *following.times, datetime.now(UTC)]
+            metrics.pod_phases(self.dag_id, self.task_id, times)
+
+    def _write(self, line: str, time_stamp: str | None = None) -> None:
+        """Log a line of the step; of those with text the last one says why it failed, if it did."""
+        self._last_words = log_follower.write_line(self.log, line, time_stamp) or self._last_words
+
+    def _read_log(self, pod: k8s.V1Pod, seconds: int | None, *, follow: bool) -> Iterator[bytes]:
+        since = {} if seconds is None else {"since_seconds": seconds}
+        response = self.client.read_namespaced_pod_log(
+            pod.metadata.name,
+            pod.metadata.namespace,
+            container=self.base_container_name,
+            follow=follow,
+            timestamps=True,
+            _preload_content=False,
+            _request_timeout=log_follower.READ_TIMEOUT,
+            **since,
+        )
+        if follow:
+            completion.end_stream_with_container(self.client, pod, self.base_container_name, response)
+        try:
+            yield from response.stream(amt=None, decode_content=True)
+        finally:
+            response.close()
+
+    def _has_ended(self, pod: k8s.V1Pod) -> bool:
+        try:
+            found = self._look(pod)
+            self._is_lost = found.status.reason == completion.NODE_LOST
+            return completion.has_ended(found, self.base_container_name)
+        except ApiException as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return True
+            raise
+
+    def _look(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+        try:
+            return self.pod_manager.read_pod(pod)
+        except ApiException as error:
+            if error.status != HTTPStatus.UNAUTHORIZED:
+                raise
+        self._refresh_cached_properties()  # type: ignore[no-untyped-call]  # the token has been renewed on the disk
+        return self.pod_manager.read_pod(pod)
+
+    def cleanup(
+        self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, xcom_result: dict[str, Any] | None = None, context: Any = None
+    ) -> None:
+        """Delete the pod and raise for a failed one, telling failures that a retry cannot help from others."""
+        if remote_pod and not self._killed and remote_pod.status.phase == "Pending":  # as it was when it was made
+            with suppress(ApiException):
+                remote_pod = self._look(remote_pod)
+        try:
+            super().cleanup(pod, remote_pod, xcom_result, context)
+        except AirflowSkipException:
+            raise
+        except AirflowException as error:
+            terminated = _terminated(remote_pod, self.base_container_name)
+            if terminated is None:  # evicted, or its node is gone
+                status = remote_pod.status
+                told = ": ".join(filter(None, (status.reason, status.message))) or "its container did not end by itself"
+                raise AirflowException(f"{str(error).splitlines()[0]} {told}") from None
+            self._fail(terminated.exit_code, terminated.reason or "", terminated.message or "")
+
+    def on_kill(self) -> None:
+        """End the process, or delete the pod."""
+        process = getattr(self, "_process", None)
+        if process is None:
+            super().on_kill()
+        elif process.poll() is None:
+            self._killed = True
+            os.killpg(process.pid, signal.SIGTERM)
+
+    def _run_process(self) -> None:
+        """Run the very command line of the pod as a local process, its output in the task's log."""
+        command = self.arguments
+        self.log.warning("%s=process: this step runs as a local process, not in a pod.", RUNNER_VARIABLE)
+        environment = {variable.name: variable.value for variable in convert_env_vars_or_raise_error(self.env_vars)}
+        with subprocess.Popen(  # noqa: S603 - our own command, no shell
+            command,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            self._process = process
+            if self._killed:  # while the process was starting
+                self.on_kill()
+            try:
+                for line in process.stdout or ():
+                    self._write(line.rstrip())
+            except BaseException:  # the task's time is up; the block would wait for the process
+                self.on_kill()
+                raise
+        if self._killed:
+            raise AirflowException("The process was killed before it ended; the step is repeated.")
+        if process.returncode != 0:
+            self._fail(process.returncode)
+
+    def _fail(self, exit_code: int, reason: str = "", message: str = "") -> NoReturn:
+        """Raise for a step that failed: its last words, else those of its pod, else why it was killed."""
+        lines = message.splitlines() or [""]
+        words = self._last_words or log_follower.fields_of(lines[-1])["event"] or "it said nothing"
+        if exit_code in DO_NOT_RETRY:
+            raise AirflowFailException(f"etl ended with exit code {exit_code}, a retry cannot help: {words}")
+        ended = f"exit code {exit_code}" + (f" ({reason})" if reason not in ("", "Error") else "")
+        raise AirflowException(f"etl ended with {ended}: {words}")
+
+
+def runs_steps_as_processes() -> bool:
+    """Whether there is no cluster to run steps in."""
+    return os.environ.get(RUNNER_VARIABLE) == "process"
+
+
+def _terminated(remote_pod: k8s.V1Pod, container: str) -> k8s.V1ContainerStateTerminated | None:
+    """The termination state of the pod's container; None where it has none, as after an eviction."""
+    for status in (remote_pod.status and remote_pod.status.container_statuses) or []:
+        if status.name == container and status.state:
+            return status.state.terminated
+    return None

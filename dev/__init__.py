@@ -1,0 +1,1 @@
+"""Tools for development: demo, local Airflow, dashboards, audit, and the sandbox that stands in for servers."""

@@ -1,0 +1,120 @@
+"""Looks at what the images bring and at the history: `make audit`; with `OSV=FOLDER` without a network.
+
+Writes a bill of materials for each image into .audit/. Ends with 1 where something is wrong or could not be looked at.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dev.audit import exceptions, licences, reports, secrets, vulnerabilities
+from dev.audit.packages import IMAGES, ROOT, AuditError, bill_of_materials, built_contents, python_packages
+from dev.audit.severity import LEVELS
+from ops.deploy.images.contents import debian_components
+
+FOLDER = ROOT / ".audit"
+
+
+def write_bills() -> bool:
+    """Write a bill of materials for each image."""
+    FOLDER.mkdir(exist_ok=True)
+    complete = True
+    for image in IMAGES:
+        bill = bill_of_materials(image)
+        try:
+            debian = debian_components(built_contents(f"localhost/{image}:{bill['metadata']['component']['version']}"))
+        except AuditError as error:
+            print(f"{image}: Debian's packages are missing in its bill of materials: {error}")
+            debian, complete = [], False
+        bill["components"] += debian
+        file = _bill_file(image)
+        file.write_text(json.dumps(bill, indent=1) + "\n")
+        print(f"{file.relative_to(ROOT)}: {len(python_packages(bill))} Python packages, {len(debian)} of Debian.")
+    return complete
+
+
+def check_licences() -> bool:
+    """Whether every licence is allowed."""
+    refused: dict[str, str] = {}
+    for image in IMAGES:
+        refused |= licences.refused(python_packages(bill_of_materials(image)))
+    for package, said in refused.items():
+        print(f"{package}: its licence is not one of those allowed: {said or 'it names none'}")
+    print("Licences: " + ("look at those." if refused else "all are allowed."))
+    return not refused
+
+
+def check_vulnerabilities(options: argparse.Namespace) -> bool:
+    """Whether what is known of the packages of the bills is accepted, or not severe."""
+    if not options.osv:
+        print("Downloading the OSV database …")
+        vulnerabilities.download(FOLDER / "osv")
+    bills: list[dict[str, Any]] = [json.loads(_bill_file(image).read_text()) for image in IMAGES]
+    bills += [_read(file) for file in options.sbom]
+    packages = set().union(*map(vulnerabilities.packages_of, bills))
+    found = vulnerabilities.findings(options.osv or FOLDER / "osv", packages)
+    for file in options.report:
+        found += reports.findings(_read(file))
+    verdict = exceptions.judge(found, exceptions.read_accepted(), options.level, datetime.now(UTC).date())
+    print("\n".join(verdict.lines))
+    return verdict.passes
+
+
+def check_history() -> bool:
+    """Whether the history holds no secret."""
+    found = secrets.leaks(ROOT)
+    for each in found:
+        print(f"This looks like a secret: {each}")
+    print("Secrets in the history: " + ("look at those." if found else "none."))
+    return not found
+
+
+def main() -> int:
+    """Do everything, whatever fails in between."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--osv", type=Path, metavar="FOLDER", help="with PyPI/all.zip and Debian/all.zip, instead of downloading them"
+    )
+    parser.add_argument("--level", choices=LEVELS, default="high", help="from which on a vulnerability is refused")
+    parser.add_argument(
+        "--sbom", type=Path, metavar="FILE", nargs="*", default=[], help="further bills of materials (CycloneDX)"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", nargs="*", default=[], help="of osv-scanner (--format json) on images"
+    )
+    options = parser.parse_args()
+    checks: list[Callable[[], bool]] = [
+        write_bills,
+        check_licences,
+        lambda: check_vulnerabilities(options),
+        check_history,
+    ]
+    passed = True
+    for check in checks:
+        try:
+            passed = check() and passed
+        except (AuditError, subprocess.CalledProcessError) as error:
+            print(error)
+            passed = False
+    return 0 if passed else 1
+
+
+def _bill_file(image: str) -> Path:
+    return FOLDER / f"{image}.cdx.json"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        read: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise AuditError(f"{file} cannot be read: {error}") from error
+    return read
+
+
+if __name__ == "__main__":
+    sys.exit(main())

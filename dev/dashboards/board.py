@@ -1,0 +1,51 @@
+"""What every dashboard has: its head, its variables, its rows."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row, TextBoxVariable
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+
+from dev.dashboards.links import TAG, between_dashboards
+from dev.dashboards.panels import LOKI, PROMETHEUS, PanelBuilder
+
+
+def dashboard(title: str, uid: str, description: str, *, hours: int = 6) -> Dashboard:
+    """An empty dashboard, read-only in Grafana: it is changed here. `uid` is its name in addresses."""
+    board = Dashboard(title).uid(uid).description(description).tags([TAG]).readonly()
+    board.timezone("browser").time(f"now-{hours}h", "now").refresh("30s").tooltip(DashboardCursorSync.CROSSHAIR)
+    return board.link(between_dashboards())
+
+
+def add(board: Dashboard, row: str, *panels: PanelBuilder) -> None:
+    """Append a row of panels under a headline."""
+    board.with_row(Row(row))
+    for panel in panels:
+        board.with_panel(panel)
+
+
+def choice(name: str, label: str, query: str) -> QueryVariable:
+    """A variable: some or all values of a label in Prometheus, as `label_values(series, label)` finds them."""
+    variable = QueryVariable(name).label(label).datasource(PROMETHEUS).query({"query": query, "refId": name})
+    return _all_at_first(variable)
+
+
+def choice_of_lines(name: str, label: str, stream: str) -> QueryVariable:
+    """A variable: some or all values of a stream's label in Loki."""
+    query: dict[str, object] = {"label": name, "refId": name, "stream": stream, "type": 1}
+    return _all_at_first(QueryVariable(name).label(label).datasource(LOKI).query(query))
+
+
+def text(name: str, label: str, value: str, description: str) -> TextBoxVariable:
+    """A variable to type into."""
+    at_first = VariableOption(selected=True, text=value, value=value)
+    variable = TextBoxVariable(name).label(label).description(description).default_value(value)
+    return variable.current(at_first).options([at_first])
+
+
+def _all_at_first(variable: QueryVariable) -> QueryVariable:
+    everything = VariableOption(selected=True, text=["All"], value=["$__all"])
+    variable.multi(True).include_all(True).all_value(".+").current(everything)
+    return variable.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_ASC)

@@ -1,0 +1,185 @@
+"""DAGs and tasks: how long they take, how they end, how long they wait."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from dev.dashboards.board import add, choice, dashboard
+from dev.dashboards.links import TASK_IN_AIRFLOW, TASK_LOGS, to_airflow
+from dev.dashboards.panels import NOT_ZERO, counts, number, rows, series
+from dev.dashboards.promql import SHOWN, events, highest, mean, slowest
+
+_DAG = 'dag_id=~"$dag_id"'
+_TASK = 'dag_id=~"$dag_id", task_id=~"$task_id"'
+_RUNS = "airflow_dagrun_duration_seconds"
+
+
+def dags() -> Dashboard:
+    """Runs and tasks, by DAG and task."""
+    board = dashboard("DAGs and tasks", "dags", "How long runs and tasks take and wait, how they end, and which retry.")
+    board.with_variable(choice("dag_id", "DAG", "label_values(airflow_ti_finish, dag_id)"))
+    board.with_variable(choice("task_id", "Task", f"label_values(airflow_ti_finish{{{_DAG}}}, task_id)"))
+    board.link(to_airflow("Airflow", "/dags"))
+    add(
+        board,
+        "Now",
+        number("Runs", "DAG runs that go on now.", {"running": "max(airflow_scheduler_dagruns_running)"}, unit="short"),
+        number(
+            "Tasks running",
+            "Tasks that hold a slot of a pool.",
+            {"running": "sum(airflow_pool_running_slots)"},
+            unit="short",
+        ),
+        number(
+            "Slots free",
+            "What else could start now. Zero for long: tasks wait for others, not for pods.",
+            {"free": "sum(airflow_pool_open_slots)"},
+            unit="short",
+        ),
+        number(
+            "Longest in the queue",
+            "How long the task that waits longest for its worker pod has waited. Red: stuck.",
+            {"waiting": "max(airflow_task_queued_age_seconds) or vector(0)"},
+            unit="s",
+            thresholds=[(60, "orange"), (600, "red")],
+        ),
+        number(
+            "Next run overdue",
+            "How long ago the run that is most overdue was due. Red: late.",
+            {"overdue": highest("airflow_dag_overdue_seconds", where=_DAG)},
+            unit="s",
+            thresholds=[(120, "orange"), (900, "red")],
+        ),
+        number(
+            "Import errors",
+            "DAG files that cannot be read.",
+            {"files": "max(airflow_dag_processing_import_errors)"},
+            unit="short",
+            thresholds=NOT_ZERO,
+        ),
+    )
+    add(
+        board,
+        "Runs",
+        series(
+            "Duration of runs",
+            "Mean of the runs that ended within an hour, by outcome.",
+            {"{{dag_id}} {{state}}": mean(_RUNS, "dag_id, state", _DAG)},
+            unit="s",
+        ),
+        counts(
+            "Runs that ended",
+            "By outcome, each bar a quarter of an hour.",
+            {"{{dag_id}} {{state}}": events(f"{_RUNS}_count", "dag_id, state", _DAG)},
+        ),
+        series(
+            "Delay of scheduled runs",
+            "From when a run was due to when it began; the slowest twentieth takes longer.",
+            {"{{dag_id}}": slowest("airflow_dagrun_schedule_delay_seconds", "dag_id", _DAG)},
+            unit="s",
+            span=8,
+        ),
+        series(
+            "How overdue the next run is",
+            "Zero while the schedule is kept.",
+            {"{{dag_id}}": highest("airflow_dag_overdue_seconds", "dag_id", _DAG)},
+            unit="s",
+            span=8,
+            thresholds=[(900, "red")],
+        ),
+        series(
+            "Oldest run that goes on",
+            "Since when the oldest unfinished run of a DAG has gone on.",
+            {"{{dag_id}}": highest("airflow_dag_run_age_seconds", "dag_id", _DAG)},
+            unit="s",
+            span=8,
+        ),
+    )
+    add(
+        board,
+        "Tasks",
+        rows(
+            "Tasks, within the time that is looked at",
+            "A click on a row leads to the task's lines, or to the task in Airflow.",
+            {
+                "good": _ends("success"),
+                "failed": _ends("failed"),
+                "retried": _ends("up_for_retry"),
+                "mean duration": mean("airflow_task_duration_seconds", "dag_id, task_id", _TASK, SHOWN),
+                "95 % queued for less than": slowest(
+                    "airflow_task_queued_duration_seconds", "dag_id, task_id", _TASK, SHOWN
+                ),
+            },
+            units={"mean duration": "s", "95 % queued for less than": "s"},
+            links=[TASK_LOGS, TASK_IN_AIRFLOW],
+        ),
+        series(
+            "Duration of tasks",
+            "The slowest twentieth of the tries within an hour takes longer.",
+            {"{{dag_id}} {{task_id}}": slowest("airflow_task_duration_seconds", "dag_id, task_id", _TASK)},
+            unit="s",
+        ),
+        series(
+            "Time in the queue",
+            "From being given to the executor to the start in a worker pod; the slowest twentieth takes longer.",
+            {"{{dag_id}} {{task_id}}": slowest("airflow_task_queued_duration_seconds", "dag_id, task_id", _TASK, "1h")},
+            unit="s",
+        ),
+        series(
+            "Where the seconds of a task go",
+            "Means, one upon the other: waiting for a slot, for a worker, until the step's pod is asked for, until its"
+            " first line, until its last, and until its end is known.",
+            {
+                "scheduled": mean("airflow_task_scheduled_duration_seconds", "", _TASK),
+                "queued": mean("airflow_task_queued_duration_seconds", "", _TASK),
+                "{{phase}}": mean("etl_pod_phase_duration_seconds", "phase", _TASK),
+            },
+            unit="s",
+            span=24,
+            stacked=True,
+        ),
+        counts(
+            "How tries ended",
+            "Each bar a quarter of an hour; up_for_retry is a failure that is tried again.",
+            {"{{state}}": events("airflow_ti_finish", "state", _TASK)},
+        ),
+        counts(
+            "Failed tries by task",
+            "Each bar a quarter of an hour. A worker that was killed counts where the scheduler noticed.",
+            {"{{dag_id}} {{task_id}}": events("airflow_ti_failures", "dag_id, task_id", _TASK)},
+        ),
+    )
+    add(
+        board,
+        "Room for tasks, and the scheduler's own pace",
+        series(
+            "Slots of pools",
+            "What the pools' slots are used for. Scheduled tasks wait for a slot.",
+            {
+                "running": "sum(airflow_pool_running_slots)",
+                "queued": "sum(airflow_pool_queued_slots)",
+                "deferred": "sum(airflow_pool_deferred_slots)",
+                "scheduled": "sum(airflow_pool_scheduled_slots)",
+                "open": "sum(airflow_pool_open_slots)",
+            },
+            unit="short",
+            span=8,
+        ),
+        series(
+            "Scheduler loop",
+            "Mean time of one round.",
+            {"loop": mean("airflow_scheduler_loop_duration_seconds", over="$__rate_interval")},
+            unit="s",
+            span=8,
+        ),
+        series(
+            "Reading DAG files",
+            "Time the DAG processor needed for all files.",
+            {"all files": "max(airflow_dag_processing_total_parse_time)"},
+            unit="s",
+            span=8,
+        ),
+    )
+    return board
+
+
+def _ends(state: str) -> str:
+    return events("airflow_ti_finish", "dag_id, task_id", f'state="{state}", {_TASK}', SHOWN)

@@ -1,0 +1,180 @@
+"""ETL: what became of the rows, and how far the sink is behind."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from dev.dashboards.board import add, choice, dashboard
+from dev.dashboards.panels import NOT_ZERO, number, rows, series
+from dev.dashboards.promql import SHOWN, events, events_shown, highest, slowest
+
+_PIPELINE = 'pipeline=~"$pipeline"'
+_DIFFERENCE = f"max by (pipeline) (abs(etl_reconciliation_difference{{{_PIPELINE}}}))"
+
+
+def etl() -> Dashboard:
+    """Rows by outcome, lag, throughput, rejects, reconciliation, and the two databases."""
+    board = dashboard("ETL", "etl", "What became of the rows, how far the sink is behind, and whether all adds up.")
+    board.with_variable(choice("pipeline", "Pipeline", "label_values(etl_rows_total, pipeline)"))
+    add(
+        board,
+        "Now",
+        number(
+            "Sink behind source",
+            "How long the oldest change at the source has waited, when a run last looked. Red: stale.",
+            {"{{pipeline}}": highest("etl_lag_seconds", "pipeline", _PIPELINE)},
+            unit="s",
+            thresholds=[(3600, "orange"), (7200, "red")],
+        ),
+        number(
+            "Age of the watermark",
+            "How old the newest version is up to which the sink is complete. It grows while the source is idle.",
+            {"{{pipeline}}": highest("etl_watermark_age_seconds", "pipeline", _PIPELINE)},
+            unit="s",
+        ),
+        number(
+            "Difference",
+            "Rows that did not add up in the last run that was checked. Zero is right.",
+            {"{{pipeline}}": _DIFFERENCE},
+            unit="short",
+            thresholds=NOT_ZERO,
+        ),
+        number(
+            "Rejected",
+            "Rows that broke the contract within the time that is looked at.",
+            {"rows": events_shown("etl_rows_total", f'outcome="rejected", {_PIPELINE}')},
+            unit="short",
+            thresholds=NOT_ZERO,
+        ),
+        number(
+            "Inserted and updated",
+            "Rows within the time that is looked at.",
+            {"rows": events_shown("etl_rows_total", f'outcome=~"inserted|updated", {_PIPELINE}')},
+            unit="short",
+        ),
+        number(
+            "Last load",
+            "How long ago rows were last loaded.",
+            {"{{pipeline}}": f"time() - {highest('etl_last_load_timestamp_seconds', 'pipeline', _PIPELINE)}"},
+            unit="s",
+        ),
+    )
+    add(
+        board,
+        "Rows",
+        series(
+            "Rows by outcome",
+            "Each bar a quarter of an hour. kept + dropped + rejected are what was extracted.",
+            {"{{outcome}}": events("etl_rows_total", "outcome", _PIPELINE)},
+            unit="short",
+            bars=True,
+        ),
+        rows(
+            "Rows, within the time that is looked at",
+            "Side by side what each step counted. A step that was repeated counts twice: here, and not in the sink.",
+            {
+                outcome: events("etl_rows_total", "pipeline", f'outcome="{outcome}", {_PIPELINE}', SHOWN)
+                for outcome in ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged")
+            },
+            span=12,
+        ),
+        series(
+            "Rejected rows",
+            "Each bar a quarter of an hour. More than the pipeline tolerates fail the run.",
+            {"{{pipeline}}": events("etl_rows_total", "pipeline", f'outcome="rejected", {_PIPELINE}')},
+            unit="short",
+            bars=True,
+            span=8,
+        ),
+        series(
+            "Reconciliation difference",
+            "Of the last run that was checked; anything but zero failed it.",
+            {"{{pipeline}}": _DIFFERENCE},
+            unit="short",
+            thresholds=NOT_ZERO,
+            span=8,
+        ),
+        series(
+            "Rows that are not read",
+            "As the last plan found them: their version is in the future, or infinite.",
+            {"{{pipeline}}": highest("etl_unreachable_versions", "pipeline", _PIPELINE)},
+            unit="short",
+            thresholds=NOT_ZERO,
+            span=8,
+        ),
+    )
+    add(
+        board,
+        "Pace",
+        series(
+            "Lag and watermark",
+            "Lag as the last run saw it, and the age of the watermark. Above the line the sink is stale.",
+            {
+                "{{pipeline}} lag": highest("etl_lag_seconds", "pipeline", _PIPELINE),
+                "{{pipeline}} watermark": highest("etl_watermark_age_seconds", "pipeline", _PIPELINE),
+            },
+            unit="s",
+            thresholds=[(7200, "red")],
+        ),
+        series(
+            "Seconds of a step",
+            "The slowest twentieth of the partitions within an hour takes longer.",
+            {
+                "{{pipeline}} {{step}}": slowest("etl_step_duration_seconds", "pipeline, step", _PIPELINE),
+            },
+            unit="s",
+        ),
+        series(
+            "Rows a second",
+            "Of the time that a step works, within an hour.",
+            {"{{pipeline}} {{step}}": _a_working_second("etl_rows_total", 'outcome!="rejected"')},
+            unit="short",
+        ),
+        series(
+            "Bytes a second",
+            "Of the time that a step works, within an hour; as the rows are in memory.",
+            {"{{pipeline}} {{step}}": _a_working_second("etl_bytes_total", "")},
+            unit="Bps",
+        ),
+    )
+    add(
+        board,
+        "Databases",
+        series(
+            "Size of the databases",
+            "Data and log of the sink, and Airflow's own database.",
+            {
+                "sink {{file}}": highest("sink_size_bytes", "file"),
+                "metadata": highest("metadata_size_bytes"),
+            },
+            unit="bytes",
+            span=8,
+        ),
+        series(
+            "Connections to the metadata database",
+            "By state, and how many there may be.",
+            {
+                "{{state}}": "sum by (state) (metadata_connections)",
+                "at most": highest("metadata_max_connections"),
+            },
+            unit="short",
+            span=8,
+        ),
+        series(
+            "Work in the sink",
+            "Sessions and open transactions. Empty where the login may not see them.",
+            {
+                "sessions": highest("sink_sessions"),
+                "open transactions": highest("sink_open_transactions"),
+            },
+            unit="short",
+            span=8,
+        ),
+    )
+    return board
+
+
+def _a_working_second(counter: str, where: str) -> str:
+    selected = ", ".join(filter(None, (where, _PIPELINE)))
+    return (
+        f"sum by (pipeline, step) (increase({counter}{{{selected}}}[1h]))"
+        f" / (sum by (pipeline, step) (increase(etl_step_duration_seconds_sum{{{_PIPELINE}}}[1h])) > 0)"
+    )

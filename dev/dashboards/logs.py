@@ -1,0 +1,75 @@
+"""Logs: the lines of one run, from everywhere."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from dev.dashboards.board import add, choice_of_lines, dashboard, text
+from dev.dashboards.links import to_airflow, to_dashboard
+from dev.dashboards.panels import LOKI, lines, rows, series
+
+_TASKS = '{job="airflow-task", dag_id=~"$dag_id", task_id=~"$task_id"}'
+# A run's id may hold what a regular expression gives a meaning to, and `.+` is every run: so both are asked.
+_RUN = '| run_id="$run_id" or run_id=~"$run_id"'
+_TEXT = '|= "$text"'
+
+
+def logs() -> Dashboard:
+    """Lines by run: of tasks and their steps, of pods, of Airflow's components, of nodes."""
+    board = dashboard("Logs", "logs", "The lines of one run from everywhere: tasks, steps, databases, Airflow, nodes.")
+    board.with_variable(choice_of_lines("dag_id", "DAG", '{job="airflow-task"}'))
+    board.with_variable(choice_of_lines("task_id", "Task", '{job="airflow-task", dag_id=~"$dag_id"}'))
+    board.with_variable(text("run_id", "Run", ".+", "The id of one run; .+ is every run."))
+    board.with_variable(text("text", "Text", "", "Only lines that hold this."))
+    board.link(to_airflow("This run in Airflow", "/dags/${dag_id}/runs/${run_id:percentencode}"))
+    choose = to_dashboard(
+        "The lines of this run",
+        "logs",
+        "var-dag_id=${__data.fields.dag_id:percentencode}&var-run_id=${__data.fields.run_id:percentencode}",
+    )
+    in_airflow = to_airflow(
+        "This run in Airflow",
+        "/dags/${__data.fields.dag_id:percentencode}/runs/${__data.fields.run_id:percentencode}",
+    )
+    add(
+        board,
+        "Runs",
+        rows(
+            "Runs that wrote lines, within the time that is looked at",
+            "A click chooses a run, or leads to it in Airflow.",
+            {"lines": f'sum by (dag_id, run_id) (count_over_time({_TASKS} | run_id != "" [$__range]))'},
+            span=12,
+            source=LOKI,
+            links=[choose, in_airflow],
+        ),
+        series(
+            "Lines of tasks by level",
+            "Of the chosen run.",
+            {"{{level}}": f'sum by (level) (count_over_time({_TASKS} {_RUN} | json level="level" [$__interval]))'},
+            unit="short",
+            bars=True,
+            stacked=True,
+            source=LOKI,
+        ),
+    )
+    add(
+        board,
+        "Lines",
+        lines(
+            "Tasks and their steps, and pods",
+            "All lines that carry the run's id, in order of time. The steps' own lines are part of their task's.",
+            {"tasks": f"{_TASKS} {_RUN} {_TEXT}", "pods": f'{{job="pods"}} {_RUN} {_TEXT}'},
+        ),
+        lines(
+            "Who else mentions the run",
+            "Lines of pods with the run's id in their text: scheduler, API server, databases. Choose a run first.",
+            {"pods": f'{{job="pods"}} |= "$run_id" {_TEXT}'},
+            height=10,
+        ),
+        lines(
+            "Warnings and errors of pods",
+            "Whatever the run.",
+            {"pods": f'{{job="pods"}} |~ "(?i)(warn|error|critical|fatal|traceback|exception)" {_TEXT}'},
+            height=10,
+        ),
+        lines("Nodes", "What the systems of the nodes wrote.", {"nodes": f'{{job="node"}} {_TEXT}'}, height=10),
+    )
+    return board

@@ -1,0 +1,154 @@
+"""Overview: whether it is well."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.models.dashboard import DashboardRangeMapOptions as Between
+from grafana_foundation_sdk.models.dashboard import RangeMap, ValueMappingResult
+
+from dev.dashboards.board import add, dashboard
+from dev.dashboards.links import to_dashboard
+from dev.dashboards.panels import LOKI, NOT_ZERO, UP, counts, number, rows, series
+from dev.dashboards.pods import CONTAINER, MEMORY
+from dev.dashboards.promql import a_second, events, events_shown, highest
+
+_ALIVE = [
+    RangeMap(Between(from_val=0, to=0.001, result=ValueMappingResult(text="silent", color="red"))),
+    RangeMap(Between(from_val=0.001, to=1e9, result=ValueMappingResult(text="alive", color="green"))),
+]
+
+
+def overview() -> Dashboard:
+    """All that must be green in the morning; each part leads to the dashboard that says more."""
+    board = dashboard(
+        "Overview", "overview", "Is it well? What is not green here is explained on the other dashboards."
+    )
+    add(
+        board,
+        "Now",
+        number(
+            "Alerts",
+            "Alerts that fire now; the table below names them.",
+            {"firing": 'count(ALERTS{alertstate="firing"}) or vector(0)'},
+            unit="short",
+            thresholds=NOT_ZERO,
+        ),
+        number(
+            "Airflow",
+            "Whether a heartbeat came within two minutes.",
+            {
+                "scheduler": "sum(increase(airflow_scheduler_heartbeat[2m])) or vector(0)",
+                "DAG processor": "sum(increase(airflow_dag_processor_heartbeat[2m])) or vector(0)",
+                "triggerer": "sum(increase(airflow_triggerer_heartbeat[2m])) or vector(0)",
+            },
+            unit="short",
+            span=6,
+            mappings=_ALIVE,
+        ),
+        number(
+            "Databases",
+            "Whether the sink and Airflow's own database answer.",
+            {"sink": "max(sink_up)", "metadata": "max(metadata_up)"},
+            unit="short",
+            mappings=UP,
+        ),
+        number(
+            "Sink behind source",
+            "How long the oldest change at the source has waited, when a run last looked. Red: stale.",
+            {"{{pipeline}}": highest("etl_lag_seconds", "pipeline")},
+            unit="s",
+            thresholds=[(3600, "orange"), (7200, "red")],
+        ).data_links([to_dashboard("ETL", "etl")]),
+        number(
+            "Failed runs",
+            "DAG runs that failed within the time that is looked at.",
+            {
+                "failed": events_shown("airflow_dagrun_duration_seconds_count", 'state="failed"'),
+            },
+            unit="short",
+            span=3,
+            thresholds=NOT_ZERO,
+        ).data_links([to_dashboard("DAGs and tasks", "dags")]),
+        number(
+            "Pods not ready",
+            "Pods that should run and are not ready. Pods of tasks are not counted.",
+            {
+                "not ready": 'sum(kube_pod_status_ready{condition="false"} and on (namespace, pod)'
+                ' kube_pod_owner{owner_kind=~"ReplicaSet|StatefulSet|DaemonSet"}) or vector(0)'
+            },
+            unit="short",
+            span=3,
+            thresholds=NOT_ZERO,
+        ).data_links([to_dashboard("Pods and nodes", "pods")]),
+        rows(
+            "Alerts that fire",
+            "docs/runbooks has a page for each alert: what it means, what to look at first, what to do.",
+            {"firing": 'ALERTS{alertstate="firing"}'},
+            hide=["__name__", "alertstate", "Value"],
+        ),
+    )
+    add(
+        board,
+        "Lately",
+        counts(
+            "DAG runs that ended",
+            "By DAG and outcome, each bar a quarter of an hour.",
+            {"{{dag_id}} {{state}}": events("airflow_dagrun_duration_seconds_count", "dag_id, state")},
+        ),
+        counts(
+            "Rows that reached the sink",
+            "Inserted, updated, or found to be there already, in a quarter of an hour.",
+            {"{{pipeline}} {{outcome}}": events("etl_rows_total", "pipeline, outcome", 'step="load"')},
+        ),
+        series(
+            "Memory, where it is closest to its limit",
+            "Share of the limit in use, of the five containers that are closest. At 100 % a container is killed.",
+            {
+                "{{pod}} {{container}}": f"topk(5, {highest('container_memory_working_set_bytes', CONTAINER)}"
+                f" / on ({CONTAINER}) {highest('kube_pod_container_resource_limits', CONTAINER, MEMORY)})"
+            },
+            unit="percentunit",
+            thresholds=[(0.9, "red")],
+        ),
+        series(
+            "Task errors",
+            "Lines of level error and above in the logs of tasks, in five minutes.",
+            {
+                "{{dag_id}} {{task_id}}": 'sum by (dag_id, task_id) (count_over_time({job="airflow-task"}'
+                ' | json level="level" | level=~"error|critical" [5m]))'
+            },
+            unit="short",
+            bars=True,
+            source=LOKI,
+        ),
+    )
+    add(
+        board,
+        "Does what watches still see?",
+        number(
+            "Targets down",
+            "What Prometheus asks for metrics and does not answer.",
+            {"down": "count(up == 0) or vector(0)"},
+            unit="short",
+            thresholds=NOT_ZERO,
+        ),
+        number(
+            "Lines refused by Loki",
+            "Within the time that is looked at.",
+            {"refused": events_shown("loki_discarded_samples_total")},
+            unit="short",
+            thresholds=NOT_ZERO,
+        ),
+        number(
+            "Lines lost by Fluent Bit",
+            "Within the time that is looked at.",
+            {"lost": events_shown("fluentbit_output_dropped_records_total")},
+            unit="short",
+            thresholds=NOT_ZERO,
+        ),
+        series(
+            "Lines that reach Loki",
+            "Of tasks, pods and nodes together.",
+            {"lines": a_second("loki_distributor_lines_received_total")},
+            unit="cps",
+        ),
+    )
+    return board

@@ -1,0 +1,62 @@
+"""`make dev`: Airflow's UI on the parts of the demo, to trigger and retry by hand, until Ctrl-C.
+
+With SOURCE_URL the source is that Postgres, with SINK_URL the sink is that SQL Server.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from etl.config.settings import place
+from pydantic import SecretStr
+from rich.console import Console
+
+from dev.sandbox.airflow_server import USER, AirflowServer, run_airflow
+from dev.sandbox.process import free_port
+from dev.sandbox.stack import Stack, run_stack
+
+LOOK_SECONDS = 5
+"""How often Airflow looks for DAG files."""
+
+
+def main() -> int:
+    """Run until Ctrl-C; returns the exit code."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="etl-dev-") as folder:
+        console.print("Starting Postgres, the sink, and Airflow …")
+        with run_stack(Path(folder), os.environ.get("SOURCE_URL", "")) as stack:
+            port = int(os.environ.get("PORT") or free_port())
+            with run_airflow(stack, port, AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL=str(LOOK_SECONDS)) as airflow:
+                return _stay(console, stack, airflow)
+
+
+def _stay(console: Console, stack: Stack, airflow: AirflowServer) -> int:
+    try:
+        if not airflow.wait_until_up():
+            console.print(stack.log_end(), highlight=False, markup=False)
+            console.print("Airflow did not start; its last lines are above.", style="bold red")
+            return 1
+        console.print(f"Airflow is at {airflow.url} (user {USER}, password {airflow.password}).", style="bold green")
+        if os.environ.get("SOURCE_URL"):
+            console.print(f"The source is {place(SecretStr(stack.source_url))} (SOURCE_URL).")
+        else:
+            console.print(f"The orders are at {stack.source_url}", soft_wrap=True)
+        console.print(f"Airflow sees a new or changed file in dags/ within about {LOOK_SECONDS} s.")
+        if stack.sink_is_stand_in:
+            told = f"The sink is a stand-in, a test double and not SQL Server, at {stack.sink_url}"
+            console.print(told, soft_wrap=True)
+        else:
+            console.print(f"The sink is {place(SecretStr(stack.sink_url))}")
+        console.print(f"Logs go to {stack.log}. Ctrl-C stops everything.")
+        return airflow.process.wait()
+    except KeyboardInterrupt:
+        console.print("Stopping …")
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

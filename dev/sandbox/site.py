@@ -1,0 +1,195 @@
+"""A pipeline between a source database and a sink, as a test sees them: run its steps, look at both ends."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import mssql_python
+import psycopg
+from etl.config.settings import Settings
+from etl.model.pipeline import Pipeline
+from etl.model.window import Partition
+from etl.postgres import quoting
+from etl.postgres import sql as source_sql
+from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.connection import connect as open_sink
+from etl.steps.context import Work
+from etl.steps.extract import extract
+from etl.steps.filter import filter_rows
+from etl.steps.load import load
+from etl.steps.run import run
+from pydantic import SecretStr
+
+from dev.sandbox.pipelines import make, whole
+
+MARK = "[etl].[demo]"
+"""A table that marks a sink as one that demos and tests may empty."""
+STEPS = {"extract": extract, "filter": filter_rows, "load": load}
+_COMMANDS = {**STEPS, "run": run}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One pipeline and both of its ends. Its name and sink table are its own, so that sites do not meet."""
+
+    pipeline: Pipeline
+    settings: Settings
+    source_url: str
+    sink_url: str
+
+    def work(self, run_id: str = "run", partition: Partition | None = None, **changes: Any) -> Work:
+        """The work of one partition; `changes` are made to the settings."""
+        settings = self.settings.model_copy(update=changes)
+        return Work(self.pipeline, run_id, partition or whole(), settings)
+
+    def run(self, run_id: str = "run", partition: Partition | None = None, *steps: str) -> dict[str, Any]:
+        """Run steps (the three where none are named; `run` does them at once) here; returns what each gave."""
+        return {step: _COMMANDS[step](self.work(run_id, partition)) for step in steps or STEPS}
+
+    def command(self, step: str, run_id: str = "run", partition: Partition | None = None) -> list[str]:
+        """The command line of a step."""
+        options = {"--run-id": run_id, "--partition": (partition or whole()).model_dump_json()}
+        words = [word for option in options.items() for word in option]
+        return [sys.executable, "-m", "etl", step, "--pipeline", self.pipeline.model_dump_json(), *words]
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """The environment of a command line."""
+        urls = {"SOURCE_URL": self.source_url, "SINK_URL": self.sink_url, "STAGING_URL": self.settings.staging_url}
+        return os.environ | urls | changes
+
+    def cli(self, step: str, run_id: str = "run", **changes: str) -> "subprocess.CompletedProcess[str]":
+        """Run a step as a process of its own."""
+        command = self.command(step, run_id)
+        return subprocess.run(command, env=self.environment(**changes), capture_output=True, text=True, check=False)
+
+    def change(self, statement: str, *parameters: object) -> None:
+        """Change something at the source."""
+        with psycopg.connect(self.source_url, autocommit=True, client_encoding="UTF8") as connection:
+            connection.execute(statement.encode(), parameters or None)
+
+    def source_rows(self, condition: str = "true") -> dict[Any, tuple[Any, ...]]:
+        """The rows of the source by key, times in UTC without a zone as the sink has them."""
+        names = ", ".join(quoting.quote_name(name) for name in self.pipeline.columns)
+        query = f"SELECT {names} FROM {source_sql.quote_table(self.pipeline.source)} WHERE {condition}"
+        with psycopg.connect(
+            self.source_url, options="-c timezone=UTC -c datestyle=ISO", client_encoding="UTF8"
+        ) as connection:
+            return self._by_key(connection.execute(query.encode()).fetchall())
+
+    def sink_exists(self) -> bool:
+        """Whether there is a sink table yet."""
+        return self._exists(self._sink)
+
+    def sink_rows(self) -> dict[Any, tuple[Any, ...]]:
+        """The rows of the sink by key."""
+        names = ", ".join(sink_sql.quote_name(name) for name in self.pipeline.columns)
+        return self._by_key(self.query(f"SELECT {names} FROM {self._sink}"))
+
+    def audits(self) -> list[dict[str, Any]]:
+        """The audit rows of the pipeline."""
+        names = ("run_id", "partition_id", *sink_sql.COUNTS, "checksum")
+        columns = ", ".join(sink_sql.quote_name(name) for name in names)
+        query = f"SELECT {columns} FROM [etl].[audit] WHERE [pipeline] = ? ORDER BY [run_id], [partition_id]"
+        return [dict(zip(names, row, strict=True)) for row in self.query(query, self.pipeline.name)]
+
+    def staging_tables(self) -> list[str]:
+        """The staging tables of the pipeline that stand in the sink."""
+        rows = self.query("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?", sink_sql.STAGING)
+        return [name for (name,) in rows if name.startswith(self.pipeline.name)]
+
+    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run a query in the sink."""
+        with connect(self.settings) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(statement, *parameters)
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def execute(self, statement: str) -> None:
+        """Run a statement in the sink."""
+        with connect(self.settings) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(statement)
+
+    def claim(self) -> None:
+        """Empty the sink for a pipeline under its real name, and mark it as ours.
+
+        Raises RuntimeError where the sink holds rows that no earlier demo or test has marked so.
+        """
+        marked = self._exists(MARK)
+        if self.sink_exists() and not marked and self.query(f"SELECT TOP (1) 1 FROM {self._sink}"):
+            raise RuntimeError(
+                f"The sink already has a table {self.pipeline.sink} with rows, and no demo made them."
+                " Let SINK_URL name a database for demos and tests only."
+            )
+        self.clean()
+        if not marked:
+            if self.query("SELECT SCHEMA_ID(N'etl')") == [(None,)]:
+                self.execute("CREATE SCHEMA [etl]")
+            self.execute(f"CREATE TABLE {MARK} ([made_by] nvarchar(40) NOT NULL)")
+
+    def clean(self) -> None:
+        """Remove everything of this pipeline from the sink."""
+        for name in self.staging_tables():
+            self.execute(f"DROP TABLE IF EXISTS [etl_staging].{sink_sql.quote_name(name)}")
+        self.execute(f"DROP TABLE IF EXISTS {self._sink}")
+        for table in sink_sql.bookkeeping_tables():
+            name = sink_sql.quote_table(table.name)
+            if self._exists(name):
+                self.execute(f"DELETE FROM {name} WHERE [pipeline] = N'{self.pipeline.name}'")
+
+    @property
+    def _sink(self) -> str:
+        return sink_sql.quote_table(self.pipeline.sink)
+
+    def _exists(self, table: str) -> bool:
+        return self.query(f"SELECT OBJECT_ID({sink_sql.quote_text(table)}, N'U')") != [(None,)]
+
+    def _by_key(self, rows: list[tuple[Any, ...]]) -> dict[Any, tuple[Any, ...]]:
+        names = list(self.pipeline.columns)
+        places = [names.index(name) for name in self.pipeline.key]
+        found: dict[Any, tuple[Any, ...]] = {}
+        for row in rows:
+            values = tuple(value.replace(tzinfo=None) if isinstance(value, datetime) else value for value in row)
+            key = tuple(values[place] for place in places)
+            assert key not in found, f"{key} stands twice"
+            found[key] = values
+        return found
+
+
+@contextmanager
+def connect(settings: Settings, *, autocommit: bool = True) -> Iterator[mssql_python.Connection]:
+    """A connection to the sink in which every statement stands at once, or else in a transaction."""
+    connection = open_sink(settings, settings.sink(), autocommit=autocommit)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def existing_site(pipeline: Pipeline, source_url: str, sink_url: str, staging: Path = Path("/proc/none")) -> Site:
+    """A site for a pipeline as it is."""
+    settings = Settings(source_url=SecretStr(source_url), sink_url=SecretStr(sink_url), staging_url=f"file://{staging}")
+    return Site(pipeline, settings, source_url, sink_url)
+
+
+@contextmanager
+def site(definition: dict[str, Any], source_url: str, sink_url: str, staging: Path, **changes: Any) -> Iterator[Site]:
+    """A site for a definition under a name of its own, cleaned up in the sink afterwards."""
+    name = f"{definition['name']}_{uuid.uuid4().hex[:8]}"
+    pipeline = make(definition, **{"name": name, "sink": f"dbo.{name}", **changes})
+    made = existing_site(pipeline, source_url, sink_url, staging)
+    try:
+        yield made
+    finally:
+        made.clean()
+
+
+def as_json(completed: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
+    """The log lines of a command."""
+    return [json.loads(line) for line in completed.stderr.splitlines()]

@@ -1,0 +1,59 @@
+"""Runs the stand-in as a process: one line of JSON on stdout when it is ready, its log on stderr."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from dev.sandbox.sqlserver.engine.database import AZURE, EXPRESS, Engine
+from dev.sandbox.sqlserver.engine.principals import Administrator
+from dev.sandbox.sqlserver.server.server import Server
+from dev.sandbox.sqlserver.wire.tls import server_context
+
+NOTICE = "this is a test double, not SQL Server"
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # for all threads: this one waits for them
+    options = _options()
+    level = logging.DEBUG if options.log_statements else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s stand-in %(message)s")
+    password = os.environ.get(options.password_env)
+    if not password:
+        sys.exit(f"Set {options.password_env} to the password that {options.login} has to give.")
+    try:
+        edition = AZURE if options.azure else EXPRESS
+        engine = Engine(options.database, options.database_file, edition)
+    except ValueError as error:
+        sys.exit(f"--database-file {options.database_file}: {error}.")
+    tls = server_context(options.tls_certificate, options.tls_key) if options.tls_certificate else None
+    server = Server(options.host, options.port, engine, Administrator(options.login, password), options.discard, tls)
+    host, port = server.address
+    print(json.dumps({"stand_in": NOTICE, "host": host, "port": port}), flush=True)
+    signal.sigwait(signals)
+    server.close()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="sqlserver", description=f"Answers TDS over DuckDB: {NOTICE}.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 (the default) is any free one")
+    parser.add_argument("--database", default="sink", help="created at the start; '' leaves it to CREATE DATABASE")
+    parser.add_argument("--database-file", type=Path, help="where to keep data and logins; in memory without it")
+    parser.add_argument("--login", default="sa", help="the administrator")
+    parser.add_argument("--password-env", default="STANDIN_PASSWORD", help="the variable that holds the password")
+    parser.add_argument("--discard", action="store_true", help="throw the rows of bulk loads away, unread")
+    parser.add_argument("--azure", action="store_true", help="refuse what Azure SQL Database refuses")
+    parser.add_argument("--tls-certificate", type=Path, help="PEM; with it everything is encrypted")
+    parser.add_argument("--tls-key", type=Path, help="of the certificate; PEM")
+    parser.add_argument("--log-statements", action="store_true", help="log every batch, and how sessions end")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Storage of the SQL Server double: database, catalogue, principals and transactions over DuckDB."""

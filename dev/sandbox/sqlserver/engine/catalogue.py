@@ -1,0 +1,286 @@
+"""What databases, schemas and tables there are, kept beside the data in DuckDB, in SQL Server's own words.
+
+They are rows of the database, so they are part of its transactions and of its file.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+from zlib import crc32
+
+from dev.sandbox.sqlserver.types import SqlType, parse_type
+
+SCHEMA = "stand-in catalogue"
+MASTER = "master"
+"""The database that is always there. It is a name to log in to: no tables are kept in it."""
+COUNTERS = "DM_OS_PERFORMANCE_COUNTERS"
+"""The view of the server's counters. Their values say nothing here."""
+SYS_COLUMNS = "columns of sys"
+"""What sys.columns is called here: INFORMATION_SCHEMA has one, too."""
+_STATEMENTS = f"""
+CREATE SCHEMA IF NOT EXISTS "{SCHEMA}";
+CREATE SCHEMA IF NOT EXISTS dbo;
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."DATABASES" (
+    name VARCHAR COLLATE NOCASE PRIMARY KEY, is_read_committed_snapshot_on BOOLEAN, state_desc VARCHAR,
+    user_access_desc VARCHAR, replica_id UUID, is_auto_close_on BOOLEAN, recovery_model_desc VARCHAR);
+INSERT OR IGNORE INTO "{SCHEMA}"."DATABASES"
+VALUES ('{MASTER}', false, 'ONLINE', 'MULTI_USER', NULL, false, 'SIMPLE');
+UPDATE "{SCHEMA}"."DATABASES" SET state_desc = 'ONLINE' WHERE state_desc IN ('OFFLINE', 'RECOVERING');
+CREATE OR REPLACE VIEW "{SCHEMA}"."DATABASE_FILES" AS
+SELECT 'ROWS' AS type_desc, CAST(total_blocks * block_size / 8192 AS INTEGER) AS size FROM pragma_database_size()
+UNION ALL SELECT 'LOG', 0;
+CREATE OR REPLACE VIEW "{SCHEMA}"."{COUNTERS}" AS
+SELECT 'User Connections' AS counter_name, '' AS instance_name, CAST(1 AS BIGINT) AS cntr_value
+UNION ALL SELECT 'Transactions', name, 0 FROM "{SCHEMA}"."DATABASES"
+UNION ALL SELECT unnest(['Number of Deadlocks/sec', 'Lock Waits/sec']), '_Total', 0;
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."SCHEMATA" (
+    SCHEMA_NAME VARCHAR COLLATE NOCASE PRIMARY KEY, SCHEMA_OWNER VARCHAR COLLATE NOCASE);
+INSERT OR IGNORE INTO "{SCHEMA}"."SCHEMATA" VALUES ('dbo', 'dbo');
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."TABLES" (
+    TABLE_CATALOG VARCHAR, TABLE_SCHEMA VARCHAR COLLATE NOCASE, TABLE_NAME VARCHAR COLLATE NOCASE,
+    TABLE_TYPE VARCHAR, key_name VARCHAR, key_columns VARCHAR[]);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}".triggers (
+    name VARCHAR COLLATE NOCASE, table_schema VARCHAR COLLATE NOCASE, table_name VARCHAR COLLATE NOCASE,
+    verbs VARCHAR[], body VARCHAR);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."COLUMNS" (
+    TABLE_CATALOG VARCHAR, TABLE_SCHEMA VARCHAR COLLATE NOCASE, TABLE_NAME VARCHAR COLLATE NOCASE,
+    COLUMN_NAME VARCHAR COLLATE NOCASE, ORDINAL_POSITION INTEGER, COLUMN_DEFAULT VARCHAR, IS_NULLABLE VARCHAR,
+    DATA_TYPE VARCHAR COLLATE NOCASE, CHARACTER_MAXIMUM_LENGTH INTEGER, NUMERIC_PRECISION UTINYINT,
+    NUMERIC_SCALE INTEGER, DATETIME_PRECISION SMALLINT, COLLATION_NAME VARCHAR, declared VARCHAR,
+    object_id INTEGER, is_identity BOOLEAN, computed VARCHAR);
+CREATE OR REPLACE VIEW "{SCHEMA}"."{SYS_COLUMNS}" AS
+SELECT object_id, COLUMN_NAME AS name, is_identity, computed <> '' AS is_computed, 0 AS generated_always_type,
+    CASE WHEN COLUMN_DEFAULT IS NULL THEN 0 ELSE 1 END AS default_object_id,
+    ORDINAL_POSITION AS column_id, IS_NULLABLE = 'YES' AS is_nullable
+FROM "{SCHEMA}"."COLUMNS";
+"""
+
+
+class Connection(Protocol):
+    """What is needed of a DuckDB connection."""
+
+    def execute(self, query: str, parameters: object = None, /) -> Any:
+        """Run a statement."""
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column as it was declared; `default` is its T-SQL expression, `computed` DuckDB's, empty for none."""
+
+    name: str
+    type: SqlType
+    nullable: bool = True
+    default: str = ""
+    identity: bool = False
+    computed: str = ""
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """What runs after statements of these verbs: T-SQL."""
+
+    verbs: tuple[str, ...]
+    body: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index that is not unique, of columns in their order."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was declared; without a key, `key_name` is empty. `indexes` are those of its declaration alone."""
+
+    schema: str
+    name: str
+    columns: tuple[TableColumn, ...]
+    key_name: str = ""
+    key: tuple[str, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    indexes: tuple[Index, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The name as SQL Server's messages tell it."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def sql(self) -> str:
+        """The name as DuckDB wants it quoted."""
+        return f"{quote(self.schema)}.{quote(self.name)}"
+
+    def column(self, name: str) -> TableColumn | None:
+        """The column of that name, without regard to case."""
+        return next((column for column in self.columns if column.name.lower() == name.lower()), None)
+
+
+class Changes:
+    """How often tables were created or dropped, by all sessions: what one remembers of them holds until the next."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class Catalogue:
+    """What databases, schemas and tables one session sees, and how it changes them; `database`: where it is."""
+
+    def __init__(self, connection: Connection, changes: Changes) -> None:
+        self._connection = connection
+        self._changes = changes
+        self._changing = False
+        self._known: dict[tuple[str, str], Table] = {}
+        self._known_at = -1
+        self.database = MASTER
+
+    @property
+    def in_master(self) -> bool:
+        """Whether the session is where there are no tables."""
+        return self.database == MASTER
+
+    def database_named(self, name: str) -> str | None:
+        """A database's name as it was written when it was created."""
+        found = self._connection.execute(f'SELECT name FROM "{SCHEMA}"."DATABASES" WHERE name = ?', [name]).fetchone()
+        return None if found is None else str(found[0])
+
+    def is_online(self, database: str) -> bool:
+        """Whether the system's view says that a database can be used."""
+        query = f'SELECT 1 FROM "{SCHEMA}"."DATABASES" WHERE name = ? AND state_desc = \'ONLINE\''
+        return self._connection.execute(query, [database]).fetchone() is not None
+
+    def own_database(self) -> str | None:
+        """The name of the one database beside master; None before it is created."""
+        query = f'SELECT name FROM "{SCHEMA}"."DATABASES" WHERE name <> ?'
+        found = self._connection.execute(query, [MASTER]).fetchone()
+        return None if found is None else str(found[0])
+
+    def create_database(self, name: str) -> None:
+        """Enter the one database, with the options of `model` and of Express as they are in the worst case."""
+        self._connection.execute(
+            f"INSERT INTO \"{SCHEMA}\".\"DATABASES\" VALUES (?, false, 'ONLINE', 'MULTI_USER', NULL, true, 'FULL')",
+            [name],
+        )
+
+    def table(self, schema: str, name: str) -> Table | None:
+        """A table, without regard to the case of its name."""
+        if self.in_master:
+            return None
+        # To look it up again for each of many small INSERTs would take longer than they do.
+        if self._known_at != self._changes.count:
+            self._known_at = self._changes.count
+            self._known.clear()
+        key = (schema.lower(), name.lower())
+        if key not in self._known:
+            found = self._look_up(schema, name)
+            if found is None:
+                return None
+            self._known[key] = found
+        return self._known[key]
+
+    def _look_up(self, schema: str, name: str) -> Table | None:
+        found = self._connection.execute(
+            f'SELECT TABLE_SCHEMA, TABLE_NAME, key_name, key_columns FROM "{SCHEMA}"."TABLES"'
+            " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            [schema, name],
+        ).fetchone()
+        if found is None:
+            return None
+        columns = self._connection.execute(
+            "SELECT COLUMN_NAME, declared, IS_NULLABLE = 'YES', coalesce(COLUMN_DEFAULT, ''),"
+            f' coalesce(COLLATION_NAME, \'\'), is_identity, computed FROM "{SCHEMA}"."COLUMNS"'
+            " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+            [schema, name],
+        ).fetchall()
+        triggers = self._connection.execute(
+            f'SELECT verbs, body FROM "{SCHEMA}".triggers WHERE table_schema = ? AND table_name = ? ORDER BY name',
+            [schema, name],
+        ).fetchall()
+        return Table(
+            *(found[0], found[1], tuple(_column(*row) for row in columns), found[2], tuple(found[3])),
+            tuple(Trigger(tuple(verbs), body) for verbs, body in triggers),
+        )
+
+    def schema(self, name: str) -> str | None:
+        """A schema's name as it was written when it was created."""
+        if self.in_master:
+            return None
+        query = f'SELECT SCHEMA_NAME FROM "{SCHEMA}"."SCHEMATA" WHERE SCHEMA_NAME = ?'
+        found = self._connection.execute(query, [name]).fetchone()
+        return None if found is None else str(found[0])
+
+    def has_tables(self, schema: str) -> bool:
+        """Whether there is a table in a schema."""
+        query = f'SELECT 1 FROM "{SCHEMA}"."TABLES" WHERE TABLE_SCHEMA = ? LIMIT 1'
+        return self._connection.execute(query, [schema]).fetchone() is not None
+
+    def enter(self, table: Table) -> None:
+        """Enter a table that was created."""
+        self._change()
+        where = [self.database, table.schema, table.name]
+        self._connection.execute(
+            f'INSERT INTO "{SCHEMA}"."TABLES" VALUES (?, ?, ?, \'BASE TABLE\', ?, ?)',
+            [*where, table.key_name, list(table.key)],
+        )
+        for position, column in enumerate(table.columns, 1):
+            self._connection.execute(
+                f'INSERT INTO "{SCHEMA}"."COLUMNS" VALUES ({", ".join("?" * 17)})',
+                [*where, column.name, position, column.default or None, "YES" if column.nullable else "NO",
+                 column.type.name, *column.type.described, column.type.collation or None, column.type.declared,
+                 object_id(table.told), column.identity, column.computed],
+            )  # fmt: skip
+
+    def remove(self, table: Table) -> None:
+        """Take out a table that was dropped."""
+        self._change()
+        for catalogue in ("TABLES", "COLUMNS", "triggers"):
+            self._connection.execute(
+                f'DELETE FROM "{SCHEMA}".{quote(catalogue)} WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?',
+                [table.schema, table.name],
+            )
+
+    def enter_trigger(self, name: str, table: Table, trigger: Trigger) -> None:
+        """Enter a trigger that was created."""
+        self._change()
+        self._connection.execute(
+            f'INSERT INTO "{SCHEMA}".triggers VALUES (?, ?, ?, ?, ?)',
+            [name, table.schema, table.name, list(trigger.verbs), trigger.body],
+        )
+
+    def forget(self) -> None:
+        """Look up anew what was known of all tables: they are others now."""
+        self._change()
+
+    def settle(self) -> None:
+        """Tell the others of what has been committed or undone."""
+        if self._changing:
+            self._changing = False
+            self._changes.count += 1
+
+    def _change(self) -> None:
+        self._changing = True
+        self._changes.count += 1
+
+
+def create_catalogue(connection: Connection) -> None:
+    """Create what the catalogue is kept in, unless the database has it."""
+    connection.execute(_STATEMENTS)
+
+
+def object_id(name: str) -> int:
+    """A number for a table or schema, the same for the same name."""
+    return crc32(name.lower().encode()) & 0x7FFF_FFFF
+
+
+def quote(name: str) -> str:
+    """An identifier for DuckDB."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _column(
+    name: str, declared: str, nullable: bool, default: str, collation: str, identity: bool, computed: str
+) -> TableColumn:
+    declared_type = parse_type(declared)
+    assert declared_type is not None  # it was written by `add`
+    return TableColumn(name, declared_type.collated(collation), nullable, default, identity, computed)

@@ -1,0 +1,139 @@
+"""CREATE, DROP and TRUNCATE of tables and schemas: in DuckDB and in the catalogue."""
+
+from dev.sandbox.sqlserver.engine import indexes
+from dev.sandbox.sqlserver.engine.catalogue import SCHEMA, Table, TableColumn, quote
+from dev.sandbox.sqlserver.engine.limits import check_table, checks
+from dev.sandbox.sqlserver.engine.statements import (
+    CreateSchema,
+    CreateTable,
+    CreateTrigger,
+    DropSchema,
+    DropTable,
+    TruncateTable,
+)
+from dev.sandbox.sqlserver.engine.store import Store
+from dev.sandbox.sqlserver.errors import SqlError
+from dev.sandbox.sqlserver.types import SqlType
+
+
+def create_table(store: Store, statement: CreateTable) -> list[tuple[int, str]]:
+    """Create a table; returns warnings with their numbers.
+
+    Raises SqlError 2714 where there is one, 2760 where there is no such schema, 262 who may not, and those of limits.
+    """
+    table = statement.table
+    if not store.principals.allows("CREATE TABLE"):
+        raise SqlError(262, f"CREATE TABLE permission denied in database '{store.catalogue.database}'.", 14)
+    if store.catalogue.schema(table.schema) is None or not store.principals.allows("ALTER", table.schema):
+        raise SqlError(
+            2760,
+            f'The specified schema name "{table.schema}" either does not exist or you do not have permission'
+            " to use it.",
+        )
+    if store.catalogue.table(table.schema, table.name) is not None:
+        raise SqlError(2714, f"There is already an object named '{table.name}' in the database.")
+
+    warnings = check_table(table)
+
+    def create() -> None:
+        store.run(_ddl(table))
+        store.catalogue.enter(table)
+        indexes.enter_table(store, table)
+
+    store.write(create)
+    return warnings
+
+
+def create_trigger(store: Store, statement: CreateTrigger) -> None:
+    """Put a trigger on a table. Raises SqlError 8197 where there is no such table, or who may not."""
+    schema = statement.table[-2] if len(statement.table) > 1 else "dbo"
+    table = store.catalogue.table(schema, statement.table[-1])
+    if table is None or not store.principals.allows("ALTER", table.schema, table.name):
+        name = ".".join(statement.table)
+        raise SqlError(8197, f"The object '{name}' does not exist or is invalid for this operation.")
+    store.write(lambda: store.catalogue.enter_trigger(statement.name, table, statement.trigger))
+
+
+def drop_table(store: Store, statement: DropTable) -> None:
+    """Drop a table. Raises SqlError 3701 where there is none, unless that may be, and who may not."""
+    table = store.catalogue.table(statement.schema, statement.name)
+    if table is None and statement.if_exists:
+        return
+    if table is None or not store.principals.allows("ALTER", table.schema):
+        raise SqlError(
+            3701,
+            f"Cannot drop the table '{statement.schema}.{statement.name}', because it does not exist or you do"
+            " not have permission.",
+            11,
+        )
+
+    def drop() -> None:
+        store.run(f"DROP TABLE {table.sql}")
+        store.catalogue.remove(table)
+        indexes.remove_table(store, table)
+
+    store.write(drop)
+
+
+def truncate_table(store: Store, statement: TruncateTable) -> None:
+    """Delete all rows of a table. Raises SqlError 1088 who may not."""
+    table = statement.table
+    if not store.principals.allows("ALTER", table.schema, table.name):
+        raise SqlError(
+            1088, f'Cannot find the object "{table.name}" because it does not exist or you do not have permissions.'
+        )
+    store.write(lambda: store.run(f"DELETE FROM {table.sql}"))
+
+
+def create_schema(store: Store, statement: CreateSchema) -> None:
+    """Create a schema. Raises SqlError 2714 where there is one, 262 who may not."""
+    if not store.principals.is_administrator:
+        raise SqlError(262, f"CREATE SCHEMA permission denied in database '{store.catalogue.database}'.", 14)
+    if store.catalogue.schema(statement.name) is not None:
+        raise SqlError(2714, f"There is already an object named '{statement.name}' in the database.")
+
+    def create() -> None:
+        store.run(f"CREATE SCHEMA {quote(statement.name)}")
+        row = {"name": statement.name, "owner": statement.owner}
+        store.run(f'INSERT INTO "{SCHEMA}"."SCHEMATA" VALUES ($name, $owner)', row)
+
+    store.write(create)
+
+
+def drop_schema(store: Store, statement: DropSchema) -> None:
+    """Drop a schema. Raises SqlError 3729 where it has tables, 15151 where there is none."""
+    name = store.catalogue.schema(statement.name)
+    if name is None and statement.if_exists:
+        return
+    if name is None or not store.principals.is_administrator:
+        raise SqlError(
+            15151,
+            f"Cannot drop the schema '{statement.name}', because it does not exist or you do not have permission.",
+        )
+    if store.catalogue.has_tables(name):
+        raise SqlError(3729, f"Cannot drop schema '{name}' because it is being referenced by an object.")
+
+    def drop() -> None:
+        store.run(f"DROP SCHEMA {quote(name)}")
+        store.run(f'DELETE FROM "{SCHEMA}"."SCHEMATA" WHERE SCHEMA_NAME = $name', {"name": name})
+
+    store.write(drop)
+
+
+def _ddl(table: Table) -> str:
+    lines = [_column(column) for column in table.columns]
+    if table.key:
+        lines.append(f"PRIMARY KEY ({', '.join(map(quote, table.key))})")
+    lines += [f"CHECK ({check})" for check in checks(table)]
+    return f"CREATE TABLE {table.sql} ({', '.join(lines)})"
+
+
+def _column(column: TableColumn) -> str:
+    words = f"{quote(column.name)} {_stored_as(column.type)}"
+    if column.computed:
+        return f"{words} GENERATED ALWAYS AS (CAST({column.computed} AS {column.type.duckdb})) VIRTUAL"
+    return words if column.nullable else f"{words} NOT NULL"
+
+
+def _stored_as(declared: SqlType) -> str:
+    return declared.duckdb + (" COLLATE NOCASE" if declared.ignores_case else "")

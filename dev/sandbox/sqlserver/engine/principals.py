@@ -1,0 +1,156 @@
+"""Logins, users, roles and grants, kept beside the data in DuckDB; and what a session may do by them.
+
+The administrator is not among them: its name and password are given to the stand-in when it is started.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from dev.sandbox.sqlserver.engine.catalogue import MASTER, SCHEMA, Connection, Table
+from dev.sandbox.sqlserver.errors import SqlError
+
+USER, ROLE = "S", "R"
+"""Kinds of principals, as sys.database_principals has them in its column `type`."""
+SERVER_GRANTS = "server_grants"
+"""Where it is kept what logins may do on the whole server."""
+_COVERED_BY = {"VIEW SERVER PERFORMANCE STATE": "VIEW SERVER STATE"}
+_SALT_DIGITS = 16
+_STATEMENTS = f"""
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."SQL_LOGINS" (
+    name VARCHAR COLLATE NOCASE, sid BLOB, password_hash VARCHAR, is_disabled BOOLEAN);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."DATABASE_PRINCIPALS" (name VARCHAR COLLATE NOCASE, type VARCHAR, sid BLOB);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}".members (role VARCHAR COLLATE NOCASE, member VARCHAR COLLATE NOCASE);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}".grants (
+    grantee VARCHAR COLLATE NOCASE, permission VARCHAR,
+    schema_name VARCHAR COLLATE NOCASE, table_name VARCHAR COLLATE NOCASE);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}".{SERVER_GRANTS} (login VARCHAR COLLATE NOCASE, permission VARCHAR);
+"""
+# Whoever owns a schema may do everything in it. A grant on a schema is one on its tables, one on '' on everything.
+_ALLOWED = f"""
+WITH users AS (
+    SELECT p.name FROM "{SCHEMA}"."DATABASE_PRINCIPALS" AS p
+    JOIN "{SCHEMA}"."SQL_LOGINS" AS l ON l.sid = p.sid WHERE l.name = $login),
+mine AS (
+    SELECT name FROM users UNION ALL SELECT m.role FROM "{SCHEMA}".members AS m JOIN users ON m.member = users.name)
+SELECT 1 FROM "{SCHEMA}"."SCHEMATA" AS s JOIN mine ON s.SCHEMA_OWNER = mine.name WHERE s.SCHEMA_NAME = $schema
+UNION ALL
+SELECT 1 FROM "{SCHEMA}".grants AS g JOIN mine ON g.grantee = mine.name
+WHERE g.permission = $permission AND g.schema_name IN ('', $schema) AND g.table_name IN ('', $table)
+LIMIT 1
+"""
+
+
+@dataclass(frozen=True)
+class Administrator:
+    """The login that may do everything."""
+
+    login: str
+    password: str
+
+
+class Principals:
+    """Who the session is, once it has logged in, and what it may do."""
+
+    def __init__(self, connection: Connection, administrator: Administrator) -> None:
+        self._connection = connection
+        self._administrator = administrator
+        self._login = ""
+
+    @property
+    def is_administrator(self) -> bool:
+        """Whether the session may do everything."""
+        return self._login.lower() == self._administrator.login.lower()
+
+    def log_in(self, login: str, password: str) -> bool:
+        """Become whoever gives the right password; whether it is right."""
+        if login.lower() == self._administrator.login.lower():
+            known = password == self._administrator.password
+        else:
+            hashed = self._one("SELECT password_hash FROM {}.SQL_LOGINS WHERE name = ? AND NOT is_disabled", login)
+            known = hashed is not None and hash_password(password, hashed[:_SALT_DIGITS]) == hashed
+        self._login = login if known else ""
+        return known
+
+    def may_enter(self, database: str) -> bool:
+        """Whether the session has a user in a database; in master everyone is a guest."""
+        if self.is_administrator or database == MASTER:
+            return True
+        user = "SELECT p.name FROM {0}.DATABASE_PRINCIPALS AS p JOIN {0}.SQL_LOGINS AS l ON l.sid = p.sid"
+        return self._one(f"{user} WHERE l.name = ?", self._login) is not None
+
+    def allows(self, permission: str, schema: str = "", table: str = "") -> bool:
+        """Whether the session has a permission on a table, on a schema, or on the database."""
+        if self.is_administrator:
+            return True
+        asked = {"login": self._login, "permission": permission, "schema": schema, "table": table}
+        return self._connection.execute(_ALLOWED, asked).fetchone() is not None
+
+    def require_on_database(self, permission: str, database: str) -> None:
+        """Raise SqlError 262 unless the session has a permission on the database."""
+        if not self.allows(permission):
+            raise SqlError(262, f"{permission} permission denied in database '{database}'.", 14)
+
+    def allows_on_server(self, permission: str) -> bool:
+        """Whether the session has a permission on the whole server, or one that covers it."""
+        if self.is_administrator:
+            return True
+        query = f'SELECT 1 FROM "{SCHEMA}".{SERVER_GRANTS} WHERE login = ? AND permission IN (?, ?)'
+        asked = [self._login, permission, _COVERED_BY.get(permission, permission)]
+        return self._connection.execute(query, asked).fetchone() is not None
+
+    def require(self, permission: str, table: Table, database: str) -> None:
+        """Raise SqlError 229 unless the session has a permission on a table."""
+        if not self.allows(permission, table.schema, table.name):
+            raise SqlError(
+                229,
+                f"The {permission} permission was denied on the object '{table.name}', database '{database}',"
+                f" schema '{table.schema}'.",
+                14,
+            )
+
+    def require_administrator(self) -> None:
+        """Raise SqlError 15247 for anyone else."""
+        if not self.is_administrator:
+            raise SqlError(15247, "User does not have permission to perform this action.")
+
+    def knows_login(self, login: str) -> bool:
+        """Whether there is a login of that name."""
+        return login.lower() == self._administrator.login.lower() or self.sid(login) is not None
+
+    def sid(self, login: str) -> bytes | None:
+        """What tells a login from another that had its name before."""
+        query = f'SELECT sid FROM "{SCHEMA}".SQL_LOGINS WHERE name = ?'
+        found = self._connection.execute(query, [login]).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def has_sid(self, sid: bytes) -> bool:
+        """Whether a login has a security identifier."""
+        query = f'SELECT 1 FROM "{SCHEMA}".SQL_LOGINS WHERE sid = ?'
+        return self._connection.execute(query, [sid]).fetchone() is not None
+
+    def kind(self, principal: str) -> str | None:
+        """Whether a name of the database is a USER's or a ROLE's; None where it has neither."""
+        return self._one("SELECT type FROM {}.DATABASE_PRINCIPALS WHERE name = ?", principal)
+
+    def is_member(self, role: str, member: str) -> bool | None:
+        """Whether a user is in a role; None where there is no such user or role."""
+        if self.kind(role) != ROLE or self.kind(member) is None:
+            return None
+        query = f'SELECT 1 FROM "{SCHEMA}".members WHERE role = ? AND member = ?'
+        return self._connection.execute(query, [role, member]).fetchone() is not None
+
+    def _one(self, query: str, name: str) -> str | None:
+        found = self._connection.execute(query.format(f'"{SCHEMA}"'), [name]).fetchone()
+        return None if found is None or found[0] is None else str(found[0])
+
+
+def create_principals(connection: Connection) -> None:
+    """Create what logins, users, roles and grants are kept in, unless the database has it."""
+    connection.execute(_STATEMENTS)
+
+
+def hash_password(password: str, salt: str = "") -> str:
+    """A password as it is kept: 16 digits of salt, then SHA-256, as the macro standin_password_matches reads it."""
+    salt = salt or secrets.token_hex(_SALT_DIGITS // 2)
+    return salt + hashlib.sha256(f"{salt}{password}".encode()).hexdigest()

@@ -1,0 +1,46 @@
+"""What the drivers' bulk copy asks before it begins: the columns of the table."""
+
+import re
+
+from dev.sandbox.sqlserver.sql.expressions import Context
+from dev.sandbox.sqlserver.sql.queries import Queries
+from dev.sandbox.sqlserver.types import INT, binary_type, text_type
+from dev.sandbox.sqlserver.wire.tokens import Column, Reply
+from dev.sandbox.sqlserver.wire.typeinfo import COLLATION
+from dev.sandbox.sqlserver.wire.values import encoder
+
+# They ask in one batch of dynamic SQL, which nobody else sends.
+_BULK_METADATA = re.compile(r"FMTONLY.*sp_tablecollations_100\s+N'((?:[^']|'')*)'", re.DOTALL | re.IGNORECASE)
+_COLLATION_COLUMNS = [
+    Column("colid", INT),
+    Column("name", text_type(128)),
+    Column("tds_collation", binary_type(5)),
+    Column("collation", text_type(128)),
+]
+
+
+def table_asked_for(batch: str) -> str | None:
+    """The name of the table that a batch asks the columns of; None for any other batch."""
+    match = _BULK_METADATA.search(batch)
+    return match[1].replace("''", "'") if match else None
+
+
+def describe_table(name: str, context: Context, reply: Reply) -> None:
+    """Answer with three results: @@TRANCOUNT, one of the table's columns without rows, and their collations.
+
+    Raises SqlError 208 where there is no such table.
+    """
+    asked = Queries(name, context)
+    table = asked.table()
+    asked.require("SELECT", table)
+    reply.columns([Column("", INT)])
+    reply.write(b"\xd1" + encoder(INT)(context.trancount))
+    reply.done(count=1)
+    reply.columns([Column(column.name, column.type, column.nullable) for column in table.columns])
+    reply.done(count=0)
+    reply.columns(_COLLATION_COLUMNS)
+    for at, column in enumerate(table.columns, 1):
+        values = (at, column.name, COLLATION if column.type.is_text else None, column.type.collation or None)
+        row = (encoder(each.type)(value) for each, value in zip(_COLLATION_COLUMNS, values, strict=True))
+        reply.write(b"\xd1" + b"".join(row))
+    reply.done(count=len(table.columns))

@@ -1,0 +1,1 @@
+"""T-SQL of the SQL Server double: parsed, and translated to DuckDB's SQL."""

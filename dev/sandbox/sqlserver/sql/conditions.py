@@ -1,0 +1,133 @@
+"""Conditions: T-SQL in, DuckDB's SQL out. T-SQL tells conditions from values, and so does this."""
+
+import re
+
+from dev.sandbox.sqlserver.errors import SqlError
+from dev.sandbox.sqlserver.sql.conversions import Expr, comparable
+from dev.sandbox.sqlserver.sql.expressions import Expressions
+from dev.sandbox.sqlserver.types import text_type
+
+_COMPARISONS = {
+    "=": "equal to", "<>": "not equal to", "!=": "not equal to", "<=": "less than or equal to",
+    ">=": "greater than or equal to", "<": "less than", ">": "greater than",
+}  # fmt: skip
+_UNKNOWN = 102
+
+
+class Conditions(Expressions):
+    """Reads conditions."""
+
+    def condition(self) -> str:
+        """Read a condition."""
+        terms = [self._conjunction()]
+        while self.accept("OR"):
+            terms.append(self._conjunction())
+        return " OR ".join(terms) if len(terms) == 1 else f"({' OR '.join(terms)})"
+
+    def _conjunction(self) -> str:
+        terms = [self._negation()]
+        while self.accept("AND"):
+            terms.append(self._negation())
+        return " AND ".join(terms)
+
+    def _negation(self) -> str:
+        if self.accept("NOT"):
+            return f"NOT ({self._negation()})"
+        if self.accept("EXISTS"):
+            self.expect("(")
+            return self._difference() if self._sees_except() else f"EXISTS ({self.subquery()})"
+        if self.sees("(") and not self.sees("(", "SELECT"):
+            # What is in parentheses may be a condition or the beginning of a value.
+            before = self.at
+            try:
+                self.expect("(")
+                inner = self.condition()
+                self.expect(")")
+                return f"({inner})"
+            except SqlError as error:
+                if error.number != _UNKNOWN:
+                    raise
+                self.at = before
+        return self._predicate()
+
+    def _sees_except(self) -> bool:
+        """Whether a query without FROM, and EXCEPT, come before the parenthesis ends."""
+        depth = 0
+        for token in self.tokens[self.at :]:
+            if token.kind == "mark":
+                depth += {"(": 1, ")": -1}.get(token.value, 0)
+            if depth < 0 or (depth == 0 and token.kind == "word" and token.value.upper() in ("FROM", "EXCEPT")):
+                return token.value.upper() == "EXCEPT"
+        return False
+
+    def _difference(self) -> str:
+        """Read two rows of values with EXCEPT between: whether they differ, where NULL is as NULL.
+
+        DuckDB's own EXCEPT, inside of EXISTS, takes texts for one that a collation takes for one.
+        """
+        self.expect("SELECT")
+        left = self.values_list()
+        self.expect("EXCEPT", "SELECT")
+        right = self.values_list()
+        self.expect(")")
+        if len(left) != len(right):
+            raise SqlError(
+                205,
+                "All queries combined using a UNION, INTERSECT or EXCEPT operator must have an equal number of"
+                " expressions in their target lists.",
+            )
+        if any(value.type is not None and value.type.is_text for value in (*left, *right)):
+            raise self.unknown()
+        pairs = map(comparable, left, right)
+        return "(" + " OR ".join(f"{a} IS DISTINCT FROM {b}" for a, b in pairs) + ")"
+
+    def _predicate(self) -> str:
+        left = self.value()
+        if operator := self.accept_any(*_COMPARISONS):
+            a, b = comparable(left, self.value(), _COMPARISONS[operator])
+            return f"({a} {operator} {b})"
+        if self.accept("IS"):
+            negated = self.accept("NOT")
+            self.expect("NULL")
+            return f"({left.sql} IS {'NOT ' if negated else ''}NULL)"
+        prefix = "NOT " if self.accept("NOT") else ""
+        if self.accept("IN"):
+            return f"({prefix}{self._membership(left)})"
+        if self.accept("BETWEEN"):
+            low = self.value()
+            self.expect("AND")
+            high = self.value()
+            (a, b), (c, d) = comparable(left, low), comparable(left, high)
+            return f"({prefix}({a} >= {b} AND {c} <= {d}))"
+        self.expect("LIKE")
+        return f"({prefix}{self._like(left)})"
+
+    def _membership(self, left: Expr) -> str:
+        self.expect("(")
+        if self.sees("SELECT"):
+            return f"{left.sql} IN ({self.subquery()})"
+        options = self.values_list()
+        self.expect(")")
+        pairs = (comparable(left, option) for option in options)
+        return "(" + " OR ".join(f"{a} = {b}" for a, b in pairs) + ")"
+
+    def _like(self, left: Expr) -> str:
+        pattern = self.value()
+        if pattern.known is None or left.type is None or not left.type.is_text:
+            raise self.unknown()
+        options = "si" if left.type.ignores_case else "s"
+        expression = self.literal(_pattern(pattern.known), text_type(4000)).sql
+        return f"regexp_full_match({left.sql}, {expression}, '{options}')"
+
+
+def _pattern(like: str) -> str:
+    """A LIKE pattern as a regular expression."""
+    parts = []
+    for match in re.finditer(r"\[(\^?)([^\]]+)\]|(.)", like, re.DOTALL):
+        negation, members, character = match.groups()
+        if members:
+            escaped = re.sub(r"([\\^\[])", r"\\\1", members)
+            parts.append(f"[{negation}{escaped}]")
+        else:
+            parts.append({"%": ".*", "_": "."}.get(character, re.escape(character)))
+    return "".join(parts)

@@ -1,0 +1,1 @@
+"""TDS, the wire protocol of the SQL Server double."""

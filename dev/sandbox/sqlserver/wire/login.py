@@ -1,0 +1,57 @@
+"""The start of a connection: PRELOGIN (MS-TDS 2.2.6.5) and LOGIN7 (2.2.6.4)."""
+
+import struct
+from dataclasses import dataclass
+
+from dev.sandbox.sqlserver.wire.packets import DEFAULT_PACKET_SIZE
+
+_VERSION, _ENCRYPTION, _INSTANCE, _THREAD, _MARS, _END = 0, 1, 2, 3, 4, 0xFF
+_NOT_SUPPORTED, _REQUIRED = b"\x02", b"\x03"
+_SMALLEST_PACKET, _LARGEST_PACKET = 512, 32767
+_PASSWORD_MASK = 0xA5
+
+
+@dataclass(frozen=True)
+class Login:
+    """What a client wants to be let in with; `packet_size` in bytes."""
+
+    user: str
+    password: str
+    database: str
+    packet_size: int
+
+
+def prelogin_answer(encrypted: bool) -> bytes:
+    """Say that all is to be encrypted or nothing can be, and that several results at once (MARS) are not to be had."""
+    options = [
+        (_VERSION, bytes([16, 0, 0, 0, 0, 0])),
+        (_ENCRYPTION, _REQUIRED if encrypted else _NOT_SUPPORTED),
+        (_INSTANCE, b"\x00"),
+        (_THREAD, b""),
+        (_MARS, b"\x00"),
+    ]
+    offset = 5 * len(options) + 1
+    head, body = b"", b""
+    for token, data in options:
+        head += struct.pack(">BHH", token, offset + len(body), len(data))
+        body += data
+    return head + bytes([_END]) + body
+
+
+def read_login(data: bytes) -> Login:
+    """Read a LOGIN7 message."""
+    (packet_size,) = struct.unpack_from("<I", data, 8)
+    # Positions of the fixed part's (offset, length) pairs, lengths in characters.
+    user, password, database = (_field(data, at) for at in (40, 44, 68))
+    size = min(max(packet_size or DEFAULT_PACKET_SIZE, _SMALLEST_PACKET), _LARGEST_PACKET)
+    return Login(user.decode("utf-16-le"), _unmask(password).decode("utf-16-le"), database.decode("utf-16-le"), size)
+
+
+def _field(data: bytes, at: int) -> bytes:
+    offset, length = struct.unpack_from("<HH", data, at)
+    return data[offset : offset + 2 * length]
+
+
+def _unmask(password: bytes) -> bytes:
+    plain = (byte ^ _PASSWORD_MASK for byte in password)
+    return bytes((byte << 4 | byte >> 4) & 0xFF for byte in plain)

@@ -1,0 +1,101 @@
+"""The whole product on one machine: a real Postgres, a sink, and Airflow beside them.
+
+The sink is the SQL Server that SINK_URL names, else the stand-in, which is a test double and says so.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dev.sandbox.postgres import Postgres, run_postgres
+
+ROOT = Path(__file__).resolve().parents[2]
+_OF_ANOTHER_SOURCE = ("SOURCE_PASSWORD", "SOURCE_PASSWORD_FILE", "SOURCE_CA_FILE")
+"""Variables that a shell may have from a deployment."""
+INIT_SQL = ROOT / "external-db" / "init.sql"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack: where things are, and the environment that Airflow and `etl` need to find them."""
+
+    postgres: Postgres
+    source_url: str
+    sink_url: str
+    sink_is_stand_in: bool
+    environment: dict[str, str] = field(repr=False)
+    log: Path
+
+    def run(self, *command: str, quiet: bool = False) -> None:
+        """Run a command with the stack's environment. Raises CalledProcessError."""
+        subprocess.run(command, env=os.environ | self.environment, check=True, capture_output=quiet, cwd=ROOT)
+
+    def run_dag(self, dag_id: str, *, retry: bool = True, **params: Any) -> dict[str, Any]:
+        """Run a DAG once; returns what tests.support.run_dag does. Its output goes to `log`."""
+        command = [sys.executable, "-m", "tests.support.run_dag", dag_id, "--conf", json.dumps(params)]
+        command += [] if retry else ["--no-retry"]
+        with self.log.open("ab") as log:
+            completed = subprocess.run(
+                command, env=os.environ | self.environment, stdout=subprocess.PIPE, stderr=log, check=False, cwd=ROOT
+            )
+            log.write(completed.stdout)
+        if completed.returncode != 0:
+            raise RuntimeError(f"{dag_id} could not be run; its output ends:\n{self.log_end()}")
+        result: dict[str, Any] = json.loads(completed.stdout.splitlines()[-1])
+        return result
+
+    def log_end(self, lines: int = 40) -> str:
+        """The last lines of what Airflow and the steps printed."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@contextmanager
+def run_stack(folder: Path, source_url: str = "") -> Iterator[Stack]:
+    """Run Postgres and the sink until the block ends; `folder` takes Airflow's home and the staging files.
+
+    Without a `source_url` the source is a database of orders in that Postgres.
+    """
+    with run_postgres() as postgres, run_sink() as (sink_url, is_stand_in):
+        for name in () if source_url else _OF_ANOTHER_SOURCE:
+            os.environ.pop(name, None)
+        source_url = source_url or postgres.create_database("orders", INIT_SQL)
+        metadata_url = postgres.create_database("airflow")
+        environment = airflow_environment(folder, metadata_url, source_url, sink_url)
+        yield Stack(postgres, source_url, sink_url, is_stand_in, environment, folder / "log")
+
+
+def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_url: str) -> dict[str, str]:
+    """What Airflow and the ETL steps, run as processes, read from their environment."""
+    return {
+        "AIRFLOW_HOME": str(folder / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__MP_START_METHOD": "fork",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata_url.replace("postgresql://", "postgresql+psycopg2://"),
+        "AIRFLOW__SECRETS__BACKEND": "etl_airflow.secrets_backend.UrlConnections",
+        "ETL_RUNNER": "process",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}/airflow_image/config",
+        "SOURCE_URL": source_url,
+        "SINK_URL": sink_url,
+        "STAGING_URL": f"file://{folder}/staging",
+    }
+
+
+@contextmanager
+def run_sink() -> Iterator[tuple[str, bool]]:
+    """The URL of the SQL Server that SINK_URL names, else of a stand-in; and whether it is the stand-in."""
+    if url := os.environ.get("SINK_URL"):
+        yield url, False
+        return
+    from dev.sandbox.sqlserver import StandIn
+
+    with StandIn(password=secrets.token_urlsafe(16)) as server:
+        yield server.url, True

@@ -1,0 +1,1 @@
+"""Settings from the environment: source, sink, staging, TLS and passwords."""

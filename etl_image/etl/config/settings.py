@@ -1,0 +1,152 @@
+"""Where the source, the sink and the staging folder are: read from the environment, checked before anything runs.
+
+Passwords come by environment or file, and are kept so that no log, repr or traceback shows them.
+"""
+
+import os
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote, urlencode
+
+from pydantic import Field, PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from etl.config import passwords, tls, urls
+from etl.config.sink import SinkSettings, check_authorities, required, text_of
+from etl.errors import ConfigurationError
+from etl.model.masking import SHORTEST_KEY, Mask
+from etl.model.pipeline import Pipeline
+
+_SIDES = ("source", "sink", "sink_admin", "sink_exporter", "sink_backup", "metadata")
+"""What has a password: the settings NAME_PASSWORD and NAME_PASSWORD_FILE."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+_KEYS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Read by the libraries of S3, and shown by none of our messages."""
+
+
+class Settings(SinkSettings):
+    """The settings of one process, from environment variables of the same names in capitals."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    source_url: SecretStr | None = Field(default=None, description=urls.POSTGRES)
+    source_password: SecretStr | None = Field(default=None, description="instead of the one in SOURCE_URL")
+    source_password_file: Path | None = None
+    source_ca_file: Path | None = Field(default=None, description="authorities of the source; default: the system's")
+    metadata_url: SecretStr | None = Field(default=None, description="Airflow's database, for export-metrics alone")
+    metadata_password: SecretStr | None = None
+    metadata_password_file: Path | None = None
+    backup_folder: Path = Field(
+        default=Path("/var/lib/etl/backup"), description="of the sink's server, mounted here too"
+    )
+    # Not shown either: keys may be in them.
+    backup_url: str | None = Field(
+        default=None, repr=False, description="where copies of backups go: s3://bucket/folder or file://"
+    )
+    backup_recipients: str = Field(
+        default="",
+        description="age's public keys, with blanks between: copies of backups are encrypted for each of them",
+    )
+    backup_identity: SecretStr | None = Field(
+        default=None, description="age's private key, which copies of backups that are brought back are decrypted with"
+    )
+    staging_url: str = Field(
+        default="file:///var/lib/etl/staging", repr=False, description="file:// or s3://bucket/folder"
+    )
+    staging_retention: timedelta = Field(default=timedelta(days=7), description="how long files of a run are kept")
+    audit_retention: timedelta = Field(
+        default=timedelta(days=400),
+        ge=timedelta(days=1),  # runs that are under way need theirs
+        le=timedelta(days=36_500),
+        description="how long rows of etl.audit are kept, but for a pipeline's latest run",
+    )
+    mask_key: SecretStr | None = Field(
+        default=None,
+        min_length=SHORTEST_KEY,
+        description="makes the masks of sensitive values; without it they are alike",
+    )
+    longest_row: PositiveInt | None = Field(
+        default=None, description="the most bytes of texts, documents and bytea in a row; default: what memory allows"
+    )
+    statsd_host: str | None = Field(default=None, description="no metrics are sent where this is not set")
+    statsd_port: int = 8125
+
+    @model_validator(mode="after")
+    def _one_password_each(self) -> Self:
+        for name in _SIDES:
+            passwords.check_one(name.upper(), getattr(self, f"{name}_password"), getattr(self, f"{name}_password_file"))
+        return self
+
+    def source(self, **unless_given: str) -> SecretStr:
+        """The source as a libpq URL, with options of ours unless it has them. Raises ConfigurationError."""
+        options = unless_given | self._with_password("SOURCE", self._source_words())
+        added = tls.source_options(options, self.source_ca_file)
+        if "sslrootcert" in added:
+            check_authorities("SOURCE", self.source_ca_file)
+        return _libpq(options | added)
+
+    def source_addresses(self) -> list[tuple[str, int]]:
+        """Hosts and ports of the source; none where it is a socket or a service. Raises ConfigurationError."""
+        return urls.addresses(self._source_words())
+
+    def metadata(self, **unless_given: str) -> SecretStr:
+        """Airflow's metadata database as a libpq URL, as `source` does. Raises ConfigurationError."""
+        options = urls.postgres("METADATA_URL", required("METADATA_URL", self.metadata_url, urls.POSTGRES))
+        return _libpq(unless_given | self._with_password("METADATA", options))
+
+    def mask(self, pipeline: Pipeline) -> Mask:
+        """How messages show the values of a pipeline."""
+        return Mask(pipeline, text_of(self.mask_key))
+
+    def _source_words(self) -> dict[str, str]:
+        """The options of libpq in SOURCE_URL alone."""
+        return urls.postgres("SOURCE_URL", required("SOURCE_URL", self.source_url, urls.POSTGRES))
+
+    def _with_password(self, name: str, options: dict[str, str]) -> dict[str, str]:
+        """The options of libpq with their password; where there is none, libpq may find one itself."""
+        password = self._password(name, options.get("password", ""))
+        return options | ({"password": password} if password else {})
+
+    def doubts(self) -> str:
+        """What is not verified of source and sink, in one sentence; empty where all is, or cannot be read yet."""
+        found = []
+        with suppress(ConfigurationError):
+            found.append(tls.source_doubt(self._source_words()))
+        with suppress(ConfigurationError):
+            sink = self._sink_server()
+            found.append(tls.sink_doubt(sink.host, sink.tls))
+        return tls.doubts_told(*found)
+
+    def secrets(self) -> list[str]:
+        """Every text that no output may show, longest first."""
+        texts = {os.environ.get(name, "") for name in _KEYS}
+        addresses = [self.staging_url, self.backup_url, *(os.environ.get(name) for name in _ENDPOINTS)]
+        for url in (*map(text_of, (self.source_url, self.sink_url, self.metadata_url)), *addresses):
+            texts.update(passwords.in_url(url or ""))
+        texts.update(map(text_of, (self.mask_key, self.backup_identity)))
+        for side in _SIDES:
+            with suppress(ConfigurationError):  # told where the password is needed
+                texts.add(self._password(side))
+        written = {form for text in texts if text for form in passwords.forms(text)}
+        return sorted(written, key=lambda text: (-len(text), text))
+
+
+def read_settings() -> Settings:
+    """Read the environment. Raises ConfigurationError naming the variable that is wrong, never its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"Environment variable {name or 'set'}: {first['msg']}.") from None
+
+
+def place(url: SecretStr | None) -> str:
+    """Hosts, port and database of a connection URL, for messages; nothing where it is not set or cannot be read."""
+    return urls.place(text_of(url))
+
+
+def _libpq(options: dict[str, str]) -> SecretStr:
+    return SecretStr(f"postgresql://?{urlencode(options, quote_via=quote, safe='', errors='surrogateescape')}")

@@ -1,0 +1,148 @@
+"""Where the sink is, and as whom it is entered: the part of the settings that makes ODBC connection strings."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings
+
+from etl.config import passwords, urls
+from etl.config.sink_logins import BACKUP, EXPORTER, OWN_LOGINS, SinkLogin
+from etl.errors import ConfigurationError
+
+_LONGEST_PASSWORD = 128  # SQL Server's
+
+
+class SinkSettings(BaseSettings):
+    """The settings of the sink and of its logins; Settings has them and all others."""
+
+    sink_url: SecretStr | None = Field(default=None, description=urls.SQL_SERVER)
+    sink_password: SecretStr | None = Field(default=None, description="instead of the one in SINK_URL")
+    sink_password_file: Path | None = None
+    sink_ca_file: Path | None = Field(default=None, description="authorities of the sink beside the system's")
+    sink_admin_user: str = Field(default="sa", min_length=1, description="who prepares the sink")
+    sink_admin_password: SecretStr | None = None
+    sink_admin_password_file: Path | None = None
+    sink_exporter_password: SecretStr | None = Field(
+        default=None, description="of the login of export-metrics; the loader's is used where this is not set"
+    )
+    sink_exporter_password_file: Path | None = None
+    sink_exporter_counters: bool = Field(
+        default=False, description="whether prepare-sink lets that login see the counters of the whole server"
+    )
+    sink_backup_password: SecretStr | None = Field(
+        default=None, description="of the login of backup-sink; the administrator's is used where this is not set"
+    )
+    sink_backup_password_file: Path | None = None
+    sink_lock_timeout: timedelta = Field(default=timedelta(hours=1), description="how long to wait for another load")
+
+    def sink(self) -> SecretStr:
+        """The sink as an ODBC connection string. Raises ConfigurationError."""
+        return _connection_string(self._sink_words())
+
+    def sink_admin(self) -> SecretStr:
+        """The sink's server as an ODBC connection string for its administrator. Raises ConfigurationError."""
+        who = {"UID": self.sink_admin_user, "PWD": _usable("SINK_ADMIN", self._password("SINK_ADMIN"))}
+        # The sink's own database may not be there yet.
+        return _connection_string(self._sink_words() | {"Database": "master"} | who)
+
+    def sink_exporter(self) -> SecretStr:
+        """The sink for `export-metrics`: as its own login where that has a password, else as the loader."""
+        return self._as_own_login(EXPORTER) or self.sink()
+
+    def sink_backup(self) -> SecretStr:
+        """The sink's server for `backup-sink`: as its own login where that has a password, else as administrator."""
+        return self._as_own_login(BACKUP, {"Database": "master"}) or self.sink_admin()
+
+    def sink_database(self) -> str:
+        """The name of the sink's database. Raises ConfigurationError."""
+        return self._sink_server().database
+
+    def sink_logins(self) -> list[SinkLogin]:
+        """The logins that the sink is to have, the loader's first. Raises ConfigurationError."""
+        words = self._sink_words()
+        if words["UID"].lower() == self.sink_admin_user.lower():
+            raise ConfigurationError(
+                f"SINK_URL names the administrator, {self.sink_admin_user}; name a login of the pipelines' own there."
+            )
+        loader = SinkLogin(words["Database"], words["UID"], SecretStr(_usable("SINK", words["PWD"])))
+        own = [self._own_login(role) for role in OWN_LOGINS]
+        return [loader, *(login for login in own if login)]
+
+    def sink_as(self, login: SinkLogin) -> SecretStr:
+        """The sink as an ODBC connection string for one of its logins. Raises ConfigurationError."""
+        return _connection_string(self._sink_words() | login.words)
+
+    def _own_login(self, role: str) -> SinkLogin | None:
+        """The login of a role that may have one of its own, None where it has no password."""
+        name, suffix = OWN_LOGINS[role]
+        if not (password := self._password(name)):
+            return None
+        server = self._sink_server()
+        return SinkLogin(server.database, f"{server.user}_{suffix}", SecretStr(_usable(name, password)), role)
+
+    def _as_own_login(self, role: str, words: dict[str, str] | None = None) -> SecretStr | None:
+        if (login := self._own_login(role)) is None:
+            return None
+        return _connection_string(self._sink_words() | login.words | (words or {}))
+
+    def sink_address(self) -> tuple[str, int]:
+        """Host and port of the sink. Raises ConfigurationError."""
+        server = self._sink_server()
+        return server.host, server.port
+
+    def _sink_server(self) -> urls.SqlServer:
+        return urls.sql_server("SINK_URL", required("SINK_URL", self.sink_url, urls.SQL_SERVER))
+
+    def _sink_words(self) -> dict[str, str]:
+        """The words of the sink's ODBC connection string."""
+        server = self._sink_server()
+        words = {
+            "Server": f"{server.host},{server.port}",  # IPv6 without brackets, as the driver wants it
+            "Database": server.database,
+            "UID": server.user,
+            "PWD": self._password("SINK", server.password),
+            "Encrypt": server.tls.encrypt,
+            "TrustServerCertificate": "yes" if server.tls.believes_anybody else "no",
+            **server.options,
+        }
+        if server.tls.name:
+            words["HostnameInCertificate"] = server.tls.name
+        check_authorities("SINK", self.sink_ca_file)
+        return words
+
+    def _password(self, name: str, in_url: str = "") -> str:
+        side = name.lower()
+        given, file = getattr(self, f"{side}_password"), getattr(self, f"{side}_password_file")
+        return passwords.read_password(name, in_url, text_of(given), file)
+
+
+def check_authorities(name: str, file: Path | None) -> None:
+    """A driver that does not find the file says so in no useful words, or uses another. Raises ConfigurationError."""
+    if file is not None and not file.is_file():
+        raise ConfigurationError(f"{name}_CA_FILE ({file}) is no file; put the authorities there, as PEM.")
+
+
+def required(name: str, url: SecretStr | None, example: str) -> str:
+    """A URL as text. Raises ConfigurationError, which shows the example, where it is not set."""
+    if url is None:
+        raise ConfigurationError(f"{name} is not set; write {example}.")
+    return url.get_secret_value()
+
+
+def text_of(secret: SecretStr | None) -> str:
+    """What a secret is; empty where it is not set."""
+    return secret.get_secret_value() if secret else ""
+
+
+def _connection_string(words: dict[str, str]) -> SecretStr:
+    return SecretStr(";".join(f"{name}={{{value.replace('}', '}}')}}}" for name, value in words.items()))
+
+
+def _usable(name: str, password: str) -> str:
+    """The password, if SQL Server can have it. Raises ConfigurationError."""
+    if not password:
+        raise ConfigurationError(f"{name}_PASSWORD is not set; set it, or {name}_PASSWORD_FILE to a file with it.")
+    if len(password) > _LONGEST_PASSWORD:
+        raise ConfigurationError(f"{name}_PASSWORD has more than {_LONGEST_PASSWORD} characters; choose a shorter one.")
+    return password

@@ -1,0 +1,1 @@
+"""`etl export-metrics`: metrics of the databases, for Prometheus."""

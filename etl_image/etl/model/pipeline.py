@@ -1,0 +1,241 @@
+"""A pipeline: which rows of which table go where. Checked when the DAG is parsed and again when a step starts."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from etl.errors import shown
+from etl.model.column_types import ColumnType, parse_column_type
+from etl.model.limits import check_limits
+from etl.model.predicate import parse_predicate
+from etl.model.predicate_values import Term
+from etl.model.table_name import split_sink, split_source, written
+from etl.model.version_zone import check_zone
+
+VERSION_TYPES = ("timestamptz", "timestamp")
+OWN_SCHEMAS = ("etl", "etl_staging")
+"""Schemas in the sink that are the loader's own: of its audit and watermark, and of the tables of bulk loads."""
+_SYSTEM_SCHEMAS = ("sys", "information_schema", "guest")
+_MOST_COLUMNS = 1024
+_LONGEST_SINK_NAME = 128  # in UTF-16 code units, as SQL Server's type sysname
+# Linux hands a process no environment variable longer than 128 KiB.
+_MOST_BYTES = 100_000
+
+
+def _check_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", value):
+        raise ValueError(f"'{shown(value)}' must be a lower-case letter, then letters, digits and _ (48 at most)")
+    return value
+
+
+def _as_sql_server_sees(name: str) -> str:
+    """The same for names that its usual collations may take for one: rather too many than too few."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).rstrip(" ")
+
+
+def _check_identifier(value: str) -> str:
+    if not 1 <= len(value.encode()) <= 63 or not value.isprintable():
+        raise ValueError(f"'{shown(value)}' is not a name that Postgres can have (1 to 63 bytes, printable)")
+    return value
+
+
+Identifier = Annotated[str, AfterValidator(_check_identifier)]
+
+
+class TableName(BaseModel):
+    """A table and the schema it is in, without quotes; printed so that either database's rules read it as this."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_name: str
+    table: str
+
+    def __str__(self) -> str:
+        return written(self.schema_name, self.table)
+
+
+def _split(split: Callable[[str], tuple[str, str]]) -> BeforeValidator:
+    return BeforeValidator(
+        lambda given: (
+            dict(zip(("schema_name", "table"), split(given), strict=True)) if isinstance(given, str) else given
+        )
+    )
+
+
+def _check_source(table: TableName) -> TableName:
+    _check_identifier(table.schema_name)
+    _check_identifier(table.table)
+    return table
+
+
+def _check_sink(table: TableName) -> TableName:
+    for name in (table.schema_name, table.table):
+        units = len(name.encode("utf-16-le", "surrogatepass")) // 2
+        if not 1 <= units <= _LONGEST_SINK_NAME or not name.isprintable():
+            allowed = f"1 to {_LONGEST_SINK_NAME} characters, printable"
+            raise ValueError(f"'{shown(name)}' is not a name that SQL Server can have ({allowed})")
+    schema = _as_sql_server_sees(table.schema_name)
+    if schema in OWN_SCHEMAS:
+        raise ValueError(f"the schema {table.schema_name} is the loader's own; load into another")
+    if schema in _SYSTEM_SCHEMAS:
+        raise ValueError(f"the schema {table.schema_name} is SQL Server's own; load into another")
+    if table.table.startswith("#"):
+        raise ValueError(f"{table} would be a temporary table, which ends with the connection; leave the # away")
+    return table
+
+
+SourceTable = Annotated[TableName, _split(split_source), AfterValidator(_check_source)]
+"""A table of Postgres, also given as a text such as `public.orders` or `"public"."orders"`."""
+SinkTable = Annotated[TableName, _split(split_sink), AfterValidator(_check_sink)]
+"""A table of SQL Server, also given as a text such as `dbo.orders` or `[dbo].[orders]`."""
+
+
+class Pipeline(BaseModel):
+    """One table's way from Postgres to SQL Server.
+
+    Raises pydantic.ValidationError naming the field for anything unknown or contradictory.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    source: SourceTable
+    sink: SinkTable
+    columns: dict[Identifier, str] = Field(min_length=1, description="name to type, as in Postgres DDL")
+    key: list[str] = Field(min_length=1, description="the columns that identify a row")
+    version: str = Field(
+        description="the watermark column: grows whenever the row changes; a `timestamp` needs `version_zone`"
+    )
+    version_zone: str | None = Field(
+        default=None, description="of a `timestamp`: the zone it is written in, as Asia/Tokyo; none: as the source, UTC"
+    )
+    unreachable_versions: Literal["warn", "refuse"] = Field(
+        default="warn", description="what becomes of a run that finds versions in the future or at infinity"
+    )
+    filter: str = Field(description="a SQL boolean expression; the rows it is true for are kept")
+    look_back: timedelta = Field(
+        default=timedelta(minutes=10),
+        ge=timedelta(0),
+        le=timedelta(days=36500),
+        description="how far behind the watermark a run reads again, for transactions that committed late",
+    )
+    partition_size: PositiveInt = Field(default=500_000, description="rows of the source in one partition, at most")
+    tolerated_rejects: NonNegativeInt = Field(default=0, description="rows of one run that may break the contract")
+    steps: Literal["separate", "fused"] = Field(
+        default="separate", description="fused: extract, filter and load in one pod, `etl run`"
+    )
+    sensitive: list[str] = Field(
+        default=[], description="columns of personal data: messages, rejects and labels show masks of their values"
+    )
+    pushdown: bool = Field(
+        default=False, description="the filter runs at the source too: less traffic, the dropped rows are only counted"
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        if len(columns) > _MOST_COLUMNS:
+            raise ValueError(f"{len(columns)} columns; a table of SQL Server has {_MOST_COLUMNS} at most")
+        for name, declaration in columns.items():
+            try:
+                parse_column_type(declaration)
+            except ValueError as error:
+                raise ValueError(f"column {name}: {error}") from error
+        seen = [_as_sql_server_sees(name) for name in columns]
+        twice = [name for name, alike in zip(columns, seen, strict=True) if seen.count(alike) > 1]
+        if twice:
+            raise ValueError(
+                f"{', '.join(map(repr, sorted(twice)))} differ in case only, or in other forms of the same letters or"
+                " spaces at the end, which SQL Server does not tell apart"
+            )
+        return columns
+
+    @model_validator(mode="after")
+    def _can_be_handed_on(self) -> Self:
+        text = self.model_dump_json()
+        if len(text.encode()) > _MOST_BYTES:
+            raise ValueError(f"the whole is {len(text.encode())} bytes as JSON; {_MOST_BYTES} can be handed to a step")
+        if re.search(r"\{[{%#]", text):
+            raise ValueError("{{, {% and {# may not stand in a pipeline: Airflow would take them for a template")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        types = self.types
+        if len(set(self.key)) != len(self.key):
+            raise ValueError("key: a column is named twice")
+        for name in [*self.key, self.version]:
+            role = "version" if name == self.version else "key"
+            if name not in types:
+                raise ValueError(f"{role}: '{name}' is not among the columns")
+            if types[name].nullable:
+                raise ValueError(f"{role}: '{name}' may not be null")
+        for name in self.key:
+            if not types[name].can_be_key:
+                raise ValueError(f"key: '{name}' is {types[name]}, which SQL Server cannot index; a varchar(450) can")
+        check_limits(types, self.key)
+        self._check_sensitive()
+        if self.version in self.key:
+            raise ValueError(f"version: '{self.version}' is part of the key, so no row could ever change")
+        if types[self.version].name not in VERSION_TYPES:
+            raise ValueError(
+                f"version: '{self.version}' is {types[self.version]}; it must be {' or '.join(VERSION_TYPES)}"
+            )
+        if self.version_zone is not None:
+            if types[self.version].name != "timestamp":
+                raise ValueError(f"version_zone: '{self.version}' is a timestamptz, which needs none")
+            try:
+                check_zone(self.version_zone)
+            except ValueError as error:
+                raise ValueError(f"version_zone: '{shown(self.version_zone)}': {error}") from None
+        try:
+            parse_predicate(self.filter, types)
+        except ValueError as error:
+            raise ValueError(f"filter: {error}") from error
+        return self
+
+    def _check_sensitive(self) -> None:
+        if len(set(self.sensitive)) != len(self.sensitive):
+            raise ValueError("sensitive: a column is named twice")
+        for name in self.sensitive:
+            if name not in self.types:
+                raise ValueError(f"sensitive: '{shown(name)}' is not among the columns")
+        if self.version in self.sensitive:
+            raise ValueError(
+                f"sensitive: '{self.version}' is the version, which windows, the watermark and the audit show"
+            )
+
+    @property
+    def has_sensitive_key(self) -> bool:
+        """Whether a key may not be shown, so that partitions are not cut by it."""
+        return not set(self.key).isdisjoint(self.sensitive)
+
+    @cached_property
+    def types(self) -> dict[str, ColumnType]:
+        """The parsed type of each column, in the order declared."""
+        return {name: parse_column_type(declaration) for name, declaration in self.columns.items()}
+
+    @property
+    def sink_identity(self) -> str:
+        """The sink table in one spelling: collations that do not tell case let it be written in several."""
+        return f"{_as_sql_server_sees(self.sink.schema_name)}.{_as_sql_server_sees(self.sink.table)}"
+
+    @cached_property
+    def predicate(self) -> Term:
+        """The parsed filter."""
+        return parse_predicate(self.filter, self.types)

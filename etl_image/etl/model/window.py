@@ -1,0 +1,91 @@
+"""What one run covers: a window of versions, cut into partitions of keys."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
+
+from etl.model.pipeline import Pipeline
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+class Settled(BaseModel):
+    """How far the source's transactions are done, as a run leaves it; times are versions.
+
+    Rows that are not in the sink yet are of transactions whose id is `xmax` or later, and then their version is after
+    `pending`, or else later than `value`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: UtcDatetime
+    pending: UtcDatetime
+    xmax: int
+
+
+class Window(BaseModel):
+    """The versions a run covers: later than `low` (from the beginning where it is None), up to and with `high`.
+
+    `refresh`: which rows of the sink the source's overwrite: those of an older version (`newer`), also those that
+    differ at the same version (`differing`), or also those of a newer version (`all`). `settled` is what the watermark
+    is kept with when the run has added up.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: UtcDatetime | None = None
+    high: UtcDatetime
+    refresh: Literal["newer", "differing", "all"] = "newer"
+    settled: Settled | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low is not None and self.low >= self.high:
+            raise ValueError(f"low ({self.low.isoformat()}) must be before high ({self.high.isoformat()})")
+        return self
+
+
+class Partition(BaseModel):
+    """A range of keys within a window: after the key `lower`, up to and with the key `upper`; None is open.
+
+    Key values are written as Postgres writes them as text, in the order of the pipeline's key. Where keys are
+    sensitive there are none: a hash of the key divides the rows into n shares, and `share` is (i, n), i from 0 on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window: Window
+    id: str = Field(default="all", pattern=r"^[a-z0-9]{1,16}$")
+    lower: list[str] | None = None
+    upper: list[str] | None = None
+    share: tuple[NonNegativeInt, PositiveInt] | None = None
+    expected_rows: NonNegativeInt | None = None
+
+
+def fingerprint(pipeline: Pipeline, partition: Partition) -> str:
+    """What was asked for, as 16 hexadecimal digits: tells the output of one definition and plan from another's.
+
+    What is as by default is left out: a version that brings one more setting goes on with the runs of the one before.
+    So is what does not change which rows are moved.
+    """
+    parts = (
+        pipeline.model_dump_json(exclude_defaults=True, exclude={"sensitive"}),
+        partition.model_dump_json(exclude={"expected_rows": True, "window": {"settled"}}, exclude_defaults=True),
+    )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

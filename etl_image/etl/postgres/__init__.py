@@ -1,0 +1,1 @@
+"""The source: connection, SQL, catalogue and checks of Postgres."""

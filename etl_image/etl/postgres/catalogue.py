@@ -1,0 +1,64 @@
+"""The SQL that asks Postgres what a table is, as text: for the checks in `source_check`."""
+
+from etl.model.pipeline import TableName
+from etl.postgres.quoting import quote_text
+from etl.postgres.sql import quote_table
+
+DEFAULT_ZONE = (
+    "SELECT reset_val, (SELECT bool_and(at AT TIME ZONE reset_val = at AT TIME ZONE 'UTC') FROM"
+    " generate_series(now() - interval '1 year', now() + interval '1 year', '1 week') AS at)"
+    " FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
+)
+"""One row: the time zone of sessions that set none, and whether its clock shows UTC all year."""
+
+
+def describe_columns(table: TableName) -> str:
+    """A row for each column of a table: name, type, whether it is NOT NULL; none where there is no such table."""
+    return (
+        "SELECT attname, format_type(atttypid, NULL), attnotnull FROM pg_catalog.pg_attribute"
+        f" WHERE attrelid = to_regclass({quote_text(quote_table(table))}) AND attnum > 0 AND NOT attisdropped"
+        " ORDER BY attnum"
+    )
+
+
+def unique_indexes(table: TableName) -> str:
+    """The column names of each unique index (whole, immediate and on plain columns) of a table, as an array."""
+    return (
+        "SELECT array_agg(a.attname::text) FROM pg_catalog.pg_index AS i"
+        " JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts-1])"
+        f" WHERE i.indrelid = to_regclass({quote_text(quote_table(table))})"
+        " AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL"
+        " GROUP BY i.indexrelid"
+    )
+
+
+def inheriting_tables(table: TableName) -> str:
+    """A row for each of some tables that inherit from a table without being its partitions: their names.
+
+    The chunks of TimescaleDB are left out: it has a unique index of the table hold over all of them.
+    """
+    return (
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_inherits AS i"
+        " JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid"
+        " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+        f" WHERE i.inhparent = to_regclass({quote_text(quote_table(table))}) AND NOT c.relispartition"
+        " AND n.nspname <> '_timescaledb_internal' ORDER BY 1 LIMIT 3"
+    )
+
+
+def row_security(table: TableName) -> str:
+    """One row: the user, whether row-level security of a table is active for it, and whether it shows all rows even so.
+
+    That is where a policy for the user is plainly true, and no restrictive one is otherwise.
+    """
+    policies = (
+        "SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*') AND"
+        " (0 = ANY (p.polroles) OR EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE pg_has_role(r, 'USAGE')))"
+    )
+    condition = "pg_get_expr(p.polqual, p.polrelid)"
+    return (
+        "SELECT current_user::text, row_security_active(c.oid),"
+        f" EXISTS ({policies} AND p.polpermissive AND {condition} = 'true')"
+        f" AND NOT EXISTS ({policies} AND NOT p.polpermissive AND {condition} <> 'true')"
+        f" FROM pg_catalog.pg_class AS c WHERE c.oid = to_regclass({quote_text(quote_table(table))})"
+    )

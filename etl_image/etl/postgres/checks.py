@@ -1,0 +1,110 @@
+"""What must hold of the source before a row of it is counted or read: for `plan` and `extract` alike."""
+
+from typing import Any, Protocol
+
+from etl.errors import ConfigurationError, shown
+from etl.model.column_types import plain_name
+from etl.model.pipeline import Pipeline
+from etl.model.predicate import compared_columns
+from etl.postgres import catalogue as source_catalogue
+from etl.postgres.quoting import quote_name
+from etl.postgres.sql import quote_table
+
+
+class Cursor(Protocol):
+    """A cursor of DB-API 2.0, whichever driver it is of."""
+
+    def execute(self, operation: Any, /) -> Any:
+        """Run a statement."""
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows of the last statement."""
+
+
+def check_source(pipeline: Pipeline, cursor: Cursor) -> None:
+    """Compare the source table with the pipeline, in a session that has been set as `source_sql.SESSION` says.
+
+    Raises ConfigurationError naming the first thing that would make rows be missed, read twice or read otherwise.
+    """
+    _check_columns(pipeline, _rows(cursor, source_catalogue.describe_columns(pipeline.source)))
+    _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
+    _check_key(pipeline, _rows(cursor, source_catalogue.unique_indexes(pipeline.source)))
+    _check_row_security(pipeline, cursor)
+    if pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
+        _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
+
+
+def _check_columns(pipeline: Pipeline, described: list[Any]) -> None:
+    found = {name: (source_type, required) for name, source_type, required in described}
+    if not found:
+        raise ConfigurationError(f"{pipeline.name}: there is no table {pipeline.source} at the source.")
+    compared = compared_columns(pipeline.predicate)
+    for name, declared in pipeline.types.items():
+        if name not in found:
+            raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {name}.")
+        source_type, required = found[name]
+        if not declared.carries(source_type):
+            raise ConfigurationError(
+                f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared}."
+            )
+        # It comes with the spaces that pad it, which Postgres does not compare.
+        if name in compared and plain_name(source_type) == "char" and declared.name != "char":
+            raise ConfigurationError(
+                f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared},"
+                " and the filter would compare the spaces that pad it; declare it as it is, for example char(12)."
+            )
+        if name in (*pipeline.key, pipeline.version) and not required:
+            raise ConfigurationError(
+                f"{pipeline.name}: column {name} of {pipeline.source} may be null, so rows could be missed;"
+                " make it NOT NULL at the source."
+            )
+
+
+def _check_children(pipeline: Pipeline, children: list[Any]) -> None:
+    if children:
+        names = ", ".join(shown(name) for (name,) in children)
+        raise ConfigurationError(
+            f"{pipeline.name}: {names} inherits from {pipeline.source}, so its rows are read too, and no unique index"
+            f" covers both: a key could be there twice. Partition the table instead (PARTITION BY), or take the other"
+            f" off at the source: ALTER TABLE {names.partition(',')[0]} NO INHERIT {pipeline.source}."
+        )
+
+
+def _check_key(pipeline: Pipeline, indexes: list[Any]) -> None:
+    if not any(set(names) <= set(pipeline.key) for (names,) in indexes):
+        raise ConfigurationError(
+            f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(pipeline.key)},"
+            " so it does not identify a row; correct the key or add the index."
+        )
+
+
+def _check_row_security(pipeline: Pipeline, cursor: Cursor) -> None:
+    ((user, is_active, shows_all),) = _rows(cursor, source_catalogue.row_security(pipeline.source))
+    if not is_active:
+        return
+    if not shows_all:
+        raise ConfigurationError(
+            f"{pipeline.name}: row-level security of {pipeline.source} decides which rows the user {shown(user)} sees,"
+            f" and the others would be missing without a word. At the source, let it see all: ALTER ROLE"
+            f" {quote_name(user)} BYPASSRLS; or, as the table's owner, CREATE POLICY etl ON"
+            f" {quote_table(pipeline.source)} FOR SELECT TO {quote_name(user)} USING (true),"
+            " where no restrictive policy hides rows from it."
+        )
+    # The session refuses what policies decide; these have been looked at.
+    cursor.execute("SET LOCAL row_security = on")
+
+
+def _check_zone(pipeline: Pipeline, rows: list[Any]) -> None:
+    for zone, is_utc in rows:
+        if not is_utc:
+            raise ConfigurationError(
+                f"{pipeline.name}: the version {pipeline.version} of {pipeline.source} is a timestamp, which has no"
+                f" time zone, and sessions of the source write the time of {shown(zone)}: hours off, changes would be"
+                f' missed. Make the column a timestamptz; or say what it holds, version_zone="UTC" in the pipeline,'
+                " or the zone, where its clock is never put back."
+            )
+
+
+def _rows(cursor: Cursor, statement: str) -> list[Any]:
+    cursor.execute(statement)
+    return cursor.fetchall()

@@ -1,0 +1,74 @@
+"""The source: a Postgres that is read, in one snapshot, and never written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import adbc_driver_manager.dbapi as dbapi
+import adbc_driver_postgresql.dbapi as postgres
+
+from etl.config.settings import Settings, place
+from etl.errors import ConfigurationError, TryAgainError
+from etl.logs import blot_out
+from etl.postgres import sql as source_sql
+from etl.steps.context import Work
+
+# SQLSTATE classes (PostgreSQL's Appendix A) that the same command would only meet again:
+# wrong data type or value, no such table or column, no permission, syntax, password, database.
+_CONFIGURATION = ("22", "28", "3D", "3F", "42")
+_REFUSED = (
+    "certificate verify failed", "does not support SSL", "does not exist",
+    "password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not match host name",
+)  # fmt: skip
+
+
+@contextmanager
+def connect_source(work: Work) -> Iterator[postgres.Connection]:
+    """Connect and begin one read-only snapshot. Raises ConfigurationError or TryAgainError."""
+    url = work.settings.source().get_secret_value()
+    try:
+        connection = postgres.connect(url)
+    except dbapi.Error as error:
+        kind = ConfigurationError if any(words in str(error) for words in _REFUSED) else TryAgainError
+        where = place(work.settings.source_url)
+        words = server_words(error, work.settings)
+        raise kind(f"{work}: cannot connect to the source {where}: {words}{_advice(error)}") from None
+    try:
+        with _closing(connection), connection.cursor() as cursor:
+            # The driver begins a transaction with the first statement; this makes it one unchanging snapshot.
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            for statement in (*source_sql.SESSION, source_sql.ENCODING):
+                cursor.execute(statement)
+            yield connection
+    except dbapi.Error as error:
+        kind = ConfigurationError if str(error.sqlstate or "").startswith(_CONFIGURATION) else TryAgainError
+        words = work.mask.words(server_words(error, work.settings))
+        raise kind(f"{work}: reading {work.pipeline.source} failed: {words}") from None
+
+
+@contextmanager
+def _closing(connection: postgres.Connection) -> Iterator[None]:
+    """End the transaction and the connection with the block.
+
+    What has been read was read; and where the block failed for a connection that broke, its error is the one to show.
+    """
+    try:
+        yield
+    finally:
+        for end in (connection.rollback, connection.close):
+            with suppress(dbapi.Error):
+                end()
+
+
+def _advice(error: dbapi.Error) -> str:
+    """What to do where the source is not who it should be."""
+    if "certificate verify failed" in str(error):
+        return " Name the authority that signed its certificate as SOURCE_CA_FILE."
+    if "does not match host name" in str(error):
+        return " Let SOURCE_URL name the host as its certificate does; hostaddr in it is where that is."
+    return ""
+
+
+def server_words(error: dbapi.Error, settings: Settings) -> str:
+    """The server's own first line, without the driver's frame and without secrets."""
+    text = blot_out(str(error), settings.secrets())  # before it is cut: half a secret is one, too
+    return text.split("ERROR: ")[-1].split("failed: ")[-1].strip().splitlines()[0].strip()

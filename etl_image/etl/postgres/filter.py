@@ -1,0 +1,75 @@
+"""A pipeline's filter as a condition of Postgres, for pushdown.
+
+DuckDB judges each row that the source sends, with pushdown as without. What the source leaves out must therefore be
+what DuckDB would drop: the condition is true for every row that it would keep, and for every row that it would reject
+because something is wrong in a column that the filter reads. The rules of predicate.py let through what both decide
+alike.
+"""
+
+from etl.model.column_types import ColumnType
+from etl.model.pipeline import Pipeline
+from etl.model.predicate import predicate_columns
+from etl.model.predicate_sql import Renderer
+from etl.postgres.quoting import quote_name, quote_text
+
+
+def wanted(pipeline: Pipeline) -> str:
+    """The rows that may be kept or rejected."""
+    types = pipeline.types
+    undecided = [
+        _undecided(name, types[name], name in pipeline.key) for name in sorted(predicate_columns(pipeline.predicate))
+    ]
+    decided = Postgres().condition(pipeline.predicate)
+    return " OR ".join(f"({each})" for each in (decided, *undecided) if each)
+
+
+class Postgres(Renderer):
+    """SQL of Postgres."""
+
+    def column(self, name: str, type_: ColumnType) -> str:
+        """A column; text byte by byte, char without the spaces that pad it."""
+        return f'({quote_name(name)}::text COLLATE "C")' if type_.is_text else quote_name(name)
+
+    def literal(self, text: str, type_: ColumnType) -> str:
+        """A literal of a type."""
+        if type_.name in ("bigint", "numeric", "boolean"):
+            return text
+        # The source's time zone is not known here; the filter's times are in UTC.
+        zone = "+00" if type_.name == "timestamptz" else ""
+        return f"{quote_text(text + zone)}::{type_.name}"
+
+    def cast(self, value: str, type_: ColumnType) -> str:  # noqa: ARG002  # a numeric has all digits that it needs
+        """A number as one that holds any digits exactly."""
+        return f"({value})::numeric"
+
+    def cased(self, value: str, case: str) -> str:
+        """By the locale C, which changes a to z alone."""
+        return f'{case}({value} COLLATE "C")'
+
+
+def _undecided(name: str, column: ColumnType, is_key: bool) -> str:
+    """True wherever the contract (contract.py) says that something is wrong with the column, perhaps elsewhere too."""
+    value = quote_name(name)
+    checks = [] if column.nullable else [f"{value} IS NULL"]
+    match column.name:
+        case "numeric":
+            # NaN is the greatest of numbers in Postgres.
+            limit = 10 ** ((column.precision or 0) - (column.scale or 0))
+            checks += [f"abs({value}) >= {limit}", f"{value} <> round({value}, {column.scale})"]
+        case "varchar" | "char":
+            # A text has no more UTF-16 code units than bytes, nor than twice its characters.
+            checks.append(
+                f"octet_length({value}::text) > {column.length} AND char_length({value}::text) * 2 > {column.length}"
+            )
+        case "real" | "double precision":
+            checks.append(f"{value}::float8 IN ('NaN', 'Infinity', '-Infinity')")
+        case "date":
+            checks.append(f"{value} NOT BETWEEN '0001-01-01'::date AND '9999-12-31'::date")
+        case "timestamp" | "timestamptz":
+            first, last = (Postgres().literal(text, column) for text in ("0001-01-01", "9999-12-31 23:59:59.999999"))
+            checks.append(f"{value} NOT BETWEEN {first} AND {last}")
+        case "time":
+            checks.append(f"{value} = '24:00:00'::time")
+    if is_key and column.name == "varchar":
+        checks.append(f"right({value}::text, 1) = ' '")
+    return " OR ".join(f"({check})" for check in checks)

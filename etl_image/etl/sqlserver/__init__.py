@@ -1,0 +1,1 @@
+"""The sink: connection, SQL, checks, preparation and backup of SQL Server."""

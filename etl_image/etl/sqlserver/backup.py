@@ -1,0 +1,107 @@
+"""`etl backup-sink` and `etl restore-sink`: the sink's database in one file, which SQL Server itself writes and reads.
+
+The file lies in BACKUP_FOLDER. That is a folder of the server, mounted here under the same path.
+"""
+
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from etl.config.settings import Settings
+from etl.errors import ConfigurationError
+from etl.sqlserver import prepare_sql
+from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.connection import Sink, connect_to_prepare
+from etl.sqlserver.prepare import prepare_logins
+
+_DRAFT = ".part"
+
+
+def backup_sink(settings: Settings, keep: int) -> Path:
+    """Write a backup, have the server read it again, and only then give it its name; keep so many and remove the rest.
+
+    Raises ConfigurationError or TryAgainError, and leaves nothing half-done.
+    """
+    database, folder = settings.sink_database(), settings.backup_folder
+    final = folder / f"sink-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.bak"
+    draft = final.with_name(final.name + _DRAFT)
+    for left in folder.glob(f"sink-*{_DRAFT}"):  # by an attempt that was killed
+        left.unlink()
+    try:
+        with connect_to_prepare(settings, settings.sink_backup(), about="backup-sink") as sink:
+            _refuse_azure(sink, "backup-sink")
+            sink.execute(prepare_sql.backup_database(database, str(draft)))
+            sink.execute(prepare_sql.verify_backup(str(draft)))
+        if not draft.exists():
+            raise ConfigurationError(
+                f"The server wrote {draft} to a disk of its own, and it is not to be seen here: mount the same folder"
+                " there and here, and name it in BACKUP_FOLDER."
+            )
+        _settle(draft, final)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+    removed = sorted(folder.glob("sink-*.bak"))[:-keep]
+    for old in removed:
+        old.unlink()
+    structlog.get_logger().info(
+        "backup-sink: done", file=final.name, bytes=final.stat().st_size, removed=[old.name for old in removed]
+    )
+    return final
+
+
+def restore_sink(settings: Settings, name: str) -> dict[str, str]:
+    """Put a backup in the sink's place and let the login in again; returns the watermark of each pipeline.
+
+    A file that is missing or damaged leaves the sink as it is. Where it fails later the sink is offline: run it again.
+    Raises ConfigurationError or TryAgainError.
+    """
+    database, path = settings.sink_logins()[0].database, str(settings.backup_folder / Path(name).name)
+    with connect_to_prepare(settings, about="restore-sink") as sink:
+        _refuse_azure(sink, "restore-sink")
+        sink.execute(prepare_sql.verify_backup(path))
+        state = sink.rows(prepare_sql.FIND_STATE, database)
+        # One whose restore was cut off lets nobody in, and cannot be taken offline (5052).
+        if state and state[0][0] != "RESTORING":
+            sink.execute(prepare_sql.take_offline(database))
+        sink.execute(prepare_sql.restore_database(database, path))
+    done = prepare_logins(settings)
+    with connect_to_prepare(settings, database=database, about="restore-sink") as sink:
+        watermarks = _watermarks(sink)
+    structlog.get_logger().info("restore-sink: done", file=name, done=done, watermarks=watermarks)
+    return watermarks
+
+
+def _refuse_azure(sink: Sink, command: str) -> None:
+    if sink.value(prepare_sql.EDITION) == prepare_sql.AZURE_SQL_DATABASE:
+        raise ConfigurationError(
+            f"{command}: the sink is an Azure SQL Database, which keeps backups without being asked and gives none out"
+            " as a file: restore it in the Azure portal, then run `etl prepare-sink`."
+        )
+
+
+def _settle(draft: Path, final: Path) -> None:
+    """Give a file its name once it is on the disk; and the name, too."""
+    _sync(draft)
+    draft.rename(final)
+    _sync(final.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _watermarks(sink: Sink) -> dict[str, str]:
+    if not sink.exists(sink_sql.WATERMARK):
+        return {}
+    table = sink_sql.quote_table(sink_sql.WATERMARK)
+    query = f"SELECT [pipeline], {sink_sql.time_text('value')} FROM {table} ORDER BY [pipeline]"
+    return {str(pipeline): f"{value}+00:00" for pipeline, value in sink.rows(query)}

@@ -1,0 +1,95 @@
+"""The T-SQL of what reconcile looks for in the sink, and of what spares it looking: the sink's own constraints."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from etl.model.pipeline import Pipeline, TableName
+from etl.model.predicate_sql import render_tsql
+from etl.model.version_zone import as_local
+from etl.model.window import Window
+from etl.sqlserver.sql import Table, create_index, quote_name, quote_table, quote_text, quote_time
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index over all rows of a table: its columns in their order, and whether it holds each key once."""
+
+    columns: tuple[str, ...]
+    is_unique: bool
+
+
+def find_required(table: TableName) -> str:
+    """The names of the columns that cannot be NULL in the sink, one a row."""
+    return f"SELECT [name] FROM sys.columns WHERE [object_id] = {_object_id(table)} AND [is_nullable] = 0"
+
+
+def find_indexes(table: TableName) -> str:
+    """The columns of the indexes that hold all rows, as `read_indexes` takes them."""
+    # Of types: 1 is clustered, 2 is not; others (columnstore, of a text or a document) have no order to be read in.
+    return (
+        "SELECT i.[index_id], i.[is_unique], c.[name] FROM sys.indexes AS i"
+        " JOIN sys.index_columns AS x ON x.[object_id] = i.[object_id] AND x.[index_id] = i.[index_id]"
+        " JOIN sys.columns AS c ON c.[object_id] = x.[object_id] AND c.[column_id] = x.[column_id]"
+        f" WHERE i.[object_id] = {_object_id(table)} AND i.[type] IN (1, 2) AND i.[is_disabled] = 0"
+        " AND i.[is_hypothetical] = 0 AND i.[has_filter] = 0 AND x.[key_ordinal] > 0"
+        " ORDER BY i.[index_id], x.[key_ordinal]"
+    )
+
+
+def read_indexes(rows: Iterable[Sequence[object]]) -> list[Index]:
+    """The indexes of rows of `find_indexes`."""
+    found = []
+    for (_, is_unique), columns in groupby(rows, key=lambda row: (row[0], row[1])):
+        found.append(Index(tuple(str(row[2]) for row in columns), bool(is_unique)))
+    return found
+
+
+def index_advice(table: Table, indexes: list[Index]) -> str:
+    """A sentence with the statement that creates a table's missing index; empty where an index begins as it does."""
+    if not table.indexed or any(index.columns[: len(table.indexed)] == table.indexed for index in indexes):
+        return ""
+    return (
+        f"{table.name} has no index on {', '.join(table.indexed)}, so every run reads the whole table for a few rows."
+        f" Create it at a quiet time, since loads wait while it is built: {create_index(table)}"
+    )
+
+
+def count_breaches(pipeline: Pipeline, window: Window, required: Sequence[str]) -> str:
+    """One row: how many rows of the window lack a required value, and how many the filter is not true for.
+
+    `required`: the columns that cannot be NULL in the sink.
+    """
+    unsure = [name for name, column in pipeline.types.items() if not column.nullable and name not in required]
+    lacking = " OR ".join(f"{quote_name(name)} IS NULL" for name in unsure)
+    lacks = f"COUNT_BIG(CASE WHEN {lacking} THEN 1 END)" if unsure else "CAST(0 AS bigint)"
+    return (
+        f"SELECT {lacks}, COUNT_BIG(CASE WHEN {render_tsql(pipeline.predicate)} THEN NULL ELSE 1 END)"
+        f" FROM {quote_table(pipeline.sink)} WHERE {_in_window(pipeline, window)}"
+    )
+
+
+def holds_keys_once(pipeline: Pipeline, indexes: list[Index]) -> bool:
+    """Whether an index of the sink lets no key of the pipeline in twice."""
+    return any(index.is_unique and set(index.columns) <= set(pipeline.key) for index in indexes)
+
+
+def count_duplicate_keys(pipeline: Pipeline, window: Window) -> str:
+    """One row: how many keys are in the sink more than once, within the window."""
+    keys = ", ".join(map(quote_name, pipeline.key))
+    return (
+        f"SELECT COUNT_BIG(*) FROM (SELECT {keys} FROM {quote_table(pipeline.sink)}"
+        f" WHERE {_in_window(pipeline, window)} GROUP BY {keys} HAVING COUNT_BIG(*) > 1) AS duplicates"
+    )
+
+
+def _object_id(table: TableName) -> str:
+    return f"OBJECT_ID({quote_text(quote_table(table))}, N'U')"
+
+
+def _in_window(pipeline: Pipeline, window: Window) -> str:
+    version = quote_name(pipeline.version)
+    conditions = [f"{version} <= {quote_time(as_local(window.high, pipeline.version_zone))}"]
+    if window.low is not None:
+        conditions.append(f"{version} > {quote_time(as_local(window.low, pipeline.version_zone))}")
+    return " AND ".join(conditions)

@@ -1,0 +1,203 @@
+"""The T-SQL that the sink's administrator sends, for `etl prepare-sink` and for backups, as text.
+
+Names and values are quoted by sink_sql. Statements that define something take no parameters, so a login's password
+stands in their text.
+"""
+
+from collections.abc import Sequence
+
+from etl.config.sink_logins import BACKUP, EXPORTER, LOADER, SinkLogin
+from etl.model.pipeline import Pipeline, TableName
+from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.sql import quote_name, quote_table, quote_text
+
+ROLE = LOADER
+"""The database role that may do what load, plan and reconcile do. It owns the schema of the staging tables."""
+METERED = (sink_sql.AUDIT, sink_sql.WATERMARK)
+"""The tables of which metrics are made."""
+SINK_SCHEMA = "dbo"
+"""The schema in which `etl load` may create sink tables, unless pipelines are named."""
+OWNER = "dbo"
+"""Owns everything else, so that no trigger on a staging table could reach it by a chain of ownership."""
+
+FIND_DATABASE = (
+    "SELECT is_read_committed_snapshot_on, is_auto_close_on, recovery_model_desc FROM sys.databases WHERE name = ?"
+)
+FIND_STATE = "SELECT state_desc FROM sys.databases WHERE name = ?"
+MATCH_LOGIN = "SELECT PWDCOMPARE(?, password_hash) FROM sys.sql_logins WHERE name = ?"
+FIND_SID_OF_LOGIN = "SELECT sid FROM sys.sql_logins WHERE name = ?"
+FIND_SID_OF_USER = "SELECT sid FROM sys.database_principals WHERE name = ?"
+FIND_ROLE = "SELECT name FROM sys.database_principals WHERE name = ?"
+EDITION = "SELECT CAST(SERVERPROPERTY(N'EngineEdition') AS int)"
+MAJOR_VERSION = "SELECT CAST(SERVERPROPERTY(N'ProductMajorVersion') AS nvarchar(9))"
+_VERSION_2022 = 16
+AZURE_SQL_DATABASE = 5
+"""The edition in which sessions stay in their database, logins are master's, and backups are not the user's."""
+MANAGED = (AZURE_SQL_DATABASE, 8)
+"""The editions that close no database, and keep its log and the backups of that themselves; 8 is Managed Instance."""
+IS_MEMBER = "SELECT IS_ROLEMEMBER(?, ?)"
+FIND_OWNER = "SELECT SCHEMA_OWNER FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?"
+
+
+def create_database(name: str, *, is_managed: bool = False) -> list[str]:
+    """Create a database in which readers see what was committed when their statement began, and wait for no load.
+
+    It stays open between two connections, and its log keeps what open transactions need, unless Azure manages both.
+    """
+    quoted = quote_name(name)
+    unmanaged = [] if is_managed else [stay_open(name), keep_short_log(name)]
+    return [
+        f"CREATE DATABASE {quoted}",
+        # Without that, a reader that waited for a load has read some rows before it and the others after it.
+        f"ALTER DATABASE {quoted} SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE",
+        *unmanaged,
+    ]
+
+
+def stay_open(database: str) -> str:
+    """Keep a database open when its last connection ends; Express may close it, and empty its caches with it."""
+    return f"ALTER DATABASE {quote_name(database)} SET AUTO_CLOSE OFF"
+
+
+def keep_short_log(database: str) -> str:
+    """Have the log reused without backups of it: a sink goes back to a full backup, and reads the source from there."""
+    return f"ALTER DATABASE {quote_name(database)} SET RECOVERY SIMPLE"
+
+
+def backup_database(database: str, path: str) -> str:
+    """Write a database to a file of the server, beside whatever chain of backups its owner has."""
+    return f"BACKUP DATABASE {quote_name(database)} TO DISK = {quote_text(path)} WITH COPY_ONLY, CHECKSUM"
+
+
+def verify_backup(path: str) -> str:
+    """Read a backup to its end, and compare its checksums."""
+    return f"RESTORE VERIFYONLY FROM DISK = {quote_text(path)} WITH CHECKSUM"
+
+
+def take_offline(database: str) -> str:
+    """End all sessions that are in a database, and let in no others until it is restored."""
+    return f"ALTER DATABASE {quote_name(database)} SET OFFLINE WITH ROLLBACK IMMEDIATE"
+
+
+def restore_database(database: str, path: str) -> str:
+    """Put a backup in the place of a database, whatever that has."""
+    return f"RESTORE DATABASE {quote_name(database)} FROM DISK = {quote_text(path)} WITH CHECKSUM, REPLACE"
+
+
+def find_login_of_sid(sid: bytes) -> str:
+    """The login that has a security identifier."""
+    return f"SELECT name FROM sys.sql_logins WHERE sid = 0x{sid.hex()}"
+
+
+def create_login(login: SinkLogin, sid: bytes = b"", *, is_azure: bool = False) -> str:
+    """Create a login, with a security identifier where one is given; the server's policy for passwords applies."""
+    options = [f"PASSWORD = {quote_text(login.password.get_secret_value())}"]
+    if sid:
+        options.append(f"SID = 0x{sid.hex()}")
+    if not is_azure:  # which knows no language of logins
+        options.append("DEFAULT_LANGUAGE = us_english")
+    return f"CREATE LOGIN {quote_name(login.user)} WITH {', '.join(options)}"
+
+
+def change_password(login: SinkLogin) -> str:
+    """Give a login its new password."""
+    return f"ALTER LOGIN {quote_name(login.user)} WITH PASSWORD = {quote_text(login.password.get_secret_value())}"
+
+
+def create_user(login: SinkLogin) -> str:
+    """Let a login into the database, under the same name."""
+    return f"CREATE USER {quote_name(login.user)} FOR LOGIN {quote_name(login.user)}"
+
+
+def change_login(login: SinkLogin) -> str:
+    """Tie a user to its login again, as after a restore from another server."""
+    return f"ALTER USER {quote_name(login.user)} WITH LOGIN = {quote_name(login.user)}"
+
+
+def create_role(role: str) -> str:
+    """Create a role."""
+    return f"CREATE ROLE {quote_name(role)}"
+
+
+def add_member(login: SinkLogin) -> str:
+    """Put the user of a login into its role."""
+    return f"ALTER ROLE {quote_name(login.role)} ADD MEMBER {quote_name(login.user)}"
+
+
+def create_schema(name: str, owner: str) -> str:
+    """Create a schema for its owner."""
+    return f"CREATE SCHEMA {quote_name(name)} AUTHORIZATION {quote_name(owner)}"
+
+
+def change_owner(schema: str, owner: str) -> str:
+    """Give a schema, and what is in it, to another owner."""
+    return f"ALTER AUTHORIZATION ON SCHEMA::{quote_name(schema)} TO {quote_name(owner)}"
+
+
+def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]]:
+    """What the role may do, by securable ('' is the database); only on the tables of `pipelines`, where any are named.
+
+    ALTER on a schema goes with creating tables in it. It also allows to drop them, to empty them, and to put triggers
+    on them, so it is not granted where pipelines are named.
+    """
+    allowed: dict[str, tuple[str, ...]] = {
+        "": ("CREATE TABLE",),
+        _object(sink_sql.AUDIT): ("SELECT", "INSERT", "DELETE"),
+        _object(sink_sql.WATERMARK): ("SELECT", "INSERT", "UPDATE"),
+        _object(sink_sql.SETTLED): ("SELECT", "INSERT", "UPDATE"),
+    }
+    if not pipelines:
+        return allowed | {_schema(SINK_SCHEMA): ("ALTER", "SELECT", "INSERT", "UPDATE")}
+    return allowed | {_object(pipeline.sink): ("SELECT", "INSERT", "UPDATE") for pipeline in pipelines}
+
+
+def grants(pipelines: Sequence[Pipeline] = ()) -> list[str]:
+    """Grant the role what it may do; where pipelines are named, take back what it may have had on the schema."""
+    allowed = permissions(pipelines)
+    statements = [f"GRANT {', '.join(words)}{_on(on)} TO {quote_name(ROLE)}" for on, words in allowed.items()]
+    if pipelines:
+        schema = _schema(SINK_SCHEMA)
+        statements.append(f"REVOKE {', '.join(permissions()[schema])}{_on(schema)} FROM {quote_name(ROLE)}")
+    return statements
+
+
+def grants_of_own_login(role: str, tables: Sequence[TableName]) -> list[str]:
+    """Grant the exporter's role, or that of backups, what it may do in the database; `tables` are those that exist."""
+    if role == EXPORTER:
+        return [f"GRANT SELECT ON {_object(table)} TO {quote_name(role)}" for table in tables]
+    return [f"GRANT BACKUP DATABASE TO {quote_name(role)}"] if role == BACKUP else []
+
+
+def grants_on_server(login: SinkLogin) -> list[str]:
+    """Grant a login what it may do beyond the database, in master.
+
+    RESTORE VERIFYONLY wants CREATE DATABASE of whoever is no administrator:
+    https://learn.microsoft.com/sql/t-sql/statements/restore-statements-verifyonly-transact-sql
+    """
+    return [f"GRANT CREATE ANY DATABASE TO {quote_name(login.user)}"] if login.role == BACKUP else []
+
+
+def grants_of_counters(exporter: str, loader: str, version: str) -> list[str]:
+    """Let the exporter see the counters of the server, in master, and the loader no longer.
+
+    https://learn.microsoft.com/sql/relational-databases/system-dynamic-management-views/sys-dm-os-performance-counters-transact-sql
+    """
+    # An older server does not know the narrower one, and of 2008 the version is not told.
+    permission = f"VIEW SERVER {'PERFORMANCE ' if int(version or 0) >= _VERSION_2022 else ''}STATE"
+    return [f"GRANT {permission} TO {quote_name(exporter)}", f"REVOKE {permission} FROM {quote_name(loader)}"]
+
+
+GRANT_COUNTERS_IN_AZURE = f"GRANT VIEW DATABASE STATE TO {quote_name(EXPORTER)}"
+"""The same in an Azure SQL Database, which has no permissions on its server; in the database."""
+
+
+def _on(securable: str) -> str:
+    return f" ON {securable}" if securable else ""
+
+
+def _schema(name: str) -> str:
+    return f"SCHEMA::{quote_name(name)}"
+
+
+def _object(table: TableName) -> str:
+    return f"OBJECT::{quote_table(table)}"

@@ -1,0 +1,219 @@
+"""The T-SQL that is sent to SQL Server, as text: for `load` in the image and `reconcile` in the DAG.
+
+Every name and value is quoted here and nowhere else.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from etl.model.column_types import KEY_COLLATION, ColumnType, parse_column_type
+from etl.model.pipeline import OWN_SCHEMAS, VERSION_TYPES, Pipeline, TableName
+
+BOOKKEEPING, STAGING = OWN_SCHEMAS
+"""Schema of the tables for audit and watermark, and that of the tables that bulk loads fill before they are applied."""
+STAGING_NAME = re.compile(r"(?P<pipeline>\w+)_\d{14}_[0-9a-f]{12}")
+"""Name of such a table: it says whose it is and since when (UTC)."""
+AUDIT = TableName(schema_name=BOOKKEEPING, table="audit")
+WATERMARK = TableName(schema_name=BOOKKEEPING, table="watermark")
+SETTLED = TableName(schema_name=BOOKKEEPING, table="settled")
+ERASURE = TableName(schema_name=BOOKKEEPING, table="erasure")
+COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing")
+"""Row counts of an audit row. `standing`: kept rows that stand in the sink at their version or a newer one."""
+Owner = Literal["Transaction", "Session"]
+_IDENTITY = {"pipeline": "varchar(48)", "run_id": "varchar(250)", "partition_id": "varchar(16)"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to create: columns with their types, and the key; a heap has no constraint on it.
+
+    `collations` are those of text columns of the key, where they are not KEY_COLLATION.
+    `indexed`: the columns of an index beside the key's, none without.
+    """
+
+    name: TableName
+    columns: dict[str, ColumnType]
+    key: tuple[str, ...]
+    heap: bool = False
+    collations: Mapping[str, str] = field(default_factory=dict)
+    indexed: tuple[str, ...] = ()
+
+
+def quote_name(name: str) -> str:
+    """A SQL Server identifier, quoted."""
+    return "[" + name.replace("]", "]]") + "]"
+
+
+def quote_names(names: Iterable[str]) -> str:
+    """SQL Server identifiers, quoted, with commas between them."""
+    return ", ".join(map(quote_name, names))
+
+
+def quote_text(value: str) -> str:
+    """A SQL Server Unicode literal."""
+    return "N'" + value.replace("'", "''") + "'"
+
+
+def time_literal(value: datetime) -> str:
+    """A time in UTC as SQL Server reads it in any language setting."""
+    return value.replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def quote_time(value: datetime) -> str:
+    """A SQL Server datetime2(6) of a time in UTC."""
+    return f"CAST({quote_text(time_literal(value))} AS datetime2(6))"
+
+
+def quote_table(table: TableName) -> str:
+    """A SQL Server table, quoted."""
+    return f"{quote_name(table.schema_name)}.{quote_name(table.table)}"
+
+
+def bookkeeping_tables() -> list[Table]:
+    """The tables that every pipeline shares."""
+    audit = {
+        **_IDENTITY,
+        "window_low": "timestamptz null",
+        "window_high": "timestamptz",
+        **dict.fromkeys(COUNTS, "bigint"),
+        "fingerprint": "varchar(16)",
+        "checksum": "varchar(16)",
+        "loaded_at": "timestamptz",
+    }
+    watermark = {
+        "pipeline": _IDENTITY["pipeline"],
+        "value": "timestamptz",
+        "run_id": _IDENTITY["run_id"],
+        "advanced_at": "timestamptz",
+    }
+    settled = {
+        "pipeline": _IDENTITY["pipeline"],
+        "value": "timestamptz",
+        "pending": "timestamptz",
+        "xmax": "bigint",
+        "run_id": _IDENTITY["run_id"],
+    }
+    return [
+        Table(AUDIT, _types(audit), tuple(_IDENTITY), indexed=("pipeline", "loaded_at")),
+        Table(WATERMARK, _types(watermark), ("pipeline",)),
+        Table(SETTLED, _types(settled), ("pipeline",)),
+    ]
+
+
+def erasure_table() -> Table:
+    """The record of erased rows, which `etl erase` makes when it is first run."""
+    columns = {
+        "pipeline": _IDENTITY["pipeline"],
+        "erased_at": "timestamptz",
+        "row_mask": "varchar(400)",
+        "rows_erased": "bigint",
+        "partitions_erased": "bigint",
+        "source_asked": "smallint",
+    }
+    return Table(ERASURE, _types(columns), ("pipeline", "erased_at"))
+
+
+def sink_table(pipeline: Pipeline) -> Table:
+    """The table that a pipeline fills, with an index by which the rows of a window are found."""
+    return Table(pipeline.sink, pipeline.types, tuple(pipeline.key), indexed=(pipeline.version,))
+
+
+def needed_tables(pipeline: Pipeline) -> list[Table]:
+    """Every table that a load of the pipeline needs in the sink, but for its staging table."""
+    return [*bookkeeping_tables(), sink_table(pipeline)]
+
+
+def staging_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
+    """A heap of the same columns as the sink's, with the collations that the sink's key has."""
+    # Same names, types and collations as the sink, so that the two join without conversion.
+    table = TableName(schema_name=STAGING, table=name)
+    return Table(table, pipeline.types, tuple(pipeline.key), heap=True, collations=collations or {})
+
+
+def create_table(table: Table) -> str:
+    """DDL of a table; the text columns of its key tell case and accents as Postgres does."""
+    lines = []
+    for name, column in table.columns.items():
+        collation = ""
+        if name in table.key and column.is_text:
+            collation = f" COLLATE {table.collations.get(name, KEY_COLLATION)}"
+        lines.append(f"{quote_name(name)} {column.tsql}{collation} {'NULL' if column.nullable else 'NOT NULL'}")
+    if not table.heap:
+        # SQL Server names it: a name of ours is one that a table of the schema may have, or that is too long.
+        lines.append(f"PRIMARY KEY ({quote_names(table.key)})")
+    if table.indexed:
+        lines.append(f"INDEX {_index_name(table)} ({quote_names(table.indexed)})")
+    return f"CREATE TABLE {quote_table(table.name)} ({', '.join(lines)})"
+
+
+def create_index(table: Table) -> str:
+    """DDL of a table's index, where the table is there without it."""
+    return f"CREATE INDEX {_index_name(table)} ON {quote_table(table.name)} ({quote_names(table.indexed)})"
+
+
+def load_lock(pipeline: Pipeline) -> str:
+    """The application lock under which the rows of a sink table change."""
+    return f"etl: {pipeline.sink_identity}"
+
+
+def staging_lock(name: str) -> str:
+    """The application lock that an attempt holds as long as it is connected: its staging table is no leftover."""
+    return f"etl: staging table {name}"
+
+
+def lock(resource: str, timeout_ms: int, owner: Owner = "Transaction") -> str:
+    """Take an application lock that ends with its owner; one row: below zero where it was not granted."""
+    return (
+        "DECLARE @granted int;"
+        f" EXEC @granted = sp_getapplock @Resource = {quote_text(resource)}, @LockMode = N'Exclusive',"
+        f" @LockOwner = N'{owner}', @LockTimeout = {int(timeout_ms)}; SELECT @granted;"
+    )
+
+
+def any_row(table: TableName) -> str:
+    """One row where a table has any, else none."""
+    return f"SELECT TOP (1) 1 FROM {quote_table(table)}"
+
+
+def has_key(pipeline: Pipeline) -> str:
+    """The condition for the row of a key; its parameters are integers, and all other values as text."""
+    kinds = {name: pipeline.types[name] for name in pipeline.key}
+    values = {
+        name: "?" if kind.is_text or kind.name in ("smallint", "integer", "bigint") else f"CAST(? AS {kind.tsql})"
+        for name, kind in kinds.items()
+    }
+    return " AND ".join(f"{quote_name(name)} = {value}" for name, value in values.items())
+
+
+def count_rows(table: TableName) -> str:
+    """One row: how many rows a table has."""
+    return f"SELECT COUNT_BIG(*) FROM {quote_table(table)}"
+
+
+def time_text(column: str) -> str:
+    """A datetime2(6) column as ISO 8601 text, which every driver reads exactly."""
+    return f"CONVERT(nvarchar(33), {quote_name(column)}, 126)"
+
+
+def newest_rows(pipeline: Pipeline, count: int) -> str:
+    """The newest rows of the sink: each column of the key as text, and the version as ISO 8601 text."""
+    keys = (
+        time_text(name) if pipeline.types[name].name in VERSION_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
+        for name in pipeline.key
+    )
+    return (
+        f"SELECT TOP ({int(count)}) {', '.join(keys)}, {time_text(pipeline.version)}"
+        f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version)} DESC"
+    )
+
+
+def _index_name(table: Table) -> str:
+    # Unique in its table; a name has 128 characters at most.
+    return quote_name("_".join(["ix", *table.indexed])[:128])
+
+
+def _types(declarations: dict[str, str]) -> dict[str, ColumnType]:
+    return {name: parse_column_type(declaration) for name, declaration in declarations.items()}

@@ -1,0 +1,192 @@
+"""`etl extract`: one partition of the source, in one read-only snapshot, to Parquet in staging."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import adbc_driver_postgresql.dbapi as postgres
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import structlog
+
+from etl.config.settings import place
+from etl.errors import DataError, TryAgainError, shown
+from etl.logs import blot_out
+from etl.postgres import sql as source_sql
+from etl.postgres.checks import check_source
+from etl.postgres.connection import connect_source
+from etl.steps.batches import BATCH_BYTES
+from etl.steps.context import Work
+from etl.steps.memory import longest_row
+from etl.steps.prefetch import read_ahead
+from etl.steps.progress import Progress
+from etl.storage.staging import CODEC, Manifest
+
+
+def extract(work: Work) -> Manifest:
+    """Read the partition's rows and stage them as they are, so that the next step can say what is wrong with them.
+
+    Memory does not grow with the table: rows pass in Arrow batches of a few megabytes.
+    Raises ConfigurationError where the source is not as the pipeline says, TryAgainError where it is away.
+    """
+    sweep(work)
+    progress = Progress("extract", work.partition.expected_rows)
+    name = f"{work.staging.new_folder('extract')}/rows.parquet"
+    with (
+        reading(work) as source,
+        read_ahead(source.batches()) as batches,
+        work.staging.writing(name) as file,
+        pq.ParquetWriter(file, source.schema, **CODEC) as writer,
+    ):
+        for batch in batches:
+            # A batch becomes a row group: neither side holds more than one.
+            writer.write_batch(batch)
+            progress.add(batch.num_rows)
+            del batch  # or it would be held while the next is waited for
+    manifest = source.manifest().model_copy(update={"files": {"rows": name}})
+    work.staging.publish("extract", manifest)
+    tell(work, manifest, progress)
+    return manifest
+
+
+def sweep(work: Work) -> None:
+    """Remove what old runs have left in staging."""
+    swept = work.staging.sweep(datetime.now(UTC) - work.settings.staging_retention)
+    if swept:
+        structlog.get_logger().info("extract: removed old runs from staging", runs=swept)
+
+
+def tell(work: Work, manifest: Manifest, progress: Progress) -> None:
+    """Log and measure what was extracted."""
+    with work.metrics("extract") as metrics:
+        metrics.rows("extracted", manifest.extracted)
+        metrics.bytes((manifest.extracted - manifest.dropped) * manifest.row_bytes)
+        metrics.seconds(progress.seconds)
+    structlog.get_logger().info("extract: done", rows=manifest.extracted, seconds=round(progress.seconds, 1))
+
+
+@contextmanager
+def reading(work: Work) -> Iterator["Reading"]:
+    """The rows of the partition, in a snapshot that lasts as long as the block.
+
+    Raises ConfigurationError where the source is not as the pipeline says, TryAgainError where it is away.
+    """
+    with connect_source(work) as connection, connection.cursor() as cursor:
+        check_source(work.pipeline, cursor)
+        yield Reading(work, cursor)
+
+
+class Reading:
+    """The rows of a partition as they come from the source, and how many there are."""
+
+    def __init__(self, work: Work, cursor: postgres.Cursor) -> None:
+        self._work = work
+        self._rows = self._bytes = 0
+        self._counted: tuple[int, int] | None = None
+        if work.pipeline.pushdown:
+            cursor.execute(source_sql.count_partition(work.pipeline, work.partition))
+            self._counted = cursor.fetchone()
+        # The driver's default is 16 MB.
+        cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
+        self._longest = work.settings.longest_row or longest_row()
+        cursor.execute(source_sql.extract_rows(work.pipeline, work.partition, self._longest))
+        self._reader = cursor.fetch_record_batch()
+        fields = list(self._reader.schema)[:-1]  # TOO_LONG is last
+        self.schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in fields])
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, once.
+
+        Raises TryAgainError where the source goes away in between, DataError for a text that is not one.
+        """
+        work = self._work
+        try:
+            # No variable here keeps a batch while the next is made.
+            yield from map(self._checked, self._reader)
+        except (OSError, pa.ArrowException) as error:
+            where = place(work.settings.source_url)
+            told = work.mask.words(blot_out(str(error), work.settings.secrets()).strip().splitlines()[0])
+            raise TryAgainError(f"{work}: the source {where} broke off: {told}") from None
+
+    def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Count the rows of a batch, and give them the types in which they are staged. Raises DataError."""
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        self._check_lengths(batch)
+        stored = _storage(batch, self.schema)
+        self._check_texts(stored)
+        return stored
+
+    def _check_lengths(self, batch: pa.RecordBatch) -> None:
+        """Raises DataError for a row that the memory of this step cannot hold."""
+        told = batch.column(source_sql.TOO_LONG)
+        if told.null_count < len(told):
+            row = pc.index(told.is_valid(), True).as_py()
+            raise DataError(
+                f"{self._work}: {self._key(batch, row)}: {shown(told[row])}; this step carries {self._longest} bytes a"
+                " row. Give its container more memory (ETL_STEP_MEMORY), or shorten the row at the source or leave the"
+                " column out of the pipeline; then clear the run."
+            )
+
+    def _key(self, batch: pa.RecordBatch, row: int) -> str:
+        return self._work.mask.row([_text(batch.column(name)[row]) for name in self._work.pipeline.key])
+
+    def _check_texts(self, batch: pa.RecordBatch) -> None:
+        """A database of the encoding SQL_ASCII holds any bytes as text; nvarchar does not. Raises DataError."""
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if not pa.types.is_string(column.type):
+                continue
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid:
+                row = next(row for row in range(len(column)) if not _is_utf8(column.slice(row, 1)))
+                told = self._work.mask.value(name, _text(column[row]))
+                raise DataError(
+                    f"{self._work}: {self._key(batch, row)}: {name} is not valid UTF-8 ({told});"
+                    " correct it at the source, then clear the run."
+                ) from None
+
+    def manifest(self) -> Manifest:
+        """What was read, when all of it was. Raises TryAgainError where the source counts otherwise."""
+        extracted, dropped = self._counted or (self._rows, 0)
+        if extracted - dropped != self._rows:
+            told = f"of {extracted} rows the filter drops {dropped}, but {self._rows} came"
+            raise TryAgainError(f"{self._work}: {told}; run it again.")
+        return Manifest(
+            partition=self._work.partition,
+            fingerprint=self._work.fingerprint,
+            files={},
+            extracted=extracted,
+            dropped=dropped,
+            row_bytes=self._bytes // max(self._rows, 1),
+        )
+
+
+def _is_utf8(texts: pa.Array) -> bool:
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _text(value: pa.Scalar) -> object:
+    """A value for messages, also a text that is none."""
+    is_text = pa.types.is_string(value.type)
+    return value.as_buffer()[:1000].to_pybytes().decode(errors="backslashreplace") if is_text else value.as_py()
+
+
+def _stored(field_type: pa.DataType) -> pa.DataType:
+    """How a column is staged: numeric as text (exact, NaN included), JSON as text; uuid stays what it is."""
+    if isinstance(field_type, pa.OpaqueType | pa.JsonType):
+        return field_type.storage_type
+    return field_type
+
+
+def _storage(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    columns = [
+        column.storage if isinstance(column, pa.ExtensionArray) and column.type != field.type else column
+        for column, field in zip(batch.columns[: len(schema)], schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -1,0 +1,227 @@
+"""`etl load`: the kept rows into SQL Server, exactly once, with an audit row that adds up."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import structlog
+
+from etl.errors import ConfigurationError, TryAgainError
+from etl.model.pipeline import TableName
+from etl.sqlserver import merge_sql
+from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.columns import check_table, read_columns
+from etl.sqlserver.connection import Sink, connect_sink
+from etl.steps.batches import open_staged, staged_batches
+from etl.steps.context import Work
+from etl.steps.prefetch import read_ahead
+from etl.steps.progress import Progress
+from etl.storage.staging import Manifest
+
+_PRUNED_AT_ONCE = 1000
+"""How many old audit rows a load deletes at most: fewer locks than SQL Server would make one of the table of (5000)."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did to the sink, in rows; kept = inserted + updated + unchanged."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+    standing: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Kept rows on their way to the sink, and what was made of the partition, to ask when all are taken."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+    verdict: Callable[[], Manifest]
+
+
+def load(work: Work) -> Loaded:
+    """Bring the kept rows of one partition into the sink. Repeating it changes nothing.
+
+    Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
+    """
+    manifest = work.staging.manifest("filter", work.fingerprint)
+    progress = Progress("load", manifest.kept)
+    return deliver(work, _staged(work, manifest, progress), progress)
+
+
+def deliver(work: Work, rows: AbstractContextManager[Kept], progress: Progress) -> Loaded:
+    """Bring rows into the sink as they come, exactly once.
+
+    They go into a staging table of this attempt alone and are counted there by the server; then one transaction
+    under an application lock updates what is newer, inserts what is missing, and writes the audit row.
+    Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
+    """
+    log = structlog.get_logger()
+    with connect_sink(work) as sink, ExitStack() as opened:
+        # First: for a source that is not as the pipeline says, nothing is made in the sink.
+        kept = opened.enter_context(rows)
+        created = sink.create_missing(work.pipeline)
+        if created:
+            log.info("load: created tables in the sink", tables=created)
+        collations = _check_sink(work, sink)
+        _drop_leftovers(work, sink)
+        _prune_audit(work, sink)
+        with _staging_table(work, sink, collations) as staging:
+            manifest = _fill(work, sink, staging, kept, opened)
+            loaded = _apply(work, sink, staging, manifest)
+    with work.metrics("load") as metrics:
+        for outcome in ("inserted", "updated", "unchanged"):
+            metrics.rows(outcome, getattr(loaded, outcome))
+        metrics.bytes(manifest.kept * manifest.row_bytes)
+        metrics.seconds(progress.seconds)
+    log.info("load: done", kept=manifest.kept, **vars(loaded), seconds=round(progress.seconds, 1))
+    return loaded
+
+
+def _check_sink(work: Work, sink: Sink) -> dict[str, str]:
+    """Compare the sink's columns with what is needed; returns the collations of the sink table's key, by column.
+
+    Raises ConfigurationError naming the first that differs, and how to change it.
+    """
+    for table in sink_sql.needed_tables(work.pipeline):
+        found = read_columns(sink, table.name)
+        try:
+            check_table(table, found)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{work}: {error}") from None
+    return {name: found[name].collation for name in table.key if found[name].collation}
+
+
+@contextmanager
+def _staging_table(work: Work, sink: Sink, collations: dict[str, str]) -> Iterator[TableName]:
+    """A table of this attempt alone, which goes with the block; its lock tells others that the attempt lives."""
+    staging = sink_sql.staging_table(work.pipeline, _staging_name(work), collations)
+    if not sink.try_lock(sink_sql.staging_lock(staging.name.table), "Session"):
+        raise TryAgainError(f"{work}: the lock of the new staging table {staging.name} is held; run it again.")
+    sink.create(staging)
+    try:
+        yield staging.name
+    except BaseException:
+        with suppress(Exception):  # where the sink is away: a later load drops what stays
+            sink.rollback()
+            sink.drop(staging.name)
+        raise
+    sink.drop(staging.name)
+
+
+def _fill(work: Work, sink: Sink, table: TableName, kept: Kept, opened: ExitStack) -> Manifest:
+    """Bulk copy the kept rows and let the server count them: the driver's own count is of what it sent.
+
+    Then what the rows came from is closed: the snapshot of the source lasts no longer than it has to.
+    """
+    sink.bulk_copy(table, kept.schema, kept.batches)
+    manifest = kept.verdict()
+    opened.close()
+    arrived = sink.value(sink_sql.count_rows(table))
+    sink.commit()
+    if arrived != manifest.kept:
+        raise TryAgainError(f"{work}: of {manifest.kept} rows sent {arrived} arrived in the sink; nothing was applied.")
+    return manifest
+
+
+@contextmanager
+def _staged(work: Work, manifest: Manifest, progress: Progress) -> Iterator[Kept]:
+    """The kept rows that the filter has left in staging."""
+    with work.staging.reading(manifest.files["rows"]) as file:
+        parquet = open_staged(file)
+        with read_ahead(staged_batches(parquet)) as batches:
+            yield Kept(parquet.schema_arrow, _counted(batches, progress), lambda: manifest)
+
+
+def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        progress.add(batch.num_rows)
+
+
+def _apply(work: Work, sink: Sink, staging: TableName, manifest: Manifest) -> Loaded:
+    """One transaction: lock, bring in what is newer or missing, check, write the audit row, commit."""
+    sink.lock(sink_sql.load_lock(work.pipeline), int(work.settings.sink_lock_timeout.total_seconds() * 1000))
+    loaded = _merge(work, sink, staging, manifest.kept)
+    if loaded.inserted + loaded.updated + loaded.unchanged != manifest.kept or loaded.standing != manifest.kept:
+        sink.rollback()
+        raise TryAgainError(f"{work}: {manifest.kept} rows kept, but the sink counts {vars(loaded)}; none applied.")
+    _audit(work, sink, manifest, loaded)
+    sink.commit()
+    return loaded
+
+
+def _merge(work: Work, sink: Sink, staging: TableName, kept: int) -> Loaded:
+    """Update what is newer and insert what is missing, in as few passes as that takes; each number counted by itself.
+
+    A pass is left out where a count has shown that it would find nothing.
+    """
+    pipeline, partition = work.pipeline, work.partition
+    if not sink.rows(sink_sql.any_row(pipeline.sink)):
+        inserted = sink.change(merge_sql.insert_all(pipeline, staging))
+        return Loaded(inserted, 0, 0, standing=sink.value(sink_sql.count_rows(pipeline.sink)))
+    known, unchanged, standing = sink.rows(merge_sql.count_standing(pipeline, staging, partition))[0]
+    updated = sink.change(merge_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
+    inserted = sink.change(merge_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
+    if updated or inserted:
+        *_, standing = sink.rows(merge_sql.count_standing(pipeline, staging, partition))[0]
+    return Loaded(inserted, updated, unchanged, standing)
+
+
+def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
+    """Write this partition's audit row; a repetition that found nothing to do leaves the first one's."""
+    identity = (work.pipeline.name, work.run_id, work.partition.id)
+    table = sink_sql.quote_table(sink_sql.AUDIT)
+    where = "[pipeline] = ? AND [run_id] = ? AND [partition_id] = ?"
+    earlier = sink.rows(f"SELECT [fingerprint], [checksum] FROM {table} WHERE {where}", *identity)
+    if earlier == [(manifest.fingerprint, manifest.checksum)] and loaded.inserted + loaded.updated == 0:
+        return
+    sink.execute(f"DELETE FROM {table} WHERE {where}", *identity)
+    values = {
+        **dict(zip(("pipeline", "run_id", "partition_id"), identity, strict=True)),
+        "window_high": sink_sql.time_literal(manifest.partition.window.high),
+        **{name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")},
+        **vars(loaded),
+        "fingerprint": manifest.fingerprint,
+        "checksum": manifest.checksum,
+        "loaded_at": sink_sql.time_literal(datetime.now(UTC)),
+    }
+    if manifest.partition.window.low is not None:  # left out where it is null: a null parameter has no type
+        values["window_low"] = sink_sql.time_literal(manifest.partition.window.low)
+    # Times go as text: the driver refuses datetime parameters before 1753.
+    names = ", ".join(sink_sql.quote_name(name) for name in values)
+    sink.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(values))})", *values.values())
+
+
+def _staging_name(work: Work) -> str:
+    """A name of this attempt alone, as sink_sql.STAGING_NAME reads it."""
+    return f"{work.pipeline.name}_{datetime.now(UTC):%Y%m%d%H%M%S}_{uuid.uuid4().hex[:12]}"
+
+
+def _prune_audit(work: Work, sink: Sink) -> None:
+    """Delete audit rows of the pipeline beyond their retention, a bounded number a load; its latest run's stay."""
+    audit, name = sink_sql.quote_table(sink_sql.AUDIT), work.pipeline.name
+    # Loads at the same time need not wait for each other for that.
+    if sink.try_lock(f"etl: audit of {name}"):
+        latest = f"SELECT TOP (1) [run_id] FROM {audit} WHERE [pipeline] = ? ORDER BY [loaded_at] DESC"
+        until = sink_sql.time_literal(datetime.now(UTC) - work.settings.audit_retention)
+        old = "[pipeline] = ? AND [loaded_at] < ? AND [run_id] <> ?"
+        for (run_id,) in sink.rows(latest, name):
+            sink.execute(f"DELETE TOP ({_PRUNED_AT_ONCE}) FROM {audit} WHERE {old}", name, until, run_id)
+    sink.commit()
+
+
+def _drop_leftovers(work: Work, sink: Sink) -> None:
+    """Drop the pipeline's staging tables whose attempts are no more: the server has let go of their locks."""
+    names = sink.rows("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?", sink_sql.STAGING)
+    for (name,) in names:
+        match = sink_sql.STAGING_NAME.fullmatch(name)
+        if match and match["pipeline"] == work.pipeline.name and sink.try_lock(sink_sql.staging_lock(name)):
+            table = TableName(schema_name=sink_sql.STAGING, table=name)
+            sink.execute(f"DROP TABLE IF EXISTS {sink_sql.quote_table(table)}")
+        sink.commit()

@@ -1,0 +1,1 @@
+"""Operation of a deployment: set-up of K3s, deployment, diagnosis."""

@@ -1,0 +1,176 @@
+"""Tries whether the cluster enforces network policies: on each node a pod connects to what no policy lets it reach.
+
+A cluster that ignores policies looks like one that has them; K3s begins to ignore them where ipset does not work. The
+pod has nothing but the default of its namespace: it may ask the cluster's DNS for names, and must not get further, not
+even to another port of the same pod of the DNS. That it reaches the DNS proves that it can reach anything at all.
+"""
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from ops.cluster.console import DeployError
+from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.pod_problems import container_statuses
+
+PATIENCE_SECONDS = 12.0
+"""How long a new pod may reach everything: for the first seconds the policies do not know it."""
+_START_SECONDS = 15.0
+_BEGINS = ("ContainerCreating", "PodInitializing")
+_POLL_SECONDS = 0.5
+LABELS = {"app.kubernetes.io/name": "policy-probe", "app.kubernetes.io/component": "doctor"}
+SCRIPT = """
+import json, socket, sys, time
+
+def opens(place):
+    host, _, port = place.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 2).close()
+    except OSError:
+        return False
+    return True
+
+allowed, *forbidden = sys.argv[2:]
+end = time.monotonic() + float(sys.argv[1])
+while True:
+    reached, opened = opens(allowed), [place for place in forbidden if opens(place)]
+    if reached and not opened or time.monotonic() > end:
+        break
+    time.sleep(0.5)
+print(json.dumps({"reached": reached, "opened": opened}))
+"""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a pod on a node came to."""
+
+    node: str
+    opened: tuple[str, ...] = ()
+    """What it reached though no policy lets it."""
+    reason: str = ""
+    """Why it could not be tried, where that is so."""
+
+    @property
+    def is_enforced(self) -> bool:
+        """Whether policies hold on the node."""
+        return not self.opened and not self.reason
+
+    @property
+    def what(self) -> str:
+        """In a sentence what is wrong."""
+        return (
+            f"Network policies are not enforced on node {self.node}: a pod there reached {' and '.join(self.opened)},"
+            " which no policy lets it. So every pod may talk to every other, and to the outside."
+        )
+
+
+DO = (
+    "`kubectl get networkpolicies --all-namespaces` shows whether a policy of yours lets all pods of"
+    f" {NAMESPACE} out. Else K3s runs without its policy controller: on the node `journalctl --unit k3s --grep 'network"
+    " policy controller'` (k3s-agent on a node that only works) says `Skipping network policy controller start` where"
+    " ipset does not work. `modprobe --all ip_set ip_set_hash_ip ip_set_hash_net xt_set br_netfilter` loads what the"
+    " kernel has to have; /etc/rancher/k3s/config.yaml must not have disable-network-policy. Then restart K3s."
+)
+
+
+def try_policies(kubectl: Kubectl, image: str) -> list[Tried]:
+    """Try each node that is ready, with a pod of the image of the steps. Raises DeployError."""
+    nodes = [item["metadata"]["name"] for item in kubectl.items("nodes") if _is_true(item, "Ready")]
+    places = _places(kubectl)
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda node: _try(kubectl, node, image, places), nodes))
+
+
+def _places(kubectl: Kubectl) -> list[str]:
+    """Where a pod may connect to, and then where it must not; somebody listens at each."""
+    pods = kubectl.items("pods", "--namespace", "kube-system", "--selector=k8s-app=kube-dns")
+    ready = [pod for pod in pods if _is_true(pod, "Ready")]
+    if not ready:
+        raise DeployError("No pod of the cluster's DNS is ready.")
+    address = ready[0]["status"]["podIP"]
+    # It is ready because something listens at the ports of its probes.
+    probed = [f"{address}:{port}" for container in ready[0]["spec"]["containers"] for port in _probed_ports(container)]
+    service: Any = kubectl.get("service", "kubernetes", "--namespace", "default")
+    api = [f"{service['spec']['clusterIP']}:{port['port']}" for port in service["spec"]["ports"]] if service else []
+    return [f"{address}:53", *dict.fromkeys(probed), *api]
+
+
+def _probed_ports(container: Object) -> Iterator[int]:
+    named = {port["name"]: port["containerPort"] for port in container.get("ports") or [] if "name" in port}
+    for probe in ("readinessProbe", "livenessProbe"):
+        port = (container.get(probe) or {}).get("httpGet", {}).get("port")
+        if port:
+            yield named[port] if port in named else int(port)
+
+
+def _try(kubectl: Kubectl, node: str, image: str, places: Sequence[str]) -> Tried:
+    pod = _pod(node, image, places)
+    name = pod["metadata"]["name"]
+    try:
+        kubectl.run("create", "--filename=-", stdin=json.dumps(pod))
+        told = json.loads(next((line for line in _await(kubectl, name).splitlines() if '"reached"' in line), ""))
+    except (DeployError, ValueError) as error:
+        return Tried(node, reason=f"the pod that tries them on node {node} told nothing: {error}")
+    finally:
+        with contextlib.suppress(DeployError):
+            flags = ("--ignore-not-found", "--grace-period=1", "--wait=false")
+            kubectl.run("--namespace", NAMESPACE, "delete", "pod", name, *flags)
+    if not told["reached"]:
+        return Tried(node, reason=f"a pod on node {node} reaches nothing, not even the cluster's DNS ({places[0]}).")
+    return Tried(node, tuple(told["opened"]))
+
+
+def _await(kubectl: Kubectl, name: str) -> str:
+    """What the pod printed. Raises DeployError."""
+    deadline = time.monotonic() + PATIENCE_SECONDS + _START_SECONDS
+    while time.monotonic() < deadline:
+        pod: Any = kubectl.get("pod", name, "--namespace", NAMESPACE)
+        if pod and pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+            return kubectl.run("--namespace", NAMESPACE, "logs", name)
+        for status in container_statuses(pod or {}):
+            waiting = status.get("state", {}).get("waiting") or {}
+            if waiting.get("reason", _BEGINS[0]) not in _BEGINS:
+                raise DeployError(
+                    f"it does not start: {waiting['reason']}, {waiting.get('message', 'no more is known')}."
+                )
+        time.sleep(_POLL_SECONDS)
+    raise DeployError("it did not end in time.")
+
+
+def _pod(node: str, image: str, places: Sequence[str]) -> Object:
+    container = {
+        "name": "probe",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["python3", "-c", SCRIPT, str(PATIENCE_SECONDS), *places],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    user = {"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {
+        "nodeName": node,  # also one that is cordoned: what runs there counts
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": 60,  # also where nobody is left to delete it
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": user,
+        "containers": [container],
+    }
+    metadata = {"name": f"policy-probe-{secrets.token_hex(3)}", "namespace": NAMESPACE, "labels": LABELS}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _is_true(item: Object, kind: str) -> bool:
+    conditions = item.get("status", {}).get("conditions") or []
+    return any(one["type"] == kind and one["status"] == "True" for one in conditions)

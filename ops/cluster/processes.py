@@ -1,0 +1,127 @@
+"""Runs other programs: kubectl, the image builders, the import into the node."""
+
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from typing import IO
+
+from ops.cluster.console import Console, DeployError
+
+TELL_SECONDS = 15.0
+"""How often a command that takes long is said to be still running."""
+_TAIL_BYTES = 8000
+
+
+def run(
+    command: Sequence[str], *, stdin: str | None = None, timeout: float | None = None, hide: Collection[str] = ()
+) -> str:
+    """Run to the end and return standard output. Raises DeployError; texts in `hide` are never shown."""
+    try:
+        done = subprocess.run(
+            command, input=stdin or "", capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+        )
+    except FileNotFoundError:
+        raise DeployError(f"The command {command[0]} is not on PATH.") from None
+    except subprocess.TimeoutExpired:
+        raise DeployError(f"`{shlex.join(command)}` gave no answer within {timeout:.0f} s.") from None
+    if done.returncode:
+        words = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-10:])
+        for text in hide:
+            words = words.replace(text, "***")
+        raise DeployError(f"`{shlex.join(command)}` failed: {words or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def run_on(command: Sequence[str], content: IO[bytes]) -> str | None:
+    """Run with a file as standard input; returns None where it ends well, else its last words."""
+    done = subprocess.run(command, stdin=content, capture_output=True, text=True, errors="replace", check=False)
+    words = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return (words[-1] if words else f"exit code {done.returncode}") if done.returncode else None
+
+
+def works(command: Sequence[str], timeout: float = 20) -> bool:
+    """Whether the command is there and ends well."""
+    try:
+        run(command, timeout=timeout)
+    except DeployError:
+        return False
+    return True
+
+
+def output(command: Sequence[str], timeout: float = 20) -> str:
+    """What a command prints, however it ends; nothing where it cannot be run."""
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def follow(console: Console, what: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    """Run a command that may take minutes: tells that it is alive, and shows its output only where it fails."""
+    console.say(f"{what} …")
+    with tempfile.TemporaryFile() as output, _start(what, command, output, environment=environment) as process:
+        code = _wait(console, process, output)
+        if code:
+            raise _failure(console, what, command, code, output)
+
+
+def follow_pipe(console: Console, what: str, writer: Sequence[str], reader: Sequence[str]) -> None:
+    """Run two commands like `writer | reader`, as `follow` does."""
+    console.say(f"{what} …")
+    with (
+        tempfile.TemporaryFile() as output,
+        _start(what, writer, output, stdout=subprocess.PIPE) as first,
+        _start(what, reader, output, stdin=first.stdout) as second,
+    ):
+        if first.stdout:
+            first.stdout.close()  # so that the writer ends where the reader does
+        codes = _wait(console, second, output), _wait(console, first, output)
+        for code, command in zip(codes, (reader, writer), strict=True):
+            if code:
+                raise _failure(console, what, command, code, output)
+
+
+def _start(
+    what: str,
+    command: Sequence[str],
+    output: IO[bytes],
+    *,
+    stdin: "int | IO[bytes] | None" = subprocess.DEVNULL,
+    stdout: "int | IO[bytes] | None" = None,
+    environment: Mapping[str, str] | None = None,
+) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=output if stdout is None else stdout,
+            stderr=output,
+            env=os.environ | dict(environment or {}),
+        )
+    except FileNotFoundError:
+        raise DeployError(f"{what}: the command {command[0]} is not on PATH.") from None
+
+
+def _failure(console: Console, what: str, command: Sequence[str], code: int, output: IO[bytes]) -> DeployError:
+    console.show("\n".join(_tail(output, 40)))
+    return DeployError(f"{what} failed (`{shlex.join(command)}`, exit code {code}); its last lines are above.")
+
+
+def _wait(console: Console, process: "subprocess.Popen[bytes]", output: IO[bytes]) -> int:
+    while True:
+        try:
+            return process.wait(timeout=TELL_SECONDS)
+        except subprocess.TimeoutExpired:
+            for line in _tail(output, 1):
+                console.say(f"  … {line[:110]}")
+
+
+def _tail(output: IO[bytes], lines: int) -> list[str]:
+    """The end of what was written, read without moving the place at which the command writes on."""
+    size = os.fstat(output.fileno()).st_size
+    text = os.pread(output.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace")
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]

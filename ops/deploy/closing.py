@@ -1,0 +1,78 @@
+"""What is tried once all is deployed, because nobody would notice: network policies, and the way in that people use."""
+
+import base64
+import time
+from collections.abc import Sequence
+
+from ops.cluster import policy_probe
+from ops.cluster.console import Console, DeployError
+from ops.cluster.kubectl import NAMESPACE, Kubectl
+from ops.cluster.nodes import Node
+from ops.cluster.pages import UI_SECRET, Trouble, lacking_class, login_pages, troubles
+from ops.cluster.policy_probe import try_policies
+from ops.deploy.manifests.rendering import Rendering, images_of
+
+PATIENCE_SECONDS = 60.0
+"""How long the pages may take to open: Traefik may just have been set up anew."""
+_POLL_SECONDS = 2.0
+_MODEL = "database-exporter"
+
+
+def try_all(console: Console, kubectl: Kubectl, rendering: Rendering, node: Node, ui_name: str) -> None:
+    """Try all of it, and say what came of it. What is wrong does not undo the deployment: the pipelines run."""
+    _try_policies(console, kubectl, rendering)
+    ingresses = rendering.of_kind("Ingress")
+    shown = login_pages(ingresses)
+    if lacking := lacking_class(kubectl.items("ingressclasses"), ingresses):
+        console.warn(f"{lacking.what} {lacking.do}")
+    elif shown:
+        _try_pages(console, kubectl, node.address, list(dict.fromkeys([ui_name or node.name, node.address])), shown)
+
+
+def _try_policies(console: Console, kubectl: Kubectl, rendering: Rendering) -> None:
+    images = [
+        image
+        for item in rendering.of_kind("Deployment")
+        if item["metadata"]["name"] == _MODEL
+        for image in images_of(item["spec"]["template"]["spec"])
+    ]
+    if not images:
+        return
+    try:
+        tried = try_policies(kubectl, images[0])
+    except DeployError as error:
+        console.warn(f"Whether network policies are enforced could not be tried: {error}")
+        return
+    well = [one.node for one in tried if one.is_enforced]
+    if well:
+        console.say(f"Network policies are enforced on {', '.join(well)}: a pod reached the DNS and nothing else.")
+    for one in tried:
+        if one.opened:
+            console.warn(f"{one.what} {policy_probe.DO}")
+        elif one.reason:
+            console.warn(f"Whether network policies are enforced could not be tried: {one.reason}")
+
+
+def _try_pages(console: Console, kubectl: Kubectl, address: str, names: Sequence[str], shown: list[str]) -> None:
+    certificate = public_certificate(kubectl, UI_SECRET)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (found := list(troubles(address, names, certificate, shown))) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    if not found:
+        console.say(f"The login pages open by HTTPS, with the certificate of {UI_SECRET}: {', '.join(names)}.")
+    for one in found:
+        console.warn(_sentence(one))
+
+
+def _sentence(found: Trouble) -> str:
+    return f"{found.url} does not open as it should. {found.what} {found.do}"
+
+
+def public_certificate(kubectl: Kubectl, secret: str) -> str:
+    """The certificate in a Secret as PEM, without its key; nothing where there is none."""
+    template = '--output=go-template={{index .data "tls.crt"}}'
+    try:
+        found = kubectl.run("--namespace", NAMESPACE, "get", "secret", secret, template)
+        return base64.b64decode(found.strip(), validate=True).decode()
+    except (DeployError, ValueError):  # kubectl says <no value>
+        return ""

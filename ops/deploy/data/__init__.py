@@ -1,0 +1,1 @@
+"""Data of a deployment: volumes, backups, restore and erasure."""

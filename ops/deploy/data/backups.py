@@ -1,0 +1,107 @@
+"""The backups on their volume, and Jobs that do something with them.
+
+Such a Job is made of the CronJob that makes the backups: it has the same image, volume, labels and passwords.
+"""
+
+import copy
+import math
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from ops.cluster.console import Console, DeployError
+from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.pod_problems import show_troubles
+from ops.deploy.manifests.rollout import JobFailedError, apply_and_wait
+
+METADATA, SINK, COPY = "metadata-backup", "sink-backup", "backup-copy"
+"""The CronJobs."""
+LATEST = "latest"
+_KINDS = {METADATA: "metadata", SINK: "sink"}
+_NAME = re.compile(r"(?:metadata|sink)-(\d{8}T\d{6})Z\.(?:dump|bak)")
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A file of the volume."""
+
+    name: str
+    size: int
+
+    @property
+    def made(self) -> str:
+        """When it was made, for people."""
+        found = _NAME.fullmatch(self.name)
+        return f"{datetime.strptime(found[1], '%Y%m%dT%H%M%S'):%Y-%m-%d %H:%M:%S} UTC" if found else "unknown"
+
+
+def read_backups(console: Console, kubectl: Kubectl, timeout: float) -> list[Backup]:
+    """What lies on the volume, the newest last."""
+    lines = run_job(console, kubectl, METADATA, "backup-list", ["list"], timeout).splitlines()
+    found = [Backup(name, int(size)) for size, _, name in (line.partition(" ") for line in lines) if size.isdigit()]
+    return sorted(found, key=lambda backup: backup.name)
+
+
+def choose(backups: Iterable[Backup], cron_job: str, asked: str) -> Backup:
+    """The backup that is asked for by its name, or the latest. Raises DeployError."""
+    kind = _KINDS[cron_job]
+    found = [backup for backup in backups if backup.name.startswith(f"{kind}-")]
+    chosen = [backup for backup in found if asked in (LATEST, backup.name)]
+    if not chosen:
+        there = ", ".join(backup.name for backup in found) or "none"
+        raise DeployError(f"There is no backup {asked} of the {kind} database on the volume; there are: {there}.")
+    return chosen[-1]
+
+
+def run_job(
+    console: Console,
+    kubectl: Kubectl,
+    cron_job: str,
+    name: str,
+    arguments: Sequence[str],
+    timeout: float,
+    secrets: "dict[str, tuple[str, str]] | None" = None,
+) -> str:
+    """Run a CronJob's pod once, with other arguments, and return its log. Raises DeployError.
+
+    `secrets` are more variables, of a Secret and a key in it.
+    """
+    job = _job_of(kubectl, cron_job, name, timeout)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container["args"] = list(arguments)
+    given = [one for one in container.get("env", []) if one["name"] not in (secrets or {})]
+    for variable, (secret, key) in (secrets or {}).items():
+        given.append({"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+    container["env"] = given
+    kubectl.delete([job], timeout)
+    try:
+        apply_and_wait(console, kubectl, "restore", [job], timeout)
+    except JobFailedError as error:
+        with suppress(DeployError):  # past its deadline its pod is gone, too
+            console.show(_log(kubectl, name))
+        raise DeployError(f"{error} What it said is above, if its pod was still there.") from None
+    except DeployError:
+        show_troubles(console, kubectl)
+        raise
+    return _log(kubectl, name)
+
+
+def _job_of(kubectl: Kubectl, cron_job: str, name: str, timeout: float) -> Object:
+    found = kubectl.get("cronjob", cron_job, "--namespace", NAMESPACE)
+    if found is None:
+        raise DeployError(
+            f"There is no CronJob {cron_job}: run scripts/apply-all.sh first. A sink outside the cluster is restored by"
+            " whoever backs it up, and copies need the component backup-copy."
+        )
+    template = copy.deepcopy(found["spec"]["jobTemplate"])
+    metadata = {"name": name, "namespace": NAMESPACE, "labels": template.get("metadata", {}).get("labels", {})}
+    # It is not the CronJob's own: that would count it as a backup.
+    # Nor has it the time of one alone: to restore takes longer than to back up.
+    specification = {**template["spec"], "backoffLimit": 0, "activeDeadlineSeconds": math.ceil(timeout)}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": specification}
+
+
+def _log(kubectl: Kubectl, name: str) -> str:
+    return kubectl.run("--namespace", NAMESPACE, "logs", f"job/{name}").rstrip()

@@ -1,0 +1,179 @@
+"""`scripts/erase.sh`: one row out of the sink and staging, for a person who asks for that (`etl erase` in the cluster).
+
+The row's key is asked for, or read from standard input: an argument could be seen by everybody on the node, and the
+arguments of a pod by whoever may look at pods. It goes into a Secret that is deleted when the Job has ended.
+"""
+
+import argparse
+import getpass
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ops.cluster.access import UnreachableError, reach
+from ops.cluster.console import Console, DeployError
+from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.pod_problems import show_troubles
+from ops.cluster.step_pod import MODEL, step_spec
+from ops.deploy.manifests.rollout import JobFailedError, apply_and_wait
+from ops.deploy.options import duration
+from ops.deploy.secrets.secrets import SINK_ADMIN, temporary_secret
+
+JOB = SECRET = "etl-erase"  # noqa: S105 - the name of a Secret
+READ_PIPELINE = """\
+folder=$(mktemp --directory)
+trap 'rm -r "$folder"' EXIT
+python -m etl_airflow.export_pipelines "$folder" >&2
+cat "$folder/$1.json"
+"""
+"""In the scheduler, which has the DAG files and the room for it: prints the pipeline of a DAG, else which there are."""
+_ABOUT = """\
+Removes a row from the sink and from staging, and says what else has it until when; docs/personal-data.md says what to
+do before and after. Asks for the key of the row, or reads it from standard input. Safe to repeat at any time.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The whole command; returns the exit code."""
+    options = _parse(arguments)
+    console = Console()
+    try:
+        _run(console, Kubectl(), options)
+    except DeployError as error:
+        console.fail(str(error))
+        return 1
+    except KeyboardInterrupt:
+        console.fail("Stopped. Run the same again to be sure.")
+        return 130
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/erase.sh", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dag", metavar="NAME", required=True, help="the DAG of the pipeline, such as orders_etl")
+    parser.add_argument(
+        "--pipeline", metavar="FILE", help="its pipeline as JSON, where DAGs come from git and not with the image"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="change nothing, and say what would be removed")
+    parser.add_argument(
+        "--even-if-at-source",
+        action="store_true",
+        help="do not ask the source whether it still has the row, from where a later run would bring it back",
+    )
+    parser.add_argument("--timeout", metavar="TIME", type=duration, default="1h", help="for each wait (1h)")
+    return parser.parse_args(arguments)
+
+
+def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> None:
+    try:
+        reach(kubectl)
+    except UnreachableError as error:
+        raise DeployError(str(error)) from None
+    _refuse_while_it_runs(kubectl, options.dag)
+    pipeline = _pipeline(kubectl, options)
+    key = _ask(pipeline["key"])
+    words = ["etl", "erase", *(["--dry-run"] if options.dry_run else [])]
+    words += ["--even-if-at-source"] if options.even_if_at_source else []
+    job = _job(kubectl, words, options.timeout)
+    with temporary_secret(kubectl, SECRET, {"ETL_PIPELINE": json.dumps(pipeline), "ERASE_KEY": json.dumps(key)}):
+        kubectl.delete([job], options.timeout)
+        try:
+            apply_and_wait(console, kubectl, "erase", [job], options.timeout)
+        except JobFailedError as error:
+            with suppress(DeployError):
+                _show(console, kubectl)
+            raise DeployError(f"{error} Why is above, and nothing was removed unless it says so.") from None
+        except DeployError:
+            show_troubles(console, kubectl)
+            raise
+        _show(console, kubectl)
+        kubectl.delete([job], options.timeout)
+    if not options.dry_run:
+        _refuse_while_it_runs(kubectl, options.dag)  # one that began meanwhile may have read staging before
+
+
+def _refuse_while_it_runs(kubectl: Kubectl, dag: str) -> None:
+    """A run that has read the row would bring it again."""
+    pods = kubectl.items("pods", "--namespace", NAMESPACE, f"--selector=dag_id={dag}")
+    going = [pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+    if going:
+        raise DeployError(
+            f"A run of {dag} is under way (pod {going[0]['metadata']['name']}), and may bring the row again: pause the"
+            " DAG in Airflow, wait until its run has ended, and run this again."
+        )
+
+
+def _pipeline(kubectl: Kubectl, options: argparse.Namespace) -> Object:
+    if options.pipeline:
+        try:
+            text = Path(options.pipeline).read_text()
+        except OSError as error:
+            raise DeployError(f"{options.pipeline} cannot be read: {error.strerror}.") from None
+    else:
+        command = ("--", "bash", "-euc", READ_PIPELINE, "bash", options.dag)
+        try:
+            text = kubectl.run("--namespace", NAMESPACE, "exec", "deploy/airflow-scheduler", *command)
+        except DeployError as error:
+            raise DeployError(
+                f"The pipeline of {options.dag} cannot be read from the scheduler; where DAGs come from git, name its"
+                f" JSON with --pipeline FILE. {error}"
+            ) from None
+    try:
+        found: Object = json.loads(text)
+        found["key"][0].casefold()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise DeployError(f"What was read for {options.dag} is not the JSON of a pipeline.") from None
+    return found
+
+
+def _ask(columns: list[str]) -> list[str]:
+    """The value of each column of the key; a line each, where nobody is there to be asked."""
+    if sys.stdin.isatty():
+        return [getpass.getpass(f"{name} (not shown): ") for name in columns]
+    lines = [line.rstrip("\n") for line in sys.stdin]
+    if len(lines) != len(columns):
+        raise DeployError(f"{len(lines)} lines came, and the key is {', '.join(columns)}: write a line for each.")
+    return lines
+
+
+def _job(kubectl: Kubectl, words: list[str], timeout: float) -> Object:
+    """A pod like a step's, which also has the password of the sink's administrator."""
+    model = kubectl.get("deployment", MODEL, "--namespace", NAMESPACE)
+    settings = (kubectl.get("configmap", "airflow-common", "--namespace", NAMESPACE) or {}).get("data", {})
+    if model is None:
+        raise DeployError(f"There is no Deployment {MODEL}: run scripts/apply-all.sh first.")
+    spec = step_spec(model, words, settings.get("ETL_STAGING_CLAIM", ""))
+    container = spec["containers"][0]
+    container["resources"] = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+    secret, key = SINK_ADMIN
+    container["env"].append(
+        {"name": "SINK_ADMIN_PASSWORD", "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+    )
+    container["envFrom"].append({"secretRef": {"name": SECRET}})
+    labels = {"app.kubernetes.io/name": "etl", "app.kubernetes.io/component": "erase"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": JOB, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/part-of": "airflow"}},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": int(timeout),
+            "ttlSecondsAfterFinished": 3600,
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+
+
+def _show(console: Console, kubectl: Kubectl) -> None:
+    """What the command said: in each line the sentence, and what it counted."""
+    for line in kubectl.run("--namespace", NAMESPACE, "logs", f"job/{JOB}").splitlines():
+        try:
+            told = json.loads(line)
+            counts = [f"{name} {told[name]}" for name in ("row", "rows", "partitions") if name in told]
+            console.show(" ".join([told["event"], *([f"({', '.join(counts)})"] if counts else [])]))
+        except (ValueError, KeyError, TypeError):
+            console.show(line)

@@ -1,0 +1,145 @@
+"""`--wait-for-first-run`: triggers the orders DAG, follows it, and shows what it reconciled."""
+
+import json
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from ops.cluster.airflow_api import AirflowApi, NotFoundError
+from ops.cluster.console import Console, DeployError, table
+from ops.cluster.kubectl import Kubectl
+
+DAG = "orders_etl"
+POLL_SECONDS = 2.0
+_LOG_LINES = 15
+_ENDED = ("success", "failed")
+_ORDER = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing", "partitions")
+
+
+def first_run(console: Console, kubectl: Kubectl, timeout: float) -> None:
+    """Run the DAG once and show its reconciliation. Raises DeployError where the run fails."""
+    console.say(f"Logging in to Airflow to run {DAG} …")
+    with AirflowApi(kubectl) as api:
+        deadline = time.monotonic() + timeout
+        _await_dag(console, api, deadline)
+        run_id = f"apply-all__{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        _trigger(api, run_id)
+        api.call("PATCH", f"/api/v2/dags/{DAG}", {"is_paused": False})
+        console.say(f"Triggered {run_id}.")
+        state = _follow(console, api, run_id, deadline)
+        if state != "success":
+            raise DeployError(_failure(console, api, run_id))
+        _show_reconciliation(console, api, run_id)
+
+
+def _await_dag(console: Console, api: AirflowApi, deadline: float) -> None:
+    told = False
+    while True:
+        try:
+            api.get(f"/dags/{DAG}")
+            return
+        except NotFoundError:
+            errors = api.get("/importErrors")["import_errors"]
+            if errors:
+                console.show(str(errors[0]["stack_trace"]))
+                raise DeployError(f"Airflow cannot import {errors[0]['filename']}; why is above.") from None
+            if time.monotonic() > deadline:
+                raise DeployError(f"{DAG} did not appear in Airflow; see the log of airflow-dag-processor.") from None
+            if not told:
+                console.say(f"  waiting: {DAG} is not parsed yet")
+                told = True
+            time.sleep(POLL_SECONDS)
+
+
+def _trigger(api: AirflowApi, run_id: str) -> None:
+    """Trigger a run that comes before any of the schedule: of the runs that wait, the oldest is started first."""
+    due = datetime.now(UTC) - timedelta(days=1)
+    run = {"dag_run_id": run_id, "logical_date": None, "run_after": due.isoformat()}
+    try:
+        api.call("POST", f"/api/v2/dags/{DAG}/dagRuns", run)
+    except DeployError:
+        # A call whose answer was lost is repeated, and then the run is there already.
+        if api.get(_run(run_id))["dag_run_id"] != run_id:
+            raise
+
+
+def _follow(console: Console, api: AirflowApi, run_id: str, deadline: float) -> str:
+    told = ""
+    while True:
+        state = str(api.get(_run(run_id))["state"])
+        text = f"  {DAG} {state}: {_tasks_in_words(_tasks(api, run_id))}"
+        if text != told:
+            console.say(text)
+            told = text
+        if state in _ENDED:
+            return state
+        if time.monotonic() > deadline:
+            raise DeployError(f"The run {run_id} has not ended in time; it goes on, watch it in Airflow.")
+        time.sleep(POLL_SECONDS)
+
+
+def _tasks_in_words(tasks: list[dict[str, Any]]) -> str:
+    counts = Counter(task["state"] or "waiting" for task in tasks)
+    active = sorted({task["task_id"] for task in tasks if task["state"] == "running"})
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no task yet"
+    return f"{counted} (now: {', '.join(active)})" if active else counted
+
+
+def _failure(console: Console, api: AirflowApi, run_id: str) -> str:
+    """Show the logs of the tasks that failed; returns the sentence that names them."""
+    failed = [task for task in _tasks(api, run_id) if task["state"] == "failed"]
+    for task in failed:
+        console.show(f"\nEnd of the log of {_name(task)}, attempt {task['try_number']}:")
+        console.show("\n".join(f"  {line}" for line in _log(api, run_id, task)) or "  (empty)")
+    names = ", ".join(_name(task) for task in failed) or "no task, but the run as a whole"
+    return f"The run {run_id} of {DAG} failed: {names}."
+
+
+def _log(api: AirflowApi, run_id: str, task: dict[str, Any]) -> list[str]:
+    path = f"{_run(run_id)}/taskInstances/{quote(task['task_id'])}/logs/{task['try_number']}"
+    try:
+        content = api.get(f"{path}?map_index={task['map_index']}&full_content=true")["content"]
+    except DeployError as error:
+        return [str(error)]
+    lines = [line["event"] if isinstance(line, dict) else str(line) for line in content]
+    return [part for line in lines for part in str(line).splitlines()][-_LOG_LINES:]
+
+
+def _show_reconciliation(console: Console, api: AirflowApi, run_id: str) -> None:
+    """Show what the run reconciled; where it found nothing new, what the run before it did."""
+    recent = api.get(f"/dags/{DAG}/dagRuns?state=success&order_by=-run_after&limit=20")["dag_runs"]
+    for candidate in [run_id, *(run["dag_run_id"] for run in recent if run["dag_run_id"] != run_id)]:
+        try:
+            entry = api.get(f"{_run(candidate)}/taskInstances/reconcile/xcomEntries/return_value")
+        except NotFoundError:
+            continue
+        if candidate != run_id:
+            console.show("The run ended well and found nothing new; the one before it:")
+        value = entry["value"]
+        totals = json.loads(value) if isinstance(value, str) else value
+        console.show(f"\nReconciliation of {candidate}:")
+        # JSON objects come back in any order.
+        names = [name for name in _ORDER if name in totals] + [name for name in totals if name not in _ORDER]
+        console.show(table([("WHAT", "COUNT"), *((name, totals[name]) for name in names)]))
+        return
+    console.show("The run ended well and found no rows to move.")
+
+
+def _tasks(api: AirflowApi, run_id: str) -> list[dict[str, Any]]:
+    """The task instances of a run; the API gives them in pages."""
+    tasks: list[dict[str, Any]] = []
+    while True:
+        page = api.get(f"{_run(run_id)}/taskInstances?limit=100&offset={len(tasks)}")
+        tasks += page["task_instances"]
+        if not page["task_instances"] or len(tasks) >= page["total_entries"]:
+            return tasks
+
+
+def _name(task: dict[str, Any]) -> str:
+    return task["task_id"] if task["map_index"] < 0 else f"{task['task_id']}[{task['map_index']}]"
+
+
+def _run(run_id: str) -> str:
+    return f"/dags/{DAG}/dagRuns/{quote(run_id)}"

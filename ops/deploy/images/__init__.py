@@ -1,0 +1,1 @@
+"""Container images: building, bundling, pulling, and pinning by digest."""

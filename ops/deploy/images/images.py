@@ -1,0 +1,151 @@
+"""Gets images to the node: builds those of this project, and imports archives into the node's containerd."""
+
+import json
+import shlex
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ops.cluster import processes
+from ops.cluster.console import Console, DeployError
+from ops.cluster.kubectl import Kubectl
+from ops.cluster.nodes import IMAGE_IDS, Node
+from ops.deploy.images.builders import Build, Builder
+
+DOCKERFILES = {"etl": "etl_image/Dockerfile", "etl-airflow": "airflow_image/Dockerfile"}
+"""The images of this project by the last part of their name."""
+PINNED = "io.cri-containerd.pinned=pinned"
+"""The label of an image that the kubelet never removes when the disk is short; K3s gives it to its own."""
+_LEAN = "--discard-unpacked-layers"
+Importing = Callable[[Console, str, Sequence[str]], None]
+"""Imports an image into the node by a command that is given an archive."""
+
+
+def ours(images: Iterable[str]) -> dict[str, str]:
+    """The images that are built here, and their Dockerfiles.
+
+    They are named localhost/…, which no node can pull; one with a registry in its name is that registry's.
+    """
+    names = {image: image.removeprefix("localhost/").partition(":")[0] for image in images if is_local(image)}
+    return {image: DOCKERFILES[name] for image, name in names.items() if name in DOCKERFILES}
+
+
+def is_local(image: str) -> bool:
+    """Whether the image can only come from an archive."""
+    return image.startswith("localhost/")
+
+
+def name_on_node(image: str) -> str:
+    """The name that a node lists an image by: with a digest there is no tag."""
+    named, at, digest = image.partition("@")
+    folder, slash, last = named.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}@{digest}" if at else image
+
+
+def build_images(
+    console: Console,
+    builder: Builder,
+    images: Iterable[str],
+    root: Path,
+    ca_file: Path | None,
+    *,
+    pull: bool,
+    platform: str | None = None,
+) -> dict[str, str]:
+    """Build the images of this project among those; returns their IDs."""
+    return {
+        image: builder.build(console, Build(image, root / dockerfile, root, ca_file, pull, platform))
+        for image, dockerfile in ours(images).items()
+    }
+
+
+def import_images(
+    console: Console,
+    kubectl: Kubectl | None,
+    node: Node | None,
+    ids: Mapping[str, str],
+    importing: Importing,
+    command: Sequence[str],
+) -> None:
+    """Import what the node does not have yet, note on the node which builds it has now, and pin them all.
+
+    Without a cluster (None) nothing is known of the node: all are imported, and nothing is noted.
+    """
+    had = dict(node.image_ids) if node else {}
+    lean = [*command, *_lean_flags(command)]
+    for image, image_id in ids.items():
+        if node and node.has(image, image_id):
+            console.say(f"The node has {image} already.")
+            continue
+        importing(console, image, lean)
+        if node and kubectl:
+            had[image] = image_id
+            note = f"{IMAGE_IDS}={json.dumps(had, sort_keys=True)}"
+            kubectl.run("annotate", "node", node.name, "--overwrite", note)
+    _pin(console, ids, command)
+
+
+def _lean_flags(command: Sequence[str]) -> Iterator[str]:
+    """Have containerd keep an image unpacked and not its archive as well, where its `ctr` can."""
+    if pin_command(command) and _LEAN in processes.output([*command, "--help"]):
+        yield from (flag for flag in ("--local", _LEAN) if flag not in command)
+
+
+def _pin(console: Console, images: Iterable[str], command: Sequence[str]) -> None:
+    """Keep imported images from being removed when the disk is short: nothing could pull them again.
+
+    An import takes the label away, so that it is given each time.
+    """
+    label = pin_command(command)
+    if label is None:
+        console.warn(
+            f"How to pin images by `{shlex.join(command)}` is not known. Pin them yourself, or the kubelet may remove"
+            " them when the disk is short, and cannot pull them again."
+        )
+        return
+    for image in images:
+        try:
+            processes.run([*label, image, PINNED], timeout=60)
+        except DeployError as error:
+            console.warn(f"{image} could not be pinned, so it may be removed when the disk is short: {error}")
+
+
+def pin_command(command: Sequence[str]) -> list[str] | None:
+    """What labels images where a command imports them; None where that is not containerd's `ctr`."""
+    words = list(command)
+    for position in range(len(words) - 1):
+        if words[position] in ("images", "image", "i") and words[position + 1] == "import":
+            return [*words[: position + 1], "label"]
+    return None
+
+
+def importing_from(builder: Builder) -> Importing:
+    """Import what a builder has: in one stream where containerd reads it, without a copy on the disk."""
+
+    def importing(console: Console, image: str, command: Sequence[str]) -> None:
+        what = f"Importing {image} into the node"
+        if pin_command(command):
+            processes.follow_pipe(console, what, builder.save_command(image, "/dev/stdout"), [*command, "/dev/stdin"])
+            return
+        with work_folder() as folder:
+            file = Path(folder) / archive_name(image)
+            builder.save(console, image, file)
+            processes.follow(console, what, [*command, str(file)])
+
+    return importing
+
+
+def archive_name(image: str) -> str:
+    """A file name for an image."""
+    return image.replace("/", "_").replace(":", "_") + ".tar"
+
+
+def work_folder() -> "tempfile.TemporaryDirectory[str]":
+    """A temporary folder for files of gigabytes; /tmp is often in memory."""
+    return tempfile.TemporaryDirectory(prefix="etl-poc-", dir=work_place())
+
+
+def work_place() -> str:
+    """Where big temporary files go: TMPDIR, else /var/tmp."""
+    chosen = tempfile.gettempdir()
+    return "/var/tmp" if chosen == "/tmp" and Path("/var/tmp").is_dir() else chosen  # noqa: S108

@@ -1,0 +1,142 @@
+"""The identity provider of the component `oidc`: its settings, its discovery document, and the way to it.
+
+Grafana reads no discovery document, so the settings repeat it; here they are compared.
+"""
+
+import http.client
+import json
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ops.deploy.manifests.rendering import Rendering
+from ops.deploy.manifests.trust import UI_NAME
+from ops.deploy.secrets.secrets import OIDC_KEYS
+from ops.deploy.survey import Survey
+
+DOCUMENTED = {
+    "OIDC_ISSUER": "issuer",
+    "OIDC_AUTHORIZATION_ENDPOINT": "authorization_endpoint",
+    "OIDC_TOKEN_ENDPOINT": "token_endpoint",
+    "OIDC_USERINFO_ENDPOINT": "userinfo_endpoint",
+}
+"""The settings, and their names in the discovery document."""
+_EXAMPLE = "https://login.example.com"
+_CALLED = ("OIDC_ISSUER", "OIDC_TOKEN_ENDPOINT", "OIDC_USERINFO_ENDPOINT")
+"""What pods call; the remaining endpoint is for browsers."""
+_DEFAULT_PORTS = [{"port": 443}]
+_SECONDS = 8.0
+
+
+def settings_of(rendering: Rendering) -> dict[str, str]:
+    """The settings of the component; empty where the overlay does not have it."""
+    found = (item.get("data") or {} for item in rendering.of_kind("ConfigMap"))
+    return next((dict(data) for data in found if "OIDC_ISSUER" in data), {})
+
+
+def survey_identity(found: Survey) -> None:
+    """Compare the settings with the provider, and let pods reach the ports that they name."""
+    settings = settings_of(found.rendering)
+    if not settings:
+        found.oidc_secret = None
+        return
+    set_ports(found.rendering, settings)
+    found.problems += _setting_problems(settings, found.trust.get(UI_NAME, ""))
+    if not found.oidc_secret and not found.secret_keys.issuperset(OIDC_KEYS):
+        found.problems.append(
+            "The secret of the client at the identity provider is not known: set OIDC_CLIENT_SECRET (with sudo:"
+            " `sudo --preserve-env=OIDC_CLIENT_SECRET`)."
+        )
+    if settings["OIDC_ISSUER"] == _EXAMPLE:
+        return
+    try:
+        context = ssl.create_default_context(cadata=settings.get("OIDC_CA") or None)
+    except (ssl.SSLError, ValueError):
+        found.problems.append(
+            "OIDC_CA holds no certificate in PEM. Correct it; empty, it means the system's authorities."
+        )
+        return
+    try:
+        document = _fetch(settings, context)
+    except (OSError, http.client.HTTPException) as error:
+        found.warnings.append(
+            f"The identity provider does not answer: {discovery_url(settings)}: {error}. Until the API server and"
+            " Grafana reach it nobody can sign in."
+        )
+    else:
+        found.problems += mismatches(settings, document)
+
+
+def discovery_url(settings: Mapping[str, str]) -> str:
+    """Where the provider describes itself."""
+    return f"{settings['OIDC_ISSUER'].rstrip('/')}/.well-known/openid-configuration"
+
+
+def mismatches(settings: Mapping[str, str], document: Any) -> Iterator[str]:
+    """Where the settings are not what the provider says, in sentences."""
+    if not isinstance(document, dict):
+        yield f"{discovery_url(settings)} is not the discovery document of an identity provider: correct OIDC_ISSUER."
+        return
+    for name, key in DOCUMENTED.items():
+        given, said = settings.get(name, ""), document.get(key)
+        if given != said:
+            yield (
+                f"{name} is {given or 'empty'}, and the identity provider says {said or 'nothing'} ({key} in"
+                f" {discovery_url(settings)}): set it so in your overlay."
+            )
+
+
+def set_ports(rendering: Rendering, settings: Mapping[str, str]) -> None:
+    """Let pods reach the provider at the ports of its URLs. A policy that the overlay has changed is left alone."""
+    ports = [{"port": port} for port in sorted({_port(settings[name]) for name in _CALLED})]
+    for item in rendering.of_kind("NetworkPolicy"):
+        if item["metadata"]["name"] in {name for name, _ in OIDC_KEYS}:
+            for rule in item["spec"]["egress"]:
+                if rule.get("ports") == _DEFAULT_PORTS:
+                    rule["ports"] = ports
+
+
+def _setting_problems(settings: Mapping[str, str], ui_name: str) -> Iterator[str]:
+    if settings["OIDC_ISSUER"] == _EXAMPLE:
+        yield "OIDC_ISSUER is still the example's: name your identity provider (docs/operations.md, Sign-in)."
+        return
+    for name in (*DOCUMENTED, "OIDC_UI_URL"):
+        if not settings[name].startswith("https://"):
+            yield f"{name} is {settings[name] or 'empty'}, and has to begin with https://."
+    try:
+        url = urlsplit(settings["OIDC_UI_URL"])
+        host = url.hostname
+    except ValueError:
+        yield f"OIDC_UI_URL is {settings['OIDC_UI_URL']}, which is no URL."
+        return
+    if url.path or url.query:
+        yield f"OIDC_UI_URL is {settings['OIDC_UI_URL']}: end it after the name, without a slash."
+    if host and host != ui_name:
+        yield (
+            f"OIDC_UI_URL leads people to {host}, and --ui-name is {ui_name or 'not given'}: give"
+            f" --ui-name {host}, or correct OIDC_UI_URL."
+        )
+
+
+def _fetch(settings: Mapping[str, str], context: ssl.SSLContext) -> Any:
+    """The discovery document, without a proxy: pods have none. None where the URL or the answer is none of one."""
+    handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    try:
+        with urllib.request.build_opener(*handlers).open(discovery_url(settings), timeout=_SECONDS) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+        return None  # whoever is in trouble may be out of it later; what is not there will not be
+    except (ValueError, http.client.InvalidURL):
+        return None
+
+
+def _port(url: str) -> int:
+    try:
+        return urlsplit(url).port or 443
+    except ValueError:  # no number; the problem is reported where the URL is fetched
+        return 443

@@ -1,0 +1,35 @@
+"""The pods that scheduler and workers may make: of which images, while a version goes and the next one comes."""
+
+from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.deploy.manifests.rendering import Rendering
+
+IMAGES_BEFORE = "etl-poc/images-before"
+"""Annotation of the settings: what `etl-poc-launched-pods` (k8s/base/launched-pods) allows as well."""
+_SETTINGS = "airflow-common"
+_WORKER = "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER"
+
+
+def allow_images_before(rendering: Rendering, kubectl: Kubectl) -> None:
+    """Have the images of the version before allowed until there is a next one.
+
+    Its scheduler runs until the new one is ready, and its workers until their tasks end: what they make is not refused.
+    """
+    live = kubectl.get("configmap", _SETTINGS, "--namespace", NAMESPACE)
+    for settings in rendering.of_kind("ConfigMap") if live else ():
+        if settings["metadata"]["name"] == _SETTINGS:
+            before = _images(live) - _images(settings)
+            told = " ".join(sorted(before)) or live["metadata"].get("annotations", {}).get(IMAGES_BEFORE)
+            if told:
+                settings["metadata"].setdefault("annotations", {})[IMAGES_BEFORE] = told
+
+
+def launched_images(rendering: Rendering) -> set[str]:
+    """The images that scheduler and workers make pods of."""
+    settings = [item for item in rendering.of_kind("ConfigMap") if item["metadata"]["name"] == _SETTINGS]
+    return set().union(*map(_images, settings))
+
+
+def _images(settings: Object) -> set[str]:
+    data = settings.get("data") or {}
+    worker = ":".join(filter(None, (data.get(f"{_WORKER}_{part}") for part in ("REPOSITORY", "TAG"))))
+    return {image for image in (data.get("ETL_IMAGE"), worker) if image}

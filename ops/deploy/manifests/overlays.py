@@ -1,0 +1,46 @@
+"""Which overlay is deployed: the one that is given, else the one that was deployed last.
+
+An overlay is named by its folder, below the checkout or the bundle where it lies there. The last one's name is an
+annotation of the namespace, which stays when what runs is removed.
+"""
+
+from pathlib import Path
+
+from ops.cluster.kubectl import NAMESPACE, Kubectl
+from ops.deploy.images.bundle import Bundle
+from ops.deploy.manifests.rendering import Rendering
+from ops.deploy.options import Options
+
+ROOT = Path(__file__).resolve().parents[3]
+DEFAULT = "k8s/overlays/single-node"
+_ANNOTATION = "etl-poc/overlay"
+
+
+def given_overlay(options: Options, bundle: Bundle | None = None) -> str | None:
+    """The one that was asked for: on the command line, or with the bundle."""
+    name = options.overlay
+    if name is None:
+        return bundle.overlay if bundle else None
+    if "/" not in name:
+        return f"k8s/overlays/{name}"
+    folder, root = Path(name).absolute(), bundle.root if bundle else ROOT
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+
+
+def deployed_overlay(kubectl: Kubectl) -> str | None:
+    """The one that was deployed last. Raises DeployError where the cluster does not answer."""
+    live = kubectl.get("namespace", NAMESPACE) or {}
+    name: str | None = live.get("metadata", {}).get("annotations", {}).get(_ANNOTATION)
+    return name
+
+
+def folder_of(overlay: str, bundle: Bundle | None = None) -> Path:
+    """The kustomization of that name."""
+    return (bundle.root if bundle else ROOT) / overlay
+
+
+def remember(rendering: Rendering, overlay: str) -> None:
+    """Have the next time know it."""
+    for item in rendering.of_kind("Namespace"):
+        if item["metadata"]["name"] == NAMESPACE:
+            item["metadata"].setdefault("annotations", {})[_ANNOTATION] = overlay

@@ -1,0 +1,172 @@
+"""Applies the objects part by part, and waits for each with words about what is not ready and why."""
+
+import time
+from collections.abc import Iterable
+
+from ops.cluster.console import Console, DeployError
+from ops.cluster.kubectl import Kubectl, Object, name_of
+from ops.cluster.pod_problems import AFTER, NOT_READY, pod_troubles, show_logs
+from ops.deploy.manifests.rendering import FINGERPRINT, WORKLOADS, is_observability
+
+POLL_SECONDS = 2.0
+_TELL_SECONDS = 30.0
+"""How often a wait in which nothing changes is told again."""
+
+
+class NotReadyError(DeployError):
+    """Something did not become ready in time."""
+
+
+class JobFailedError(DeployError):
+    """A Job has failed for good; waiting longer does not help."""
+
+
+def apply_and_wait(console: Console, kubectl: Kubectl, part: str, objects: list[Object], timeout: float) -> None:
+    """Apply objects and wait until those that Airflow needs are ready. Raises DeployError after `timeout` seconds."""
+    awaited = [item for item in objects if item["kind"] in (*WORKLOADS, "Job")]
+    needed = [item for item in awaited if not is_observability(item)]
+    told = ", ".join(map(name_of, awaited or objects[:1])) + (" …" if not awaited and objects[1:] else "")
+    console.say(f"Applying {part}: {told}")
+    _remove_changed_jobs(console, kubectl, objects)
+    kubectl.apply(objects)
+    if needed:
+        wait_until_ready(console, kubectl, needed, timeout)
+
+
+def _remove_changed_jobs(console: Console, kubectl: Kubectl, objects: Iterable[Object]) -> None:
+    """A Job cannot be changed and runs once: one that is of another build, or failed, makes room."""
+    for job in objects:
+        if job["kind"] != "Job":
+            continue
+        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+        live = kubectl.get("job", name, "--namespace", namespace)
+        if live is None:
+            continue
+        mine, theirs = (one["metadata"].get("annotations", {}).get(FINGERPRINT) for one in (job, live))
+        if mine != theirs or _condition(live, "Failed"):
+            console.say(f"Removing the earlier Job {name}.")
+            kubectl.delete([job], seconds=120)
+
+
+def wait_until_ready(console: Console, kubectl: Kubectl, awaited: list[Object], timeout: float) -> None:
+    """Wait until what was applied runs, or has ended. Raises DeployError after `timeout` seconds."""
+    began, told_at, told, known = time.monotonic(), time.monotonic(), "", set[str]()
+    while True:
+        try:
+            waiting = unready(kubectl, awaited)
+        except JobFailedError:
+            raise
+        except DeployError as error:
+            # K3s may be restarting; that is no reason to give up before the time is over.
+            waiting = [f"the API server does not answer ({str(error).splitlines()[-1][:100]})"]
+        now = time.monotonic()
+        if not waiting:
+            console.say(f"  ready after {now - began:.0f} s")
+            return
+        text = "; ".join(waiting)
+        if now - began > timeout:
+            raise NotReadyError(f"Not ready after {timeout:.0f} s: {text}.")
+        if text != told or now - told_at > _TELL_SECONDS:
+            console.say(f"  waiting: {text}")
+            _look_at_pods(console, kubectl, awaited, known, lasting=text == told)
+            told, told_at = text, now
+        time.sleep(POLL_SECONDS)
+
+
+def unready(kubectl: Kubectl, awaited: Iterable[Object]) -> list[str]:
+    """What is not ready yet, each with how far it is. Raises JobFailedError."""
+    namespaces = {item["metadata"]["namespace"] for item in awaited}
+    live = {
+        (item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]): item
+        for namespace in sorted(namespaces)
+        for item in kubectl.items("deployments,statefulsets,daemonsets,jobs", "--namespace", namespace)
+    }
+    waiting = []
+    for item in awaited:
+        found = live.get((item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]))
+        progress = progress_of(found) if found else "not there yet"
+        if progress:
+            waiting.append(f"{item['metadata']['name']} {progress}")
+    return waiting
+
+
+def progress_of(item: Object) -> str | None:
+    """How far a workload is in words, or None when it is as it should be. Raises JobFailedError."""
+    spec, status = item["spec"], item.get("status", {})
+    if item["kind"] == "Job":
+        failed = _condition(item, "Failed")
+        if failed:
+            raise JobFailedError(f"Job {item['metadata']['name']} failed: {failed.get('message', 'no reason given')}.")
+        return None if _condition(item, "Complete") else "not complete"
+    if status.get("observedGeneration", 0) < item["metadata"].get("generation", 0):
+        return "not seen by its controller yet"
+    wanted, updated, ready = _counts(item["kind"], spec, status)
+    if updated < wanted:
+        return f"{updated} of {wanted} updated"
+    if ready < wanted:
+        return f"{ready} of {wanted} ready"
+    surplus = status.get("replicas", 0) - wanted
+    return f"{surplus} old pods still there" if item["kind"] == "Deployment" and surplus > 0 else None
+
+
+def _counts(kind: str, spec: Object, status: Object) -> tuple[int, int, int]:
+    """How many pods there should be, are of the newest template, and are ready."""
+    if kind == "DaemonSet":
+        names = ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")
+        wanted, updated, ready = (int(status.get(name, 0)) for name in names)
+        return wanted, updated, ready
+    wanted, updated = int(spec.get("replicas", 1)), int(status.get("updatedReplicas", 0))
+    if kind == "StatefulSet" and status.get("currentRevision") == status.get("updateRevision"):
+        updated = wanted  # once all are of one revision the count of updated ones is left out
+    return wanted, updated, int(status.get("availableReplicas" if kind == "Deployment" else "readyReplicas", 0))
+
+
+def _condition(item: Object, kind: str) -> Object | None:
+    conditions: list[Object] = item.get("status", {}).get("conditions") or []
+    return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), None)
+
+
+def _look_at_pods(console: Console, kubectl: Kubectl, awaited: list[Object], known: set[str], *, lasting: bool) -> None:
+    """Say which awaited pods are not well and end those that hold up their own replacement."""
+    try:
+        pods = kubectl.everywhere("pods")
+        _end_outdated_pods(console, kubectl, awaited, pods)
+    except DeployError:
+        return  # said by the wait itself, if it lasts
+    beginnings = tuple(f"{item['metadata']['name']}-" for item in awaited)
+    by_reason: dict[str, list[Object]] = {}
+    for pod, why in pod_troubles(pods):
+        # Every pod is not ready at first; only that it stays so is worth saying.
+        if pod["metadata"]["name"].startswith(beginnings) and (lasting or NOT_READY not in why):
+            by_reason.setdefault(why, []).append(pod)
+    for why, troubled in by_reason.items():
+        more = f" (and {len(troubled) - 1} more)" if troubled[1:] else ""
+        console.say(f"    {troubled[-1]['metadata']['name']}: {why}{more}")
+        kind = why.partition(AFTER)[0]
+        if kind not in known:
+            known.add(kind)
+            show_logs(console, kubectl, troubled[-1], lines=5)
+
+
+def _end_outdated_pods(console: Console, kubectl: Kubectl, awaited: list[Object], pods: list[Object]) -> None:
+    """End pods of a StatefulSet that are of an earlier template and not ready.
+
+    Its controller waits for them to become ready before it replaces them, for ever where the earlier template is what
+    is wrong (kubernetes/kubernetes#67250).
+    """
+    for item in awaited:
+        if item["kind"] != "StatefulSet":
+            continue
+        name, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
+        live = kubectl.get("statefulset", name, "--namespace", namespace)
+        newest = (live or {}).get("status", {}).get("updateRevision")
+        for pod in pods:
+            labels, owners = pod["metadata"].get("labels", {}), pod["metadata"].get("ownerReferences", [])
+            outdated = newest and labels.get("controller-revision-hash") != newest
+            if outdated and [owner["name"] for owner in owners] == [name] and not _is_ready(pod):
+                console.say(f"    Ending {pod['metadata']['name']}, which is of an earlier template and not ready.")
+                kubectl.run("delete", "pod", pod["metadata"]["name"], "--namespace", namespace, "--wait=false")
+
+
+def _is_ready(pod: Object) -> bool:
+    return _condition(pod, "Ready") is not None

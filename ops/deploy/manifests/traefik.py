@@ -1,0 +1,98 @@
+"""What sets up K3s's own Traefik: left out where the cluster has none, or where somebody has set the same himself."""
+
+import json
+import time
+from typing import Any
+
+from ops.cluster.console import Console
+from ops.cluster.kubectl import Kubectl, Object
+from ops.deploy.manifests.rendering import PART_OF, Rendering
+
+SYSTEM = "kube-system"
+LOCAL = "externalTrafficPolicy: Local"
+POLL_SECONDS = 2.0
+PATIENCE_SECONDS = 120.0
+"""How long K3s may take to install its Traefik: it does so by itself, once it has started."""
+_STORES = "tlsstores.traefik.io"
+_CHARTS, _CHART_CONFIGS = "helmcharts.helm.cattle.io", "helmchartconfigs.helm.cattle.io"
+_GROUPS = ("traefik.io", "helm.cattle.io")
+_NOT_YET = (
+    f"K3s has not installed its Traefik yet, so nobody reaches the UI: `kubectl --namespace {SYSTEM} get pods` shows"
+    " why helm-install-traefik waits. Run this again when it has ended."
+)
+
+
+def fit(kubectl: Kubectl, rendering: Rendering) -> list[str]:
+    """Take out of a rendering what is not for this cluster; returns what people have to know of it, in sentences."""
+    special = [item for item in rendering.objects if _group(item) in _GROUPS]
+    if not special:
+        return []
+    served, told = _served(kubectl), []
+    for item in special:
+        unfit, words = _judge(kubectl, item, served)
+        if unfit:
+            rendering.objects.remove(item)
+        told += [words] if words else []
+    return told
+
+
+def await_kinds(console: Console, kubectl: Kubectl, rendering: Rendering) -> None:
+    """Wait for the kinds of a Traefik that K3s is about to install."""
+    wanted = {item["apiVersion"] for item in rendering.objects if _group(item) == "traefik.io"}
+    if not wanted:
+        return
+    deadline, told = time.monotonic() + PATIENCE_SECONDS, False
+    while not wanted <= (served := _served(kubectl)) and time.monotonic() < deadline:
+        if not _is_packaged(kubectl, served):
+            return
+        if not told:
+            console.say("Waiting for K3s to install Traefik …")
+            told = True
+        time.sleep(POLL_SECONDS)
+
+
+def _judge(kubectl: Kubectl, item: Object, served: set[str]) -> tuple[bool, str]:
+    """Whether an object has to be left out, and what is to be said."""
+    if item["apiVersion"] not in served:
+        return True, _NOT_YET if _is_packaged(kubectl, served) else ""
+    if item["kind"] == "TLSStore":
+        stores = kubectl.items(_STORES, "--all-namespaces")
+        others = [_where(one) for one in stores if one["metadata"]["name"] == "default" and _where(one) != _where(item)]
+        if others:
+            return True, (
+                f"The namespace {others[0][0]} has a TLSStore `default` already, and Traefik takes one alone: who asks"
+                " for an address, and no name, is shown the certificate of that one."
+            )
+    if item["kind"] == "HelmChartConfig":
+        if not _is_packaged(kubectl, served):
+            return True, ""
+        live: Any = kubectl.get(_CHART_CONFIGS, item["metadata"]["name"], "--namespace", SYSTEM)
+        if live and PART_OF not in (live["metadata"].get("labels") or {}):
+            words = "" if LOCAL in live["spec"].get("valuesContent", "") else (
+                f"K3s's Traefik is set up by a HelmChartConfig of yours ({SYSTEM}/traefik), which is left as it is: add"
+                f" `service: {{spec: {{{LOCAL}}}}}` to its valuesContent, or all people have one address, and fifty"
+                " failed logins of one lock out who has not logged in before."
+            )  # fmt: skip
+            return True, words
+    return False, ""
+
+
+def _is_packaged(kubectl: Kubectl, served: set[str]) -> bool:
+    """Whether Traefik is the one that K3s brings."""
+    if "helm.cattle.io/v1" not in served:
+        return False
+    return kubectl.get(_CHARTS, "traefik", "--namespace", SYSTEM) is not None
+
+
+def _served(kubectl: Kubectl) -> set[str]:
+    # `kubectl api-versions` fails while one of them does not answer, as metrics-server's right after the start of K3s.
+    groups = json.loads(kubectl.run("get", "--raw=/apis"))["groups"]
+    return {version["groupVersion"] for group in groups for version in group["versions"]}
+
+
+def _group(item: Object) -> str:
+    return str(item["apiVersion"]).partition("/")[0] if "apiVersion" in item else ""
+
+
+def _where(item: Object) -> tuple[str, str]:
+    return item["metadata"]["namespace"], item["metadata"]["name"]

@@ -1,0 +1,110 @@
+"""Who is believed: the authorities and the name of the source, and how much of TLS it has.
+
+Kept in a ConfigMap beside the Secrets, made here as they are, so that what was given once need not be given again.
+Steps and workers find its certificates in a folder.
+"""
+
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.deploy.manifests.rendering import SOURCE, Rendering
+from ops.deploy.options import SYSTEM, Options
+
+NAME = "etl-trust"
+FOLDER = "/etc/etl-trust"
+SOURCE_NAME, SOURCE_TLS, SOURCE_CA, SINK_CA, UI_NAME = (
+    "source-name",
+    "source-tls",
+    "source-ca.crt",
+    "sink-ca.crt",
+    "ui-name",
+)
+MSSQL_CA = "mssql-ca.crt"
+"""Who signs the certificate of the SQL Server in the cluster."""
+CONNECTIONS = "etl-connections"
+_VERIFIED = "verify-full"
+
+
+def choose_trust(options: Options, kubectl: Kubectl) -> dict[str, str]:
+    """What was given now, else before."""
+    live = kubectl.get("configmap", NAME, "--namespace", NAMESPACE)
+    kept: dict[str, str] = (live or {}).get("data") or {}
+    given = {
+        SOURCE_NAME: options.source_name,
+        SOURCE_TLS: options.source_tls,
+        SOURCE_CA: options.source_ca,
+        SINK_CA: options.sink_ca,
+        UI_NAME: options.ui_name,
+    }
+    chosen = kept | {key: value for key, value in given.items() if value}
+    return {key: value for key, value in chosen.items() if value != SYSTEM}
+
+
+def as_object(trust: dict[str, str]) -> Object:
+    """The ConfigMap."""
+    metadata = {"name": NAME, "namespace": NAMESPACE}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": trust}
+
+
+def lay_over(rendering: Rendering, trust: dict[str, str], source_address: str) -> None:
+    """Tell the steps, and Airflow with them, whom to believe."""
+    for settings in _connections(rendering):
+        if "SOURCE_URL" in settings and (SOURCE_NAME in trust or SOURCE_TLS in trust):
+            place = source_address, _source_port(rendering)
+            settings["SOURCE_URL"] = _source_url(settings["SOURCE_URL"], trust, place)
+        if SOURCE_CA in trust:
+            settings["SOURCE_CA_FILE"] = f"{FOLDER}/{SOURCE_CA}"
+        if has_sql_server(rendering):
+            settings["SINK_CA_FILE"] = f"{FOLDER}/{MSSQL_CA}"
+        elif SINK_CA in trust:
+            settings["SINK_CA_FILE"] = f"{FOLDER}/{SINK_CA}"
+
+
+def has_sql_server(rendering: Rendering) -> bool:
+    """Whether the sink is in the cluster."""
+    return any(item["metadata"]["name"] == "mssql" for item in rendering.of_kind("StatefulSet"))
+
+
+def doubts(rendering: Rendering) -> list[str]:
+    """What is not verified, in sentences."""
+    found = []
+    for settings in _connections(rendering):
+        mode = _options(settings.get("SOURCE_URL", "")).get("sslmode", _VERIFIED)
+        if mode != _VERIFIED:
+            found.append(
+                f"The operational Postgres is not verified (sslmode={mode}): somebody on the way could read and change"
+                " the rows. Give --source-tls verify-full once it has a certificate."
+            )
+        sink = _options(settings.get("SINK_URL", ""))
+        if sink.get("encrypt", "yes").lower() in ("no", "false", "0", "optional"):
+            found.append("The sink is reached in plain text (encrypt=no in SINK_URL).")
+        elif sink.get("trustservercertificate", "no").lower() in ("yes", "true", "1", "mandatory"):
+            found.append("Anybody could pose as the sink (trustservercertificate=yes in SINK_URL).")
+    return found
+
+
+def _connections(rendering: Rendering) -> list[dict[str, str]]:
+    return [item["data"] for item in rendering.of_kind("ConfigMap") if item["metadata"]["name"] == CONNECTIONS]
+
+
+def _options(url: str) -> dict[str, str]:
+    return {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+
+
+def _source_port(rendering: Rendering) -> int:
+    """Where the Service of the operational Postgres leads, for those that do not go by it."""
+    (found,) = (item for item in rendering.of_kind("EndpointSlice") if item["metadata"]["name"] == SOURCE)
+    return int(found["ports"][0]["port"])
+
+
+def _source_url(url: str, trust: dict[str, str], place: tuple[str, int]) -> str:
+    """The URL with the name that libpq looks for in the certificate, and beside it where to connect."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    if SOURCE_NAME in trust:
+        user, at, _ = parts.netloc.rpartition("@")
+        options["hostaddr"], port = place
+        parts = parts._replace(netloc=f"{user}{at}{trust[SOURCE_NAME]}:{port}")
+    if SOURCE_TLS in trust:
+        options["sslmode"] = trust[SOURCE_TLS]
+    return parts._replace(query=urlencode(options, safe="/:")).geturl()

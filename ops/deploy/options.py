@@ -1,0 +1,245 @@
+"""The command line."""
+
+import argparse
+import ipaddress
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.deploy.images.builders import BUILDERS
+from ops.deploy.images.platforms import PLATFORMS
+
+SYSTEM = "system"
+"""Instead of a file of authorities: those that the images trust."""
+SOURCE_TLS = ("verify-full", "require", "disable")
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.+?\n-----END CERTIFICATE-----\n?", re.DOTALL)
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_ABOUT = """\
+Brings the deployment in the cluster to what this checkout says: checks the machine, builds the images and imports them,
+makes what Secrets are missing, and applies the manifests part by part. Safe to repeat at any time.
+
+The password of the operational Postgres comes from the environment (SOURCE_PASSWORD), from --source-password-file, or
+is asked for. With the component `oidc` the secret of its client comes from OIDC_CLIENT_SECRET. All other passwords are
+generated, once, and never shown.
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for."""
+
+    action: str
+    overlay: str | None
+    source_address: str | None
+    source_password_file: Path | None
+    source_name: str | None
+    source_ca: str | None
+    source_tls: str | None
+    sink_ca: str | None
+    ui_name: str | None
+    data_folder: Path | None
+    builder: str
+    import_command: tuple[str, ...]
+    import_is_default: bool
+    ca_file: Path | None
+    pull: bool
+    new_digests: bool
+    timeout: float
+    wait_for_first_run: bool
+    bundle: Path | None
+    k3s_files: Path | None
+    platform: str | None
+    from_bundle: Path | None
+    sign_with: Path | None
+    signers: Path | None
+    delete_data: bool
+    yes: bool
+    dry_run: bool
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """Read the command line; ends the process with a usage message where it makes no sense."""
+    parser = _parser()
+    given = vars(parser.parse_args(arguments))
+    if given["delete_data"] and given["action"] != "down":
+        parser.error("--delete-data belongs to `down`.")
+    if given["bundle"] and (given["from_bundle"] or given["action"] != "up"):
+        parser.error("--bundle only writes the archive; it goes with no --from-bundle, `down` or `import`.")
+    if given["k3s_files"] and not given["bundle"]:
+        parser.error("--k3s-files belongs to --bundle.")
+    if given["sign_with"] and not given["bundle"]:
+        parser.error("--sign-with belongs to --bundle.")
+    if given["signers"] and not given["from_bundle"]:
+        parser.error("--signers belongs to --from-bundle.")
+    if given["new_digests"] and (given["from_bundle"] or given["bundle"] or given["action"] != "up"):
+        parser.error("--new-digests asks registries; it goes with no --bundle, --from-bundle, `down` or `import`.")
+    if given["action"] == "import" and not given["from_bundle"]:
+        parser.error("`import` needs --from-bundle.")
+    if given["platform"] and not given["bundle"]:
+        parser.error("--platform belongs to --bundle.")
+    if given["bundle"] and not given["bundle"].name.endswith((".tar", ".tar.gz", ".tgz")):
+        parser.error("--bundle: the name must end in .tar.gz, .tgz or .tar.")
+    command = given.pop("import_command")
+    default = command is None
+    words = ("k3s", "ctr", "images", "import") if default else tuple(shlex.split(command))
+    return Options(import_command=words, import_is_default=default, pull=not given.pop("no_pull"), **given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/apply-all.sh", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", nargs="?", choices=("up", "down", "import"), default="up", help="default: up")
+    _deployment(parser.add_argument_group("what is deployed"))
+    _tls(parser.add_argument_group("TLS; what is given stays so until it is given otherwise"))
+    _images(parser.add_argument_group("images"))
+    _air_gap(parser.add_argument_group("without a network"))
+    down = parser.add_argument_group("down: remove the workloads; volumes, Secrets and their namespace stay")
+    down.add_argument("--delete-data", action="store_true", help="remove these too, and the data folders")
+    down.add_argument("--yes", action="store_true", help="do not ask before data is deleted")
+    parser.add_argument_group(
+        "import", "only import the images of --from-bundle into this node and pin them: on every further node"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done; change nothing")
+    return parser
+
+
+def _deployment(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--overlay",
+        metavar="NAME",
+        help="folder in k8s/overlays, or a path (default: the one that was deployed last, else single-node)",
+    )
+    group.add_argument(
+        "--source-address",
+        metavar="IP",
+        type=_address,
+        help="where the operational Postgres listens (default: what it is now, else the node with the data)",
+    )
+    group.add_argument("--source-password-file", metavar="FILE", type=_file, help="its password")
+    group.add_argument(
+        "--data-folder", metavar="DIR", type=_data_folder, help="where the volumes lie on their node (/var/lib/etl-poc)"
+    )
+    group.add_argument(
+        "--timeout", metavar="TIME", type=duration, default="15m", help="for each wait, such as 90s or 15m (15m)"
+    )
+    group.add_argument(
+        "--wait-for-first-run", action="store_true", help="run the DAG orders_etl and show its reconciliation"
+    )
+
+
+def _tls(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--source-name",
+        metavar="NAME",
+        type=_name,
+        help="of the operational Postgres in its certificate (source-postgres)",
+    )
+    group.add_argument(
+        "--source-ca",
+        metavar="FILE",
+        type=_authorities,
+        help="who signs its certificate (`system`: whom the system trusts)",
+    )
+    group.add_argument(
+        "--source-tls",
+        choices=SOURCE_TLS,
+        help="require: encrypted, by whoever answers; disable: in plain text (default: verify-full)",
+    )
+    group.add_argument(
+        "--sink-ca",
+        metavar="FILE",
+        type=_authorities,
+        help="who signs the certificate of a SQL Server outside (`system`)",
+    )
+    group.add_argument("--ui-name", metavar="NAME", type=_name, help="by which people reach Airflow and Grafana")
+
+
+def _images(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--builder", choices=("auto", *BUILDERS), default="auto", help="default: the first that works")
+    group.add_argument(
+        "--import-command",
+        metavar="CMD",
+        help="imports an image into the node, given the archive (`k3s ctr images import`); '' imports nothing",
+    )
+    group.add_argument("--ca-file", metavar="FILE", type=_file, help="CA certificates that the builds need")
+    group.add_argument(
+        "--new-digests",
+        action="store_true",
+        help="resolve the tags of all images again (default: the digests that were recorded at their first pull)",
+    )
+    group.add_argument("--no-pull", action="store_true", help="build from the base images that are here")
+
+
+def _air_gap(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--bundle", metavar="FILE", type=_path, help="only write everything for such a machine to one .tar.gz"
+    )
+    group.add_argument("--k3s-files", metavar="DIR", type=_folder, help="files of K3s to put into the bundle as well")
+    group.add_argument("--platform", choices=PLATFORMS, help="of that machine (default: that of this one)")
+    group.add_argument("--sign-with", metavar="KEY", type=_file, help="sign the bundle with this key of OpenSSH")
+    group.add_argument("--from-bundle", metavar="FILE", type=_path, help="install from it, or from its folder")
+    group.add_argument(
+        "--signers", metavar="FILE", type=_file, help="allowed signers: require a signature of the archive"
+    )
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _data_folder(text: str) -> Path:
+    path = _path(text)
+    if path == Path("/"):
+        raise argparse.ArgumentTypeError("name a folder of its own, such as /var/lib/etl-poc.")
+    return path
+
+
+def _folder(text: str) -> Path:
+    path = _path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is not a folder.")
+    return path
+
+
+def _file(text: str) -> Path:
+    path = _path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{path} is not a file.")
+    return path
+
+
+def _authorities(text: str) -> str:
+    """The certificates in a file, or SYSTEM; never a key, for what is told here may be read by many."""
+    if text == SYSTEM:
+        return SYSTEM
+    found = "".join(_CERTIFICATE.findall(_file(text).read_text(errors="replace")))
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text} holds no certificate as PEM (-----BEGIN CERTIFICATE-----).")
+    return found
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"{text} is not the name of a host.")
+    return text.lower()
+
+
+def _address(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no IP address, and Kubernetes takes no name here.") from None
+    if address.is_loopback or address.is_unspecified or address.is_link_local:
+        raise argparse.ArgumentTypeError(f"{text} would lead a pod to itself; give an address that pods can reach.")
+    return str(address)
+
+
+def duration(text: str) -> float:
+    """A time as it is written on the command line, in seconds. Raises ArgumentTypeError."""
+    found = re.fullmatch(r"(\d+)([smh])", text)
+    if not found or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text} is not a time such as 90s, 15m or 1h.")
+    return int(found[1]) * _SECONDS[found[2]]

@@ -1,0 +1,66 @@
+"""What is said at the end: what runs, where Airflow and Grafana are, and how to see their passwords."""
+
+from ops.cluster.airflow_api import ADMIN_KEY, ADMIN_USER
+from ops.cluster.console import Console, table
+from ops.cluster.kubectl import Kubectl, Object
+from ops.deploy.manifests.identity import settings_of
+from ops.deploy.manifests.rendering import Rendering
+from ops.deploy.secrets.secrets import namespace_of
+
+
+def show_workloads(console: Console, kubectl: Kubectl) -> None:
+    """A table of what runs, with how much of it is ready and from which images."""
+    workloads = kubectl.everywhere("deployments,statefulsets,daemonsets")
+    rows = [
+        (
+            item["kind"].lower(),
+            item["metadata"]["name"],
+            _ready(item),
+            ", ".join(container["image"] for container in item["spec"]["template"]["spec"]["containers"]),
+        )
+        for item in workloads
+    ]
+    console.show()
+    console.show(table([("KIND", "NAME", "READY", "IMAGE"), *rows]))
+
+
+def show_access(
+    console: Console, kubectl: Kubectl, rendering: Rendering, address: str, name: str | None = None
+) -> None:
+    """Where to go (by a name where there is one) and as whom; the passwords themselves are not shown."""
+    issuer = settings_of(rendering).get("OIDC_ISSUER")
+    show = '{{index .data "' + ADMIN_KEY + '" | base64decode}}{{"\\n"}}'
+    for ingress in rendering.of_kind("Ingress"):
+        part = ingress["metadata"]["name"]
+        if entry_points(ingress) == ["web"]:
+            continue  # it only leads to the other
+        secret = f"{part}-admin"
+        command = f"{' '.join(kubectl.command)} --namespace {namespace_of(secret)} get secret {secret}"
+        title = f"{part.capitalize()}:".ljust(10)
+        who = f"sign in at {issuer}" if issuer else f"user {ADMIN_USER}"
+        console.show(f"\n{title} {url_of(ingress, name or address)}   ({who}; the node is {address})")
+        if issuer:
+            continue
+        console.show(f"Password:  {command} --output=go-template='{show}'")
+
+
+def _ready(item: Object) -> str:
+    status = item.get("status", {})
+    if item["kind"] == "DaemonSet":
+        return f"{status.get('numberReady', 0)}/{status.get('desiredNumberScheduled', 0)}"
+    return f"{status.get('readyReplicas', 0)}/{item['spec'].get('replicas', 1)}"
+
+
+def url_of(ingress: Object, address: str) -> str:
+    """The address of an Ingress: its host, or else the one given."""
+    rule = (ingress["spec"].get("rules") or [{}])[0]
+    scheme = "https" if ingress["spec"].get("tls") or "websecure" in entry_points(ingress) else "http"
+    shown = f"[{address}]" if ":" in address else address
+    path = rule.get("http", {}).get("paths", [{}])[0].get("path", "/")
+    return f"{scheme}://{rule.get('host') or shown}{path}"
+
+
+def entry_points(ingress: Object) -> list[str]:
+    """By which of Traefik's entry points it is reached; none are named where it is by all."""
+    named = (ingress["metadata"].get("annotations") or {}).get("traefik.ingress.kubernetes.io/router.entrypoints")
+    return named.split(",") if named else []

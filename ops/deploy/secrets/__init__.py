@@ -1,0 +1,1 @@
+"""Secrets: generated passwords and keys, and certificates."""

@@ -1,0 +1,126 @@
+"""Certificates that nobody brought: for SQL Server in the cluster, and for the UI. Each vouches for itself.
+
+Whoever has an authority brings the Secret himself, before or later; it is never overwritten. What was made here is made
+anew when its names change or its time runs out.
+"""
+
+import base64
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ops.cluster import processes
+from ops.cluster.console import Console, DeployError
+from ops.cluster.kubectl import NAMESPACE, Kubectl, Object, as_list
+
+MADE_FOR = "etl-poc/made-for"
+"""Annotation of a Secret that was made here: the names in its certificate."""
+KEY_KIND = "rsa:2048"
+"""SQL Server takes keys of RSA."""
+_RENEW_DAYS = 90
+_SECONDS_OF_A_DAY = 86_400
+_KEY = re.compile(r"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----\n", re.DOTALL)
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", re.DOTALL)
+# The system's own settings of openssl would add extensions of theirs.
+_SETTINGS = "[req]\ndistinguished_name = name\n[name]\n"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A Secret with a certificate: for which names, for how long."""
+
+    secret: str
+    names: tuple[str, ...]
+    days: int
+
+
+# Ten years: nobody but the steps sees it, and a sink that nobody looks after must not stop.
+SQL_SERVER = Wanted(
+    "mssql-tls",
+    ("mssql-svc", "mssql-svc.etl-poc", "mssql-svc.etl-poc.svc", "mssql-svc.etl-poc.svc.cluster.local"),
+    3650,
+)
+_UI_DAYS = 825
+"""Browsers of Apple take no certificate that is valid for longer."""
+
+
+def for_ui(names: Sequence[str]) -> Wanted:
+    """The certificate of Airflow and Grafana."""
+    return Wanted("ui-tls", tuple(dict.fromkeys(filter(None, names))), _UI_DAYS)
+
+
+def certificate_problems(kubectl: Kubectl, wanted: Sequence[Wanted]) -> Iterator[str]:
+    """That a certificate is to be made, and nothing is here to make it with."""
+    if _has_openssl():
+        return
+    lacking = [one.secret for one in wanted if kubectl.get("secret", one.secret, "--namespace", NAMESPACE) is None]
+    if lacking:
+        yield (
+            f"openssl is not on PATH, so no certificate can be made for {', '.join(lacking)}: install it (apt-get"
+            " install openssl), or bring the Secrets."
+        )
+
+
+def ensure_certificate(console: Console, kubectl: Kubectl, wanted: Wanted) -> dict[str, str]:
+    """Make the Secret where it is missing, or ours and outdated; returns its certificates, by their keys."""
+    live = kubectl.get("secret", wanted.secret, "--namespace", NAMESPACE)
+    if live is None or _is_outdated(live, wanted):
+        live = _make(wanted)
+        private = live["data"]["tls.key"]
+        arguments = ("apply", "--server-side", "--force-conflicts", "--filename=-")
+        kubectl.run(*arguments, stdin=as_list([live]), hide=[private])
+        console.say(f"Secret {wanted.secret}: made a certificate for {wanted.names[0]}.")
+    data = live["data"]
+    return {key: base64.b64decode(data[key]).decode() for key in ("tls.crt", "ca.crt") if data.get(key)}
+
+
+def _has_openssl() -> bool:
+    return shutil.which("openssl") is not None
+
+
+def _is_outdated(live: Object, wanted: Wanted) -> bool:
+    made_for = live["metadata"].get("annotations", {}).get(MADE_FOR)
+    if made_for is None:
+        return False  # somebody's own
+    certificate = base64.b64decode(live["data"]["tls.crt"]).decode()
+    return made_for != " ".join(wanted.names) or _expires_within(certificate, _RENEW_DAYS)
+
+
+def _expires_within(certificate: str, days: int) -> bool:
+    if not _has_openssl():
+        return False
+    try:
+        processes.run(["openssl", "x509", "-noout", "-checkend", str(days * _SECONDS_OF_A_DAY)], stdin=certificate)
+    except DeployError:
+        return True
+    return False
+
+
+def _make(wanted: Wanted) -> Object:
+    names = ",".join(f"{'IP' if re.fullmatch('[0-9.]+|.*:.*', name) else 'DNS'}:{name}" for name in wanted.names)
+    # `-nodes`: the key is not encrypted; older versions do not know -noenc.
+    made = processes.run(
+        [
+            *("openssl", "req", "-x509", "-config", "/dev/stdin", "-newkey", KEY_KIND, "-nodes"),
+            *("-days", str(wanted.days), "-subj", f"/CN={wanted.names[0][:64]}"),
+            *("-addext", f"subjectAltName={names}", "-addext", "extendedKeyUsage=serverAuth"),
+            *("-keyout", "/dev/stdout", "-out", "/dev/stdout"),
+        ],
+        stdin=_SETTINGS,
+    )
+    certificate, private = _CERTIFICATE.search(made), _KEY.search(made)
+    if not certificate or not private:
+        raise DeployError("openssl made no certificate; use version 1.1.1 or later.")
+    encoded = {"tls.crt": certificate[0], "tls.key": private[0]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {
+            "name": wanted.secret,
+            "namespace": NAMESPACE,
+            "annotations": {MADE_FOR: " ".join(wanted.names)},
+        },
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in encoded.items()},
+    }

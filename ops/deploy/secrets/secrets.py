@@ -1,0 +1,186 @@
+"""The Secrets: generated once, never overwritten, never shown, never on a command line.
+
+What is generated is also kept beside the data, readable by root alone: data whose passwords are gone is lost, and
+`kubectl delete -k` takes the Secrets with the namespace.
+"""
+
+import base64
+import json
+import secrets
+import signal
+import string
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ops.cluster.console import Console, DeployError
+from ops.cluster.kubectl import NAMESPACE, OBSERVABILITY, Kubectl, Object
+
+KEPT_FILE = "generated-secrets.json"
+SOURCE_KEY = ("etl-connections", "SOURCE_PASSWORD")
+Key = tuple[str, str]
+"""The name of a Secret and of a key in it."""
+OIDC_KEYS: tuple[Key, ...] = (("airflow-oidc", "OIDC_CLIENT_SECRET"), ("grafana-oidc", "OIDC_CLIENT_SECRET"))
+"""One secret for both, with the component `oidc`."""
+SINK_LOADER: Key = ("etl-connections", "SINK_PASSWORD")
+SINK_ADMIN: Key = ("mssql", "MSSQL_SA_PASSWORD")
+SINK_EXPORTER: Key = ("sink-exporter", "SINK_EXPORTER_PASSWORD")
+SINK_BACKUP: Key = ("sink-backup", "SINK_BACKUP_PASSWORD")
+METADATA_ADMIN: Key = ("airflow-metadata-admin", "METADATA_ADMIN_PASSWORD")
+_LENGTH = 32
+_CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "-_.")
+_LIST_KEYS = '{{range .items}}{{.metadata.name}}{{range $key, $value := .data}} {{$key}}{{end}}{{"\\n"}}{{end}}'
+
+
+def password() -> str:
+    """A password of all four classes that SQL Server's policy knows, safe in a URL and in a connection string."""
+    while True:
+        chosen = secrets.choice(string.ascii_letters)
+        chosen += "".join(secrets.choice("".join(_CLASSES)) for _ in range(_LENGTH - 1))
+        if all(set(chosen) & set(one) for one in _CLASSES):
+            return chosen
+
+
+def fernet_key() -> str:
+    """A key for Fernet: 32 bytes."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def signing_key() -> str:
+    """A key to sign tokens with: 64 bytes."""
+    return secrets.token_urlsafe(64)
+
+
+GENERATED: dict[Key, Callable[[], str]] = {
+    SINK_LOADER: password,
+    # Makes the masks of sensitive values: with another, a value has another mask.
+    ("etl-connections", "MASK_KEY"): signing_key,
+    SINK_ADMIN: password,
+    SINK_EXPORTER: password,
+    SINK_BACKUP: password,
+    ("airflow-metadata", "METADATA_PASSWORD"): password,
+    METADATA_ADMIN: password,
+    ("database-exporter", "METADATA_EXPORTER_PASSWORD"): password,
+    ("airflow-keys", "AIRFLOW__CORE__FERNET_KEY"): fernet_key,
+    ("airflow-keys", "AIRFLOW__API__SECRET_KEY"): signing_key,
+    ("airflow-keys", "AIRFLOW__API_AUTH__JWT_SECRET"): signing_key,
+    ("airflow-admin", "ADMIN_PASSWORD"): password,
+    ("grafana-admin", "ADMIN_PASSWORD"): password,
+}
+_ELSEWHERE = {"grafana-admin": OBSERVABILITY, "grafana-oidc": OBSERVABILITY}
+"""The Secrets that are not in the namespace of the pipelines."""
+GUARDS = {"mssql": SINK_ADMIN}
+"""The data folders that cannot be used without a password, and which one. PostgreSQL is given new ones at its start."""
+
+
+def existing_keys(kubectl: Kubectl) -> set[Key]:
+    """The keys of the Secrets that are there. Their values are not read."""
+    found: set[Key] = set()
+    for namespace in dict.fromkeys((NAMESPACE, *_ELSEWHERE.values())):
+        lines = kubectl.run("--namespace", namespace, "get", "secrets", f"--output=go-template={_LIST_KEYS}")
+        for name, *keys in map(str.split, filter(None, lines.splitlines())):
+            found |= {(name, key) for key in keys if namespace_of(name) == namespace}
+    return found
+
+
+def namespace_of(secret: str) -> str:
+    """Where a Secret is."""
+    return _ELSEWHERE.get(secret, NAMESPACE)
+
+
+def read_kept(folder: Path) -> dict[Key, str]:
+    """What an earlier deployment with the same data generated. Raises DeployError where the file is broken."""
+    file = folder / KEPT_FILE
+    try:
+        kept = json.loads(file.read_text())
+        return {(name, key): str(value) for name, keys in kept.items() for key, value in keys.items()}
+    except (FileNotFoundError, PermissionError):
+        return {}
+    except (ValueError, AttributeError):
+        raise DeployError(f"{file} is not what was written there; restore it from a backup, or remove it.") from None
+
+
+def ensure_secrets(console: Console, kubectl: Kubectl, given: Mapping[Key, str | None], folder: Path | None) -> None:
+    """Add what is missing: of `given` what is known, and what is generated.
+
+    `folder` is where generated values are kept, None where this is not the data's machine.
+    """
+    there = existing_keys(kubectl)
+    kept = read_kept(folder) if folder else {}
+    added = {key: kept.get(key) or generate() for key, generate in GENERATED.items() if key not in there}
+    if folder and added.keys() - kept.keys():
+        _keep(folder, kept | added)
+    for key, value in given.items():
+        if value is not None and key not in there:
+            added[key] = value
+        elif value is not None:
+            console.warn(
+                f"{key[1]} stays as it is in the Secret {key[0]}; to change it, edit that Secret and restart what uses"
+                " it."
+            )
+    for name in sorted({name for name, _ in added}):
+        data = {
+            key: base64.b64encode(value.encode()).decode() for (owner, key), value in added.items() if owner == name
+        }
+        if name in {owner for owner, _ in there}:
+            _add(kubectl, name, data)
+        else:
+            _create(kubectl, name, data)
+        console.say(f"Secret {name}: added {', '.join(sorted(data))}.")
+
+
+@contextmanager
+def temporary_secret(kubectl: Kubectl, name: str, values: dict[str, str]) -> Iterator[None]:
+    """A Secret that is there during the block, in the place of one that an earlier attempt has left.
+
+    It goes, too, where the terminal does, as when an SSH session breaks off: that interrupts the block like Ctrl-C.
+    """
+    flags = ("--namespace", namespace_of(name), "delete", "secret", name, "--ignore-not-found")
+    kubectl.run(*flags)
+    before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        _create(kubectl, name, {key: base64.b64encode(value.encode()).decode() for key, value in values.items()})
+        yield
+    finally:
+        kubectl.run(*flags)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _create(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:
+    secret: Object = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace_of(name)},
+        "type": "Opaque",
+        "data": data,
+    }
+    kubectl.run("create", "--filename=-", stdin=json.dumps(secret), hide=data.values())
+
+
+def _add(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:
+    """Add keys, and only if nobody changed the Secret meanwhile."""
+    version = kubectl.run(
+        *(
+            "--namespace",
+            namespace_of(name),
+            "get",
+            "secret",
+            name,
+            "--output=go-template={{.metadata.resourceVersion}}",
+        )
+    )
+    patch = json.dumps({"metadata": {"resourceVersion": version.strip()}, "data": data})
+    arguments = ("--namespace", namespace_of(name), "patch", "secret", name, "--type=merge", "--patch-file=/dev/stdin")
+    kubectl.run(*arguments, stdin=patch, hide=data.values())
+
+
+def _keep(folder: Path, values: dict[Key, str]) -> None:
+    nested: dict[str, dict[str, str]] = {}
+    for (name, key), value in sorted(values.items()):
+        nested.setdefault(name, {})[key] = value
+    new = folder / f"{KEPT_FILE}.new"
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600, exist_ok=False)
+    new.write_text(json.dumps(nested, indent=2))
+    new.replace(folder / KEPT_FILE)

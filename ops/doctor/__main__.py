@@ -1,0 +1,7 @@
+"""`python3 -m ops.doctor`."""
+
+import sys
+
+from ops.doctor.cli import main
+
+sys.exit(main())

@@ -1,0 +1,136 @@
+"""The Secrets and ConfigMaps that pods take their settings from: whether they are there, with all keys, in use."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ops.cluster.kubectl import Object
+from ops.deploy.secrets.secrets import GENERATED, SOURCE_KEY, namespace_of
+from ops.doctor.findings import Finding
+from ops.doctor.snapshot import Snapshot, condition, subject, subject_of, time_of
+
+_ADVICE = "Run scripts/apply-all.sh: it makes what is missing, and generates no password anew"
+_HOW = {
+    SOURCE_KEY: "Set SOURCE_PASSWORD and run scripts/apply-all.sh, which makes it.",
+    # Data that is there was made with the one that is lost.
+    ("mssql", "MSSQL_SA_PASSWORD"): f"{_ADVICE}, but takes the one that is kept beside the data.",
+}
+
+
+class Reference(NamedTuple):
+    """What a pod takes from where. Without a key: all that is in it."""
+
+    kind: str
+    namespace: str
+    name: str
+    key: str = ""
+    in_environment: bool = True
+
+
+def secret_missing(seen: Snapshot) -> Iterator[Finding]:
+    """A Secret that is not there, or has not all of its keys."""
+    wanted = {(namespace_of(name), name, key) for name, key in (*GENERATED, SOURCE_KEY)}
+    wanted |= {(one.namespace, one.name, one.key) for one in _references(seen) if one.kind == "Secret"}
+    for namespace, name in sorted({(namespace, name) for namespace, name, _ in wanted}):
+        there = seen.secrets.get((namespace, name))
+        keys = {key for where, secret, key in wanted if (where, secret) == (namespace, name) and key}
+        lacking = sorted(keys - there.keys if there else keys)
+        if there and not lacking:
+            continue
+        what = f"has no {', '.join(lacking)}" if there else "is not there"
+        advice = next((_HOW[name, key] for key in lacking if (name, key) in _HOW), f"{_ADVICE}.")
+        yield Finding(
+            subject("Secret", name, namespace),
+            f"The Secret {name} {what}. Pods that need it do not start, or cannot log in.",
+            advice + " A Secret that you bring yourself: docs/operations.md, Secrets.",
+            because=frozenset({f"namespace {namespace}"}),
+        )
+
+
+def config_map_missing(seen: Snapshot) -> Iterator[Finding]:
+    """A ConfigMap that is not there, or has not all of its keys."""
+    told = set()
+    for one in _references(seen):
+        data = seen.find("ConfigMap", one.name, one.namespace)
+        lacking = one.key and data is not None and one.key not in (data.get("data") or {})
+        where = subject("ConfigMap", one.name, one.namespace)
+        if one.kind == "ConfigMap" and where not in told and (data is None or lacking):
+            told.add(where)
+            yield Finding(
+                where,
+                f"The ConfigMap {one.name} {f'has no {one.key}' if lacking else 'is not there'}, and pods need it.",
+                "Run scripts/apply-all.sh: it applies all settings again.",
+            )
+
+
+def secret_newer_than_pods(seen: Snapshot) -> Iterator[Finding]:
+    """Pods that still run with what a Secret had before: they read it when they start."""
+    for (namespace, name), secret in seen.secrets.items():
+        older = [
+            pod
+            for pod in seen.of_kind("Pod", namespaces=(namespace,))
+            if secret.changed
+            and _runs_since(pod)
+            and any(
+                one.kind == "Secret" and one.name == name and one.in_environment
+                for one in references_of(pod["spec"], namespace)
+            )
+            and (time_of(_runs_since(pod)) or seen.now) < secret.changed
+        ]
+        if older:
+            names = ", ".join(pod["metadata"]["name"] for pod in older)
+            yield Finding(
+                subject("Secret", name, namespace),
+                f"The Secret {name} was changed at {secret.changed:%Y-%m-%d %H:%M} UTC, after these pods had started:"
+                f" {names}. They still use what it had before.",
+                f"`kubectl --namespace {namespace} delete pod {names.replace(',', '')}`: new ones take the new values."
+                " Where a database must know the new password too, change it there first.",
+            )
+
+
+def rests_on(seen: Snapshot, template: Object, namespace: str) -> frozenset[str]:
+    """What a pod of this template needs before it can run: its node, claims, Secrets and ConfigMaps."""
+    spec = template["spec"]
+    needed = {subject(one.kind, one.name, namespace) for one in references_of(spec, namespace)}
+    for volume in spec.get("volumes") or []:
+        if claim := volume.get("persistentVolumeClaim"):
+            needed.add(subject("PersistentVolumeClaim", claim["claimName"], namespace))
+    nodes = [node for node in seen.of_kind("Node") if spec.get("nodeName", node["metadata"]["name"]) == _name(node)]
+    return frozenset(needed | {subject_of(node) for node in nodes})
+
+
+def references_of(spec: Object, namespace: str) -> Iterator[Reference]:
+    """What a pod's containers and volumes need of Secrets and ConfigMaps; what is optional is not told."""
+    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+        for source in container.get("envFrom") or []:
+            for field, kind in (("secretRef", "Secret"), ("configMapRef", "ConfigMap")):
+                if field in source and not source[field].get("optional"):
+                    yield Reference(kind, namespace, source[field]["name"])
+        for variable in container.get("env") or []:
+            for field, kind in (("secretKeyRef", "Secret"), ("configMapKeyRef", "ConfigMap")):
+                one = (variable.get("valueFrom") or {}).get(field)
+                if one and not one.get("optional"):
+                    yield Reference(kind, namespace, one["name"], one["key"])
+    for volume in spec.get("volumes") or []:
+        for field, kind, name in (("secret", "Secret", "secretName"), ("configMap", "ConfigMap", "name")):
+            if field in volume and not volume[field].get("optional"):
+                yield Reference(kind, namespace, volume[field][name], in_environment=False)
+
+
+def _references(seen: Snapshot) -> list[Reference]:
+    """Those of everything that is to run."""
+    return [
+        one
+        for item in seen.of_kind("Deployment", "StatefulSet", "DaemonSet", "Job")
+        if condition(item, "Complete").get("status") != "True"
+        for one in references_of(item["spec"]["template"]["spec"], item["metadata"]["namespace"])
+    ]
+
+
+def _runs_since(pod: Object) -> str:
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    times = [one.get("state", {}).get("running", {}).get("startedAt") for one in statuses]
+    return min((time for time in times if time), default="")
+
+
+def _name(item: Object) -> str:
+    return str(item["metadata"]["name"])

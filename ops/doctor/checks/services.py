@@ -1,0 +1,59 @@
+"""Names that lead nowhere: Services without pods, and the address of the source."""
+
+from collections.abc import Iterator
+
+from ops.cluster.kubectl import NAMESPACE, Object
+from ops.deploy.manifests.rendering import PLACEHOLDER, SOURCE
+from ops.doctor.findings import Finding
+from ops.doctor.snapshot import SERVICE_NAME, Snapshot, subject, subject_of
+
+_ADVICE = "`sudo scripts/apply-all.sh --source-address IP` writes the address of the Postgres there."
+
+
+def without_endpoints(seen: Snapshot) -> Iterator[Finding]:
+    """A Service that leads to no pod: whoever asks for it is refused."""
+    for service in seen.of_kind("Service"):
+        selector, meta = service["spec"].get("selector"), service["metadata"]
+        if not selector or seen.ready_endpoints(meta["name"], meta["namespace"]):
+            continue
+        pods = [item for item in seen.of_kind("Pod", namespaces=(meta["namespace"],)) if _has(item, selector)]
+        servers = [
+            item
+            for item in seen.of_kind("Deployment", "StatefulSet", "DaemonSet", namespaces=(meta["namespace"],))
+            if _has(item["spec"]["template"], selector)
+        ]
+        labels = ",".join(f"{name}={value}" for name, value in selector.items())
+        if servers or pods:
+            why = f"no pod with its labels ({labels}) is ready"
+        else:
+            why = f"no server has the labels that it looks for ({labels})"
+        yield Finding(
+            subject_of(service),
+            f"The Service {meta['name']} leads nowhere: {why}. Whoever asks for it is refused.",
+            f"`kubectl --namespace {meta['namespace']} get pods --selector {labels}` shows its pods; where the labels"
+            " are wrong, scripts/apply-all.sh puts them right.",
+            because=frozenset(subject_of(item) for item in [*pods, *servers]),
+        )
+
+
+def source_address_missing(seen: Snapshot) -> Iterator[Finding]:
+    """The one place that holds the address of the operational Postgres says none."""
+    if f"@{SOURCE}:" not in seen.settings("etl-connections").get("SOURCE_URL", ""):
+        return  # SOURCE_URL names the server itself
+    where = subject("EndpointSlice", SOURCE, NAMESPACE)
+    slices = [
+        item
+        for item in seen.of_kind("EndpointSlice")
+        if (item["metadata"].get("labels") or {}).get(SERVICE_NAME) == SOURCE
+    ]
+    addresses = [
+        address for item in slices for endpoint in item.get("endpoints") or [] for address in endpoint["addresses"]
+    ]
+    if not addresses:
+        yield Finding(where, "There is no address of the source: no EndpointSlice names one.", _ADVICE)
+    elif addresses == [PLACEHOLDER]:
+        yield Finding(where, f"The address of the source is still {PLACEHOLDER}, which stands for none.", _ADVICE)
+
+
+def _has(item: Object, selector: dict[str, str]) -> bool:
+    return selector.items() <= (item["metadata"].get("labels") or {}).items()

@@ -1,0 +1,41 @@
+"""The way in that people use: whether it opens, and whether their addresses are known behind it."""
+
+from collections.abc import Iterator
+
+from ops.cluster.kubectl import NAMESPACE
+from ops.doctor.checks.cluster import DNS
+from ops.doctor.findings import Finding
+from ops.doctor.snapshot import SYSTEM, Snapshot, subject_of
+
+
+def page_not_shown(seen: Snapshot) -> Iterator[Finding]:
+    """The UI does not open as people open it."""
+    for trouble in seen.pages:
+        yield Finding(trouble.url, trouble.what, trouble.do, because=frozenset({"Airflow", *trouble.because}))
+
+
+def identity_provider_unusable(seen: Snapshot) -> Iterator[Finding]:
+    """People cannot sign in at the identity provider."""
+    for trouble in seen.identity:
+        yield Finding(
+            "identity provider",
+            f"People cannot sign in: {trouble}",
+            "Settings: in your overlay (component oidc), then scripts/apply-all.sh. Where it does not answer: is it up,"
+            " does a firewall let the nodes through, does OIDC_CA hold the authority of its certificate? The"
+            " NetworkPolicies airflow-oidc and grafana-oidc name its port. Meanwhile: docs/operations.md, Sign-in.",
+            because=frozenset({DNS, f"deployment {NAMESPACE}/airflow-api-server"}),
+        )
+
+
+def addresses_hidden(seen: Snapshot) -> Iterator[Finding]:
+    """Traefik sees one address for all, by which failed logins are counted."""
+    service = seen.find("Service", "traefik", SYSTEM)
+    if service and service["spec"].get("externalTrafficPolicy") == "Cluster":
+        yield Finding(
+            subject_of(service),
+            "Traefik does not learn the addresses that people come from: K3s's load balancer gives all of them one, and"
+            " fifty failed logins of one lock out for five minutes who has not logged in before.",
+            "Run scripts/apply-all.sh, which sets `externalTrafficPolicy: Local` in the HelmChartConfig traefik; where"
+            " that is yours, add it. `kubectl --namespace kube-system logs job/helm-install-traefik` says whether K3s"
+            " could take it over.",
+        )

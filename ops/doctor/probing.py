@@ -1,0 +1,149 @@
+"""Tries the ends of the pipelines from where the steps would: a pod of the ETL image, with their settings and labels.
+
+The pod runs `etl check` and goes when it has told. One that does not start is told of itself. Airflow's database is
+tried in a pod of Airflow's.
+"""
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ops.cluster.console import DeployError
+from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.log_lines import reason
+from ops.cluster.pod_problems import container_statuses
+from ops.cluster.step_pod import MODEL, step_spec
+from ops.doctor.snapshot import NAME, Answer, Snapshot, short
+
+_LABELS = {NAME: "etl", "app.kubernetes.io/component": "doctor"}
+"""Those that network policies know the steps by; and one of its own."""
+_AIRFLOW = ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer", "airflow-api-server")
+_PROBLEMS = {
+    "has no tables yet": "unprepared",
+    "is at migration": "unprepared",
+    "authentication failed": "login",
+    "emporary failure in name resolution": "dns",
+    "not known": "name",
+}
+"""What `etl_airflow.probe migrated` says, and PostgreSQL's library in it; anything else is that nobody answers."""
+_SECONDS = 20.0
+"""How long a pod may take to start and to tell."""
+_MOUNT_SECONDS = 4.0
+"""After how long it is asked why a pod does not start: what can be mounted is by then."""
+_POLL_SECONDS = 0.5
+_BEGINS = ("ContainerCreating", "PodInitializing")
+
+
+@dataclass
+class Probed:
+    """What a pod told, or the pod that did not start, with the warnings about it and the reason in words."""
+
+    answers: dict[str, Answer] = field(default_factory=dict)
+    pod: Object | None = None
+    events: list[Object] = field(default_factory=list)
+    reason: str = ""
+
+
+def probe(kubectl: Kubectl, model: Object | None, name: str, arguments: Sequence[str], claim: str = "") -> Probed:
+    """Run `etl check` with these arguments in a pod, where `claim` is given with that volume claim as staging."""
+    if model is None:
+        return Probed(reason=f"there is no Deployment {MODEL}, which the pod that tries them is made like.")
+    made = _pod(model, f"doctor-{name}-{secrets.token_hex(3)}", arguments, claim)
+    pod_name = made["metadata"]["name"]
+    try:
+        kubectl.run("create", "--filename=-", stdin=json.dumps(made))
+        return _await(kubectl, pod_name)
+    except DeployError as error:
+        return Probed(reason=f"the pod that tries them could not be made: {reason(error)}")
+    finally:
+        with contextlib.suppress(DeployError):
+            kubectl.run(
+                *("--namespace", NAMESPACE, "delete", "pod", pod_name),
+                *("--ignore-not-found", "--grace-period=1", "--wait=false"),
+            )
+
+
+def probe_metadata(kubectl: Kubectl, seen: Snapshot) -> Probed:
+    """Try Airflow's database from the first pod of Airflow that runs, as its components do before they start."""
+    pods = {(pod["metadata"].get("labels") or {}).get(NAME): pod for pod in seen.of_kind("Pod") if _runs(pod)}
+    pod = next((pods[name] for name in _AIRFLOW if name in pods), None)
+    if pod is None:
+        return Probed(reason="no pod of Airflow runs from which it could be tried.")
+    name, command = pod["metadata"]["name"], ("--", "python", "-m", "etl_airflow.probe", "migrated")
+    try:
+        kubectl.run("--namespace", NAMESPACE, "exec", name, *command)
+    except DeployError as error:
+        _, found, words = str(error).partition("The metadata database ")
+        if not found:
+            return Probed(reason=f"it could not be tried from {name}: {reason(error)}")
+        words = found + words.partition("\ncommand terminated")[0]
+        problem = next((problem for sign, problem in _PROBLEMS.items() if sign in words), "port")
+        return Probed({"metadata": Answer("", problem, short(words))})
+    return Probed({"metadata": Answer("")})
+
+
+def _runs(pod: Object) -> bool:
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    going = pod["metadata"].get("deletionTimestamp")
+    return not going and bool(statuses) and all("running" in status.get("state", {}) for status in statuses)
+
+
+def _pod(model: Object, name: str, arguments: Sequence[str], claim: str) -> Object:
+    spec = step_spec(model, ["etl", "check", *arguments], claim) | {
+        "activeDeadlineSeconds": 60,  # also where nobody is left to delete it
+        "terminationGracePeriodSeconds": 1,
+        # A server of names that is away is told within the time there is.
+        "dnsConfig": {"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "2"}]},
+    }
+    metadata = {"name": name, "namespace": NAMESPACE, "labels": _LABELS}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _await(kubectl: Kubectl, name: str) -> Probed:
+    began = time.monotonic()
+    while True:
+        pod = kubectl.get("pod", name, "--namespace", NAMESPACE) or {"metadata": {"name": name}, "status": {}}
+        if pod["status"].get("phase") in ("Succeeded", "Failed") and container_statuses(pod):
+            return _told(kubectl, pod)
+        waited = time.monotonic() - began
+        late = waited > _SECONDS
+        if late or _cannot_start(pod) or waited > _MOUNT_SECONDS:
+            events = kubectl.items(
+                "events", "--namespace", NAMESPACE, f"--field-selector=type=Warning,involvedObject.name={name}"
+            )
+            if late or _cannot_start(pod) or any(event.get("reason") == "FailedMount" for event in events):
+                return Probed(pod=pod, events=events, reason="the pod that tries them does not start.")
+        time.sleep(_POLL_SECONDS)
+
+
+def _cannot_start(pod: Object) -> bool:
+    conditions = pod["status"].get("conditions") or []
+    if any(one["type"] == "PodScheduled" and one.get("reason") == "Unschedulable" for one in conditions):
+        return True
+    waiting = [status.get("state", {}).get("waiting") for status in container_statuses(pod)]
+    return any(one and one.get("reason", _BEGINS[0]) not in _BEGINS for one in waiting)
+
+
+def _told(kubectl: Kubectl, pod: Object) -> Probed:
+    log = kubectl.run("--namespace", NAMESPACE, "logs", pod["metadata"]["name"])
+    answers = dict(_answers(log))
+    if answers:
+        return Probed(answers=answers)
+    last = (log.strip() or "nothing").splitlines()[-1]
+    if "No such command" in log:
+        last = "its image is older than this checkout and has no `etl check`; run scripts/apply-all.sh."
+    return Probed(reason=f"the pod that tries them told nothing of use: {last}")
+
+
+def _answers(log: str) -> Iterator[tuple[str, Answer]]:
+    for line in log.splitlines():
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(told, dict) and "check" in told:
+            room = (int(told.get("free_bytes", 0)), int(told.get("size_bytes", 0)))
+            yield told["check"], Answer(told["where"], told["problem"], told["words"], *room)

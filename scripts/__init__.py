@@ -1,1 +1,0 @@
-"""Setting up a machine, deploying, developing and demonstrating."""
