@@ -134,6 +134,7 @@ def test_no_timeout_of_the_user_ends_a_long_read(reader: Runs, orders: Site) -> 
     names = ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
     for name in names:
         orders.change(f"ALTER ROLE {urlsplit(reader.made.source_url).username} SET {name} = '1h'")
-    with connect_source(reader.made.work()) as connection, connection.cursor() as cursor:
+    work = reader.made.work()
+    with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT name, setting FROM pg_settings WHERE name IN {names}")
         assert sorted(cursor.fetchall()) == sorted((name, "0") for name in names)

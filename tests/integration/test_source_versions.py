@@ -212,7 +212,8 @@ def test_tables_in_parts_are_read_where_a_key_is_in_one_of_them_alone(
 
 def read_and_be_ended(table: Site, *then: str) -> None:
     """Have the server end a session that reads, which then sends more statements."""
-    with connect_source(table.work()) as connection, connection.cursor() as cursor:
+    work = table.work()
+    with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         table.change(f"SELECT pg_terminate_backend({cursor.fetchone()[0]}, 5000)")
         for statement in then:

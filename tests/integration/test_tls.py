@@ -141,7 +141,8 @@ def test_a_source_that_is_not_who_it_should_be_is_refused(
         "no TLS": (named(plain_source, SOURCE), authority.certificate, "does not support SSL"),
     }[case]
     made = with_settings(orders, url, orders.sink_url, believed, authority.certificate)
-    with pytest.raises(ConfigurationError, match=told), connect_source(made.work()):
+    work = made.work()
+    with pytest.raises(ConfigurationError, match=told), connect_source(work.settings, work.pipeline, str(work)):
         pytest.fail("It was believed.")
 
 

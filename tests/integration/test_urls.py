@@ -108,7 +108,8 @@ def test_a_socket_that_is_not_there_is_named(orders: Site) -> None:
         update={"source_url": SecretStr("postgresql://u:p@/db?host=/proc/nonexistent")}
     )
     work = replace(orders, settings=settings).work()
-    with pytest.raises(TryAgainError, match=r"source /proc/nonexistent:5432/db: No such file"), connect_source(work):
+    told = r"source /proc/nonexistent:5432/db: No such file"
+    with pytest.raises(TryAgainError, match=told), connect_source(work.settings, work.pipeline, str(work)):
         pytest.fail("There is a server.")
 
 
@@ -150,7 +151,8 @@ def test_a_sink_that_cannot_be_reached_is_described_in_the_same_words_everywhere
     url = f"mssql://etl:p@{host}:{port}/shop"
     told = f"{address} ({address}) does not answer on port {port}: Connection refused."
     settings = orders.settings.model_copy(update={"sink_url": SecretStr(url)})
-    with pytest.raises(TryAgainError) as step, connect_sink(replace(orders, settings=settings).work()):
+    work = replace(orders, settings=settings).work()
+    with pytest.raises(TryAgainError) as step, connect_sink(work.settings, work.pipeline, str(work)):
         pytest.fail("There is a server.")
     with pytest.raises(TryAgainError) as exporter, sink_database(settings).connect():
         pytest.fail("There is a server.")

@@ -172,8 +172,8 @@ def tell(output: Output) -> None:
     output.write(" ".join(map(place, (found.source_url, found.sink_url, found.metadata_url))))
     work = Work(make(ORDERS), "run", whole(), found)
     for connecting in (
-        lambda: connect_source(work),
-        lambda: connect_sink(work),
+        lambda: connect_source(work.settings, work.pipeline, str(work)),
+        lambda: connect_sink(work.settings, work.pipeline, str(work)),
         lambda: connect_to_prepare(found),
         lambda: connect_to_prepare(found, found.sink()),
     ):

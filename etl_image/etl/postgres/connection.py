@@ -9,8 +9,8 @@ import adbc_driver_postgresql.dbapi as postgres
 from etl.config.settings import Settings, place
 from etl.errors import ConfigurationError, TryAgainError
 from etl.logs import blot_out
+from etl.model.pipeline import Pipeline
 from etl.postgres import sql as source_sql
-from etl.steps.context import Work
 
 # SQLSTATE classes (PostgreSQL's Appendix A) that the same command would only meet again:
 # wrong data type or value, no such table or column, no permission, syntax, password, database.
@@ -22,16 +22,19 @@ _REFUSED = (
 
 
 @contextmanager
-def connect_source(work: Work) -> Iterator[postgres.Connection]:
-    """Connect and begin one read-only snapshot. Raises ConfigurationError or TryAgainError."""
-    url = work.settings.source().get_secret_value()
+def connect_source(settings: Settings, pipeline: Pipeline, about: str) -> Iterator[postgres.Connection]:
+    """Connect and begin one read-only snapshot.
+
+    Raises ConfigurationError or TryAgainError. `about` begins their messages: the pipeline and the partition.
+    """
+    url = settings.source().get_secret_value()
     try:
         connection = postgres.connect(url)
     except dbapi.Error as error:
         kind = ConfigurationError if any(words in str(error) for words in _REFUSED) else TryAgainError
-        where = place(work.settings.source_url)
-        words = server_words(error, work.settings)
-        raise kind(f"{work}: cannot connect to the source {where}: {words}{_advice(error)}") from None
+        where = place(settings.source_url)
+        words = server_words(error, settings)
+        raise kind(f"{about}: cannot connect to the source {where}: {words}{_advice(error)}") from None
     try:
         with _closing(connection), connection.cursor() as cursor:
             # The driver begins a transaction with the first statement; this makes it one unchanging snapshot.
@@ -41,8 +44,8 @@ def connect_source(work: Work) -> Iterator[postgres.Connection]:
             yield connection
     except dbapi.Error as error:
         kind = ConfigurationError if str(error.sqlstate or "").startswith(_CONFIGURATION) else TryAgainError
-        words = work.mask.words(server_words(error, work.settings))
-        raise kind(f"{work}: reading {work.pipeline.source} failed: {words}") from None
+        words = settings.mask(pipeline).words(server_words(error, settings))
+        raise kind(f"{about}: reading {pipeline.source} failed: {words}") from None
 
 
 @contextmanager

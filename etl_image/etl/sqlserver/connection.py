@@ -23,7 +23,6 @@ from etl.sqlserver import state as sink_state
 from etl.sqlserver.checks import Index, find_indexes, read_indexes
 from etl.sqlserver.sql import Table
 from etl.sqlserver.state import State
-from etl.steps.context import Work
 
 # What the server commits, and may drop from its log, at a time.
 _BULK_BATCH_ROWS, _BULK_BATCH_BYTES = 100_000, 64 * 1024 * 1024
@@ -183,9 +182,12 @@ def _state(database: str, in_master: SecretStr, refusal: Exception, timeout: int
 
 
 @contextmanager
-def connect_sink(work: Work) -> Iterator[Sink]:
-    """Connect to the sink. Raises ConfigurationError, DataError or TryAgainError for whatever it answers."""
-    with _connected(work.settings, work.settings.sink(), str(work), autocommit=False, mask=work.mask) as sink:
+def connect_sink(settings: Settings, pipeline: Pipeline, about: str) -> Iterator[Sink]:
+    """Connect to the sink.
+
+    Raises ConfigurationError, DataError or TryAgainError. `about` begins their messages: pipeline and partition.
+    """
+    with _connected(settings, settings.sink(), about, autocommit=False, mask=settings.mask(pipeline)) as sink:
         sink.execute("SET XACT_ABORT ON")
         yield sink
 

@@ -77,7 +77,7 @@ def erase(settings: Settings, pipeline: Pipeline, key: str, *, dry_run: bool, as
 
 
 def _check_source(work: Work, wanted: RowKey) -> None:
-    with connect_source(work) as connection, connection.cursor() as cursor:
+    with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:
         check_source(work.pipeline, cursor)
         cursor.execute(source_sql.find_row(work.pipeline, wanted.texts))
         if cursor.fetchall():

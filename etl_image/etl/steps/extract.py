@@ -72,7 +72,7 @@ def reading(work: Work) -> Iterator["Reading"]:
 
     Raises ConfigurationError where the source is not as the pipeline says, TryAgainError where it is away.
     """
-    with connect_source(work) as connection, connection.cursor() as cursor:
+    with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:
         check_source(work.pipeline, cursor)
         yield Reading(work, cursor)
 

@@ -62,7 +62,7 @@ def deliver(work: Work, rows: AbstractContextManager[Kept], progress: Progress) 
     Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
     """
     log = structlog.get_logger()
-    with connect_sink(work) as sink, ExitStack() as opened:
+    with connect_sink(work.settings, work.pipeline, str(work)) as sink, ExitStack() as opened:
         # First: for a source that is not as the pipeline says, nothing is made in the sink.
         kept = opened.enter_context(rows)
         created = sink.create_missing(work.pipeline)
