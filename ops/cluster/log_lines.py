@@ -4,8 +4,6 @@ import json
 import re
 from typing import Any
 
-from ops.doctor.snapshot import short
-
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _BAD = ("error", "critical", "fatal")
 
@@ -22,6 +20,12 @@ def reason(error: Exception) -> str:
     """What a command said that failed, without the command."""
     text = str(error).strip()
     return (text.partition("` failed: ")[2] or text or type(error).__name__).splitlines()[-1]
+
+
+def short(text: str, most: int = 300) -> str:
+    """A text in one line, cut where it is too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]} …"
 
 
 def _read(line: str) -> tuple[str, str]:

@@ -7,8 +7,8 @@ import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ops.cluster.ingresses import entry_points
 from ops.cluster.kubectl import NAMESPACE, Object
-from ops.deploy.report import entry_points
 
 PORT, PLAIN_PORT = 443, 80
 SECONDS = 8.0

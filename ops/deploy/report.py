@@ -2,6 +2,7 @@
 
 from ops.cluster.airflow_api import ADMIN_KEY, ADMIN_USER
 from ops.cluster.console import Console, table
+from ops.cluster.ingresses import entry_points, url_of
 from ops.cluster.kubectl import Kubectl, Object
 from ops.deploy.manifests.identity import settings_of
 from ops.deploy.manifests.rendering import Rendering
@@ -49,18 +50,3 @@ def _ready(item: Object) -> str:
     if item["kind"] == "DaemonSet":
         return f"{status.get('numberReady', 0)}/{status.get('desiredNumberScheduled', 0)}"
     return f"{status.get('readyReplicas', 0)}/{item['spec'].get('replicas', 1)}"
-
-
-def url_of(ingress: Object, address: str) -> str:
-    """The address of an Ingress: its host, or else the one given."""
-    rule = (ingress["spec"].get("rules") or [{}])[0]
-    scheme = "https" if ingress["spec"].get("tls") or "websecure" in entry_points(ingress) else "http"
-    shown = f"[{address}]" if ":" in address else address
-    path = rule.get("http", {}).get("paths", [{}])[0].get("path", "/")
-    return f"{scheme}://{rule.get('host') or shown}{path}"
-
-
-def entry_points(ingress: Object) -> list[str]:
-    """By which of Traefik's entry points it is reached; none are named where it is by all."""
-    named = (ingress["metadata"].get("annotations") or {}).get("traefik.ingress.kubernetes.io/router.entrypoints")
-    return named.split(",") if named else []

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ops.cluster.console import DeployError
 from ops.cluster.forwarding import ForwardedPort
 from ops.cluster.kubectl import OBSERVABILITY, Kubectl
-from ops.doctor.snapshot import Snapshot, short
+from ops.cluster.log_lines import short
+from ops.doctor.snapshot import Snapshot
 
 SECONDS = 8
 """How long an answer may take."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
-from ops.cluster.log_lines import reason
+from ops.cluster.log_lines import reason, short
 from ops.cluster.pod_problems import container_statuses
 from ops.cluster.step_pod import MODEL, step_spec
-from ops.doctor.snapshot import NAME, Answer, Snapshot, short
+from ops.doctor.snapshot import NAME, Answer, Snapshot
 
 _LABELS = {NAME: "etl", "app.kubernetes.io/component": "doctor"}
 """Those that network policies know the steps by; and one of its own."""

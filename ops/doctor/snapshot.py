@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.cluster.kubectl import NAMESPACE, NAMESPACES, Object
+from ops.cluster.log_lines import short
 from ops.cluster.pages import Trouble
 from ops.cluster.policy_probe import Tried
 
@@ -173,12 +174,6 @@ def condition(item: Object, kind: str) -> Object:
     """A condition of an object's status; an empty one where it has none of the kind."""
     conditions: list[Object] = item.get("status", {}).get("conditions") or []
     return next((one for one in conditions if one["type"] == kind), {})
-
-
-def short(text: str, most: int = 300) -> str:
-    """A text in one line, cut where it is too long."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[:most]} …"
 
 
 def spoken(seconds: float) -> str:

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ops.deploy.report import entry_points
+from ops.cluster.ingresses import entry_points
 from tests.manifests.kustomizations import DEFAULT, K8S
 from tests.manifests.pods import Container, pods_of
 from tests.manifests.rendering import Manifest, Rendering, manifests, renderings

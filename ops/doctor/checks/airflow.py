@@ -5,10 +5,11 @@ from typing import Any
 
 from ops.cluster.airflow_api import SERVICE
 from ops.cluster.kubectl import NAMESPACE
+from ops.cluster.log_lines import short
 from ops.doctor.airflow import is_ours
 from ops.doctor.checks.cluster import DNS
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import Snapshot, short, spoken, subject
+from ops.doctor.snapshot import Snapshot, spoken, subject
 
 LATE_SECONDS = 900
 """As the alert DagLate has it."""

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from ops.cluster.kubectl import NAMESPACE, NAMESPACES
+from ops.cluster.log_lines import short
 from ops.cluster.policy_probe import DO
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import SYSTEM, Snapshot, condition, short, subject, subject_of
+from ops.doctor.snapshot import SYSTEM, Snapshot, condition, subject, subject_of
 
 DNS = "dns"
 _DNS_SERVICE = "kube-dns"

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from ops.cluster.kubectl import OBSERVABILITY
+from ops.cluster.log_lines import short
 from ops.doctor.checks.cluster import DNS
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import NAME, Snapshot, short, subject_of
+from ops.doctor.snapshot import NAME, Snapshot, subject_of
 
 _TELLING = ("dag_id", "task_id", "pipeline", "pod", "persistentvolumeclaim", "job", "instance", "device")
 """The labels that tell one alert from another of its name."""

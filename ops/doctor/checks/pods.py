@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ops.cluster.kubectl import Object
+from ops.cluster.log_lines import short
 from ops.cluster.pod_problems import container_statuses, ending
 from ops.deploy.images.images import is_local
 from ops.doctor.checks.references import rests_on
 from ops.doctor.checks.workloads import is_owned_by, workload_of
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import PART_OF, Snapshot, condition, short, spoken, subject, subject_of
+from ops.doctor.snapshot import PART_OF, Snapshot, condition, spoken, subject, subject_of
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
 _BEGINS = ("ContainerCreating", "PodInitializing")
