@@ -1,0 +1,77 @@
+"""Packages import from lower layers only, as docs/architecture.md draws it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = {"etl": "etl_image", "etl_airflow": "airflow_image", "ops": ".", "dev.sandbox.sqlserver": "."}
+# Each layer may import from itself only within one of its names, and from all layers before it.
+LAYERS = {
+    "etl": [
+        {"", "errors", "logs"}, {"model"}, {"config"}, {"postgres", "sqlserver", "storage", "metrics", "arguments"},
+        {"steps", "exporter"}, {"check", "cli"}, {"__main__"},
+    ],
+    "etl_airflow": [
+        {"", "metrics", "probe", "secrets_backend", "executor", "statsd_client", "worker_task", "metadata_connection"},
+        {"grants", "export_pipelines", "pods", "task_logs", "web"}, {"dag"},
+    ],
+    "ops": [{""}, {"cluster"}, {"deploy"}, {"doctor"}],
+    "dev.sandbox.sqlserver": [
+        {"errors", "types", "client"}, {"", "faults", "wire"}, {"engine"}, {"sql"}, {"server"}, {"__main__"},
+    ],
+}  # fmt: skip
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Every module of a package, by its name."""
+    top = ROOT / FOLDERS[package]
+    found = {}
+    for path in (top / package.replace(".", "/")).rglob("*.py"):
+        name = ".".join(path.relative_to(top).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """The modules of `known` that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name} imports relatively, which hides from where."
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                if whole in known or node.module in known:
+                    yield whole if whole in known else str(node.module)
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_no_module_imports_from_a_higher_layer(package: str) -> None:
+    known = modules(package)
+    height = {name: number for number, names in enumerate(LAYERS[package]) for name in names}
+
+    def part(module: str) -> str:
+        return module.removeprefix(package).lstrip(".").partition(".")[0]
+
+    assert {part(module) for module in known} <= height.keys(), "each package and module has its layer"
+    upward = [
+        f"{name} imports {other}"
+        for name, path in known.items()
+        for other in imports(name, path, known)
+        if part(other) != part(name) and height[part(other)] >= height[part(name)]
+    ]
+    assert upward == []
+
+
+def test_the_product_imports_nothing_of_tests() -> None:
+    for folder in ("airflow_image", "dags", "dev", "etl_image", "ops"):
+        for path in (ROOT / folder).rglob("*.py"):
+            names = [
+                str(node.module) if isinstance(node, ast.ImportFrom) else node.names[0].name
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.ImportFrom | ast.Import)
+            ]
+            assert not [name for name in names if name.partition(".")[0] == "tests"], path
