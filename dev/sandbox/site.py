@@ -21,7 +21,7 @@ from etl.postgres import quoting
 from etl.postgres import sql as source_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.connection import connect as open_sink
-from etl.steps.context import Work
+from etl.steps.context import StepContext
 from etl.steps.extract import extract
 from etl.steps.filter import filter_rows
 from etl.steps.load import load
@@ -45,10 +45,10 @@ class Site:
     source_url: str
     sink_url: str
 
-    def work(self, run_id: str = "run", partition: Partition | None = None, **changes: Any) -> Work:
+    def work(self, run_id: str = "run", partition: Partition | None = None, **changes: Any) -> StepContext:
         """The work of one partition; `changes` are made to the settings."""
         settings = self.settings.model_copy(update=changes)
-        return Work(self.pipeline, run_id, partition or whole(), settings)
+        return StepContext(self.pipeline, run_id, partition or whole(), settings)
 
     def run(self, run_id: str = "run", partition: Partition | None = None, *steps: str) -> dict[str, Any]:
         """Run steps (the three where none are named; `run` does them at once) here; returns what each gave."""

@@ -95,7 +95,7 @@ def run_sink() -> Iterator[tuple[str, bool]]:
     if url := os.environ.get("SINK_URL"):
         yield url, False
         return
-    from dev.sandbox.sqlserver import StandIn
+    from dev.sandbox.sqlserver import SqlServerDouble
 
-    with StandIn(password=secrets.token_urlsafe(16)) as server:
+    with SqlServerDouble(password=secrets.token_urlsafe(16)) as server:
         yield server.url, True

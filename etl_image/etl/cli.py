@@ -15,10 +15,10 @@ from structlog.contextvars import bind_contextvars
 from etl.arguments import parse, read_pipeline, read_pipelines
 from etl.config.settings import Settings, read_settings
 from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError, shown
-from etl.logs import blot_out, configure_logs
+from etl.logs import configure_logs, redact
 from etl.model.masking import Mask, WithheldError
 from etl.model.window import Partition
-from etl.steps.context import Work
+from etl.steps.context import StepContext
 from etl.steps.memory import give_memory_back
 
 _OnePipeline = Annotated[str, typer.Option(envvar="ETL_PIPELINE", help="JSON, or the path of a .json file")]
@@ -43,7 +43,7 @@ def _add_command(name: str, description: str, module: str, function: str) -> Non
             str, typer.Option(help='JSON: {"window": {"low": TIME, "high": TIME}, "lower": [KEY], "upper": [KEY]}')
         ],
     ) -> None:
-        work = Work(
+        work = StepContext(
             pipeline=read_pipeline(pipeline),
             run_id=run_id,
             partition=parse(Partition, "partition", partition),
@@ -207,7 +207,7 @@ def _withheld(mask: Mask) -> Iterator[None]:
 
 def _tell_doubts(settings: Settings) -> Settings:
     """Warn, once in a process, where TLS is less than verified."""
-    if told := settings.doubts():
+    if told := settings.tls_warnings():
         structlog.get_logger().warning(told)
     return settings
 
@@ -220,6 +220,6 @@ def _unexpected(error: BaseException, secrets: list[str]) -> int:
         return int(exit_code)
     structlog.get_logger().error(
         f"This is a fault in etl, please report it: {type(error).__name__}: {error}",
-        traceback=blot_out(traceback.format_exc(), secrets),
+        traceback=redact(traceback.format_exc(), secrets),
     )
     return ExitCode.UNEXPECTED

@@ -13,7 +13,7 @@ def configure_logs(secrets: Collection[str]) -> None:
     terminal = sys.stderr.isatty()
 
     def blot(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        return {name: blot_out(value, secrets) if isinstance(value, str) else value for name, value in event.items()}
+        return {name: redact(value, secrets) if isinstance(value, str) else value for name, value in event.items()}
 
     structlog.configure(
         processors=[
@@ -29,7 +29,7 @@ def configure_logs(secrets: Collection[str]) -> None:
     )
 
 
-def blot_out(text: str, secrets: Iterable[str]) -> str:
+def redact(text: str, secrets: Iterable[str]) -> str:
     """The text with every secret replaced by ***."""
     for secret in secrets:
         text = text.replace(secret, "***")

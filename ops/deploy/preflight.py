@@ -204,7 +204,7 @@ def _survey_source(found: Survey, options: Options, kubectl: Kubectl) -> None:
         found.problems += source_problems(found.source_address, found.networks)
     found.trust = trust.choose_trust(options, kubectl)
     trust.lay_over(found.rendering, found.trust, found.source_address)
-    found.warnings += trust.doubts(found.rendering)
+    found.warnings += trust.tls_warnings(found.rendering)
     if found.source_password is None and secrets.SOURCE_KEY not in found.secret_keys:
         found.asks_for_source_password = sys.stdin.isatty()
         if not found.asks_for_source_password:

@@ -6,16 +6,16 @@ import pytest
 
 from dev.sandbox.postgres import Postgres
 from tests.chaos.trial import endure
-from tests.e2e.conftest import EVIDENCE, Ground
+from tests.e2e.conftest import EVIDENCE, TestBed
 from tests.e2e.deployment import Deployment
 
 
 def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(
-    observed: Deployment, ground: Ground, source: Postgres, pytestconfig: pytest.Config
+    observed: Deployment, bed: TestBed, source: Postgres, pytestconfig: pytest.Config
 ) -> None:
     given, faults = pytestconfig.getoption("--seed"), pytestconfig.getoption("--faults")
     seed = secrets.randbelow(1_000_000) if given is None else given
     print(f'{faults} faults of seed {seed}; again by: make chaos OPTIONS="--faults {faults} --seed {seed}"', flush=True)
     folder = EVIDENCE / "chaos"
     folder.mkdir()
-    endure(observed, source, ground.cluster, seed, faults, folder)
+    endure(observed, source, bed.cluster, seed, faults, folder)

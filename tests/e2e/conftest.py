@@ -57,7 +57,7 @@ PASSWORD = secrets.token_urlsafe(24)
 
 
 @dataclass(frozen=True)
-class Ground:
+class TestBed:
     """Where the deployment goes: a cluster, how images get into it, and where its pods find the source."""
 
     environment: dict[str, str] = field(repr=False)
@@ -105,16 +105,16 @@ def pytest_runtest_makereport(
     """Collect evidence at once where a test fails: the next one may change everything."""
     report = yield
     if report.failed:
-        ground = getattr(item.session, "e2e_ground", None)
+        bed = getattr(item.session, "e2e_ground", None)
         folder = EVIDENCE / item.name
-        if ground:
-            evidence.collect(folder, ground.environment)
+        if bed:
+            evidence.collect(folder, bed.environment)
         report.sections.append(("Evidence", f"Events, pods and logs are in {folder}."))
     return report
 
 
 @pytest.fixture(scope="session")
-def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+def bed(request: pytest.FixtureRequest) -> Iterator[TestBed]:
     shutil.rmtree(EVIDENCE, ignore_errors=True)
     EVIDENCE.mkdir()
     with _given_ground() if os.environ.get("KUBECONFIG") else _own_ground() as made:
@@ -130,7 +130,7 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
 
 
 @contextmanager
-def _own_ground() -> Iterator[Ground]:
+def _own_ground() -> Iterator[TestBed]:
     with (
         tempfile.TemporaryDirectory(prefix="e2e-") as folder,
         # While the one waits for the network, the other compiles.
@@ -138,11 +138,11 @@ def _own_ground() -> Iterator[Ground]:
     ):
         import_command = list(map(str, cluster.import_command))
         build_options = ("--builder=buildah", "--no-pull")
-        yield Ground(cluster.environment, import_command, cluster.host_address, build_options, cluster)
+        yield TestBed(cluster.environment, import_command, cluster.host_address, build_options, cluster)
 
 
 @contextmanager
-def _given_ground() -> Iterator[Ground]:
+def _given_ground() -> Iterator[TestBed]:
     """A cluster of the user's, on this machine; everything of ours in it is removed again."""
     command = ["kubectl", "get", "nodes", "--output=jsonpath={.items[0].status.addresses[0].address}"]
     address = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -150,7 +150,7 @@ def _given_ground() -> Iterator[Ground]:
     assert found.returncode != 0, f"The cluster of KUBECONFIG already has a namespace {NAMESPACE}; give an empty one."
     import_command = shlex.split(os.environ.get("IMPORT_COMMAND", "k3s ctr images import"))
     _build_images({})
-    yield Ground(dict(os.environ), import_command, address)
+    yield TestBed(dict(os.environ), import_command, address)
 
 
 @pytest.fixture(scope="session")
@@ -160,10 +160,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def source(ground: Ground, authority: Authority) -> Iterator[Postgres]:
+def source(bed: TestBed, authority: Authority) -> Iterator[Postgres]:
     """The operational Postgres, outside the cluster, with a role that may only read. Pods come to it by TLS alone."""
     files = authority.certificate_of("source"), authority.key_of("source")
-    with run_postgres() as server, tls_front(server.port, *files, ground.source_address, 5432):
+    with run_postgres() as server, tls_front(server.port, *files, bed.source_address, 5432):
         url = server.create_database("orders", INIT_SQL)
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"CREATE ROLE orders LOGIN PASSWORD '{PASSWORD}'".encode())
@@ -173,29 +173,29 @@ def source(ground: Ground, authority: Authority) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def pods(ground: Ground) -> Iterator[PodWatch]:
-    with watch_pods(NAMESPACE, EVIDENCE / "pods.json", ground.environment) as watch:
+def pods(bed: TestBed) -> Iterator[PodWatch]:
+    with watch_pods(NAMESPACE, EVIDENCE / "pods.json", bed.environment) as watch:
         yield watch
 
 
 @pytest.fixture(scope="session")
-def deployment(ground: Ground, source: Postgres, authority: Authority, pods: PodWatch) -> Iterator[Deployment]:
+def deployment(bed: TestBed, source: Postgres, authority: Authority, pods: PodWatch) -> Iterator[Deployment]:
     """A user's checkout, and all that apply-all.sh needs to know here. Nothing is deployed yet."""
     with tempfile.TemporaryDirectory(prefix="e2e-checkout-") as folder:
         checkout, data = Path(folder) / "checkout", Path(folder) / "data"
         copy_checkout(ROOT, checkout)
         if OVERLAY == "e2e":
-            import_images(ground, ground.import_command, (POSTGRES_IMAGE, STANDIN_IMAGE, *LOKI_IMAGES))
+            import_images(bed, bed.import_command, (POSTGRES_IMAGE, STANDIN_IMAGE, *LOKI_IMAGES))
         options = [
-            *ground.build_options, f"--import-command={shlex.join(ground.import_command)}",
-            f"--source-address={ground.source_address}", f"--source-name={SOURCE_NAME}",
+            *bed.build_options, f"--import-command={shlex.join(bed.import_command)}",
+            f"--source-address={bed.source_address}", f"--source-name={SOURCE_NAME}",
             f"--source-ca={authority.certificate}", f"--data-folder={data}",
         ]  # fmt: skip
         if bundle := os.environ.get("SSL_CERT_FILE"):
             options.append(f"--ca-file={bundle}")
-        environment = {**ground.environment, "SOURCE_PASSWORD": PASSWORD}
+        environment = {**bed.environment, "SOURCE_PASSWORD": PASSWORD}
         made = Deployment(checkout, environment, options, source.url("orders"), OVERLAY)
-        with _sink_of_environment(made, ground.source_address) as made:
+        with _sink_of_environment(made, bed.source_address) as made:
             yield made
             made.apply_all("down", "--delete-data", "--yes")
 
@@ -220,7 +220,7 @@ def stock(first_run: str, deployment: Deployment) -> str:
 
 
 @pytest.fixture(scope="session")
-def observed(first_run: str, deployment: Deployment, ground: Ground) -> Deployment:
+def observed(first_run: str, deployment: Deployment, bed: TestBed) -> Deployment:
     """The deployment with DAGs that write and fail, and rules that look back two minutes instead of ten.
 
     Alerts fire as they do for everybody; they resolve sooner. The tables of the DAGs of tests/chaos are there, so that
@@ -233,7 +233,7 @@ def observed(first_run: str, deployment: Deployment, ground: Ground) -> Deployme
     for file in (deployment.checkout / RULES).glob("*.yml"):
         file.write_text(file.read_text().replace("10m", "2m"))
     deployment.apply_all()
-    if ground.cluster:
+    if bed.cluster:
         heed_helm_chart_config(deployment)
     with deployment.airflow() as airflow:
         for dag in ("ten_thousand_lines", "slow_lines", "fails_unless_mended"):
@@ -291,18 +291,18 @@ def _build_images(environment: dict[str, str]) -> None:
     built_images()
 
 
-def import_images(ground: Ground, command: Sequence[str], names: Iterable[str]) -> None:
+def import_images(bed: TestBed, command: Sequence[str], names: Iterable[str]) -> None:
     """Import images that were built here into a node, by the command for that node."""
     with tempfile.TemporaryDirectory(prefix="e2e-images-") as folder:
         archive = Path(folder) / "image.tar"
         for name in names:
             say(f"Importing {name} …")
-            _call(ground.environment, "buildah", "push", name, f"docker-archive:{archive}:{name}")
-            _call(ground.environment, *command, str(archive))
+            _call(bed.environment, "buildah", "push", name, f"docker-archive:{archive}:{name}")
+            _call(bed.environment, *command, str(archive))
             archive.unlink()
     for built in built_images():
         say(f"Importing {built.stem} …")
-        _call(ground.environment, *command, str(built))
+        _call(bed.environment, *command, str(built))
 
 
 def _call(environment: Mapping[str, str], *command: str) -> None:

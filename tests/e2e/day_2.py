@@ -18,7 +18,7 @@ from dev.sandbox.site import existing_site
 from dev.sandbox.stack import ROOT
 from ops.cluster.console import DeployError
 from tests.e2e.bookkeeping import watermark, windows
-from tests.e2e.conftest import PASSWORD, Ground
+from tests.e2e.conftest import PASSWORD, TestBed
 from tests.e2e.deployment import Deployment, through_loopback, wait_for
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -246,9 +246,9 @@ def test_a_backfill_leaves_the_watermark(hands: Hands) -> None:
 
 
 def test_the_data_moves_to_another_disk(
-    hands: Hands, ground: Ground, tmp_path: Path, works: "Callable[[], None]"
+    hands: Hands, bed: TestBed, tmp_path: Path, works: "Callable[[], None]"
 ) -> None:
-    if ground.cluster is None:
+    if bed.cluster is None:
         pytest.skip("The node is not ours.")
     data, larger = hands.deployment.data_folder, tmp_path / "larger"
     commands, _fstab = blocks(section("Grow a volume"))
@@ -262,7 +262,7 @@ def test_the_data_moves_to_another_disk(
     with pytest.raises(AssertionError, match="ended with 1"):
         hands.deployment.apply_all()  # the disk is not mounted
     assert not list(data.iterdir())
-    places: list[list[str]] = [[], ["nsenter", f"--mount=/proc/{ground.cluster.namespaces}/ns/mnt"]]
+    places: list[list[str]] = [[], ["nsenter", f"--mount=/proc/{bed.cluster.namespaces}/ns/mnt"]]
     for place in places:
         subprocess.run([*place, "mount", "--bind", str(larger), str(data)], check=True)
     try:

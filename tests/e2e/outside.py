@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from dev.sandbox.process import die_with_parent, free_port
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from tests.cluster.certificates import Authority
 
 SINK_NAME = "sql.example.com"
@@ -61,7 +61,7 @@ class OutsideSink:
 def serve_sink(address: str, authority: Authority) -> Iterator[OutsideSink]:
     """An empty double of SQL Server with a certificate of that authority, until the block ends."""
     files = authority.certificate_of("sink"), authority.key_of("sink")
-    with StandIn(password=f"Aa1-{secrets.token_urlsafe(16)}", host=address, certificate=files) as server:
+    with SqlServerDouble(password=f"Aa1-{secrets.token_urlsafe(16)}", host=address, certificate=files) as server:
         yield OutsideSink.of(f"{server.url}?hostnameincertificate={SINK_NAME}", address)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from tests.e2e.conftest import Ground
+from tests.e2e.conftest import TestBed
 from tests.e2e.deployment import Deployment
 from tests.e2e.way_in import WayIn
 from tests.support.identity_provider import CLIENT_SECRET, IdentityProvider, run_identity_provider
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture(scope="module")
-def provider(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityProvider]:
-    with run_identity_provider(tmp_path_factory.mktemp("provider"), ground.source_address) as made:
+def provider(bed: TestBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityProvider]:
+    with run_identity_provider(tmp_path_factory.mktemp("provider"), bed.source_address) as made:
         yield made
 
 

@@ -15,7 +15,7 @@ from ops.deploy.images.images import import_images, pin_command
 from ops.deploy.images.pulling import Pull, pull_images
 from tests.cluster.configuration import NODE
 from tests.cluster.images import program_image
-from tests.e2e.conftest import Ground
+from tests.e2e.conftest import TestBed
 from tests.e2e.deployment import wait_for
 from tests.support.registry import add_image
 
@@ -30,16 +30,16 @@ def pull(image: str, *, needed: bool = True) -> Pull:
 
 
 @pytest.fixture
-def registry(ground: Ground, tmp_path: Path) -> Iterator[Path]:
+def registry(bed: TestBed, tmp_path: Path) -> Iterator[Path]:
     """One that the node reaches, with an image for it and one for another architecture; and a restricted namespace."""
-    if not ground.cluster:
+    if not bed.cluster:
         pytest.skip("The node's network has to be entered.")
     add_image(tmp_path, "here", "amd64", BYTES)
     add_image(tmp_path, "elsewhere", "s390x", BYTES)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     Kubectl().run("apply", "--filename=-", stdin=as_list([namespace]))
-    network = f"--net=/proc/{ground.cluster.namespaces}/ns/net"
+    network = f"--net=/proc/{bed.cluster.namespaces}/ns/net"
     command = ["nsenter", network, sys.executable, "-m", "tests.support.registry", str(tmp_path), str(PORT)]
     with subprocess.Popen(command, preexec_fn=die_with_parent) as process:
         probe = ["nsenter", network, "bash", "-c", f": < /dev/tcp/127.0.0.1/{PORT}"]
@@ -92,8 +92,8 @@ def test_the_reason_is_said_at_once_where_an_image_cannot_be_had(
     assert "Airflow goes on without it" in capsys.readouterr().out
 
 
-def test_an_imported_image_is_pinned_also_when_it_is_imported_again(ground: Ground, tmp_path: Path) -> None:
-    label = pin_command(ground.import_command)
+def test_an_imported_image_is_pinned_also_when_it_is_imported_again(bed: TestBed, tmp_path: Path) -> None:
+    label = pin_command(bed.import_command)
     assert label
     image = "localhost/pinned:1"
     program_image(tmp_path / "image.tar", image, Path("/bin/true"))
@@ -104,9 +104,9 @@ def test_an_imported_image_is_pinned_also_when_it_is_imported_again(ground: Grou
 
     listing = [*label[:-1], "list", f"name=={image}"]
     for _ in range(2):
-        import_images(Console(), None, None, {image: "one"}, importing, ground.import_command)
+        import_images(Console(), None, None, {image: "one"}, importing, bed.import_command)
         listed = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
         assert "io.cri-containerd.pinned=pinned" in listed
-    subprocess.run([*ground.import_command, str(tmp_path / "image.tar")], check=True)
+    subprocess.run([*bed.import_command, str(tmp_path / "image.tar")], check=True)
     print(subprocess.run(listing, check=True, capture_output=True, text=True).stdout)
     subprocess.run([*label[:-1], "rm", image], check=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import OVERLAY, Ground
+from tests.e2e.conftest import OVERLAY, TestBed
 from tests.e2e.deployment import Deployment, wait_for
 from tests.e2e.probing import NAME, NAMES, TRIES, Target, reached, targets_of_pods, targets_of_the_cluster
 from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, documented_flows
@@ -15,14 +15,14 @@ WAITS = ["python", "-c", "import time; time.sleep(600)"]
 
 
 @pytest.fixture(scope="module")
-def targets(observed: Deployment, ground: Ground) -> Iterator[set[Target]]:
+def targets(observed: Deployment, bed: TestBed) -> Iterator[set[Target]]:
     """All that there is to be reached, and a port outside of which no policy knows."""
-    with socket.create_server((ground.source_address, 0)) as server:
+    with socket.create_server((bed.source_address, 0)) as server:
         yield {
             *targets_of_pods(observed),
             *targets_of_the_cluster(observed),
-            Target(SOURCE, ground.source_address, "TCP 5432"),
-            Target(OUTSIDE, ground.source_address, f"TCP {server.getsockname()[1]}"),
+            Target(SOURCE, bed.source_address, "TCP 5432"),
+            Target(OUTSIDE, bed.source_address, f"TCP {server.getsockname()[1]}"),
         }
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ops.cluster.kubectl import OBSERVABILITY
-from tests.e2e.conftest import Ground
+from tests.e2e.conftest import TestBed
 from tests.e2e.deployment import Deployment
 from tests.support.loki_proxy import STATE, Proxy
 
@@ -19,10 +19,10 @@ def test_nobody_shuts_loki_down(observed: Deployment, port: int) -> None:
         assert Proxy({STATE: local}).call(STATE, "GET", "/ready")[0] == 200
 
 
-def test_the_kubernetes_api_writes_down_who_made_the_pods_of_steps(observed: Deployment, ground: Ground) -> None:
-    if ground.cluster is None:
+def test_the_kubernetes_api_writes_down_who_made_the_pods_of_steps(observed: Deployment, bed: TestBed) -> None:
+    if bed.cluster is None:
         pytest.skip("Only of a cluster of our own it is known where the file is.")
-    lines = (ground.cluster.folder / "audit.log").read_text().splitlines()
+    lines = (bed.cluster.folder / "audit.log").read_text().splitlines()
     made = {
         event["user"]["username"]
         for event in map(json.loads, lines)

@@ -19,7 +19,7 @@ from ops.cluster.kubectl import NAMESPACES, OBSERVABILITY
 from tests.chaos import processes
 from tests.chaos.scene import Node
 from tests.cluster import Cluster
-from tests.e2e.conftest import Ground
+from tests.e2e.conftest import TestBed
 from tests.e2e.deployment import Deployment, wait_for
 from tests.e2e.watching import Watching, watching
 from tests.support.documented_metrics import documented_metrics
@@ -50,9 +50,9 @@ class Rebooted:
 
 
 @pytest.fixture(scope="module")
-def rebooted(observed: Deployment, ground: Ground) -> Rebooted:
+def rebooted(observed: Deployment, bed: TestBed) -> Rebooted:
     """A reboot while a run is in flight; the last name that DNS knows again is that of the StatsD exporter."""
-    if ground.cluster is None:
+    if bed.cluster is None:
         pytest.skip("The machine of somebody else's cluster is not restarted.")
     before = _series_of_one_run(observed)
     with observed.airflow() as airflow:
@@ -60,9 +60,9 @@ def rebooted(observed: Deployment, ground: Ground) -> Rebooted:
         wait_for("a step", lambda: observed.objects("pods", "--selector=app.kubernetes.io/name=etl"), seconds=180)
     counted = _containers(observed)
     with _no_exporter(observed):
-        with _no_dns(Node(ground.cluster)):
+        with _no_dns(Node(bed.cluster)):
             at = time.time()
-            _end_all_containers(ground.cluster)
+            _end_all_containers(bed.cluster)
             wait_for("all containers to start", lambda: _have_started(observed, counted), seconds=300)
         for namespace in NAMESPACES:
             _await_servers(observed, namespace)

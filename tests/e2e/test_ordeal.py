@@ -7,7 +7,7 @@ import pytest
 
 from dev.sandbox.postgres import Postgres
 from tests.chaos.trial import endure
-from tests.e2e.conftest import EVIDENCE, Ground
+from tests.e2e.conftest import EVIDENCE, TestBed
 from tests.e2e.deployment import Deployment
 
 SEED, FAULTS = 7, 20
@@ -26,18 +26,18 @@ ONE_OF_EACH_KIND = (
 
 
 def test_one_fault_of_each_kind_loses_doubles_and_leaves_nothing(
-    observed: Deployment, ground: Ground, source: Postgres
+    observed: Deployment, bed: TestBed, source: Postgres
 ) -> None:
     folder = EVIDENCE / "chaos-of-each-kind"
     folder.mkdir()
     count = len(ONE_OF_EACH_KIND)
-    endure(observed, source, ground.cluster, SEED, count, folder, ONE_OF_EACH_KIND)
+    endure(observed, source, bed.cluster, SEED, count, folder, ONE_OF_EACH_KIND)
 
 
 @pytest.mark.acceptance
 def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(
-    observed: Deployment, ground: Ground, source: Postgres
+    observed: Deployment, bed: TestBed, source: Postgres
 ) -> None:
     folder = EVIDENCE / "chaos"
     folder.mkdir()
-    endure(observed, source, ground.cluster, SEED, FAULTS, folder)
+    endure(observed, source, bed.cluster, SEED, FAULTS, folder)

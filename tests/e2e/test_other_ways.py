@@ -14,7 +14,7 @@ from orders_etl import ORDERS
 
 from ops.cluster.kubectl import OBSERVABILITY
 from tests.cluster.certificates import Authority
-from tests.e2e.conftest import OVERLAY, Ground
+from tests.e2e.conftest import OVERLAY, TestBed
 from tests.e2e.deployment import Deployment, wait_for
 from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table
 from tests.e2e.outside import (
@@ -34,16 +34,16 @@ BUCKET = "etl-staging"
 
 
 @pytest.fixture(scope="module")
-def bucket(ground: Ground) -> Iterator[str]:
-    with serve_bucket(ground.source_address, BUCKET) as url:
+def bucket(bed: TestBed) -> Iterator[str]:
+    with serve_bucket(bed.source_address, BUCKET) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def repository(
-    ground: Ground, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory
+    bed: TestBed, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GitRepository]:
-    with serve_git(ground.source_address, deployment.checkout / "dags", tmp_path_factory.mktemp("git")) as made:
+    with serve_git(bed.source_address, deployment.checkout / "dags", tmp_path_factory.mktemp("git")) as made:
         yield made
 
 
@@ -53,9 +53,9 @@ def authority_of_sink(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def sink(ground: Ground, authority_of_sink: Authority) -> Iterator[OutsideSink]:
+def sink(bed: TestBed, authority_of_sink: Authority) -> Iterator[OutsideSink]:
     """One of its own, also where SINK_URL names another: it must be empty."""
-    with serve_sink(ground.source_address, authority_of_sink) as served:
+    with serve_sink(bed.source_address, authority_of_sink) as served:
         yield served
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.connections import read_connections
-from tests.e2e.conftest import Ground
+from tests.e2e.conftest import TestBed
 from tests.e2e.deployment import Deployment, wait_for
 from tests.e2e.probing import Target, reached, targets_of_the_cluster
 from tests.manifests.documents import OUTSIDE
@@ -163,11 +163,11 @@ def test_what_a_policy_does_not_let_through_is_refused(
 
 
 def test_who_was_refused_has_been_noted_by_kube_router(
-    deployment: Deployment, targets: dict[str, Target], ground: Ground
+    deployment: Deployment, targets: dict[str, Target], bed: TestBed
 ) -> None:
-    if ground.cluster is None:
+    if bed.cluster is None:
         pytest.skip("Only a cluster of our own notes who talks to whom.")
-    file = ground.cluster.connections
+    file = bed.cluster.connections
 
     def refused() -> set[str]:
         return {one.pods[0] for one in read_connections(file) if one.refused and one.pods[1] == f"{HERE}/server"}

@@ -17,7 +17,7 @@ import pytest
 
 from ops.cluster.kubectl import NAMESPACE, OBSERVABILITY
 from tests.cluster.nodes import Node
-from tests.e2e.conftest import OVERLAY, POSTGRES_IMAGE, Ground, import_images
+from tests.e2e.conftest import OVERLAY, POSTGRES_IMAGE, TestBed, import_images
 from tests.e2e.deployment import Airflow, Deployment, wait_for
 from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table, pipeline_of
 from tests.e2e.outside import KEYS, TEST_IMAGES, names_in_bucket, serve_bucket, serve_sink, sink_authority
@@ -35,17 +35,17 @@ SPREAD = ("airflow-scheduler", "airflow-api-server", "pgbouncer")
 
 
 @pytest.fixture(scope="module")
-def bucket(ground: Ground) -> Iterator[str]:
-    with serve_bucket(ground.source_address, BUCKET) as url:
+def bucket(bed: TestBed) -> Iterator[str]:
+    with serve_bucket(bed.source_address, BUCKET) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def several(
-    ground: Ground, deployment: Deployment, bucket: str, tmp_path_factory: pytest.TempPathFactory
+    bed: TestBed, deployment: Deployment, bucket: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     """The overlay for several nodes, on the one that there is yet, with one more pipeline and a sink outside."""
-    if ground.cluster is None:
+    if bed.cluster is None:
         pytest.skip("Only a cluster of our own can have a node that is lost.")
     make_table(deployment.source_url, NAME)
     text = dag_file(NAME, EVERY_YEAR).replace("partition_size=60", f"partition_size={ROWS // PARTITIONS}")
@@ -62,7 +62,7 @@ def several(
     chunks = {"LOKI_S3_ENDPOINT": bucket, "LOKI_BUCKET": BUCKET}
     made.bring_secret("loki-chunks", {**KEYS, **chunks}, namespace=OBSERVABILITY)
     authority = sink_authority(tmp_path_factory.mktemp("authority"))
-    with serve_sink(ground.source_address, authority) as sink:
+    with serve_sink(bed.source_address, authority) as sink:
         made = made.with_sink_outside(sink)
         made.apply_all(f"--sink-ca={authority.certificate}")
         with made.airflow() as airflow:  # as docs/operations.md says of a deployment that began with one node
@@ -72,11 +72,11 @@ def several(
 
 
 @pytest.fixture(scope="module")
-def second(ground: Ground, several: Deployment) -> Iterator[Node]:
+def second(bed: TestBed, several: Deployment) -> Iterator[Node]:
     """A second node joins, as docs/operations.md says of it."""
-    assert ground.cluster
-    node = ground.cluster.add_node()
-    import_images(ground, node.import_command, ("localhost/etl:0.1.0", "localhost/etl-airflow:0.1.0", POSTGRES_IMAGE))
+    assert bed.cluster
+    node = bed.cluster.add_node()
+    import_images(bed, node.import_command, ("localhost/etl:0.1.0", "localhost/etl-airflow:0.1.0", POSTGRES_IMAGE))
     names = [f"deployment/{name}" for name in SPREAD]
     several.kubectl("rollout", "restart", *names)
     for name in names:
@@ -87,10 +87,10 @@ def second(ground: Ground, several: Deployment) -> Iterator[Node]:
 
 
 @pytest.fixture(scope="module")
-def nodes(ground: Ground, second: Node) -> list[str]:
+def nodes(bed: TestBed, second: Node) -> list[str]:
     """The names of both."""
-    assert ground.cluster
-    return [ground.cluster.node.name, second.name]
+    assert bed.cluster
+    return [bed.cluster.node.name, second.name]
 
 
 def nodes_of(pods: Sequence[dict[str, Any]]) -> Counter[str]:
@@ -158,12 +158,12 @@ def restarts(deployment: Deployment, node: str) -> dict[str, int]:
 
 
 def test_a_run_ends_right_although_the_node_with_the_data_restarts(
-    several: Deployment, ground: Ground, nodes: list[str]
+    several: Deployment, bed: TestBed, nodes: list[str]
 ) -> None:
-    assert ground.cluster
+    assert bed.cluster
     before = wait_for("all servers", lambda: restarts(several, nodes[0]), seconds=120)
     with several.airflow() as airflow, run_under_way(several, airflow) as run:
-        ground.cluster.node.restart()
+        bed.cluster.node.restart()
         restarted_at = time.monotonic()
 
     def are_back() -> bool:

@@ -9,7 +9,7 @@ from ops.cluster.kubectl import NAMESPACES
 from tests.cluster import network
 from tests.cluster.connections import Connection, read_connections
 from tests.e2e.built import loki_is_a_double
-from tests.e2e.conftest import OVERLAY, Ground
+from tests.e2e.conftest import OVERLAY, TestBed
 from tests.e2e.faults import NOBODYS_PORT
 from tests.e2e.probing import NAME, TRIES
 from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
@@ -39,19 +39,19 @@ UNKNOWN = f"{network.PODS.removesuffix('.0.0/16')}."
 
 
 @pytest.fixture(scope="module")
-def noted(ground: Ground) -> list[Connection]:
+def noted(bed: TestBed) -> list[Connection]:
     """Those of the deployment's namespaces, without those of the policy probe."""
-    if ground.cluster is None:
+    if bed.cluster is None:
         pytest.skip("Only a cluster of our own notes who talks to whom.")
-    noted = read_connections(ground.cluster.connections)
+    noted = read_connections(bed.cluster.connections)
     return [one for one in noted if one.source != PROBE and any(pod.startswith(OURS) for pod in one.pods)]
 
 
 @pytest.fixture(scope="module")
-def seen(noted: list[Connection], ground: Ground) -> set[Flow]:
+def seen(noted: list[Connection], bed: TestBed) -> set[Flow]:
     """The flows that there were, in the words of the table."""
     return {
-        flow_of(one, ground.source_address)
+        flow_of(one, bed.source_address)
         for one in noted
         if not one.refused and not is_tried(one) and not one.source.startswith(UNKNOWN)
         if not one.target.startswith(UNKNOWN)
@@ -86,14 +86,14 @@ def found_no_endpoint(connection: Connection) -> bool:
     return not connection.pods[1] and IPv4Address(connection.target) in IPv4Network(network.SERVICES)
 
 
-def test_nobody_was_refused_what_it_needed(noted: list[Connection], ground: Ground) -> None:
+def test_nobody_was_refused_what_it_needed(noted: list[Connection], bed: TestBed) -> None:
     first, second = map(documented_flows, WAYS)
     # A pod in its first seconds is not known to the policies, nor is one that is gone; and when another overlay is
     # applied, the pods of the one before ask for what was theirs until they are replaced.
     refused = [
         one for one in noted
         if one.refused and one.settled and not found_no_endpoint(one)
-        if flow_of(one, ground.source_address) not in first ^ second
+        if flow_of(one, bed.source_address) not in first ^ second
     ]  # fmt: skip
     assert {(one.pods[0], one.target, one.port) for one in refused if not is_tried(one)} == set()
     # What was tried was refused, and that was noted: nothing is missed.

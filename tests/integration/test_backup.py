@@ -28,7 +28,7 @@ from etl_airflow.dag.reconcile import reconcile_run
 
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.site import Site, as_json
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from tests.integration.test_prepare_sink import Server, refused
 from tests.support.runs import Runs
 
@@ -95,8 +95,8 @@ class Place:
 def place(source_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A sink after its first run."""
     (tmp_path / "it's a backup").mkdir()
-    with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
-        server = Server(stand_in.url, "sink", "etl")
+    with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="") as sql_server:
+        server = Server(sql_server.url, "sink", "etl")
         server.prepare()
         site = server.pipeline(source_url, tmp_path / "staging", PIPELINE)
         made = Place(server, tmp_path / "it's a backup", site, Runs(site, monkeypatch))
@@ -156,8 +156,8 @@ def test_a_run_that_airflow_has_forgotten_changes_nothing_when_it_is_done_again(
 
 def test_on_another_server_everything_is_as_it_was_and_the_login_may_do_as_much(place: Place) -> None:
     name, rows = place.backup(), place.site.sink_rows()
-    with StandIn(password="Another-Adm1n", database="") as stand_in:
-        other = replace(place.server, admin_url=stand_in.url)
+    with SqlServerDouble(password="Another-Adm1n", database="") as sql_server:
+        other = replace(place.server, admin_url=sql_server.url)
         restore_sink(other.settings.model_copy(update={"backup_folder": place.folder}), name)
         site = other.pipeline(place.site.source_url, place.folder, PIPELINE)
         assert site.sink_rows() == rows

@@ -114,9 +114,9 @@ def test_a_source_table_that_is_not_there(ready: Site) -> None:
 
 @needs_stand_in
 def test_a_sink_that_was_never_prepared(orders: Site) -> None:
-    from dev.sandbox.sqlserver import StandIn
+    from dev.sandbox.sqlserver import SqlServerDouble
 
-    with StandIn(password="Aa1-only-for-tests") as server:  # of its own: the others' is prepared by their loads
+    with SqlServerDouble(password="Aa1-only-for-tests") as server:  # of its own: the others' is prepared by their loads
         _, word, words = problem(orders, "sink", SINK_URL=server.url)
     assert word == "unprepared"
     assert "it lacks etl.audit, etl.watermark, etl.settled, schema etl_staging" in words

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from dev.sandbox.pipelines import EVERYTHING, ORDERS, make
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.site import Site, as_json, connect
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from tests.integration.test_prepare_sink import Server, refused
 from tests.support.runs import Runs
 
@@ -90,8 +90,8 @@ class Place:
 @pytest.fixture
 def place(source_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A sink after a run of partitions of a thousand orders."""
-    with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
-        server = Server(stand_in.url, "sink", "etl")
+    with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="") as sql_server:
+        server = Server(sql_server.url, "sink", "etl")
         pipeline = TOLERANT.model_copy(update={"partition_size": 1000})
         server.prepare(pipeline)
         staging = tmp_path / "staging"
@@ -338,8 +338,8 @@ def test_the_row_is_found_whatever_the_type_of_its_key(
          "columns": {"n": "integer", "k": kind, "at": "timestamp"}, "version": "at", "version_zone": "UTC"},
         sensitive=["k"] if is_sensitive else [],
     )  # fmt: skip
-    with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
-        server = Server(stand_in.url, "sink", "etl")
+    with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="") as sql_server:
+        server = Server(sql_server.url, "sink", "etl")
         server.prepare(pipeline)
         site = server.pipeline(url, tmp_path, pipeline)
         site.change(f"CREATE TABLE t (n integer, k {kind}, at timestamp NOT NULL, PRIMARY KEY (n, k))")

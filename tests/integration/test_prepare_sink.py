@@ -138,10 +138,10 @@ def admin_url() -> Iterator[str]:
 @pytest.fixture
 def server(admin_url: str) -> Iterator[Server]:
     if not admin_url:
-        from dev.sandbox.sqlserver import StandIn
+        from dev.sandbox.sqlserver import SqlServerDouble
 
-        with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
-            yield Server(stand_in.url, "sink", "etl")
+        with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="") as sql_server:
+            yield Server(sql_server.url, "sink", "etl")
         return
     name = f"etl test {uuid.uuid4().hex[:8]}"
     made = Server(admin_url, name, name.replace(" ", "_"))
@@ -358,9 +358,9 @@ def test_a_user_whose_sid_another_login_has_is_tied_to_its_own(prepared: Server)
 
 @needs_stand_in
 def test_azure_sql_database_is_prepared_without_leaving_a_database_and_not_backed_up(tmp_path: Path) -> None:
-    from dev.sandbox.sqlserver import StandIn
+    from dev.sandbox.sqlserver import SqlServerDouble
 
-    with StandIn(password="Adm1n-of-the-'stand-in'", database="", azure=True) as azure:
+    with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="", azure=True) as azure:
         server = Server(azure.url, "sink", "etl")
         with refused("USE statement is not supported"):
             run(server.url(database="master"), "CREATE DATABASE [sink]; USE [sink]")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from etl.errors import ConfigurationError
-from etl.steps.classify import Judge
+from etl.steps.classify import Classifier
 from etl.steps.extract import reading
 from etl.steps.progress import Progress
 from etl.storage.staging import Manifest
@@ -40,7 +40,7 @@ def judged(made: Site) -> tuple[Manifest, set[str], set[str]]:
     """What became of the rows, the kept rows and the rejected ones."""
     work = made.work()
     folder = work.staging.new_folder("run")
-    with reading(work) as source, Judge(work, source.schema, f"{folder}/rows.parquet", Progress("test")) as judge:
+    with reading(work) as source, Classifier(work, source.schema, f"{folder}/rows.parquet", Progress("test")) as judge:
         kept = pa.Table.from_batches(judge.kept(source.batches()), judge.schema)
         manifest = judge.verdict(source.manifest())
     rejects = []

@@ -19,7 +19,7 @@ from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.backup import backup_sink, restore_sink
 from prometheus_client import Metric
 
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from tests.integration.test_prepare_sink import ORDERS_PIPELINE, Server, refused, run
 
 pytestmark = pytest.mark.skipif("SINK_URL" in environ, reason="a real server's logins are not the tests' own")
@@ -65,8 +65,8 @@ class Logins(Server):
 @pytest.fixture
 def server() -> Iterator[Logins]:
     """A server that was prepared, from whose sink a row was erased once."""
-    with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
-        made = Logins(stand_in.url, "sink", "etl")
+    with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="") as sql_server:
+        made = Logins(sql_server.url, "sink", "etl")
         made.prepare(ORDERS_PIPELINE)
         made.as_administrator(sink_sql.create_table(sink_sql.erasure_table()))
         yield made
@@ -87,8 +87,8 @@ def test_each_has_a_login_a_user_and_a_role(server: Logins) -> None:
 
 
 def test_without_passwords_there_are_no_such_logins_and_the_loader_s_is_used() -> None:
-    with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
-        alone = Logins(stand_in.url, "sink", "etl", own={})
+    with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="") as sql_server:
+        alone = Logins(sql_server.url, "sink", "etl", own={})
         alone.prepare(ORDERS_PIPELINE)
         assert alone.as_administrator("SELECT name FROM sys.sql_logins", database="master") == [("etl",)]
         settings = alone.holding("SINK_PASSWORD")
@@ -133,8 +133,8 @@ def test_the_exporter_may_do_nothing_else(server: Logins, statement: str) -> Non
 
 
 def test_counters_of_the_whole_server_are_shown_where_that_is_asked_for(server: Logins) -> None:
-    with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
-        of_others = Logins(stand_in.url, "sink", "etl", own={"SINK_EXPORTER_PASSWORD": EXPORTER})
+    with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="") as sql_server:
+        of_others = Logins(sql_server.url, "sink", "etl", own={"SINK_EXPORTER_PASSWORD": EXPORTER})
         of_others.prepare()
         metrics = of_others.metrics()
         assert {query for query, is_answered in answered(metrics).items() if not is_answered} == {"counters"}
@@ -163,7 +163,7 @@ def test_the_counters_need_less_from_2022_on(version: str, permission: str) -> N
 
 
 def test_in_an_azure_sql_database_the_exporter_reads_its_metrics_too() -> None:
-    with StandIn(password="Adm1n-of-the-'stand-in'", database="", azure=True) as azure:
+    with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="", azure=True) as azure:
         own = {"SINK_EXPORTER_PASSWORD": EXPORTER, "SINK_EXPORTER_COUNTERS": "true"}
         server = Logins(azure.url, "sink", "etl", own=own)
         server.prepare()
@@ -211,8 +211,8 @@ def test_who_backs_up_may_neither_read_nor_change_the_sink(server: Logins, state
 
 def test_a_sink_restored_on_another_server_lets_all_of_them_in(server: Logins, tmp_path: Path) -> None:
     name = backup_sink(server.settings.model_copy(update={"backup_folder": tmp_path}), keep=1).name
-    with StandIn(password="Another-Adm1n", database="") as stand_in:
-        other = replace(server, admin_url=stand_in.url)
+    with SqlServerDouble(password="Another-Adm1n", database="") as sql_server:
+        other = replace(server, admin_url=sql_server.url)
         other.prepare(ORDERS_PIPELINE)
         restore_sink(other.settings.model_copy(update={"backup_folder": tmp_path}), name)
         assert set(answered(other.metrics()).values()) == {1.0}
@@ -221,11 +221,11 @@ def test_a_sink_restored_on_another_server_lets_all_of_them_in(server: Logins, t
 
 
 def test_a_backup_from_before_there_were_such_logins_lets_them_in_too(tmp_path: Path) -> None:
-    with StandIn(password="Adm1n-of-the-'stand-in'", database="") as stand_in:
-        before = Logins(stand_in.url, "sink", "etl", own={})
+    with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="") as sql_server:
+        before = Logins(sql_server.url, "sink", "etl", own={})
         before.prepare(ORDERS_PIPELINE)
         name = backup_sink(before.settings.model_copy(update={"backup_folder": tmp_path}), keep=1).name
-        server = Logins(stand_in.url, "sink", "etl")
+        server = Logins(sql_server.url, "sink", "etl")
         server.prepare(ORDERS_PIPELINE)
         restore_sink(server.settings.model_copy(update={"backup_folder": tmp_path}), name)
         assert set(answered(server.metrics()).values()) == {1.0}

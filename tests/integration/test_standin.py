@@ -22,7 +22,7 @@ import pymssql
 import pytest
 
 from dev.sandbox import sqlserver
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 
 mssql_python.pooling(enabled=False)
 
@@ -92,7 +92,7 @@ def quote(name: str) -> str:
 
 
 def connect(
-    server: StandIn, *, autocommit: bool = True, user: str = "sa", password: str = "", database: str = ""
+    server: SqlServerDouble, *, autocommit: bool = True, user: str = "sa", password: str = "", database: str = ""
 ) -> Any:
     return mssql_python.connect(
         f"Server={server.host},{server.port};Database={database or server.database};UID={user};"
@@ -102,7 +102,7 @@ def connect(
 
 
 def connect_pymssql(
-    server: StandIn, *, autocommit: bool = False, user: str = "sa", password: str = "", database: str = ""
+    server: SqlServerDouble, *, autocommit: bool = False, user: str = "sa", password: str = "", database: str = ""
 ) -> Any:
     return pymssql.connect(
         server=server.host,
@@ -132,13 +132,13 @@ def numbers(count: int) -> pa.RecordBatch:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[StandIn]:
-    with StandIn() as running:
+def server() -> Iterator[SqlServerDouble]:
+    with SqlServerDouble() as running:
         yield running
 
 
 @pytest.fixture
-def sink(server: StandIn) -> Iterator[Any]:
+def sink(server: SqlServerDouble) -> Iterator[Any]:
     """A connection in autocommit; the tables that a test made in dbo are dropped after it."""
     connection = connect(server)
     yield connection
@@ -171,29 +171,29 @@ def error_of(run: Callable[[], object]) -> str:
 
 
 class TestLogin:
-    def test_it_says_that_it_is_a_stand_in(self, server: StandIn, sink: Any) -> None:
+    def test_it_says_that_it_is_a_stand_in(self, server: SqlServerDouble, sink: Any) -> None:
         assert "test double" in rows(sink, "SELECT @@VERSION")[0][0]
         with connect_pymssql(server) as connection:
             assert "test double" in rows(connection, "SELECT @@VERSION")[0][0]
 
-    def test_a_wrong_login_is_error_18456_in_pymssql(self, server: StandIn) -> None:
+    def test_a_wrong_login_is_error_18456_in_pymssql(self, server: SqlServerDouble) -> None:
         with pytest.raises(pymssql.OperationalError, match="Login failed for user 'sa'"):
             connect_pymssql(server, password="wrong")
         with pytest.raises(pymssql.OperationalError, match="18456"):
             connect_pymssql(server, user="nobody")
 
-    def test_a_wrong_password_fails_in_mssql_python(self, server: StandIn) -> None:
+    def test_a_wrong_password_fails_in_mssql_python(self, server: SqlServerDouble) -> None:
         with pytest.raises(mssql_python.OperationalError, match="Login failed for user 'sa'"):
             connect(server, password="wrong")
 
-    def test_an_unknown_database_is_refused(self, server: StandIn) -> None:
+    def test_an_unknown_database_is_refused(self, server: SqlServerDouble) -> None:
         # 4060 is followed by 18456, which is all that the drivers report (the next test sees both).
         with pytest.raises(mssql_python.OperationalError, match="Login failed for user 'sa'"):
             connect(server, database="nope")
         with pytest.raises(pymssql.OperationalError, match="18456"):
             connect_pymssql(server, database="nope")
 
-    def test_a_database_that_does_not_open_is_two_errors(self, server: StandIn, tmp_path: Path) -> None:
+    def test_a_database_that_does_not_open_is_two_errors(self, server: SqlServerDouble, tmp_path: Path) -> None:
         dump = tmp_path / "dump"
         where = f"'{server.host}', 'sa', '{server.password}', 'nope', port={server.port}"
         command = [sys.executable, "-c", f"import pymssql; pymssql.connect({where})"]
@@ -201,7 +201,7 @@ class TestLogin:
         assert ran.returncode != 0
         assert re.findall(r"reading message (\d+) from server", dump.read_text()) == ["4060", "18456"]
 
-    def test_fifty_sessions_at_once(self, server: StandIn) -> None:
+    def test_fifty_sessions_at_once(self, server: SqlServerDouble) -> None:
         connections = [connect(server) for _ in range(50)]
         assert {rows(connection, "SELECT DB_NAME(), @@TRANCOUNT, 1")[0] for connection in connections} == {
             ("sink", 0, 1)
@@ -229,7 +229,7 @@ class TestTypes:
         at = list(TYPES).index("code")
         return [(*row[:at], row[at] and row[at].ljust(4), *row[at + 1 :]) for row in given]
 
-    def test_bulk_copied_rows_come_back_exactly(self, server: StandIn, sink: Any, everything: str) -> None:
+    def test_bulk_copied_rows_come_back_exactly(self, server: SqlServerDouble, sink: Any, everything: str) -> None:
         columns = dict(zip(TYPES, zip(*ROWS, strict=True), strict=True))
         columns["guid"] = tuple(value and str(value) for value in columns["guid"])
         arrays = {name: pa.array(values, ARROW.get(name, pa.string())) for name, values in columns.items()}
@@ -247,7 +247,7 @@ class TestTypes:
         self.insert_parameters(sink, everything, given)
         assert self.stored(sink, everything) == self.expected(given)
 
-    def test_pymssql_parameters_come_back_exactly(self, server: StandIn, sink: Any, everything: str) -> None:
+    def test_pymssql_parameters_come_back_exactly(self, server: SqlServerDouble, sink: Any, everything: str) -> None:
         with connect_pymssql(server, autocommit=True) as connection:
             # pymssql sends bytes as text, which SQL Server does not take for varbinary.
             given = [tuple(bytearray(v) if isinstance(v, bytes) else v for v in row) for row in ROWS]
@@ -306,7 +306,7 @@ class TestErrors:
         ],
     )  # fmt: skip
     def test_errors_have_sql_servers_numbers_and_words(
-        self, server: StandIn, sink: Any, table: str, number: int, statement: str, told: str
+        self, server: SqlServerDouble, sink: Any, table: str, number: int, statement: str, told: str
     ) -> None:
         sink.cursor().execute(f"INSERT INTO {table} (n) VALUES (1)")
         assert told in error_of(lambda: rows(sink, statement))
@@ -352,7 +352,7 @@ class TestErrors:
 
 
 class TestTransactions:
-    def test_rollback_and_disconnect_undo(self, server: StandIn, sink: Any, table: str) -> None:
+    def test_rollback_and_disconnect_undo(self, server: SqlServerDouble, sink: Any, table: str) -> None:
         connection = connect(server, autocommit=False)
         connection.cursor().execute(f"INSERT INTO {table} (n) VALUES (1)")
         assert rows(connection, "SELECT @@TRANCOUNT") == [(1,)]
@@ -366,7 +366,7 @@ class TestTransactions:
             other.cursor().execute(f"INSERT INTO {table} (n) VALUES (4)")
         assert rows(sink, f"SELECT n FROM {table}") == [(2,)]
 
-    def test_pymssql_commits(self, server: StandIn, sink: Any, table: str) -> None:
+    def test_pymssql_commits(self, server: SqlServerDouble, sink: Any, table: str) -> None:
         with connect_pymssql(server) as connection:
             connection.cursor().execute(f"INSERT INTO {table} (n) VALUES (%s)", (1,))
             connection.rollback()
@@ -374,7 +374,9 @@ class TestTransactions:
             connection.commit()
         assert rows(sink, f"SELECT n FROM {table}") == [(2,)]
 
-    def test_with_xact_abort_an_error_undoes_the_transaction(self, server: StandIn, sink: Any, table: str) -> None:
+    def test_with_xact_abort_an_error_undoes_the_transaction(
+        self, server: SqlServerDouble, sink: Any, table: str
+    ) -> None:
         with connect(server, autocommit=False) as connection:
             connection.cursor().execute("SET XACT_ABORT ON; SET NOCOUNT ON;")
             connection.cursor().execute(f"INSERT INTO {table} (n) VALUES (1)")
@@ -384,7 +386,9 @@ class TestTransactions:
             connection.commit()
         assert rows(sink, f"SELECT n FROM {table}") == [(2,)]
 
-    def test_without_it_the_transaction_can_only_be_rolled_back(self, server: StandIn, sink: Any, table: str) -> None:
+    def test_without_it_the_transaction_can_only_be_rolled_back(
+        self, server: SqlServerDouble, sink: Any, table: str
+    ) -> None:
         with connect_pymssql(server) as connection:
             cursor = connection.cursor()
             cursor.execute(f"INSERT INTO {table} (n) VALUES (1)")
@@ -393,7 +397,7 @@ class TestTransactions:
             connection.rollback()
         assert rows(sink, f"SELECT n FROM {table}") == []
 
-    def test_a_write_conflict_has_a_deadlock_victim(self, server: StandIn, sink: Any) -> None:
+    def test_a_write_conflict_has_a_deadlock_victim(self, server: SqlServerDouble, sink: Any) -> None:
         sink.cursor().execute("CREATE TABLE t ([n] int)")
         sink.cursor().execute("INSERT INTO t (n) VALUES (1)")
         with connect(server, autocommit=False) as first, connect(server, autocommit=False) as second:
@@ -402,7 +406,7 @@ class TestTransactions:
             first.commit()
         assert rows(sink, "SELECT n FROM t") == [(2,)]
 
-    def test_reads_see_what_others_have_committed_since(self, server: StandIn, sink: Any, table: str) -> None:
+    def test_reads_see_what_others_have_committed_since(self, server: SqlServerDouble, sink: Any, table: str) -> None:
         with connect(server, autocommit=False) as connection:
             assert rows(connection, f"SELECT COUNT(*) FROM {table}") == [(0,)]
             sink.cursor().execute(f"INSERT INTO {table} (n) VALUES (1)")
@@ -418,7 +422,7 @@ class TestAppLocks:
         )
         return int(result)
 
-    def test_a_lock_keeps_others_out_until_commit(self, server: StandIn) -> None:
+    def test_a_lock_keeps_others_out_until_commit(self, server: SqlServerDouble) -> None:
         with connect(server, autocommit=False) as first, connect_pymssql(server) as second:
             assert self.lock(first, 0) == 0
             assert self.lock(first, 0) == 0
@@ -434,7 +438,9 @@ class TestAppLocks:
             waiting.join(5)
             assert results == [1]
 
-    def test_a_lock_of_a_session_outlives_transactions_and_ends_with_the_connection(self, server: StandIn) -> None:
+    def test_a_lock_of_a_session_outlives_transactions_and_ends_with_the_connection(
+        self, server: SqlServerDouble
+    ) -> None:
         first = connect(server, autocommit=False)
         with connect(server, autocommit=False) as second:
             assert self.lock(first, 0, owner="Session") == 0
@@ -444,7 +450,7 @@ class TestAppLocks:
             first.close()
             assert self.lock(second, 5000) in (0, 1)
 
-    def test_a_lock_ends_with_rollback_and_with_the_connection(self, server: StandIn) -> None:
+    def test_a_lock_ends_with_rollback_and_with_the_connection(self, server: SqlServerDouble) -> None:
         first = connect(server, autocommit=False)
         with connect(server, autocommit=False) as second:
             assert self.lock(first, 0) == 0
@@ -459,7 +465,9 @@ class TestAppLocks:
         assert self.lock(sink, 0) == -999
         assert "does not know" in error_of(lambda: self.lock(sink, 0, owner="Anybody"))
 
-    def test_after_waiting_for_a_lock_the_others_rows_are_seen(self, server: StandIn, sink: Any, table: str) -> None:
+    def test_after_waiting_for_a_lock_the_others_rows_are_seen(
+        self, server: SqlServerDouble, sink: Any, table: str
+    ) -> None:
         with connect(server, autocommit=False) as first, connect(server, autocommit=False) as second:
             self.lock(first, 0)
             assert rows(second, f"SELECT COUNT(*) FROM {table}") == [(0,)]
@@ -563,7 +571,7 @@ class TestStatements:
     def test_queries(self, orders: Any, query: str, expected: list[tuple[Any, ...]]) -> None:
         assert rows(orders, query) == expected
 
-    def test_update_join_and_insert_not_exists_count_their_rows(self, server: StandIn, orders: Any) -> None:
+    def test_update_join_and_insert_not_exists_count_their_rows(self, server: SqlServerDouble, orders: Any) -> None:
         update = (
             "UPDATE t SET t.[status] = s.[status], t.[v] = s.[v] FROM [dbo].[orders] AS t"
             " JOIN [dbo].[staged] AS s ON t.[k] = s.[k] WHERE t.[v] < s.[v]"
@@ -616,7 +624,7 @@ class TestStatements:
         assert rows(sink, query + "a COLLATE Latin1_General_BIN2 = N'X'") == [(0,)]
         assert rows(sink, query + "b COLLATE SQL_Latin1_General_CP1_CI_AS = N'X'") == [(1,)]
 
-    def test_a_long_statement_can_be_interrupted_and_blocks_no_one(self, server: StandIn, sink: Any) -> None:
+    def test_a_long_statement_can_be_interrupted_and_blocks_no_one(self, server: SqlServerDouble, sink: Any) -> None:
         sink.cursor().execute("CREATE TABLE big ([n] int)")
         bulk_copy(sink, "[dbo].[big]", numbers(100_000), batch_size=0)
         connection = connect(server)
@@ -699,7 +707,7 @@ class TestCatalogue:
         cursor.execute("CREATE TABLE [dbo].[i] ([b] int)")
         assert rows(sink, query.format("i")) == [(None, 0, 0, False, None, None)]
 
-    def test_a_table_of_a_rolled_back_transaction_is_gone(self, server: StandIn, sink: Any) -> None:
+    def test_a_table_of_a_rolled_back_transaction_is_gone(self, server: SqlServerDouble, sink: Any) -> None:
         with connect(server, autocommit=False) as connection:
             connection.cursor().execute("CREATE TABLE [dbo].[gone] ([n] int)")
             connection.rollback()
@@ -718,14 +726,16 @@ class TestFaults:
         assert rows(sink, f"SELECT COUNT(*) FROM {table}") == [(1000,)]
 
     @pytest.mark.parametrize(("fault", "left"), [("before", 0), ("after", 1)])
-    def test_a_connection_is_cut_at_commit(self, server: StandIn, sink: Any, table: str, fault: str, left: int) -> None:
+    def test_a_connection_is_cut_at_commit(
+        self, server: SqlServerDouble, sink: Any, table: str, fault: str, left: int
+    ) -> None:
         self.inject(sink, f"drop_connection_{fault}_commit")
         connection = connect(server, autocommit=False)
         connection.cursor().execute(f"INSERT INTO {table} (n) VALUES (1)")
         error_of(connection.commit)
         assert rows(sink, f"SELECT COUNT(*) FROM {table}") == [(left,)]
 
-    def test_a_deadlock_victim_is_rolled_back(self, server: StandIn, sink: Any, table: str) -> None:
+    def test_a_deadlock_victim_is_rolled_back(self, server: SqlServerDouble, sink: Any, table: str) -> None:
         with connect(server, autocommit=False) as connection:
             connection.cursor().execute(f"INSERT INTO {table} (n) VALUES (1)")
             self.inject(sink, "deadlock_victim")
@@ -735,14 +745,14 @@ class TestFaults:
             connection.commit()
         assert rows(sink, f"SELECT n FROM {table}") == [(2,)]
 
-    def test_a_lock_times_out(self, server: StandIn, sink: Any) -> None:
+    def test_a_lock_times_out(self, server: SqlServerDouble, sink: Any) -> None:
         self.inject(sink, "lock_timeout")
         locks = TestAppLocks()
         with connect(server, autocommit=False) as connection:
             # The fault is for a lock that may be waited for; a lock without a wait is an ordinary answer.
             assert [locks.lock(connection, timeout) for timeout in (0, 1000, 1000)] == [0, -1, 0]
 
-    def test_logins_fail(self, server: StandIn, sink: Any) -> None:
+    def test_logins_fail(self, server: SqlServerDouble, sink: Any) -> None:
         self.inject(sink, "login_failure", times=2)
         for _ in range(2):
             assert "Login failed" in error_of(lambda: connect(server))
@@ -773,7 +783,7 @@ class TestFaults:
 
 
 def test_airflows_hook_works(
-    server: StandIn, sink: Any, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: SqlServerDouble, sink: Any, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     connection = {
@@ -796,7 +806,7 @@ def test_airflows_hook_works(
 
 def test_a_database_file_survives_a_restart(tmp_path: Path) -> None:
     file = tmp_path / "sink.duckdb"
-    with StandIn(database_file=file) as server, connect(server) as connection:
+    with SqlServerDouble(database_file=file) as server, connect(server) as connection:
         connection.cursor().execute("CREATE SCHEMA [s]")
         connection.cursor().execute(
             "CREATE TABLE [s].[t] ([n] int NOT NULL, [x] nchar(3), CONSTRAINT [p] PRIMARY KEY ([n]))"
@@ -806,7 +816,7 @@ def test_a_database_file_survives_a_restart(tmp_path: Path) -> None:
         connection.cursor().execute("CREATE USER [loader] FOR LOGIN [loader]")
         connection.cursor().execute("GRANT SELECT ON SCHEMA::[s] TO [loader]")
     with (
-        StandIn(database_file=file) as server,
+        SqlServerDouble(database_file=file) as server,
         connect(server) as connection,
         connect(server, user="loader", password="Loader-1") as loader,
     ):
@@ -818,9 +828,9 @@ def test_a_database_file_survives_a_restart(tmp_path: Path) -> None:
 
 def test_a_database_file_of_another_name_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "sink.duckdb"
-    with StandIn(database_file=file):
+    with SqlServerDouble(database_file=file):
         pass
-    with pytest.raises(RuntimeError, match="did not start"), StandIn(database_file=file, database="other"):
+    with pytest.raises(RuntimeError, match="did not start"), SqlServerDouble(database_file=file, database="other"):
         pass
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import mssql_python
 import pytest
 
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from tests.integration.test_standin import connect, error_of, rows
 
 PASSWORD = "Loader-1"
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[StandIn]:
+def own(tmp_path: Path) -> Iterator[SqlServerDouble]:
     """A server that keeps its database in a file, with a login and its user."""
-    with StandIn(database="", database_file=tmp_path / "own.duckdb") as server:
+    with SqlServerDouble(database="", database_file=tmp_path / "own.duckdb") as server:
         server.database = "own"
         for statement in (
             "CREATE DATABASE [own]",
@@ -28,18 +28,18 @@ def own(tmp_path: Path) -> Iterator[StandIn]:
         yield server
 
 
-def administer(server: StandIn, statement: str) -> None:
+def administer(server: SqlServerDouble, statement: str) -> None:
     mssql_python.pooling(enabled=False)
     with connect(server, database="master") as master:
         master.cursor().execute(statement)
 
 
-def restore(server: StandIn, file: Path) -> None:
+def restore(server: SqlServerDouble, file: Path) -> None:
     administer(server, "ALTER DATABASE [own] SET OFFLINE WITH ROLLBACK IMMEDIATE")
     administer(server, f"RESTORE DATABASE [own] FROM DISK = N'{file}' WITH CHECKSUM, REPLACE")
 
 
-def test_logins_are_the_server_s_and_not_in_it(own: StandIn, tmp_path: Path) -> None:
+def test_logins_are_the_server_s_and_not_in_it(own: SqlServerDouble, tmp_path: Path) -> None:
     administer(
         own, "ALTER LOGIN [loader] WITH PASSWORD = N'Another-1'; CREATE LOGIN [since] WITH PASSWORD = N'Since-12'"
     )
@@ -52,7 +52,7 @@ def test_logins_are_the_server_s_and_not_in_it(own: StandIn, tmp_path: Path) -> 
         assert rows(administrator, "SELECT SCHEMA_ID(N'since')") == [(None,)]
 
 
-def test_what_is_restored_is_in_the_file_of_the_server(own: StandIn, tmp_path: Path) -> None:
+def test_what_is_restored_is_in_the_file_of_the_server(own: SqlServerDouble, tmp_path: Path) -> None:
     administer(own, "USE [own]; DELETE FROM [dbo].[t]")
     restore(own, tmp_path / "one.bak")
     own.stop()
@@ -80,12 +80,12 @@ def test_what_is_restored_is_in_the_file_of_the_server(own: StandIn, tmp_path: P
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused(own: StandIn, tmp_path: Path, statement: str, told: str) -> None:
+def test_what_makes_no_sense_is_refused(own: SqlServerDouble, tmp_path: Path, statement: str, told: str) -> None:
     assert told in error_of(lambda: administer(own, statement.replace("FOLDER", str(tmp_path))))
     assert not (tmp_path / "x.bak").exists()
 
 
-def test_only_the_administrator_may(own: StandIn, tmp_path: Path) -> None:
+def test_only_the_administrator_may(own: SqlServerDouble, tmp_path: Path) -> None:
     with connect(own, user="loader", password=PASSWORD) as loader:
         for statement in (
             f"BACKUP DATABASE [own] TO DISK = N'{tmp_path}/x.bak' WITH COPY_ONLY, CHECKSUM",

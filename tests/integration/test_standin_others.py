@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from dev.sandbox.sqlserver.wire.rpc import EXECUTE_SQL, read_calls
 from tests.integration.test_standin import bulk_copy, connect, connect_pymssql, error_of, numbers, rows
 
@@ -17,20 +17,20 @@ CREATE = "CREATE TABLE [dbo].[t] ([n] int NOT NULL)"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[StandIn]:
-    with StandIn() as running:
+def server() -> Iterator[SqlServerDouble]:
+    with SqlServerDouble() as running:
         yield running
 
 
 @pytest.fixture
-def sink(server: StandIn) -> Iterator[Any]:
+def sink(server: SqlServerDouble) -> Iterator[Any]:
     with closing(connect(server)) as connection:
         yield connection
         connection.cursor().execute("DROP TABLE IF EXISTS [dbo].[t]")
 
 
 def test_what_is_sent_in_discard_mode_is_gone() -> None:
-    with StandIn(discard=True) as nowhere, closing(connect(nowhere)) as sink:
+    with SqlServerDouble(discard=True) as nowhere, closing(connect(nowhere)) as sink:
         sink.cursor().execute(CREATE)
         assert bulk_copy(sink, "[dbo].[t]", numbers(2500))["rows_copied"] == 2500
         assert rows(sink, "SELECT COUNT_BIG(*) FROM [dbo].[t]") == [(0,)]
@@ -45,7 +45,7 @@ def test_a_table_is_dropped_where_it_is_there(sink: Any) -> None:
     assert "does not know" in error_of(lambda: sink.cursor().execute("IF 1 = 1 DROP TABLE [dbo].[t]"))
 
 
-def test_a_table_that_another_session_has_changed_is_seen_as_it_is(server: StandIn, sink: Any) -> None:
+def test_a_table_that_another_session_has_changed_is_seen_as_it_is(server: SqlServerDouble, sink: Any) -> None:
     with closing(connect(server)) as other:
         for declared in ("int", "nvarchar(5)"):
             sink.cursor().execute(f"CREATE TABLE [dbo].[t] ([n] {declared} NOT NULL)")
@@ -56,7 +56,7 @@ def test_a_table_that_another_session_has_changed_is_seen_as_it_is(server: Stand
             assert "Invalid object name" in error_of(lambda: rows(other, "SELECT [n] FROM [dbo].[t]"))
 
 
-def test_a_table_that_was_undone_is_not_there(server: StandIn, sink: Any) -> None:
+def test_a_table_that_was_undone_is_not_there(server: SqlServerDouble, sink: Any) -> None:
     with closing(connect(server, autocommit=False)) as other:
         other.cursor().execute(CREATE)
         other.cursor().execute("INSERT INTO [dbo].[t] ([n]) VALUES (7)")
@@ -65,7 +65,7 @@ def test_a_table_that_was_undone_is_not_there(server: StandIn, sink: Any) -> Non
         assert "Invalid object name" in error_of(lambda: rows(other, "SELECT [n] FROM [dbo].[t]"))
 
 
-def test_a_datetimeoffset_keeps_its_local_time(server: StandIn, sink: Any) -> None:
+def test_a_datetimeoffset_keeps_its_local_time(server: SqlServerDouble, sink: Any) -> None:
     sink.cursor().execute("CREATE TABLE [dbo].[t] ([at] datetimeoffset, [about] datetimeoffset(7))")
     moment = datetime(2026, 3, 1, 12, 30, 0, 123456)
     sink.cursor().execute("INSERT INTO [dbo].[t] ([at]) VALUES (?)", moment)

@@ -6,7 +6,7 @@ from typing import Any
 import mssql_python
 import pytest
 
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from tests.integration.test_standin import bulk_copy, connect, connect_pymssql, error_of, numbers, rows
 
 PASSWORD = "Loader-1"
@@ -14,9 +14,9 @@ TABLES = ("[dbo].[t]", "[theirs].[t]", "[closed].[t]", "[closed].[seen]", "[clos
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[StandIn]:
+def own() -> Iterator[SqlServerDouble]:
     """A server with a database that its administrator has created, with a login, and with tables."""
-    with StandIn(database="") as server:
+    with SqlServerDouble(database="") as server:
         server.database = "own"
         with connect(server, database="master") as master:
             for statement in (
@@ -47,7 +47,7 @@ def own() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def loader(own: StandIn) -> Iterator[Any]:
+def loader(own: SqlServerDouble) -> Iterator[Any]:
     with connect(own, user="loader", password=PASSWORD) as connection:
         yield connection
 
@@ -98,7 +98,7 @@ def test_what_is_granted_or_owned_is_allowed(loader: Any, statement: str) -> Non
         (15247, "GRANT DELETE ON SCHEMA::dbo TO loaders", "does not have permission"),
     ],
 )  # fmt: skip
-def test_all_else_is_refused(own: StandIn, loader: Any, number: int, statement: str, told: str) -> None:
+def test_all_else_is_refused(own: SqlServerDouble, loader: Any, number: int, statement: str, told: str) -> None:
     assert told in error_of(lambda: loader.cursor().execute(statement))
     with connect_pymssql(own, user="loader", password=PASSWORD) as connection:
         assert str(number) in error_of(lambda: connection.cursor().execute(statement))
@@ -111,7 +111,7 @@ def test_a_bulk_load_needs_both_rights(loader: Any) -> None:
         assert f"The {missing} permission was denied on the object '{table}'" in message
 
 
-def test_only_who_has_a_user_enters_the_database(own: StandIn) -> None:
+def test_only_who_has_a_user_enters_the_database(own: SqlServerDouble) -> None:
     with connect(own, user="stranger", password=PASSWORD, database="master") as connection:
         assert rows(connection, "SELECT DB_NAME()") == [("master",)]
         assert "not able to access the database" in error_of(lambda: connection.cursor().execute("USE [own]"))
@@ -142,12 +142,12 @@ def test_only_who_has_a_user_enters_the_database(own: StandIn) -> None:
         ("BEGIN TRANSACTION; CREATE DATABASE [another]", "not allowed within multi-statement transaction"),
     ],
 )
-def test_what_makes_no_sense_is_refused(own: StandIn, statement: str, told: str) -> None:
+def test_what_makes_no_sense_is_refused(own: SqlServerDouble, statement: str, told: str) -> None:
     with connect(own) as administrator:
         assert told in error_of(lambda: administrator.cursor().execute(statement))
 
 
-def test_a_permission_on_the_server_is_a_login_s_in_every_database(own: StandIn) -> None:
+def test_a_permission_on_the_server_is_a_login_s_in_every_database(own: SqlServerDouble) -> None:
     with connect(own, user="stranger", password=PASSWORD, database="master") as connection:
         assert "one database beside master" in error_of(lambda: connection.cursor().execute("CREATE DATABASE d"))
         grant = "GRANT VIEW SERVER STATE TO [loader]"
@@ -156,13 +156,13 @@ def test_a_permission_on_the_server_is_a_login_s_in_every_database(own: StandIn)
         assert "Cannot open backup device" in error_of(lambda: connection.cursor().execute(verify))
 
 
-def test_a_role_of_the_database_has_no_permission_on_the_server(own: StandIn) -> None:
+def test_a_role_of_the_database_has_no_permission_on_the_server(own: SqlServerDouble) -> None:
     with connect(own, database="master") as master:
         grant = "GRANT VIEW SERVER STATE TO [loaders]"
         assert "Cannot find the login" in error_of(lambda: master.cursor().execute(grant))
 
 
-def test_nothing_is_kept_in_master(own: StandIn) -> None:
+def test_nothing_is_kept_in_master(own: SqlServerDouble) -> None:
     with connect(own, database="master") as master:
         for statement in (
             "SELECT n FROM dbo.t",

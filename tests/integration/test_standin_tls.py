@@ -10,7 +10,7 @@ import mssql_python
 import pyarrow as pa
 import pytest
 
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from tests.cluster.certificates import Authority
 
 PRELOGIN, LOGIN = 18, 16
@@ -25,13 +25,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def server(authority: Authority) -> Iterator[StandIn]:
-    with StandIn(certificate=(authority.certificate_of("sink"), authority.key_of("sink"))) as made:
+def server(authority: Authority) -> Iterator[SqlServerDouble]:
+    with SqlServerDouble(certificate=(authority.certificate_of("sink"), authority.key_of("sink"))) as made:
         yield made
 
 
 @pytest.fixture(params=["yes", "strict", "no"])
-def sink(server: StandIn, authority: Authority, request: pytest.FixtureRequest) -> Iterator[Any]:
+def sink(server: SqlServerDouble, authority: Authority, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A connection of a client that wants TLS, from the first byte on, or not at all: it gets TLS all the same."""
     words = f"Encrypt={request.param};TrustServerCertificate=yes"
     if request.param == "strict":
@@ -68,7 +68,7 @@ def test_a_statement_can_be_interrupted(sink: Any) -> None:
     sink.cursor().execute("DROP TABLE [dbo].[big]")
 
 
-def test_a_login_in_plain_text_is_not_read(server: StandIn) -> None:
+def test_a_login_in_plain_text_is_not_read(server: SqlServerDouble) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
         for kind in (PRELOGIN, LOGIN):
             client.sendall(struct.pack(">BBHHBB", kind, 1, 8 + 1, 0, 1, 0) + b"\xff")

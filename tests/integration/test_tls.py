@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import run_postgres
 from dev.sandbox.site import Site, as_json, site
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from dev.sandbox.stack import INIT_SQL
 from tests.cluster.certificates import Authority
 from tests.support.tls_front import tls_front
@@ -74,7 +74,7 @@ def source(authority: Authority, plain_source: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def sink(authority: Authority) -> Iterator[str]:
-    with StandIn(certificate=(authority.certificate_of("sink"), authority.key_of("sink"))) as server:
+    with SqlServerDouble(certificate=(authority.certificate_of("sink"), authority.key_of("sink"))) as server:
         yield server.url.replace("127.0.0.1", "localhost")
 
 
@@ -108,7 +108,7 @@ def test_rows_go_from_a_verified_source_to_a_verified_sink(
     orders: Site, source: str, sink: str, authority: Authority
 ) -> None:
     verifying = with_settings(orders, source, f"{sink}?encrypt=yes", authority.certificate, authority.certificate)
-    assert verifying.settings.doubts() == ""
+    assert verifying.settings.tls_warnings() == ""
     verifying.run()
     assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
 
@@ -150,7 +150,7 @@ def test_a_source_that_is_not_who_it_should_be_is_refused(
 def test_a_sink_that_is_not_who_it_should_be_is_refused(
     sink: str, authority: Authority, stranger: Path, case: str
 ) -> None:
-    with StandIn() as plain:
+    with SqlServerDouble() as plain:
         url, believed, told = {
             "another authority": (sink, stranger, "certificate verify failed.*SINK_CA_FILE"),
             "another name": (sink.replace("localhost", "127.0.0.1"), authority.certificate, "hostnameincertificate"),
@@ -194,7 +194,7 @@ def test_plan_and_reconcile_refuse_a_sink_that_is_not_who_it_should_be(
     monkeypatch: pytest.MonkeyPatch, sink: str, authority: Authority, stranger: Path, case: str
 ) -> None:
     believed = stranger if case == "another authority" else authority.certificate
-    with StandIn() as plain:
+    with SqlServerDouble() as plain:
         url = f"{plain.url if case == 'no TLS' else sink}?encrypt=yes"
         if case == "another name":
             url += "&hostnameincertificate=other.example.com"
@@ -217,8 +217,8 @@ def test_a_process_says_once_what_it_does_not_verify(orders: Site, source: str) 
     )
     assert ran.returncode == 0
     (told,) = [line["event"] for line in as_json(ran) if line["level"] == "warning"]
-    doubts = "anybody could pose as the source (sslmode=require); the sink is reached in plain text (encrypt=no)"
-    assert told == f"Not verified: {doubts}."
+    tls_warnings = "anybody could pose as the source (sslmode=require); the sink is reached in plain text (encrypt=no)"
+    assert told == f"Not verified: {tls_warnings}."
 
 
 def test_plan_says_what_it_does_not_verify(

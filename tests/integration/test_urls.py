@@ -29,7 +29,7 @@ from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import free_port
 from dev.sandbox.site import Site, as_json, site
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from tests.support.runs import Runs
 
 needs_own_postgres = pytest.mark.skipif("SOURCE_URL" in os.environ, reason="a real server's sockets are not seen here")
@@ -114,13 +114,13 @@ def test_a_socket_that_is_not_there_is_named(orders: Site) -> None:
 
 
 @pytest.fixture
-def ipv6_sink() -> Iterator[StandIn]:
-    with StandIn(host="::1") as server:
+def ipv6_sink() -> Iterator[SqlServerDouble]:
+    with SqlServerDouble(host="::1") as server:
         yield server
 
 
 def test_an_ipv6_address_reaches_the_sink_in_a_whole_run(
-    source_url: str, ipv6_sink: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source_url: str, ipv6_sink: SqlServerDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "@[::1]:" in ipv6_sink.url
     with site(ORDERS, source_url, ipv6_sink.url, tmp_path) as made:
@@ -169,7 +169,7 @@ def test_a_sink_that_cannot_be_reached_is_described_in_the_same_words_everywhere
 
 @pytest.mark.parametrize("sink_host", ["::1", "127.0.0.1"])
 def test_plan_names_the_place_of_a_sink_that_lets_nobody_in(monkeypatch: pytest.MonkeyPatch, sink_host: str) -> None:
-    with StandIn(host=sink_host) as server:
+    with SqlServerDouble(host=sink_host) as server:
         parts = urlsplit(server.url)
         place = parts.netloc.rpartition("@")[2]
         airflow_has(monkeypatch, "sink", SINK_URL=parts._replace(netloc=f"nobody:p@{place}").geturl())

@@ -34,7 +34,7 @@ def container_of(rendering: Rendering, owner: str) -> Container:
 def test_source_and_sink_are_verified(rendering: Rendering) -> None:
     found = connections(rendering)
     settings = Settings(source_url=SecretStr(found["SOURCE_URL"]), sink_url=SecretStr(found["SINK_URL"]))
-    assert settings.doubts() == ""
+    assert settings.tls_warnings() == ""
     # Said, and not left to a default.
     assert dict(parse_qsl(urlsplit(found["SOURCE_URL"]).query))["sslmode"] == "verify-full"
     assert dict(parse_qsl(urlsplit(found["SINK_URL"]).query))["encrypt"] == "yes"

@@ -7,14 +7,14 @@ from operator import attrgetter
 
 import pytest
 from etl.steps.batches import BATCH_BYTES
-from etl.steps.prefetch import read_ahead
+from etl.steps.prefetch import prefetch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 
 def test_items_come_in_their_order() -> None:
-    with read_ahead(range(1000)) as items:
+    with prefetch(range(1000)) as items:
         assert list(items) == list(range(1000))
 
 
@@ -29,7 +29,7 @@ def test_no_more_than_a_few_are_made_ahead() -> None:
                 third.set()
             yield number
 
-    with read_ahead(numbers()) as items:
+    with prefetch(numbers()) as items:
         assert next(items) == 0
         assert third.wait(10)
     # One was taken, two wait, and one is in hand.
@@ -42,22 +42,22 @@ def test_what_goes_wrong_is_raised_after_the_items_before_it() -> None:
         raise ValueError("broken")
 
     taken: list[int] = []
-    with pytest.raises(ValueError, match="broken"), read_ahead(broken()) as items:
+    with pytest.raises(ValueError, match="broken"), prefetch(broken()) as items:
         taken.extend(items)
-    with read_ahead(broken()) as items:
+    with prefetch(broken()) as items:
         assert next(items) == 1
         with pytest.raises(ValueError, match="broken"):
             next(items)
 
 
 def test_the_thread_ends_with_the_block() -> None:
-    with read_ahead(range(1000)) as items:
+    with prefetch(range(1000)) as items:
         next(items)
     assert [thread.name for thread in threading.enumerate() if thread.name == "read-ahead"] == []
 
 
 def test_lines_logged_on_the_way_are_bound_alike() -> None:
-    with bound_contextvars(pipeline="orders"), read_ahead(iter(get_contextvars, None)) as items:
+    with bound_contextvars(pipeline="orders"), prefetch(iter(get_contextvars, None)) as items:
         assert next(items) == {"pipeline": "orders"}
 
 
@@ -81,6 +81,6 @@ def test_nothing_is_made_while_a_large_item_waits_or_is_in_use(sizes: list[int])
         alive.add(item)
         return item
 
-    with read_ahead(map(make, sizes)) as items:
+    with prefetch(map(make, sizes)) as items:
         assert list(map(attrgetter("nbytes"), items)) == sizes
     assert most <= 4 * BATCH_BYTES

@@ -29,8 +29,8 @@ from etl.exporter.poller import Poller
 from etl.logs import configure_logs
 from etl.postgres import connection as source
 from etl.postgres.connection import connect_source
-from etl.sqlserver.connection import connect_sink, connect_to_prepare, sorted_error
-from etl.steps.context import Work
+from etl.sqlserver.connection import connect_sink, connect_to_prepare, translate_error
+from etl.steps.context import StepContext
 from etl.storage import backup_copy
 from etl.storage.staging import Staging
 from etl_airflow.secrets_backend import UrlConnections
@@ -158,7 +158,7 @@ def tell(output: Output) -> None:
     configure_logs(secrets)
     found = read_settings()
     secrets.extend(found.secrets())
-    output.write(f"{found!r} {found} {found.doubts()}")
+    output.write(f"{found!r} {found} {found.tls_warnings()}")
     for make_url in (
         found.source,
         found.metadata,
@@ -170,7 +170,7 @@ def tell(output: Output) -> None:
     ):
         output.write(message(lambda make_url=make_url: repr(make_url())))
     output.write(" ".join(map(place, (found.source_url, found.sink_url, found.metadata_url))))
-    work = Work(make(ORDERS), "run", whole(), found)
+    work = StepContext(make(ORDERS), "run", whole(), found)
     for connecting in (
         lambda: connect_source(work.settings, work.pipeline, str(work)),
         lambda: connect_sink(work.settings, work.pipeline, str(work)),
@@ -209,6 +209,6 @@ def test_nor_where_loki_does_not_answer() -> None:
 
 def test_what_a_driver_says_is_cut_after_secrets_are_blotted_out() -> None:
     found = Settings(sink_password=SecretStr("QXZJKV\nZZZJKV"), source_password=SecretStr("a failed: QXZJKV"))
-    assert "ZZZ" not in str(sorted_error(RuntimeError("x QXZJKV\nZZZJKV y"), "load", found))
+    assert "ZZZ" not in str(translate_error(RuntimeError("x QXZJKV\nZZZJKV y"), "load", found))
     error = dbapi.OperationalError("x a failed: QXZJKV y", status_code=AdbcStatusCode.IO)
     assert "QXZ" not in source.server_words(error, found)

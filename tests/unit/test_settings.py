@@ -116,7 +116,7 @@ def test_the_name_in_the_certificate_of_the_sink_may_be_another(monkeypatch: pyt
 def test_what_is_not_verified_is_told(monkeypatch: pytest.MonkeyPatch, source: str, sink: str, told: str) -> None:
     monkeypatch.setenv("SOURCE_URL", f"postgresql://orders:hunter2@{source}")
     monkeypatch.setenv("SINK_URL", f"mssql://etl:hunter2@{sink}")
-    found = read_settings().doubts()
+    found = read_settings().tls_warnings()
     assert told in found
     assert bool(found) == bool(told)
     assert "hunter2" not in found

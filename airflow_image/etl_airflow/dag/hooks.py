@@ -57,7 +57,7 @@ class SinkHook(MsSqlHook):
         self.connection.extra = json.dumps(extra)
         os.environ["FREETDSCONF"] = _settings(self.believed, name)
         encrypt = "yes" if extra.get("encryption") == "require" else "no"
-        asked = tls.SinkTls(encrypt, believes_anybody=not self.believed)
+        asked = tls.SinkTls(encrypt, trusts_any_certificate=not self.believed)
         _tell(tls.sink_doubt(self.connection.host or "", asked))
 
     def get_conn(self) -> Any:
@@ -144,5 +144,5 @@ def _check(connection: Any) -> None:
 
 
 def _tell(doubt: str) -> None:
-    if told := tls.doubts_told(doubt):
+    if told := tls.describe_tls_warnings(doubt):
         log.warning(told)

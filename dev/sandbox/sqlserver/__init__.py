@@ -28,6 +28,6 @@ Where it differs from SQL Server:
   lockout and no expiry.
 """
 
-from dev.sandbox.sqlserver.client import StandIn
+from dev.sandbox.sqlserver.client import SqlServerDouble
 
-__all__ = ["StandIn"]
+__all__ = ["SqlServerDouble"]

@@ -14,7 +14,7 @@ _ROOT = Path(__file__).resolve().parents[3]
 _STOP_SECONDS = 30
 
 
-class StandIn:
+class SqlServerDouble:
     """A running stand-in: its host and port, and the URL to connect by. It ends with the block, or with this process.
 
     With a `database_file` it keeps its data and logins; without a `database` it waits for CREATE DATABASE; `port` 0 is

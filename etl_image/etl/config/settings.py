@@ -109,7 +109,7 @@ class Settings(SinkSettings):
         password = self._password(name, options.get("password", ""))
         return options | ({"password": password} if password else {})
 
-    def doubts(self) -> str:
+    def tls_warnings(self) -> str:
         """What is not verified of source and sink, in one sentence; empty where all is, or cannot be read yet."""
         found = []
         with suppress(ConfigurationError):
@@ -117,7 +117,7 @@ class Settings(SinkSettings):
         with suppress(ConfigurationError):
             sink = self._sink_server()
             found.append(tls.sink_doubt(sink.host, sink.tls))
-        return tls.doubts_told(*found)
+        return tls.describe_tls_warnings(*found)
 
     def secrets(self) -> list[str]:
         """Every text that no output may show, longest first."""

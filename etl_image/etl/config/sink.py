@@ -103,7 +103,7 @@ class SinkSettings(BaseSettings):
             "UID": server.user,
             "PWD": self._password("SINK", server.password),
             "Encrypt": server.tls.encrypt,
-            "TrustServerCertificate": "yes" if server.tls.believes_anybody else "no",
+            "TrustServerCertificate": "yes" if server.tls.trusts_any_certificate else "no",
             **server.options,
         }
         if server.tls.name:

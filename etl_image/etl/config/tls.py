@@ -51,13 +51,13 @@ class SinkTls:
     """How the sink is reached: `encrypt` is yes, no or strict; `name` stands in its certificate, if not its host's."""
 
     encrypt: str
-    believes_anybody: bool
+    trusts_any_certificate: bool
     name: str = ""
 
     @property
     def is_verified(self) -> bool:
         """Whether nobody can pose as the sink. Drivers do not let a strict connection believe anybody."""
-        return self.encrypt == "strict" or (self.encrypt == "yes" and not self.believes_anybody)
+        return self.encrypt == "strict" or (self.encrypt == "yes" and not self.trusts_any_certificate)
 
 
 def take_sink_tls(host: str, options: dict[str, str]) -> SinkTls:
@@ -65,7 +65,7 @@ def take_sink_tls(host: str, options: dict[str, str]) -> SinkTls:
     # On loopback no network is crossed and a certificate is rarely at hand; elsewhere TLS is verified.
     return SinkTls(
         encrypt=take_option(options, "encrypt", _ENCRYPT, "no" if is_loopback(host) else "yes"),
-        believes_anybody=take_option(options, "trustservercertificate", _SWITCH, "no") == "yes",
+        trusts_any_certificate=take_option(options, "trustservercertificate", _SWITCH, "no") == "yes",
         name=options.pop("hostnameincertificate", ""),
     )
 
@@ -79,9 +79,9 @@ def sink_doubt(host: str, tls: SinkTls) -> str:
     return "anybody could pose as the sink (trustservercertificate=yes)"
 
 
-def doubts_told(*doubts: str) -> str:
+def describe_tls_warnings(*tls_warnings: str) -> str:
     """One sentence of what is not verified; empty where all is."""
-    found = [doubt for doubt in doubts if doubt]
+    found = [doubt for doubt in tls_warnings if doubt]
     return f"Not verified: {'; '.join(found)}." if found else ""
 
 

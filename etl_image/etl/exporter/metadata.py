@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from etl.config.settings import Settings
 from etl.exporter.poller import TIMEOUT_SECONDS, Database, Rows
-from etl.logs import blot_out
+from etl.logs import redact
 from etl.postgres.quoting import quote_text
 
 _SESSION = (
@@ -113,7 +113,7 @@ def metadata_database(settings: Settings) -> Database:
                     cursor.execute(statement)
                 yield rows
         except dbapi.Error as error:
-            raise RuntimeError(blot_out(str(error), settings.secrets())) from None
+            raise RuntimeError(redact(str(error), settings.secrets())) from None
 
     queries = {
         "server": _server,

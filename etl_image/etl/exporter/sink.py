@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from etl.config.settings import Settings
 from etl.exporter.poller import TIMEOUT_SECONDS, Database, Rows
 from etl.sqlserver import sql as sink_sql
-from etl.sqlserver.connection import Sink, sorted_error
+from etl.sqlserver.connection import Sink, translate_error
 from etl.sqlserver.connection import connect as open_sink
 
 _PAGE_BYTES = 8192
@@ -54,7 +54,7 @@ def sink_database(settings: Settings) -> Database:
             finally:
                 connection.close()
         except (mssql_python.Error, RuntimeError) as error:
-            raise sorted_error(error, "export-metrics", settings) from None
+            raise translate_error(error, "export-metrics", settings) from None
 
     queries = {"size": _size, "edition": _size_limit, "watermarks": _watermarks, "loads": _loads, "counters": _counters}
     return Database("sink", connect, queries)

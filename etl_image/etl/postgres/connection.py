@@ -8,7 +8,7 @@ import adbc_driver_postgresql.dbapi as postgres
 
 from etl.config.settings import Settings, place
 from etl.errors import ConfigurationError, TryAgainError
-from etl.logs import blot_out
+from etl.logs import redact
 from etl.model.pipeline import Pipeline
 from etl.postgres import sql as source_sql
 
@@ -73,5 +73,5 @@ def _advice(error: dbapi.Error) -> str:
 
 def server_words(error: dbapi.Error, settings: Settings) -> str:
     """The server's own first line, without the driver's frame and without secrets."""
-    text = blot_out(str(error), settings.secrets())  # before it is cut: half a secret is one, too
+    text = redact(str(error), settings.secrets())  # before it is cut: half a secret is one, too
     return text.split("ERROR: ")[-1].split("failed: ")[-1].strip().splitlines()[0].strip()

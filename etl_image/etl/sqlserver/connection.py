@@ -234,10 +234,10 @@ def _connected(
     except UnreachableError as error:
         raise TryAgainError(f"{about}: the sink {place(settings.sink_url)} cannot be reached: {error}") from None
     except (mssql_python.Error, RuntimeError) as error:
-        raise sorted_error(error, about, settings, mask) from None
+        raise translate_error(error, about, settings, mask) from None
 
 
-def sorted_error(error: Exception, about: str, settings: Settings, mask: Mask | None = None) -> EtlError:
+def translate_error(error: Exception, about: str, settings: Settings, mask: Mask | None = None) -> EtlError:
     """The server's answer as one of ours: in its words, without the driver's frame, secrets and sensitive values."""
     answer = sink_errors.explain(error, settings.secrets(), mask)
     return answer.kind(f"{about}: the sink {place(settings.sink_url)} said: {answer.words}")

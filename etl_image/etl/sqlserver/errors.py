@@ -15,7 +15,7 @@ from mssql_python import cursor as driver
 from mssql_python import ddbc_bindings
 
 from etl.errors import ConfigurationError, DataError, EtlError, TryAgainError
-from etl.logs import blot_out
+from etl.logs import redact
 from etl.model.masking import Mask
 from etl.sqlserver.sql import STAGING_NAME
 from etl.sqlserver.state import State
@@ -177,7 +177,7 @@ def explain(error: Exception, secrets: Sequence[str], mask: Mask | None = None) 
     if isinstance(error, NotOpenError):
         kind: type[EtlError] = TryAgainError if error.state.may_pass else ConfigurationError
         return Answer(kind, error.state.problem, error.state.words)
-    text = blot_out(str(error), list(secrets))
+    text = redact(str(error), list(secrets))
     words = text.split("DDBC Error:")[-1].split(_OF_SERVER)[-1].strip().splitlines()[0]
     found = numbers(error)
     if found:

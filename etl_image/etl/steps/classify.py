@@ -21,7 +21,7 @@ from etl.model.pipeline import Pipeline
 from etl.model.predicate import predicate_columns
 from etl.model.predicate_sql import render_duckdb
 from etl.steps.batches import BATCH_BYTES, CurrentBatch
-from etl.steps.context import Work
+from etl.steps.context import StepContext
 from etl.steps.progress import Progress
 from etl.steps.type_rules import as_text, breach, converted, is_breach
 from etl.storage.staging import CODEC, Manifest
@@ -32,14 +32,14 @@ _OUTCOME, _HASH = "outcome", "hash"
 _ALL_64_BITS = (1 << 64) - 1
 
 
-class Judge:
+class Classifier:
     """Judges the rows of one partition, each once, and counts what becomes of them.
 
     A row is rejected when it would be kept but breaks the contract, or when what is wrong with it is in a column that
     the predicate reads. The rejected rows go to the file `rejects` in staging, which is made for the first of them.
     """
 
-    def __init__(self, work: Work, staged: pa.Schema, rejects: str, progress: Progress) -> None:
+    def __init__(self, work: StepContext, staged: pa.Schema, rejects: str, progress: Progress) -> None:
         self.schema = pa.schema([(name, _arrow_type(kind)) for name, kind in work.pipeline.types.items()])
         self._work = work
         self._progress = progress

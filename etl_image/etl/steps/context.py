@@ -12,7 +12,7 @@ from etl.storage.staging import Staging
 
 
 @dataclass(frozen=True)
-class Work:
+class StepContext:
     """One partition of one run of a pipeline, and the settings to do it with."""
 
     pipeline: Pipeline

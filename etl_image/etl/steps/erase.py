@@ -20,7 +20,7 @@ from etl.postgres.checks import check_source
 from etl.postgres.connection import connect_source
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.connection import Sink, connect_to_prepare
-from etl.steps.context import Work
+from etl.steps.context import StepContext
 
 BACKUPS = timedelta(days=7)
 """How long a nightly backup is kept, while there is one every night: as many as the CronJobs say."""
@@ -51,7 +51,7 @@ def erase(settings: Settings, pipeline: Pipeline, key: str, *, dry_run: bool, as
     private = pipeline.model_copy(
         update={"sensitive": [*pipeline.sensitive, *set(pipeline.key) - set(pipeline.sensitive)]}
     )
-    work = Work(private, "erase", Partition(window=Window(high=began)), settings)
+    work = StepContext(private, "erase", Partition(window=Window(high=began)), settings)
     if ask_source:
         _check_source(work, wanted)
     with connect_to_prepare(
@@ -76,7 +76,7 @@ def erase(settings: Settings, pipeline: Pipeline, key: str, *, dry_run: bool, as
     return erased
 
 
-def _check_source(work: Work, wanted: RowKey) -> None:
+def _check_source(work: StepContext, wanted: RowKey) -> None:
     with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:
         check_source(work.pipeline, cursor)
         cursor.execute(source_sql.find_row(work.pipeline, wanted.texts))
@@ -126,7 +126,7 @@ def _drop_dead_loads(sink: Sink, pipeline: Pipeline, *, dry_run: bool) -> None:
             )
 
 
-def _staged(work: Work, wanted: RowKey) -> list[str]:
+def _staged(work: StepContext, wanted: RowKey) -> list[str]:
     """The folders of partitions in staging that have the row, or that a killed step has left half written."""
     masks = [work.mask.masked(name, text) for name, text in zip(work.pipeline.key, wanted.texts, strict=True)]
     staging = work.staging
@@ -137,7 +137,7 @@ def _staged(work: Work, wanted: RowKey) -> list[str]:
     ]
 
 
-def _has(work: Work, path: str, wanted: RowKey, masks: list[str]) -> bool:
+def _has(work: StepContext, path: str, wanted: RowKey, masks: list[str]) -> bool:
     try:
         with work.staging.opened(path) as file:
             parquet = pq.ParquetFile(file)
@@ -152,7 +152,7 @@ def _has(work: Work, path: str, wanted: RowKey, masks: list[str]) -> bool:
 
 
 def _record(
-    sink: Sink, work: Work, wanted: RowKey, began: datetime, counts: tuple[int, int], *, ask_source: bool
+    sink: Sink, work: StepContext, wanted: RowKey, began: datetime, counts: tuple[int, int], *, ask_source: bool
 ) -> None:
     """A row beside the audit's, without the key: loads' own rows stay as they are, and add up as they did."""
     table = sink_sql.erasure_table()

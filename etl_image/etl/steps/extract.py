@@ -12,19 +12,19 @@ import structlog
 
 from etl.config.settings import place
 from etl.errors import DataError, TryAgainError, shown
-from etl.logs import blot_out
+from etl.logs import redact
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import check_source
 from etl.postgres.connection import connect_source
 from etl.steps.batches import BATCH_BYTES
-from etl.steps.context import Work
+from etl.steps.context import StepContext
 from etl.steps.memory import longest_row
-from etl.steps.prefetch import read_ahead
+from etl.steps.prefetch import prefetch
 from etl.steps.progress import Progress
 from etl.storage.staging import CODEC, Manifest
 
 
-def extract(work: Work) -> Manifest:
+def extract(work: StepContext) -> Manifest:
     """Read the partition's rows and stage them as they are, so that the next step can say what is wrong with them.
 
     Memory does not grow with the table: rows pass in Arrow batches of a few megabytes.
@@ -35,7 +35,7 @@ def extract(work: Work) -> Manifest:
     name = f"{work.staging.new_folder('extract')}/rows.parquet"
     with (
         reading(work) as source,
-        read_ahead(source.batches()) as batches,
+        prefetch(source.batches()) as batches,
         work.staging.writing(name) as file,
         pq.ParquetWriter(file, source.schema, **CODEC) as writer,
     ):
@@ -50,14 +50,14 @@ def extract(work: Work) -> Manifest:
     return manifest
 
 
-def sweep(work: Work) -> None:
+def sweep(work: StepContext) -> None:
     """Remove what old runs have left in staging."""
     swept = work.staging.sweep(datetime.now(UTC) - work.settings.staging_retention)
     if swept:
         structlog.get_logger().info("extract: removed old runs from staging", runs=swept)
 
 
-def tell(work: Work, manifest: Manifest, progress: Progress) -> None:
+def tell(work: StepContext, manifest: Manifest, progress: Progress) -> None:
     """Log and measure what was extracted."""
     with work.metrics("extract") as metrics:
         metrics.rows("extracted", manifest.extracted)
@@ -67,7 +67,7 @@ def tell(work: Work, manifest: Manifest, progress: Progress) -> None:
 
 
 @contextmanager
-def reading(work: Work) -> Iterator["Reading"]:
+def reading(work: StepContext) -> Iterator["Reading"]:
     """The rows of the partition, in a snapshot that lasts as long as the block.
 
     Raises ConfigurationError where the source is not as the pipeline says, TryAgainError where it is away.
@@ -80,7 +80,7 @@ def reading(work: Work) -> Iterator["Reading"]:
 class Reading:
     """The rows of a partition as they come from the source, and how many there are."""
 
-    def __init__(self, work: Work, cursor: postgres.Cursor) -> None:
+    def __init__(self, work: StepContext, cursor: postgres.Cursor) -> None:
         self._work = work
         self._rows = self._bytes = 0
         self._counted: tuple[int, int] | None = None
@@ -106,7 +106,7 @@ class Reading:
             yield from map(self._checked, self._reader)
         except (OSError, pa.ArrowException) as error:
             where = place(work.settings.source_url)
-            told = work.mask.words(blot_out(str(error), work.settings.secrets()).strip().splitlines()[0])
+            told = work.mask.words(redact(str(error), work.settings.secrets()).strip().splitlines()[0])
             raise TryAgainError(f"{work}: the source {where} broke off: {told}") from None
 
     def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:

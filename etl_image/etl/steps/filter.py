@@ -4,14 +4,14 @@ import pyarrow.parquet as pq
 import structlog
 
 from etl.steps.batches import open_staged, staged_batches
-from etl.steps.classify import Judge
-from etl.steps.context import Work
-from etl.steps.prefetch import read_ahead
+from etl.steps.classify import Classifier
+from etl.steps.context import StepContext
+from etl.steps.prefetch import prefetch
 from etl.steps.progress import Progress
 from etl.storage.staging import CODEC, Manifest
 
 
-def filter_rows(work: Work) -> Manifest:
+def filter_rows(work: StepContext) -> Manifest:
     """Judge every staged row, once: kept, dropped by the predicate, or rejected.
 
     Raises DataError above the tolerance; the rejects are then in staging, with the reasons.
@@ -22,9 +22,9 @@ def filter_rows(work: Work) -> Manifest:
     name = f"{folder}/rows.parquet"
     with work.staging.reading(staged.files["rows"]) as source:
         parquet = open_staged(source)
-        with Judge(work, parquet.schema_arrow, f"{folder}/rejects/rows.parquet", progress) as judge:
+        with Classifier(work, parquet.schema_arrow, f"{folder}/rejects/rows.parquet", progress) as judge:
             with (
-                read_ahead(staged_batches(parquet)) as rows,
+                prefetch(staged_batches(parquet)) as rows,
                 work.staging.writing(name) as file,
                 pq.ParquetWriter(file, judge.schema, **CODEC) as writer,
             ):

@@ -16,8 +16,8 @@ from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.columns import check_table, read_columns
 from etl.sqlserver.connection import Sink, connect_sink
 from etl.steps.batches import open_staged, staged_batches
-from etl.steps.context import Work
-from etl.steps.prefetch import read_ahead
+from etl.steps.context import StepContext
+from etl.steps.prefetch import prefetch
 from etl.steps.progress import Progress
 from etl.storage.staging import Manifest
 
@@ -36,7 +36,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Kept:
+class RowStream:
     """Kept rows on their way to the sink, and what was made of the partition, to ask when all are taken."""
 
     schema: pa.Schema
@@ -44,7 +44,7 @@ class Kept:
     verdict: Callable[[], Manifest]
 
 
-def load(work: Work) -> Loaded:
+def load(work: StepContext) -> Loaded:
     """Bring the kept rows of one partition into the sink. Repeating it changes nothing.
 
     Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
@@ -54,7 +54,7 @@ def load(work: Work) -> Loaded:
     return deliver(work, _staged(work, manifest, progress), progress)
 
 
-def deliver(work: Work, rows: AbstractContextManager[Kept], progress: Progress) -> Loaded:
+def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress: Progress) -> Loaded:
     """Bring rows into the sink as they come, exactly once.
 
     They go into a staging table of this attempt alone and are counted there by the server; then one transaction
@@ -83,7 +83,7 @@ def deliver(work: Work, rows: AbstractContextManager[Kept], progress: Progress) 
     return loaded
 
 
-def _check_sink(work: Work, sink: Sink) -> dict[str, str]:
+def _check_sink(work: StepContext, sink: Sink) -> dict[str, str]:
     """Compare the sink's columns with what is needed; returns the collations of the sink table's key, by column.
 
     Raises ConfigurationError naming the first that differs, and how to change it.
@@ -98,7 +98,7 @@ def _check_sink(work: Work, sink: Sink) -> dict[str, str]:
 
 
 @contextmanager
-def _staging_table(work: Work, sink: Sink, collations: dict[str, str]) -> Iterator[TableName]:
+def _staging_table(work: StepContext, sink: Sink, collations: dict[str, str]) -> Iterator[TableName]:
     """A table of this attempt alone, which goes with the block; its lock tells others that the attempt lives."""
     staging = sink_sql.staging_table(work.pipeline, _staging_name(work), collations)
     if not sink.try_lock(sink_sql.staging_lock(staging.name.table), "Session"):
@@ -114,7 +114,7 @@ def _staging_table(work: Work, sink: Sink, collations: dict[str, str]) -> Iterat
     sink.drop(staging.name)
 
 
-def _fill(work: Work, sink: Sink, table: TableName, kept: Kept, opened: ExitStack) -> Manifest:
+def _fill(work: StepContext, sink: Sink, table: TableName, kept: RowStream, opened: ExitStack) -> Manifest:
     """Bulk copy the kept rows and let the server count them: the driver's own count is of what it sent.
 
     Then what the rows came from is closed: the snapshot of the source lasts no longer than it has to.
@@ -130,12 +130,12 @@ def _fill(work: Work, sink: Sink, table: TableName, kept: Kept, opened: ExitStac
 
 
 @contextmanager
-def _staged(work: Work, manifest: Manifest, progress: Progress) -> Iterator[Kept]:
+def _staged(work: StepContext, manifest: Manifest, progress: Progress) -> Iterator[RowStream]:
     """The kept rows that the filter has left in staging."""
     with work.staging.reading(manifest.files["rows"]) as file:
         parquet = open_staged(file)
-        with read_ahead(staged_batches(parquet)) as batches:
-            yield Kept(parquet.schema_arrow, _counted(batches, progress), lambda: manifest)
+        with prefetch(staged_batches(parquet)) as batches:
+            yield RowStream(parquet.schema_arrow, _counted(batches, progress), lambda: manifest)
 
 
 def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[pa.RecordBatch]:
@@ -144,7 +144,7 @@ def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[
         progress.add(batch.num_rows)
 
 
-def _apply(work: Work, sink: Sink, staging: TableName, manifest: Manifest) -> Loaded:
+def _apply(work: StepContext, sink: Sink, staging: TableName, manifest: Manifest) -> Loaded:
     """One transaction: lock, bring in what is newer or missing, check, write the audit row, commit."""
     sink.lock(sink_sql.load_lock(work.pipeline), int(work.settings.sink_lock_timeout.total_seconds() * 1000))
     loaded = _merge(work, sink, staging, manifest.kept)
@@ -156,7 +156,7 @@ def _apply(work: Work, sink: Sink, staging: TableName, manifest: Manifest) -> Lo
     return loaded
 
 
-def _merge(work: Work, sink: Sink, staging: TableName, kept: int) -> Loaded:
+def _merge(work: StepContext, sink: Sink, staging: TableName, kept: int) -> Loaded:
     """Update what is newer and insert what is missing, in as few passes as that takes; each number counted by itself.
 
     A pass is left out where a count has shown that it would find nothing.
@@ -173,7 +173,7 @@ def _merge(work: Work, sink: Sink, staging: TableName, kept: int) -> Loaded:
     return Loaded(inserted, updated, unchanged, standing)
 
 
-def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
+def _audit(work: StepContext, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
     """Write this partition's audit row; a repetition that found nothing to do leaves the first one's."""
     identity = (work.pipeline.name, work.run_id, work.partition.id)
     table = sink_sql.quote_table(sink_sql.AUDIT)
@@ -198,12 +198,12 @@ def _audit(work: Work, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
     sink.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(values))})", *values.values())
 
 
-def _staging_name(work: Work) -> str:
+def _staging_name(work: StepContext) -> str:
     """A name of this attempt alone, as sink_sql.STAGING_NAME reads it."""
     return f"{work.pipeline.name}_{datetime.now(UTC):%Y%m%d%H%M%S}_{uuid.uuid4().hex[:12]}"
 
 
-def _prune_audit(work: Work, sink: Sink) -> None:
+def _prune_audit(work: StepContext, sink: Sink) -> None:
     """Delete audit rows of the pipeline beyond their retention, a bounded number a load; its latest run's stay."""
     audit, name = sink_sql.quote_table(sink_sql.AUDIT), work.pipeline.name
     # Loads at the same time need not wait for each other for that.
@@ -216,7 +216,7 @@ def _prune_audit(work: Work, sink: Sink) -> None:
     sink.commit()
 
 
-def _drop_leftovers(work: Work, sink: Sink) -> None:
+def _drop_leftovers(work: StepContext, sink: Sink) -> None:
     """Drop the pipeline's staging tables whose attempts are no more: the server has let go of their locks."""
     names = sink.rows("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?", sink_sql.STAGING)
     for (name,) in names:

@@ -20,7 +20,7 @@ _AHEAD_BYTES = 4 * BATCH_BYTES
 
 
 @contextmanager
-def read_ahead(items: Iterable[_T]) -> Iterator[Iterator[_T]]:
+def prefetch(items: Iterable[_T]) -> Iterator[Iterator[_T]]:
     """The items in their order, made in another thread while the block works on those before.
 
     Work overlaps only while the items (of which `nbytes` counts, where they have it) are small. What goes wrong in that

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from etl.steps import extract, filter  # noqa: A004  # the step's own name
-from etl.steps.classify import Judge
-from etl.steps.context import Work
-from etl.steps.load import Kept, Loaded, deliver
-from etl.steps.prefetch import read_ahead
+from etl.steps.classify import Classifier
+from etl.steps.context import StepContext
+from etl.steps.load import Loaded, RowStream, deliver
+from etl.steps.prefetch import prefetch
 from etl.steps.progress import Progress
 from etl.storage.staging import Manifest
 
 
-def run(work: Work) -> Loaded:
+def run(work: StepContext) -> Loaded:
     """Do what the three steps do, at the same time: one reads the source, one judges, one sends to the sink.
 
     Repeating it changes nothing but what has changed at the source. Only rejected rows leave a file in staging.
@@ -23,11 +23,11 @@ def run(work: Work) -> Loaded:
 
 
 @contextmanager
-def _flowing(work: Work) -> Iterator[Kept]:
+def _flowing(work: StepContext) -> Iterator[RowStream]:
     """The kept rows, while they are read and judged. The source's snapshot ends with the block."""
     progress = Progress("run", work.partition.expected_rows)
     rejects = f"{work.staging.new_folder('run')}/rejects/rows.parquet"
-    with extract.reading(work) as source, Judge(work, source.schema, rejects, progress) as judge:
+    with extract.reading(work) as source, Classifier(work, source.schema, rejects, progress) as judge:
 
         def verdict() -> Manifest:
             extracted = source.manifest()
@@ -38,5 +38,5 @@ def _flowing(work: Work) -> Iterator[Kept]:
             filter.tell(judged, progress)
             return judged
 
-        with read_ahead(source.batches()) as rows, read_ahead(judge.kept(rows)) as kept:
-            yield Kept(judge.schema, kept, verdict)
+        with prefetch(source.batches()) as rows, prefetch(judge.kept(rows)) as kept:
+            yield RowStream(judge.schema, kept, verdict)

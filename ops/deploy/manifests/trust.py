@@ -65,7 +65,7 @@ def has_sql_server(rendering: Rendering) -> bool:
     return any(item["metadata"]["name"] == "mssql" for item in rendering.of_kind("StatefulSet"))
 
 
-def doubts(rendering: Rendering) -> list[str]:
+def tls_warnings(rendering: Rendering) -> list[str]:
     """What is not verified, in sentences."""
     found = []
     for settings in _connections(rendering):

@@ -20,7 +20,7 @@ from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.postgres import run_postgres
 from dev.sandbox.process import die_with_parent
 from dev.sandbox.site import existing_site
-from dev.sandbox.sqlserver import StandIn
+from dev.sandbox.sqlserver import SqlServerDouble
 from dev.sandbox.stack import ROOT
 from tests.bench.speed.contenders import Contender, Place
 from tests.bench.speed.figures import Run
@@ -109,9 +109,9 @@ def run_bench(folder: Path) -> Iterator[Bench]:
             source_url = stack.enter_context(run_postgres()).create_database("bench")
         sink_url, pid = os.environ.get("SINK_URL"), None
         if not sink_url:
-            sink = stack.enter_context(StandIn(password=secrets.token_urlsafe(16)))
+            sink = stack.enter_context(SqlServerDouble(password=secrets.token_urlsafe(16)))
             sink_url, pid = sink.url, sink.pid
-        nowhere = stack.enter_context(StandIn(password=secrets.token_urlsafe(16), discard=True))
+        nowhere = stack.enter_context(SqlServerDouble(password=secrets.token_urlsafe(16), discard=True))
         bench = Bench(source_url, sink_url, nowhere.url, folder, pid)
         stack.callback(bench.forget)
         yield bench
