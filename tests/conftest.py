@@ -3,9 +3,12 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+from structlog.contextvars import clear_contextvars
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,6 +23,13 @@ for variable in [name for name in os.environ if name.startswith(("ETL_", "OIDC_"
 # The machine may be busy with other tests.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def _own_log_context() -> Iterator[None]:
+    """A command that runs in a test's process binds fields to all lines of that process."""
+    yield
+    clear_contextvars()
 
 
 def pytest_report_header() -> str:

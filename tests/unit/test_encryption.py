@@ -111,7 +111,7 @@ def test_after_a_rotation_old_copies_stay_with_the_old_key(folder: Path, tmp_pat
         ("nonsense", "BACKUP_IDENTITY is no private key of age"),
         (str(ONE.to_public()), "BACKUP_IDENTITY is no private key of age"),
     ],
-    ids=["none", "another", "nonsense", "public"],
+    ids=["none", "none: how", "another", "nonsense", "public"],
 )
 def test_without_the_key_nothing_comes_back(folder: Path, url: str, key: "x25519.Identity | str", told: str) -> None:
     copy(folder, url, ONE)
