@@ -15,10 +15,12 @@ from typing import Any
 import mssql_python
 import psycopg
 from etl.config.settings import Settings
+from etl.model.outcome import COUNTS
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition
 from etl.postgres import quoting
 from etl.postgres import sql as source_sql
+from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.connection import connect as open_sink
 from etl.steps.context import StepContext
@@ -95,7 +97,7 @@ class Site:
 
     def audits(self) -> list[dict[str, Any]]:
         """The audit rows of the pipeline."""
-        names = ("run_id", "partition_id", *sink_sql.COUNTS, "checksum")
+        names = ("run_id", "partition_id", *COUNTS, "checksum")
         columns = ", ".join(sink_sql.quote_name(name) for name in names)
         query = f"SELECT {columns} FROM [etl].[audit] WHERE [pipeline] = ? ORDER BY [run_id], [partition_id]"
         return [dict(zip(names, row, strict=True)) for row in self.query(query, self.pipeline.name)]
@@ -138,7 +140,7 @@ class Site:
         for name in self.staging_tables():
             self.execute(f"DROP TABLE IF EXISTS [etl_staging].{sink_sql.quote_name(name)}")
         self.execute(f"DROP TABLE IF EXISTS {self._sink}")
-        for table in sink_sql.bookkeeping_tables():
+        for table in ledger.tables():
             name = sink_sql.quote_table(table.name)
             if self._exists(name):
                 self.execute(f"DELETE FROM {name} WHERE [pipeline] = N'{self.pipeline.name}'")

@@ -26,6 +26,7 @@ from etl.model.pipeline import Pipeline, SourceTable
 from etl.postgres import sql as source_sql
 from etl.postgres.connection import server_words
 from etl.sqlserver import checks as sink_checks
+from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.connection import Sink, connect
 from etl.sqlserver.errors import explain
@@ -180,12 +181,12 @@ def _index_advice(sink: Sink, table: sink_sql.Table) -> str:
 
 def _check_prepared(sink: Sink) -> None:
     """What every load needs, whatever its pipeline. Raises NotWellError, or what the server says of a missing grant."""
-    missing = [str(table.name) for table in sink_sql.bookkeeping_tables() if not sink.exists(table.name)]
+    missing = [str(table.name) for table in ledger.tables() if not sink.exists(table.name)]
     if sink.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(sink_sql.STAGING)})") is None:
         missing.append(f"schema {sink_sql.STAGING}")
     if missing:
         raise NotWellError("unprepared", f"it lacks {', '.join(missing)}.")
-    sink.value(f"SELECT COUNT_BIG(*) FROM {sink_sql.quote_table(sink_sql.WATERMARK)}")
+    sink.value(sink_sql.count_rows(ledger.WATERMARK))
 
 
 def _staging(settings: Settings) -> _Answer:

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from etl.model.outcome import COUNTS
+from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
-from etl.steps import load
 
 from dev.sandbox.site import Site
 
@@ -13,10 +14,13 @@ NEW, OLD = timedelta(hours=1), timedelta(days=401)
 
 def enter(made: Site, run_id: str, age: timedelta, partition_id: str = "all", pipeline: str = "") -> None:
     """An audit row of that age."""
-    times = (sink_sql.time_literal(moment) for moment in (datetime.now(UTC), datetime.now(UTC) - age))
+    times = (
+        moment.replace(tzinfo=None).isoformat(timespec="microseconds")
+        for moment in (datetime.now(UTC), datetime.now(UTC) - age)
+    )
     values = {
         "pipeline": pipeline or made.pipeline.name, "run_id": run_id, "partition_id": partition_id, "fingerprint": "f",
-        "checksum": "c", **dict.fromkeys(sink_sql.COUNTS, 0),
+        "checksum": "c", **dict.fromkeys(COUNTS, 0),
         **dict(zip(("window_high", "loaded_at"), times, strict=True)),
     }  # fmt: skip
     names = ", ".join(map(sink_sql.quote_name, values))
@@ -56,7 +60,7 @@ def test_the_latest_run_stays_however_old_it_is(orders: Site, request: pytest.Fi
 
 
 def test_a_load_deletes_no_more_than_it_has_time_for(orders: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "_PRUNED_AT_ONCE", 2)
+    monkeypatch.setattr(ledger, "_PRUNED_AT_ONCE", 2)
     orders.run("first")
     for number in range(5):
         enter(orders, f"old {number}", OLD)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException
 from etl.model.window import Partition, Window
+from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 from etl_airflow.dag.hooks import SinkHook
 from etl_airflow.dag.reconcile import advance_watermark, reconcile_run
@@ -193,7 +194,7 @@ def test_what_does_not_add_up_fails_and_keeps_the_watermark(
 ) -> None:
     run_id, partitions = planned(real)
     before = watermark(real)
-    tables = [sink_sql.AUDIT, real.pipeline.sink]
+    tables = [ledger.AUDIT, real.pipeline.sink]
     saved = {table: real.query(f"SELECT * FROM {sink_sql.quote_table(table)}") for table in tables}
     real.execute(harm)
     with pytest.raises(AirflowFailException) as caught:

@@ -20,7 +20,7 @@ import pytest
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError, ExitCode
 from etl.model.pipeline import Pipeline
-from etl.sqlserver import prepare, prepare_sql
+from etl.sqlserver import ledger, prepare, prepare_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.backup import backup_sink
 from etl.sqlserver.prepare import prepare_sink
@@ -331,7 +331,7 @@ def test_a_table_without_its_index_gets_it_where_that_takes_no_time(prepared: Se
 
 def test_the_index_of_the_audit_is_made_where_an_earlier_version_made_none(server: Server) -> None:
     server.prepare()
-    audit, *_ = sink_sql.bookkeeping_tables()
+    audit, *_ = ledger.tables()
     server.as_administrator("DROP TABLE [etl].[audit]")
     server.as_administrator(sink_sql.create_table(replace(audit, indexed=())))
     assert server.prepare() == ["created the index on pipeline, loaded_at of etl.audit"]

@@ -14,7 +14,7 @@ from etl.config.settings import Settings
 from etl.errors import ConfigurationError
 from etl.exporter.poller import Poller
 from etl.exporter.sink import sink_database
-from etl.sqlserver import prepare_sql
+from etl.sqlserver import ledger, prepare_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.backup import backup_sink, restore_sink
 from prometheus_client import Metric
@@ -68,7 +68,7 @@ def server() -> Iterator[Logins]:
     with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="") as sql_server:
         made = Logins(sql_server.url, "sink", "etl")
         made.prepare(ORDERS_PIPELINE)
-        made.as_administrator(sink_sql.create_table(sink_sql.erasure_table()))
+        made.as_administrator(sink_sql.create_table(ledger.erasure_table()))
         yield made
 
 

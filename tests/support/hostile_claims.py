@@ -6,16 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
-from airflow.sdk.exceptions import AirflowFailException
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError
 from etl.model.column_types import parse_column_type
 from etl.model.pipeline import Pipeline
+from etl.model.planning import choose_window
 from etl.model.predicate import parse_predicate
 from etl.model.predicate_sql import render_duckdb, render_tsql
 from etl.model.window import Partition, Window
 from etl.postgres.filter import wanted
-from etl_airflow.dag.plan import choose_window
 from pydantic import SecretStr, ValidationError
 
 from dev.sandbox.pipelines import ORDERS, make
@@ -116,7 +115,7 @@ def params_are_refused_in_words_or_choose_a_window(
     """Whatever type a Param has."""
     try:
         window = choose_window(make(ORDERS, look_back=look_back), params, watermark, NOW)
-    except AirflowFailException as error:
+    except ConfigurationError as error:
         assert len(str(error)) < 5000  # noqa: PT017
         assert str(error).isprintable()  # noqa: PT017
         return

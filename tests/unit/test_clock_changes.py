@@ -9,9 +9,9 @@ import pendulum
 import pytest
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
+from etl.model.planning import choose_window
 from etl.model.window import Window
 from etl_airflow.dag.factory import pipeline_dag
-from etl_airflow.dag.plan import choose_window
 
 from dev.sandbox.pipelines import ORDERS, make
 

@@ -11,9 +11,8 @@ import pytest
 from airflow.sdk.observability import stats
 from etl.config.settings import Settings
 from etl.metrics import Metrics
-from etl.sqlserver import sql as sink_sql
+from etl.model.outcome import COUNTS, check_audit
 from etl_airflow import metrics as dag_metrics
-from etl_airflow.dag.reconcile import check_audit
 from structlog.testing import capture_logs
 
 from dev.sandbox.pipelines import ORDERS, make, whole
@@ -120,7 +119,7 @@ def test_the_difference_is_in_rows() -> None:
     """Of 100 rows that were expected the first partition has none; the second lost 3 that it kept, and rejected 2."""
     first = whole().model_copy(update={"id": "0001", "expected_rows": 100})
     second = whole().model_copy(update={"id": "0002", "expected_rows": 50})
-    counts = dict.fromkeys(sink_sql.COUNTS, 0) | {"extracted": 50, "kept": 30, "dropped": 18, "rejected": 2}
+    counts = dict.fromkeys(COUNTS, 0) | {"extracted": 50, "kept": 30, "dropped": 18, "rejected": 2}
     audits = {"0002": counts | {"inserted": 27, "standing": 30}}
     problems = check_audit(make(ORDERS), [first, second], audits)
     assert [problem.rows for problem in problems] == [100, 3, 2]

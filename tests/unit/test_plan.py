@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from etl.errors import ConfigurationError
+from etl.model.planning import MOST_PARTITIONS, choose_window, cut, rows_of_a_partition
 from etl.model.window import Window
-from etl_airflow.dag.plan import MOST_PARTITIONS, choose_window, cut, rows_of_a_partition
 from etl_airflow.dag.source_regression import FEW, looks_restored
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,7 +54,7 @@ def test_only_what_is_asked_for_again_is_compared_where_its_version_is_the_same(
     ],
 )
 def test_params_that_make_no_sense_are_refused_in_words(params: dict[str, Any], told: str) -> None:
-    with pytest.raises(AirflowFailException) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         choose_window(PIPELINE, params, YESTERDAY, NOW)
     assert told in str(caught.value)
 

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
+from etl.model.planning import choose_window
+from etl.model.settled import settle
 from etl.model.window import Settled
-from etl_airflow.dag.plan import choose_window
-from etl_airflow.dag.settled import settle
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -47,7 +47,7 @@ class Source:
         found = {at for at in self.committed if (window.low is None or at > window.low) and at <= window.high}
         if found:  # otherwise there is nothing to reconcile, and the watermark stays
             snapshot = (min(self.open, default=self.next_id), self.next_id)
-            self.left = settle(self.left, begin, window, NONE_BACK.look_back, snapshot)
+            self.left = settle(self.left, begin, window, NONE_BACK.look_back, snapshot)[0]
             self.watermark = window.high
             self.read |= found
 

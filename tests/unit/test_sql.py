@@ -9,7 +9,7 @@ from etl.model.window import Partition
 from etl.postgres import quoting
 from etl.postgres import sql as source_sql
 from etl.sqlserver import checks as sink_checks
-from etl.sqlserver import merge_sql, prepare_sql
+from etl.sqlserver import ledger, merge_sql, prepare_sql
 from etl.sqlserver import sql as sink_sql
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,7 +134,7 @@ def test_the_tables_are_keyed_and_staging_is_a_heap() -> None:
 def test_the_index_of_a_table_that_is_there_is_the_one_that_it_would_have_been_made_with() -> None:
     table = sink_sql.sink_table(make(ORDERS, sink="dbo.o]rders"))
     assert sink_sql.create_index(table) == "CREATE INDEX [ix_updated_at] ON [dbo].[o]]rders] ([updated_at])"
-    audit, *_ = sink_sql.bookkeeping_tables()
+    audit, *_ = ledger.tables()
     assert sink_sql.create_index(audit).startswith("CREATE INDEX [ix_pipeline_loaded_at] ON [etl].[audit]")
     longest = make(ORDERS, version="v" * 63, columns={**ORDERS["columns"], "v" * 63: "timestamp"})
     assert len(sink_sql.create_index(sink_sql.sink_table(longest)).split("]")[0]) <= len("CREATE INDEX [") + 128

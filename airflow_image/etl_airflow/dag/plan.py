@@ -1,12 +1,10 @@
 """What a run covers: its window, from the watermark in the sink to now at the source, cut into partitions by key."""
 
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
@@ -15,18 +13,18 @@ from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError, shown
 from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline
-from etl.model.window import Partition, Window
+from etl.model.planning import choose_window, cut, rows_of_a_partition, share
+from etl.model.settled import settle
+from etl.model.window import Settled, Window
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import check_source
+from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
-from pydantic import ValidationError
 
 from etl_airflow import metrics
-from etl_airflow.dag import settled, source_regression
+from etl_airflow.dag import source_regression
 from etl_airflow.dag.hooks import SinkHook, source_hook
 
-MOST_PARTITIONS = 1000
-"""Airflow's own bound is [core] max_map_length = 1024; larger windows get larger partitions."""
 TOLERANCE = timedelta(minutes=1)
 """How far a version may be ahead of the source's clock, as client clocks are, before it counts as unreachable."""
 EXAMPLES = 5
@@ -88,14 +86,16 @@ def _window(
     """The run's window, and what it leaves of the source's transactions."""
     cursor.execute(source_sql.TRANSACTIONS)
     snapshot = cursor.fetchone()
-    left = settled.read(pipeline, watermark, hook)
+    left = read_settled(pipeline, watermark, hook)
     if left is not None and left.xmax > snapshot[1]:
         left = None  # of another server: one that was restored, or took over, has not come as far
     window, begin = choose_window(pipeline, params, watermark, end), watermark
     if left is not None:  # the clock is not behind the watermark, and the window may begin earlier
         begin = left.value
         window = choose_window(pipeline, params, begin, end)
-    leaves = settled.settle(left, begin, window, pipeline.look_back, snapshot)
+    leaves, warning = settle(left, begin, window, pipeline.look_back, snapshot)
+    if warning:
+        log.warning(warning)
     return window.model_copy(update={"settled": leaves})
 
 
@@ -144,106 +144,18 @@ def _snapshot(pipeline: Pipeline, source: str, mask: Mask) -> Iterator[tuple[Any
 
 def read_watermark(pipeline: Pipeline, hook: MsSqlHook) -> datetime | None:
     """The version up to which the sink is complete; None before the first run."""
-    table = sink_sql.quote_table(sink_sql.WATERMARK)
-    if hook.get_first(f"SELECT OBJECT_ID({sink_sql.quote_text(table)}, N'U')")[0] is None:
+    if hook.get_first(sink_sql.find_table(ledger.WATERMARK))[0] is None:
         return None
-    query = f"SELECT {sink_sql.time_text('value')} FROM {table} WHERE [pipeline] = %s"
-    found = hook.get_first(query, parameters=(pipeline.name,))
-    return None if found is None else datetime.fromisoformat(f"{found[0]}+00:00")
+    found = hook.get_first(ledger.read_watermark(pipeline))
+    return None if found is None else ledger.utc(found[0])
 
 
-def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetime | None, end: datetime) -> Window:
-    """The versions to read, up to `end` at the latest.
-
-    Raises AirflowFailException, in words, for Params that make no sense.
-    """
-    since, until = (_time(params, name) for name in ("since", "until"))
-    if params.get("accept_older_versions") and not (params.get("full_refresh") or since):
-        raise AirflowFailException(
-            "accept_older_versions needs full_refresh, or since: the older rows are not in the window otherwise."
-        )
-    if params.get("full_refresh") and since:
-        raise AirflowFailException("full_refresh reads from the beginning and since does not: give one of them.")
-    if until and until > end:
-        raise AirflowFailException(f"until ({until}) lies in the future: the source can be read up to {end}.")
-    if since is not None:
-        low = since
-    elif params.get("full_refresh") or watermark is None:
-        low = None
-    else:
-        low = _before(watermark, pipeline)
-    # Rows are asked for again: also those that have not changed since, but that the sink does not have as they are.
-    refresh: Literal["newer", "differing", "all"] = "differing" if params.get("full_refresh") or since else "newer"
-    if params.get("accept_older_versions"):
-        refresh = "all"
-    try:
-        return Window(low=low, high=until or end, refresh=refresh)
-    except ValidationError:
-        reason = "since" if since else f"the watermark less the look-back of {pipeline.look_back}"
-        raise AirflowFailException(f"The window is empty: {reason} ({low}) is not before {until or end}.") from None
-
-
-def rows_of_a_partition(rows: int, at_most: int, pods: int) -> int:
-    """How many rows a partition gets, where so many pods may run at once.
-
-    Partitions are alike, and where they are more than the pods a multiple of them: no pod stands idle at the end.
-    """
-    number = math.ceil(rows / at_most)
-    if number > pods:
-        number = math.ceil(number / pods) * pods
-    return math.ceil(rows / max(1, min(number, MOST_PARTITIONS)))
-
-
-def cut(window: Window, rows: int, size: int, bounds: list[list[str]]) -> list[Partition]:
-    """Partitions between the bounds. The first and the last are open, so that no key falls between or outside them."""
-    if rows == 0:
-        return []
-    # Where the last partition is full too, its upper bound is one of them.
-    inner = bounds if rows % size else bounds[:-1]
-    return [
-        Partition(
-            window=window,
-            id=f"{number:04d}",
-            lower=lower,
-            upper=upper,
-            expected_rows=min(size, rows - (number - 1) * size),
-        )
-        for number, (lower, upper) in enumerate(pairwise([None, *inner, None]), start=1)
-    ]
-
-
-def share(window: Window, rows: int, size: int) -> list[Partition]:
-    """Partitions of about so many rows each, by a hash of the key: where keys are sensitive no bound may be one."""
-    number = math.ceil(rows / size) if rows else 0
-    return [
-        Partition(
-            window=window,
-            id=f"{place + 1:04d}",
-            share=(place, number) if number > 1 else None,
-            expected_rows=math.ceil(rows / number),
-        )
-        for place in range(number)
-    ]
-
-
-def _before(watermark: datetime, pipeline: Pipeline) -> datetime | None:
-    try:
-        return watermark - pipeline.look_back
-    except OverflowError:  # before the year 1 there is nothing
+def read_settled(pipeline: Pipeline, watermark: datetime | None, hook: MsSqlHook) -> Settled | None:
+    """What the last run that added up has recorded of the source's transactions; None before the first."""
+    if watermark is None or hook.get_first(sink_sql.find_table(ledger.SETTLED))[0] is None:
+        return None  # the first load makes the table, or `etl prepare-sink`
+    found = hook.get_first(ledger.read_settled(pipeline))
+    if found is None:
         return None
-
-
-def _time(params: dict[str, Any], name: str) -> datetime | None:
-    if not params.get(name):
-        return None
-    told = f"{name} ({shown(params[name])})"
-    try:
-        value = datetime.fromisoformat(params[name])
-    except (ValueError, TypeError):
-        raise AirflowFailException(f"{told} is not a time such as 2026-01-31T00:00:00Z.") from None
-    if value.tzinfo is None:
-        raise AirflowFailException(f"{told} has no time zone; add Z or an offset such as +01:00.")
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise AirflowFailException(f"{told} is outside the years 1 to 9999 in UTC.") from None
+    value, pending = map(ledger.utc, found[:2])
+    return Settled(value=min(value, watermark), pending=min(pending, watermark), xmax=int(found[2]))

@@ -35,8 +35,7 @@ class Row(NamedTuple):
 
 def newest_rows(pipeline: Pipeline, hook: MsSqlHook) -> list[Row]:
     """The newest rows in the sink; none where there is no table yet."""
-    table = sink_sql.quote_text(sink_sql.quote_table(pipeline.sink))
-    if hook.get_first(f"SELECT OBJECT_ID({table}, N'U')")[0] is None:
+    if hook.get_first(sink_sql.find_table(pipeline.sink))[0] is None:
         return []
     rows = hook.get_records(sink_sql.newest_rows(pipeline, LOOKED_AT))
     return [Row([str(value) for value in key], datetime.fromisoformat(version)) for *key, version in rows]

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from etl.config.settings import Settings
 from etl.exporter.poller import TIMEOUT_SECONDS, Database, Rows
-from etl.sqlserver import sql as sink_sql
+from etl.sqlserver import ledger
 from etl.sqlserver.connection import Sink, translate_error
 from etl.sqlserver.connection import connect as open_sink
 
@@ -31,12 +31,6 @@ _COUNTERS = (
     " WHERE (counter_name = 'User Connections')"
     " OR (counter_name = 'Transactions' AND instance_name = DB_NAME())"
     " OR (counter_name IN ('Number of Deadlocks/sec', 'Lock Waits/sec') AND instance_name = '_Total')"
-)
-_TABLE = {"audit": sink_sql.quote_table(sink_sql.AUDIT), "watermark": sink_sql.quote_table(sink_sql.WATERMARK)}
-_WATERMARKS = f"SELECT [pipeline], {sink_sql.time_text('value')} FROM {_TABLE['watermark']}"
-_LOADS = (
-    "SELECT [pipeline], COUNT_BIG(*), CONVERT(nvarchar(33), MAX([loaded_at]), 126)"
-    f" FROM {_TABLE['audit']} GROUP BY [pipeline]"
 )
 
 
@@ -80,8 +74,8 @@ def _watermarks(rows: Rows) -> Iterator[Metric]:
         "etl_watermark_age_seconds", "Time since the version up to which the sink is complete.", labels=("pipeline",)
     )
     now = datetime.now(UTC)
-    for pipeline, value in rows(_WATERMARKS):
-        ages.add_metric((pipeline,), (now - _time(value)).total_seconds())
+    for pipeline, value in rows(ledger.read_watermarks()):
+        ages.add_metric((pipeline,), (now - ledger.utc(value)).total_seconds())
     yield ages
 
 
@@ -92,9 +86,9 @@ def _loads(rows: Rows) -> Iterator[Metric]:
     latest = GaugeMetricFamily(
         "etl_last_load_timestamp_seconds", "When a partition was last loaded.", labels=("pipeline",)
     )
-    for pipeline, count, loaded_at in rows(_LOADS):
+    for pipeline, count, loaded_at in rows(ledger.summarize_loads()):
         counts.add_metric((pipeline,), int(count))
-        latest.add_metric((pipeline,), _time(loaded_at).timestamp())
+        latest.add_metric((pipeline,), ledger.utc(loaded_at).timestamp())
     yield from (counts, latest)
 
 
@@ -112,7 +106,3 @@ def _counters(rows: Rows) -> Iterator[Metric]:
         yield GaugeMetricFamily(name, told, value=found[counter])
     for counter, (name, told) in counters.items():
         yield CounterMetricFamily(name, told, value=found[counter])
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(f"{text}+00:00")

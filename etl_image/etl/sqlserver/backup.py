@@ -12,8 +12,7 @@ import structlog
 
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError
-from etl.sqlserver import prepare_sql
-from etl.sqlserver import sql as sink_sql
+from etl.sqlserver import ledger, prepare_sql
 from etl.sqlserver.connection import Sink, connect_to_prepare
 from etl.sqlserver.prepare import prepare_logins
 
@@ -100,8 +99,6 @@ def _sync(path: Path) -> None:
 
 
 def _watermarks(sink: Sink) -> dict[str, str]:
-    if not sink.exists(sink_sql.WATERMARK):
+    if not sink.exists(ledger.WATERMARK):
         return {}
-    table = sink_sql.quote_table(sink_sql.WATERMARK)
-    query = f"SELECT [pipeline], {sink_sql.time_text('value')} FROM {table} ORDER BY [pipeline]"
-    return {str(pipeline): f"{value}+00:00" for pipeline, value in sink.rows(query)}
+    return {str(pipeline): ledger.utc(value).isoformat() for pipeline, value in sink.rows(ledger.read_watermarks())}

@@ -8,7 +8,7 @@ from etl.model.pipeline import Pipeline, TableName
 from etl.model.predicate_sql import render_tsql
 from etl.model.version_zone import as_local
 from etl.model.window import Window
-from etl.sqlserver.sql import Table, create_index, quote_name, quote_table, quote_text, quote_time
+from etl.sqlserver.sql import Table, create_index, object_id, quote_name, quote_table, quote_time
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Index:
 
 def find_required(table: TableName) -> str:
     """The names of the columns that cannot be NULL in the sink, one a row."""
-    return f"SELECT [name] FROM sys.columns WHERE [object_id] = {_object_id(table)} AND [is_nullable] = 0"
+    return f"SELECT [name] FROM sys.columns WHERE [object_id] = {object_id(table)} AND [is_nullable] = 0"
 
 
 def find_indexes(table: TableName) -> str:
@@ -31,7 +31,7 @@ def find_indexes(table: TableName) -> str:
         "SELECT i.[index_id], i.[is_unique], c.[name] FROM sys.indexes AS i"
         " JOIN sys.index_columns AS x ON x.[object_id] = i.[object_id] AND x.[index_id] = i.[index_id]"
         " JOIN sys.columns AS c ON c.[object_id] = x.[object_id] AND c.[column_id] = x.[column_id]"
-        f" WHERE i.[object_id] = {_object_id(table)} AND i.[type] IN (1, 2) AND i.[is_disabled] = 0"
+        f" WHERE i.[object_id] = {object_id(table)} AND i.[type] IN (1, 2) AND i.[is_disabled] = 0"
         " AND i.[is_hypothetical] = 0 AND i.[has_filter] = 0 AND x.[key_ordinal] > 0"
         " ORDER BY i.[index_id], x.[key_ordinal]"
     )
@@ -81,10 +81,6 @@ def count_duplicate_keys(pipeline: Pipeline, window: Window) -> str:
         f"SELECT COUNT_BIG(*) FROM (SELECT {keys} FROM {quote_table(pipeline.sink)}"
         f" WHERE {_in_window(pipeline, window)} GROUP BY {keys} HAVING COUNT_BIG(*) > 1) AS duplicates"
     )
-
-
-def _object_id(table: TableName) -> str:
-    return f"OBJECT_ID({quote_text(quote_table(table))}, N'U')"
 
 
 def _in_window(pipeline: Pipeline, window: Window) -> str:

@@ -8,7 +8,7 @@ from etl.errors import ConfigurationError
 from etl.model.column_types import KEY_COLLATION
 from etl.model.pipeline import TableName
 from etl.sqlserver.connection import Sink
-from etl.sqlserver.sql import Table, quote_name, quote_table, quote_text
+from etl.sqlserver.sql import Table, object_id, quote_name, quote_table
 
 _FILLED_BY_SERVER = ("an IDENTITY column", "a computed column", "a column of the period of a temporal table")
 
@@ -29,13 +29,12 @@ class SinkColumn:
 
 def read_columns(sink: Sink, table: TableName) -> dict[str, SinkColumn]:
     """The columns of a table that is there, in its order."""
-    quoted = quote_text(quote_table(table))
     # INFORMATION_SCHEMA shows the default only to whoever may see its definition, which loads need not.
     marks = {
         name: (default_id != 0, "".join(kind for kind, is_so in zip(_FILLED_BY_SERVER, flags, strict=True) if is_so))
         for name, default_id, *flags in sink.rows(
             "SELECT name, default_object_id, is_identity, is_computed, generated_always_type FROM sys.columns"
-            f" WHERE object_id = OBJECT_ID({quoted}, N'U')"
+            f" WHERE object_id = {object_id(table)}"
         )
     }
     found = sink.rows(

@@ -18,6 +18,7 @@ from etl.errors import EtlError, TryAgainError
 from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline, TableName
 from etl.sqlserver import errors as sink_errors
+from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver import state as sink_state
 from etl.sqlserver.checks import Index, find_indexes, read_indexes
@@ -72,7 +73,7 @@ class Sink:
 
     def exists(self, table: TableName) -> bool:
         """Whether there is such a table."""
-        return self.value(f"SELECT OBJECT_ID({sink_sql.quote_text(sink_sql.quote_table(table))}, N'U')") is not None
+        return self.value(sink_sql.find_table(table)) is not None
 
     def create(self, table: Table) -> None:
         """Create a table, and commit."""
@@ -81,7 +82,7 @@ class Sink:
 
     def create_missing(self, pipeline: Pipeline) -> list[str]:
         """Create the schemas and tables that are not there yet, and commit; returns their names."""
-        missing = [table for table in sink_sql.needed_tables(pipeline) if not self.exists(table.name)]
+        missing = [table for table in ledger.needed_tables(pipeline) if not self.exists(table.name)]
         # Two loads may come at once to an empty sink: one creates, the other waits and then finds them.
         if missing or not self._has_schema(sink_sql.STAGING):
             self.lock("etl: create tables", 60_000)
@@ -139,6 +140,12 @@ class Sink:
     def indexes(self, table: TableName) -> list[Index]:
         """The indexes over all rows of a table."""
         return read_indexes(self.rows(find_indexes(table)))
+
+    def staging_tables(self, pipeline: Pipeline) -> list[TableName]:
+        """The staging tables of a pipeline, of all its attempts."""
+        names = (name for (name,) in self.rows(sink_sql.find_staging_tables()))
+        matches = filter(None, map(sink_sql.STAGING_NAME.fullmatch, names))
+        return [TableName(schema_name=sink_sql.STAGING, table=m[0]) for m in matches if m["pipeline"] == pipeline.name]
 
     def _has_schema(self, name: str) -> bool:
         return self.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(name)})") is not None

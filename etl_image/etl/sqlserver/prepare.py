@@ -15,7 +15,7 @@ from etl.config.sink_logins import BACKUP, EXPORTER, SinkLogin
 from etl.errors import ConfigurationError, EtlError
 from etl.model.pipeline import Pipeline
 from etl.sqlserver import checks as sink_checks
-from etl.sqlserver import prepare_sql
+from etl.sqlserver import ledger, prepare_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.connection import Sink, connect_to_prepare
 
@@ -23,7 +23,7 @@ _PAUSE_SECONDS = 2
 
 
 def prepare_sink(settings: Settings, pipelines: Sequence[Pipeline] = (), wait_seconds: float = 0) -> list[str]:
-    """Make database, logins, users, roles, schemas, bookkeeping tables and grants; returns what was missing or wrong.
+    """Make database, logins, users, roles, schemas, ledger and grants; returns what was missing or wrong.
 
     Where `pipelines` are named their tables are made too, and the loader may then create no others.
     Raises ConfigurationError or TryAgainError.
@@ -159,10 +159,10 @@ def _tell_options(database: str, reads_snapshots: bool, closes: bool, recovery: 
 
 def _prepare_database(sink: Sink, pipelines: Sequence[Pipeline]) -> Iterator[str]:
     """Schemas, tables, and what the loader may do with them; yields what it did."""
-    owners = {sink_sql.BOOKKEEPING: prepare_sql.OWNER, sink_sql.STAGING: prepare_sql.ROLE}
+    owners = {ledger.SCHEMA: prepare_sql.OWNER, sink_sql.STAGING: prepare_sql.ROLE}
     for schema in [*owners, *(pipeline.sink.schema_name for pipeline in pipelines)]:
         yield from _prepare_schema(sink, schema, owners.get(schema, prepare_sql.OWNER))
-    for table in [*sink_sql.bookkeeping_tables(), *map(sink_sql.sink_table, pipelines)]:
+    for table in [*ledger.tables(), *map(sink_sql.sink_table, pipelines)]:
         if not sink.exists(table.name):
             sink.create(table)
             yield f"created table {table.name}"
@@ -176,7 +176,7 @@ def _prepare_index(sink: Sink, table: sink_sql.Table) -> Iterator[str]:
     advice = sink_checks.index_advice(table, sink.indexes(table.name))
     if not advice:
         return
-    if table.name.schema_name == sink_sql.BOOKKEEPING or not sink.rows(sink_sql.any_row(table.name)):
+    if table.name.schema_name == ledger.SCHEMA or not sink.rows(sink_sql.any_row(table.name)):
         sink.execute(sink_sql.create_index(table))
         yield f"created the index on {', '.join(table.indexed)} of {table.name}"
     else:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from etl.config.sink_logins import BACKUP, EXPORTER, LOADER, SinkLogin
 from etl.model.pipeline import Pipeline, TableName
-from etl.sqlserver import sql as sink_sql
+from etl.sqlserver import ledger
 from etl.sqlserver.sql import quote_name, quote_table, quote_text
 
 ROLE = LOADER
 """The database role that may do what load, plan and reconcile do. It owns the schema of the staging tables."""
-METERED = (sink_sql.AUDIT, sink_sql.WATERMARK)
+METERED = (ledger.AUDIT, ledger.WATERMARK)
 """The tables of which metrics are made."""
 SINK_SCHEMA = "dbo"
 """The schema in which `etl load` may create sink tables, unless pipelines are named."""
@@ -142,9 +142,9 @@ def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]
     """
     allowed: dict[str, tuple[str, ...]] = {
         "": ("CREATE TABLE",),
-        _object(sink_sql.AUDIT): ("SELECT", "INSERT", "DELETE"),
-        _object(sink_sql.WATERMARK): ("SELECT", "INSERT", "UPDATE"),
-        _object(sink_sql.SETTLED): ("SELECT", "INSERT", "UPDATE"),
+        _object(ledger.AUDIT): ("SELECT", "INSERT", "DELETE"),
+        _object(ledger.WATERMARK): ("SELECT", "INSERT", "UPDATE"),
+        _object(ledger.SETTLED): ("SELECT", "INSERT", "UPDATE"),
     }
     if not pipelines:
         return allowed | {_schema(SINK_SCHEMA): ("ALTER", "SELECT", "INSERT", "UPDATE")}

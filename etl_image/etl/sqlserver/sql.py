@@ -1,6 +1,6 @@
-"""The T-SQL that is sent to SQL Server, as text: for `load` in the image and `reconcile` in the DAG.
+"""T-SQL as text: quoting, tables, locks, and statements that several modules send.
 
-Every name and value is quoted here and nowhere else.
+Names and values in T-SQL are quoted by the functions of this module only.
 """
 
 import re
@@ -9,21 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from etl.model.column_types import KEY_COLLATION, ColumnType, parse_column_type
+from etl.model.column_types import KEY_COLLATION, ColumnType
 from etl.model.pipeline import OWN_SCHEMAS, VERSION_TYPES, Pipeline, TableName
 
-BOOKKEEPING, STAGING = OWN_SCHEMAS
-"""Schema of the tables for audit and watermark, and that of the tables that bulk loads fill before they are applied."""
+STAGING = OWN_SCHEMAS[1]
+"""Schema of the staging tables."""
 STAGING_NAME = re.compile(r"(?P<pipeline>\w+)_\d{14}_[0-9a-f]{12}")
-"""Name of such a table: it says whose it is and since when (UTC)."""
-AUDIT = TableName(schema_name=BOOKKEEPING, table="audit")
-WATERMARK = TableName(schema_name=BOOKKEEPING, table="watermark")
-SETTLED = TableName(schema_name=BOOKKEEPING, table="settled")
-ERASURE = TableName(schema_name=BOOKKEEPING, table="erasure")
-COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing")
-"""Row counts of an audit row. `standing`: kept rows that stand in the sink at their version or a newer one."""
+"""Name of a staging table: its pipeline, and when it was created (UTC)."""
 Owner = Literal["Transaction", "Session"]
-_IDENTITY = {"pipeline": "varchar(48)", "run_id": "varchar(250)", "partition_id": "varchar(16)"}
 
 
 @dataclass(frozen=True)
@@ -57,14 +50,9 @@ def quote_text(value: str) -> str:
     return "N'" + value.replace("'", "''") + "'"
 
 
-def time_literal(value: datetime) -> str:
-    """A time in UTC as SQL Server reads it in any language setting."""
-    return value.replace(tzinfo=None).isoformat(timespec="microseconds")
-
-
 def quote_time(value: datetime) -> str:
-    """A SQL Server datetime2(6) of a time in UTC."""
-    return f"CAST({quote_text(time_literal(value))} AS datetime2(6))"
+    """A SQL Server datetime2(6) of a time in UTC, the same in every language setting."""
+    return f"CAST({quote_text(value.replace(tzinfo=None).isoformat(timespec='microseconds'))} AS datetime2(6))"
 
 
 def quote_table(table: TableName) -> str:
@@ -72,58 +60,9 @@ def quote_table(table: TableName) -> str:
     return f"{quote_name(table.schema_name)}.{quote_name(table.table)}"
 
 
-def bookkeeping_tables() -> list[Table]:
-    """The tables that every pipeline shares."""
-    audit = {
-        **_IDENTITY,
-        "window_low": "timestamptz null",
-        "window_high": "timestamptz",
-        **dict.fromkeys(COUNTS, "bigint"),
-        "fingerprint": "varchar(16)",
-        "checksum": "varchar(16)",
-        "loaded_at": "timestamptz",
-    }
-    watermark = {
-        "pipeline": _IDENTITY["pipeline"],
-        "value": "timestamptz",
-        "run_id": _IDENTITY["run_id"],
-        "advanced_at": "timestamptz",
-    }
-    settled = {
-        "pipeline": _IDENTITY["pipeline"],
-        "value": "timestamptz",
-        "pending": "timestamptz",
-        "xmax": "bigint",
-        "run_id": _IDENTITY["run_id"],
-    }
-    return [
-        Table(AUDIT, _types(audit), tuple(_IDENTITY), indexed=("pipeline", "loaded_at")),
-        Table(WATERMARK, _types(watermark), ("pipeline",)),
-        Table(SETTLED, _types(settled), ("pipeline",)),
-    ]
-
-
-def erasure_table() -> Table:
-    """The record of erased rows, which `etl erase` makes when it is first run."""
-    columns = {
-        "pipeline": _IDENTITY["pipeline"],
-        "erased_at": "timestamptz",
-        "row_mask": "varchar(400)",
-        "rows_erased": "bigint",
-        "partitions_erased": "bigint",
-        "source_asked": "smallint",
-    }
-    return Table(ERASURE, _types(columns), ("pipeline", "erased_at"))
-
-
 def sink_table(pipeline: Pipeline) -> Table:
     """The table that a pipeline fills, with an index by which the rows of a window are found."""
     return Table(pipeline.sink, pipeline.types, tuple(pipeline.key), indexed=(pipeline.version,))
-
-
-def needed_tables(pipeline: Pipeline) -> list[Table]:
-    """Every table that a load of the pipeline needs in the sink, but for its staging table."""
-    return [*bookkeeping_tables(), sink_table(pipeline)]
 
 
 def staging_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
@@ -164,6 +103,11 @@ def staging_lock(name: str) -> str:
     return f"etl: staging table {name}"
 
 
+def find_staging_tables() -> str:
+    """The names of all staging tables, of every pipeline."""
+    return f"SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = {quote_text(STAGING)}"
+
+
 def lock(resource: str, timeout_ms: int, owner: Owner = "Transaction") -> str:
     """Take an application lock that ends with its owner; one row: below zero where it was not granted."""
     return (
@@ -171,6 +115,11 @@ def lock(resource: str, timeout_ms: int, owner: Owner = "Transaction") -> str:
         f" EXEC @granted = sp_getapplock @Resource = {quote_text(resource)}, @LockMode = N'Exclusive',"
         f" @LockOwner = N'{owner}', @LockTimeout = {int(timeout_ms)}; SELECT @granted;"
     )
+
+
+def drop_if_exists(table: TableName) -> str:
+    """Drop a table, if it is there."""
+    return f"DROP TABLE IF EXISTS {quote_table(table)}"
 
 
 def any_row(table: TableName) -> str:
@@ -193,9 +142,20 @@ def count_rows(table: TableName) -> str:
     return f"SELECT COUNT_BIG(*) FROM {quote_table(table)}"
 
 
-def time_text(column: str) -> str:
-    """A datetime2(6) column as ISO 8601 text, which every driver reads exactly."""
-    return f"CONVERT(nvarchar(33), {quote_name(column)}, 126)"
+def object_id(table: TableName) -> str:
+    """An expression: the object id of a table, NULL if it does not exist."""
+    return f"OBJECT_ID({quote_text(quote_table(table))}, N'U')"
+
+
+def find_table(table: TableName) -> str:
+    """One row: the object id of a table, NULL if it does not exist."""
+    return f"SELECT {object_id(table)}"
+
+
+def time_text(column: str, aggregate: str = "") -> str:
+    """A datetime2(6) column, or an aggregate of it, as ISO 8601 text, which every driver reads exactly."""
+    value = f"{aggregate}({quote_name(column)})" if aggregate else quote_name(column)
+    return f"CONVERT(nvarchar(33), {value}, 126)"
 
 
 def newest_rows(pipeline: Pipeline, count: int) -> str:
@@ -213,7 +173,3 @@ def newest_rows(pipeline: Pipeline, count: int) -> str:
 def _index_name(table: Table) -> str:
     # Unique in its table; a name has 128 characters at most.
     return quote_name("_".join(["ix", *table.indexed])[:128])
-
-
-def _types(declarations: dict[str, str]) -> dict[str, ColumnType]:
-    return {name: parse_column_type(declaration) for name, declaration in declarations.items()}

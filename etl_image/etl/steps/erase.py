@@ -12,12 +12,13 @@ import structlog
 
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError, TryAgainError
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
 from etl.model.row_key import RowKey
 from etl.model.window import Partition, Window
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import check_source
 from etl.postgres.connection import connect_source
+from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.connection import Sink, connect_to_prepare
 from etl.steps.context import StepContext
@@ -110,20 +111,14 @@ def _delete(sink: Sink, wanted: RowKey) -> None:
 
 def _drop_dead_loads(sink: Sink, pipeline: Pipeline, *, dry_run: bool) -> None:
     """Drop the tables that bulk loads have left, which have rows too. Raises TryAgainError where a load still lives."""
-    names = sink.rows("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?", sink_sql.STAGING)
-    for (name,) in names:
-        match = sink_sql.STAGING_NAME.fullmatch(name)
-        if not match or match["pipeline"] != pipeline.name:
-            continue
-        if not sink.try_lock(sink_sql.staging_lock(name)):
+    for table in sink.staging_tables(pipeline):
+        if not sink.try_lock(sink_sql.staging_lock(table.table)):
             raise TryAgainError(
                 f"{pipeline.name}: a load is under way, which may bring the row. Pause the DAG, and erase the row when"
                 " its run has ended."
             )
         if not dry_run:
-            sink.execute(
-                f"DROP TABLE IF EXISTS {sink_sql.quote_table(TableName(schema_name=sink_sql.STAGING, table=name))}"
-            )
+            sink.execute(sink_sql.drop_if_exists(table))
 
 
 def _staged(work: StepContext, wanted: RowKey) -> list[str]:
@@ -155,23 +150,20 @@ def _record(
     sink: Sink, work: StepContext, wanted: RowKey, began: datetime, counts: tuple[int, int], *, ask_source: bool
 ) -> None:
     """A row beside the audit's, without the key: loads' own rows stay as they are, and add up as they did."""
-    table = sink_sql.erasure_table()
+    table = ledger.erasure_table()
     if not sink.exists(table.name):
         sink.execute(sink_sql.create_table(table))
     rows, partitions = counts
-    values = {
+    values: dict[str, str | int | datetime] = {
         "pipeline": work.pipeline.name,
-        "erased_at": sink_sql.time_literal(began),
+        "erased_at": began,
         "row_mask": work.mask.row(wanted.texts)[:400],
         "rows_erased": rows,
         "partitions_erased": partitions,
         "source_asked": int(ask_source),
     }
-    quoted = sink_sql.quote_table(table.name)
-    markers = ", ".join("?" * len(values))
-    sink.execute(f"INSERT INTO {quoted} ({sink_sql.quote_names(values)}) VALUES ({markers})", *values.values())
-    until = sink_sql.time_literal(began - work.settings.audit_retention)
-    sink.execute(f"DELETE FROM {quoted} WHERE [pipeline] = ? AND [erased_at] < ?", work.pipeline.name, until)
+    sink.execute(ledger.insert_erasure(values))
+    sink.execute(ledger.prune_erasures(work.pipeline, began - work.settings.audit_retention))
 
 
 def _remains(pipeline: Pipeline, began: datetime) -> list[str]:

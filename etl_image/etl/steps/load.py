@@ -11,7 +11,7 @@ import structlog
 
 from etl.errors import ConfigurationError, TryAgainError
 from etl.model.pipeline import TableName
-from etl.sqlserver import merge_sql
+from etl.sqlserver import ledger, merge_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.columns import check_table, read_columns
 from etl.sqlserver.connection import Sink, connect_sink
@@ -20,9 +20,6 @@ from etl.steps.context import StepContext
 from etl.steps.prefetch import prefetch
 from etl.steps.progress import Progress
 from etl.storage.staging import Manifest
-
-_PRUNED_AT_ONCE = 1000
-"""How many old audit rows a load deletes at most: fewer locks than SQL Server would make one of the table of (5000)."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def _check_sink(work: StepContext, sink: Sink) -> dict[str, str]:
 
     Raises ConfigurationError naming the first that differs, and how to change it.
     """
-    for table in sink_sql.needed_tables(work.pipeline):
+    for table in ledger.needed_tables(work.pipeline):
         found = read_columns(sink, table.name)
         try:
             check_table(table, found)
@@ -175,27 +172,22 @@ def _merge(work: StepContext, sink: Sink, staging: TableName, kept: int) -> Load
 
 def _audit(work: StepContext, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
     """Write this partition's audit row; a repetition that found nothing to do leaves the first one's."""
-    identity = (work.pipeline.name, work.run_id, work.partition.id)
-    table = sink_sql.quote_table(sink_sql.AUDIT)
-    where = "[pipeline] = ? AND [run_id] = ? AND [partition_id] = ?"
-    earlier = sink.rows(f"SELECT [fingerprint], [checksum] FROM {table} WHERE {where}", *identity)
+    identity = (work.pipeline, work.run_id, work.partition.id)
+    earlier = sink.rows(ledger.find_audit(*identity))
     if earlier == [(manifest.fingerprint, manifest.checksum)] and loaded.inserted + loaded.updated == 0:
         return
-    sink.execute(f"DELETE FROM {table} WHERE {where}", *identity)
-    values = {
-        **dict(zip(("pipeline", "run_id", "partition_id"), identity, strict=True)),
-        "window_high": sink_sql.time_literal(manifest.partition.window.high),
-        **{name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")},
-        **vars(loaded),
-        "fingerprint": manifest.fingerprint,
-        "checksum": manifest.checksum,
-        "loaded_at": sink_sql.time_literal(datetime.now(UTC)),
-    }
-    if manifest.partition.window.low is not None:  # left out where it is null: a null parameter has no type
-        values["window_low"] = sink_sql.time_literal(manifest.partition.window.low)
-    # Times go as text: the driver refuses datetime parameters before 1753.
-    names = ", ".join(sink_sql.quote_name(name) for name in values)
-    sink.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(values))})", *values.values())
+    sink.execute(ledger.delete_audit(*identity))
+    counts = {name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")}
+    sink.execute(
+        ledger.insert_audit(
+            *identity,
+            window=manifest.partition.window,
+            counts=counts | vars(loaded),
+            fingerprint=manifest.fingerprint,
+            checksum=manifest.checksum,
+            loaded_at=datetime.now(UTC),
+        )
+    )
 
 
 def _staging_name(work: StepContext) -> str:
@@ -205,23 +197,17 @@ def _staging_name(work: StepContext) -> str:
 
 def _prune_audit(work: StepContext, sink: Sink) -> None:
     """Delete audit rows of the pipeline beyond their retention, a bounded number a load; its latest run's stay."""
-    audit, name = sink_sql.quote_table(sink_sql.AUDIT), work.pipeline.name
     # Loads at the same time need not wait for each other for that.
-    if sink.try_lock(f"etl: audit of {name}"):
-        latest = f"SELECT TOP (1) [run_id] FROM {audit} WHERE [pipeline] = ? ORDER BY [loaded_at] DESC"
-        until = sink_sql.time_literal(datetime.now(UTC) - work.settings.audit_retention)
-        old = "[pipeline] = ? AND [loaded_at] < ? AND [run_id] <> ?"
-        for (run_id,) in sink.rows(latest, name):
-            sink.execute(f"DELETE TOP ({_PRUNED_AT_ONCE}) FROM {audit} WHERE {old}", name, until, run_id)
+    if sink.try_lock(ledger.audit_lock(work.pipeline)):
+        until = datetime.now(UTC) - work.settings.audit_retention
+        for (run_id,) in sink.rows(ledger.latest_run(work.pipeline)):
+            sink.execute(ledger.prune_audit(work.pipeline, run_id, until))
     sink.commit()
 
 
 def _drop_leftovers(work: StepContext, sink: Sink) -> None:
     """Drop the pipeline's staging tables whose attempts are no more: the server has let go of their locks."""
-    names = sink.rows("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?", sink_sql.STAGING)
-    for (name,) in names:
-        match = sink_sql.STAGING_NAME.fullmatch(name)
-        if match and match["pipeline"] == work.pipeline.name and sink.try_lock(sink_sql.staging_lock(name)):
-            table = TableName(schema_name=sink_sql.STAGING, table=name)
-            sink.execute(f"DROP TABLE IF EXISTS {sink_sql.quote_table(table)}")
+    for table in sink.staging_tables(work.pipeline):
+        if sink.try_lock(sink_sql.staging_lock(table.table)):
+            sink.execute(sink_sql.drop_if_exists(table))
         sink.commit()

@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from etl.model.window import Partition
+from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 
 from dev.sandbox.pipelines import window
@@ -81,7 +82,7 @@ class Contender:
         self.clean(place)
         if self.makes != "itself":
             pipeline = place.site.pipeline
-            (target,) = (each for each in sink_sql.needed_tables(pipeline) if each.name == pipeline.sink)
+            (target,) = (each for each in ledger.needed_tables(pipeline) if each.name == pipeline.sink)
             place.site.execute(sink_sql.create_table(replace(target, heap=self.makes == "heap")))
 
     def clean(self, place: Place) -> None:

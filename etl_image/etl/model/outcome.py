@@ -1,0 +1,74 @@
+"""The outcome of a run: its audit rows, whether they add up, and as a table for the log."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from etl.model.pipeline import Pipeline
+from etl.model.window import Partition, fingerprint
+
+COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing")
+"""Row counts of an audit row. `standing`: kept rows that are in the sink at their version or a newer one."""
+_SUMS = (
+    ("extracted", ("kept", "dropped", "rejected")),
+    ("kept", ("inserted", "updated", "unchanged")),
+    ("kept", ("standing",)),
+)
+
+Audit = dict[str, int]
+"""Row counts of a partition by name, as in COUNTS."""
+
+
+class Problem(NamedTuple):
+    """A failed check: the difference in rows, and a sentence."""
+
+    rows: int
+    text: str
+
+
+def select_audits(pipeline: Pipeline, planned: list[Partition], rows: Iterable[Sequence[Any]]) -> dict[str, Audit]:
+    """The counts of each planned partition that was loaded, by partition; rows of an earlier plan of the run are not.
+
+    Each of `rows` is partition, fingerprint, and the counts.
+    """
+    found = {(row[0], row[1]): dict(zip(COUNTS, map(int, row[2:]), strict=True)) for row in rows}
+    loaded = {partition.id: found.get((partition.id, fingerprint(pipeline, partition))) for partition in planned}
+    return {name: audit for name, audit in loaded.items() if audit is not None}
+
+
+def check_audit(pipeline: Pipeline, planned: list[Partition], audits: dict[str, Audit]) -> list[Problem]:
+    """Partitions that were not loaded as planned, counts that do not add up, and too many rejects."""
+    problems = [
+        Problem(
+            partition.expected_rows or 1,
+            f"Partition {partition.id} was not loaded as it was planned: clear its tasks.",
+        )
+        for partition in planned
+        if partition.id not in audits
+    ]
+    for name, audit in audits.items():
+        for whole, parts in _SUMS:
+            difference = abs(audit[whole] - sum(audit[part] for part in parts))
+            if difference:
+                sum_ = " + ".join(f"{part} {audit[part]}" for part in parts)
+                problems.append(Problem(difference, f"Partition {name}: {whole} {audit[whole]} is not {sum_}."))
+    rejected = sum(audit["rejected"] for audit in audits.values())
+    above = rejected - pipeline.tolerated_rejects
+    if above > 0:
+        text = f"{rejected} rows of the run were rejected, {pipeline.tolerated_rejects} are tolerated."
+        problems.append(Problem(above, text))
+    return problems
+
+
+def total(audits: dict[str, Audit]) -> Audit:
+    """The sums of all partitions."""
+    return {name: sum(audit[name] for audit in audits.values()) for name in COUNTS}
+
+
+def as_table(audits: dict[str, Audit]) -> str:
+    """The audit rows and their sum as aligned text."""
+    rows = {**audits, "all": total(audits)}
+    lines = [
+        ("partition", *COUNTS),
+        *((name, *(str(audit[count]) for count in COUNTS)) for name, audit in rows.items()),
+    ]
+    return "\n".join("  ".join(f"{cell:>10}" for cell in line) for line in lines)
