@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from etl.errors import shown
+from etl.model.type_table import TYPES, TypeRow
 
 _DECLARATION = re.compile(
     r"(?P<name>[a-z][a-z0-9_]*( [a-z][a-z0-9_]*)*?)"
@@ -20,81 +21,13 @@ _OPTION = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _ARRAY = re.compile(r"\[[0-9]*\]| array\b", re.IGNORECASE | re.ASCII)
-_ALIASES = {
-    "int2": "smallint",
-    "int": "integer",
-    "int4": "integer",
-    "int8": "bigint",
-    "decimal": "numeric",
-    "dec": "numeric",
-    "float4": "real",
-    "float8": "double precision",
-    "bool": "boolean",
-    "character varying": "varchar",
-    "char varying": "varchar",
-    "national character varying": "varchar",
-    "national char varying": "varchar",
-    "nchar varying": "varchar",
-    "character": "char",
-    "national character": "char",
-    "national char": "char",
-    "nchar": "char",
-    "bpchar": "char",
-    "timestamp without time zone": "timestamp",
-    "timestamp with time zone": "timestamptz",
-    "time without time zone": "time",
-}
-_SERIALS = {
-    "smallserial": "smallint",
-    "serial2": "smallint",
-    "serial": "integer",
-    "serial4": "integer",
-    "bigserial": "bigint",
-    "serial8": "bigint",
-}
-# Without arguments: SQL Server's type.
-_PLAIN = {
-    "smallint": "smallint",
-    "integer": "int",
-    "bigint": "bigint",
-    "real": "real",
-    "double precision": "float(53)",
-    "boolean": "bit",
-    "text": "nvarchar(max)",
-    "uuid": "uniqueidentifier",
-    "date": "date",
-    "time": "time(6)",
-    "timestamp": "datetime2(6)",
-    "timestamptz": "datetime2(6)",
-    "bytea": "varbinary(max)",
-    "json": "nvarchar(max)",
-    "jsonb": "nvarchar(max)",
-}
-_SIZED = {"varchar": "nvarchar", "char": "nchar"}
-# Source types that a declared type can carry; whether each value fits is checked row by row.
-_CARRIES = {
-    "integer": {"smallint", "integer"},
-    "bigint": {"smallint", "integer", "bigint"},
-    "double precision": {"real", "double precision"},
-    "text": {"text", "varchar", "char"},
-    "varchar": {"text", "varchar", "char"},
-    "char": {"char"},
-    "json": {"json", "jsonb"},
-    "jsonb": {"json", "jsonb"},
-}
-# Types that SQL Server can index and that read back from text exactly.
-_KEY_TYPES = {
-    "smallint", "integer", "bigint", "numeric", "varchar", "char", "uuid", "date", "timestamp", "timestamptz",
-}  # fmt: skip
+_NAMES = {name: row for row, each in TYPES.items() for name in each.names}
+_SERIALS = {name: row for row, each in TYPES.items() for name in each.serials}
 KEY_COLLATION = "Latin1_General_BIN2"
 """Collation of text keys: Postgres tells 'a' from 'A', SQL Server's default collation does not."""
 _DIGITS_OF_SECONDS = 6
 _DIGITS_OF_REAL, _DIGITS_OF_DOUBLE = 24, 53
 _LONGEST = 4000
-_KNOWN = (
-    "smallint, integer, bigint, numeric(p,s), real, double precision, boolean, text, varchar(n), char(n), uuid, date,"
-    " time, timestamp, timestamptz, bytea, json, jsonb"
-)
 
 
 @dataclass(frozen=True)
@@ -113,35 +46,52 @@ class ColumnType:
     @property
     def is_text(self) -> bool:
         """Whether SQL Server compares it by a collation."""
-        return self.name in {"text", "varchar", "char", "json", "jsonb"}
+        return self.arrow == "string"
 
     @property
     def is_unbounded(self) -> bool:
-        """Whether a value of the source may have any length; of a sized text too, for the source's may have no size."""
-        return self.is_text or self.name == "bytea"
-
-    @property
-    def can_be_key(self) -> bool:
-        """Whether SQL Server can index it, and its value survives being written as text."""
-        return self.name in _KEY_TYPES
+        """Whether a value of the source may have any length; a sized text too, since the source's may be unsized."""
+        return self.arrow in ("string", "binary")
 
     @property
     def is_fixed(self) -> bool:
-        """Whether each of its values takes the same room in a row of SQL Server, null or not."""
-        return self.name != "varchar" and "max" not in self.tsql
+        """Whether each of its values has the same size in a row of SQL Server, null or not."""
+        return self.name == "char" or not self.is_unbounded
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it is an integer type."""
+        return self.row.digits > 0
+
+    @property
+    def row(self) -> TypeRow:
+        """Its row in the table of types."""
+        return TYPES[self.name]
 
     def carries(self, source_type: str) -> bool:
-        """Whether a source column of this type (its plain name, no arguments) can be declared so."""
-        return plain_name(source_type) in _CARRIES.get(self.name, {self.name})
+        """Whether a source column of this type (its plain name, no arguments) can be declared so.
+
+        Whether each value fits is checked row by row.
+        """
+        return plain_name(source_type) in (self.name, *self.row.carries)
 
     @property
     def tsql(self) -> str:
         """The SQL Server type that carries it exactly, without NULL or collation."""
-        if self.name == "numeric":
-            return f"decimal({self.precision},{self.scale})"
-        if self.name in _SIZED:
-            return f"{_SIZED[self.name]}({self.length})"
-        return _PLAIN[self.name]
+        return self._filled(self.row.tsql)
+
+    @property
+    def duckdb(self) -> str:
+        """The type of DuckDB that the sink's type corresponds to."""
+        return self._filled(self.row.duckdb)
+
+    @property
+    def arrow(self) -> str:
+        """The type of Arrow that the bulk copy takes, as pyarrow's function with its arguments."""
+        return self._filled(self.row.arrow)
+
+    def _filled(self, text: str) -> str:
+        return text.format(length=self.length, precision=self.precision, scale=self.scale)
 
     def __str__(self) -> str:
         arguments = {"numeric": f"({self.precision},{self.scale})"}.get(self.name, "")
@@ -150,7 +100,7 @@ class ColumnType:
 
 def plain_name(source_type: str) -> str:
     """The one name here of a type that Postgres knows by several."""
-    return _ALIASES.get(source_type, source_type)
+    return _NAMES.get(source_type, source_type)
 
 
 def parse_column_type(text: str) -> ColumnType:
@@ -176,10 +126,10 @@ def parse_column_type(text: str) -> ColumnType:
         arguments = []  # it is carried with all of them
     if name == "numeric":
         return _numeric(told, arguments, nullable)
-    if name in _SIZED:
-        return ColumnType(name, length=_length(told, written, arguments), nullable=nullable)
-    if name not in _PLAIN:
+    if name not in TYPES:
         raise ValueError(f"{told} {_why_not(text)}")
+    if "{length}" in TYPES[name].tsql:
+        return ColumnType(name, length=_length(told, written, arguments), nullable=nullable)
     if arguments:
         raise ValueError(f"{told}: {name} takes no arguments here")
     return ColumnType(name, nullable=nullable)
@@ -189,8 +139,14 @@ def _why_not(text: str) -> str:
     if option := _OPTION.search(text):
         return f"says more than a type: leave {option[0].upper()} away, and what belongs to it"
     if _ARRAY.search(text):
-        return f"is an array, which SQL Server does not have, so the column must be left out; known types: {_KNOWN}"
-    return f"cannot be carried exactly; known types, as Postgres writes them: {_KNOWN}"
+        return f"is an array, which SQL Server does not have, so the column must be left out; known types: {_known()}"
+    return f"cannot be carried exactly; known types, as Postgres writes them: {_known()}"
+
+
+def _known() -> str:
+    """The types that may be declared, with their arguments."""
+    arguments = {"numeric": "(p,s)", "varchar": "(n)", "char": "(n)"}
+    return ", ".join(f"{name}{arguments.get(name, '')}" for name in TYPES)
 
 
 def _length(told: str, written: str, arguments: list[int]) -> int:

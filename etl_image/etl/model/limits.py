@@ -13,10 +13,6 @@ KEY_BYTES = 900
 """Bytes of a clustered index key, which the primary key is (errors 1944 and 1946)."""
 ROW_BYTES = 8060
 """Bytes of a row without what may be kept outside of it (error 1701)."""
-_BYTES = {
-    "smallint": 2, "integer": 4, "bigint": 8, "real": 4, "double precision": 8, "boolean": 1, "uuid": 16, "date": 3,
-    "time": 5, "timestamp": 8, "timestamptz": 8,
-}  # fmt: skip
 _DECIMAL_BYTES = ((9, 5), (19, 9), (28, 13), (38, 17))
 # The headers of a row, and of its map of nulls, which has a bit for each column.
 _ROW_HEADERS = 6
@@ -47,7 +43,7 @@ def _bytes(column: ColumnType) -> int:
     """The bytes of the longest value."""
     if column.name == "numeric":
         return next(size for digits, size in _DECIMAL_BYTES if (column.precision or 0) <= digits)
-    return _BYTES.get(column.name, 2 * (column.length or 0))
+    return column.row.bytes or 2 * (column.length or 0)
 
 
 def _in_bytes(bits: int) -> int:

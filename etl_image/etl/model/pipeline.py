@@ -186,7 +186,7 @@ class Pipeline(BaseModel):
             if types[name].nullable:
                 raise ValueError(f"{role}: '{name}' may not be null")
         for name in self.key:
-            if not types[name].can_be_key:
+            if not types[name].row.can_be_key:
                 raise ValueError(f"key: '{name}' is {types[name]}, which SQL Server cannot index; a varchar(450) can")
         check_limits(types, self.key)
         self._check_sensitive()

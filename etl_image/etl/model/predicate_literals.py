@@ -40,7 +40,7 @@ FAMILIES = {
     "document": Family(
         ("LIKE",), "documents do not compare alike; write LIKE or IS NULL, or make a column of the part"
     ),
-    "bytes": Family((), "source and sink compare bytes differently; ask only whether they are null"),
+    "opaque": Family((), "source and sink compare these differently; ask only whether they are null"),
     "uuid": Family(_EQUAL, "SQL Server orders uuids otherwise; compare them by =, <> or IN"),
     "date": Family(_ORDERED, "dates have no pattern; compare them by =, < or BETWEEN"),
     "time": Family(_ORDERED, "times have no pattern; compare them by =, < or BETWEEN"),
@@ -48,16 +48,11 @@ FAMILIES = {
     "timestamptz": Family(_ORDERED, "times have no pattern; compare them by =, < or BETWEEN"),
 }
 """By name; values of one family compare with each other only."""
-_MEMBERS = {
-    "smallint": "number", "integer": "number", "bigint": "number", "numeric": "number", "real": "float",
-    "double precision": "float", "varchar": "text", "char": "text", "json": "document", "jsonb": "document",
-    "bytea": "bytes",
-}  # fmt: skip
 
 
 def family(column: ColumnType | None) -> str:
     """The name of the family of a type; empty without a type."""
-    return _MEMBERS.get(column.name, column.name) if column else ""
+    return column.row.family if column else ""
 
 
 def number(text: str) -> tuple[ColumnType, str]:

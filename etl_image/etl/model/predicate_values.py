@@ -218,8 +218,9 @@ def _decimal(value: Term) -> Term:
     """A number as a decimal of the digits that its type can have."""
     if value.operator == "literal":
         return _cast(value, number(value.text)[0])
-    digits = {"smallint": 5, "integer": 10, "bigint": 19}.get(value.type.name if value.type else "")
-    return value if digits is None else _cast(value, ColumnType("numeric", precision=digits, scale=0))
+    if value.type is None or not value.type.is_integer:
+        return value
+    return _cast(value, ColumnType("numeric", precision=value.type.row.digits, scale=0))
 
 
 def _cast(value: Term, decimal: ColumnType) -> Term:

@@ -51,21 +51,21 @@ def _undecided(name: str, column: ColumnType, is_key: bool) -> str:
     """True wherever the contract (contract.py) says that something is wrong with the column, perhaps elsewhere too."""
     value = quote_name(name)
     checks = [] if column.nullable else [f"{value} IS NULL"]
-    match column.name:
-        case "numeric":
+    match column.row.check:
+        case "digits":
             # NaN is the greatest of numbers in Postgres.
             limit = 10 ** ((column.precision or 0) - (column.scale or 0))
             checks += [f"abs({value}) >= {limit}", f"{value} <> round({value}, {column.scale})"]
-        case "varchar" | "char":
+        case "length":
             # A text has no more UTF-16 code units than bytes, nor than twice its characters.
             checks.append(
                 f"octet_length({value}::text) > {column.length} AND char_length({value}::text) * 2 > {column.length}"
             )
-        case "real" | "double precision":
+        case "finite":
             checks.append(f"{value}::float8 IN ('NaN', 'Infinity', '-Infinity')")
         case "date":
             checks.append(f"{value} NOT BETWEEN '0001-01-01'::date AND '9999-12-31'::date")
-        case "timestamp" | "timestamptz":
+        case "timestamp":
             first, last = (Postgres().literal(text, column) for text in ("0001-01-01", "9999-12-31 23:59:59.999999"))
             checks.append(f"{value} NOT BETWEEN {first} AND {last}")
         case "time":

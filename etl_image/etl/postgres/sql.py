@@ -90,13 +90,13 @@ def extract_rows(pipeline: Pipeline, partition: Partition, longest: int = _LONGE
     """
     condition = f" AND ({wanted(pipeline)})" if pipeline.pushdown else ""
     columns = {name: quote_name(name) for name in pipeline.columns}
-    documents = [name for name, kind in pipeline.types.items() if kind.name in ("json", "jsonb")]
+    cast = [name for name, kind in pipeline.types.items() if kind.row.is_read_as_text]
     unbounded = [name for name, kind in pipeline.types.items() if kind.is_unbounded and name not in pipeline.key]
-    # Postgres knows lengths without reading the values, but for documents: their text is made, once. OFFSET 0 keeps
-    # what is computed in a subquery from being computed again for each use.
-    read = (f"{quoted}::text AS {quoted}" if name in documents else quoted for name, quoted in columns.items())
+    # Postgres knows lengths without reading the values, except of types that are cast to text, which is done once:
+    # OFFSET 0 keeps what is computed in a subquery from being computed again for each use.
+    read = (f"{quoted}::text AS {quoted}" if name in cast else quoted for name, quoted in columns.items())
     rows = f"SELECT {', '.join(read)} {_from_partition(pipeline, partition)}{condition}"
-    if documents:
+    if cast:
         rows += " OFFSET 0"
     lengths = {name: f"octet_length({columns[name]})" for name in unbounded}
     total, bytes_ = (

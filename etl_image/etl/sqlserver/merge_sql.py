@@ -90,7 +90,7 @@ def _same_key(pipeline: Pipeline, partition: Partition) -> str:
     # Known bounds spare the server going through the whole of a large table for a part of it. Numbers only: others may
     # be ordered otherwise than at the source.
     first = pipeline.key[0]
-    if pipeline.types[first].name in ("smallint", "integer", "bigint"):
+    if pipeline.types[first].is_integer:
         for operator, bound in ((">=", partition.lower), ("<=", partition.upper)):
             if bound is not None:
                 conditions.append(f"t.{quote_name(first)} {operator} {int(bound[0])}")

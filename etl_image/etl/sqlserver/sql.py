@@ -131,8 +131,7 @@ def has_key(pipeline: Pipeline) -> str:
     """The condition for the row of a key; its parameters are integers, and all other values as text."""
     kinds = {name: pipeline.types[name] for name in pipeline.key}
     values = {
-        name: "?" if kind.is_text or kind.name in ("smallint", "integer", "bigint") else f"CAST(? AS {kind.tsql})"
-        for name, kind in kinds.items()
+        name: "?" if kind.is_text or kind.is_integer else f"CAST(? AS {kind.tsql})" for name, kind in kinds.items()
     }
     return " AND ".join(f"{quote_name(name)} = {value}" for name, value in values.items())
 

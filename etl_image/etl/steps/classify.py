@@ -222,26 +222,6 @@ def _any(conditions: list[str]) -> str:
 
 
 def _arrow_type(column: ColumnType) -> pa.DataType:
-    """What the bulk copy is given for a column."""
-    match column.name:
-        case "numeric":
-            return pa.decimal128(column.precision, column.scale)
-        case "timestamp" | "timestamptz":
-            return pa.timestamp("us")
-        case "time":
-            return pa.time64("us")
-        case "uuid":
-            return pa.binary(16)
-    return _ARROW.get(column.name, pa.string())
-
-
-_ARROW = {
-    "smallint": pa.int16(),
-    "integer": pa.int32(),
-    "bigint": pa.int64(),
-    "real": pa.float32(),
-    "double precision": pa.float64(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "bytea": pa.binary(),
-}
+    """The type that the bulk copy takes for a column."""
+    function, _, arguments = column.arrow.rstrip(")").partition("(")
+    return getattr(pa, function)(*(int(each) if each.isdecimal() else each for each in arguments.split(",") if each))

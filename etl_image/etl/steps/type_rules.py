@@ -25,7 +25,7 @@ def converted(raw: str, column: ColumnType) -> str:
     """The staged value `raw` in the type that the sink takes; NULL where `breach` tells that it cannot be."""
     match column.name:
         case "numeric":
-            return f"TRY_CAST({raw} AS DECIMAL({column.precision},{column.scale}))"
+            return f"TRY_CAST({raw} AS {column.duckdb})"
         case "timestamptz":
             # SQL Server's datetime2 knows no zone: UTC is written.
             return f"CASE WHEN {_fits_time(raw)} THEN make_timestamp(epoch_us({raw})) END"
@@ -33,7 +33,7 @@ def converted(raw: str, column: ColumnType) -> str:
             # Spaces at its end mean nothing in Postgres, and SQL Server pads again.
             return f"rtrim({raw}, ' ')"
         case _:
-            return f"{raw}::{_DUCKDB[column.name]}"
+            return f"{raw}::{column.duckdb}"
 
 
 def breach(name: str, raw: str, column: ColumnType, is_key: bool) -> str | None:
@@ -65,16 +65,16 @@ def as_text(raw: str, column: ColumnType) -> str:
 def _checks(raw: str, column: ColumnType, is_key: bool) -> list[tuple[str, str]]:
     """Conditions, each with what is wrong where it is true, in words."""
     checks = [] if column.nullable else [(f"{raw} IS NULL", "is null but required")]
-    match column.name:
-        case "numeric":
+    match column.row.check:
+        case "digits":
             checks.append((f"NOT regexp_full_match({raw}, '{_digits(column)}')", f"is not exactly a {column.tsql}"))
-        case "varchar" | "char":
+        case "length":
             checks.append((_too_long(converted(raw, column), column.length or 0), f"is longer than {column.tsql}"))
-        case "real" | "double precision":
+        case "finite":
             checks.append((f"NOT isfinite({raw})", "is not a finite number"))
         case "date":
             checks.append((f"NOT ({raw} BETWEEN {_DATES})", "is outside the years 1 to 9999"))
-        case "timestamp" | "timestamptz":
+        case "timestamp":
             checks.append((f"NOT {_fits_time(raw)}", "is outside the years 1 to 9999"))
         case "time":
             checks.append((f"{raw} = TIME '24:00:00'", "is 24:00:00, which SQL Server's time does not have"))
@@ -82,26 +82,6 @@ def _checks(raw: str, column: ColumnType, is_key: bool) -> list[tuple[str, str]]
         # SQL Server pads before it compares: 'a' and 'a ' would be one key.
         checks.append((f"suffix({raw}, ' ')", "ends in a space, which SQL Server does not tell apart in a key"))
     return checks
-
-
-_DUCKDB = {
-    "smallint": "SMALLINT",
-    "integer": "INTEGER",
-    "bigint": "BIGINT",
-    "real": "REAL",
-    "double precision": "DOUBLE",
-    "boolean": "BOOLEAN",
-    "text": "VARCHAR",
-    "varchar": "VARCHAR",
-    "char": "VARCHAR",
-    "uuid": "UUID",
-    "date": "DATE",
-    "time": "TIME",
-    "timestamp": "TIMESTAMP",
-    "bytea": "BLOB",
-    "json": "VARCHAR",
-    "jsonb": "VARCHAR",
-}
 
 
 def _fits_time(raw: str) -> str:

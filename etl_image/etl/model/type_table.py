@@ -1,0 +1,109 @@
+"""The table of column types: one row a type, read by every module that handles values.
+
+A new type is a row here, a row in the table of docs/operations.md, and its values in tests/integration/test_types.py.
+Only values that need a check of a new kind need more: a `Check` in steps/type_rules.py (DuckDB), and in
+postgres/filter.py what Postgres sends of such rows in spite of pushdown.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Check = Literal["digits", "length", "finite", "date", "time", "timestamp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TypeRow:
+    """A column type. Texts may contain {length}, {precision} and {scale}, the arguments of the declared type.
+
+    `arrow`: the function of pyarrow, with arguments, for the bulk copy. `family`: what a filter may do with its values,
+    and which it compares them with (predicate_literals.FAMILIES). `names`: its other names in Postgres; `serials` those
+    that imply NOT NULL. `carries`: other source types that may be declared as it. `check`: what the values are checked
+    for. `bytes`: its size in a row of SQL Server, 0 where that depends on the arguments or the value. `digits`: those
+    of an integer. `can_be_key`: SQL Server can index it, and it can be read back exactly from text. `is_read_as_text`:
+    the source casts it to text.
+    """
+
+    tsql: str
+    duckdb: str
+    arrow: str
+    family: str
+    names: tuple[str, ...] = ()
+    serials: tuple[str, ...] = ()
+    carries: tuple[str, ...] = ()
+    check: Check | None = None
+    bytes: int = 0
+    digits: int = 0
+    can_be_key: bool = False
+    is_read_as_text: bool = False
+
+
+_CHARACTERS = ("character", "national character", "national char", "nchar", "bpchar")
+_VARYING = ("character varying", "char varying", "national character varying", "national char varying", "nchar varying")
+
+TYPES = {
+    "smallint": TypeRow(
+        tsql="smallint", duckdb="SMALLINT", arrow="int16", family="number", bytes=2, digits=5, can_be_key=True,
+        names=("int2",), serials=("smallserial", "serial2"),
+    ),
+    "integer": TypeRow(
+        tsql="int", duckdb="INTEGER", arrow="int32", family="number", bytes=4, digits=10, can_be_key=True,
+        names=("int", "int4"), serials=("serial", "serial4"), carries=("smallint",),
+    ),
+    "bigint": TypeRow(
+        tsql="bigint", duckdb="BIGINT", arrow="int64", family="number", bytes=8, digits=19, can_be_key=True,
+        names=("int8",), serials=("bigserial", "serial8"), carries=("smallint", "integer"),
+    ),
+    "numeric": TypeRow(
+        tsql="decimal({precision},{scale})", duckdb="DECIMAL({precision},{scale})",
+        arrow="decimal128({precision},{scale})", family="number", can_be_key=True,
+        names=("decimal", "dec"), check="digits",
+    ),
+    "real": TypeRow(
+        tsql="real", duckdb="REAL", arrow="float32", family="float", bytes=4, names=("float4",), check="finite",
+    ),
+    "double precision": TypeRow(
+        tsql="float(53)", duckdb="DOUBLE", arrow="float64", family="float", bytes=8,
+        names=("float8",), carries=("real",), check="finite",
+    ),
+    "boolean": TypeRow(
+        tsql="bit", duckdb="BOOLEAN", arrow="bool_", family="boolean", bytes=1, names=("bool",),
+    ),
+    "text": TypeRow(
+        tsql="nvarchar(max)", duckdb="VARCHAR", arrow="string", family="text", carries=("varchar", "char"),
+    ),
+    "varchar": TypeRow(
+        tsql="nvarchar({length})", duckdb="VARCHAR", arrow="string", family="text", can_be_key=True,
+        names=_VARYING, carries=("text", "char"), check="length",
+    ),
+    "char": TypeRow(
+        tsql="nchar({length})", duckdb="VARCHAR", arrow="string", family="text", can_be_key=True,
+        names=_CHARACTERS, check="length",
+    ),
+    "uuid": TypeRow(
+        tsql="uniqueidentifier", duckdb="UUID", arrow="binary(16)", family="uuid", bytes=16, can_be_key=True,
+    ),
+    "date": TypeRow(
+        tsql="date", duckdb="DATE", arrow="date32", family="date", bytes=3, can_be_key=True, check="date",
+    ),
+    "time": TypeRow(
+        tsql="time(6)", duckdb="TIME", arrow="time64(us)", family="time", bytes=5,
+        names=("time without time zone",), check="time",
+    ),
+    "timestamp": TypeRow(
+        tsql="datetime2(6)", duckdb="TIMESTAMP", arrow="timestamp(us)", family="timestamp", bytes=8, can_be_key=True,
+        names=("timestamp without time zone",), check="timestamp",
+    ),
+    "timestamptz": TypeRow(
+        tsql="datetime2(6)", duckdb="TIMESTAMP", arrow="timestamp(us)", family="timestamptz", bytes=8, can_be_key=True,
+        names=("timestamp with time zone",), check="timestamp",
+    ),
+    "bytea": TypeRow(tsql="varbinary(max)", duckdb="BLOB", arrow="binary", family="opaque"),
+    "json": TypeRow(
+        tsql="nvarchar(max)", duckdb="VARCHAR", arrow="string", family="document", carries=("jsonb",),
+        is_read_as_text=True,
+    ),
+    "jsonb": TypeRow(
+        tsql="nvarchar(max)", duckdb="VARCHAR", arrow="string", family="document", carries=("json",),
+        is_read_as_text=True,
+    ),
+}  # fmt: skip
