@@ -174,11 +174,12 @@ AS_DDL = {
     "precise": "float8 NULL", "single": "float(24) NULL", "dub": "float NULL", "price": "dec(12,2) NULL",
     "whole": "numeric(10) NULL", "flag": "bool NULL", "name": "character varying(20) NULL", "code": "character(3) NULL",
     "letter": "char NULL", "at": "timestamp(3) with time zone NOT NULL", "local": "timestamp(0) NULL",
-    "zoned": "timestamptz(2) NULL", "clock": "time(0) without time zone NULL",
+    "zoned": "timestamptz(2) NULL", "clock": "time(0) without time zone NULL", "mac": "macaddr NULL",
 }  # fmt: skip
 ROWS = """
     INSERT INTO t SELECT n, n, n, n, 0.5, 0.1, 0.25, 0.1, 1.25, 7, true, 'näme', 'abc', 'x', '2026-01-01 12:00:00.123',
-    '2026-01-01 12:00:00', '2026-01-01 12:00:00.12', '23:59:59' FROM generate_series(1, 3) AS n
+    '2026-01-01 12:00:00', '2026-01-01 12:00:00.12', '23:59:59',
+    '08-00-2B-01-02-03' FROM generate_series(1, 3) AS n
 """
 PSQL = """
     SELECT attname, format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE ' null' END

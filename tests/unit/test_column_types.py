@@ -29,6 +29,7 @@ from etl.model.column_types import parse_column_type
         ("timestamp with time zone", "datetime2(6)"),
         ("bytea", "varbinary(max)"),
         ("jsonb", "nvarchar(max)"),
+        ("macaddr", "nvarchar(17)"),
         *((name, "smallint") for name in ("int2", "smallserial", "serial2")),
         *((name, "int") for name in ("int4", "serial", "serial4 NOT NULL")),
         *((name, "bigint") for name in ("int8", "bigserial", "serial8", "INT8")),
