@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from etl.config.settings import place
+from etl.config.settings import redacted_location
 from pydantic import SecretStr
 from rich.console import Console
 
@@ -42,7 +42,7 @@ def _stay(console: Console, stack: Stack, airflow: AirflowServer) -> int:
             return 1
         console.print(f"Airflow is at {airflow.url} (user {USER}, password {airflow.password}).", style="bold green")
         if os.environ.get("SOURCE_URL"):
-            console.print(f"The source is {place(SecretStr(stack.source_url))} (SOURCE_URL).")
+            console.print(f"The source is {redacted_location(SecretStr(stack.source_url))} (SOURCE_URL).")
         else:
             console.print(f"The orders are at {stack.source_url}", soft_wrap=True)
         console.print(f"Airflow sees a new or changed file in dags/ within about {LOOK_SECONDS} s.")
@@ -50,7 +50,7 @@ def _stay(console: Console, stack: Stack, airflow: AirflowServer) -> int:
             told = f"The sink is a stand-in, a test double and not SQL Server, at {stack.sink_url}"
             console.print(told, soft_wrap=True)
         else:
-            console.print(f"The sink is {place(SecretStr(stack.sink_url))}")
+            console.print(f"The sink is {redacted_location(SecretStr(stack.sink_url))}")
         console.print(f"Logs go to {stack.log}. Ctrl-C stops everything.")
         return airflow.process.wait()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What is given on the command line as JSON: a pipeline, or the path of a file with it, and the partition of a step."""
+"""JSON arguments of the command line: a pipeline, or the path of its file, and the partition of a step."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -17,12 +17,12 @@ def read_pipeline(given: str) -> Pipeline:
 
 
 def read_pipelines(given: list[str] | None) -> list[Pipeline]:
-    """Those that are named, each by JSON, a .json file or a folder of them. Raises ConfigurationError."""
+    """Pipelines, each argument JSON, a .json file or a folder of them. Raises ConfigurationError."""
     return [parse(Pipeline, "pipeline", text) for each in given or [] for text in _texts(each)]
 
 
 def parse(model: type[_Model], option: str, text: str) -> _Model:
-    """What JSON says. Raises ConfigurationError, which names the option and each field that is wrong."""
+    """Validate JSON as a model. Raises ConfigurationError, which names the option and each field that is wrong."""
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
@@ -34,11 +34,11 @@ def parse(model: type[_Model], option: str, text: str) -> _Model:
 
 
 def _texts(pipeline: str) -> list[str]:
-    """The one that is named, or those of a folder."""
-    # JSON may be too long to be asked for as a path.
+    """The JSON of one pipeline, or of all in a folder."""
+    # JSON may be too long for a path.
     if pipeline.lstrip().startswith("{") or not Path(pipeline).is_dir():
         return [_read(pipeline)]
-    # With none, loads would be given the right to make tables.
+    # Without any, prepare-sink would grant loads the right to create tables.
     if not (files := sorted(Path(pipeline).glob("*.json"))):
         raise ConfigurationError(f"--pipeline: the folder {pipeline} holds no .json file, so no pipeline is named.")
     return [_read(str(file)) for file in files]

@@ -1,7 +1,7 @@
-"""`etl check`: whether source, sink and staging are there for the steps, each told in one line.
+"""`etl check`: checks that the steps can use source, sink and staging, with one log line each.
 
-Each is looked at from the outside in, and what is told is the first thing that is wrong: its name, its port, the login,
-what is in it. Nothing is changed but a file in staging, which is removed again.
+Each is checked from the outside in, up to the first failure: DNS name, port, login, contents. Only a file in staging is
+written, and removed again.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from etl.config import urls
 from etl.config.reach import REACH_SECONDS, UnreachableError, reach
-from etl.config.settings import Settings, place
+from etl.config.settings import Settings, redacted_location
 from etl.errors import ConfigurationError, EtlError, ExitCode
 from etl.model.pipeline import Pipeline, SourceTable
 from etl.postgres import sql as source_sql
@@ -30,22 +30,22 @@ from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.connection import Sink, connect
 from etl.sqlserver.errors import explain
-from etl.storage.staging import open_storage, told
+from etl.storage.staging import open_storage, storage_errors
 
 _LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
 _NEW_TRY_MAY_HELP = ("dns", "port", "connection", "recovering", "write", "silent")
 _STAGING_BYTES = 65_536
 _Answer = Mapping[str, object]
-"""What else there is to tell of something that is well."""
+"""Further fields of the log line, if the check passes."""
 
 
-class NotWellError(Exception):
-    """What is wrong: `problem` is one word for programs, the text is for people.
+class CheckFailedError(Exception):
+    """A failed check: a machine-readable code, `problem`, and a message.
 
-    settings, dns (nobody answers for names), name (there is no such name), port (nobody answers there), connection
-    (something else does), login, database (there is none of that name, or it is not for the login), recovering (the
-    database is there and does not open), table (it is not there or may not be read), unprepared (what `etl
-    prepare-sink` makes is not there), write, silent (no answer in time).
+    Codes: settings, dns (no DNS server answers), name (it does not resolve), port (it does not answer), connection
+    (another error of the server), login, database (missing, or not for the login), recovering (the database does not
+    open), table (missing, or not readable), unprepared (`etl prepare-sink` has not run), write, silent (no answer in
+    time).
     """
 
     def __init__(self, problem: str, words: str) -> None:
@@ -60,52 +60,52 @@ def check(
     seconds: float,
     pipelines: Sequence[Pipeline] = (),
 ) -> ExitCode:
-    """Look at those that are wanted, all at once, and log a line for each; returns the exit code.
+    """Run the `wanted` checks in parallel, and log a line for each; returns the exit code.
 
-    `tables` have to be readable at the source; of the sink tables of `pipelines` it is told which lack an index.
+    `tables` have to be readable at the source; for the sink tables of `pipelines` missing indexes are logged.
     """
-    looks: dict[str, Callable[[], _Answer]] = {
+    checks: dict[str, Callable[[], _Answer]] = {
         "source": lambda: _source(settings, tables),
         "sink": lambda: _sink(settings, pipelines),
         "staging": lambda: _staging(settings),
     }
-    unknown = [name for name in wanted if name not in looks]
+    unknown = [name for name in wanted if name not in checks]
     if unknown:
-        raise ConfigurationError(f"{', '.join(unknown)} cannot be checked; give some of {', '.join(looks)}, or none.")
-    found: dict[str, _Answer | NotWellError] = {}
-    names = wanted or list(looks)
-    threads = [threading.Thread(target=_look, args=(name, looks[name], found), daemon=True) for name in names]
+        raise ConfigurationError(f"{', '.join(unknown)} cannot be checked; give some of {', '.join(checks)}, or none.")
+    found: dict[str, _Answer | CheckFailedError] = {}
+    names = wanted or list(checks)
+    threads = [threading.Thread(target=_run, args=(name, checks[name], found), daemon=True) for name in names]
     deadline = time.monotonic() + seconds
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    silent = NotWellError("silent", f"no answer within {seconds:g} s.")
-    problems = [_tell(name, _where(settings, name), found.get(name, silent)) for name in names]
+    silent = CheckFailedError("silent", f"no answer within {seconds:g} s.")
+    problems = [_log(name, _where(settings, name), found.get(name, silent)) for name in names]
     if not any(problems):
         return ExitCode.OK
     lasting = any(problem and problem not in _NEW_TRY_MAY_HELP for problem in problems)
     return ExitCode.CONFIGURATION if lasting else ExitCode.TRY_AGAIN
 
 
-def _look(name: str, look: Callable[[], _Answer], found: dict[str, _Answer | NotWellError]) -> None:
+def _run(name: str, run: Callable[[], _Answer], found: dict[str, _Answer | CheckFailedError]) -> None:
     try:
-        found[name] = look()
-    except NotWellError as error:
+        found[name] = run()
+    except CheckFailedError as error:
         found[name] = error
     except UnreachableError as error:
-        found[name] = NotWellError(error.problem, str(error))
+        found[name] = CheckFailedError(error.problem, str(error))
     except EtlError as error:
-        found[name] = NotWellError("settings", str(error))
-    except Exception as error:  # whatever a driver raises: the others are told all the same
-        found[name] = NotWellError("connection", f"{type(error).__name__}: {error}")
+        found[name] = CheckFailedError("settings", str(error))
+    except Exception as error:  # of any driver: the other checks are logged nevertheless
+        found[name] = CheckFailedError("connection", f"{type(error).__name__}: {error}")
 
 
-def _tell(name: str, where: str, found: _Answer | NotWellError) -> str:
-    """Log what was found; returns the problem, nothing where all is well."""
+def _log(name: str, where: str, found: _Answer | CheckFailedError) -> str:
+    """Log the result of a check; returns the problem, empty if it passed."""
     log = structlog.get_logger()
     about = f"{name} {where}".rstrip()
-    if not isinstance(found, NotWellError):
+    if not isinstance(found, CheckFailedError):
         log.info(f"{about}: well", **_for_programs(check=name, where=where, problem="", words=""), **found)
         return ""
     fields = _for_programs(check=name, where=where, problem=found.problem, words=str(found))
@@ -114,14 +114,14 @@ def _tell(name: str, where: str, found: _Answer | NotWellError) -> str:
 
 
 def _for_programs(**fields: str) -> dict[str, str]:
-    """Fields of the JSON line that repeat the sentence; none on a terminal, where the sentence is enough."""
+    """Fields of the JSON line that repeat the sentence; none on a terminal."""
     return {} if sys.stderr.isatty() else fields
 
 
 def _where(settings: Settings, name: str) -> str:
-    """The place of an end; empty where it is not set, or its URL cannot be shown."""
+    """The location of source, sink or staging, for the log; empty if it is not set, or if its URL is refused."""
     if name != "staging":
-        return place(settings.source_url if name == "source" else settings.sink_url)
+        return redacted_location(settings.source_url if name == "source" else settings.sink_url)
     with suppress(ConfigurationError):
         urls.check_storage("STAGING_URL", settings.staging_url)
         return settings.staging_url
@@ -135,9 +135,9 @@ def _source(settings: Settings, tables: Sequence[str]) -> _Answer:
                 table = TypeAdapter(SourceTable).validate_python(name)
                 cursor.execute(f"SELECT 1 FROM {source_sql.quote_table(table)} LIMIT 0")
             except dbapi.Error as error:
-                raise NotWellError("table", f"{name} cannot be read: {server_words(error, settings)}") from None
+                raise CheckFailedError("table", f"{name} cannot be read: {server_words(error, settings)}") from None
             except ValidationError:
-                raise NotWellError("table", f"{name} is no name of a table, such as public.orders.") from None
+                raise CheckFailedError("table", f"{name} is no name of a table, such as public.orders.") from None
     return {}
 
 
@@ -151,12 +151,12 @@ def _connected(settings: Settings) -> Iterator[postgres.Cursor]:
         words = server_words(error, settings)
         missing = "database " in words and "does not exist" in words
         login = any(sign in words for sign in _LOGIN)
-        raise NotWellError("database" if missing else "login" if login else "connection", words) from None
+        raise CheckFailedError("database" if missing else "login" if login else "connection", words) from None
     try:
         with connection, connection.cursor() as cursor:
             yield cursor
     except dbapi.Error as error:
-        raise NotWellError("connection", server_words(error, settings)) from None
+        raise CheckFailedError("connection", server_words(error, settings)) from None
 
 
 def _sink(settings: Settings, pipelines: Sequence[Pipeline]) -> _Answer:
@@ -170,22 +170,22 @@ def _sink(settings: Settings, pipelines: Sequence[Pipeline]) -> _Answer:
             advice = [_index_advice(sink, sink_sql.sink_table(pipeline)) for pipeline in pipelines]
     except (mssql_python.Error, RuntimeError) as error:
         answer = explain(error, settings.secrets())
-        raise NotWellError(answer.problem, answer.words) from None
+        raise CheckFailedError(answer.problem, answer.words) from None
     return {"advice": list(filter(None, advice))} if any(advice) else {}
 
 
 def _index_advice(sink: Sink, table: sink_sql.Table) -> str:
-    """What a sink table lacks that is there; the first load makes one that is not."""
+    """Advice on a missing index of an existing sink table; the first load creates a missing table."""
     return sink_checks.index_advice(table, sink.indexes(table.name)) if sink.exists(table.name) else ""
 
 
 def _check_prepared(sink: Sink) -> None:
-    """What every load needs, whatever its pipeline. Raises NotWellError, or what the server says of a missing grant."""
+    """Check what every load needs in the sink. Raises CheckFailedError, or the server's error for a missing grant."""
     missing = [str(table.name) for table in ledger.tables() if not sink.exists(table.name)]
     if sink.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(sink_sql.STAGING)})") is None:
         missing.append(f"schema {sink_sql.STAGING}")
     if missing:
-        raise NotWellError("unprepared", f"it lacks {', '.join(missing)}.")
+        raise CheckFailedError("unprepared", f"it lacks {', '.join(missing)}.")
     sink.value(sink_sql.count_rows(ledger.WATERMARK))
 
 
@@ -193,8 +193,8 @@ def _staging(settings: Settings) -> _Answer:
     filesystem, root = open_storage("STAGING_URL", settings.staging_url)
     name, is_local = f"{root.rstrip('/')}/.check-{uuid.uuid4().hex}", "file" in filesystem.protocol
     try:
-        with told("written"):
-            if is_local:  # as a step would
+        with storage_errors("written"):
+            if is_local:  # as the steps do
                 filesystem.makedirs(root, exist_ok=True)
             try:
                 filesystem.pipe_file(name, bytes(_STAGING_BYTES))
@@ -202,7 +202,7 @@ def _staging(settings: Settings) -> _Answer:
                 if filesystem.exists(name):
                     filesystem.rm(name)
     except (EtlError, FileNotFoundError) as error:
-        raise NotWellError("write", str(error)) from None
+        raise CheckFailedError("write", str(error)) from None
     if not is_local:
         return {}
     usage = shutil.disk_usage(root)

@@ -1,4 +1,4 @@
-"""The `etl` command: a step of a partition of a run, and what else is done with the pipelines' ends."""
+"""The `etl` command: the steps of a partition, and the commands for sink, backups, checks and metrics."""
 
 import sys
 import traceback
@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 
 from etl.arguments import parse, read_pipeline, read_pipelines
 from etl.config.settings import Settings, read_settings
-from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError, shown
+from etl.errors import ConfigurationError, EtlError, ExitCode, TryAgainError, printable
 from etl.logs import configure_logs, redact
 from etl.model.masking import Mask, WithheldError
 from etl.model.window import Partition
@@ -33,7 +33,7 @@ app = typer.Typer(
 
 
 def _add_command(name: str, description: str, module: str, function: str) -> None:
-    """Add a command that works on a partition."""
+    """Add the command of a step, which works on a partition."""
 
     @app.command(name, help=description)
     def command(
@@ -49,10 +49,10 @@ def _add_command(name: str, description: str, module: str, function: str) -> Non
             partition=parse(Partition, "partition", partition),
             settings=read_settings(),
         )
-        # Every line of the step says what it is about, also the last one of a failure.
+        # Fields of every log line of the step, including the last one of a failure.
         bind_contextvars(pipeline=work.pipeline.name, run_id=run_id, partition=work.partition.id, step=name)
-        _tell_doubts(work.settings)
-        # Imported when needed: a step starts without the engines of the others.
+        _warn_of_tls(work.settings)
+        # Imported here, so that a step starts without the libraries of the others.
         with _withheld(work.mask):
             getattr(import_module(module), function)(work)
 
@@ -62,7 +62,7 @@ _add_command(
 )
 _add_command(
     "filter",
-    "Keep the staged rows the filter is true for; set aside what breaks the contract.",
+    "Keep the staged rows the filter is true for; set aside what breaks the type rules.",
     "etl.steps.filter",
     "filter_rows",
 )
@@ -84,19 +84,19 @@ def prepare(
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for a server that is not up yet")] = 60,
 ) -> None:
     bind_contextvars(step="prepare-sink")
-    import_module("etl.sqlserver.prepare").prepare_sink(_tell_doubts(read_settings()), read_pipelines(pipeline), wait)
+    import_module("etl.sqlserver.prepare").prepare_sink(_warn_of_tls(read_settings()), read_pipelines(pipeline), wait)
 
 
 @app.command("backup-sink", help="Have the sink's server write its database to a file of BACKUP_FOLDER.")
 def backup(keep: Annotated[int, typer.Option(min=1, help="how many backups stay; older ones are removed")] = 7) -> None:
     bind_contextvars(step="backup-sink")
-    import_module("etl.sqlserver.backup").backup_sink(_tell_doubts(read_settings()), keep)
+    import_module("etl.sqlserver.backup").backup_sink(_warn_of_tls(read_settings()), keep)
 
 
 @app.command("restore-sink", help="Put a backup in the place of the sink's database, and let its login in again.")
 def restore(file: Annotated[str, typer.Argument(help="its name in BACKUP_FOLDER")]) -> None:
     bind_contextvars(step="restore-sink")
-    import_module("etl.sqlserver.backup").restore_sink(_tell_doubts(read_settings()), file)
+    import_module("etl.sqlserver.backup").restore_sink(_warn_of_tls(read_settings()), file)
 
 
 @app.command("copy-backups", help="Copy to BACKUP_URL what it lacks of the backups in BACKUP_FOLDER.")
@@ -119,7 +119,7 @@ def erase(
     ] = False,
 ) -> None:
     bind_contextvars(step="erase")
-    settings, wanted = _tell_doubts(read_settings()), read_pipeline(pipeline)
+    settings, wanted = _warn_of_tls(read_settings()), read_pipeline(pipeline)
     text = sys.stdin.readline().rstrip("\n") if key == "-" else key
     with _withheld(settings.mask(wanted.model_copy(update={"sensitive": wanted.key}))):
         erase_row = import_module("etl.steps.erase").erase
@@ -133,7 +133,7 @@ def mask(
 ) -> None:
     wanted = read_pipeline(pipeline)
     if column not in wanted.columns:
-        raise ConfigurationError(f"--column: the pipeline {wanted.name} has no column {shown(column)}.")
+        raise ConfigurationError(f"--column: the pipeline {wanted.name} has no column {printable(column)}.")
     made = read_settings().mask(wanted.model_copy(update={"sensitive": [column]}))
     with _withheld(made):
         for line in sys.stdin:
@@ -161,15 +161,15 @@ def check(
 def export(
     port: Annotated[int, typer.Option(min=1, max=65535, help="of /metrics and /healthz")] = 9187,
     certificates: Annotated[
-        Path | None, typer.Option(help="a folder of them, to tell until when they are valid")
+        Path | None, typer.Option(help="a folder of certificates, for metrics of when they end")
     ] = None,
 ) -> None:
     bind_contextvars(step="export-metrics")
-    import_module("etl.exporter.server").export_metrics(_tell_doubts(read_settings()), port, certificates)
+    import_module("etl.exporter.server").export_metrics(_warn_of_tls(read_settings()), port, certificates)
 
 
 def main() -> NoReturn:
-    """Run the command. A failure is one sentence on stderr and an exit code."""
+    """Run the command. A failure is one sentence on stderr, and an exit code."""
     give_memory_back()
     secrets: list[str] = []
     configure_logs(secrets)
@@ -182,19 +182,19 @@ def main() -> NoReturn:
         structlog.get_logger().error(str(error))
         code = error.exit_code
     except OSError as error:
-        told = TryAgainError(f"The system said: {error.strerror or error} ({error.filename or 'no file'}).")
-        structlog.get_logger().error(str(told))
-        code = told.exit_code
+        translated = TryAgainError(f"The system said: {error.strerror or error} ({error.filename or 'no file'}).")
+        structlog.get_logger().error(str(translated))
+        code = translated.exit_code
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # the panic of a driver is no Exception
+    except BaseException as error:  # a driver's panic is no Exception
         code = _unexpected(error, secrets)
     sys.exit(int(code))
 
 
 @contextmanager
 def _withheld(mask: Mask) -> Iterator[None]:
-    """Keep back what an error says that was not foreseen, where that may be the value of a sensitive column."""
+    """Withhold the message of an unexpected error if the pipeline has sensitive columns, since it may have a value."""
     try:
         yield
     except (EtlError, OSError, KeyboardInterrupt, SystemExit):
@@ -205,15 +205,15 @@ def _withheld(mask: Mask) -> Iterator[None]:
         raise WithheldError(error).with_traceback(error.__traceback__) from None
 
 
-def _tell_doubts(settings: Settings) -> Settings:
-    """Warn, once in a process, where TLS is less than verified."""
-    if told := settings.tls_warnings():
-        structlog.get_logger().warning(told)
+def _warn_of_tls(settings: Settings) -> Settings:
+    """Warn, once in a process, if TLS is not verified."""
+    if warning := settings.tls_warnings():
+        structlog.get_logger().warning(warning)
     return settings
 
 
 def _unexpected(error: BaseException, secrets: list[str]) -> int:
-    """Usage errors are shown as Typer shows them; anything else is a fault of ours, with its traceback."""
+    """Print usage errors as Typer does; log any other error as a fault of etl, with its traceback."""
     show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if show is not None and exit_code is not None:
         show()

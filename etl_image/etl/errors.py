@@ -1,11 +1,11 @@
-"""What can go wrong, sorted by what the person (or Airflow) should do next.
+"""Errors by what the person, or Airflow, should do next.
 
 The exit codes are those of sysexits.h, so that a scheduler can tell "do not retry" from "try again".
 """
 
 from enum import IntEnum
 
-_MOST_SHOWN = 200
+_MOST_PRINTED = 200
 
 
 class ExitCode(IntEnum):
@@ -23,15 +23,15 @@ DO_NOT_RETRY = frozenset({ExitCode.USAGE, ExitCode.DATA, ExitCode.CONFIGURATION}
 """Exit codes after which the same command would only fail again."""
 
 
-def shown(value: object) -> str:
-    """A name or value that others chose, as messages show it: not too long, and nothing that moves a cursor."""
+def printable(value: object) -> str:
+    """A name or value from outside, for messages: at most 200 characters, control characters escaped."""
     text = str(value)
-    cut = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
+    cut = text if len(text) <= _MOST_PRINTED else text[:_MOST_PRINTED] + "…"
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in cut)
 
 
 class EtlError(Exception):
-    """A failure told in one sentence: what, where, and what to do."""
+    """A failure whose message is a sentence: what, where, and what to do."""
 
     exit_code: ExitCode = ExitCode.UNEXPECTED
 
@@ -49,6 +49,6 @@ class DataError(EtlError):
 
 
 class TryAgainError(EtlError):
-    """Something that may be gone next time: a network, a lock, a full disk."""
+    """A failure that a retry may resolve: a network, a lock, a full disk."""
 
     exit_code = ExitCode.TRY_AGAIN

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line in a pod, aligned text on a terminal; secrets blotted out in both."""
+"""Logs: one JSON object a line in a pod, aligned text on a terminal; secrets redacted in both."""
 
 import logging
 import sys
@@ -12,7 +12,7 @@ def configure_logs(secrets: Collection[str]) -> None:
     """Set up structlog for this process; no line shows a text that is in `secrets`, now or later."""
     terminal = sys.stderr.isatty()
 
-    def blot(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    def redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         return {name: redact(value, secrets) if isinstance(value, str) else value for name, value in event.items()}
 
     structlog.configure(
@@ -21,7 +21,7 @@ def configure_logs(secrets: Collection[str]) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            blot,
+            redact_event,
             structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

@@ -16,13 +16,13 @@ from etl.config.settings import Settings
 _LONGEST_WAIT = 3.0
 _PAUSE = 0.1
 _LONGEST_ANSWER_MS = 10
-"""How long a refusal takes from another node, in milliseconds."""
+"""Time that a refusal takes from another node, in milliseconds."""
 
 
 class Metrics:
-    """What a step counts; sent as one datagram when the block ends well, and nowhere where no server is set.
+    """Counters of a step, sent as one datagram when the block ends without an error; not sent if no server is set.
 
-    Metrics never fail a step, and hold it up by no more than the look-up of the server's name and three seconds.
+    Metrics never fail a step, and delay it by no more than the look-up of the server's name and three seconds.
     """
 
     def __init__(self, settings: Settings, **tags: str) -> None:
@@ -55,10 +55,10 @@ class Metrics:
 
 
 def _send(host: str, port: int, datagram: bytes) -> None:
-    """Send a datagram, and return when it has left and nobody has refused it. Raises OSError.
+    """Send a datagram, and return when it has left and was not refused. Raises OSError.
 
-    The policies of a cluster's network know a pod some seconds after it started, which may be all its life: until then
-    the server's side refuses what comes from it.
+    A cluster's NetworkPolicies include a pod only some seconds after it started, which may be all its life; until then
+    the server's node refuses its packets.
     """
     deadline = time.monotonic() + _LONGEST_WAIT
     family, kind, protocol, _, address = _look_up(host, port, deadline)
@@ -66,8 +66,8 @@ def _send(host: str, port: int, datagram: bytes) -> None:
         sender.connect(address)
         while True:
             sender.send(datagram)
-            # The network of a pod ends with its process, and with it what still waits there, for an address to be
-            # resolved say. The kernel tells how many bytes do.
+            # The network of a pod ends with its process, and bytes that still wait there, such as for an address to be
+            # resolved, are lost. The kernel reports how many there are.
             while _waiting(sender) and time.monotonic() < deadline:
                 time.sleep(0.01)
             problem = _refusal(sender)
@@ -79,7 +79,7 @@ def _send(host: str, port: int, datagram: bytes) -> None:
 
 
 def _look_up(host: str, port: int, deadline: float) -> tuple[int, int, int, str, tuple[Any, ...]]:
-    """The server's address; where DNS does not answer it is asked again until the deadline. Raises OSError."""
+    """The server's address; DNS is retried until the deadline while it does not answer. Raises OSError."""
     while True:
         try:
             return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
@@ -90,13 +90,13 @@ def _look_up(host: str, port: int, deadline: float) -> tuple[int, int, int, str,
 
 
 def _waiting(sender: socket.socket) -> int:
-    """Bytes that were sent and have not left this machine's (or pod's) network yet: SIOCOUTQ of udp(7)."""
+    """Bytes sent that have not left the network of this machine or pod yet: SIOCOUTQ of udp(7)."""
     (count,) = struct.unpack("i", fcntl.ioctl(sender, termios.TIOCOUTQ, bytes(4)))
     return int(count)
 
 
 def _refusal(sender: socket.socket) -> int:
-    """The number of the error by which the other side refused what was sent; 0 where it did not."""
+    """The errno by which the other side refused the datagram; 0 if it did not."""
     poll = select.poll()
     poll.register(sender, 0)  # errors alone
     poll.poll(_LONGEST_ANSWER_MS)

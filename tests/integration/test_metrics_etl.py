@@ -48,7 +48,7 @@ def test_rows_that_are_refused_are_counted(source_url: str, sink_url: str, tmp_p
         made.change("UPDATE orders SET amount = 'NaN', status = 'confirmed' WHERE order_id IN (1, 2, 3)")
         work = made.work(statsd_host="127.0.0.1", statsd_port=statsd.port)
         made.run("run", None, "extract")
-        with pytest.raises(DataError, match="3 rows break the contract"):
+        with pytest.raises(DataError, match="3 rows break the type rules"):
             STEPS["filter"](work)
         statsd.catch_up()
         assert rows(statsd.lines)["filter", "rejected"] == 3

@@ -73,7 +73,7 @@ def test_rejects_are_set_aside_for_as_long_as_there_are_any(broken_orders: Site)
 
 def test_more_rejects_than_tolerated_load_nothing(broken_orders: Site) -> None:
     broken_orders.change("UPDATE orders SET amount = 1.005 WHERE order_id = 40")
-    with pytest.raises(DataError, match="3 rows break the contract, 2 are tolerated; none was loaded"):
+    with pytest.raises(DataError, match="3 rows break the type rules, 2 are tolerated; none was loaded"):
         broken_orders.run("run", None, "run")
     assert broken_orders.sink_rows() == {}
     assert (broken_orders.audits(), broken_orders.staging_tables()) == ([], [])

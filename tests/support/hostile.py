@@ -8,7 +8,7 @@ from etl.model.window import Partition
 from etl.postgres import catalogue as source_catalogue
 from etl.postgres import sql as source_sql
 from etl.sqlserver import checks as sink_checks
-from etl.sqlserver import merge_sql, prepare_sql
+from etl.sqlserver import ledger, merge_sql, prepare_sql
 from etl.sqlserver import sql as sink_sql
 from sqlglot.dialects.postgres import Postgres
 
@@ -54,7 +54,7 @@ def tsql(pipeline: Pipeline) -> list[str]:
         sink_sql.create_table(sink_sql.sink_table(pipeline)),
         sink_sql.create_table(sink_sql.staging_table(pipeline, "x")),
         *(make(pipeline, staging, part) for make in (merge_sql.update_newer, merge_sql.insert_missing)),
-        merge_sql.count_standing(pipeline, staging, part),
+        merge_sql.count_present(pipeline, staging, part),
         merge_sql.insert_all(pipeline, staging),
         sink_sql.any_row(pipeline.sink),
         sink_sql.count_rows(pipeline.sink),
@@ -66,7 +66,9 @@ def tsql(pipeline: Pipeline) -> list[str]:
         sink_checks.find_indexes(pipeline.sink),
         sink_checks.find_required(pipeline.sink),
         sink_sql.lock(f"etl: {pipeline.sink}", 5),
-        f"SELECT OBJECT_ID({sink_sql.quote_text(sink_sql.quote_table(pipeline.sink))}, N'U')",
+        sink_sql.find_table(pipeline.sink),
+        ledger.read_audit(pipeline, pipeline.source.table),  # the ids of runs are any text
+        ledger.insert_watermark(pipeline, pipeline.source.table, WINDOW),
         *prepare_sql.grants([pipeline]),
     ]
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from etl.errors import shown
+from etl import errors
 from etl.model.window import Partition, Window
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -156,6 +156,6 @@ def test_a_url_is_refused_without_showing_it_or_names_one_server(user: str, host
 
 @given(text=st.one_of(hostile, st.text(max_size=2000)))
 def test_what_messages_show_is_short_and_on_one_line(text: str) -> None:
-    assert shown(text).isprintable()
-    assert len(shown(text)) <= 2100
-    assert shown("Ada Ж. 漢 🚚") == "Ada Ж. 漢 🚚"
+    assert errors.printable(text).isprintable()
+    assert len(errors.printable(text)) <= 2100
+    assert errors.printable("Ada Ж. 漢 🚚") == "Ada Ж. 漢 🚚"

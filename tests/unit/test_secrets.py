@@ -22,7 +22,7 @@ import structlog
 from adbc_driver_manager import AdbcStatusCode
 from etl import cli
 from etl.check import check
-from etl.config.settings import Settings, place, read_settings
+from etl.config.settings import Settings, read_settings, redacted_location
 from etl.errors import EtlError
 from etl.exporter.metadata import metadata_database
 from etl.exporter.poller import Poller
@@ -169,7 +169,7 @@ def tell(output: Output) -> None:
         found.sink_backup,
     ):
         output.write(message(lambda make_url=make_url: repr(make_url())))
-    output.write(" ".join(map(place, (found.source_url, found.sink_url, found.metadata_url))))
+    output.write(" ".join(map(redacted_location, (found.source_url, found.sink_url, found.metadata_url))))
     work = StepContext(make(ORDERS), "run", whole(), found)
     for connecting in (
         lambda: connect_source(work.settings, work.pipeline, str(work)),

@@ -54,7 +54,7 @@ def test_refreshing_touches_rows_that_differ_to_the_byte() -> None:
     for refresh, condition in wanted.items():
         part = Partition(window=WINDOW.model_copy(update={"refresh": refresh}))
         assert merge_sql.update_newer(pipeline, STAGING, part).endswith(f" WHERE {condition}")
-        assert f"AND NOT ({condition}) THEN" in merge_sql.count_standing(pipeline, STAGING, part)
+        assert f"AND NOT ({condition}) THEN" in merge_sql.count_present(pipeline, STAGING, part)
 
 
 def test_a_pipeline_of_a_key_and_a_version_can_be_refreshed_too() -> None:
@@ -150,9 +150,9 @@ def test_what_the_indexes_of_a_sink_spare() -> None:
     assert [index.columns for index in indexes] == [("region", "serial"), ("local", "serial"), ("big",)]
     assert sink_checks.index_advice(table, indexes) == ""
     assert sink_sql.create_index(table) in sink_checks.index_advice(table, indexes[:1])
-    assert sink_checks.holds_keys_once(pipeline, indexes[:1])
-    assert not sink_checks.holds_keys_once(pipeline, indexes[1:]), "unique, but for another column than the key's"
-    assert sink_checks.holds_keys_once(pipeline, sink_checks.read_indexes([(3, True, "serial")]))
+    assert sink_checks.has_unique_key(pipeline, indexes[:1])
+    assert not sink_checks.has_unique_key(pipeline, indexes[1:]), "unique, but for another column than the key's"
+    assert sink_checks.has_unique_key(pipeline, sink_checks.read_indexes([(3, True, "serial")]))
 
 
 def test_no_null_is_looked_for_where_the_sink_lets_none_in() -> None:
@@ -178,11 +178,11 @@ def test_no_statement_merges() -> None:
 
 def test_a_part_of_the_keys_is_looked_for_in_that_part_of_the_sink_only() -> None:
     part = Partition(window=WINDOW, lower=["5"], upper=["9"])
-    assert merge_sql.count_standing(PIPELINE, STAGING, part).endswith(
+    assert merge_sql.count_present(PIPELINE, STAGING, part).endswith(
         " ON t.[order_id] = s.[order_id] AND t.[order_id] >= 5 AND t.[order_id] <= 9"
     )
     by_text = part.model_copy(update={"lower": ["eu", "1"], "upper": None})
-    assert "'eu'" not in merge_sql.count_standing(make(EVERYTHING), STAGING, by_text)
+    assert "'eu'" not in merge_sql.count_present(make(EVERYTHING), STAGING, by_text)
 
 
 @given(st.text(st.characters(exclude_characters="\0"), max_size=20))

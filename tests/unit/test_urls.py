@@ -70,7 +70,7 @@ def test_the_options_of_the_source_are_those_that_libpq_knows() -> None:
     ],
 )
 def test_messages_say_where_it_is(url: str, place: str, addresses: list[tuple[str, int]] | None) -> None:
-    assert urls.place(url) == place
+    assert urls.redacted_location(url) == place
     if addresses is not None:
         assert urls.addresses(urls.postgres("SOURCE_URL", url)) == addresses
 
@@ -91,14 +91,14 @@ def test_a_password_that_could_end_in_two_places_is_refused_and_no_place_is_show
     with pytest.raises(ConfigurationError, match=f"^{name} is not a URL such as {scheme}://.*%") as caught:
         read(name, url)
     assert not re.search("Tr0u|b4dor|Xy|127", str(caught.value))
-    assert urls.place(url) == ""
+    assert urls.redacted_location(url) == ""
 
 
 @pytest.mark.parametrize(("name", "scheme"), _SIDES)
 def test_the_last_at_before_the_host_ends_the_password(name: str, scheme: str) -> None:
     found = read(name, f"{scheme}://u:p@ss:w@db/shop")
     assert "p@ss:w" in (found["password"] if isinstance(found, dict) else getattr(found, "password", ""))
-    assert urls.place(f"{scheme}://u:p@ss:w@db/shop").startswith("db:")
+    assert urls.redacted_location(f"{scheme}://u:p@ss:w@db/shop").startswith("db:")
 
 
 @pytest.mark.parametrize(

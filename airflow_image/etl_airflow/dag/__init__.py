@@ -1,1 +1,1 @@
-"""What every pipeline's DAG is made of: plan, the ETL steps as pods, and the checks before the watermark moves."""
+"""The DAG of a pipeline: plan, the steps as pods, and reconcile."""

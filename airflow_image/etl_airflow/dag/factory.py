@@ -1,4 +1,4 @@
-"""Makes the DAG of a pipeline: plan → for each partition extract → filter → load, or all in one → reconcile."""
+"""The DAG of a pipeline: plan → for each partition extract → filter → load, or `run` → reconcile."""
 
 from datetime import timedelta
 from functools import partial
@@ -46,13 +46,13 @@ _PARAMS = {
 }
 
 _KINDS_OF_RUN: Any = ("scheduled", "manual", "operator_triggered", "asset_materialization")
-"""All but `backfill`: such runs read no window of their own, and max_active_runs does not bound them."""
-_LONGEST_TAG = 100  # Airflow's own bound
+"""All but `backfill`: a backfill run reads no window for its interval, and max_active_runs does not limit it."""
+_LONGEST_TAG = 100  # Airflow's limit
 _STEPS = {"separate": ("extract", "filter", "load"), "fused": ("run",)}
 
 
 def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.DateTime, owner: str) -> DAG:
-    """Make the DAG `<name>_etl`. `schedule` is a cron expression in the time zone of `start_date`."""
+    """The DAG `<name>_etl`. `schedule` is a cron expression in the time zone of `start_date`."""
     with DAG(
         dag_id=f"{pipeline.name}_etl",
         description=f"{pipeline.source} → {pipeline.sink} where {pipeline.filter}",
@@ -75,15 +75,15 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": timedelta(minutes=10),
             "execution_timeout": timedelta(hours=3),
-            # Where tasks wait for a place, what has begun comes before what has not. With the default, which is the
-            # other way round, the plans of all runs come first, and no run ends for long.
+            # When tasks wait for slots, runs in progress come before new ones. With the default, which is the opposite,
+            # the plans of all runs come first, and no run ends for a long time.
             "weight_rule": "upstream",
         },
     ) as dag:
 
         @task(show_return_value_in_logs=False)
         def plan() -> list[str]:
-            """Choose the window and cut it into partitions by key; delete the pods that ended runs have left."""
+            """Choose the window and cut it into partitions by key; delete orphaned pods of ended runs."""
             from etl_airflow.dag.plan import plan_partitions
             from etl_airflow.dag.start import check_start
             from etl_airflow.pods.orphans import delete_leftovers
@@ -97,12 +97,12 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
 
         @task_group
         def partition(partition: Any) -> None:
-            """Bring one partition through; it can be retried alone."""
+            """Extract, filter and load one partition; it can be retried alone."""
             steps = [EtlPodOperator.for_step(step, pipeline, partition) for step in _STEPS[pipeline.steps]]
             for earlier, later in pairwise(steps):
                 earlier >> later
 
-        # Airflow's names of assets are ASCII.
+        # Names of assets are ASCII in Airflow.
         @task(outlets=[Asset(f"sink/{quote(str(pipeline.sink))}")], show_return_value_in_logs=False)
         def reconcile(partitions: list[str]) -> dict[str, Any]:
             """Check that everything adds up, then advance the watermark."""
@@ -116,7 +116,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
 
 
 def _doc(pipeline: Pipeline) -> str:
-    """The pipeline as people read it in Airflow's UI."""
+    """The pipeline's documentation in Airflow's UI."""
     rows = (f"| `{name}` | {column} | {column.tsql} |" for name, column in pipeline.types.items())
     columns = "\n".join(rows)
     sensitive = ", ".join(f"`{name}`" for name in pipeline.sensitive)
@@ -125,7 +125,7 @@ def _doc(pipeline: Pipeline) -> str:
 
 * A row is known by `{", ".join(pipeline.key)}`; the newer `{pipeline.version}` wins.
 * A run reads what changed after the watermark, and {pipeline.look_back} behind it again for late commits.
-* {pipeline.tolerated_rejects} rows of a run may break the contract below; with more the run fails.
+* {pipeline.tolerated_rejects} rows of a run may break the type rules below; with more the run fails.
 * A failed partition is retried alone: clear its `{_STEPS[pipeline.steps][0]}`, with what follows.
 * Switching the DAG on starts a run of the schedule at once. The first one takes all rows, and a run that was triggered
   meanwhile waits for it and may find nothing left.

@@ -1,4 +1,4 @@
-"""What a run covers: its window, from the watermark in the sink to now at the source, cut into partitions by key."""
+"""`plan`: the window of a run, from the watermark in the sink to now at the source, cut into partitions by key."""
 
 import logging
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import psycopg
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
-from etl.errors import ConfigurationError, shown
+from etl.errors import ConfigurationError, printable
 from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline
 from etl.model.planning import choose_window, cut, rows_of_a_partition, share
@@ -26,7 +26,7 @@ from etl_airflow.dag import source_regression
 from etl_airflow.dag.hooks import SinkHook, source_hook
 
 TOLERANCE = timedelta(minutes=1)
-"""How far a version may be ahead of the source's clock, as client clocks are, before it counts as unreachable."""
+"""How far a version may be ahead of the source's clock, since clients' clocks differ, until it is unreachable."""
 EXAMPLES = 5
 _WINDOW = ("full_refresh", "since", "until")
 """The Params that choose another window than the one after the watermark."""
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 
 def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sink: str) -> list[str]:
-    """The run's partitions as JSON, none where nothing changed. `source` and `sink` are Airflow connections.
+    """The run's partitions as JSON, none if nothing changed. `source` and `sink` are Airflow connections.
 
-    Raises AirflowFailException for Params that contradict each other or the clock, for a source that is not as the
-    pipeline says, and for one that has gone back behind what was read from it.
+    Raises AirflowFailException for Params that contradict each other or the clock, for a source that differs from the
+    pipeline, and for one whose rows are older than those that were read from it.
     """
     hook = SinkHook(sink)
     mask = Mask(pipeline, hook.mask_key)
@@ -57,7 +57,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         metrics.unreachable_versions(pipeline, unreachable)
         if unreachable:
             cursor.execute(source_sql.unreachable_rows(pipeline, window, future, EXAMPLES))
-            tell_unreachable(pipeline, unreachable, cursor.fetchall(), mask)
+            warn_unreachable(pipeline, unreachable, cursor.fetchall(), mask)
         size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
         bounds: list[list[str]] = []
         if rows > size and not pipeline.has_sensitive_key:
@@ -65,7 +65,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             bounds = [list(keys) for keys in cursor.fetchall()]
     metrics.tolerated_rejects(pipeline)
     if watermark and (window.low is None or window.low <= watermark) and not params.get("until"):
-        # The window covers all that has not been moved yet.
+        # The window covers all rows that have not been moved yet.
         metrics.lag(pipeline, float(oldest or 0))
     partitions = share(window, rows, size) if pipeline.has_sensitive_key else cut(window, rows, size, bounds)
     log.info(
@@ -83,46 +83,47 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
 def _window(
     pipeline: Pipeline, params: dict[str, Any], watermark: datetime | None, end: datetime, hook: SinkHook, cursor: Any
 ) -> Window:
-    """The run's window, and what it leaves of the source's transactions."""
+    """The run's window, with its record of the source's transactions."""
     cursor.execute(source_sql.TRANSACTIONS)
     snapshot = cursor.fetchone()
     left = read_settled(pipeline, watermark, hook)
     if left is not None and left.xmax > snapshot[1]:
-        left = None  # of another server: one that was restored, or took over, has not come as far
+        left = None  # of another server: a restored one, or a failover, with lower transaction ids
     window, begin = choose_window(pipeline, params, watermark, end), watermark
-    if left is not None:  # the clock is not behind the watermark, and the window may begin earlier
+    if left is not None:  # after choose_window accepted the watermark; the window may begin earlier
         begin = left.value
         window = choose_window(pipeline, params, begin, end)
-    leaves, warning = settle(left, begin, window, pipeline.look_back, snapshot)
+    settled, warning = settle(left, begin, window, pipeline.look_back, snapshot)
     if warning:
         log.warning(warning)
-    return window.model_copy(update={"settled": leaves})
+    return window.model_copy(update={"settled": settled})
 
 
-def tell_unreachable(pipeline: Pipeline, number: int, examples: list[Any], mask: Mask) -> None:
-    """Log that rows are at versions that the run does not read, of which `examples` are given: key and version as text.
+def warn_unreachable(pipeline: Pipeline, number: int, examples: list[Any], mask: Mask) -> None:
+    """Warn of rows whose versions the run does not read; each of `examples` is key and version as text.
 
-    Raises AirflowFailException instead where the pipeline says so.
+    Raises AirflowFailException instead if the pipeline's `unreachable_versions` is `refuse`.
     """
-    told = (
+    text = (
         f"{number} rows of {pipeline.source} are not read: their {pipeline.version} is in the future, and they will be"
         " read when that time has come; or it is infinite, and they never will. Correct them at the source:"
         f" {'; '.join(f'{mask.row(key)} at {version}' for *key, version in examples)}."
     )
     if pipeline.unreachable_versions == "refuse":
-        raise AirflowFailException(f"{pipeline.name}: {told} (unreachable_versions is refuse.)")
-    log.warning("%s: %s", pipeline.name, told)
+        raise AirflowFailException(f"{pipeline.name}: {text} (unreachable_versions is refuse.)")
+    log.warning("%s: %s", pipeline.name, text)
 
 
 @contextmanager
 def _snapshot(pipeline: Pipeline, source: str, mask: Mask) -> Iterator[tuple[Any, datetime, datetime | None]]:
-    """A cursor in one read-only snapshot of the source, the time there, and until when the snapshot is complete.
+    """A cursor in one read-only snapshot of the source, the time there, and the time up to which it is complete.
 
-    The last is None on a standby that has replayed nothing yet. What a retry cannot help raises AirflowFailException.
+    The last is None on a standby that has replayed nothing yet. Raises AirflowFailException for errors that a retry
+    does not resolve.
     """
     try:
         with source_hook(source).get_conn() as connection, connection.cursor() as cursor:
-            # Before the snapshot: what a standby replays in between would be later than the snapshot, and not in it.
+            # Before the snapshot: commits that a standby replays in between are not in the snapshot.
             for statement in (*source_sql.SESSION, source_sql.CLOCK):
                 cursor.execute(statement)
             now, end = cursor.fetchone()
@@ -130,15 +131,15 @@ def _snapshot(pipeline: Pipeline, source: str, mask: Mask) -> Iterator[tuple[Any
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             for statement in source_sql.SESSION:
                 cursor.execute(statement)
-            # Keys come as text, in one encoding whatever that of the database is.
+            # Keys are text, in one encoding whatever that of the database is.
             cursor.execute("SET client_encoding = 'UTF8'")
             yield cursor, now, end
     except ConfigurationError as error:
         raise AirflowFailException(str(error)) from None
     except (psycopg.ProgrammingError, psycopg.DataError) as error:
-        words = shown(mask.words(str(error).splitlines()[0]))
+        message = printable(mask.words(str(error).splitlines()[0]))
         raise AirflowFailException(
-            f"{pipeline.name}: {pipeline.source} is not as the pipeline says; the source said: {words}."
+            f"{pipeline.name}: {pipeline.source} is not as the pipeline says; the source said: {message}."
         ) from None
 
 
@@ -151,7 +152,7 @@ def read_watermark(pipeline: Pipeline, hook: MsSqlHook) -> datetime | None:
 
 
 def read_settled(pipeline: Pipeline, watermark: datetime | None, hook: MsSqlHook) -> Settled | None:
-    """What the last run that added up has recorded of the source's transactions; None before the first."""
+    """The last record of the source's transactions; None before the first run."""
     if watermark is None or hook.get_first(sink_sql.find_table(ledger.SETTLED))[0] is None:
         return None  # the first load makes the table, or `etl prepare-sink`
     found = hook.get_first(ledger.read_settled(pipeline))

@@ -1,4 +1,4 @@
-"""What must hold before the watermark moves: SQL checks in the sink, told in words where they fail."""
+"""`reconcile`: checks the audit and the sink, and then advances the watermark."""
 
 import logging
 from datetime import UTC, datetime
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: str) -> dict[str, Any]:
     """Check the run and advance the watermark; returns its totals. `sink` is an Airflow connection.
 
-    Raises AirflowFailException with every check that failed; the watermark then stays where it is, so the next run
-    reads the same rows again. Raises AirflowSkipException where there is nothing to check.
+    Raises AirflowFailException with every failed check; the watermark then stays, so that the next run reads the same
+    rows again. Raises AirflowSkipException if there is nothing to check.
     """
     if partitions == []:
-        # The steps of a new run are skipped then, and this too. Those of a cleared run are removed, and this runs.
+        # In a new run Airflow skips this task with the steps. In a cleared run it removes the steps and runs this.
         raise AirflowSkipException(f"{pipeline.name}: plan found nothing to move, so there is nothing to reconcile.")
     hook = SinkHook(sink)
     planned = [Partition.model_validate_json(partition) for partition in partitions]
@@ -50,9 +50,9 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
 
 
 def check_sink(pipeline: Pipeline, window: Window, hook: MsSqlHook) -> list[Problem]:
-    """What must never be in the sink, looked for among the versions of the window.
+    """Count rows that must not be in the sink, among the versions of the window.
 
-    What the sink's own constraints rule out is not looked for. The rows of the window are read once.
+    NULLs and duplicate keys are counted only if the sink's constraints allow them. The window is read once.
     """
     indexes = sink_checks.read_indexes(hook.get_records(sink_checks.find_indexes(pipeline.sink)))
     if advice := sink_checks.index_advice(sink_sql.sink_table(pipeline), indexes):
@@ -60,15 +60,15 @@ def check_sink(pipeline: Pipeline, window: Window, hook: MsSqlHook) -> list[Prob
     required = [name for (name,) in hook.get_records(sink_checks.find_required(pipeline.sink))]
     lacking, unwanted = hook.get_first(sink_checks.count_breaches(pipeline, window, required))
     found = {"rows lack a required value": lacking, f"rows are not ({pipeline.filter})": unwanted}
-    if not sink_checks.holds_keys_once(pipeline, indexes):
+    if not sink_checks.has_unique_key(pipeline, indexes):
         found["keys stand more than once"] = hook.get_first(sink_checks.count_duplicate_keys(pipeline, window))[0]
-    return [Problem(int(rows), f"In {pipeline.sink} {rows} {words}.") for words, rows in found.items() if rows]
+    return [Problem(int(rows), f"In {pipeline.sink} {rows} {problem}.") for problem, rows in found.items() if rows]
 
 
 def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsSqlHook) -> bool:
-    """Move the watermark to the window's end, never back, and never over versions that no run has read.
+    """Move the watermark to the window's end; returns whether it moved.
 
-    A window that does not begin the look-back before the watermark leaves late commits there unread.
+    It never moves back, nor over versions that no run has read.
     """
     with hook.get_conn() as connection, connection.cursor() as cursor:
         moved = _change(cursor, ledger.advance_watermark(pipeline, run_id, window))
@@ -82,6 +82,6 @@ def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsS
 
 
 def _change(cursor: Any, statement: str) -> int:
-    """Change rows; returns how many, whatever triggers and the session's NOCOUNT say."""
+    """Run an INSERT or UPDATE; returns its row count, without the rows of triggers."""
     cursor.execute(f"SET NOCOUNT ON; {statement}; SELECT @@ROWCOUNT")
     return int(cursor.fetchone()[0])

@@ -1,4 +1,4 @@
-"""How a run was started: what it was asked for that a run cannot do is refused, so that no green run ignored it."""
+"""Checks how a run was started: requests that it would ignore are refused."""
 
 import difflib
 import logging
@@ -7,15 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
-from etl.errors import shown
+from etl.errors import printable
 
 _AWAY = timedelta(hours=1)
-"""A logical date farther than this from the time of the run was given on purpose."""
+"""A logical date farther than this from the time of the run was set on purpose."""
 log = logging.getLogger(__name__)
 
 
 def check_start(run: Any, params: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Refuse what the run would ignore. `run` is Airflow's DAG run, `params` its Params, `known` those of the DAG.
+    """Refuse requests that the run would ignore. `run` is Airflow's DAG run, `params` its Params, `known` the DAG's.
 
     Raises AirflowFailException for a backfill, for a key in the conf that is no Param, and for a data interval.
     """
@@ -29,7 +29,7 @@ def check_start(run: Any, params: Mapping[str, Any], known: Mapping[str, Any]) -
             near = difflib.get_close_matches(str(key).lower(), known, n=1)
             meant = f" Did you mean {near[0]}?" if near else ""
             raise AirflowFailException(
-                f"{run.dag_id} has no Param {shown(key)}, which the conf of this run gives.{meant}"
+                f"{run.dag_id} has no Param {printable(key)}, which the conf of this run gives.{meant}"
                 f" There are {', '.join(known)}."
             )
     if ignored := [key for key, value in (run.conf or {}).items() if params[key] != value]:

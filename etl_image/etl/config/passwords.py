@@ -1,4 +1,4 @@
-"""Passwords: where one is read from, and every form in which it could be shown. Nothing but Python is needed."""
+"""Passwords: where one is read from, and every form in which one could be printed. Needs only Python."""
 
 import json
 import re
@@ -15,7 +15,7 @@ OPTIONS = frozenset({"password", "pwd", "sslpassword", "oauthclientsecret", "scr
 def read_password(name: str, in_url: str, given: str, file: str | Path | None) -> str:
     """The password of source, sink, …: `given` in NAME_PASSWORD, or in the file of NAME_PASSWORD_FILE, or in the URL.
 
-    Empty where there is none. Raises ConfigurationError, which does not show the file's name: it may be the password.
+    Empty if there is none. Raises ConfigurationError, without the file's name: it may be the password by mistake.
     """
     check_one(name, given, file)
     if given or not file:
@@ -29,13 +29,13 @@ def read_password(name: str, in_url: str, given: str, file: str | Path | None) -
 
 
 def check_one(name: str, given: object, file: object) -> None:
-    """Check that a password is given in one way. Raises ConfigurationError."""
+    """Raise ConfigurationError if a password is given in two ways."""
     if given and file:
         raise ConfigurationError(f"{name}_PASSWORD and {name}_PASSWORD_FILE are both set; keep one.")
 
 
 def in_url(url: str) -> Iterator[str]:
-    """All that may be a password in a URL, well-formed or not, as it is written there and decoded."""
+    """Every part of a URL that may be a password, encoded and decoded; the URL may be malformed."""
     url = url.strip()
     user_and_password = url.partition("://")[2].rpartition("@")[0]
     pairs = [part.partition("=") for part in url.partition("?")[2].split("&")]
@@ -45,10 +45,10 @@ def in_url(url: str) -> Iterator[str]:
 
 
 def forms(secret: str) -> set[str]:
-    """The texts that a secret may be written as: in a URL, a statement, a connection string, JSON, or Python."""
+    """The encodings of a secret: in a URL, SQL, a connection string, JSON and Python."""
     return {
         secret,
-        # What the environment holds need not be UTF-8.
+        # Environment variables need not be UTF-8.
         *(written(secret, safe, errors="surrogateescape") for written in (quote, quote_plus) for safe in ("", "/")),
         secret.replace("'", "''"),  # SQL
         secret.replace("}", "}}"),  # ODBC
@@ -60,5 +60,5 @@ def forms(secret: str) -> set[str]:
 
 
 def plain(option: str) -> str:
-    """The name of an option, which drivers write as `hostNameInCertificate`, `Host Name In Certificate` and so on."""
+    """The normalized name of an option; drivers write `hostNameInCertificate`, `Host Name In Certificate` and so on."""
     return re.sub("[ _-]", "", option).lower()

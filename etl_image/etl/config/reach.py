@@ -1,6 +1,6 @@
-"""Whether a port answers, and what to say where it does not: the same words in the steps, in `etl check` and in plan.
+"""Checks that a port answers, with the same error message in the steps, in `etl check` and in plan.
 
-Nothing but Python is needed for it.
+Needs only Python.
 """
 
 import socket
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from etl.errors import TryAgainError
 
 REACH_SECONDS = 4
-"""How long a port may take to answer."""
+"""Timeout of a connection to a port."""
 
 
 class UnreachableError(TryAgainError):
-    """A host and port that cannot be reached; `problem` is dns (no server of names answers), name or port."""
+    """A host and port that cannot be reached; `problem` is dns (no DNS server answers), name or port."""
 
     def __init__(self, problem: str, words: str) -> None:
         super().__init__(words)
@@ -37,7 +37,7 @@ def _reach(host: str, port: int) -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        # The server of names does not answer, or does and knows no such name.
+        # DNS does not answer, or does not know the name.
         problem = "dns" if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN else "name"
         words = getattr(error, "strerror", None) or "it is no name"
         raise UnreachableError(problem, f"the name {host} does not resolve: {words}.") from None

@@ -1,6 +1,6 @@
-"""Where the source, the sink and the staging folder are: read from the environment, checked before anything runs.
+"""Settings of source, sink, staging and the rest, read from the environment and checked before a command runs.
 
-Passwords come by environment or file, and are kept so that no log, repr or traceback shows them.
+Passwords come from the environment or a file, as SecretStr, so that no log, repr or traceback shows them.
 """
 
 import os
@@ -20,10 +20,10 @@ from etl.model.masking import SHORTEST_KEY, Mask
 from etl.model.pipeline import Pipeline
 
 _SIDES = ("source", "sink", "sink_admin", "sink_exporter", "sink_backup", "metadata")
-"""What has a password: the settings NAME_PASSWORD and NAME_PASSWORD_FILE."""
+"""Names of the passwords: NAME_PASSWORD and NAME_PASSWORD_FILE."""
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _KEYS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-"""Read by the libraries of S3, and shown by none of our messages."""
+"""Read by the S3 libraries, and redacted in our messages."""
 
 
 class Settings(SinkSettings):
@@ -58,7 +58,7 @@ class Settings(SinkSettings):
     staging_retention: timedelta = Field(default=timedelta(days=7), description="how long files of a run are kept")
     audit_retention: timedelta = Field(
         default=timedelta(days=400),
-        ge=timedelta(days=1),  # runs that are under way need theirs
+        ge=timedelta(days=1),  # runs in progress need theirs
         le=timedelta(days=36_500),
         description="how long rows of etl.audit are kept, but for a pipeline's latest run",
     )
@@ -80,54 +80,54 @@ class Settings(SinkSettings):
         return self
 
     def source(self, **unless_given: str) -> SecretStr:
-        """The source as a libpq URL, with options of ours unless it has them. Raises ConfigurationError."""
-        options = unless_given | self._with_password("SOURCE", self._source_words())
+        """The source as a libpq URL, with default options. Raises ConfigurationError."""
+        options = unless_given | self._with_password("SOURCE", self._source_options())
         added = tls.source_options(options, self.source_ca_file)
         if "sslrootcert" in added:
             check_authorities("SOURCE", self.source_ca_file)
         return _libpq(options | added)
 
     def source_addresses(self) -> list[tuple[str, int]]:
-        """Hosts and ports of the source; none where it is a socket or a service. Raises ConfigurationError."""
-        return urls.addresses(self._source_words())
+        """Hosts and ports of the source; none for a socket or a service. Raises ConfigurationError."""
+        return urls.addresses(self._source_options())
 
     def metadata(self, **unless_given: str) -> SecretStr:
-        """Airflow's metadata database as a libpq URL, as `source` does. Raises ConfigurationError."""
+        """Airflow's metadata database as a libpq URL. Raises ConfigurationError."""
         options = urls.postgres("METADATA_URL", required("METADATA_URL", self.metadata_url, urls.POSTGRES))
         return _libpq(unless_given | self._with_password("METADATA", options))
 
     def mask(self, pipeline: Pipeline) -> Mask:
-        """How messages show the values of a pipeline."""
+        """Formats values of a pipeline for messages."""
         return Mask(pipeline, text_of(self.mask_key))
 
-    def _source_words(self) -> dict[str, str]:
-        """The options of libpq in SOURCE_URL alone."""
+    def _source_options(self) -> dict[str, str]:
+        """The options of libpq in SOURCE_URL."""
         return urls.postgres("SOURCE_URL", required("SOURCE_URL", self.source_url, urls.POSTGRES))
 
     def _with_password(self, name: str, options: dict[str, str]) -> dict[str, str]:
-        """The options of libpq with their password; where there is none, libpq may find one itself."""
+        """The options of libpq with the password, if there is one; otherwise libpq may find one, as in a passfile."""
         password = self._password(name, options.get("password", ""))
         return options | ({"password": password} if password else {})
 
     def tls_warnings(self) -> str:
-        """What is not verified of source and sink, in one sentence; empty where all is, or cannot be read yet."""
+        """One sentence about unverified TLS of source and sink; empty if verified, or if the URLs are invalid."""
         found = []
         with suppress(ConfigurationError):
-            found.append(tls.source_doubt(self._source_words()))
+            found.append(tls.source_warning(self._source_options()))
         with suppress(ConfigurationError):
             sink = self._sink_server()
-            found.append(tls.sink_doubt(sink.host, sink.tls))
+            found.append(tls.sink_warning(sink.host, sink.tls))
         return tls.describe_tls_warnings(*found)
 
     def secrets(self) -> list[str]:
-        """Every text that no output may show, longest first."""
+        """Every text to redact, longest first."""
         texts = {os.environ.get(name, "") for name in _KEYS}
         addresses = [self.staging_url, self.backup_url, *(os.environ.get(name) for name in _ENDPOINTS)]
         for url in (*map(text_of, (self.source_url, self.sink_url, self.metadata_url)), *addresses):
             texts.update(passwords.in_url(url or ""))
         texts.update(map(text_of, (self.mask_key, self.backup_identity)))
         for side in _SIDES:
-            with suppress(ConfigurationError):  # told where the password is needed
+            with suppress(ConfigurationError):  # raised where the password is needed
                 texts.add(self._password(side))
         written = {form for text in texts if text for form in passwords.forms(text)}
         return sorted(written, key=lambda text: (-len(text), text))
@@ -143,9 +143,9 @@ def read_settings() -> Settings:
         raise ConfigurationError(f"Environment variable {name or 'set'}: {first['msg']}.") from None
 
 
-def place(url: SecretStr | None) -> str:
-    """Hosts, port and database of a connection URL, for messages; nothing where it is not set or cannot be read."""
-    return urls.place(text_of(url))
+def redacted_location(url: SecretStr | None) -> str:
+    """Hosts, port and database of a connection URL, for messages; empty if it is not set or invalid."""
+    return urls.redacted_location(text_of(url))
 
 
 def _libpq(options: dict[str, str]) -> SecretStr:

@@ -1,4 +1,4 @@
-"""Where the sink is, and as whom it is entered: the part of the settings that makes ODBC connection strings."""
+"""Settings of the sink and its logins, as ODBC connection strings."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ _LONGEST_PASSWORD = 128  # SQL Server's
 
 
 class SinkSettings(BaseSettings):
-    """The settings of the sink and of its logins; Settings has them and all others."""
+    """Settings of the sink and its logins; Settings adds the others."""
 
     sink_url: SecretStr | None = Field(default=None, description=urls.SQL_SERVER)
     sink_password: SecretStr | None = Field(default=None, description="instead of the one in SINK_URL")
@@ -38,20 +38,20 @@ class SinkSettings(BaseSettings):
 
     def sink(self) -> SecretStr:
         """The sink as an ODBC connection string. Raises ConfigurationError."""
-        return _connection_string(self._sink_words())
+        return _connection_string(self._sink_options())
 
     def sink_admin(self) -> SecretStr:
         """The sink's server as an ODBC connection string for its administrator. Raises ConfigurationError."""
         who = {"UID": self.sink_admin_user, "PWD": _usable("SINK_ADMIN", self._password("SINK_ADMIN"))}
-        # The sink's own database may not be there yet.
-        return _connection_string(self._sink_words() | {"Database": "master"} | who)
+        # The sink's own database may not exist yet.
+        return _connection_string(self._sink_options() | {"Database": "master"} | who)
 
     def sink_exporter(self) -> SecretStr:
-        """The sink for `export-metrics`: as its own login where that has a password, else as the loader."""
+        """The sink for `export-metrics`: by the exporter's login if it has a password, else by the loader's."""
         return self._as_own_login(EXPORTER) or self.sink()
 
     def sink_backup(self) -> SecretStr:
-        """The sink's server for `backup-sink`: as its own login where that has a password, else as administrator."""
+        """The sink's server for `backup-sink`: by the backup login if it has a password, else by the admin's."""
         return self._as_own_login(BACKUP, {"Database": "master"}) or self.sink_admin()
 
     def sink_database(self) -> str:
@@ -59,22 +59,22 @@ class SinkSettings(BaseSettings):
         return self._sink_server().database
 
     def sink_logins(self) -> list[SinkLogin]:
-        """The logins that the sink is to have, the loader's first. Raises ConfigurationError."""
-        words = self._sink_words()
-        if words["UID"].lower() == self.sink_admin_user.lower():
+        """The logins of the sink, the loader's first. Raises ConfigurationError."""
+        options = self._sink_options()
+        if options["UID"].lower() == self.sink_admin_user.lower():
             raise ConfigurationError(
                 f"SINK_URL names the administrator, {self.sink_admin_user}; name a login of the pipelines' own there."
             )
-        loader = SinkLogin(words["Database"], words["UID"], SecretStr(_usable("SINK", words["PWD"])))
+        loader = SinkLogin(options["Database"], options["UID"], SecretStr(_usable("SINK", options["PWD"])))
         own = [self._own_login(role) for role in OWN_LOGINS]
         return [loader, *(login for login in own if login)]
 
     def sink_as(self, login: SinkLogin) -> SecretStr:
         """The sink as an ODBC connection string for one of its logins. Raises ConfigurationError."""
-        return _connection_string(self._sink_words() | login.words)
+        return _connection_string(self._sink_options() | login.options)
 
     def _own_login(self, role: str) -> SinkLogin | None:
-        """The login of a role that may have one of its own, None where it has no password."""
+        """The separate login of a role; None if it has no password."""
         name, suffix = OWN_LOGINS[role]
         if not (password := self._password(name)):
             return None
@@ -84,7 +84,7 @@ class SinkSettings(BaseSettings):
     def _as_own_login(self, role: str, words: dict[str, str] | None = None) -> SecretStr | None:
         if (login := self._own_login(role)) is None:
             return None
-        return _connection_string(self._sink_words() | login.words | (words or {}))
+        return _connection_string(self._sink_options() | login.options | (words or {}))
 
     def sink_address(self) -> tuple[str, int]:
         """Host and port of the sink. Raises ConfigurationError."""
@@ -94,8 +94,8 @@ class SinkSettings(BaseSettings):
     def _sink_server(self) -> urls.SqlServer:
         return urls.sql_server("SINK_URL", required("SINK_URL", self.sink_url, urls.SQL_SERVER))
 
-    def _sink_words(self) -> dict[str, str]:
-        """The words of the sink's ODBC connection string."""
+    def _sink_options(self) -> dict[str, str]:
+        """The options of the sink's ODBC connection string."""
         server = self._sink_server()
         words = {
             "Server": f"{server.host},{server.port}",  # IPv6 without brackets, as the driver wants it
@@ -118,20 +118,20 @@ class SinkSettings(BaseSettings):
 
 
 def check_authorities(name: str, file: Path | None) -> None:
-    """A driver that does not find the file says so in no useful words, or uses another. Raises ConfigurationError."""
+    """Raise ConfigurationError for a missing CA file: drivers report it badly, or use another one."""
     if file is not None and not file.is_file():
         raise ConfigurationError(f"{name}_CA_FILE ({file}) is no file; put the authorities there, as PEM.")
 
 
 def required(name: str, url: SecretStr | None, example: str) -> str:
-    """A URL as text. Raises ConfigurationError, which shows the example, where it is not set."""
+    """A URL as text. Raises ConfigurationError with an example if it is not set."""
     if url is None:
         raise ConfigurationError(f"{name} is not set; write {example}.")
     return url.get_secret_value()
 
 
 def text_of(secret: SecretStr | None) -> str:
-    """What a secret is; empty where it is not set."""
+    """A secret as text; empty if it is not set."""
     return secret.get_secret_value() if secret else ""
 
 
@@ -140,7 +140,7 @@ def _connection_string(words: dict[str, str]) -> SecretStr:
 
 
 def _usable(name: str, password: str) -> str:
-    """The password, if SQL Server can have it. Raises ConfigurationError."""
+    """A password that SQL Server accepts. Raises ConfigurationError."""
     if not password:
         raise ConfigurationError(f"{name}_PASSWORD is not set; set it, or {name}_PASSWORD_FILE to a file with it.")
     if len(password) > _LONGEST_PASSWORD:

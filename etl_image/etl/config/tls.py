@@ -1,6 +1,6 @@
-"""Who the source and the sink are: verified by TLS, unless their URLs say otherwise. What is not verified is told.
+"""TLS of source and sink: verified unless their URLs say otherwise; warnings if not.
 
-The steps and Airflow's connections are made of the same URLs, and read them here. Nothing but Python is needed for it.
+The steps and Airflow's connections read the same URLs by this module. Needs only Python.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ _YES = {"yes": "yes", "true": "yes", "1": "yes", "mandatory": "yes"}
 _NO = {"no": "no", "false": "no", "0": "no", "optional": "no"}
 _SWITCH = _YES | _NO
 _ENCRYPT = _SWITCH | {"strict": "strict"}
-_SOURCE_DOUBTS = {
+_SOURCE_WARNINGS = {
     "disable": "the source is reached in plain text",
     "allow": "the source may be reached in plain text, by anybody who poses as it",
     "prefer": "the source may be reached in plain text, by anybody who poses as it",
@@ -25,30 +25,30 @@ _SOURCE_DOUBTS = {
 
 
 def authorities(given: str | Path | None) -> str:
-    """The file of the authorities to believe: the one given, else the system's ("system" where that is elsewhere)."""
+    """The CA file: the one given, else the system's ("system" if that is elsewhere)."""
     if given:
         return str(given)
     return str(_SYSTEM_AUTHORITIES) if _SYSTEM_AUTHORITIES.exists() else "system"
 
 
-def source_options(options: Mapping[str, str], believed: str | Path | None) -> dict[str, str]:
-    """What libpq's options of the source lack: verified unless they say otherwise, or no network is crossed."""
+def source_options(options: Mapping[str, str], ca_file: str | Path | None) -> dict[str, str]:
+    """TLS options to add to libpq's: verify-full, unless they have a mode or the host is local."""
     added = {} if options.get("sslmode") or _is_local(options) else {"sslmode": "verify-full"}
     if {**options, **added}.get("sslmode", "").startswith("verify-") and not options.get("sslrootcert"):
-        added["sslrootcert"] = authorities(believed)
+        added["sslrootcert"] = authorities(ca_file)
     return added
 
 
-def source_doubt(options: Mapping[str, str]) -> str:
-    """What is not verified of the source, in words; nothing on loopback and over sockets."""
+def source_warning(options: Mapping[str, str]) -> str:
+    """A warning about unverified TLS of the source; empty on loopback and over sockets."""
     mode = options.get("sslmode") or "verify-full"
-    words = _SOURCE_DOUBTS.get(mode, "")
+    words = _SOURCE_WARNINGS.get(mode, "")
     return f"{words} (sslmode={mode})" if words and not _is_local(options) else ""
 
 
 @dataclass(frozen=True)
 class SinkTls:
-    """How the sink is reached: `encrypt` is yes, no or strict; `name` stands in its certificate, if not its host's."""
+    """TLS of the sink: `encrypt` is yes, no or strict; `name` is that in its certificate, if not the host."""
 
     encrypt: str
     trusts_any_certificate: bool
@@ -56,13 +56,13 @@ class SinkTls:
 
     @property
     def is_verified(self) -> bool:
-        """Whether nobody can pose as the sink. Drivers do not let a strict connection believe anybody."""
+        """Whether the certificate is verified. In a strict connection drivers always verify it."""
         return self.encrypt == "strict" or (self.encrypt == "yes" and not self.trusts_any_certificate)
 
 
 def take_sink_tls(host: str, options: dict[str, str]) -> SinkTls:
-    """Take its TLS options (names in small letters) out of those of SINK_URL. Raises ConfigurationError."""
-    # On loopback no network is crossed and a certificate is rarely at hand; elsewhere TLS is verified.
+    """Remove the TLS options (lower-case names) from those of SINK_URL. Raises ConfigurationError."""
+    # On loopback there is no network, and rarely a certificate; elsewhere TLS is verified.
     return SinkTls(
         encrypt=take_option(options, "encrypt", _ENCRYPT, "no" if is_loopback(host) else "yes"),
         trusts_any_certificate=take_option(options, "trustservercertificate", _SWITCH, "no") == "yes",
@@ -70,8 +70,8 @@ def take_sink_tls(host: str, options: dict[str, str]) -> SinkTls:
     )
 
 
-def sink_doubt(host: str, tls: SinkTls) -> str:
-    """What is not verified of the sink, in words; nothing on loopback."""
+def sink_warning(host: str, tls: SinkTls) -> str:
+    """A warning about unverified TLS of the sink; empty on loopback."""
     if tls.is_verified or is_loopback(host):
         return ""
     if tls.encrypt == "no":
@@ -80,13 +80,13 @@ def sink_doubt(host: str, tls: SinkTls) -> str:
 
 
 def describe_tls_warnings(*tls_warnings: str) -> str:
-    """One sentence of what is not verified; empty where all is."""
-    found = [doubt for doubt in tls_warnings if doubt]
+    """One sentence of warnings; empty if there are none."""
+    found = [warning for warning in tls_warnings if warning]
     return f"Not verified: {'; '.join(found)}." if found else ""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine itself."""
+    """Whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -94,14 +94,14 @@ def is_loopback(host: str) -> bool:
 
 
 def is_socket(host: str) -> bool:
-    """Whether libpq takes a host for the folder of a Unix socket, or for an abstract one."""
+    """Whether libpq reads a host as the folder of a Unix socket, or as an abstract socket."""
     return host.startswith(("/", "@"))
 
 
 def take_option(options: dict[str, str], name: str, known: Mapping[str, str], default: str) -> str:
-    """Take one option (its name in small letters) out of those of SINK_URL, in the driver's word for it.
+    """Remove one option (lower-case name) from those of SINK_URL; returns the driver's value for it.
 
-    Raises ConfigurationError, which does not show the value: it may be a part of a password.
+    Raises ConfigurationError, without the value: it may be a part of a password.
     """
     if name not in options:
         return default
@@ -112,9 +112,9 @@ def take_option(options: dict[str, str], name: str, known: Mapping[str, str], de
 
 
 def _is_local(options: Mapping[str, str]) -> bool:
-    """Whether all hosts in libpq's options are this machine. Where none is named, a service or PGHOST may name one.
+    """Whether all hosts in libpq's options are this machine; False if none is given: a service or PGHOST may name one.
 
-    libpq ignores the TLS mode over a socket, so that verifying it by mistake does no harm.
+    libpq ignores the TLS mode over a socket, so verifying by mistake does no harm.
     """
     hosts = [options[name] for name in ("host", "hostaddr") if options.get(name)]
     every = ",".join(hosts).split(",")

@@ -1,7 +1,7 @@
-"""Connection URLs as people write them, read in one way by the steps, the checks and Airflow's connections.
+"""Connection URLs, parsed in one way for the steps, the checks and Airflow's connections.
 
-A URL that can be read in two ways is refused, and no part of it is shown: what looks like a host may be half a
-password. Nothing but Python is needed for it.
+An ambiguous URL is refused, and no part of it is printed: what looks like a host may be half a password. Needs only
+Python.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from etl.config import passwords, tls
-from etl.errors import ConfigurationError, shown
+from etl.errors import ConfigurationError, printable
 
 POSTGRES = "postgresql://user:password@host:5432/database"
 """An example of the source's URL, and of the metadata database's."""
@@ -85,7 +85,7 @@ def postgres(name: str, url: str) -> dict[str, str]:
 
 
 def addresses(options: dict[str, str]) -> list[tuple[str, int]]:
-    """Hosts and ports that libpq will connect to by TCP; none where a socket or a service decides."""
+    """Hosts and ports to which libpq connects by TCP; none for a socket or a service."""
     named = options.get("host", "").split(",")
     given, ports = options.get("hostaddr", "").split(","), options.get("port", "").split(",")
     pairs = [
@@ -136,7 +136,7 @@ def sql_server(name: str, url: str) -> SqlServer:
 
 
 def check_storage(name: str, url: str) -> None:
-    """Check that a folder's URL holds no keys: every message about it would show them. Raises ConfigurationError."""
+    """Raise ConfigurationError if a folder's URL contains keys, which messages about it would show."""
     buckets = re.findall("://([^/]*)", url)
     in_bucket = any(":" in bucket and not bucket.startswith("arn:") for bucket in buckets)
     if in_bucket or ("@" in url and not url.startswith("file:")):
@@ -146,34 +146,36 @@ def check_storage(name: str, url: str) -> None:
         )
 
 
-def place(url: str) -> str:
-    """Hosts, ports and database of a connection URL, for messages; nothing of one that cannot be read."""
+def redacted_location(url: str) -> str:
+    """Hosts, ports and database of a connection URL, for messages; empty if it is invalid."""
     try:
         if _URL.match(url.strip()) and url.strip().partition(":")[0].lower() in _POSTGRES:
-            return shown(_source_place(postgres("", url)))
+            return printable(_source_location(postgres("", url)))
         sink = sql_server("", url)
     except ConfigurationError:
         return ""
-    return shown(f"{bracketed(sink.host)}:{sink.port}/{sink.database}")
+    return printable(f"{bracketed(sink.host)}:{sink.port}/{sink.database}")
 
 
 def bracketed(host: str) -> str:
-    """A host as it is written before a port."""
+    """A host as in front of a port: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
-def _source_place(options: dict[str, str]) -> str:
+def _source_location(options: dict[str, str]) -> str:
     database = f"/{options['dbname']}" if "dbname" in options else ""
     if "host" not in options and "hostaddr" not in options and "service" in options:
         return f"service {options['service']}{database}"
     hosts = (options.get("host") or options.get("hostaddr") or "").split(",")
     ports = options.get("port", "").split(",")
-    pairs = ((host, (ports[0] if len(ports) == 1 else _at(ports, place)) or _PORT) for place, host in enumerate(hosts))
+    pairs = (
+        (host, (ports[0] if len(ports) == 1 else _at(ports, number)) or _PORT) for number, host in enumerate(hosts)
+    )
     return ",".join(f"{bracketed(host) or '(local socket)'}:{port}" for host, port in pairs) + database
 
 
 def _split(name: str, url: str, schemes: tuple[str, ...], example: str) -> _Parts:
-    """The parts of a URL. Raises ConfigurationError where it can be read in two ways, or in none."""
+    """The parts of a URL. Raises ConfigurationError if it is ambiguous or invalid."""
     found = _URL.fullmatch(url.strip())
     if not found or found["scheme"].lower() not in schemes:
         raise _not_a_url(name, example, f"it does not begin with {schemes[0]}://")
@@ -211,7 +213,7 @@ def _host_and_port(text: str) -> tuple[str, str]:
 
 
 def _decoded(text: str) -> str:
-    """The text without its percent-encoding. Raises ValueError, which shows nothing of it."""
+    """The percent-decoded text. Raises ValueError, without the text."""
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
@@ -222,7 +224,7 @@ def _decoded(text: str) -> str:
 
 
 def _check_port(name: str, port: str, example: str) -> None:
-    # Where the host is forgotten, what looks like a port is the password: it is not shown.
+    # Not printed: without the host, what looks like a port is the password.
     if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise _not_a_url(
             name, example, "a port is not a number from 1 to 65535; an IPv6 address is written in brackets, as [::1]"
@@ -234,11 +236,11 @@ def _not_a_url(name: str, example: str, why: str) -> ConfigurationError:
 
 
 def _unknown(name: str, option: str, known: Iterable[str]) -> ConfigurationError:
-    """The option is not shown: in a URL that is written wrongly it may be a part of a password."""
+    """The error for an unknown option, without the option: in a malformed URL it may be a part of a password."""
     close = difflib.get_close_matches(option.lower(), known, 1)
     meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}."
     return ConfigurationError(f"{name}: an option after the ? is unknown (in a value & is written %26); {meant}")
 
 
-def _at(texts: list[str], place: int) -> str:
-    return texts[place] if place < len(texts) else ""
+def _at(texts: list[str], number: int) -> str:
+    return texts[number] if number < len(texts) else ""

@@ -1,4 +1,4 @@
-"""What `etl export-metrics` says of certificates in a folder: until when each is valid. Keys are nothing to it."""
+"""Metrics of the certificates in a folder: until when each is valid. Keys are not read."""
 
 import re
 import ssl
@@ -14,17 +14,17 @@ from prometheus_client.registry import Collector
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _VERSION, _UTC_TIME = 0xA0, 0x17
 _BEFORE_VALIDITY = 3
-"""Serial number, algorithm and issuer come before it (RFC 5280, 4.1)."""
+"""Elements before the validity: serial number, algorithm, issuer (RFC 5280, 4.1)."""
 
 
 class Certificates(Collector):
-    """Reads the files (`NAME.crt`, PEM) anew each time: Kubernetes replaces them with their Secrets."""
+    """Reads the files (`NAME.crt`, PEM) at each scrape: Kubernetes replaces them with their Secrets."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def collect(self) -> Iterator[Metric]:
-        """The end of the first certificate in each file, which is the one that is shown."""
+        """The end of the first certificate in each file, which is the server's own."""
         ends = GaugeMetricFamily(
             "etl_certificate_not_after_timestamp_seconds",
             "When the certificate ends.",
@@ -39,7 +39,7 @@ class Certificates(Collector):
 
 
 def not_after(text: str) -> datetime:
-    """When the first certificate in PEM ends. Raises ValueError where there is none."""
+    """The end of the first certificate in PEM. Raises ValueError if there is none."""
     found = _CERTIFICATE.search(text)
     if not found:
         raise ValueError("There is no certificate in it.")
@@ -58,12 +58,12 @@ def not_after(text: str) -> datetime:
 
 
 def _inside(der: bytes, at: int) -> int:
-    """Where the content of an element of DER begins."""
+    """The offset of the content of a DER element."""
     return at + 2 + (der[at + 1] & 0x7F if der[at + 1] & 0x80 else 0)
 
 
 def _behind(der: bytes, at: int) -> int:
-    """Where the element after it begins."""
+    """The offset of the next element."""
     start = _inside(der, at)
     length = int.from_bytes(der[at + 2 : start], "big") if der[at + 1] & 0x80 else der[at + 1]
     return start + length

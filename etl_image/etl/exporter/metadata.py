@@ -1,6 +1,6 @@
-"""What `etl export-metrics` asks of Airflow's metadata database: its own state, and what Airflow itself does not tell.
+"""Metrics of Airflow's metadata database: its state, and durations that Airflow itself does not report.
 
-Airflow 3 does not send how long tasks stay queued (apache/airflow#63503), nor that a run is overdue; its tables say it.
+Airflow 3 does not send how long tasks are queued (apache/airflow#63503), nor that a run is overdue; its tables have it.
 """
 
 from collections.abc import Iterator
@@ -49,8 +49,8 @@ _HEARTBEATS = (
     "SELECT job_type, min(extract(epoch FROM now() - latest_heartbeat))::float8 FROM job"
     " WHERE state = 'running' GROUP BY 1"
 )
-# Attempts that began since; the runs, of which there are few, lead to them over an index. A task that is resumed was
-# queued again after its start, which is not what is measured.
+# Attempts that started since; found by the few recent runs, over an index. A resumed task was queued again after its
+# start, which is not measured.
 _STARTED = """
 WITH recent AS (SELECT dag_id, run_id FROM dag_run WHERE end_date IS NULL OR end_date > {since})
 SELECT id::text, dag_id, task_id, extract(epoch FROM start_date - queued_dttm)::float8
@@ -62,12 +62,12 @@ FROM (
 WHERE start_date > {since} AND start_date >= queued_dttm
 """
 _LATE = "interval '5 minutes'"
-"""How much later than its start the row of an attempt may be committed."""
+"""How long after its start the row of an attempt may be committed."""
 _BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 
 class QueueTimes:
-    """How long each attempt at a task was queued, from those that began while this process ran."""
+    """Histogram of queue times, of attempts that started while this process ran."""
 
     def __init__(self) -> None:
         self._histogram = Histogram(
@@ -81,7 +81,7 @@ class QueueTimes:
         self._seen: set[str] = set()
 
     def ask(self, rows: Rows) -> Iterator[Metric]:
-        """Count what began since the last time, each attempt once."""
+        """Count attempts that started since the last call, each once."""
         if not self._since:
             ((self._since,),) = rows("SELECT now()::text")
         ((late,),) = rows(f"SELECT greatest({quote_text(self._since)}::timestamptz, now() - {_LATE})::text")
@@ -89,7 +89,7 @@ class QueueTimes:
         for attempt, dag_id, task_id, seconds in found:
             if attempt not in self._seen:
                 self._histogram.labels(dag_id, task_id).observe(seconds)
-        # What began before the next time's `since` is not found then.
+        # The next query does not find attempts that started before its `since`.
         self._seen = {attempt for attempt, *_ in found}
         self._since = late
         yield from self._histogram.collect()
@@ -155,8 +155,8 @@ def _tables(rows: Rows) -> Iterator[Metric]:
 
 
 def _queued(rows: Rows) -> Iterator[Metric]:
-    told = "How long the task that waits longest has been queued until now."
-    yield _gauge("airflow_task_queued_age_seconds", told, ("dag_id", "task_id"), rows(_QUEUED))
+    help_text = "How long the task that waits longest has been queued until now."
+    yield _gauge("airflow_task_queued_age_seconds", help_text, ("dag_id", "task_id"), rows(_QUEUED))
 
 
 def _runs(rows: Rows) -> Iterator[Metric]:
@@ -164,18 +164,18 @@ def _runs(rows: Rows) -> Iterator[Metric]:
 
 
 def _overdue(rows: Rows) -> Iterator[Metric]:
-    told = "How long ago the next run should have been created."
-    yield _gauge("airflow_dag_overdue_seconds", told, ("dag_id",), rows(_OVERDUE))
+    help_text = "How long ago the next run should have been created."
+    yield _gauge("airflow_dag_overdue_seconds", help_text, ("dag_id",), rows(_OVERDUE))
 
 
 def _heartbeats(rows: Rows) -> Iterator[Metric]:
-    told = "How long ago a component last wrote its heartbeat."
-    yield _gauge("airflow_job_heartbeat_age_seconds", told, ("job_type",), rows(_HEARTBEATS))
+    help_text = "How long ago a component last wrote its heartbeat."
+    yield _gauge("airflow_job_heartbeat_age_seconds", help_text, ("job_type",), rows(_HEARTBEATS))
 
 
-def _gauge(name: str, told: str, labels: tuple[str, ...], found: list[tuple[object, ...]]) -> Metric:
-    """A gauge of rows that are label values followed by the value."""
-    gauge = GaugeMetricFamily(name, told, labels=labels)
+def _gauge(name: str, help_text: str, labels: tuple[str, ...], found: list[tuple[object, ...]]) -> Metric:
+    """A gauge from rows of label values and the value."""
+    gauge = GaugeMetricFamily(name, help_text, labels=labels)
     for *values, value in found:
         gauge.add_metric([str(each) for each in values], float(str(value)))
     return gauge

@@ -1,4 +1,4 @@
-"""Asks a database from time to time, and keeps what it last answered."""
+"""Polls a database, and keeps its last answer for scrapes."""
 
 import threading
 import time
@@ -14,9 +14,9 @@ from prometheus_client.registry import Collector
 
 EVERY_SECONDS = 15.0
 TIMEOUT_SECONDS = 5
-"""How long to wait for a connection, and for the answer to a query."""
+"""Timeout of a connection, and of a query."""
 _STALE_SECONDS = 60.0
-"""An answer older than this is none: the database, or the network to it, hangs."""
+"""An older answer is not served: the database, or the network to it, hangs."""
 
 Rows = Callable[[str], list[tuple[Any, ...]]]
 """Runs a query and returns its rows."""
@@ -24,7 +24,7 @@ Rows = Callable[[str], list[tuple[Any, ...]]]
 
 @dataclass(frozen=True)
 class Database:
-    """What is asked of a database: how to connect, and the queries by name, each giving metrics."""
+    """A database to poll: how to connect, and the queries by name, each with its metrics."""
 
     name: str
     connect: Callable[[], AbstractContextManager[Rows]]
@@ -32,14 +32,14 @@ class Database:
 
 
 class Poller(Collector):
-    """Asks one database from time to time and keeps its last answer."""
+    """Polls one database and keeps its last answer."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._answer: list[Metric] = []
-        self._answered = self._polled = time.monotonic()
+        self._answered = time.monotonic()
         self._is_up = False
-        self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
     def run(self, stopped: threading.Event) -> None:
         """Poll until the event is set."""
@@ -48,7 +48,7 @@ class Poller(Collector):
             stopped.wait(EVERY_SECONDS)
 
     def poll(self) -> None:
-        """Ask once. A query that fails gives no metrics, and the others do."""
+        """Poll once. A failed query has no metrics, the others have theirs."""
         name = self._database.name
         answer: list[Metric] = []
         answers = GaugeMetricFamily(f"{name}_query_up", "Whether a query was answered.", labels=("query",))
@@ -59,14 +59,14 @@ class Poller(Collector):
                     answers.add_metric((query,), float(asked is not None))
                     answer += asked or []
             self._answer, self._is_up = [*answer, answers], True
-            self._tell("connect", "")
-        except Exception as error:  # whatever a driver raises: the database is down, and that is told
+            self._log_change("connect", "")
+        except Exception as error:  # of any driver: the database is down, which is logged
             self._answer, self._is_up = [], False
-            self._tell("connect", f"{name}: {_first_line(error)}")
+            self._log_change("connect", f"{name}: {_first_line(error)}")
         self._answered = time.monotonic()
 
     def collect(self) -> Iterator[Metric]:
-        """The last answer, and whether it is one."""
+        """The last answer, and whether the database is up."""
         name = self._database.name
         is_up = self._is_up and not self.is_stuck
         yield GaugeMetricFamily(f"{name}_up", f"Whether the {name} database answers.", value=float(is_up))
@@ -75,25 +75,25 @@ class Poller(Collector):
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the last answer is too old: no time-out has ended what came after it."""
+        """Whether the last answer is too old: a poll hangs in spite of its timeouts."""
         return time.monotonic() - self._answered > _STALE_SECONDS
 
     def _ask(self, query: str, ask: Callable[[Rows], Iterable[Metric]], rows: Rows) -> list[Metric] | None:
         try:
             answer = list(ask(rows))
-        except Exception as error:  # no right, no such table, no time: told once, and the others are asked
-            self._tell(query, f"{self._database.name}: query {query}: {_first_line(error)}")
+        except Exception as error:  # a missing grant or table, a timeout: logged once, and the others are run
+            self._log_change(query, f"{self._database.name}: query {query}: {_first_line(error)}")
             return None
-        self._tell(query, "")
+        self._log_change(query, "")
         return answer
 
-    def _tell(self, about: str, words: str) -> None:
-        """Log what changed, not the same every few seconds."""
-        if words and words != self._told.get(about):
+    def _log_change(self, about: str, words: str) -> None:
+        """Log a message once, and when the problem is gone."""
+        if words and words != self._logged.get(about):
             structlog.get_logger().warning(words)
-        elif not words and self._told.get(about):
+        elif not words and self._logged.get(about):
             structlog.get_logger().info(f"{self._database.name}: {about}: well again")
-        self._told[about] = words
+        self._logged[about] = words
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
-"""`etl export-metrics`: what the sink and Airflow's metadata database say of themselves, for Prometheus.
+"""`etl export-metrics`: metrics of the sink, of Airflow's metadata database and of certificates, for Prometheus.
 
-Each database is asked in a thread of its own, and /metrics shows what it last answered: a database that is down, or
-that hangs, is `…_up 0` and holds nobody up. Beside them, until when certificates are valid.
+Each database is polled in its own thread, and /metrics shows the last answer: one that is down or hangs is `…_up 0` and
+delays no scrape.
 """
 
 import threading
@@ -39,7 +39,7 @@ def export_metrics(settings: Settings, port: int, certificates: Path | None = No
 def make_server(
     databases: list[Database], port: int, certificates: Path | None = None
 ) -> tuple[ThreadingHTTPServer, list[Poller]]:
-    """The server, and what it shows: one poller a database, not yet running."""
+    """The server, and one poller a database, not yet running."""
     registry = CollectorRegistry()
     pollers = [Poller(database) for database in databases]
     for poller in pollers:
@@ -66,6 +66,6 @@ def make_server(
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the standard library calls it
-            """Say nothing of requests: they come every few seconds."""
+            """Requests, every few seconds, are not logged."""
 
     return ThreadingHTTPServer(("", port), Handler), pollers

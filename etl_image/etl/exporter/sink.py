@@ -1,4 +1,4 @@
-"""What `etl export-metrics` asks of the sink: its size, its counters, and how far the pipelines are."""
+"""Metrics of the sink: its size, its counters, and the watermarks and loads of the pipelines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from etl.sqlserver.connection import connect as open_sink
 _PAGE_BYTES = 8192
 _SIZES = "SELECT type_desc, SUM(CAST(size AS bigint)) FROM sys.database_files GROUP BY type_desc"
 _FILES = {"ROWS": "data", "LOG": "log"}
-# The version is told from SQL Server 2012 on. Express alone has a limit, per database and of its data files:
+# SQL Server reports its version since 2012. Only Express has a limit, for the data files of each database:
 # https://learn.microsoft.com/sql/sql-server/editions-and-components-of-sql-server-2022 and …-2025, "Scale limits".
 _EDITION = (
     "SELECT CAST(SERVERPROPERTY('EngineEdition') AS int), CAST(SERVERPROPERTY('ProductMajorVersion') AS nvarchar(9))"
@@ -25,7 +25,7 @@ _EDITION = (
 _EXPRESS = 4
 _GIB = 1024**3
 _VERSION_2025 = 17
-# Of the whole server, but for the transactions. Needs VIEW SERVER PERFORMANCE STATE, before 2022 VIEW SERVER STATE.
+# Of the whole server, except the transactions. Needs VIEW SERVER PERFORMANCE STATE, before 2022 VIEW SERVER STATE.
 _COUNTERS = (
     "SELECT RTRIM(counter_name), cntr_value FROM sys.dm_os_performance_counters"
     " WHERE (counter_name = 'User Connections')"
@@ -35,7 +35,7 @@ _COUNTERS = (
 
 
 def sink_database(settings: Settings) -> Database:
-    """The sink. Raises ConfigurationError where its settings are wrong."""
+    """The sink. Raises ConfigurationError for wrong settings."""
     settings.sink_exporter()
 
     @contextmanager
@@ -102,7 +102,7 @@ def _counters(rows: Rows) -> Iterator[Metric]:
         "Number of Deadlocks/sec": ("sink_deadlocks", "Deadlocks of the whole server."),
         "Lock Waits/sec": ("sink_lock_waits", "Requests of the whole server that had to wait for a lock."),
     }
-    for counter, (name, told) in gauges.items():
-        yield GaugeMetricFamily(name, told, value=found[counter])
-    for counter, (name, told) in counters.items():
-        yield CounterMetricFamily(name, told, value=found[counter])
+    for counter, (name, help_text) in gauges.items():
+        yield GaugeMetricFamily(name, help_text, value=found[counter])
+    for counter, (name, help_text) in counters.items():
+        yield CounterMetricFamily(name, help_text, value=found[counter])

@@ -1,1 +1,1 @@
-"""The pipeline model, without I/O: columns, types, filter, window and key. A DAG needs no more of this package."""
+"""The pipeline model, without I/O: columns, types, filter, window, key, planning and outcome of a run."""

@@ -1,13 +1,12 @@
-"""The column types that a pipeline may declare, and what each becomes in SQL Server.
+"""Declared column types, parsed as Postgres DDL writes them: `bigint`, `numeric(12,2)`, `varchar(40) null`.
 
-A declaration is written as in Postgres DDL: `bigint`, `numeric(12,2)`, `varchar(40) null`. Columns are required
-unless `null` is said.
+Columns are NOT NULL unless declared `null`.
 """
 
 import re
 from dataclasses import dataclass
 
-from etl.errors import shown
+from etl.errors import printable
 from etl.model.type_table import TYPES, TypeRow
 
 _DECLARATION = re.compile(
@@ -24,7 +23,7 @@ _ARRAY = re.compile(r"\[[0-9]*\]| array\b", re.IGNORECASE | re.ASCII)
 _NAMES = {name: row for row, each in TYPES.items() for name in each.names}
 _SERIALS = {name: row for row, each in TYPES.items() for name in each.serials}
 KEY_COLLATION = "Latin1_General_BIN2"
-"""Collation of text keys: Postgres tells 'a' from 'A', SQL Server's default collation does not."""
+"""Collation of text keys: 'a' and 'A' differ in Postgres, and are equal in SQL Server's default collation."""
 _DIGITS_OF_SECONDS = 6
 _DIGITS_OF_REAL, _DIGITS_OF_DOUBLE = 24, 53
 _LONGEST = 4000
@@ -99,39 +98,39 @@ class ColumnType:
 
 
 def plain_name(source_type: str) -> str:
-    """The one name here of a type that Postgres knows by several."""
+    """The name in the table of types, for a type with several names in Postgres."""
     return _NAMES.get(source_type, source_type)
 
 
 def parse_column_type(text: str) -> ColumnType:
-    """Read a declaration such as `numeric(12,2) null`: a type as DDL and psql write it, and what of null.
+    """Parse a declaration such as `numeric(12,2) null`: a type as DDL and psql write it, and NULL or NOT NULL.
 
-    Raises ValueError, in words, for a type that cannot be carried exactly.
+    Raises ValueError, with a sentence, for a type that cannot be carried exactly.
     """
-    told = f"'{shown(text)}'"
+    quoted = f"'{printable(text)}'"
     match = _DECLARATION.fullmatch(" ".join(text.split()))
     if match is None or _OPTION.search(match["name"]):
-        raise ValueError(f"{told} {_why_not(text)}")
+        raise ValueError(f"{quoted} {_why_not(text)}")
     written = (match["name"] + (match["zone"] or "")).lower()
     arguments = [int(match[group]) for group in ("first", "second") if match[group]]
     nullable = bool(match["null"]) and "not" not in match["null"].lower()
     if written in _SERIALS and nullable:
-        raise ValueError(f"{told}: a {written} is never null in Postgres; leave null away")
+        raise ValueError(f"{quoted}: a {written} is never null in Postgres; leave null away")
     name = _SERIALS.get(written) or plain_name(written)
     if written == "float":
-        name, arguments = _float(told, arguments), []
+        name, arguments = _float(quoted, arguments), []
     if name in ("time", "timestamp", "timestamptz") and len(arguments) == 1:
         if arguments[0] > _DIGITS_OF_SECONDS:
-            raise ValueError(f"{told}: seconds have 0 to {_DIGITS_OF_SECONDS} digits in Postgres")
-        arguments = []  # it is carried with all of them
+            raise ValueError(f"{quoted}: seconds have 0 to {_DIGITS_OF_SECONDS} digits in Postgres")
+        arguments = []  # the sink's type has all six digits
     if name == "numeric":
-        return _numeric(told, arguments, nullable)
+        return _numeric(quoted, arguments, nullable)
     if name not in TYPES:
-        raise ValueError(f"{told} {_why_not(text)}")
+        raise ValueError(f"{quoted} {_why_not(text)}")
     if "{length}" in TYPES[name].tsql:
-        return ColumnType(name, length=_length(told, written, arguments), nullable=nullable)
+        return ColumnType(name, length=_length(quoted, written, arguments), nullable=nullable)
     if arguments:
-        raise ValueError(f"{told}: {name} takes no arguments here")
+        raise ValueError(f"{quoted}: {name} takes no arguments here")
     return ColumnType(name, nullable=nullable)
 
 
@@ -149,27 +148,27 @@ def _known() -> str:
     return ", ".join(f"{name}{arguments.get(name, '')}" for name in TYPES)
 
 
-def _length(told: str, written: str, arguments: list[int]) -> int:
+def _length(quoted: str, written: str, arguments: list[int]) -> int:
     # Postgres knows char without a length as char(1), but bpchar as one without end.
     if not arguments and written != "bpchar" and plain_name(written) == "char":
         return 1
     if len(arguments) != 1 or not 1 <= arguments[0] <= _LONGEST:
-        raise ValueError(f"{told} needs a length from 1 to {_LONGEST}, or use text")
+        raise ValueError(f"{quoted} needs a length from 1 to {_LONGEST}, or use text")
     return arguments[0]
 
 
-def _float(told: str, arguments: list[int]) -> str:
-    """The type that float is with so many binary digits."""
+def _float(quoted: str, arguments: list[int]) -> str:
+    """The type that `float(n)` stands for, by its binary digits."""
     digits = arguments[0] if arguments else _DIGITS_OF_DOUBLE
     if len(arguments) > 1 or not 1 <= digits <= _DIGITS_OF_DOUBLE:
-        raise ValueError(f"{told}: a float has 1 to {_DIGITS_OF_DOUBLE} binary digits")
+        raise ValueError(f"{quoted}: a float has 1 to {_DIGITS_OF_DOUBLE} binary digits")
     return "real" if digits <= _DIGITS_OF_REAL else "double precision"
 
 
-def _numeric(told: str, arguments: list[int], nullable: bool) -> ColumnType:
+def _numeric(quoted: str, arguments: list[int], nullable: bool) -> ColumnType:
     if not arguments:
-        raise ValueError(f"{told} needs precision and scale, as numeric(12,2): no decimal is unbounded in SQL Server")
+        raise ValueError(f"{quoted} needs precision and scale, as numeric(12,2): no decimal is unbounded in SQL Server")
     precision, scale = (*arguments, 0)[:2]
     if not (1 <= precision <= 38 and 0 <= scale <= precision):
-        raise ValueError(f"{told}: precision goes from 1 to 38 and scale from 0 to precision")
+        raise ValueError(f"{quoted}: precision goes from 1 to 38 and scale from 0 to precision")
     return ColumnType("numeric", precision=precision, scale=scale, nullable=nullable)

@@ -26,7 +26,7 @@ class Problem(NamedTuple):
 
 
 def select_audits(pipeline: Pipeline, planned: list[Partition], rows: Iterable[Sequence[Any]]) -> dict[str, Audit]:
-    """The counts of each planned partition that was loaded, by partition; rows of an earlier plan of the run are not.
+    """The counts of each planned partition that was loaded, by partition; those of an earlier plan are excluded.
 
     Each of `rows` is partition, fingerprint, and the counts.
     """

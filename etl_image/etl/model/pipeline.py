@@ -1,4 +1,4 @@
-"""A pipeline: which rows of which table go where. Checked when the DAG is parsed and again when a step starts."""
+"""The pipeline: source table, columns, filter, sink table. Checked when the DAG is parsed and when a step starts."""
 
 import re
 import unicodedata
@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from etl.errors import shown
+from etl.errors import printable
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
 from etl.model.predicate import parse_predicate
@@ -29,28 +29,28 @@ from etl.model.version_zone import check_zone
 
 VERSION_TYPES = ("timestamptz", "timestamp")
 OWN_SCHEMAS = ("etl", "etl_staging")
-"""Schemas in the sink that are the loader's own: of its audit and watermark, and of the tables of bulk loads."""
+"""The loader's schemas in the sink: of the ledger, and of the staging tables."""
 _SYSTEM_SCHEMAS = ("sys", "information_schema", "guest")
 _MOST_COLUMNS = 1024
 _LONGEST_SINK_NAME = 128  # in UTF-16 code units, as SQL Server's type sysname
-# Linux hands a process no environment variable longer than 128 KiB.
+# An environment variable has 128 KiB at most in Linux.
 _MOST_BYTES = 100_000
 
 
 def _check_name(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", value):
-        raise ValueError(f"'{shown(value)}' must be a lower-case letter, then letters, digits and _ (48 at most)")
+        raise ValueError(f"'{printable(value)}' must be a lower-case letter, then letters, digits and _ (48 at most)")
     return value
 
 
 def _as_sql_server_sees(name: str) -> str:
-    """The same for names that its usual collations may take for one: rather too many than too few."""
+    """A name folded as SQL Server's usual collations compare it; rather too many names are equal than too few."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).rstrip(" ")
 
 
 def _check_identifier(value: str) -> str:
     if not 1 <= len(value.encode()) <= 63 or not value.isprintable():
-        raise ValueError(f"'{shown(value)}' is not a name that Postgres can have (1 to 63 bytes, printable)")
+        raise ValueError(f"'{printable(value)}' is not a name that Postgres can have (1 to 63 bytes, printable)")
     return value
 
 
@@ -58,7 +58,7 @@ Identifier = Annotated[str, AfterValidator(_check_identifier)]
 
 
 class TableName(BaseModel):
-    """A table and the schema it is in, without quotes; printed so that either database's rules read it as this."""
+    """A table and its schema, without quotes; printed so that both databases' quoting rules read it back as this."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -88,7 +88,7 @@ def _check_sink(table: TableName) -> TableName:
         units = len(name.encode("utf-16-le", "surrogatepass")) // 2
         if not 1 <= units <= _LONGEST_SINK_NAME or not name.isprintable():
             allowed = f"1 to {_LONGEST_SINK_NAME} characters, printable"
-            raise ValueError(f"'{shown(name)}' is not a name that SQL Server can have ({allowed})")
+            raise ValueError(f"'{printable(name)}' is not a name that SQL Server can have ({allowed})")
     schema = _as_sql_server_sees(table.schema_name)
     if schema in OWN_SCHEMAS:
         raise ValueError(f"the schema {table.schema_name} is the loader's own; load into another")
@@ -106,7 +106,7 @@ SinkTable = Annotated[TableName, _split(split_sink), AfterValidator(_check_sink)
 
 
 class Pipeline(BaseModel):
-    """One table's way from Postgres to SQL Server.
+    """How the rows of one table get from Postgres to SQL Server.
 
     Raises pydantic.ValidationError naming the field for anything unknown or contradictory.
     """
@@ -135,7 +135,7 @@ class Pipeline(BaseModel):
         description="how far behind the watermark a run reads again, for transactions that committed late",
     )
     partition_size: PositiveInt = Field(default=500_000, description="rows of the source in one partition, at most")
-    tolerated_rejects: NonNegativeInt = Field(default=0, description="rows of one run that may break the contract")
+    tolerated_rejects: NonNegativeInt = Field(default=0, description="rows of one run that may break the type rules")
     steps: Literal["separate", "fused"] = Field(
         default="separate", description="fused: extract, filter and load in one pod, `etl run`"
     )
@@ -166,7 +166,7 @@ class Pipeline(BaseModel):
         return columns
 
     @model_validator(mode="after")
-    def _can_be_handed_on(self) -> Self:
+    def _fits_in_a_pod(self) -> Self:
         text = self.model_dump_json()
         if len(text.encode()) > _MOST_BYTES:
             raise ValueError(f"the whole is {len(text.encode())} bytes as JSON; {_MOST_BYTES} can be handed to a step")
@@ -202,7 +202,7 @@ class Pipeline(BaseModel):
             try:
                 check_zone(self.version_zone)
             except ValueError as error:
-                raise ValueError(f"version_zone: '{shown(self.version_zone)}': {error}") from None
+                raise ValueError(f"version_zone: '{printable(self.version_zone)}': {error}") from None
         try:
             parse_predicate(self.filter, types)
         except ValueError as error:
@@ -214,7 +214,7 @@ class Pipeline(BaseModel):
             raise ValueError("sensitive: a column is named twice")
         for name in self.sensitive:
             if name not in self.types:
-                raise ValueError(f"sensitive: '{shown(name)}' is not among the columns")
+                raise ValueError(f"sensitive: '{printable(name)}' is not among the columns")
         if self.version in self.sensitive:
             raise ValueError(
                 f"sensitive: '{self.version}' is the version, which windows, the watermark and the audit show"
@@ -222,7 +222,7 @@ class Pipeline(BaseModel):
 
     @property
     def has_sensitive_key(self) -> bool:
-        """Whether a key may not be shown, so that partitions are not cut by it."""
+        """Whether the key has a sensitive column: then partitions are not cut by key values."""
         return not set(self.key).isdisjoint(self.sensitive)
 
     @cached_property
@@ -232,7 +232,7 @@ class Pipeline(BaseModel):
 
     @property
     def sink_identity(self) -> str:
-        """The sink table in one spelling: collations that do not tell case let it be written in several."""
+        """The sink table's name, folded: collations that ignore case accept it in several spellings."""
         return f"{_as_sql_server_sees(self.sink.schema_name)}.{_as_sql_server_sees(self.sink.table)}"
 
     @cached_property

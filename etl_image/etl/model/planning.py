@@ -7,18 +7,18 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from etl.errors import ConfigurationError, shown
+from etl.errors import ConfigurationError, printable
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition, Window
 
 MOST_PARTITIONS = 1000
-"""Airflow's own bound is [core] max_map_length = 1024; larger windows get larger partitions."""
+"""Airflow's limit is [core] max_map_length = 1024; larger windows get larger partitions."""
 
 
 def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetime | None, end: datetime) -> Window:
     """The versions to read, up to `end` at the latest.
 
-    Raises ConfigurationError, in words, for Params that make no sense.
+    `params` are the Params of the run. Raises ConfigurationError for those that contradict each other or the clock.
     """
     since, until = (_time(params, name) for name in ("since", "until"))
     if params.get("accept_older_versions") and not (params.get("full_refresh") or since):
@@ -34,8 +34,8 @@ def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetim
     elif params.get("full_refresh") or watermark is None:
         low = None
     else:
-        low = _look_back_from(watermark, pipeline)
-    # Rows are asked for again: also those that have not changed since, but that the sink does not have as they are.
+        low = _before(watermark, pipeline)
+    # The user asks for the rows again: also rows that differ in the sink at the same version are overwritten.
     refresh: Literal["newer", "differing", "all"] = "differing" if params.get("full_refresh") or since else "newer"
     if params.get("accept_older_versions"):
         refresh = "all"
@@ -47,9 +47,10 @@ def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetim
 
 
 def rows_of_a_partition(rows: int, at_most: int, pods: int) -> int:
-    """How many rows a partition gets, where so many pods may run at once.
+    """Rows of a partition, if `pods` may run at once.
 
-    Partitions are alike, and where they are more than the pods a multiple of them: no pod stands idle at the end.
+    Partitions have the same size. If there are more of them than pods, they are a multiple of the pods, so that no pod
+    is idle at the end.
     """
     number = math.ceil(rows / at_most)
     if number > pods:
@@ -58,10 +59,10 @@ def rows_of_a_partition(rows: int, at_most: int, pods: int) -> int:
 
 
 def cut(window: Window, rows: int, size: int, bounds: list[list[str]]) -> list[Partition]:
-    """Partitions between the bounds. The first and the last are open, so that no key falls between or outside them."""
+    """Partitions between the bounds. The first and the last are open, so that no key is outside of all."""
     if rows == 0:
         return []
-    # Where the last partition is full too, its upper bound is one of them.
+    # If the last partition is full too, its upper bound is one of the bounds.
     inner = bounds if rows % size else bounds[:-1]
     return [
         Partition(
@@ -76,7 +77,7 @@ def cut(window: Window, rows: int, size: int, bounds: list[list[str]]) -> list[P
 
 
 def share(window: Window, rows: int, size: int) -> list[Partition]:
-    """Partitions of about so many rows each, by a hash of the key: where keys are sensitive no bound may be one."""
+    """Partitions of about `size` rows each, by a hash of the key: a bound would show the value of a sensitive key."""
     number = math.ceil(rows / size) if rows else 0
     return [
         Partition(
@@ -89,17 +90,17 @@ def share(window: Window, rows: int, size: int) -> list[Partition]:
     ]
 
 
-def _look_back_from(watermark: datetime, pipeline: Pipeline) -> datetime | None:
+def _before(watermark: datetime, pipeline: Pipeline) -> datetime | None:
     try:
         return watermark - pipeline.look_back
-    except OverflowError:  # before the year 1 there is nothing
+    except OverflowError:  # before the year 1
         return None
 
 
 def _time(params: dict[str, Any], name: str) -> datetime | None:
     if not params.get(name):
         return None
-    given = f"{name} ({shown(params[name])})"
+    given = f"{name} ({printable(params[name])})"
     try:
         value = datetime.fromisoformat(params[name])
     except (ValueError, TypeError):

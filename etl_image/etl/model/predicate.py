@@ -1,8 +1,8 @@
 """A pipeline's filter: one boolean expression with one meaning in Postgres, DuckDB and SQL Server.
 
-The rules of what may be written, the same with and without pushdown: here of conditions, in predicate_values.py of
-values, in predicate_literals.py of literals. What is not let through reaches no database. Renderers: predicate_sql.py,
-and source_filter.py for Postgres.
+The rules of what may be written, the same with and without pushdown: conditions here, values in predicate_values.py,
+literals in predicate_literals.py. A refused filter reaches no database. Renderers: predicate_sql.py, and
+postgres/filter.py for Postgres.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from etl.errors import shown
+from etl.errors import printable
 from etl.model.column_types import ColumnType
 from etl.model.predicate_literals import FAMILIES, family
 from etl.model.predicate_values import Term, Values, check_arguments, check_depth, refusal, too_deep
@@ -25,17 +25,18 @@ _LONGEST_PATTERN = 4000  # 8,000 bytes, as LIKE takes them in SQL Server
 
 
 def parse_predicate(text: str, columns: Mapping[str, ColumnType]) -> Term:
-    """Read a filter over columns of these types.
+    """Parse a filter over columns of these types.
 
     Raises ValueError with what to write instead where Postgres, DuckDB and SQL Server might decide differently.
     """
     try:
         statements = sqlglot.parse(text, dialect="postgres")
         if len(statements) != 1 or statements[0] is None:
-            raise ValueError(f"'{shown(text)}' must be one SQL expression")
+            raise ValueError(f"'{printable(text)}' must be one SQL expression")
         return _Conditions(columns).condition(statements[0], 0)
     except SqlglotError as error:
-        raise ValueError(f"'{shown(text)}' is not a SQL expression: {shown(str(error).splitlines()[0])}") from error
+        first = printable(str(error).splitlines()[0])
+        raise ValueError(f"'{printable(text)}' is not a SQL expression: {first}") from error
     except RecursionError:
         raise too_deep(text) from None
 
@@ -46,14 +47,14 @@ def predicate_columns(predicate: Term) -> set[str]:
 
 
 def compared_columns(predicate: Term) -> set[str]:
-    """The names of the columns whose values matter to a filter, not only whether they are null."""
+    """The names of the columns whose values a filter uses, not only whether they are null."""
     conditions = (term for term in predicate.walk() if term.operator != "IS NULL")
     values = (value for term in conditions for value in term.operands)
     return {value.text for value in values if value.operator == "column"}
 
 
 class _Conditions:
-    """Reads the conditions of one filter."""
+    """Parses the conditions of one filter."""
 
     def __init__(self, columns: Mapping[str, ColumnType]) -> None:
         self._values = Values(columns)
@@ -120,7 +121,7 @@ def _negated(node: exp.Expr, term: Term) -> Term:
 
 
 def _check_pattern(node: exp.Expr, value: Term, pattern: Term) -> None:
-    # What _ stands for is a character, half of one (UTF-16) or one of its bytes (SQL_ASCII).
+    # _ stands for a character, for half of one (UTF-16), or for one of its bytes (SQL_ASCII).
     if pattern.operator != "literal" or any(sign in pattern.text for sign in "\\[_"):
         raise refusal(
             node, "a pattern is a text without \\, [ and _, which not all read alike; write % there, or compare by IN"
@@ -135,7 +136,7 @@ def _check_pattern(node: exp.Expr, value: Term, pattern: Term) -> None:
 
 
 def _check_case(node: exp.Expr, values: Sequence[Term]) -> None:
-    """Other letters than a to z change their case by the locale; these do everywhere, as the renderers write it."""
+    """Refuse letters other than a to z: their case depends on the locale."""
     terms = [term for value in values for term in value.walk()]
     if any(term.operator in ("lower", "upper") for term in terms) and (
         sum(term.operator == "column" for term in terms) > 1

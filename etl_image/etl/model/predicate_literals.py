@@ -1,4 +1,4 @@
-"""The families of types that a filter compares, and how a plain value of each is written."""
+"""Families of types in filters: the operators of each, and how its literals are written."""
 
 import re
 from collections.abc import Callable
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 
-from etl.errors import shown
+from etl.errors import printable
 from etl.model.column_types import ColumnType
 
 MOST_DIGITS = 38
-"""Of an exact number: as many as a decimal of SQL Server and of DuckDB has."""
-_MOST_FLOAT_DIGITS = 15  # any number of so many digits is read as the same floating-point number everywhere
+"""Digits of an exact number: the most of a decimal in SQL Server and DuckDB."""
+_MOST_FLOAT_DIGITS = 15  # up to so many digits, every database reads the same floating-point number
 _CLOCK = r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME = re.compile(_CLOCK, re.ASCII)
 _TIMESTAMP = re.compile(rf"\d{{4}}-\d\d-\d\d([ T]{_CLOCK})?", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE | re.ASCII)
-# Postgres has no zero character, and T-SQL leaves out a backslash that ends a line together with the line's end.
+# Postgres has no zero character, and T-SQL removes a backslash at a line's end together with the line's end.
 _UNLIKE = re.compile("\0|\\\\\r?\n|[\ud800-\udfff]")
 _EQUAL = ("=", "<>", "IN")
 _ORDERED = (*_EQUAL, "<", "<=", ">", ">=", "BETWEEN")
@@ -26,7 +26,7 @@ _ORDERED = (*_EQUAL, "<", "<=", ">", ">=", "BETWEEN")
 
 @dataclass(frozen=True)
 class Family:
-    """Types that compare alike everywhere: by which operators, and what to write instead of others."""
+    """Types that compare with each other: by these operators, and advice on what to write instead of others."""
 
     operators: tuple[str, ...]
     advice: str
@@ -51,12 +51,12 @@ FAMILIES = {
 
 
 def family(column: ColumnType | None) -> str:
-    """The name of the family of a type; empty without a type."""
+    """The name of a type's family; empty without a type."""
     return column.row.family if column else ""
 
 
 def number(text: str) -> tuple[ColumnType, str]:
-    """The type of an exact number, and the number in its plainest form. Raises ValueError with the form to write."""
+    """The type of an exact number, and its canonical form. Raises ValueError with the form to write."""
     if not _NUMBER.fullmatch(text):
         raise ValueError("a number is written as 5 or -1.50")
     _, digits, exponent = Decimal(text).as_tuple()
@@ -68,10 +68,10 @@ def number(text: str) -> tuple[ColumnType, str]:
 
 
 def literal(kind: str, given: ColumnType | None, text: str) -> tuple[ColumnType, str]:
-    """A literal beside values of a family: its type, and its text in the plainest form.
+    """A literal beside values of a family: its type, and its canonical text.
 
-    `given` is the type that it was written in: numeric, boolean, or None for a text. Raises ValueError with the form to
-    write.
+    `given` is the type in which it was written: numeric, boolean, or None for a text. Raises ValueError with the
+    form to write.
     """
     if kind in ("number", "float"):
         if family(given) != "number":
@@ -91,11 +91,11 @@ def literal(kind: str, given: ColumnType | None, text: str) -> tuple[ColumnType,
             return ColumnType(kind), read(text)
     except ValueError:
         pass
-    raise ValueError(f"'{shown(text)}' is not a {kind} that is read alike everywhere; {_hint(kind, text)}")
+    raise ValueError(f"'{printable(text)}' is not a {kind} that is read alike everywhere; {_hint(kind, text)}")
 
 
 def is_bigint(text: str) -> bool:
-    """Whether a number in its plainest form is an integer that bigint holds."""
+    """Whether a number in its canonical form is an integer that bigint holds."""
     return "." not in text and abs(int(text)) < 2**63
 
 

@@ -1,6 +1,6 @@
-"""A filter as SQL: of DuckDB, which judges the rows, and of SQL Server, which counts the rows that should not be there.
+"""A filter as SQL of DuckDB, which classifies the rows, and of SQL Server, which counts rows that should not be there.
 
-Each renderer writes what the rules of predicate.py let through so that it decides as Postgres does.
+Each renderer writes a filter that predicate.py accepted so that the database decides as Postgres does.
 """
 
 from abc import ABC, abstractmethod
@@ -10,16 +10,16 @@ from etl.model.column_types import KEY_COLLATION, ColumnType
 from etl.model.predicate_values import Term
 
 _END = "N'|'"
-"""Put behind both sides of a comparison, where SQL Server would otherwise take no notice of spaces."""
+"""Appended to both sides of a comparison, in which SQL Server would otherwise ignore trailing spaces."""
 _LOWER, _UPPER = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MOST_IN_64_BITS = 18  # digits of DuckDB's decimals
-_LONGEST = 4000  # of nvarchar(n); one character more, and concatenation cuts it off
+_LONGEST = 4000  # of nvarchar(n); concatenation truncates a longer one
 
 
 def render_duckdb(predicate: Term, names: Mapping[str, str] | None = None) -> str:
     """The filter as a condition of DuckDB over the columns in the sink's types.
 
-    `names` maps columns to what they are called there; without it they keep their names.
+    `names` maps columns to their names there; without it they keep their own.
     """
     return DuckDB(names or {}).condition(predicate)
 
@@ -30,7 +30,7 @@ def render_tsql(predicate: Term) -> str:
 
 
 class Renderer(ABC):
-    """What the SQL of all three databases has in common: here as DuckDB writes it."""
+    """Common to the SQL of all three databases; the defaults are DuckDB's."""
 
     def condition(self, term: Term) -> str:
         """A term that is a condition."""
@@ -74,11 +74,11 @@ class Renderer(ABC):
                 return f"({self.operand(left, term.operands[0].type)} {operator} {right})"
         raise AssertionError(term)
 
-    def operand(self, value: str, type_: ColumnType | None) -> str:  # noqa: ARG002  # DuckDB asks for it
+    def operand(self, value: str, type_: ColumnType | None) -> str:  # noqa: ARG002  # used by DuckDB
         """The first of two numbers that are added, subtracted or multiplied."""
         return value
 
-    def compared(self, term: Term, operator: str) -> str:  # noqa: ARG002  # T-SQL asks for it
+    def compared(self, term: Term, operator: str) -> str:  # noqa: ARG002  # used by T-SQL
         """A value as a side of a comparison."""
         return self.value(term)
 
@@ -91,14 +91,14 @@ class Renderer(ABC):
         return self.value(value)
 
     def is_constant(self, value: Term, constant: bool) -> str:
-        """A condition that is never null: a boolean value is true, or is false."""
+        """A condition that is never null: a boolean value is true, or it is false."""
         return f"{self.value(value)} IS {self.constant(constant).upper()}"
 
     def name(self, name: str) -> str:
         """An identifier, quoted."""
         return '"' + name.replace('"', '""') + '"'
 
-    def column(self, name: str, type_: ColumnType) -> str:  # noqa: ARG002  # others compare text in their own way
+    def column(self, name: str, type_: ColumnType) -> str:  # noqa: ARG002  # others cast text
         """A column as it is compared."""
         return self.name(name)
 
@@ -120,7 +120,7 @@ class Renderer(ABC):
 
 
 class DuckDB(Renderer):
-    """SQL of DuckDB. `names` maps columns to what they are called there."""
+    """SQL of DuckDB. `names` maps columns to their names there."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self._names = names
@@ -130,7 +130,7 @@ class DuckDB(Renderer):
         return super().name(self._names.get(name, name))
 
     def literal(self, text: str, type_: ColumnType) -> str:
-        """A literal of a type; a type that its text alone would not have is written."""
+        """A literal of a type, cast if its text alone would have another."""
         if type_.name in ("bigint", "boolean"):
             return text
         quoted = "'" + text.replace("'", "''") + "'"
@@ -146,18 +146,18 @@ class DuckDB(Renderer):
         return f"CAST({quoted} AS {type_.name.upper()})"
 
     def operand(self, value: str, type_: ColumnType | None) -> str:
-        """As wide as 128 bits: decimals of up to 18 digits are computed in 64, where a result of more overflows."""
+        """A decimal of 128 bits: those of up to 18 digits are computed in 64, and a longer result overflows."""
         precision, scale = (type_.precision or 0, type_.scale or 0) if type_ else (0, 0)
         wide = ColumnType("numeric", precision=_MOST_IN_64_BITS + 1, scale=scale)
         return value if precision > _MOST_IN_64_BITS else self.cast(value, wide)
 
     def cased(self, value: str, case: str) -> str:
-        """By a table: lower and upper change the letters of all alphabets."""
+        """By `translate`: lower and upper change the letters of all alphabets."""
         return f"translate({value}, {_table(case)})"
 
 
 class TSql(Renderer):
-    """T-SQL, which tells conditions from values and compares text by its collation, padded with spaces."""
+    """T-SQL: conditions are no values, and text is compared by its collation, padded with spaces."""
 
     def compared(self, term: Term, operator: str) -> str:
         """A value as a side of a comparison; a text so that spaces at its end count."""
@@ -186,16 +186,16 @@ class TSql(Renderer):
         return "[" + name.replace("]", "]]") + "]"
 
     def column(self, name: str, type_: ColumnType) -> str:
-        """A column; text in a collation that tells all characters apart."""
+        """A column; text in a collation that distinguishes all characters."""
         if not type_.is_text:
             return self.name(name)
-        # Of nchar the spaces that pad it are no part of the value, and LIKE takes notice of them.
+        # The spaces that pad nchar are no part of the value, but LIKE compares them.
         inner = f"RTRIM({self.name(name)})" if type_.name == "char" else self.name(name)
         return f"{inner} COLLATE {KEY_COLLATION}"
 
     def literal(self, text: str, type_: ColumnType) -> str:
         """A literal of a type."""
-        # Without N the text would go through the database's code page, and lose what that does not have.
+        # Without N the text would be converted to the database's code page, and lose characters.
         quoted = "N'" + text.replace("'", "''") + "'"
         match type_.name:
             case "text":
@@ -215,7 +215,7 @@ class TSql(Renderer):
         return f"CAST({value} AS {type_.tsql})"
 
     def cased(self, value: str, case: str) -> str:
-        """By a table: what LOWER and UPPER change depends on the collation."""
+        """By TRANSLATE: what LOWER and UPPER change depends on the collation."""
         return f"TRANSLATE({value}, {_table(case, 'N')})"
 
 
@@ -224,14 +224,14 @@ def _is_text(term: Term) -> bool:
 
 
 def _may_be_cut(term: Term) -> bool:
-    """Whether a value can be as long as nvarchar(n) is, so that a character behind it would be lost."""
+    """Whether a value can have 4000 characters, so that an appended character would be lost."""
     leaves = [each for each in term.walk() if not each.operands and each.type]
     lengths = (each.type.length if each.operator == "column" else len(each.text) * 2 for each in leaves if each.type)
     return any((length or 0) >= _LONGEST for length in lengths)
 
 
 def _float(value: float) -> str:
-    """A floating-point number, exactly: how a decimal fraction is rounded to one is not documented."""
+    """A floating-point number, exactly, as a quotient: how the server rounds a decimal fraction is not documented."""
     numerator, denominator = value.as_integer_ratio()
     parts = [numerator]
     while denominator > 1:  # a power of two, and so is each part

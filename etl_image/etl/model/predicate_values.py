@@ -1,4 +1,4 @@
-"""The values of a filter: columns, literals, and what may be computed of them, each with its type.
+"""The values of a filter: columns, literals, and expressions of them, each with its type.
 
 Literals take the type of the columns beside them; exact numbers of several types become decimals that hold them all.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
-from etl.errors import shown
+from etl.errors import printable
 from etl.model.column_types import ColumnType
 from etl.model.predicate_literals import FAMILIES, MOST_DIGITS, family, is_bigint, literal, number
 
@@ -35,8 +35,8 @@ _ADVICE: dict[type[exp.Expr], str] = {
 class Term:
     """A condition or a value of a filter.
 
-    `operator` says what it is, such as AND, IN, +, column or literal; `type` is that of a value, None of a condition;
-    `text` is the name of a column, or a literal in its plainest form. Types of operands that are compared are alike.
+    `operator` is its kind, such as AND, IN, +, column or literal; `type` that of a value, None for a condition; `text`
+    the name of a column, or a literal in its canonical form. Operands that are compared have the same type.
     """
 
     operator: str
@@ -52,13 +52,13 @@ class Term:
 
 
 class Values:
-    """Reads the values of one filter, over columns of these types. Every method raises ValueError for a refusal."""
+    """Parses the values of one filter, over columns of these types. Every method raises ValueError for a refusal."""
 
     def __init__(self, columns: Mapping[str, ColumnType]) -> None:
         self._columns = columns
 
     def alike(self, node: exp.Expr, values: Sequence[Term]) -> list[Term]:
-        """Values that are compared, in one type: literals in that of the columns beside them."""
+        """Values that are compared, in one type: a literal takes that of the columns beside it."""
         types = [value.type for value in values if value.operator != "literal" and value.type]
         kinds = {family(each) for each in types}
         if not types:
@@ -129,7 +129,7 @@ class Values:
         if node.table:
             raise refusal(node, "names a table; write the column alone")
         if node.name not in self._columns:
-            raise ValueError(f"unknown column {shown(node.name)}; the pipeline has {', '.join(self._columns)}")
+            raise ValueError(f"unknown column {printable(node.name)}; the pipeline has {', '.join(self._columns)}")
         if node.name == "user" and not node.this.quoted:
             raise refusal(node, 'is the name of the role in Postgres; write the column as "user"')
         return Term("column", (), self._columns[node.name], node.name)
@@ -155,7 +155,7 @@ class Values:
         return Term("coalesce", tuple(values), common)
 
     def _arithmetic(self, node: exp.Expr, values: list[Term]) -> Term:
-        """In decimals that no step rounds: their digits follow SQL Server's rules, and are 38 at most."""
+        """Arithmetic in decimals that no step rounds: their digits follow SQL Server's rules, and are 38 at most."""
         for value in values:
             if value.type is None or family(value.type) != "number":
                 raise refusal(
@@ -180,26 +180,26 @@ class Values:
 
 
 def check_arguments(node: exp.Expr) -> None:
-    """Refuse what a node has beside its operands (BETWEEN SYMMETRIC, IN of a query): renderers would leave it out."""
+    """Refuse arguments of a node beside its operands (BETWEEN SYMMETRIC, IN of a query): renderers would omit them."""
     # A column of another table is refused by name.
     if any(value and name not in _ARGUMENTS for name, value in node.args.items() if name != "table"):
         raise refusal(node)
 
 
 def check_depth(node: exp.Expr, depth: int) -> None:
-    """Refuse what nests so deeply that a database might not read it."""
+    """Refuse nesting so deep that a database might not parse it."""
     if depth > _DEEPEST:
         raise too_deep(node.sql("postgres"))
 
 
 def refusal(node: exp.Expr, words: str = "") -> ValueError:
     """The refusal of a part of a filter: the part, and what to write instead."""
-    return ValueError(f"'{shown(node.sql('postgres'))}': {words or _ADVICE.get(type(node), _UNKNOWN)}")
+    return ValueError(f"'{printable(node.sql('postgres'))}': {words or _ADVICE.get(type(node), _UNKNOWN)}")
 
 
 def too_deep(text: str) -> ValueError:
     """The refusal of a filter that nests too deeply, or is too long."""
-    return ValueError(f"'{shown(text)}' is nested too deeply, or too long a chain; write it with IN (…)")
+    return ValueError(f"'{printable(text)}' is nested too deeply, or too long a chain; write it with IN (…)")
 
 
 def _is_number(node: exp.Expr) -> bool:
@@ -215,7 +215,7 @@ def _is_integer(value: Term) -> bool:
 
 
 def _decimal(value: Term) -> Term:
-    """A number as a decimal of the digits that its type can have."""
+    """A number as a decimal with the digits of its type."""
     if value.operator == "literal":
         return _cast(value, number(value.text)[0])
     if value.type is None or not value.type.is_integer:
@@ -232,7 +232,7 @@ def _cast(value: Term, decimal: ColumnType) -> Term:
 
 
 def _common(values: Sequence[Term]) -> ColumnType | None:
-    """The decimal that holds all values exactly; None where there is none."""
+    """The decimal that holds all values exactly; None if none does."""
     types = [value.type for value in values if value.type]
     scale = max(each.scale or 0 for each in types)
     precision = max((each.precision or 0) - (each.scale or 0) for each in types) + scale

@@ -1,4 +1,4 @@
-"""The key of one row, as a person gives it: checked against the pipeline's types, and compared with staged rows."""
+"""The key of one row, as a person types it: checked against the pipeline's types, and compared with staged rows."""
 
 import json
 from collections.abc import Callable
@@ -50,7 +50,7 @@ _STAGED_AS: dict[str, Callable[[pa.DataType], bool]] = {
     "date": pa.types.is_date,
     **dict.fromkeys(("timestamp", "timestamptz"), pa.types.is_timestamp),
 }
-"""As what the columns of a type are staged; all others as text."""
+"""Whether an Arrow type is the one in which a column type is staged; all others are staged as text."""
 
 
 class RowKey:
@@ -76,9 +76,9 @@ class RowKey:
         return [value if isinstance(value, int) else text for value, text in zip(self._values, self.texts, strict=True)]
 
     def is_in(self, rows: pa.Table) -> bool:
-        """Whether one of the rows, whose columns are those of the key as they are staged, is this one.
+        """Whether one of the rows is this one; `rows` has the columns of the key as they were staged.
 
-        Raises TypeError where they were of other types then, so that it cannot be told.
+        Raises TypeError if they were staged as other types, so that they cannot be compared.
         """
         found: Any = True
         for kind, value, text, column in zip(self._types, self._values, self.texts, rows.columns, strict=True):
@@ -99,9 +99,9 @@ class RowKey:
 
 
 def _split(text: str) -> list[str]:
-    """Several values as a JSON list of texts and numbers; anything else is one value as it is."""
+    """The values of a JSON list of texts and numbers; any other text is one value."""
     with suppress(ValueError):
-        # Numbers as they are written: a float has 17 digits.
+        # Numbers as text: a float has 17 digits.
         given = json.loads(text, parse_int=str, parse_float=str) if text.lstrip().startswith("[") else None
         if isinstance(given, list) and all(isinstance(value, str) for value in given):
             return given
@@ -119,7 +119,7 @@ def _read(name: str, kind: ColumnType, text: str) -> Any:
 
 
 def _check_digits(value: Decimal, kind: ColumnType) -> None:
-    """Raises ValueError for a number that the type does not hold: a server rounds it, and it is another row's key."""
+    """Raises ValueError for a number that the type does not hold: a server would round it to another row's key."""
     precision, scale = kind.precision or 0, kind.scale or 0
     if not value.is_finite() or (value and value.adjusted() >= precision - scale):
         raise ValueError
@@ -129,7 +129,7 @@ def _check_digits(value: Decimal, kind: ColumnType) -> None:
 
 
 def _equal(kind: ColumnType, value: Any, text: str, column: pa.ChunkedArray) -> Any:
-    """Where a staged column has a value: as the source sent it, or in the type that the sink takes."""
+    """A mask of the rows in which a staged column has a value: as the source sent it, or in the sink's type."""
     if isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     if not _STAGED_AS.get(kind.name, pa.types.is_string)(column.type):
@@ -141,7 +141,7 @@ def _equal(kind: ColumnType, value: Any, text: str, column: pa.ChunkedArray) -> 
     elif isinstance(value, Decimal) and pa.types.is_string(column.type):
         digits = pc.replace_substring_regex(column, r"(\.[0-9]*?)0+$", r"\1")
         return pc.equal(pc.utf8_rtrim(digits, "."), text)
-    elif isinstance(value, str):  # what is a varchar now may have been a char
+    elif isinstance(value, str):  # a varchar may have been a char when it was staged
         column, value = pc.utf8_rtrim(column, " "), text.rstrip(" ")
     try:
         return pc.equal(column, pa.scalar(value, column.type))

@@ -14,9 +14,9 @@ from etl.model.window import Settled, Window
 def settle(
     left: Settled | None, begin: datetime | None, window: Window, look_back: timedelta, snapshot: tuple[int, int]
 ) -> tuple[Settled | None, str]:
-    """What a run over this window records, and a warning, which is empty where all is well.
+    """The record that a run over this window leaves, and a warning, empty if there is none.
 
-    `left` is what the run before recorded; `begin` the version after which this run would begin without a look-back.
+    `left` is the record of the run before; `begin` the version after which this run would begin without a look-back.
     `snapshot` has the lowest id of an open transaction, and the lowest id that no transaction has yet.
     """
     xmin, xmax = snapshot

@@ -1,4 +1,4 @@
-"""The time zone of a version column that is a `timestamp`, and times of UTC as such a column holds them."""
+"""The time zone of a version column of type `timestamp`, and conversion of UTC times to it."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,13 +6,13 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 _NAME = re.compile(r"[A-Z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*")
-# Laws change: what a zone did before that does not matter any more, and the rules of all are known until then.
+# Earlier offsets do not matter any more, and later rules are not known.
 _FIRST, _END = datetime(2025, 1, 1, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)
 
 
 @lru_cache
 def check_zone(name: str) -> None:
-    """Raise ValueError, as a sentence, for a zone that is unknown or whose clock is put back, as for summer time."""
+    """Raise ValueError, with a sentence, for a zone that is unknown or has summer time."""
     try:
         zone = ZoneInfo(name) if _NAME.fullmatch(name) else None
     except (KeyError, OSError, ValueError):
@@ -29,8 +29,8 @@ def check_zone(name: str) -> None:
 
 
 def as_local(value: datetime, zone: str | None) -> datetime:
-    """A time of UTC as a column without a time zone holds it: in `zone`, in UTC where it is None."""
+    """A UTC time as a column without a time zone holds it: in `zone`, or in UTC if it is None."""
     try:
         return value.astimezone(ZoneInfo(zone) if zone else UTC).replace(tzinfo=None)
-    except OverflowError:  # in the first or the last hours that a datetime knows
+    except OverflowError:  # in the first or last hours of a datetime's range
         return value.replace(tzinfo=None)

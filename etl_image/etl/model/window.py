@@ -1,4 +1,4 @@
-"""What one run covers: a window of versions, cut into partitions of keys."""
+"""The rows of a run: a window of versions, cut into partitions by key."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -26,10 +26,10 @@ UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class Settled(BaseModel):
-    """How far the source's transactions are done, as a run leaves it; times are versions.
+    """Up to which version the source's transactions have ended, as a run records it; times are versions.
 
-    Rows that are not in the sink yet are of transactions whose id is `xmax` or later, and then their version is after
-    `pending`, or else later than `value`.
+    A row that is not in the sink yet is of a transaction with the id `xmax` or later, and then its version is after
+    `pending`; or else its version is after `value`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,9 +42,9 @@ class Settled(BaseModel):
 class Window(BaseModel):
     """The versions a run covers: later than `low` (from the beginning where it is None), up to and with `high`.
 
-    `refresh`: which rows of the sink the source's overwrite: those of an older version (`newer`), also those that
-    differ at the same version (`differing`), or also those of a newer version (`all`). `settled` is what the watermark
-    is kept with when the run has added up.
+    `refresh`: which rows of the sink are overwritten: those at an older version (`newer`), also those that differ at
+    the same version (`differing`), or also those at a newer version (`all`). `settled` is recorded beside the watermark
+    when the run adds up.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,8 +64,8 @@ class Window(BaseModel):
 class Partition(BaseModel):
     """A range of keys within a window: after the key `lower`, up to and with the key `upper`; None is open.
 
-    Key values are written as Postgres writes them as text, in the order of the pipeline's key. Where keys are
-    sensitive there are none: a hash of the key divides the rows into n shares, and `share` is (i, n), i from 0 on.
+    Key values are as Postgres writes them as text, in the order of the pipeline's key. If keys are sensitive there are
+    none: a hash of the key divides the rows into n shares, and `share` is (i, n), i from 0 on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,10 +79,10 @@ class Partition(BaseModel):
 
 
 def fingerprint(pipeline: Pipeline, partition: Partition) -> str:
-    """What was asked for, as 16 hexadecimal digits: tells the output of one definition and plan from another's.
+    """A hash of pipeline and partition, 16 hexadecimal digits: staged files of another definition or plan are refused.
 
-    What is as by default is left out: a version that brings one more setting goes on with the runs of the one before.
-    So is what does not change which rows are moved.
+    Defaults are excluded, so that a new setting does not invalidate runs in flight; so are settings that do not change
+    which rows are moved.
     """
     parts = (
         pipeline.model_dump_json(exclude_defaults=True, exclude={"sensitive"}),

@@ -1,4 +1,4 @@
-"""The SQL that asks Postgres what a table is, as text: for the checks in `source_check`."""
+"""Queries of Postgres' catalogue about a table, as text, for postgres/checks.py."""
 
 from etl.model.pipeline import TableName
 from etl.postgres.quoting import quote_text
@@ -13,7 +13,7 @@ DEFAULT_ZONE = (
 
 
 def describe_columns(table: TableName) -> str:
-    """A row for each column of a table: name, type, whether it is NOT NULL; none where there is no such table."""
+    """A row for each column of a table: name, type, whether it is NOT NULL; none if there is no such table."""
     return (
         "SELECT attname, format_type(atttypid, NULL), attnotnull FROM pg_catalog.pg_attribute"
         f" WHERE attrelid = to_regclass({quote_text(quote_table(table))}) AND attnum > 0 AND NOT attisdropped"
@@ -33,9 +33,9 @@ def unique_indexes(table: TableName) -> str:
 
 
 def inheriting_tables(table: TableName) -> str:
-    """A row for each of some tables that inherit from a table without being its partitions: their names.
+    """The names of up to three tables that inherit from a table and are not its partitions.
 
-    The chunks of TimescaleDB are left out: it has a unique index of the table hold over all of them.
+    TimescaleDB's chunks are excluded: a unique index of the table holds over all of them.
     """
     return (
         "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_inherits AS i"
@@ -47,9 +47,9 @@ def inheriting_tables(table: TableName) -> str:
 
 
 def row_security(table: TableName) -> str:
-    """One row: the user, whether row-level security of a table is active for it, and whether it shows all rows even so.
+    """One row: the user, whether row-level security of a table is active for it, and whether it sees all rows anyway.
 
-    That is where a policy for the user is plainly true, and no restrictive one is otherwise.
+    It does if a policy for the user is `true`, and no restrictive one is anything else.
     """
     policies = (
         "SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*') AND"

@@ -1,8 +1,8 @@
-"""What must hold of the source before a row of it is counted or read: for `plan` and `extract` alike."""
+"""Checks of the source table before its rows are counted (plan) or read (extract)."""
 
 from typing import Any, Protocol
 
-from etl.errors import ConfigurationError, shown
+from etl.errors import ConfigurationError, printable
 from etl.model.column_types import plain_name
 from etl.model.pipeline import Pipeline
 from etl.model.predicate import compared_columns
@@ -12,7 +12,7 @@ from etl.postgres.sql import quote_table
 
 
 class Cursor(Protocol):
-    """A cursor of DB-API 2.0, whichever driver it is of."""
+    """A cursor of DB-API 2.0, of any driver."""
 
     def execute(self, operation: Any, /) -> Any:
         """Run a statement."""
@@ -22,9 +22,9 @@ class Cursor(Protocol):
 
 
 def check_source(pipeline: Pipeline, cursor: Cursor) -> None:
-    """Compare the source table with the pipeline, in a session that has been set as `source_sql.SESSION` says.
+    """Compare the source table with the pipeline, in a session with the settings of `source_sql.SESSION`.
 
-    Raises ConfigurationError naming the first thing that would make rows be missed, read twice or read otherwise.
+    Raises ConfigurationError for the first difference by which rows would be missed, read twice or read differently.
     """
     _check_columns(pipeline, _rows(cursor, source_catalogue.describe_columns(pipeline.source)))
     _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
@@ -47,7 +47,7 @@ def _check_columns(pipeline: Pipeline, described: list[Any]) -> None:
             raise ConfigurationError(
                 f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared}."
             )
-        # It comes with the spaces that pad it, which Postgres does not compare.
+        # It is read with the spaces that pad it, which Postgres does not compare.
         if name in compared and plain_name(source_type) == "char" and declared.name != "char":
             raise ConfigurationError(
                 f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared},"
@@ -62,7 +62,7 @@ def _check_columns(pipeline: Pipeline, described: list[Any]) -> None:
 
 def _check_children(pipeline: Pipeline, children: list[Any]) -> None:
     if children:
-        names = ", ".join(shown(name) for (name,) in children)
+        names = ", ".join(printable(name) for (name,) in children)
         raise ConfigurationError(
             f"{pipeline.name}: {names} inherits from {pipeline.source}, so its rows are read too, and no unique index"
             f" covers both: a key could be there twice. Partition the table instead (PARTITION BY), or take the other"
@@ -84,13 +84,13 @@ def _check_row_security(pipeline: Pipeline, cursor: Cursor) -> None:
         return
     if not shows_all:
         raise ConfigurationError(
-            f"{pipeline.name}: row-level security of {pipeline.source} decides which rows the user {shown(user)} sees,"
-            f" and the others would be missing without a word. At the source, let it see all: ALTER ROLE"
+            f"{pipeline.name}: row-level security of {pipeline.source} decides which rows the user {printable(user)}"
+            f" sees, and the others would be missing without an error. At the source, let it see all: ALTER ROLE"
             f" {quote_name(user)} BYPASSRLS; or, as the table's owner, CREATE POLICY etl ON"
             f" {quote_table(pipeline.source)} FOR SELECT TO {quote_name(user)} USING (true),"
             " where no restrictive policy hides rows from it."
         )
-    # The session refuses what policies decide; these have been looked at.
+    # The session refuses to read under policies; these have been checked.
     cursor.execute("SET LOCAL row_security = on")
 
 
@@ -99,8 +99,8 @@ def _check_zone(pipeline: Pipeline, rows: list[Any]) -> None:
         if not is_utc:
             raise ConfigurationError(
                 f"{pipeline.name}: the version {pipeline.version} of {pipeline.source} is a timestamp, which has no"
-                f" time zone, and sessions of the source write the time of {shown(zone)}: hours off, changes would be"
-                f' missed. Make the column a timestamptz; or say what it holds, version_zone="UTC" in the pipeline,'
+                f" time zone, and sessions of the source write the time of {printable(zone)}: hours off, changes would"
+                f' be missed. Make the column a timestamptz; or say what it holds, version_zone="UTC" in the pipeline,'
                 " or the zone, where its clock is never put back."
             )
 

@@ -1,4 +1,4 @@
-"""The source: a Postgres that is read, in one snapshot, and never written."""
+"""Connection to the source: a Postgres that is read in one snapshot and never written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -6,13 +6,13 @@ from contextlib import contextmanager, suppress
 import adbc_driver_manager.dbapi as dbapi
 import adbc_driver_postgresql.dbapi as postgres
 
-from etl.config.settings import Settings, place
+from etl.config.settings import Settings, redacted_location
 from etl.errors import ConfigurationError, TryAgainError
 from etl.logs import redact
 from etl.model.pipeline import Pipeline
 from etl.postgres import sql as source_sql
 
-# SQLSTATE classes (PostgreSQL's Appendix A) that the same command would only meet again:
+# SQLSTATE classes (PostgreSQL's Appendix A) that a retry does not resolve:
 # wrong data type or value, no such table or column, no permission, syntax, password, database.
 _CONFIGURATION = ("22", "28", "3D", "3F", "42")
 _REFUSED = (
@@ -25,14 +25,14 @@ _REFUSED = (
 def connect_source(settings: Settings, pipeline: Pipeline, about: str) -> Iterator[postgres.Connection]:
     """Connect and begin one read-only snapshot.
 
-    Raises ConfigurationError or TryAgainError. `about` begins their messages: the pipeline and the partition.
+    Raises ConfigurationError or TryAgainError. `about`, pipeline and partition, begins their messages.
     """
     url = settings.source().get_secret_value()
     try:
         connection = postgres.connect(url)
     except dbapi.Error as error:
         kind = ConfigurationError if any(words in str(error) for words in _REFUSED) else TryAgainError
-        where = place(settings.source_url)
+        where = redacted_location(settings.source_url)
         words = server_words(error, settings)
         raise kind(f"{about}: cannot connect to the source {where}: {words}{_advice(error)}") from None
     try:
@@ -50,9 +50,9 @@ def connect_source(settings: Settings, pipeline: Pipeline, about: str) -> Iterat
 
 @contextmanager
 def _closing(connection: postgres.Connection) -> Iterator[None]:
-    """End the transaction and the connection with the block.
+    """End the transaction and close the connection after the block.
 
-    What has been read was read; and where the block failed for a connection that broke, its error is the one to show.
+    Errors of that are suppressed: the rows have been read, or the block's own error is the one to show.
     """
     try:
         yield
@@ -63,7 +63,7 @@ def _closing(connection: postgres.Connection) -> Iterator[None]:
 
 
 def _advice(error: dbapi.Error) -> str:
-    """What to do where the source is not who it should be."""
+    """Advice on a certificate that was not accepted; empty for other errors."""
     if "certificate verify failed" in str(error):
         return " Name the authority that signed its certificate as SOURCE_CA_FILE."
     if "does not match host name" in str(error):
@@ -72,6 +72,6 @@ def _advice(error: dbapi.Error) -> str:
 
 
 def server_words(error: dbapi.Error, settings: Settings) -> str:
-    """The server's own first line, without the driver's frame and without secrets."""
-    text = redact(str(error), settings.secrets())  # before it is cut: half a secret is one, too
+    """The first line of the server's message, without the driver's prefix, redacted."""
+    text = redact(str(error), settings.secrets())  # before it is cut: half a secret would not be found
     return text.split("ERROR: ")[-1].split("failed: ")[-1].strip().splitlines()[0].strip()

@@ -1,9 +1,8 @@
 """A pipeline's filter as a condition of Postgres, for pushdown.
 
-DuckDB judges each row that the source sends, with pushdown as without. What the source leaves out must therefore be
-what DuckDB would drop: the condition is true for every row that it would keep, and for every row that it would reject
-because something is wrong in a column that the filter reads. The rules of predicate.py let through what both decide
-alike.
+DuckDB classifies each row that the source sends, with pushdown and without. The source may therefore omit only rows
+that DuckDB would drop: the condition is true for every row that it would keep, and for every row that it would reject
+for a column that the filter reads. predicate.py accepts only filters on which both decide alike.
 """
 
 from etl.model.column_types import ColumnType
@@ -13,8 +12,8 @@ from etl.model.predicate_sql import Renderer
 from etl.postgres.quoting import quote_name, quote_text
 
 
-def wanted(pipeline: Pipeline) -> str:
-    """The rows that may be kept or rejected."""
+def pushdown_condition(pipeline: Pipeline) -> str:
+    """The condition for rows that may be kept or rejected."""
     types = pipeline.types
     undecided = [
         _undecided(name, types[name], name in pipeline.key) for name in sorted(predicate_columns(pipeline.predicate))
@@ -27,7 +26,7 @@ class Postgres(Renderer):
     """SQL of Postgres."""
 
     def column(self, name: str, type_: ColumnType) -> str:
-        """A column; text byte by byte, char without the spaces that pad it."""
+        """A column; text compared by bytes, char without the spaces that pad it."""
         return f'({quote_name(name)}::text COLLATE "C")' if type_.is_text else quote_name(name)
 
     def literal(self, text: str, type_: ColumnType) -> str:
@@ -38,17 +37,17 @@ class Postgres(Renderer):
         zone = "+00" if type_.name == "timestamptz" else ""
         return f"{quote_text(text + zone)}::{type_.name}"
 
-    def cast(self, value: str, type_: ColumnType) -> str:  # noqa: ARG002  # a numeric has all digits that it needs
-        """A number as one that holds any digits exactly."""
+    def cast(self, value: str, type_: ColumnType) -> str:  # noqa: ARG002  # a numeric has as many digits as it needs
+        """A number as a numeric, which holds any digits exactly."""
         return f"({value})::numeric"
 
     def cased(self, value: str, case: str) -> str:
-        """By the locale C, which changes a to z alone."""
+        """In the locale C, in which only a to z have case."""
         return f'{case}({value} COLLATE "C")'
 
 
 def _undecided(name: str, column: ColumnType, is_key: bool) -> str:
-    """True wherever the contract (contract.py) says that something is wrong with the column, perhaps elsewhere too."""
+    """A condition that is true for every value that steps/type_rules.py rejects, and possibly for others."""
     value = quote_name(name)
     checks = [] if column.nullable else [f"{value} IS NULL"]
     match column.row.check:

@@ -1,4 +1,4 @@
-"""Names and values in the SQL that is sent to Postgres: quoted here and nowhere else."""
+"""Quoting of names and values in SQL for Postgres."""
 
 
 def quote_name(name: str) -> str:
@@ -7,5 +7,5 @@ def quote_name(name: str) -> str:
 
 
 def quote_text(value: str) -> str:
-    """A Postgres string literal; E'' so that it means the same whatever standard_conforming_strings says."""
+    """A Postgres string literal; E'' has one meaning whatever standard_conforming_strings is."""
     return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

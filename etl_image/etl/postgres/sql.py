@@ -1,4 +1,4 @@
-"""The SQL that is sent to Postgres, as text: for `plan` in the DAG and for `extract` in the image."""
+"""SQL for Postgres, as text, for `plan` in the DAG and `extract` in the image."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.version_zone import as_local
 from etl.model.window import Partition, Window
-from etl.postgres.filter import wanted
+from etl.postgres.filter import pushdown_condition
 from etl.postgres.quoting import quote_name, quote_text
 
 SESSION = (
@@ -16,22 +16,22 @@ SESSION = (
     "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN"
     " ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')",
 )
-"""Sets a transaction: key values and times read the same as text everywhere, a read that row-level security would cut
-short is refused (42501), and no timeout of a role ends a long one; a server that does not know one yet has none."""
+"""Settings of a transaction: key values and times have one text form, a read that row-level security would filter is
+refused (42501), and no timeout of a role ends a long read; timeouts that the server does not know are skipped."""
 ENCODING = (
     "SELECT set_config('client_encoding',"
     " CASE current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, false)"
 )
-"""Makes texts come as UTF-8 whatever the database keeps them in; bytes of no encoding come as they are, to be told."""
+"""Texts are sent as UTF-8, whatever the database's encoding is; those of SQL_ASCII as their bytes, to be checked."""
 CLOCK = "SELECT now(), CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE now() END"
-"""One row: the time at the source, and the time until which a snapshot taken after this has what was committed. A
-standby has it until the commit that it replayed last; null where it has not replayed one."""
+"""One row: the time at the source, and the time up to which a snapshot taken after this has all commits. On a standby
+that is the time of the last commit it has replayed; null if it has replayed none."""
 TRANSACTIONS = "SELECT txid_snapshot_xmin(txid_current_snapshot()), txid_snapshot_xmax(txid_current_snapshot())"
-"""One row: the first id of a transaction that is open in this snapshot, and the first that no transaction has yet."""
-# Columns of our own beside the pipeline's: a tab is not printable, so no column of a pipeline is called that.
+"""One row: the lowest id of a transaction that is open in this snapshot, and the lowest id that is not assigned yet."""
+# Names of added columns: a tab is not printable, so no column of a pipeline has such a name.
 TOO_LONG, _BYTES = "\ttoo long", "\tbytes"
 _LONGEST_VALUE = 1 << 30
-"""Postgres has no longer one."""
+"""Longest value of Postgres, in bytes."""
 
 
 def quote_table(table: TableName) -> str:
@@ -40,15 +40,15 @@ def quote_table(table: TableName) -> str:
 
 
 def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark: datetime | None = None) -> str:
-    """One row, of one scan: three numbers of rows and ages at the source.
+    """One row, by one scan: rows in the window, age of the oldest new one, and unreachable rows.
 
-    How many rows the window covers; the age in seconds of the oldest of them after the watermark, null where there is
-    none; and how many rows are at a version after `future` or at an infinite one, which the window does not cover.
+    The age is in seconds, of the oldest row of the window after the watermark, null if there is none. Unreachable are
+    rows at a version after `future` or at an infinite one, which the window does not cover.
     """
     version, covered, age = quote_name(pipeline.version), _in_window(pipeline, window), "NULL"
     unreachable = _unreachable(pipeline, window, future)
     if watermark:
-        # Of the window alone: Postgres takes infinity from now only since version 17.
+        # Only within the window: Postgres subtracts infinity from a time only since version 17.
         oldest = f"min({version}) FILTER (WHERE {covered} AND {version} > {_version(pipeline, watermark)})"
         ahead = as_local(window.high, pipeline.version_zone) - window.high.replace(tzinfo=None)
         shift = f" + {ahead.total_seconds():.0f}" if ahead else ""
@@ -72,7 +72,7 @@ def unreachable_rows(pipeline: Pipeline, window: Window, future: datetime, count
 def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
     """The key of every `size`-th row of the window in key order, each column as text."""
     keys = ", ".join(quote_name(name) for name in pipeline.key)
-    # Called after their places here: one of them may be called position.
+    # Named by number: a column of the key may be called position.
     named = ", ".join(f"{quote_name(name)} AS k{place}" for place, name in enumerate(pipeline.key))
     as_text = ", ".join(f"k{place}::text" for place in range(len(pipeline.key)))
     return (
@@ -83,12 +83,12 @@ def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
 
 
 def extract_rows(pipeline: Pipeline, partition: Partition, longest: int = _LONGEST_VALUE) -> str:
-    """The rows of one partition, the columns in the pipeline's order; with pushdown, those that may be wanted.
+    """The rows of one partition, the columns in the pipeline's order; with pushdown, only those that may be kept.
 
-    A last column, TOO_LONG, is null but for rows whose unbounded columns have more than the `longest` bytes together:
-    it then says which have how many, and their values are left out.
+    A last column, TOO_LONG, is null except in rows whose unbounded columns have more than `longest` bytes together: it
+    then lists the bytes of each, and their values are null.
     """
-    condition = f" AND ({wanted(pipeline)})" if pipeline.pushdown else ""
+    condition = f" AND ({pushdown_condition(pipeline)})" if pipeline.pushdown else ""
     columns = {name: quote_name(name) for name in pipeline.columns}
     cast = [name for name, kind in pipeline.types.items() if kind.row.is_read_as_text]
     unbounded = [name for name, kind in pipeline.types.items() if kind.is_unbounded and name not in pipeline.key]
@@ -103,28 +103,28 @@ def extract_rows(pipeline: Pipeline, partition: Partition, longest: int = _LONGE
         " + ".join(["0::bigint", *(f"coalesce({each}, 0)" for each in lengths.values())]),
         quote_name(_BYTES),
     )
-    told = ", ".join(f"({quote_text(name)}, {length})" for name, length in lengths.items()) or "(NULL, NULL)"
+    listed = ", ".join(f"({quote_text(name)}, {length})" for name, length in lengths.items()) or "(NULL, NULL)"
     for name in unbounded:
         columns[name] = f"CASE WHEN {bytes_} <= {int(longest)} THEN {columns[name]} END AS {columns[name]}"
     return (
         f"SELECT {', '.join(columns.values())}, CASE WHEN {bytes_} > {int(longest)} THEN (SELECT"
         " string_agg(name || ' has ' || bytes || ' bytes', ', ' ORDER BY bytes DESC)"
-        f" FROM (VALUES {told}) AS told (name, bytes)) END AS {quote_name(TOO_LONG)}"
+        f" FROM (VALUES {listed}) AS listed (name, bytes)) END AS {quote_name(TOO_LONG)}"
         f" FROM (SELECT *, {total} AS {bytes_} FROM ({rows}) AS rows OFFSET 0) AS rows"
     )
 
 
 def count_partition(pipeline: Pipeline, partition: Partition) -> str:
-    """One row: how many rows a partition has, and how many of them pushdown leaves out."""
-    left_out = f"count(*) FILTER (WHERE ({wanted(pipeline)}) IS NOT TRUE)"
+    """One row: how many rows a partition has, and how many of them pushdown omits."""
+    left_out = f"count(*) FILTER (WHERE ({pushdown_condition(pipeline)}) IS NOT TRUE)"
     return f"SELECT count(*), {left_out} {_from_partition(pipeline, partition)}"
 
 
 def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime]]) -> str:
-    """Of rows, each its key as text and a version as the sink has it, those that are there.
+    """A row for each of the given rows that the source has; given are the key as text, and the version in the sink.
 
-    A row for each: its place among those given, the version there as text, and -1, 0 or 1 where that is older than the
-    given one, the same, or newer.
+    Its columns: the index in `rows`, the version at the source as text, and -1, 0 or 1 if that is older than the given
+    one, the same, or newer.
     """
     version = f"t.{quote_name(pipeline.version)}"
     places = range(len(pipeline.key))
@@ -143,7 +143,7 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
 
 
 def find_row(pipeline: Pipeline, key: Sequence[str]) -> str:
-    """One row where the source has a row of this key, else none."""
+    """One row if the source has a row of this key, else none."""
     return f"SELECT 1 FROM {quote_table(pipeline.source)} WHERE {_compare_key(pipeline, '=', key)}"
 
 
@@ -159,8 +159,8 @@ def _from_partition(pipeline: Pipeline, partition: Partition) -> str:
 
 
 def _in_share(pipeline: Pipeline, share: int, shares: int) -> str:
-    """By the function that PARTITION BY HASH uses for texts, which stays the same over versions of the server."""
-    # Columns of several collations have none together.
+    """By the hash function of PARTITION BY HASH for texts, which is the same in all versions of the server."""
+    # Columns of different collations concatenate to a text without one.
     key = ", ".join(f"{quote_name(name)}::text" for name in pipeline.key)
     hashed = f"hashtextextended(concat_ws(' ', {key}) COLLATE \"C\", 0)"
     return f"(({hashed} % {int(shares)}) + {int(shares)}) % {int(shares)} = {int(share)}"
@@ -181,12 +181,12 @@ def _unreachable(pipeline: Pipeline, window: Window, future: datetime) -> str:
 
 
 def _version(pipeline: Pipeline, value: datetime) -> str:
-    """A time of UTC as a literal of the version column."""
+    """A UTC time as a literal of the version column."""
     return _local_version(pipeline, as_local(value, pipeline.version_zone))
 
 
 def _local_version(pipeline: Pipeline, value: datetime) -> str:
-    """A time without a zone, as the sink has it, as a literal of the version column."""
+    """A time without a zone, as in the sink, as a literal of the version column."""
     text = value.isoformat(sep=" ", timespec="microseconds")
     type_name = pipeline.types[pipeline.version].name
     return f"{quote_text(text + ('+00' if type_name == 'timestamptz' else ''))}::{type_name}"

@@ -1,6 +1,6 @@
-"""`etl backup-sink` and `etl restore-sink`: the sink's database in one file, which SQL Server itself writes and reads.
+"""`etl backup-sink` and `etl restore-sink`: BACKUP and RESTORE of the sink's database, to and from one file.
 
-The file lies in BACKUP_FOLDER. That is a folder of the server, mounted here under the same path.
+SQL Server writes and reads the file, in BACKUP_FOLDER: a folder of the server, mounted here under the same path.
 """
 
 import os
@@ -20,14 +20,14 @@ _DRAFT = ".part"
 
 
 def backup_sink(settings: Settings, keep: int) -> Path:
-    """Write a backup, have the server read it again, and only then give it its name; keep so many and remove the rest.
+    """Write a backup, verify it, and then rename it to its final name; delete all backups but the newest `keep`.
 
-    Raises ConfigurationError or TryAgainError, and leaves nothing half-done.
+    Raises ConfigurationError or TryAgainError, and leaves no partial file.
     """
     database, folder = settings.sink_database(), settings.backup_folder
     final = folder / f"sink-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.bak"
     draft = final.with_name(final.name + _DRAFT)
-    for left in folder.glob(f"sink-*{_DRAFT}"):  # by an attempt that was killed
+    for left in folder.glob(f"sink-*{_DRAFT}"):  # by a killed attempt
         left.unlink()
     try:
         with connect_to_prepare(settings, settings.sink_backup(), about="backup-sink") as sink:
@@ -36,10 +36,10 @@ def backup_sink(settings: Settings, keep: int) -> Path:
             sink.execute(prepare_sql.verify_backup(str(draft)))
         if not draft.exists():
             raise ConfigurationError(
-                f"The server wrote {draft} to a disk of its own, and it is not to be seen here: mount the same folder"
+                f"The server wrote {draft} to a disk of its own, and it is not visible here: mount the same folder"
                 " there and here, and name it in BACKUP_FOLDER."
             )
-        _settle(draft, final)
+        _rename_durably(draft, final)
     except BaseException:
         with suppress(OSError):
             draft.unlink()
@@ -54,9 +54,9 @@ def backup_sink(settings: Settings, keep: int) -> Path:
 
 
 def restore_sink(settings: Settings, name: str) -> dict[str, str]:
-    """Put a backup in the sink's place and let the login in again; returns the watermark of each pipeline.
+    """Restore a backup over the sink's database and repair the logins; returns the watermark of each pipeline.
 
-    A file that is missing or damaged leaves the sink as it is. Where it fails later the sink is offline: run it again.
+    If the file is missing or damaged, the sink is unchanged. After a later failure it is offline: run this again.
     Raises ConfigurationError or TryAgainError.
     """
     database, path = settings.sink_logins()[0].database, str(settings.backup_folder / Path(name).name)
@@ -64,7 +64,7 @@ def restore_sink(settings: Settings, name: str) -> dict[str, str]:
         _refuse_azure(sink, "restore-sink")
         sink.execute(prepare_sql.verify_backup(path))
         state = sink.rows(prepare_sql.FIND_STATE, database)
-        # One whose restore was cut off lets nobody in, and cannot be taken offline (5052).
+        # After an interrupted restore there are no sessions, and the database cannot be taken offline (5052).
         if state and state[0][0] != "RESTORING":
             sink.execute(prepare_sql.take_offline(database))
         sink.execute(prepare_sql.restore_database(database, path))
@@ -83,8 +83,8 @@ def _refuse_azure(sink: Sink, command: str) -> None:
         )
 
 
-def _settle(draft: Path, final: Path) -> None:
-    """Give a file its name once it is on the disk; and the name, too."""
+def _rename_durably(draft: Path, final: Path) -> None:
+    """Rename a file once its data is on disk, and sync the rename."""
     _sync(draft)
     draft.rename(final)
     _sync(final.parent)

@@ -1,4 +1,4 @@
-"""The T-SQL of what reconcile looks for in the sink, and of what spares it looking: the sink's own constraints."""
+"""T-SQL of reconcile's checks of the sink, and of the constraints that make some of them unnecessary."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from etl.sqlserver.sql import Table, create_index, object_id, quote_name, quote_
 
 @dataclass(frozen=True)
 class Index:
-    """An index over all rows of a table: its columns in their order, and whether it holds each key once."""
+    """An index over all rows of a table: its columns in order, and whether it is unique."""
 
     columns: tuple[str, ...]
     is_unique: bool
 
 
 def find_required(table: TableName) -> str:
-    """The names of the columns that cannot be NULL in the sink, one a row."""
+    """The names of the columns that are NOT NULL in the sink, one a row."""
     return f"SELECT [name] FROM sys.columns WHERE [object_id] = {object_id(table)} AND [is_nullable] = 0"
 
 
 def find_indexes(table: TableName) -> str:
-    """The columns of the indexes that hold all rows, as `read_indexes` takes them."""
-    # Of types: 1 is clustered, 2 is not; others (columnstore, of a text or a document) have no order to be read in.
+    """The columns of the indexes over all rows, for `read_indexes`."""
+    # Type 1 is clustered, 2 nonclustered; others (columnstore, XML, full-text) are not sorted.
     return (
         "SELECT i.[index_id], i.[is_unique], c.[name] FROM sys.indexes AS i"
         " JOIN sys.index_columns AS x ON x.[object_id] = i.[object_id] AND x.[index_id] = i.[index_id]"
@@ -38,7 +38,7 @@ def find_indexes(table: TableName) -> str:
 
 
 def read_indexes(rows: Iterable[Sequence[object]]) -> list[Index]:
-    """The indexes of rows of `find_indexes`."""
+    """The indexes in the result of `find_indexes`."""
     found = []
     for (_, is_unique), columns in groupby(rows, key=lambda row: (row[0], row[1])):
         found.append(Index(tuple(str(row[2]) for row in columns), bool(is_unique)))
@@ -46,7 +46,7 @@ def read_indexes(rows: Iterable[Sequence[object]]) -> list[Index]:
 
 
 def index_advice(table: Table, indexes: list[Index]) -> str:
-    """A sentence with the statement that creates a table's missing index; empty where an index begins as it does."""
+    """A sentence with the statement that creates a table's missing index; empty if an index begins with its columns."""
     if not table.indexed or any(index.columns[: len(table.indexed)] == table.indexed for index in indexes):
         return ""
     return (
@@ -58,7 +58,7 @@ def index_advice(table: Table, indexes: list[Index]) -> str:
 def count_breaches(pipeline: Pipeline, window: Window, required: Sequence[str]) -> str:
     """One row: how many rows of the window lack a required value, and how many the filter is not true for.
 
-    `required`: the columns that cannot be NULL in the sink.
+    `required`: the columns that are NOT NULL in the sink, which are not counted.
     """
     unsure = [name for name, column in pipeline.types.items() if not column.nullable and name not in required]
     lacking = " OR ".join(f"{quote_name(name)} IS NULL" for name in unsure)
@@ -69,8 +69,8 @@ def count_breaches(pipeline: Pipeline, window: Window, required: Sequence[str]) 
     )
 
 
-def holds_keys_once(pipeline: Pipeline, indexes: list[Index]) -> bool:
-    """Whether an index of the sink lets no key of the pipeline in twice."""
+def has_unique_key(pipeline: Pipeline, indexes: list[Index]) -> bool:
+    """Whether a unique index of the sink excludes duplicates of the pipeline's key."""
     return any(index.is_unique and set(index.columns) <= set(pipeline.key) for index in indexes)
 
 

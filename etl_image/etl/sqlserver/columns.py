@@ -1,4 +1,4 @@
-"""Whether a table that is there already takes the rows of a pipeline, and what to change where it does not."""
+"""Checks whether an existing table accepts the rows of a pipeline, with the change that is needed if not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ _FILLED_BY_SERVER = ("an IDENTITY column", "a computed column", "a column of the
 
 @dataclass(frozen=True)
 class SinkColumn:
-    """A column as the sink has it: its type as the DDL here writes it, and its collation, empty where it is no text.
+    """A column in the sink: its type as our DDL writes it, and its collation, empty if it is no text.
 
-    `filled`: what makes the server fill it and refuse values, empty where it is to be filled.
+    `filled`: why the server fills it and refuses values, such as IDENTITY; empty for ordinary columns.
     """
 
     tsql: str
@@ -28,8 +28,8 @@ class SinkColumn:
 
 
 def read_columns(sink: Sink, table: TableName) -> dict[str, SinkColumn]:
-    """The columns of a table that is there, in its order."""
-    # INFORMATION_SCHEMA shows the default only to whoever may see its definition, which loads need not.
+    """The columns of an existing table, in order."""
+    # INFORMATION_SCHEMA shows defaults only with VIEW DEFINITION, which loads do not have.
     marks = {
         name: (default_id != 0, "".join(kind for kind, is_so in zip(_FILLED_BY_SERVER, flags, strict=True) if is_so))
         for name, default_id, *flags in sink.rows(
@@ -57,33 +57,33 @@ def read_columns(sink: Sink, table: TableName) -> dict[str, SinkColumn]:
 
 
 def check_table(table: Table, found: Mapping[str, SinkColumn]) -> None:
-    """Compare the columns that a table has with those that it needs. Raises ConfigurationError for the first problem.
+    """Compare a table's columns with those that are needed. Raises ConfigurationError for the first problem.
 
-    Columns that it has beyond them may stay, if rows can do without them.
+    Other columns are accepted if they are nullable or have a default.
     """
     for name, column in table.columns.items():
         if name not in found:
             _refuse(table, f"has no column {name}", f"ADD {quote_name(name)} {column.tsql} NULL")
-        there = found[name]
-        # A column of a key cannot be altered, for its index depends on it.
+        present = found[name]
+        # A column of the key cannot be altered: its index depends on it.
         altered = f"ALTER COLUMN {quote_name(name)} {column.tsql} {'NULL' if column.nullable else 'NOT NULL'}"
         alter = "" if name in table.key else altered
-        if there.filled:
-            _refuse(table, f"has {name} as {there.filled}, which takes no values")
-        if there.tsql != column.tsql:
-            _refuse(table, f"has {name} as {there.tsql}, {column.tsql} is needed", alter)
-        if name in table.key and column.is_text and "_BIN" not in there.collation.upper():
+        if present.filled:
+            _refuse(table, f"has {name} as {present.filled}, which takes no values")
+        if present.tsql != column.tsql:
+            _refuse(table, f"has {name} as {present.tsql}, {column.tsql} is needed", alter)
+        if name in table.key and column.is_text and "_BIN" not in present.collation.upper():
             _refuse(
                 table,
-                f"has {name} with the collation {there.collation}; in the key {KEY_COLLATION} is needed, or keys that"
+                f"has {name} with the collation {present.collation}; in the key {KEY_COLLATION} is needed, or keys that"
                 " differ in case only would be one",
             )
-    for name, there in found.items():
-        if name not in table.columns and not (there.nullable or there.has_default or there.filled):
+    for name, present in found.items():
+        if name not in table.columns and not (present.nullable or present.has_default or present.filled):
             _refuse(
                 table,
                 f"has a column {name} that no row of the pipeline fills, and that is NOT NULL without a default",
-                f"ALTER COLUMN {quote_name(name)} {there.tsql} NULL",
+                f"ALTER COLUMN {quote_name(name)} {present.tsql} NULL",
             )
 
 

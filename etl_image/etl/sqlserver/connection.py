@@ -1,4 +1,4 @@
-"""The sink: a SQL Server that is loaded through `mssql-python`."""
+"""Connection to the sink: SQL Server through `mssql-python`."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from mssql_python import Connection
 from pydantic import SecretStr
 
 from etl.config.reach import UnreachableError, reach
-from etl.config.settings import Settings, place
+from etl.config.settings import Settings, redacted_location
 from etl.errors import EtlError, TryAgainError
 from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline, TableName
@@ -25,17 +25,17 @@ from etl.sqlserver.checks import Index, find_indexes, read_indexes
 from etl.sqlserver.sql import Table
 from etl.sqlserver.state import State
 
-# What the server commits, and may drop from its log, at a time.
+# Rows and bytes that the server commits, and may truncate from its log, at a time.
 _BULK_BATCH_ROWS, _BULK_BATCH_BYTES = 100_000, 64 * 1024 * 1024
-# As the settings write it, with } doubled in names.
+# As the settings write it: } in names is doubled.
 _DATABASE = re.compile(r"Database=\{((?:[^}]|\}\})*)\}")
 _MASTER = "master"
-# The server's row counts would come mixed with those of triggers: a statement asks for its own.
+# Row counts would include those of triggers: statements select @@ROWCOUNT instead.
 _SESSION = "SET NOCOUNT ON; SET LANGUAGE us_english"
 
 
 class Sink:
-    """One connection. Statements run in a transaction until `commit`; whatever fails rolls it back."""
+    """One connection. Statements run in a transaction until `commit`; a failure rolls it back."""
 
     def __init__(self, connection: mssql_python.Connection) -> None:
         self._connection = connection
@@ -46,11 +46,11 @@ class Sink:
         self.rows(statement, *parameters)
 
     def change(self, statement: str, *parameters: object) -> int:
-        """Run an INSERT, UPDATE or DELETE; returns how many rows it touched, without those that triggers touched."""
+        """Run an INSERT, UPDATE or DELETE; returns its row count, without the rows of triggers."""
         return int(self.value(f"{statement}; SELECT @@ROWCOUNT", *parameters))
 
     def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Run a query and return its rows; of several results, as triggers and locks add them, the last."""
+        """Run a query and return its rows; of several result sets, which triggers and locks add, the last."""
         self._cursor.execute(statement, *parameters)
         found: list[tuple[Any, ...]] = []
         while True:
@@ -64,15 +64,15 @@ class Sink:
         return self.rows(statement, *parameters)[0][0]
 
     def commit(self) -> None:
-        """Make what was done since the last commit stand."""
+        """Commit the transaction."""
         self._connection.commit()
 
     def rollback(self) -> None:
-        """Undo what was done since the last commit, and let go of its locks."""
+        """Roll the transaction back, which releases its locks."""
         self._connection.rollback()
 
     def exists(self, table: TableName) -> bool:
-        """Whether there is such a table."""
+        """Whether a table exists."""
         return self.value(sink_sql.find_table(table)) is not None
 
     def create(self, table: Table) -> None:
@@ -81,9 +81,9 @@ class Sink:
         self.commit()
 
     def create_missing(self, pipeline: Pipeline) -> list[str]:
-        """Create the schemas and tables that are not there yet, and commit; returns their names."""
+        """Create missing schemas and tables, and commit; returns the names of the tables."""
         missing = [table for table in ledger.needed_tables(pipeline) if not self.exists(table.name)]
-        # Two loads may come at once to an empty sink: one creates, the other waits and then finds them.
+        # Of two loads into an empty sink one creates them; the other waits for the lock and then finds them.
         if missing or not self._has_schema(sink_sql.STAGING):
             self.lock("etl: create tables", 60_000)
             for schema_name in dict.fromkeys([*(table.name.schema_name for table in missing), sink_sql.STAGING]):
@@ -102,7 +102,7 @@ class Sink:
             raise TryAgainError(f"Another load has held the lock '{resource}' for {seconds:g} s; try again later.")
 
     def try_lock(self, resource: str, owner: sink_sql.Owner = "Transaction") -> bool:
-        """Hold an application lock until its owner ends, unless another holds it; whether it is held."""
+        """Take an application lock, held until its owner ends; False if another session holds it."""
         return int(self.value(sink_sql.lock(resource, 0, owner))) >= 0
 
     def drop(self, table: TableName) -> None:
@@ -111,9 +111,9 @@ class Sink:
         self.commit()
 
     def bulk_copy(self, table: TableName, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
-        """Copy rows into a table as they come, columns mapped by name. Raises whatever the batches raise.
+        """Copy rows into a table as they arrive, columns mapped by name. Raises what the batches raise.
 
-        The driver uses a connection and commits of its own.
+        The driver opens another connection for it, with its own commits.
         """
         first = next(batches, None)
         if first is None:
@@ -132,7 +132,7 @@ class Sink:
                 keep_nulls=True,
             )
         except RuntimeError:
-            # The driver would only tell that its input broke off.
+            # The driver's error says only that its input ended.
             if failures:
                 raise failures[0] from None
             raise
@@ -152,24 +152,24 @@ class Sink:
 
 
 def connect(settings: Settings, connection_string: SecretStr, *, autocommit: bool, timeout: int = 0) -> Connection:
-    """Connect, with the authorities of the settings; `timeout` in seconds, 0 is the driver's.
+    """Connect, with the CA file of the settings; `timeout` in seconds, 0 is the driver's default.
 
-    Raises UnreachableError where nothing answers (the driver does not name the host), NotOpenError, or the driver's
-    errors.
+    Raises UnreachableError if the port does not answer (the driver's error does not name the host), NotOpenError, or
+    the driver's errors.
     """
-    # A pooled connection would keep its session, and with it locks and settings, after it is closed.
+    # A pooled connection would keep its session, with locks and settings, after it is closed.
     mssql_python.pooling(enabled=False)
     if settings.sink_ca_file:
-        # Both of the driver's parts, for statements and for bulk copy, look here and in the system's folder; its own
-        # option for a file is for strict connections only.
+        # Both parts of the driver, for statements and for bulk copy, read this variable and the system's folder; its
+        # own option for a file works for strict connections only.
         os.environ["SSL_CERT_FILE"] = str(settings.sink_ca_file)
     text = connection_string.get_secret_value()
     try:
         return mssql_python.connect(text, autocommit=autocommit, timeout=timeout)
     except (mssql_python.Error, RuntimeError) as error:
-        if "[SQL Server]" not in str(error):  # then it did answer
+        if "[SQL Server]" not in str(error):  # then the server answered
             reach([settings.sink_address()])
-        # Of a database that does not open, the driver says that the login failed, as it does of a wrong password.
+        # The driver's error is the same for a wrong password and for a database that does not open.
         if not sink_errors.is_refusal(error) or (named := _DATABASE.search(text)) is None or named[1] == _MASTER:
             raise
         in_master = _in_database(connection_string, _MASTER)
@@ -178,7 +178,7 @@ def connect(settings: Settings, connection_string: SecretStr, *, autocommit: boo
 
 
 def _state(database: str, in_master: SecretStr, refusal: Exception, timeout: int) -> State:
-    """What master says of a database, to the same login. Raises the refusal where that is not let in either."""
+    """The state of a database as master has it, read by the same login. Raises the refusal if master refuses it too."""
     try:
         text = in_master.get_secret_value()
         with closing(mssql_python.connect(text, autocommit=True, timeout=timeout)) as connection:
@@ -192,7 +192,7 @@ def _state(database: str, in_master: SecretStr, refusal: Exception, timeout: int
 def connect_sink(settings: Settings, pipeline: Pipeline, about: str) -> Iterator[Sink]:
     """Connect to the sink.
 
-    Raises ConfigurationError, DataError or TryAgainError. `about` begins their messages: pipeline and partition.
+    Raises ConfigurationError, DataError or TryAgainError. `about`, pipeline and partition, begins their messages.
     """
     with _connected(settings, settings.sink(), about, autocommit=False, mask=settings.mask(pipeline)) as sink:
         sink.execute("SET XACT_ABORT ON")
@@ -209,10 +209,10 @@ def connect_to_prepare(
     autocommit: bool = True,
     mask: Mask | None = None,
 ) -> Iterator[Sink]:
-    """Connect as the administrator to master or a `database`, or as somebody else.
+    """Connect to master or a `database`: as the administrator, or by another connection string.
 
-    Statements commit at once unless told otherwise. Messages are `about` the command that is run. Raises
-    ConfigurationError or TryAgainError for whatever it answers.
+    Statements commit at once, unless `autocommit` is off. `about`, the command, begins messages. Raises
+    ConfigurationError or TryAgainError for errors of the server.
     """
     connection_string = connection_string or settings.sink_admin()
     if database:
@@ -239,15 +239,17 @@ def _connected(
         finally:
             connection.close()
     except UnreachableError as error:
-        raise TryAgainError(f"{about}: the sink {place(settings.sink_url)} cannot be reached: {error}") from None
+        raise TryAgainError(
+            f"{about}: the sink {redacted_location(settings.sink_url)} cannot be reached: {error}"
+        ) from None
     except (mssql_python.Error, RuntimeError) as error:
         raise translate_error(error, about, settings, mask) from None
 
 
 def translate_error(error: Exception, about: str, settings: Settings, mask: Mask | None = None) -> EtlError:
-    """The server's answer as one of ours: in its words, without the driver's frame, secrets and sensitive values."""
+    """An error of the server as an EtlError, with the server's message, redacted and without sensitive values."""
     answer = sink_errors.explain(error, settings.secrets(), mask)
-    return answer.kind(f"{about}: the sink {place(settings.sink_url)} said: {answer.words}")
+    return answer.kind(f"{about}: the sink {redacted_location(settings.sink_url)} said: {answer.words}")
 
 
 def _watched(batches: Iterator[pa.RecordBatch], failures: list[BaseException]) -> Iterator[pa.RecordBatch]:

@@ -1,7 +1,6 @@
-"""SQL Server's errors by number: which of them a retry cannot help, and what to do about them.
+"""SQL Server's errors by number: which of them a retry does not resolve, and advice.
 
-The numbers are those of sys.messages, and the same in every language of the server. What is not listed here may be gone
-next time.
+The numbers are those of sys.messages, the same in every language of the server. Errors that are not listed are retried.
 https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors
 """
 
@@ -83,7 +82,7 @@ CONFIGURATION: dict[int, str] = {
     40517: "This option is not supported in Azure SQL Database.",
     40615: "Let the address in by the firewall of the Azure server.",
 }
-"""Number to advice: a person must change something first."""
+"""Number to advice: errors that need a person to change something."""
 DATA: dict[int, str] = {
     220: "",  # Arithmetic overflow for a small type
     232: "",  # Arithmetic overflow for a type
@@ -119,30 +118,30 @@ TRY_AGAIN: dict[int, str] = {
     40544: "The database has reached its size quota: have it raised.",  # Azure
     40613: "",  # Azure: database is not currently available
 }
-"""Number to advice, of those that may be gone next time; so may any that is not listed at all."""
+"""Number to advice: errors that are retried, as are those that are not listed."""
 _UNPREPARED = {208, 229, 230, 262, 916, 2760}
 _GONE = {208, 3701, 4902}
-_LOWEST_OF_USERS = 50_000
-"""RAISERROR and THROW have such numbers: the sink's owner refuses something."""
+_FIRST_USER_DEFINED = 50_000
+"""User-defined errors, by RAISERROR and THROW: a trigger refuses something."""
 _OF_SERVER = "[SQL Server]"
 _OF_BULK_COPY = re.compile(r"Sql Error: (\d+):")
 _NUMBERS = "sink_numbers"
-# At connect the driver has no numbers, but the SQLSTATEs 28000 and 42000, which it writes in these words of its own.
+# At connect the driver has no error number, only these texts of its own for the SQLSTATEs 28000 and 42000.
 _LOGIN_FAILED = "Invalid authorization specification"
 _REFUSALS = (_LOGIN_FAILED, "Syntax error or access violation")
-# A server that is on its way up, or in an administrator's hands, refuses logins: 17142, 17187, 18401, 18451, 18461, and
-# of Azure 40613, 40501.
+# A server that starts, or that is in single-user mode, refuses logins: 17142, 17187, 18401, 18451, 18461, and in Azure
+# 40613, 40501.
 _NOT_NOW = re.compile(
     r"script upgrade mode|Only (one )?administrator|not ready to accept|service has been paused|is starting up"
     r"|not currently available|is currently busy",
     re.IGNORECASE,
 )
-# Of OpenSSL and of the drivers, never in another language.
+# Messages of OpenSSL and of the drivers, which are not translated.
 _TLS = re.compile(r"certificate verify failed|Encryption not supported", re.IGNORECASE)
 
 
 class NotOpenError(mssql_python.OperationalError):
-    """The server knows the login and does not open the database for it."""
+    """The server accepts the login but does not open the database for it."""
 
     def __init__(self, state: State) -> None:
         super().__init__("Server rejected the connection", state.words)
@@ -151,7 +150,7 @@ class NotOpenError(mssql_python.OperationalError):
 
 @dataclass(frozen=True)
 class Answer:
-    """An error of the server as one of ours. `problem` is the word of `etl check`, `words` end in what to do."""
+    """An error of the server, translated. `problem` is the code of `etl check`; `words` end with advice."""
 
     kind: type[EtlError]
     problem: str
@@ -159,20 +158,20 @@ class Answer:
 
 
 def numbers(error: Exception) -> list[int]:
-    """The numbers of an error in the server's order; none where the driver has no number, as of a failed login."""
+    """The numbers of an error in the server's order; none if the driver has none, as for a failed login."""
     found: list[int] | None = getattr(error, _NUMBERS, None)
     return found if found is not None else [int(number) for number in _OF_BULK_COPY.findall(str(error))]
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a connection was refused for its login or its database, and not for a server that is not ready."""
+    """Whether a connection was refused for its login or database, and not because the server is not ready."""
     return getattr(error, "driver_error", "") in _REFUSALS and not _NOT_NOW.search(str(error))
 
 
 def explain(error: Exception, secrets: Sequence[str], mask: Mask | None = None) -> Answer:
-    """What kind of error it is, and the server's own words without the driver's frame and without secrets.
+    """Translate an error: its kind, and the server's message without the driver's prefix, redacted.
 
-    Where some columns are sensitive, also without values of rows.
+    With a `mask` also without values of sensitive columns.
     """
     if isinstance(error, NotOpenError):
         kind: type[EtlError] = TryAgainError if error.state.may_pass else ConfigurationError
@@ -186,8 +185,8 @@ def explain(error: Exception, secrets: Sequence[str], mask: Mask | None = None) 
         if STAGING_NAME.search(words) and _GONE & set(found):
             kind, advice = TryAgainError, ""
         problem = "unprepared" if _UNPREPARED & set(found) else "connection"
-        told = _without_values(words, found, mask) if mask else words
-        return Answer(kind, problem, f"{told} {advice}".rstrip())
+        message = _without_values(words, found, mask) if mask else words
+        return Answer(kind, problem, f"{message} {advice}".rstrip())
     if _TLS.search(text):
         advice = (
             " Name the authority that signed its certificate as SINK_CA_FILE, or the name that stands in it as"
@@ -200,39 +199,39 @@ def explain(error: Exception, secrets: Sequence[str], mask: Mask | None = None) 
 
 
 def _without_values(words: str, found: Sequence[int], mask: Mask) -> str:
-    """What the server said; errors that a person or a later time mends name tables and columns, and no values."""
+    """The server's message without values; errors of configuration and those to retry name tables and columns only."""
     if all(number in CONFIGURATION or number in TRY_AGAIN for number in found):
         return words
-    if mask.covers_any and any(number >= _LOWEST_OF_USERS for number in found):
+    if mask.covers_any and any(number >= _FIRST_USER_DEFINED for number in found):
         return f"Error {found[0]}, whose words are withheld: they may hold a value of a sensitive column."
-    told = mask.words(words)
-    return told if told == words else f"{told} (error {found[0]})"
+    masked = mask.words(words)
+    return masked if masked == words else f"{masked} (error {found[0]})"
 
 
 def _known(found: Sequence[int]) -> tuple[type[EtlError], str]:
-    """The kind of the first number that is known, and advice, which may be empty."""
+    """The kind of the first known number, and advice, which may be empty."""
     for number in found:
         for kind, known in ((ConfigurationError, CONFIGURATION), (DataError, DATA), (TryAgainError, TRY_AGAIN)):
             if number in known:
                 return kind, known[number]
-    # A trigger's own error is followed by what became of the transaction, which is known.
-    if any(number >= _LOWEST_OF_USERS for number in found):
+    # A trigger's own error is followed by a known one about the transaction.
+    if any(number >= _FIRST_USER_DEFINED for number in found):
         return ConfigurationError, _TRIGGER
     return TryAgainError, ""
 
 
 def _raise_with_numbers(handle_type: int, handle: Any, ret: int) -> None:
-    """Do what the driver's own function does, which leaves the numbers behind, and attach them."""
+    """Call the driver's function, which drops the error numbers, and attach them to the exception."""
     records = ddbc_bindings.DDBCSQLGetAllDiagRecords(handle) if ret < 0 else []  # type: ignore[attr-defined]
     try:
         _raise(handle_type, handle, ret)
     except mssql_python.Error as error:
-        # A record is ("[SQLSTATE] (number)", message). Of the driver's own errors it is a number of the system's.
-        told = (state for state, message in records if _OF_SERVER in message)
-        setattr(error, _NUMBERS, [int(match[1]) for state in told if (match := re.search(r"\((\d+)\)", state))])
+        # A record is ("[SQLSTATE] (number)", message). In the driver's own errors the number is one of the system's.
+        states = (state for state, message in records if _OF_SERVER in message)
+        setattr(error, _NUMBERS, [int(match[1]) for state in states if (match := re.search(r"\((\d+)\)", state))])
         raise
 
 
 _raise = driver.check_error  # type: ignore[attr-defined]
-# The driver passes on the words alone, which are in the server's language.
+# The driver's exceptions have the message only, in the server's language.
 driver.check_error = _raise_with_numbers  # type: ignore[attr-defined]

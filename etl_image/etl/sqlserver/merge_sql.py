@@ -1,7 +1,7 @@
-"""The T-SQL by which a load brings the rows of its staging table into the sink table.
+"""T-SQL that applies the rows of a staging table to the sink table.
 
-No MERGE: its concurrency bugs are long known; UPDATE and INSERT inside one transaction under an application lock do
-the same. In all of it t is the sink table and s the staging table.
+No MERGE, because of its known concurrency bugs: UPDATE and INSERT in one transaction under an application lock do the
+same. In every statement t is the sink table and s the staging table.
 """
 
 from etl.model.pipeline import Pipeline, TableName
@@ -10,7 +10,7 @@ from etl.sqlserver.sql import quote_name, quote_names, quote_table
 
 
 def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
-    """Overwrite the rows of the sink that are in staging at a newer version, and those that the window refreshes."""
+    """Update the rows of the sink that are in staging at a newer version, and those that the window refreshes."""
     columns = [quote_name(name) for name in pipeline.columns if name not in pipeline.key]
     assignments = ", ".join(f"t.{name} = s.{name}" for name in columns)
     outdated, _ = _versions(pipeline, partition)
@@ -21,7 +21,7 @@ def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -
 
 
 def insert_missing(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
-    """Add the rows of staging whose key the sink does not have."""
+    """Insert the rows of staging whose key is not in the sink."""
     selected = ", ".join(f"s.{quote_name(name)}" for name in pipeline.columns)
     return (
         f"INSERT INTO {quote_table(pipeline.sink)} ({quote_names(pipeline.columns)}) SELECT {selected}"
@@ -30,22 +30,22 @@ def insert_missing(pipeline: Pipeline, staging: TableName, partition: Partition)
     )
 
 
-def count_standing(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
+def count_present(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
     """One row of three counts of the rows of staging.
 
-    Those whose key is in the sink; those of them that `update_newer` leaves as they are; and those that are in the sink
-    at their version, or at a newer one where that may stay.
+    Rows whose key is in the sink; of these, the rows that `update_newer` leaves unchanged; and rows that are in the
+    sink at their version, or at a newer one if the window does not overwrite it.
     """
-    outdated, standing = _versions(pipeline, partition)
+    outdated, present = _versions(pipeline, partition)
     return (
-        f"SELECT COUNT_BIG(*), COUNT_BIG(CASE WHEN {standing} AND NOT ({outdated}) THEN 1 END),"
-        f" COUNT_BIG(CASE WHEN {standing} THEN 1 END)"
+        f"SELECT COUNT_BIG(*), COUNT_BIG(CASE WHEN {present} AND NOT ({outdated}) THEN 1 END),"
+        f" COUNT_BIG(CASE WHEN {present} THEN 1 END)"
         f" FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s ON {_same_key(pipeline, partition)}"
     )
 
 
 def insert_all(pipeline: Pipeline, staging: TableName) -> str:
-    """Add the rows of staging to a sink that is empty; SQL Server sorts them by the key, and logs pages, not rows."""
+    """Insert the rows of staging into an empty sink; SQL Server sorts them by key, and logs pages instead of rows."""
     names = quote_names(pipeline.columns)
     return (
         f"INSERT INTO {quote_table(pipeline.sink)} WITH (TABLOCK) ({names}) SELECT {names} FROM {quote_table(staging)}"
@@ -53,7 +53,7 @@ def insert_all(pipeline: Pipeline, staging: TableName) -> str:
 
 
 def _versions(pipeline: Pipeline, partition: Partition) -> tuple[str, str]:
-    """Which rows t of the sink the rows s of the same key overwrite, and which versions of t are right afterwards."""
+    """Conditions for rows t and s of one key: t is to be overwritten; and t is at a right version afterwards."""
     version = quote_name(pipeline.version)
     older, same = f"t.{version} < s.{version}", f"t.{version} = s.{version}"
     refresh = partition.window.refresh
@@ -66,9 +66,9 @@ def _versions(pipeline: Pipeline, partition: Partition) -> tuple[str, str]:
 
 
 def _differs(pipeline: Pipeline) -> str:
-    """Whether the values of t and s beside the key differ, where NULL is as NULL, and texts are compared as bytes.
+    """A condition: the values of t and s beside the key differ; NULL equals NULL, and texts are compared as bytes.
 
-    Collations do not tell all texts apart; comparisons of bytes leave out zeros at the end, so their number counts.
+    Collations do not distinguish all texts. Comparisons of bytes ignore trailing zeros, so lengths are compared too.
     """
 
     def compared(alias: str) -> str:
@@ -85,10 +85,10 @@ def _differs(pipeline: Pipeline) -> str:
 
 
 def _same_key(pipeline: Pipeline, partition: Partition) -> str:
-    """Where a row of the sink and one of a partition's have the same key."""
+    """A condition: t and s have the same key."""
     conditions = [f"t.{quote_name(name)} = s.{quote_name(name)}" for name in pipeline.key]
-    # Known bounds spare the server going through the whole of a large table for a part of it. Numbers only: others may
-    # be ordered otherwise than at the source.
+    # The bounds let the server read a part of a large table only. Integers only: other types may have another order
+    # than at the source.
     first = pipeline.key[0]
     if pipeline.types[first].is_integer:
         for operator, bound in ((">=", partition.lower), ("<=", partition.upper)):

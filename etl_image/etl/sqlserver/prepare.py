@@ -1,7 +1,7 @@
-"""`etl prepare-sink`: what the pipelines need in SQL Server before the first load, made by its administrator.
+"""`etl prepare-sink`: create what loads need in SQL Server, as its administrator.
 
-It may be repeated at any time: what is there and right is left alone. Another password becomes the login's. The
-exporter and backups have logins of their own where these have passwords.
+It may be repeated at any time and changes only what is missing or wrong; a new password becomes the login's. The
+exporter and backups have separate logins if passwords for them are set.
 """
 
 import time
@@ -23,9 +23,9 @@ _PAUSE_SECONDS = 2
 
 
 def prepare_sink(settings: Settings, pipelines: Sequence[Pipeline] = (), wait_seconds: float = 0) -> list[str]:
-    """Make database, logins, users, roles, schemas, ledger and grants; returns what was missing or wrong.
+    """Create database, logins, users, roles, schemas, ledger and grants; returns what was done.
 
-    Where `pipelines` are named their tables are made too, and the loader may then create no others.
+    If `pipelines` are named their tables are created too, and the loader may then create no others.
     Raises ConfigurationError or TryAgainError.
     """
     log = structlog.get_logger()
@@ -33,15 +33,15 @@ def prepare_sink(settings: Settings, pipelines: Sequence[Pipeline] = (), wait_se
     _wait_for_server(settings, wait_seconds)
     with _prepared(settings, [loader, *others]) as (sink, done):
         done += _prepare_database(sink, pipelines)
-    told = {"others": [login.user for login in others]} if others else {}
-    log.info("prepare-sink: the login can connect, and may do what loads need", login=loader.user, **told, done=done)
+    fields = {"others": [login.user for login in others]} if others else {}
+    log.info("prepare-sink: the login can connect, and may do what loads need", login=loader.user, **fields, done=done)
     return done
 
 
 def prepare_logins(settings: Settings) -> list[str]:
-    """Make the logins, and tie their users to them, as in a database that was restored; returns what was not so.
+    """Create the logins, and map the users of a restored database to them; returns what was done.
 
-    What the loader may do is in the database. Raises ConfigurationError or TryAgainError.
+    The loader's grants are in the database. Raises ConfigurationError or TryAgainError.
     """
     with _prepared(settings, settings.sink_logins()) as (_, done):
         return done
@@ -49,11 +49,11 @@ def prepare_logins(settings: Settings) -> list[str]:
 
 @contextmanager
 def _prepared(settings: Settings, logins: Sequence[SinkLogin]) -> Iterator[tuple[Sink, list[str]]]:
-    """Make the database and the logins; yields a connection to the database, and what was done.
+    """Create the database and the logins; yields a connection to the database, and what was done.
 
-    Afterwards grants the logins beside the loader what they may do, and tries whether all can connect.
+    After the block, grants the other logins their rights, and checks that all can connect.
     """
-    # Each in its database, for Azure SQL Database has no USE, and logins in master alone.
+    # One connection a database: Azure SQL Database has no USE, and has logins in master only.
     with connect_to_prepare(settings) as server:
         is_azure = server.value(prepare_sql.EDITION) == prepare_sql.AZURE_SQL_DATABASE
         if is_azure and any(login.role == BACKUP for login in logins):
@@ -68,32 +68,32 @@ def _prepared(settings: Settings, logins: Sequence[SinkLogin]) -> Iterator[tuple
                 done += _prepare_principals(sink, login, sid)
             yield sink, done
             _grant_others(server, sink, logins, settings.sink_exporter_counters)
-    for login in logins:  # it could be disabled, or locked out
+    for login in logins:  # a login could be disabled, or locked out
         with connect_to_prepare(settings, settings.sink_as(login)):
             pass
 
 
 def _wait_for_server(settings: Settings, seconds: float) -> None:
-    """Return once the administrator can log in. Raises what the server last said when the time is up."""
-    settings.sink_admin()  # what is wrong in the settings is told at once
+    """Wait until the administrator can log in. Raises the server's last error when the time is up."""
+    settings.sink_admin()  # raises at once for wrong settings
     deadline = time.monotonic() + seconds
-    told = ""
+    logged = ""
     while True:
         try:
             with connect_to_prepare(settings):
                 return
         except EtlError as error:
-            # Also a refused login: on its way up, a server does not know its administrator's password yet.
+            # Also for a refused login: a starting server does not know its administrator's password yet.
             if time.monotonic() >= deadline:
                 raise
-            if str(error) != told:
-                told = str(error)
-                structlog.get_logger().info(f"{told} Trying again for up to {seconds:g} s.")
+            if str(error) != logged:
+                logged = str(error)
+                structlog.get_logger().info(f"{logged} Trying again for up to {seconds:g} s.")
         time.sleep(_PAUSE_SECONDS)
 
 
 def _prepare_server(sink: Sink, login: SinkLogin) -> Iterator[str]:
-    """The database; yields what it did."""
+    """Create the database; yields what was done."""
     found = sink.rows(prepare_sql.FIND_DATABASE, login.database)
     is_managed = sink.value(prepare_sql.EDITION) in prepare_sql.MANAGED
     if not found:
@@ -102,15 +102,15 @@ def _prepare_server(sink: Sink, login: SinkLogin) -> Iterator[str]:
         yield f"created database {login.database}"
     else:
         reads_snapshots, closes, recovery = found[0]
-        _tell_options(login.database, reads_snapshots, closes and not is_managed, "SIMPLE" if is_managed else recovery)
+        _log_options(login.database, reads_snapshots, closes and not is_managed, "SIMPLE" if is_managed else recovery)
 
 
 def _prepare_login(server: Sink, sink: Sink, login: SinkLogin) -> Iterator[str]:
-    """The login; yields what it did."""
+    """Create the login, or change its password; yields what was done."""
     matches = server.rows(prepare_sql.MATCH_LOGIN, login.password.get_secret_value(), login.user)
     if not matches:
         user = sink.rows(prepare_sql.FIND_SID_OF_USER, login.user)
-        # With the user's SID it is that user's login on every server that the database moves to, as in a failover.
+        # With the user's SID the login matches the user on every server to which the database moves, as in a failover.
         is_free = user and user[0][0] and not server.rows(prepare_sql.find_login_of_sid(user[0][0]))
         is_azure = server.value(prepare_sql.EDITION) == prepare_sql.AZURE_SQL_DATABASE
         server.execute(prepare_sql.create_login(login, user[0][0] if is_free else b"", is_azure=is_azure))
@@ -121,7 +121,7 @@ def _prepare_login(server: Sink, sink: Sink, login: SinkLogin) -> Iterator[str]:
 
 
 def _grant_others(server: Sink, sink: Sink, logins: Sequence[SinkLogin], shows_counters: bool) -> None:
-    """What the logins beside the loader may do; a database that was restored may be from before there were any."""
+    """Grant the other logins their rights; a restored database may be older than these."""
     metered = [table for table in prepare_sql.METERED if sink.exists(table)]
     for login in logins:
         for statement in prepare_sql.grants_of_own_login(login.role, metered):
@@ -140,8 +140,8 @@ def _grant_counters(server: Sink, sink: Sink, exporter: str, loader: str) -> Non
         server.execute(statement)
 
 
-def _tell_options(database: str, reads_snapshots: bool, closes: bool, recovery: str) -> None:
-    """Say what of a database that is there already is not as `create_database` would make it."""
+def _log_options(database: str, reads_snapshots: bool, closes: bool, recovery: str) -> None:
+    """Log the options of an existing database that differ from those of `create_database`."""
     log = structlog.get_logger()
     if not reads_snapshots:
         log.info(f"prepare-sink: readers of database {database} wait for loads: READ_COMMITTED_SNAPSHOT is off there.")
@@ -158,7 +158,7 @@ def _tell_options(database: str, reads_snapshots: bool, closes: bool, recovery: 
 
 
 def _prepare_database(sink: Sink, pipelines: Sequence[Pipeline]) -> Iterator[str]:
-    """Schemas, tables, and what the loader may do with them; yields what it did."""
+    """Create schemas and tables, and grant the loader's rights; yields what was done."""
     owners = {ledger.SCHEMA: prepare_sql.OWNER, sink_sql.STAGING: prepare_sql.ROLE}
     for schema in [*owners, *(pipeline.sink.schema_name for pipeline in pipelines)]:
         yield from _prepare_schema(sink, schema, owners.get(schema, prepare_sql.OWNER))
@@ -172,7 +172,7 @@ def _prepare_database(sink: Sink, pipelines: Sequence[Pipeline]) -> Iterator[str
 
 
 def _prepare_index(sink: Sink, table: sink_sql.Table) -> Iterator[str]:
-    """The index of a table that was made without; of a sink table with rows it is told, for loads wait meanwhile."""
+    """Create a table's missing index; for a sink table with rows only warn, since loads would wait meanwhile."""
     advice = sink_checks.index_advice(table, sink.indexes(table.name))
     if not advice:
         return
@@ -184,7 +184,7 @@ def _prepare_index(sink: Sink, table: sink_sql.Table) -> Iterator[str]:
 
 
 def _prepare_principals(sink: Sink, login: SinkLogin, sid: bytes) -> Iterator[str]:
-    """The user, tied to the login of a SID, and its role; yields what it did."""
+    """Create the user, map it to the login of a SID, and add it to its role; yields what was done."""
     user = sink.rows(prepare_sql.FIND_SID_OF_USER, login.user)
     if not user:
         sink.execute(prepare_sql.create_user(login))
@@ -201,7 +201,7 @@ def _prepare_principals(sink: Sink, login: SinkLogin, sid: bytes) -> Iterator[st
 
 
 def _prepare_schema(sink: Sink, schema: str, owner: str) -> Iterator[str]:
-    """A schema. Only that of the staging tables has to be its owner's; another may stay whose it is."""
+    """Create a schema. Only the schema of the staging tables has its owner corrected."""
     found = sink.rows(prepare_sql.FIND_OWNER, schema)
     if not found:
         sink.execute(prepare_sql.create_schema(schema, owner))

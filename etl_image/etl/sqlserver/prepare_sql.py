@@ -1,7 +1,6 @@
-"""The T-SQL that the sink's administrator sends, for `etl prepare-sink` and for backups, as text.
+"""T-SQL of the sink's administrator, for `etl prepare-sink` and backups, as text.
 
-Names and values are quoted by sink_sql. Statements that define something take no parameters, so a login's password
-stands in their text.
+DDL takes no parameters, so the text of some statements contains a login's password.
 """
 
 from collections.abc import Sequence
@@ -12,13 +11,13 @@ from etl.sqlserver import ledger
 from etl.sqlserver.sql import quote_name, quote_table, quote_text
 
 ROLE = LOADER
-"""The database role that may do what load, plan and reconcile do. It owns the schema of the staging tables."""
+"""The database role of load, plan and reconcile. It owns the schema of the staging tables."""
 METERED = (ledger.AUDIT, ledger.WATERMARK)
-"""The tables of which metrics are made."""
+"""The tables that the exporter reads."""
 SINK_SCHEMA = "dbo"
-"""The schema in which `etl load` may create sink tables, unless pipelines are named."""
+"""The schema in which `etl load` may create sink tables, if no pipelines are named."""
 OWNER = "dbo"
-"""Owns everything else, so that no trigger on a staging table could reach it by a chain of ownership."""
+"""Owner of all else, so that no trigger on a staging table can reach it by ownership chaining."""
 
 FIND_DATABASE = (
     "SELECT is_read_committed_snapshot_on, is_auto_close_on, recovery_model_desc FROM sys.databases WHERE name = ?"
@@ -32,55 +31,55 @@ EDITION = "SELECT CAST(SERVERPROPERTY(N'EngineEdition') AS int)"
 MAJOR_VERSION = "SELECT CAST(SERVERPROPERTY(N'ProductMajorVersion') AS nvarchar(9))"
 _VERSION_2022 = 16
 AZURE_SQL_DATABASE = 5
-"""The edition in which sessions stay in their database, logins are master's, and backups are not the user's."""
+"""The edition without USE, with logins in master only, and with backups by Azure."""
 MANAGED = (AZURE_SQL_DATABASE, 8)
-"""The editions that close no database, and keep its log and the backups of that themselves; 8 is Managed Instance."""
+"""The editions that manage AUTO_CLOSE, the log and its backups themselves; 8 is Managed Instance."""
 IS_MEMBER = "SELECT IS_ROLEMEMBER(?, ?)"
 FIND_OWNER = "SELECT SCHEMA_OWNER FROM INFORMATION_SCHEMA.SCHEMATA WHERE SCHEMA_NAME = ?"
 
 
 def create_database(name: str, *, is_managed: bool = False) -> list[str]:
-    """Create a database in which readers see what was committed when their statement began, and wait for no load.
+    """Create a database with READ_COMMITTED_SNAPSHOT, so that readers do not wait for loads.
 
-    It stays open between two connections, and its log keeps what open transactions need, unless Azure manages both.
+    AUTO_CLOSE is off and the recovery model is SIMPLE, unless Azure manages both.
     """
     quoted = quote_name(name)
     unmanaged = [] if is_managed else [stay_open(name), keep_short_log(name)]
     return [
         f"CREATE DATABASE {quoted}",
-        # Without that, a reader that waited for a load has read some rows before it and the others after it.
+        # Without it, a reader that waited for a load has read some rows before it and others after it.
         f"ALTER DATABASE {quoted} SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE",
         *unmanaged,
     ]
 
 
 def stay_open(database: str) -> str:
-    """Keep a database open when its last connection ends; Express may close it, and empty its caches with it."""
+    """Turn AUTO_CLOSE off: Express may close a database, with its caches, when its last connection ends."""
     return f"ALTER DATABASE {quote_name(database)} SET AUTO_CLOSE OFF"
 
 
 def keep_short_log(database: str) -> str:
-    """Have the log reused without backups of it: a sink goes back to a full backup, and reads the source from there."""
+    """Recovery model SIMPLE: a sink is restored from a full backup, and loads what came after it from the source."""
     return f"ALTER DATABASE {quote_name(database)} SET RECOVERY SIMPLE"
 
 
 def backup_database(database: str, path: str) -> str:
-    """Write a database to a file of the server, beside whatever chain of backups its owner has."""
+    """Write a database to a file of the server; COPY_ONLY does not affect other chains of backups."""
     return f"BACKUP DATABASE {quote_name(database)} TO DISK = {quote_text(path)} WITH COPY_ONLY, CHECKSUM"
 
 
 def verify_backup(path: str) -> str:
-    """Read a backup to its end, and compare its checksums."""
+    """Read a whole backup and compare its checksums."""
     return f"RESTORE VERIFYONLY FROM DISK = {quote_text(path)} WITH CHECKSUM"
 
 
 def take_offline(database: str) -> str:
-    """End all sessions that are in a database, and let in no others until it is restored."""
+    """End all sessions in a database, and allow no others until it is restored."""
     return f"ALTER DATABASE {quote_name(database)} SET OFFLINE WITH ROLLBACK IMMEDIATE"
 
 
 def restore_database(database: str, path: str) -> str:
-    """Put a backup in the place of a database, whatever that has."""
+    """Restore a backup over a database."""
     return f"RESTORE DATABASE {quote_name(database)} FROM DISK = {quote_text(path)} WITH CHECKSUM, REPLACE"
 
 
@@ -94,23 +93,23 @@ def create_login(login: SinkLogin, sid: bytes = b"", *, is_azure: bool = False) 
     options = [f"PASSWORD = {quote_text(login.password.get_secret_value())}"]
     if sid:
         options.append(f"SID = 0x{sid.hex()}")
-    if not is_azure:  # which knows no language of logins
+    if not is_azure:  # which has no DEFAULT_LANGUAGE
         options.append("DEFAULT_LANGUAGE = us_english")
     return f"CREATE LOGIN {quote_name(login.user)} WITH {', '.join(options)}"
 
 
 def change_password(login: SinkLogin) -> str:
-    """Give a login its new password."""
+    """Change a login's password."""
     return f"ALTER LOGIN {quote_name(login.user)} WITH PASSWORD = {quote_text(login.password.get_secret_value())}"
 
 
 def create_user(login: SinkLogin) -> str:
-    """Let a login into the database, under the same name."""
+    """Create the user of a login, with the same name."""
     return f"CREATE USER {quote_name(login.user)} FOR LOGIN {quote_name(login.user)}"
 
 
 def change_login(login: SinkLogin) -> str:
-    """Tie a user to its login again, as after a restore from another server."""
+    """Map a user to its login again, as after a restore from another server."""
     return f"ALTER USER {quote_name(login.user)} WITH LOGIN = {quote_name(login.user)}"
 
 
@@ -120,7 +119,7 @@ def create_role(role: str) -> str:
 
 
 def add_member(login: SinkLogin) -> str:
-    """Put the user of a login into its role."""
+    """Add the user of a login to its role."""
     return f"ALTER ROLE {quote_name(login.role)} ADD MEMBER {quote_name(login.user)}"
 
 
@@ -130,15 +129,15 @@ def create_schema(name: str, owner: str) -> str:
 
 
 def change_owner(schema: str, owner: str) -> str:
-    """Give a schema, and what is in it, to another owner."""
+    """Change the owner of a schema and what is in it."""
     return f"ALTER AUTHORIZATION ON SCHEMA::{quote_name(schema)} TO {quote_name(owner)}"
 
 
 def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]]:
-    """What the role may do, by securable ('' is the database); only on the tables of `pipelines`, where any are named.
+    """The role's permissions by securable ('' is the database); only on the tables of `pipelines`, if any are named.
 
-    ALTER on a schema goes with creating tables in it. It also allows to drop them, to empty them, and to put triggers
-    on them, so it is not granted where pipelines are named.
+    Creating tables in a schema needs ALTER on it. That also allows dropping and truncating them and creating triggers,
+    so it is not granted if pipelines are named.
     """
     allowed: dict[str, tuple[str, ...]] = {
         "": ("CREATE TABLE",),
@@ -152,7 +151,7 @@ def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]
 
 
 def grants(pipelines: Sequence[Pipeline] = ()) -> list[str]:
-    """Grant the role what it may do; where pipelines are named, take back what it may have had on the schema."""
+    """Grant the role its permissions; if pipelines are named, revoke those on the schema."""
     allowed = permissions(pipelines)
     statements = [f"GRANT {', '.join(words)}{_on(on)} TO {quote_name(ROLE)}" for on, words in allowed.items()]
     if pipelines:
@@ -162,27 +161,27 @@ def grants(pipelines: Sequence[Pipeline] = ()) -> list[str]:
 
 
 def grants_of_own_login(role: str, tables: Sequence[TableName]) -> list[str]:
-    """Grant the exporter's role, or that of backups, what it may do in the database; `tables` are those that exist."""
+    """Grant the exporter's role, or that of backups, its permissions in the database; `tables` exist already."""
     if role == EXPORTER:
         return [f"GRANT SELECT ON {_object(table)} TO {quote_name(role)}" for table in tables]
     return [f"GRANT BACKUP DATABASE TO {quote_name(role)}"] if role == BACKUP else []
 
 
 def grants_on_server(login: SinkLogin) -> list[str]:
-    """Grant a login what it may do beyond the database, in master.
+    """Grant a login its permissions on the server, in master.
 
-    RESTORE VERIFYONLY wants CREATE DATABASE of whoever is no administrator:
+    RESTORE VERIFYONLY needs CREATE DATABASE, unless the login is an administrator:
     https://learn.microsoft.com/sql/t-sql/statements/restore-statements-verifyonly-transact-sql
     """
     return [f"GRANT CREATE ANY DATABASE TO {quote_name(login.user)}"] if login.role == BACKUP else []
 
 
 def grants_of_counters(exporter: str, loader: str, version: str) -> list[str]:
-    """Let the exporter see the counters of the server, in master, and the loader no longer.
+    """Grant the exporter the server's counters, in master, and revoke them from the loader.
 
     https://learn.microsoft.com/sql/relational-databases/system-dynamic-management-views/sys-dm-os-performance-counters-transact-sql
     """
-    # An older server does not know the narrower one, and of 2008 the version is not told.
+    # The narrower permission is new in 2022; 2008 does not report its version.
     permission = f"VIEW SERVER {'PERFORMANCE ' if int(version or 0) >= _VERSION_2022 else ''}STATE"
     return [f"GRANT {permission} TO {quote_name(exporter)}", f"REVOKE {permission} FROM {quote_name(loader)}"]
 

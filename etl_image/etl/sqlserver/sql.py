@@ -21,10 +21,9 @@ Owner = Literal["Transaction", "Session"]
 
 @dataclass(frozen=True)
 class Table:
-    """A table to create: columns with their types, and the key; a heap has no constraint on it.
+    """A table to create: columns with their types, and the key, which is no constraint in a heap.
 
-    `collations` are those of text columns of the key, where they are not KEY_COLLATION.
-    `indexed`: the columns of an index beside the key's, none without.
+    `collations`: of text columns of the key, if not KEY_COLLATION. `indexed`: the columns of a second index, if any.
     """
 
     name: TableName
@@ -61,19 +60,19 @@ def quote_table(table: TableName) -> str:
 
 
 def sink_table(pipeline: Pipeline) -> Table:
-    """The table that a pipeline fills, with an index by which the rows of a window are found."""
+    """The sink table of a pipeline, with an index on the version, for the rows of a window."""
     return Table(pipeline.sink, pipeline.types, tuple(pipeline.key), indexed=(pipeline.version,))
 
 
 def staging_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
-    """A heap of the same columns as the sink's, with the collations that the sink's key has."""
-    # Same names, types and collations as the sink, so that the two join without conversion.
+    """A heap with the columns of the sink table, and the collations of its key."""
+    # With the same names, types and collations the two join without conversion.
     table = TableName(schema_name=STAGING, table=name)
     return Table(table, pipeline.types, tuple(pipeline.key), heap=True, collations=collations or {})
 
 
 def create_table(table: Table) -> str:
-    """DDL of a table; the text columns of its key tell case and accents as Postgres does."""
+    """DDL of a table; the collation of text columns in its key distinguishes case and accents, as Postgres does."""
     lines = []
     for name, column in table.columns.items():
         collation = ""
@@ -81,7 +80,7 @@ def create_table(table: Table) -> str:
             collation = f" COLLATE {table.collations.get(name, KEY_COLLATION)}"
         lines.append(f"{quote_name(name)} {column.tsql}{collation} {'NULL' if column.nullable else 'NOT NULL'}")
     if not table.heap:
-        # SQL Server names it: a name of ours is one that a table of the schema may have, or that is too long.
+        # Without a name of ours, which another table of the schema may have, or which may be too long.
         lines.append(f"PRIMARY KEY ({quote_names(table.key)})")
     if table.indexed:
         lines.append(f"INDEX {_index_name(table)} ({quote_names(table.indexed)})")
@@ -89,17 +88,17 @@ def create_table(table: Table) -> str:
 
 
 def create_index(table: Table) -> str:
-    """DDL of a table's index, where the table is there without it."""
+    """DDL of a table's index, for an existing table without it."""
     return f"CREATE INDEX {_index_name(table)} ON {quote_table(table.name)} ({quote_names(table.indexed)})"
 
 
 def load_lock(pipeline: Pipeline) -> str:
-    """The application lock under which the rows of a sink table change."""
+    """The application lock for changing the rows of a sink table."""
     return f"etl: {pipeline.sink_identity}"
 
 
 def staging_lock(name: str) -> str:
-    """The application lock that an attempt holds as long as it is connected: its staging table is no leftover."""
+    """The application lock that an attempt holds while it is connected: its staging table is in use."""
     return f"etl: staging table {name}"
 
 
@@ -109,7 +108,7 @@ def find_staging_tables() -> str:
 
 
 def lock(resource: str, timeout_ms: int, owner: Owner = "Transaction") -> str:
-    """Take an application lock that ends with its owner; one row: below zero where it was not granted."""
+    """sp_getapplock, released with its owner. One row: the status, negative if not granted."""
     return (
         "DECLARE @granted int;"
         f" EXEC @granted = sp_getapplock @Resource = {quote_text(resource)}, @LockMode = N'Exclusive',"
@@ -123,12 +122,12 @@ def drop_if_exists(table: TableName) -> str:
 
 
 def any_row(table: TableName) -> str:
-    """One row where a table has any, else none."""
+    """One row if a table has any, else none."""
     return f"SELECT TOP (1) 1 FROM {quote_table(table)}"
 
 
 def has_key(pipeline: Pipeline) -> str:
-    """The condition for the row of a key; its parameters are integers, and all other values as text."""
+    """The condition for the row of a key; its parameters are integers, and text for all other types."""
     kinds = {name: pipeline.types[name] for name in pipeline.key}
     values = {
         name: "?" if kind.is_text or kind.is_integer else f"CAST(? AS {kind.tsql})" for name, kind in kinds.items()
@@ -170,5 +169,5 @@ def newest_rows(pipeline: Pipeline, count: int) -> str:
 
 
 def _index_name(table: Table) -> str:
-    # Unique in its table; a name has 128 characters at most.
+    # Unique within its table; a name has 128 characters at most.
     return quote_name("_".join(["ix", *table.indexed])[:128])

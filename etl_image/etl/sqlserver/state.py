@@ -1,4 +1,4 @@
-"""Why SQL Server does not open its database for a login that it knows, as its database master says."""
+"""The state of a database that SQL Server does not open for a login that it accepts, read in master."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from typing import Any
 
 from etl.sqlserver.sql import quote_text
 
-_OPENS_BY_ITSELF = ("RECOVERING", "RECOVERY_PENDING", "RESTORING", "COPYING")
+_TEMPORARY = ("RECOVERING", "RECOVERY_PENDING", "RESTORING", "COPYING")
 
 
 @dataclass(frozen=True)
 class State:
-    """What keeps a login out. `problem` is `database` or `recovering`, as `etl check` has it."""
+    """Why a login is refused. `problem` is `database` or `recovering`, as in `etl check`."""
 
     problem: str
     words: str
 
     @property
     def may_pass(self) -> bool:
-        """Whether it may be gone next time, without a change to the sink or to the settings."""
+        """Whether a retry may succeed without a change to the sink or the settings."""
         return self.problem == "recovering"
 
 
 def query(database: str) -> str:
-    """T-SQL for master: one row about the database; none where it does not exist."""
+    """T-SQL for master: one row about the database; none if it does not exist."""
     name = quote_text(database)
     return (
         f"SELECT state_desc, user_access_desc, replica_id, HAS_DBACCESS({name}) FROM sys.databases WHERE name = {name}"
@@ -31,12 +31,12 @@ def query(database: str) -> str:
 
 
 def read(database: str, found: Sequence[Any] | None) -> State:
-    """The answer to the query."""
+    """The state, from the row of the query."""
     if found is None:
         return State("database", f"There is no database {database} that the login could see: run `etl prepare-sink`.")
     state, access, replica, may_enter = found
     if state != "ONLINE":
-        advice = "it opens when that is done" if state in _OPENS_BY_ITSELF else "have an administrator look at it"
+        advice = "it opens when that is done" if state in _TEMPORARY else "have an administrator look at it"
         return State("recovering", f"The database {database} is {state}: {advice}.")
     if access != "MULTI_USER":
         return State("recovering", f"The database {database} is in use by an administrator ({access}).")

@@ -1,4 +1,4 @@
-"""Batches of rows that are bounded by their bytes, and not only by the number of their rows."""
+"""Batches of rows, limited in bytes and not only in rows."""
 
 from collections.abc import Iterator
 from typing import IO
@@ -7,24 +7,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 BATCH_BYTES = 2 * 1024 * 1024
-"""About how many bytes of rows make a batch, or one row that is longer; a step holds several batches of this size."""
+"""Bytes of a batch, about; a longer row is a batch alone. A step holds several batches of this size."""
 
 _BUFFER_BYTES = 1024 * 1024
-"""How much of a staged column is read at a time; without it all of a row group's column is held while it is read."""
+"""Bytes of a staged column that are read at a time; by default the whole column of a row group is held."""
 
 
 def open_staged(file: IO[bytes]) -> pq.ParquetFile:
-    """A staged file, to be read by `staged_batches`."""
+    """Open a staged file for `staged_batches`."""
     return pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
 
 
 def staged_batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """The rows of a staged file, once: row groups together while they are small, a large one alone.
+    """The rows of a staged file, once: small row groups together, a large one alone.
 
-    A row group is what was one batch when it was written. Reading by a number of rows instead would bring long rows
-    together that came one by one.
+    A row group was one batch when it was written. Reading by a number of rows would combine long rows that were
+    batches of their own.
     """
-    for groups in _small_ones_together(file):
+    for groups in _small_groups(file):
         # Not `iter_batches`, which holds the pages of a batch as long as the batch.
         yield from _popped(file.read_row_groups(groups, use_threads=False).combine_chunks().to_batches())
 
@@ -34,8 +34,8 @@ def _popped(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield batches.pop(0)
 
 
-def _small_ones_together(file: pq.ParquetFile) -> Iterator[list[int]]:
-    """Numbers of consecutive row groups of about BATCH_BYTES together."""
+def _small_groups(file: pq.ParquetFile) -> Iterator[list[int]]:
+    """Numbers of consecutive row groups with about BATCH_BYTES in total."""
     groups: list[int] = []
     size = 0
     for group in range(file.num_row_groups):
@@ -50,17 +50,14 @@ def _small_ones_together(file: pq.ParquetFile) -> Iterator[list[int]]:
 
 
 class CurrentBatch:
-    """A table for DuckDB: the rows that are there when a query runs, under the names of a schema.
-
-    The protocol is Arrow's PyCapsules.
-    """
+    """A table for DuckDB, by Arrow's PyCapsule protocol: the current batch, with the names of a schema."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
         self.empty()
 
     def empty(self) -> None:
-        """Hold no rows."""
+        """Release the rows."""
         self.rows = pa.RecordBatch.from_pylist([], self._schema)
 
     def __arrow_c_schema__(self) -> object:

@@ -1,8 +1,7 @@
-"""Judging rows, a batch at a time: kept in the sink's types, dropped by the predicate, or rejected and set aside.
+"""Classifies rows, a batch at a time: kept in the sink's types, dropped by the filter, or rejected.
 
-The rules are SQL of DuckDB, which evaluates them over whole columns of a batch at once. In it a column is called after
-its place in the pipeline, c0 and so on: a name that others chose could be one of ours, or one of another for DuckDB,
-which does not tell case.
+The rules are SQL of DuckDB, which evaluates them over whole columns of a batch. Columns have names by position there,
+c0 and so on: a name in the pipeline could be one of ours, or equal to another for DuckDB, which ignores case.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from etl.errors import ConfigurationError, DataError, TryAgainError, shown
+from etl.errors import ConfigurationError, DataError, TryAgainError, printable
 from etl.model.column_types import ColumnType
 from etl.model.pipeline import Pipeline
 from etl.model.predicate import predicate_columns
@@ -33,10 +32,10 @@ _ALL_64_BITS = (1 << 64) - 1
 
 
 class Classifier:
-    """Judges the rows of one partition, each once, and counts what becomes of them.
+    """Classifies the rows of one partition, each once, and counts the outcomes.
 
-    A row is rejected when it would be kept but breaks the contract, or when what is wrong with it is in a column that
-    the predicate reads. The rejected rows go to the file `rejects` in staging, which is made for the first of them.
+    A row is rejected if it would be kept but breaks the type rules, or if it breaks them in a column that the filter
+    reads. Rejected rows are written to the file `rejects` in staging, which is created for the first of them.
     """
 
     def __init__(self, work: StepContext, staged: pa.Schema, rejects: str, progress: Progress) -> None:
@@ -49,14 +48,14 @@ class Classifier:
         self._writer: pq.ParquetWriter | None = None
         self._first: tuple[str, ...] | None = None
         self._resources = ExitStack()
-        # One thread: a second one takes 35 MB more and no less time; what runs in parallel is partitions.
+        # One thread: a second one takes 35 MB more and saves no time; partitions run in parallel.
         self._engine = self._resources.enter_context(duckdb.connect(config={"threads": 1}))
         self._engine.execute("SET TimeZone = 'UTC'; SET arrow_lossless_conversion = true")
         self._batch = CurrentBatch(staged.empty_table().rename_columns(_places(staged.names)).schema)
         self._engine.register("staged", self._batch)
-        # Planning takes as long as judging a few thousand rows: it is done once.
-        self._queries = {"judge": _judged_query(work.pipeline), "rejects": _rejected_query(work.pipeline)}
-        with self._explained():
+        # Planning takes as long as classifying a few thousand rows, so the statements are prepared once.
+        self._queries = {"outcomes": _outcome_query(work.pipeline), "rejects": _rejected_query(work.pipeline)}
+        with self._translated():
             for name, query in self._queries.items():
                 self._engine.execute(f"PREPARE {name} AS {query}")
 
@@ -67,29 +66,29 @@ class Classifier:
         self._resources.__exit__(*failure)
 
     def kept(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The kept rows of batches as the source has them, in the types that the bulk copy takes.
+        """The kept rows of batches from the source, in the types of the bulk copy.
 
-        Raises ConfigurationError where the filter does not fit the types.
+        Raises ConfigurationError if the filter cannot be evaluated.
         """
-        # No variable here keeps a batch while the next is made.
-        return chain.from_iterable(map(self._judge, batches))
+        # Without a variable that would hold a batch while the next is made.
+        return chain.from_iterable(map(self._classify, batches))
 
     def verdict(self, extracted: Manifest) -> Manifest:
-        """What became of the rows, when all are judged: the counts, the checksum, and the file of the rejects if any.
+        """The counts, the checksum and the file of rejects, if any, after all rows.
 
-        Sends the metrics. Raises DataError where more rows are rejected than the pipeline tolerates; they are then in
+        Sends the metrics. Raises DataError if more rows are rejected than the pipeline tolerates; they are then in
         staging, with the reasons.
         """
-        work, judged = self._work, sum(self._counts.values())
-        # What the source has dropped was never here.
-        if judged != extracted.extracted - extracted.dropped:
+        work, classified = self._work, sum(self._counts.values())
+        # Rows that the source dropped, by pushdown, were not sent.
+        if classified != extracted.extracted - extracted.dropped:
             raise TryAgainError(
-                f"{work}: {extracted.extracted - extracted.dropped} rows were extracted, but {judged} judged;"
+                f"{work}: {extracted.extracted - extracted.dropped} rows were extracted, but {classified} classified;"
                 " clear the run from `extract` on."
             )
         self._resources.close()
         counts = self._counts | {"dropped": self._counts["dropped"] + extracted.dropped}
-        with work.metrics("filter") as metrics:  # also of rows that are refused below
+        with work.metrics("filter") as metrics:  # also if the rows are refused below
             for outcome in _OUTCOMES:
                 metrics.rows(outcome, counts[outcome])
             metrics.seconds(self._progress.seconds)
@@ -98,30 +97,30 @@ class Classifier:
         files = {"rejects": self._rejects} if counts["rejected"] else {}
         return extracted.model_copy(update={"files": files, "checksum": f"{self._checksum:016x}", **counts})
 
-    def _judge(self, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    def _classify(self, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         self._progress.add(batch.num_rows)
         self._batch.rows = batch
         del batch
-        judged = self._evaluated("judge")
-        outcomes = judged.column(_OUTCOME)
+        rows = self._evaluated("outcomes")
+        outcomes = rows.column(_OUTCOME)
         for entry in pc.value_counts(outcomes).to_pylist():  # one for each outcome
             self._counts[_OUTCOMES[entry["values"]]] += entry["counts"]
         if pc.any(pc.equal(outcomes, _REJECTED)).as_py():
             self._set_aside(self._evaluated("rejects"))
         self._batch.empty()
-        # A sum does not depend on the order of the rows; of 64 bits, as the hashes have.
-        self._checksum = (self._checksum + (pc.sum(judged.column(_HASH)).as_py() or 0)) & _ALL_64_BITS
+        # A sum does not depend on the order of the rows; it has 64 bits, as the hashes.
+        self._checksum = (self._checksum + (pc.sum(rows.column(_HASH)).as_py() or 0)) & _ALL_64_BITS
         is_kept = pc.equal(outcomes, _KEPT)
-        return self._as_sent(judged if pc.all(is_kept).as_py() else judged.filter(is_kept))
+        return self._as_sent(rows if pc.all(is_kept).as_py() else rows.filter(is_kept))
 
     def _evaluated(self, name: str) -> pa.Table:
-        # A prepared statement's rows are copied once more.
+        # The result of a prepared statement is copied once more.
         is_long = self._batch.rows.nbytes > 2 * BATCH_BYTES
-        with self._explained():
+        with self._translated():
             return self._engine.sql(self._queries[name] if is_long else f"EXECUTE {name}").to_arrow_table()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         try:
             yield
         except duckdb.Error as error:
@@ -139,14 +138,14 @@ class Classifier:
         return [batch for batch in pa.table(columns, schema=self.schema).to_batches() if batch.num_rows]
 
     def _set_aside(self, rejected: pa.Table) -> None:
-        """Write rejected rows: the `reason`, in words, and the `row` as the source had it, as text or as masks."""
+        """Write rejected rows: the `reason`, a sentence, and the `row` as in the source, as text or as masks."""
         names, mask = list(self._work.pipeline.columns), self._work.mask
         for place, name in enumerate(names):
             if mask.covers(name):
                 masks = [None if value is None else mask.masked(name, value) for value in rejected[place].to_pylist()]
                 rejected = rejected.set_column(place, rejected.column_names[place], pa.array(masks, pa.string()))
         *values, reason = rejected.columns
-        # Not side by side: a column of the pipeline may be called reason, too.
+        # The row is nested, since a column of the pipeline may be called reason too.
         table = pa.table(
             {"reason": reason, "row": rejected.select(range(len(names))).rename_columns(names).to_struct_array()}
         )
@@ -154,8 +153,8 @@ class Classifier:
             file = self._resources.enter_context(self._work.staging.writing(self._rejects))
             self._writer = self._resources.enter_context(pq.ParquetWriter(file, table.schema, **CODEC))
         self._writer.write_table(table)
-        told = [values[names.index(name)] for name in self._work.pipeline.key] + [reason]
-        numbered = pa.table(told, names=[str(number) for number in range(len(told))])
+        keys = [values[names.index(name)] for name in self._work.pipeline.key] + [reason]
+        numbered = pa.table(keys, names=[str(number) for number in range(len(keys))])
         (least,) = numbered.take(
             pc.select_k_unstable(numbered, 1, [(name, "ascending") for name in numbered.column_names])
         ).to_pylist()
@@ -165,23 +164,23 @@ class Classifier:
     def _refusal(self) -> DataError:
         work = self._work
         *values, reason = self._first or ()
-        key = ", ".join(f"{name}={shown(value)}" for name, value in zip(work.pipeline.key, values, strict=True))
+        key = ", ".join(f"{name}={printable(value)}" for name, value in zip(work.pipeline.key, values, strict=True))
         return DataError(
-            f"{work}: {self._counts['rejected']} rows break the contract, {work.pipeline.tolerated_rejects} are"
+            f"{work}: {self._counts['rejected']} rows break the type rules, {work.pipeline.tolerated_rejects} are"
             f" tolerated; none was loaded. The first is {key}: {reason}. All are in {work.staging.path(self._rejects)};"
             " correct them at the source, then clear the run."
         )
 
 
-def _judged_query(pipeline: Pipeline) -> str:
-    """Each row: its values in the sink's types, the outcome, and if it is kept its hash."""
+def _outcome_query(pipeline: Pipeline) -> str:
+    """Each row: its values in the sink's types, its outcome, and its hash if it is kept."""
     columns = ", ".join(_places(pipeline.columns))
     hashed = f"CASE WHEN {_OUTCOME} = {_KEPT} THEN hash({columns}) END AS {_HASH}"
     return f"SELECT {columns}, {_OUTCOME}, {hashed} FROM ({_with_outcome(pipeline)})"
 
 
 def _rejected_query(pipeline: Pipeline) -> str:
-    """Each rejected row: its values as the source had them, as text, and what is wrong with it."""
+    """Each rejected row: its values in the source as text, and the reason."""
     places = _places(pipeline.columns)
     columns = ", ".join(
         f"{as_text(f'raw.{place}', column)} AS {place}"
@@ -197,7 +196,7 @@ def _rejected_query(pipeline: Pipeline) -> str:
 
 
 def _with_outcome(pipeline: Pipeline, *more: str) -> str:
-    """Each staged row with its outcome, and with whatever more is to be selected of it."""
+    """Each staged row with its outcome, and with more expressions."""
     places = dict(zip(pipeline.columns, _places(pipeline.columns), strict=True))
     typed = (f"{converted(places[name], column)} AS {places[name]}" for name, column in pipeline.types.items())
     broken = {name: is_breach(places[name], column, name in pipeline.key) for name, column in pipeline.types.items()}
@@ -213,7 +212,7 @@ def _with_outcome(pipeline: Pipeline, *more: str) -> str:
 
 
 def _places(columns: Collection[str]) -> list[str]:
-    """How columns are called in the SQL here."""
+    """The names of columns in the SQL here, by position."""
     return [f"c{number}" for number in range(len(columns))]
 
 

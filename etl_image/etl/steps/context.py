@@ -1,4 +1,4 @@
-"""What every step is given: the pipeline, and which partition of which run to work on."""
+"""The arguments of every step: pipeline, run, partition and settings."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ from etl.storage.staging import Staging
 
 @dataclass(frozen=True)
 class StepContext:
-    """One partition of one run of a pipeline, and the settings to do it with."""
+    """One partition of one run of a pipeline, and the settings."""
 
     pipeline: Pipeline
     run_id: str
@@ -22,21 +22,21 @@ class StepContext:
 
     @cached_property
     def staging(self) -> Staging:
-        """Where this partition's files are."""
+        """The files of this partition."""
         return Staging(self.settings, self.pipeline.name, self.run_id, self.partition.id)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells one definition of the pipeline and partition from another."""
+        """A hash of the definition of pipeline and partition."""
         return fingerprint(self.pipeline, self.partition)
 
     @cached_property
     def mask(self) -> Mask:
-        """How messages show values of the pipeline."""
+        """Formats values of the pipeline for messages."""
         return self.settings.mask(self.pipeline)
 
     def metrics(self, step: str) -> Metrics:
-        """What a step counts, sent at the end of its block."""
+        """Metrics of a step, sent at the end of the block."""
         return Metrics(self.settings, pipeline=self.pipeline.name, step=step)
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""`etl erase`: one row, by its key, out of the sink and of staging; and what else still has it, until when.
+"""`etl erase`: delete one row, by its key, from the sink and from staging, and list what else has it, and until when.
 
-For a person who asks for that. It may be repeated at any time. Loads of the pipeline wait meanwhile; what they have
-under way may hold the row, so it is refused while one is.
+For requests of data subjects. It may be repeated at any time. Loads of the pipeline wait meanwhile; a load that is
+running may hold the row, so erase is refused then.
 """
 
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ from etl.sqlserver.connection import Sink, connect_to_prepare
 from etl.steps.context import StepContext
 
 BACKUPS = timedelta(days=7)
-"""How long a nightly backup is kept, while there is one every night: as many as the CronJobs say."""
+"""How long a nightly backup is kept: the CronJobs keep seven."""
 LOG_LINES = timedelta(days=30)
-"""How long Loki keeps the lines of tasks, as its `retention_period` says."""
+"""How long Loki keeps the logs of tasks: its `retention_period`."""
 METADATA = timedelta(days=90)
-"""How long Airflow's database keeps what it has of a run, as the CronJob airflow-clean says."""
+"""How long Airflow's database keeps a run, by the CronJob airflow-clean."""
 
 
 @dataclass(frozen=True)
 class Erased:
-    """How many rows of the sink and how many partitions in staging had the row, and what can only age."""
+    """Rows of the sink and partitions in staging that had the row, and sentences about what has it until it expires."""
 
     rows: int
     partitions: int
@@ -41,46 +41,46 @@ class Erased:
 
 
 def erase(settings: Settings, pipeline: Pipeline, key: str, *, dry_run: bool, ask_source: bool) -> Erased:
-    """Remove the row, or say what would be removed. `key` is as RowKey reads it.
+    """Delete the row, or with `dry_run` report what would be deleted. `key` is parsed by RowKey.
 
-    Raises ConfigurationError where the source still has the row, unless that is not to be asked; TryAgainError while a
-    load is under way.
+    Raises ConfigurationError if the source still has the row, which `ask_source` checks; TryAgainError while a load is
+    running.
     """
     began = datetime.now(UTC)
-    wanted = RowKey(pipeline, key)
-    # In what is said here no key is shown, whatever the pipeline says.
+    row_key = RowKey(pipeline, key)
+    # Messages of this command mask the key, also if the pipeline does not.
     private = pipeline.model_copy(
         update={"sensitive": [*pipeline.sensitive, *set(pipeline.key) - set(pipeline.sensitive)]}
     )
     work = StepContext(private, "erase", Partition(window=Window(high=began)), settings)
     if ask_source:
-        _check_source(work, wanted)
+        _check_source(work, row_key)
     with connect_to_prepare(
         settings, database=settings.sink_database(), about="erase", autocommit=False, mask=work.mask
     ) as sink:
         sink.execute("SET XACT_ABORT ON")
         sink.lock(sink_sql.load_lock(pipeline), int(settings.sink_lock_timeout.total_seconds() * 1000))
         _drop_dead_loads(sink, pipeline, dry_run=dry_run)
-        staged = _staged(work, wanted)
-        rows = _count(sink, wanted)
+        staged = _staged(work, row_key)
+        rows = _count(sink, row_key)
         if not dry_run:
             if rows:
-                _delete(sink, wanted)
+                _delete(sink, row_key)
             for folder in staged:
                 work.staging.remove(folder)
-            _record(sink, work, wanted, began, (rows, len(staged)), ask_source=ask_source)
+            _record(sink, work, row_key, began, (rows, len(staged)), ask_source=ask_source)
             sink.commit()
         else:
             sink.rollback()
     erased = Erased(rows, len(staged), _remains(pipeline, began))
-    _tell(work.mask.row(wanted.texts), erased, dry_run=dry_run)
+    _log_result(work.mask.row(row_key.texts), erased, dry_run=dry_run)
     return erased
 
 
-def _check_source(work: StepContext, wanted: RowKey) -> None:
+def _check_source(work: StepContext, row_key: RowKey) -> None:
     with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:
         check_source(work.pipeline, cursor)
-        cursor.execute(source_sql.find_row(work.pipeline, wanted.texts))
+        cursor.execute(source_sql.find_row(work.pipeline, row_key.texts))
         if cursor.fetchall():
             raise ConfigurationError(
                 f"{work.pipeline.name}: {work.pipeline.source} still has this row, and a later run would bring it back."
@@ -88,21 +88,21 @@ def _check_source(work: StepContext, wanted: RowKey) -> None:
             )
 
 
-def _count(sink: Sink, wanted: RowKey) -> int:
-    """How many rows of the sink have the key: one, or none."""
-    pipeline = wanted.pipeline
+def _count(sink: Sink, row_key: RowKey) -> int:
+    """How many rows of the sink have the key: one or none."""
+    pipeline = row_key.pipeline
     if not sink.exists(pipeline.sink):
         return 0
     counted = f"{sink_sql.count_rows(pipeline.sink)} WHERE {sink_sql.has_key(pipeline)}"
-    return int(sink.value(counted, *wanted.parameters))
+    return int(sink.value(counted, *row_key.parameters))
 
 
-def _delete(sink: Sink, wanted: RowKey) -> None:
-    """Delete the row. Raises ConfigurationError where it is there nevertheless."""
-    pipeline = wanted.pipeline
+def _delete(sink: Sink, row_key: RowKey) -> None:
+    """Delete the row. Raises ConfigurationError if it is still there."""
+    pipeline = row_key.pipeline
     where = f"{sink_sql.quote_table(pipeline.sink)} WHERE {sink_sql.has_key(pipeline)}"
-    sink.execute(f"DELETE FROM {where}", *wanted.parameters)
-    if _count(sink, wanted):
+    sink.execute(f"DELETE FROM {where}", *row_key.parameters)
+    if _count(sink, row_key):
         raise ConfigurationError(
             f"{pipeline.name}: {pipeline.sink} still has the row after it was deleted, so a trigger there keeps it:"
             " have the trigger changed, and run this again. Nothing was erased."
@@ -110,7 +110,7 @@ def _delete(sink: Sink, wanted: RowKey) -> None:
 
 
 def _drop_dead_loads(sink: Sink, pipeline: Pipeline, *, dry_run: bool) -> None:
-    """Drop the tables that bulk loads have left, which have rows too. Raises TryAgainError where a load still lives."""
+    """Drop staging tables of loads that ended. Raises TryAgainError while a load is running."""
     for table in sink.staging_tables(pipeline):
         if not sink.try_lock(sink_sql.staging_lock(table.table)):
             raise TryAgainError(
@@ -121,35 +121,35 @@ def _drop_dead_loads(sink: Sink, pipeline: Pipeline, *, dry_run: bool) -> None:
             sink.execute(sink_sql.drop_if_exists(table))
 
 
-def _staged(work: StepContext, wanted: RowKey) -> list[str]:
-    """The folders of partitions in staging that have the row, or that a killed step has left half written."""
-    masks = [work.mask.masked(name, text) for name, text in zip(work.pipeline.key, wanted.texts, strict=True)]
+def _staged(work: StepContext, row_key: RowKey) -> list[str]:
+    """The folders of partitions in staging that contain the row, or an incomplete file of a killed step."""
+    masks = [work.mask.masked(name, text) for name, text in zip(work.pipeline.key, row_key.texts, strict=True)]
     staging = work.staging
     return [
         folder
         for folder in staging.partitions()
-        if any(_has(work, path, wanted, masks) for path in staging.tables(folder))
+        if any(_has(work, path, row_key, masks) for path in staging.tables(folder))
     ]
 
 
-def _has(work: StepContext, path: str, wanted: RowKey, masks: list[str]) -> bool:
+def _has(work: StepContext, path: str, row_key: RowKey, masks: list[str]) -> bool:
     try:
         with work.staging.opened(path) as file:
             parquet = pq.ParquetFile(file)
             groups = range(parquet.num_row_groups)
             if path.rsplit("/", 2)[1] == "rejects":
-                return any(wanted.is_among(parquet.read_row_group(each)["row"].to_pylist(), masks) for each in groups)
+                return any(row_key.is_among(parquet.read_row_group(each)["row"].to_pylist(), masks) for each in groups)
             keys = work.pipeline.key
-            return any(wanted.is_in(parquet.read_row_group(each, columns=keys).select(keys)) for each in groups)
+            return any(row_key.is_in(parquet.read_row_group(each, columns=keys).select(keys)) for each in groups)
     except (ValueError, KeyError, TypeError):
-        # Half a file (pa.ArrowInvalid is among them), or one of an earlier pipeline of this name, with other columns.
+        # An incomplete file (pa.ArrowInvalid), or one of an earlier pipeline of this name, with other columns.
         return True
 
 
 def _record(
-    sink: Sink, work: StepContext, wanted: RowKey, began: datetime, counts: tuple[int, int], *, ask_source: bool
+    sink: Sink, work: StepContext, row_key: RowKey, began: datetime, counts: tuple[int, int], *, ask_source: bool
 ) -> None:
-    """A row beside the audit's, without the key: loads' own rows stay as they are, and add up as they did."""
+    """Record the erasure, without the key; audit rows stay unchanged, so that they still add up."""
     table = ledger.erasure_table()
     if not sink.exists(table.name):
         sink.execute(sink_sql.create_table(table))
@@ -157,7 +157,7 @@ def _record(
     values: dict[str, str | int | datetime] = {
         "pipeline": work.pipeline.name,
         "erased_at": began,
-        "row_mask": work.mask.row(wanted.texts)[:400],
+        "row_mask": work.mask.row(row_key.texts)[:400],
         "rows_erased": rows,
         "partitions_erased": partitions,
         "source_asked": int(ask_source),
@@ -167,23 +167,23 @@ def _record(
 
 
 def _remains(pipeline: Pipeline, began: datetime) -> list[str]:
-    """What has the row until it ages, in sentences."""
+    """Sentences about what has the row until it expires."""
     remains = [
         f"Nightly backups of the sink made before now have it, the last of them until {began + BACKUPS:%Y-%m-%d}. After"
         " a restore from one of them, erase it again.",
         "Copies of backups off the machine have it as long as the rules of their bucket keep them.",
     ]
-    shown = [name for name in pipeline.key if name not in pipeline.sensitive]
-    if shown:
+    visible = [name for name in pipeline.key if name not in pipeline.sensitive]
+    if visible:
         remains.append(
-            f"Logs in Loki may name its key ({', '.join(shown)}) until {began + LOG_LINES:%Y-%m-%d}, and partitions in"
-            f" Airflow's database until {began + METADATA:%Y-%m-%d} (its backups {BACKUPS.days} days longer): these"
+            f"Logs in Loki may name its key ({', '.join(visible)}) until {began + LOG_LINES:%Y-%m-%d}, and partitions"
+            f" in Airflow's database until {began + METADATA:%Y-%m-%d} (its backups {BACKUPS.days} days longer): these"
             " columns are not declared sensitive."
         )
     return remains
 
 
-def _tell(row: str, erased: Erased, *, dry_run: bool) -> None:
+def _log_result(row: str, erased: Erased, *, dry_run: bool) -> None:
     log = structlog.get_logger()
     done = "would be erased" if dry_run else "done"
     log.info(f"erase: {done}", row=row, rows=erased.rows, partitions=erased.partitions)

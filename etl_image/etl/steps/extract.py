@@ -1,4 +1,4 @@
-"""`etl extract`: one partition of the source, in one read-only snapshot, to Parquet in staging."""
+"""`etl extract`: read one partition of the source, in one read-only snapshot, to Parquet in staging."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import structlog
 
-from etl.config.settings import place
-from etl.errors import DataError, TryAgainError, shown
+from etl.config.settings import redacted_location
+from etl.errors import DataError, TryAgainError, printable
 from etl.logs import redact
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import check_source
@@ -25,10 +25,10 @@ from etl.storage.staging import CODEC, Manifest
 
 
 def extract(work: StepContext) -> Manifest:
-    """Read the partition's rows and stage them as they are, so that the next step can say what is wrong with them.
+    """Read the partition's rows and stage them unchanged, so that the next step can report bad values.
 
     Memory does not grow with the table: rows pass in Arrow batches of a few megabytes.
-    Raises ConfigurationError where the source is not as the pipeline says, TryAgainError where it is away.
+    Raises ConfigurationError if the source differs from the pipeline, TryAgainError if it is unavailable.
     """
     sweep(work)
     progress = Progress("extract", work.partition.expected_rows)
@@ -40,25 +40,25 @@ def extract(work: StepContext) -> Manifest:
         pq.ParquetWriter(file, source.schema, **CODEC) as writer,
     ):
         for batch in batches:
-            # A batch becomes a row group: neither side holds more than one.
+            # A batch becomes a row group: writer and reader hold only one.
             writer.write_batch(batch)
             progress.add(batch.num_rows)
-            del batch  # or it would be held while the next is waited for
+            del batch  # otherwise it is held while waiting for the next
     manifest = source.manifest().model_copy(update={"files": {"rows": name}})
     work.staging.publish("extract", manifest)
-    tell(work, manifest, progress)
+    log_extracted(work, manifest, progress)
     return manifest
 
 
 def sweep(work: StepContext) -> None:
-    """Remove what old runs have left in staging."""
+    """Remove the files of old runs from staging."""
     swept = work.staging.sweep(datetime.now(UTC) - work.settings.staging_retention)
     if swept:
         structlog.get_logger().info("extract: removed old runs from staging", runs=swept)
 
 
-def tell(work: StepContext, manifest: Manifest, progress: Progress) -> None:
-    """Log and measure what was extracted."""
+def log_extracted(work: StepContext, manifest: Manifest, progress: Progress) -> None:
+    """Log and count the extracted rows."""
     with work.metrics("extract") as metrics:
         metrics.rows("extracted", manifest.extracted)
         metrics.bytes((manifest.extracted - manifest.dropped) * manifest.row_bytes)
@@ -70,7 +70,7 @@ def tell(work: StepContext, manifest: Manifest, progress: Progress) -> None:
 def reading(work: StepContext) -> Iterator["Reading"]:
     """The rows of the partition, in a snapshot that lasts as long as the block.
 
-    Raises ConfigurationError where the source is not as the pipeline says, TryAgainError where it is away.
+    Raises ConfigurationError if the source differs from the pipeline, TryAgainError if it is unavailable.
     """
     with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:
         check_source(work.pipeline, cursor)
@@ -78,7 +78,7 @@ def reading(work: StepContext) -> Iterator["Reading"]:
 
 
 class Reading:
-    """The rows of a partition as they come from the source, and how many there are."""
+    """The rows of a partition as they arrive from the source, and their count."""
 
     def __init__(self, work: StepContext, cursor: postgres.Cursor) -> None:
         self._work = work
@@ -98,19 +98,19 @@ class Reading:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, once.
 
-        Raises TryAgainError where the source goes away in between, DataError for a text that is not one.
+        Raises TryAgainError if the connection breaks, DataError for a row that is too long or invalid text.
         """
         work = self._work
         try:
-            # No variable here keeps a batch while the next is made.
+            # Without a variable that would hold a batch while the next is made.
             yield from map(self._checked, self._reader)
         except (OSError, pa.ArrowException) as error:
-            where = place(work.settings.source_url)
-            told = work.mask.words(redact(str(error), work.settings.secrets()).strip().splitlines()[0])
-            raise TryAgainError(f"{work}: the source {where} broke off: {told}") from None
+            where = redacted_location(work.settings.source_url)
+            message = work.mask.words(redact(str(error), work.settings.secrets()).strip().splitlines()[0])
+            raise TryAgainError(f"{work}: the source {where} broke off: {message}") from None
 
     def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Count the rows of a batch, and give them the types in which they are staged. Raises DataError."""
+        """Count the rows of a batch, and convert them to the types in which they are staged. Raises DataError."""
         self._rows += batch.num_rows
         self._bytes += batch.nbytes
         self._check_lengths(batch)
@@ -120,20 +120,20 @@ class Reading:
 
     def _check_lengths(self, batch: pa.RecordBatch) -> None:
         """Raises DataError for a row that the memory of this step cannot hold."""
-        told = batch.column(source_sql.TOO_LONG)
-        if told.null_count < len(told):
-            row = pc.index(told.is_valid(), True).as_py()
+        lengths = batch.column(source_sql.TOO_LONG)
+        if lengths.null_count < len(lengths):
+            row = pc.index(lengths.is_valid(), True).as_py()
             raise DataError(
-                f"{self._work}: {self._key(batch, row)}: {shown(told[row])}; this step carries {self._longest} bytes a"
-                " row. Give its container more memory (ETL_STEP_MEMORY), or shorten the row at the source or leave the"
-                " column out of the pipeline; then clear the run."
+                f"{self._work}: {self._key(batch, row)}: {printable(lengths[row])}; this step carries {self._longest}"
+                " bytes a row. Give its container more memory (ETL_STEP_MEMORY), or shorten the row at the source or"
+                " leave the column out of the pipeline; then clear the run."
             )
 
     def _key(self, batch: pa.RecordBatch, row: int) -> str:
         return self._work.mask.row([_text(batch.column(name)[row]) for name in self._work.pipeline.key])
 
     def _check_texts(self, batch: pa.RecordBatch) -> None:
-        """A database of the encoding SQL_ASCII holds any bytes as text; nvarchar does not. Raises DataError."""
+        """Raises DataError for text that is not UTF-8: a database in SQL_ASCII holds any bytes, nvarchar does not."""
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if not pa.types.is_string(column.type):
                 continue
@@ -141,18 +141,18 @@ class Reading:
                 column.validate(full=True)
             except pa.ArrowInvalid:
                 row = next(row for row in range(len(column)) if not _is_utf8(column.slice(row, 1)))
-                told = self._work.mask.value(name, _text(column[row]))
+                value = self._work.mask.value(name, _text(column[row]))
                 raise DataError(
-                    f"{self._work}: {self._key(batch, row)}: {name} is not valid UTF-8 ({told});"
+                    f"{self._work}: {self._key(batch, row)}: {name} is not valid UTF-8 ({value});"
                     " correct it at the source, then clear the run."
                 ) from None
 
     def manifest(self) -> Manifest:
-        """What was read, when all of it was. Raises TryAgainError where the source counts otherwise."""
+        """The manifest, after all rows were read. Raises TryAgainError if the source's own count differs."""
         extracted, dropped = self._counted or (self._rows, 0)
         if extracted - dropped != self._rows:
-            told = f"of {extracted} rows the filter drops {dropped}, but {self._rows} came"
-            raise TryAgainError(f"{self._work}: {told}; run it again.")
+            counts = f"of {extracted} rows the filter drops {dropped}, but {self._rows} came"
+            raise TryAgainError(f"{self._work}: {counts}; run it again.")
         return Manifest(
             partition=self._work.partition,
             fingerprint=self._work.fingerprint,
@@ -172,13 +172,13 @@ def _is_utf8(texts: pa.Array) -> bool:
 
 
 def _text(value: pa.Scalar) -> object:
-    """A value for messages, also a text that is none."""
+    """A value for messages, also invalid text."""
     is_text = pa.types.is_string(value.type)
     return value.as_buffer()[:1000].to_pybytes().decode(errors="backslashreplace") if is_text else value.as_py()
 
 
 def _stored(field_type: pa.DataType) -> pa.DataType:
-    """How a column is staged: numeric as text (exact, NaN included), JSON as text; uuid stays what it is."""
+    """The type in which a column is staged: numeric as text (exact, with NaN), JSON as text; others unchanged."""
     if isinstance(field_type, pa.OpaqueType | pa.JsonType):
         return field_type.storage_type
     return field_type

@@ -1,4 +1,4 @@
-"""`etl filter`: the staged rows the predicate is true for, in the sink's types; what breaks the contract goes aside."""
+"""`etl filter`: classify the staged rows; kept rows in the sink's types, rows that break the type rules as rejects."""
 
 import pyarrow.parquet as pq
 import structlog
@@ -12,9 +12,9 @@ from etl.storage.staging import CODEC, Manifest
 
 
 def filter_rows(work: StepContext) -> Manifest:
-    """Judge every staged row, once: kept, dropped by the predicate, or rejected.
+    """Classify every staged row, once: kept, dropped by the filter, or rejected.
 
-    Raises DataError above the tolerance; the rejects are then in staging, with the reasons.
+    Raises DataError for more rejects than the pipeline tolerates; they are then in staging, with the reasons.
     """
     staged = work.staging.manifest("extract", work.fingerprint)
     progress = Progress("filter", staged.extracted - staged.dropped)
@@ -22,23 +22,23 @@ def filter_rows(work: StepContext) -> Manifest:
     name = f"{folder}/rows.parquet"
     with work.staging.reading(staged.files["rows"]) as source:
         parquet = open_staged(source)
-        with Classifier(work, parquet.schema_arrow, f"{folder}/rejects/rows.parquet", progress) as judge:
+        with Classifier(work, parquet.schema_arrow, f"{folder}/rejects/rows.parquet", progress) as classifier:
             with (
                 prefetch(staged_batches(parquet)) as rows,
                 work.staging.writing(name) as file,
-                pq.ParquetWriter(file, judge.schema, **CODEC) as writer,
+                pq.ParquetWriter(file, classifier.schema, **CODEC) as writer,
             ):
-                for batch in judge.kept(rows):
+                for batch in classifier.kept(rows):
                     writer.write_batch(batch)
-                    del batch  # or it would be held while the next is judged
-            verdict = judge.verdict(staged)
+                    del batch  # otherwise it is held while the next is classified
+            verdict = classifier.verdict(staged)
     manifest = verdict.model_copy(update={"files": {"rows": name, **verdict.files}})
     work.staging.publish("filter", manifest)
-    tell(manifest, progress)
+    log_outcome(manifest, progress)
     return manifest
 
 
-def tell(judged: Manifest, progress: Progress) -> None:
-    """Log what became of the rows."""
-    counts = {outcome: getattr(judged, outcome) for outcome in ("extracted", "kept", "dropped", "rejected")}
+def log_outcome(manifest: Manifest, progress: Progress) -> None:
+    """Log the counts of the outcomes."""
+    counts = {outcome: getattr(manifest, outcome) for outcome in ("extracted", "kept", "dropped", "rejected")}
     structlog.get_logger().info("filter: done", **counts, seconds=round(progress.seconds, 1))

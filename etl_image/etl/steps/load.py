@@ -1,4 +1,4 @@
-"""`etl load`: the kept rows into SQL Server, exactly once, with an audit row that adds up."""
+"""`etl load`: apply the kept rows to the sink table, exactly once, with an audit row that adds up."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from etl.storage.staging import Manifest
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load did to the sink, in rows; kept = inserted + updated + unchanged."""
+    """Row counts of a load; kept = inserted + updated + unchanged."""
 
     inserted: int
     updated: int
@@ -34,7 +34,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class RowStream:
-    """Kept rows on their way to the sink, and what was made of the partition, to ask when all are taken."""
+    """The kept rows, and `verdict`, the counts of the partition, to be called after the last batch."""
 
     schema: pa.Schema
     batches: Iterator[pa.RecordBatch]
@@ -42,7 +42,7 @@ class RowStream:
 
 
 def load(work: StepContext) -> Loaded:
-    """Bring the kept rows of one partition into the sink. Repeating it changes nothing.
+    """Load the kept rows of one partition into the sink. A repetition changes nothing.
 
     Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
     """
@@ -52,15 +52,15 @@ def load(work: StepContext) -> Loaded:
 
 
 def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress: Progress) -> Loaded:
-    """Bring rows into the sink as they come, exactly once.
+    """Load rows into the sink as they arrive, exactly once.
 
-    They go into a staging table of this attempt alone and are counted there by the server; then one transaction
-    under an application lock updates what is newer, inserts what is missing, and writes the audit row.
+    They are copied to a staging table of this attempt, and counted there by the server. Then one transaction under an
+    application lock updates older rows, inserts missing ones, and writes the audit row.
     Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
     """
     log = structlog.get_logger()
     with connect_sink(work.settings, work.pipeline, str(work)) as sink, ExitStack() as opened:
-        # First: for a source that is not as the pipeline says, nothing is made in the sink.
+        # First, so that nothing is created in the sink if the source differs from the pipeline.
         kept = opened.enter_context(rows)
         created = sink.create_missing(work.pipeline)
         if created:
@@ -81,9 +81,9 @@ def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress
 
 
 def _check_sink(work: StepContext, sink: Sink) -> dict[str, str]:
-    """Compare the sink's columns with what is needed; returns the collations of the sink table's key, by column.
+    """Compare the sink's columns with those that are needed; returns the collations of the key, by column.
 
-    Raises ConfigurationError naming the first that differs, and how to change it.
+    Raises ConfigurationError for the first that differs, with how to change it.
     """
     for table in ledger.needed_tables(work.pipeline):
         found = read_columns(sink, table.name)
@@ -96,7 +96,7 @@ def _check_sink(work: StepContext, sink: Sink) -> dict[str, str]:
 
 @contextmanager
 def _staging_table(work: StepContext, sink: Sink, collations: dict[str, str]) -> Iterator[TableName]:
-    """A table of this attempt alone, which goes with the block; its lock tells others that the attempt lives."""
+    """A table of this attempt, dropped after the block; while its lock is held, other loads do not drop it."""
     staging = sink_sql.staging_table(work.pipeline, _staging_name(work), collations)
     if not sink.try_lock(sink_sql.staging_lock(staging.name.table), "Session"):
         raise TryAgainError(f"{work}: the lock of the new staging table {staging.name} is held; run it again.")
@@ -104,7 +104,7 @@ def _staging_table(work: StepContext, sink: Sink, collations: dict[str, str]) ->
     try:
         yield staging.name
     except BaseException:
-        with suppress(Exception):  # where the sink is away: a later load drops what stays
+        with suppress(Exception):  # if the sink is unavailable, a later load drops the table
             sink.rollback()
             sink.drop(staging.name)
         raise
@@ -112,9 +112,9 @@ def _staging_table(work: StepContext, sink: Sink, collations: dict[str, str]) ->
 
 
 def _fill(work: StepContext, sink: Sink, table: TableName, kept: RowStream, opened: ExitStack) -> Manifest:
-    """Bulk copy the kept rows and let the server count them: the driver's own count is of what it sent.
+    """Bulk copy the kept rows, and have the server count them: the driver's count is of the rows it sent.
 
-    Then what the rows came from is closed: the snapshot of the source lasts no longer than it has to.
+    Then closes the rows' origin, so that the source's snapshot does not last longer than needed.
     """
     sink.bulk_copy(table, kept.schema, kept.batches)
     manifest = kept.verdict()
@@ -128,7 +128,7 @@ def _fill(work: StepContext, sink: Sink, table: TableName, kept: RowStream, open
 
 @contextmanager
 def _staged(work: StepContext, manifest: Manifest, progress: Progress) -> Iterator[RowStream]:
-    """The kept rows that the filter has left in staging."""
+    """The kept rows in staging."""
     with work.staging.reading(manifest.files["rows"]) as file:
         parquet = open_staged(file)
         with prefetch(staged_batches(parquet)) as batches:
@@ -142,7 +142,7 @@ def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[
 
 
 def _apply(work: StepContext, sink: Sink, staging: TableName, manifest: Manifest) -> Loaded:
-    """One transaction: lock, bring in what is newer or missing, check, write the audit row, commit."""
+    """One transaction: lock, update and insert, check the counts, write the audit row, commit."""
     sink.lock(sink_sql.load_lock(work.pipeline), int(work.settings.sink_lock_timeout.total_seconds() * 1000))
     loaded = _merge(work, sink, staging, manifest.kept)
     if loaded.inserted + loaded.updated + loaded.unchanged != manifest.kept or loaded.standing != manifest.kept:
@@ -154,24 +154,24 @@ def _apply(work: StepContext, sink: Sink, staging: TableName, manifest: Manifest
 
 
 def _merge(work: StepContext, sink: Sink, staging: TableName, kept: int) -> Loaded:
-    """Update what is newer and insert what is missing, in as few passes as that takes; each number counted by itself.
+    """Update older rows and insert missing ones; each number is counted separately.
 
-    A pass is left out where a count has shown that it would find nothing.
+    An update or insert is skipped if a count has shown that it would find no row.
     """
     pipeline, partition = work.pipeline, work.partition
     if not sink.rows(sink_sql.any_row(pipeline.sink)):
         inserted = sink.change(merge_sql.insert_all(pipeline, staging))
         return Loaded(inserted, 0, 0, standing=sink.value(sink_sql.count_rows(pipeline.sink)))
-    known, unchanged, standing = sink.rows(merge_sql.count_standing(pipeline, staging, partition))[0]
+    known, unchanged, present = sink.rows(merge_sql.count_present(pipeline, staging, partition))[0]
     updated = sink.change(merge_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
     inserted = sink.change(merge_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
     if updated or inserted:
-        *_, standing = sink.rows(merge_sql.count_standing(pipeline, staging, partition))[0]
-    return Loaded(inserted, updated, unchanged, standing)
+        *_, present = sink.rows(merge_sql.count_present(pipeline, staging, partition))[0]
+    return Loaded(inserted, updated, unchanged, standing=present)
 
 
 def _audit(work: StepContext, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
-    """Write this partition's audit row; a repetition that found nothing to do leaves the first one's."""
+    """Write this partition's audit row; a repetition that changed nothing keeps the first one."""
     identity = (work.pipeline, work.run_id, work.partition.id)
     earlier = sink.rows(ledger.find_audit(*identity))
     if earlier == [(manifest.fingerprint, manifest.checksum)] and loaded.inserted + loaded.updated == 0:
@@ -191,13 +191,13 @@ def _audit(work: StepContext, sink: Sink, manifest: Manifest, loaded: Loaded) ->
 
 
 def _staging_name(work: StepContext) -> str:
-    """A name of this attempt alone, as sink_sql.STAGING_NAME reads it."""
+    """The name of this attempt's staging table, as sink_sql.STAGING_NAME parses it."""
     return f"{work.pipeline.name}_{datetime.now(UTC):%Y%m%d%H%M%S}_{uuid.uuid4().hex[:12]}"
 
 
 def _prune_audit(work: StepContext, sink: Sink) -> None:
-    """Delete audit rows of the pipeline beyond their retention, a bounded number a load; its latest run's stay."""
-    # Loads at the same time need not wait for each other for that.
+    """Delete audit rows of the pipeline after their retention, a limited number a load; the latest run's stay."""
+    # Concurrent loads skip this instead of waiting for each other.
     if sink.try_lock(ledger.audit_lock(work.pipeline)):
         until = datetime.now(UTC) - work.settings.audit_retention
         for (run_id,) in sink.rows(ledger.latest_run(work.pipeline)):
@@ -206,7 +206,7 @@ def _prune_audit(work: StepContext, sink: Sink) -> None:
 
 
 def _drop_leftovers(work: StepContext, sink: Sink) -> None:
-    """Drop the pipeline's staging tables whose attempts are no more: the server has let go of their locks."""
+    """Drop the pipeline's staging tables of attempts that ended: their locks are released."""
     for table in sink.staging_tables(work.pipeline):
         if sink.try_lock(sink_sql.staging_lock(table.table)):
             sink.execute(sink_sql.drop_if_exists(table))

@@ -1,6 +1,6 @@
-"""Work that overlaps: what makes batches runs in a thread of its own, a few batches ahead of what takes them.
+"""Prefetch: a producer thread stays at most two batches ahead of the consumer.
 
-The drivers and DuckDB let go of Python's lock while they work, so that each such thread has a core where one is free.
+The drivers and DuckDB release Python's lock while they work, so that each thread can use a core.
 """
 
 import threading
@@ -14,44 +14,43 @@ from etl.steps.batches import BATCH_BYTES
 
 _T = TypeVar("_T")
 _AHEAD = 2
-"""How many batches wait at most: one too few and somebody idles, one too many and all it takes is memory."""
+"""Batches that wait at most: with fewer a thread is idle, more only take memory."""
 _AHEAD_BYTES = 4 * BATCH_BYTES
-"""With more bytes than these waiting or in use nothing is made: a batch of one long row is alone in memory."""
+"""The producer stops while more bytes than these wait or are in use: a batch of one long row is alone in memory."""
 
 
 @contextmanager
 def prefetch(items: Iterable[_T]) -> Iterator[Iterator[_T]]:
-    """The items in their order, made in another thread while the block works on those before.
+    """The items in order, produced by another thread while the block works on earlier ones.
 
-    Work overlaps only while the items (of which `nbytes` counts, where they have it) are small. What goes wrong in that
-    thread is raised where the next item is taken. When the block ends early, so does the thread, with the item it is
-    at.
+    Work overlaps only while the items, by their `nbytes` if any, are small. An error in the thread is raised where the
+    next item is taken. If the block ends early, the thread ends after its current item.
     """
-    waiting = _Waiting[_T]()
-    context = copy_context()  # what is bound to log lines here holds there, too
-    thread = threading.Thread(target=lambda: context.run(_fill, waiting, items), name="read-ahead", daemon=True)
+    queue = _Queue[_T]()
+    context = copy_context()  # the fields bound to log lines
+    thread = threading.Thread(target=lambda: context.run(_fill, queue, items), name="read-ahead", daemon=True)
     thread.start()
     try:
-        yield waiting
+        yield queue
     finally:
-        waiting.stop()
+        queue.stop()
         thread.join()
 
 
-def _fill(waiting: "_Waiting[_T]", items: Iterable[_T]) -> None:
+def _fill(queue: "_Queue[_T]", items: Iterable[_T]) -> None:
     made = iter(items)
     try:
-        # No variable here keeps an item while the next is made.
-        while waiting.put(next(made)):
+        # Without a variable that would hold an item while the next is made.
+        while queue.put(next(made)):
             pass
     except StopIteration:
-        waiting.end(None)
+        queue.end(None)
     except BaseException as error:
-        waiting.end(error)
+        queue.end(error)
 
 
-class _Waiting(Generic[_T]):
-    """What has been made and not yet taken, as an iterator that takes it and keeps nothing."""
+class _Queue(Generic[_T]):
+    """The queue of items between producer and consumer; as an iterator it holds no item after it returned it."""
 
     def __init__(self) -> None:
         self._items: deque[_T] = deque()
@@ -61,7 +60,7 @@ class _Waiting(Generic[_T]):
         self._bytes = self._bytes_in_use = 0
 
     def put(self, item: _T) -> bool:
-        """Add an item when there is room, and wait until there is for another; False after `stop`."""
+        """Add an item when there is room, and wait for room for another; False after `stop`."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or len(self._items) < _AHEAD)
             if not self._stopped:
@@ -73,13 +72,13 @@ class _Waiting(Generic[_T]):
             return not self._stopped
 
     def end(self, error: BaseException | None) -> None:
-        """There will be no more items, because of an error or because that was all."""
+        """Mark the end of the items, with the error if there was one."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Nobody wants any more items."""
+        """Stop the producer and discard waiting items."""
         with self._changed:
             self._stopped = True
             self._items.clear()
@@ -90,7 +89,7 @@ class _Waiting(Generic[_T]):
 
     def __next__(self) -> _T:
         with self._changed:
-            # Asking for the next item says that the one before is done with.
+            # The consumer is done with an item when it asks for the next.
             self._bytes -= self._bytes_in_use
             self._bytes_in_use = 0
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""`etl run`: a partition from the source to the sink in one process, a few batches in memory at a time."""
+"""`etl run`: extract, filter and load a partition in one process, with a few batches in memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from etl.storage.staging import Manifest
 
 
 def run(work: StepContext) -> Loaded:
-    """Do what the three steps do, at the same time: one reads the source, one judges, one sends to the sink.
+    """Run the three steps at the same time: reading the source, classifying, and sending to the sink.
 
-    Repeating it changes nothing but what has changed at the source. Only rejected rows leave a file in staging.
+    A repetition reads the source again. Only rejected rows are written to staging.
     Raises what the steps raise, the sink unchanged.
     """
     extract.sweep(work)
@@ -24,19 +24,19 @@ def run(work: StepContext) -> Loaded:
 
 @contextmanager
 def _flowing(work: StepContext) -> Iterator[RowStream]:
-    """The kept rows, while they are read and judged. The source's snapshot ends with the block."""
+    """The kept rows, as they are read and classified. The source's snapshot ends with the block."""
     progress = Progress("run", work.partition.expected_rows)
     rejects = f"{work.staging.new_folder('run')}/rejects/rows.parquet"
-    with extract.reading(work) as source, Classifier(work, source.schema, rejects, progress) as judge:
+    with extract.reading(work) as source, Classifier(work, source.schema, rejects, progress) as classifier:
 
         def verdict() -> Manifest:
             extracted = source.manifest()
-            extract.tell(work, extracted, progress)
-            judged = judge.verdict(extracted)
-            if judged.files or work.staging.has("run"):
-                work.staging.publish("run", judged)
-            filter.tell(judged, progress)
-            return judged
+            extract.log_extracted(work, extracted, progress)
+            manifest = classifier.verdict(extracted)
+            if manifest.files or work.staging.has("run"):
+                work.staging.publish("run", manifest)
+            filter.log_outcome(manifest, progress)
+            return manifest
 
-        with prefetch(source.batches()) as rows, prefetch(judge.kept(rows)) as kept:
-            yield RowStream(judge.schema, kept, verdict)
+        with prefetch(source.batches()) as rows, prefetch(classifier.kept(rows)) as kept:
+            yield RowStream(classifier.schema, kept, verdict)

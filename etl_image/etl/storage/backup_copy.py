@@ -1,7 +1,7 @@
-"""`etl copy-backups`: the backups of BACKUP_FOLDER also in BACKUP_URL, off the machine; and the newest back from there.
+"""`etl copy-backups`: copy backups from BACKUP_FOLDER to BACKUP_URL, off the machine; or the newest back from there.
 
-With BACKUP_RECIPIENTS a copy is encrypted before it leaves, in the format of age (age-encryption.org/v1), and its name
-ends in .age. Nothing is removed there: how long copies are kept is a rule of the bucket.
+With BACKUP_RECIPIENTS a copy is encrypted before it is sent, in the format of age (age-encryption.org/v1), and its name
+ends in .age. Copies are not deleted: their retention is a rule of the bucket.
 """
 
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ import structlog
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError
 from etl.storage import encryption
-from etl.storage.staging import open_storage, told
+from etl.storage.staging import open_storage, storage_errors
 
 SUFFIXES = (".dump", ".bak")
-"""How the files of the metadata database and of the sink end."""
+"""Suffixes of backups of the metadata database and of the sink."""
 ENCRYPTED = ".age"
 _DRAFT = ".part"
 
 
 def copy_backups(settings: Settings, *, back: bool) -> list[str]:
-    """Copy what the other side lacks, `back` the newest of each kind only; returns the names of what was copied.
+    """Copy files that the other side does not have, `back` only the newest of each kind; returns their names.
 
     Raises ConfigurationError or TryAgainError.
     """
@@ -32,7 +32,7 @@ def copy_backups(settings: Settings, *, back: bool) -> list[str]:
     filesystem, root = open_storage("BACKUP_URL", settings.backup_url)
     copies = _Copies(settings, filesystem, root)
     try:
-        with told("copied", "A backup"):
+        with storage_errors("copied", "A backup"):
             copied = copies.fetch() if back else copies.send()
     except FileNotFoundError as error:
         raise ConfigurationError(
@@ -43,17 +43,17 @@ def copy_backups(settings: Settings, *, back: bool) -> list[str]:
 
 
 class _Copies:
-    """The backups here, and their copies there."""
+    """The backups here, and their copies at BACKUP_URL."""
 
     def __init__(self, settings: Settings, filesystem: fsspec.AbstractFileSystem, root: str) -> None:
         self._settings, self._filesystem, self._root = settings, filesystem, root
         self._folder = settings.backup_folder
         self._is_local = "file" in filesystem.protocol
-        for left in self._folder.glob(f".*{_DRAFT}"):  # by an attempt that was killed
+        for left in self._folder.glob(f".*{_DRAFT}"):  # by a killed attempt
             left.unlink()
 
     def send(self) -> list[str]:
-        """Copy what is missing there."""
+        """Copy missing files to BACKUP_URL."""
         recipients = encryption.read_recipients(self._settings.backup_recipients)
         if not recipients:
             structlog.get_logger().warning(
@@ -61,7 +61,7 @@ class _Copies:
                 " public key of age in BACKUP_RECIPIENTS."
             )
         missing = self._missing(is_encrypted=bool(recipients))
-        if self._is_local:  # in S3 this would make a bucket of a misspelt name
+        if self._is_local:  # in S3 this would create a bucket for a misspelt name
             self._filesystem.makedirs(self._root, exist_ok=True)
         for name in missing:
             if not recipients:
@@ -73,7 +73,7 @@ class _Copies:
         return missing
 
     def fetch(self) -> list[str]:
-        """Bring back the newest of each kind, whole or not at all."""
+        """Fetch the newest of each kind; a file appears only when it is complete."""
         here, newest = self._here(), _newest(self._there())
         fetched = []
         for name, size in sorted(newest.items()):
@@ -92,7 +92,7 @@ class _Copies:
         return fetched
 
     def _missing(self, *, is_encrypted: bool) -> list[str]:
-        """A plain copy that was broken off has another size; an encrypted one is there whole, or not at all."""
+        """Backups without a complete copy: a partial plain copy has another size, an encrypted one is complete."""
         there = self._there()
         return [
             name
@@ -101,7 +101,7 @@ class _Copies:
         ]
 
     def _put(self, file: Path, name: str) -> None:
-        """Copy a file; a bucket shows an object when all of it has come, a folder needs a rename for that."""
+        """Copy a file so that it appears when it is complete: in a bucket at once, in a folder by a rename."""
         target = f"{self._root}/{name}"
         self._filesystem.put_file(str(file), target + _DRAFT if self._is_local else target)
         if self._is_local:
@@ -109,7 +109,7 @@ class _Copies:
 
     @contextmanager
     def _draft(self, name: str) -> Iterator[Path]:
-        """A file beside the backups that is gone afterwards."""
+        """A temporary file beside the backups."""
         draft = self._folder / f".{name}{_DRAFT}"
         try:
             yield draft
@@ -121,7 +121,7 @@ class _Copies:
         return {path.name: path.stat().st_size for path in self._folder.iterdir() if path.suffix in SUFFIXES}
 
     def _there(self) -> dict[str, int]:
-        """Names and sizes of the copies in a folder, which may not be there yet."""
+        """Names and sizes of the copies; the folder may not exist yet."""
         self._filesystem.invalidate_cache()
         if not self._filesystem.exists(self._root):
             return {}
@@ -131,6 +131,6 @@ class _Copies:
 
 
 def _newest(sizes: dict[str, int]) -> dict[str, int]:
-    """The newest of each kind: names end in their time. Of one that is there twice, the encrypted copy."""
+    """The newest of each kind: names end in their time. If there are two copies, the encrypted one."""
     newest = {name.partition("-")[0]: name for name in sorted(sizes)}
     return {name: sizes[name] for name in newest.values()}

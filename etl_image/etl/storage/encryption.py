@@ -1,6 +1,6 @@
-"""Files encrypted for public keys of age, and decrypted with a private one, without being in memory as a whole.
+"""Encryption of files for public keys of age, and decryption with a private one, as streams.
 
-The format is age's own (age-encryption.org/v1): `age --decrypt --identity KEY FILE` reads them without this program.
+The format is that of age (age-encryption.org/v1): `age --decrypt --identity KEY FILE` reads them too.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _PRIVATE = "AGE-SECRET-KEY-"
 
 
 def read_recipients(text: str) -> list[x25519.Recipient]:
-    """The public keys in a text. Raises ConfigurationError for what is none, which is not shown: it may be private."""
+    """The public keys in a text. Raises ConfigurationError for another word, without it: it may be a private key."""
     recipients = []
     for number, word in enumerate(text.replace(",", " ").split(), 1):
         try:
@@ -36,13 +36,13 @@ def encrypt(source: Path, target: Path, recipients: Sequence[x25519.Recipient]) 
 
 
 def decrypt(source: Path, target: Path, identity: SecretStr | None, name: str) -> None:
-    """Write a file decrypted. Raises ConfigurationError where `name` is not for this private key, or is damaged."""
+    """Write a file decrypted. Raises ConfigurationError if `name` is for another private key, or damaged."""
     identities = _read_identities(identity, name)
     with source.open("rb") as reader, target.open("wb") as writer:
         try:
             pyrage.decrypt_io(reader, writer, identities)
         except (pyrage.DecryptError, OSError) as error:
-            # One of the system has a number; of a file that was changed or cut off the library's has none.
+            # Errors of the system have an errno; the library's, for a changed or truncated file, have none.
             if getattr(error, "errno", None) is not None:
                 raise
             raise ConfigurationError(
@@ -52,7 +52,7 @@ def decrypt(source: Path, target: Path, identity: SecretStr | None, name: str) -
 
 
 def _read_identities(identity: SecretStr | None, name: str) -> list[x25519.Identity]:
-    """The private keys in the text of a file of age's, which has comments too. Raises ConfigurationError."""
+    """The private keys in the text of a key file of age, which may have comments. Raises ConfigurationError."""
     if identity is None:
         raise ConfigurationError(
             f"{name} is encrypted: set BACKUP_IDENTITY to the private key (AGE-SECRET-KEY-1…); scripts/restore.sh does"

@@ -1,9 +1,9 @@
-"""The staging folder: where a step leaves its output for the next, on a volume or in S3.
+"""The staging folder, on a volume or in S3: files from a step for the next.
 
-    PIPELINE/RUN/PARTITION/STEP.json      the manifest, written last: what is not named in it does not exist
+    PIPELINE/RUN/PARTITION/STEP.json      the manifest, written last: only files that it names are read
     PIPELINE/RUN/PARTITION/STEP-ID/…      the files of one attempt; a repeated step writes new ones
 
-So a step that dies half-way leaves nothing that the next could read, and two attempts never share a file.
+So the next step never reads files of a killed step, and two attempts never share a file.
 """
 
 import hashlib
@@ -27,14 +27,14 @@ from etl.model.window import Partition
 
 Step = Literal["extract", "filter", "run"]
 _PART_BYTES = 8 * 1024 * 1024
-"""What is sent to a bucket, or read ahead of it, at a time; a file in S3 has 10,000 parts at most."""
-# Of a few megabytes of rows a dictionary takes more time and room than it saves; and nobody asks for statistics.
+"""Bytes of a part sent to a bucket, or of a read-ahead; a file in S3 has 10,000 parts at most."""
+# For a few megabytes of rows dictionaries cost more than they save; statistics are not read.
 CODEC = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
-"""How files of rows are written."""
+"""Options of Parquet files."""
 
 
 class Manifest(BaseModel):
-    """What a step left, and what it was asked for. Paths are relative to the staging folder."""
+    """The output of a step, with its partition and fingerprint. Paths are relative to the staging folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,21 +56,21 @@ class Staging:
         self.filesystem, root = open_storage("STAGING_URL", settings.staging_url)
         self._pipeline = f"{root.rstrip('/')}/{pipeline}"
         self._folder = f"{self._pipeline}/{run_folder(run_id)}/{partition}"
-        self.is_local = "file" in self.filesystem.protocol
+        self._is_local = "file" in self.filesystem.protocol
 
     def path(self, name: str) -> str:
         """The full path of a file named in a manifest."""
         return f"{self._folder}/{name}"
 
     def new_folder(self, step: Step) -> str:
-        """Name a folder for one attempt of a step, relative to the partition's."""
+        """A folder name for one attempt of a step, relative to the partition's."""
         return f"{step}-{uuid.uuid4().hex[:12]}"
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes] | pa.NativeFile]:
-        """Open a new file for writing. Raises TryAgainError where the medium is full or away."""
+        """Open a new file for writing. Raises TryAgainError if the storage is full or unavailable."""
         folder = self.path(name).rsplit("/", 1)[0]
-        with told("written"):
+        with storage_errors("written"):
             self.filesystem.makedirs(folder, exist_ok=True)
             try:
                 with self._open_to_write(self.path(name)) as file:
@@ -83,33 +83,33 @@ class Staging:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[IO[bytes]]:
-        """Open a file for reading. Raises TryAgainError where it is away."""
+        """Open a file for reading. Raises TryAgainError if it is missing or the storage unavailable."""
         try:
-            with told("read"), self._open_to_read(self.path(name)) as file:
+            with storage_errors("read"), self._open_to_read(self.path(name)) as file:
                 yield file
         except FileNotFoundError:
             raise TryAgainError(f"{self.path(name)} is gone; clear the run from `extract` on.") from None
 
     def publish(self, step: Step, manifest: Manifest) -> None:
-        """Make a step's output visible, in place of an earlier attempt's, whose files are then removed."""
+        """Publish a step's manifest in place of an earlier attempt's, whose files are then removed."""
         final, draft = self.path(f"{step}.json"), self.path(f"{step}-{uuid.uuid4().hex[:12]}.json.part")
-        with told("written"):
+        with storage_errors("written"):
             self.filesystem.pipe_file(draft, manifest.model_dump_json(indent=1).encode())
             earlier = self._files_of(step)
-            # A rename on a volume, a copy of one object in S3: nobody ever reads half a manifest.
+            # A rename on a volume, a copy of one object in S3: a partial manifest is never visible.
             self.filesystem.mv(draft, final)
             for folder in {name.split("/")[0] for name in earlier - set(manifest.files.values())}:
                 self._remove(self.path(folder))
 
     def has(self, step: Step) -> bool:
-        """Whether there is anything that a step has left."""
-        with told("read"):
+        """Whether a step has published its manifest."""
+        with storage_errors("read"):
             return bool(self.filesystem.exists(self.path(f"{step}.json")))
 
     def manifest(self, step: Step, fingerprint: str) -> Manifest:
-        """What a step left. Raises TryAgainError where it has not finished, ConfigurationError where it is stale."""
+        """The manifest of a step. Raises TryAgainError if it has not finished, ConfigurationError if it is stale."""
         try:
-            with told("read"):
+            with storage_errors("read"):
                 text = self.filesystem.cat_file(self.path(f"{step}.json"))
         except FileNotFoundError:
             raise TryAgainError(
@@ -126,11 +126,11 @@ class Staging:
         return manifest
 
     def sweep(self, older_than: datetime) -> int:
-        """Remove the runs of this pipeline in which nothing was written since; returns how many."""
+        """Remove the runs of this pipeline whose files are all older; returns how many."""
         swept = 0
-        with told("swept"):
+        with storage_errors("swept"):
             for run in self._list(self._pipeline):
-                # Also folders: an attempt that could not write has left nothing else.
+                # Folders count too: an attempt that could not write has left nothing else.
                 found = self.filesystem.find(run, detail=True, withdirs=True).values()
                 times = [when for info in found if (when := _modified(info))]
                 if times and max(times) < older_than:
@@ -140,31 +140,31 @@ class Staging:
 
     def partitions(self) -> list[str]:
         """The folders of all partitions of all runs of this pipeline."""
-        with told("read"):
+        with storage_errors("read"):
             return [folder for run in self._list(self._pipeline) for folder in self._list(run)]
 
     def tables(self, folder: str) -> list[str]:
         """The files of rows in a folder."""
-        with told("read"):
+        with storage_errors("read"):
             return [str(path) for path in self.filesystem.find(folder) if str(path).endswith(".parquet")]
 
     @contextmanager
     def opened(self, path: str) -> Iterator[IO[bytes]]:
         """Open a file by its full path for reading."""
-        with told("read"), self._open_to_read(path) as file:
+        with storage_errors("read"), self._open_to_read(path) as file:
             yield file
 
     def remove(self, folder: str) -> None:
         """Remove a folder."""
-        with told("removed"):
+        with storage_errors("removed"):
             self._remove(folder)
 
     def _open_to_read(self, path: str) -> IO[bytes]:
         return cast("IO[bytes]", self.filesystem.open(path, "rb", block_size=_PART_BYTES))
 
     def _open_to_write(self, path: str) -> IO[bytes] | pa.NativeFile:
-        # A file of Python's takes a copy of all that is written at once, which may be a value of 100 MB.
-        if self.is_local:
+        # Python's files copy each write, which may be a value of 100 MB.
+        if self._is_local:
             return pa.OSFile(path, "wb")
         return cast("IO[bytes]", _InParts(self.filesystem.open(path, "wb", block_size=_PART_BYTES)))
 
@@ -180,12 +180,12 @@ class Staging:
         return [str(path) for path in self.filesystem.ls(folder, detail=False)]
 
     def _remove(self, path: str) -> None:
-        with suppress(FileNotFoundError):  # another attempt may be quicker
+        with suppress(FileNotFoundError):  # another attempt may have removed it
             self.filesystem.rm(path, recursive=True)
 
 
 class _InParts:
-    """A file in a bucket that gets what is written at once in parts, for it keeps all it is given until it sends it."""
+    """A file in a bucket; a long write is passed on in parts, since s3fs holds each write until it is sent."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -216,14 +216,14 @@ def open_storage(name: str, url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def run_folder(run_id: str) -> str:
-    """A folder name for a run: readable, safe in any file system, and different for every run."""
+    """A folder name for a run: readable, safe in any file system, and unique."""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", run_id).strip(".")[:80]
     return f"{readable}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
 
 
 @contextmanager
-def told(done: str, what: str = "Staging") -> Iterator[None]:
-    """Turn a fault of the storage into a sentence; a missing file stays FileNotFoundError."""
+def storage_errors(done: str, what: str = "Staging") -> Iterator[None]:
+    """Translate errors of the storage to EtlError; a missing file stays FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:
@@ -243,6 +243,6 @@ def told(done: str, what: str = "Staging") -> Iterator[None]:
 
 
 def _modified(info: dict[str, object]) -> datetime | None:
-    """When a file was last written: local files tell seconds since 1970, S3 a date, and nothing of a folder."""
+    """Time of the last change of a file: seconds since 1970 locally, a date in S3, None for folders in S3."""
     when = info.get("mtime", info.get("LastModified"))
     return when if when is None or isinstance(when, datetime) else datetime.fromtimestamp(float(str(when)), UTC)
