@@ -28,8 +28,9 @@ from etl.postgres.connection import server_words
 from etl.sqlserver import checks as sink_checks
 from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
-from etl.sqlserver.connection import Sink, connect
+from etl.sqlserver.connection import connect
 from etl.sqlserver.errors import explain
+from etl.sqlserver.sink import Sink
 from etl.storage.staging import open_storage, storage_errors
 
 _LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")

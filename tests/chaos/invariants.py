@@ -6,7 +6,7 @@ from typing import Any
 
 from etl.errors import TryAgainError
 from etl.model.pipeline import Pipeline
-from etl.sqlserver.connection import Sink
+from etl.sqlserver.sink import Sink
 
 from dev.sandbox.site import Site, connect
 from tests.chaos.orders import Rows

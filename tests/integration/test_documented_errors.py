@@ -14,8 +14,9 @@ import mssql_python
 import pytest
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError, DataError, EtlError, TryAgainError
-from etl.sqlserver.connection import Sink, connect
+from etl.sqlserver.connection import connect
 from etl.sqlserver.errors import explain, numbers
+from etl.sqlserver.sink import Sink
 from pydantic import SecretStr
 from pymssql import _mssql
 

@@ -37,9 +37,10 @@ IN_POSTGRES = {
     if each.text.isidentifier()
 }
 _ELSEWHERE = """
-    staged outcomes rejects raw broken undecided reason outcome hash row rows c0 c1 kept dropped rejected partition window
-    listed fingerprint checksum pipeline run_id partition_id filter version key keys place position t s k k0 k1 value audit etl
-    watermark main temp duplicates standing granted etl_staging sink source columns name n i excluded inserted deleted
+    staged outcomes rejects raw broken undecided reason outcome hash row rows c0 c1 kept dropped rejected partition
+    window listed fingerprint checksum pipeline run_id partition_id filter version key keys place position t s k k0 k1
+    value audit etl watermark main temp duplicates standing granted etl_staging sink source columns name n i excluded
+    inserted deleted
 """
 # The first five have roles: see `wide`.
 _FIRST = ["reason", "staged", "version", "position", "keys"]

@@ -11,8 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from etl.config.settings import Settings
 from etl.exporter.poller import TIMEOUT_SECONDS, Database, Rows
 from etl.sqlserver import ledger
-from etl.sqlserver.connection import Sink, translate_error
 from etl.sqlserver.connection import connect as open_sink
+from etl.sqlserver.connection import translate_error
+from etl.sqlserver.sink import Sink
 
 _PAGE_BYTES = 8192
 _SIZES = "SELECT type_desc, SUM(CAST(size AS bigint)) FROM sys.database_files GROUP BY type_desc"

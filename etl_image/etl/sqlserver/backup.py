@@ -13,8 +13,9 @@ import structlog
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError
 from etl.sqlserver import ledger, prepare_sql
-from etl.sqlserver.connection import Sink, connect_to_prepare
+from etl.sqlserver.connection import connect_to_prepare
 from etl.sqlserver.prepare import prepare_logins
+from etl.sqlserver.sink import Sink
 
 _DRAFT = ".part"
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 from etl.errors import ConfigurationError
 from etl.model.column_types import KEY_COLLATION
 from etl.model.pipeline import TableName
-from etl.sqlserver.connection import Sink
+from etl.sqlserver.sink import Sink
 from etl.sqlserver.sql import Table, object_id, quote_name, quote_table
 
 _FILLED_BY_SERVER = ("an IDENTITY column", "a computed column", "a column of the period of a temporal table")

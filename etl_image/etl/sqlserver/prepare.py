@@ -17,7 +17,8 @@ from etl.model.pipeline import Pipeline
 from etl.sqlserver import checks as sink_checks
 from etl.sqlserver import ledger, prepare_sql
 from etl.sqlserver import sql as sink_sql
-from etl.sqlserver.connection import Sink, connect_to_prepare
+from etl.sqlserver.connection import connect_to_prepare
+from etl.sqlserver.sink import Sink
 
 _PAUSE_SECONDS = 2
 

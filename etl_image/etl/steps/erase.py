@@ -20,7 +20,8 @@ from etl.postgres.checks import check_source
 from etl.postgres.connection import connect_source
 from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
-from etl.sqlserver.connection import Sink, connect_to_prepare
+from etl.sqlserver.connection import connect_to_prepare
+from etl.sqlserver.sink import Sink
 from etl.steps.context import StepContext
 
 BACKUPS = timedelta(days=7)

@@ -14,7 +14,8 @@ from etl.model.pipeline import TableName
 from etl.sqlserver import ledger, merge_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.columns import check_table, read_columns
-from etl.sqlserver.connection import Sink, connect_sink
+from etl.sqlserver.connection import connect_sink
+from etl.sqlserver.sink import Sink
 from etl.steps.batches import open_staged, staged_batches
 from etl.steps.context import StepContext
 from etl.steps.prefetch import prefetch
