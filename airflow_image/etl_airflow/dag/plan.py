@@ -123,7 +123,7 @@ def _snapshot(pipeline: Pipeline, source: str, mask: Mask) -> Iterator[tuple[Any
     """
     try:
         with source_hook(source).get_conn() as connection, connection.cursor() as cursor:
-            # Before the snapshot: commits that a standby replays in between are not in the snapshot.
+            # Before the snapshot: after it, `end` could include commits that a standby replayed in between.
             for statement in (*source_sql.SESSION, source_sql.CLOCK):
                 cursor.execute(statement)
             now, end = cursor.fetchone()

@@ -59,6 +59,10 @@ class Sink:
         """Whether a table exists."""
         return self.value(sink_sql.find_table(table)) is not None
 
+    def has_schema(self, name: str) -> bool:
+        """Whether a schema exists."""
+        return self.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(name)})") is not None
+
     def create(self, table: Table) -> None:
         """Create a table, and commit."""
         self.execute(sink_sql.create_table(table))
@@ -68,10 +72,10 @@ class Sink:
         """Create missing schemas and tables, and commit; returns the names of the tables."""
         missing = [table for table in ledger.needed_tables(pipeline) if not self.exists(table.name)]
         # Of two loads into an empty sink one creates them; the other waits for the lock and then finds them.
-        if missing or not self._has_schema(sink_sql.STAGING):
+        if missing or not self.has_schema(sink_sql.STAGING):
             self.lock("etl: create tables", 60_000)
             for schema_name in dict.fromkeys([*(table.name.schema_name for table in missing), sink_sql.STAGING]):
-                if not self._has_schema(schema_name):
+                if not self.has_schema(schema_name):
                     self.execute(f"CREATE SCHEMA {sink_sql.quote_name(schema_name)}")
             missing = [table for table in missing if not self.exists(table.name)]
             for table in missing:
@@ -80,7 +84,7 @@ class Sink:
         return [str(table.name) for table in missing]
 
     def lock(self, resource: str, timeout_ms: int) -> None:
-        """Hold an application lock until the transaction ends. Raises TryAgainError where another holds it."""
+        """Hold an application lock until the transaction ends. Raises TryAgainError if another session holds it."""
         if int(self.value(sink_sql.lock(resource, timeout_ms))) < 0:
             seconds = timeout_ms / 1000
             raise TryAgainError(f"Another load has held the lock '{resource}' for {seconds:g} s; try again later.")
@@ -130,9 +134,6 @@ class Sink:
         names = (name for (name,) in self.rows(sink_sql.find_staging_tables()))
         matches = filter(None, map(sink_sql.STAGING_NAME.fullmatch, names))
         return [TableName(schema_name=sink_sql.STAGING, table=m[0]) for m in matches if m["pipeline"] == pipeline.name]
-
-    def _has_schema(self, name: str) -> bool:
-        return self.value(f"SELECT SCHEMA_ID({sink_sql.quote_text(name)})") is not None
 
 
 def _watched(batches: Iterator[pa.RecordBatch], failures: list[BaseException]) -> Iterator[pa.RecordBatch]:
