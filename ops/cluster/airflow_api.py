@@ -11,9 +11,10 @@ from typing import Any, Self
 from ops.cluster.console import DeployError
 from ops.cluster.forwarding import ForwardedPort
 from ops.cluster.kubectl import NAMESPACE, Kubectl
+from ops.cluster.names import API_SERVER
+from ops.cluster.secret_keys import ADMIN
 
-SERVICE = "airflow-api-server"
-ADMIN_SECRET, ADMIN_KEY, ADMIN_USER = "airflow-admin", "ADMIN_PASSWORD", "admin"
+(ADMIN_SECRET, ADMIN_KEY), ADMIN_USER = ADMIN, "admin"
 _PATIENCE_SECONDS = 120.0
 """For how long a connection that fails is tried again: a pod may be on its way to another."""
 # A proxy of the environment must not be asked for an address of this machine.
@@ -82,7 +83,7 @@ class AirflowApi:
     def _send(self, method: str, path: str, body: Any) -> Any:
         if self._port is None or not self._port.is_open:
             self.close()
-            self._port = ForwardedPort(self._kubectl, SERVICE, 8080)
+            self._port = ForwardedPort(self._kubectl, API_SERVER, 8080)
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"

@@ -12,7 +12,8 @@ from ops.cluster.console import DeployError
 NAMESPACE = "etl-poc"
 OBSERVABILITY = "observability"
 NAMESPACES = (NAMESPACE, OBSERVABILITY, "observability-node")
-"""All that the deployment has; the first one holds the pipelines, and what only they need."""
+"""The namespaces of the deployment; the first has the pipelines."""
+SYSTEM = "kube-system"
 Object = dict[str, Any]
 """A Kubernetes object as JSON."""
 

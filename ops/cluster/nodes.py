@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import Kubectl, Object
+from ops.cluster.objects import condition, node_address
 
 DATA_LABEL = "etl-poc/data"
 IMAGE_IDS = "etl-poc/image-ids"
@@ -70,11 +71,10 @@ def choose_data_node(nodes: Sequence[Node]) -> Node:
 def _node(item: Object, boot_id: str) -> Node:
     metadata, status = item["metadata"], item["status"]
     labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
-    addresses = {entry["type"]: entry["address"] for entry in reversed(status.get("addresses", []))}
     image_names = tuple(tuple(image.get("names") or ()) for image in status.get("images", []))
     return Node(
         name=metadata["name"],
-        address=addresses.get("InternalIP", ""),
+        address=node_address(item),
         is_this_machine=status.get("nodeInfo", {}).get("bootID") == boot_id,
         is_control_plane="node-role.kubernetes.io/control-plane" in labels,
         has_data=labels.get(DATA_LABEL) == "true",
@@ -82,7 +82,7 @@ def _node(item: Object, boot_id: str) -> Node:
         images=frozenset(name for names in image_names for name in names),
         names_all_images=len(status.get("images", [])) < _MOST_IMAGES,
         image_ids=json.loads(annotations.get(IMAGE_IDS, "{}")),
-        is_ready=not any(one["type"] == "Ready" and one["status"] != "True" for one in status.get("conditions", [])),
+        is_ready=condition(item, "Ready").get("status", "True") == "True",
         is_schedulable=not item.get("spec", {}).get("unschedulable", False),
         architecture=status.get("nodeInfo", {}).get("architecture", ""),
         pod_networks=tuple(item.get("spec", {}).get("podCIDRs") or ()),

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from ops.cluster.ingresses import entry_points
 from ops.cluster.kubectl import NAMESPACE, Object
+from ops.cluster.names import UI_SECRET
 
 PORT, PLAIN_PORT = 443, 80
 SECONDS = 8.0
-UI_SECRET = "ui-tls"  # noqa: S105 - its name
 _READ_BYTES = 1 << 18
 _LOGIN = {"airflow": ("/auth/login/", b'id="loginbox"'), "grafana": ("/grafana/login", b"Grafana")}
 """By Ingress: where its login page is, and what is written there."""

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from ops.cluster.console import Console, DeployError, table
-from ops.cluster.image_errors import WAITING, explain
+from ops.cluster.images import WAITING, explain
 from ops.cluster.kubectl import Kubectl, Object
+from ops.cluster.objects import container_statuses
 
 AFTER = ", before that "
 """What follows in a reason changes while the reason stays the same."""
@@ -83,13 +84,6 @@ def _container_reason(container: Object, starting: bool = False) -> str:
 def ending(terminated: Object) -> str:
     """How a container ended, in words."""
     return f"{terminated.get('reason', 'Error')}, exit code {terminated.get('exitCode')}"
-
-
-def container_statuses(pod: Object) -> list[Object]:
-    """The states of the containers of a pod; those that run first have `init`."""
-    status = pod.get("status", {})
-    first = [{**container, "init": True} for container in status.get("initContainerStatuses") or []]
-    return first + list(status.get("containerStatuses") or [])
 
 
 def _show_log(console: Console, kubectl: Kubectl, pod: Object, container: str, lines: int) -> None:

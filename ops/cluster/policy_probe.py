@@ -16,7 +16,7 @@ from typing import Any
 
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
-from ops.cluster.pod_problems import container_statuses
+from ops.cluster.objects import container_statuses, is_true
 
 PATIENCE_SECONDS = 12.0
 """How long a new pod may reach everything: for the first seconds the policies do not know it."""
@@ -81,7 +81,7 @@ DO = (
 
 def try_policies(kubectl: Kubectl, image: str) -> list[Tried]:
     """Try each node that is ready, with a pod of the image of the steps. Raises DeployError."""
-    nodes = [item["metadata"]["name"] for item in kubectl.items("nodes") if _is_true(item, "Ready")]
+    nodes = [item["metadata"]["name"] for item in kubectl.items("nodes") if is_true(item, "Ready")]
     places = _places(kubectl)
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda node: _try(kubectl, node, image, places), nodes))
@@ -90,7 +90,7 @@ def try_policies(kubectl: Kubectl, image: str) -> list[Tried]:
 def _places(kubectl: Kubectl) -> list[str]:
     """Where a pod may connect to, and then where it must not; somebody listens at each."""
     pods = kubectl.items("pods", "--namespace", "kube-system", "--selector=k8s-app=kube-dns")
-    ready = [pod for pod in pods if _is_true(pod, "Ready")]
+    ready = [pod for pod in pods if is_true(pod, "Ready")]
     if not ready:
         raise DeployError("No pod of the cluster's DNS is ready.")
     address = ready[0]["status"]["podIP"]
@@ -169,8 +169,3 @@ def _pod(node: str, image: str, places: Sequence[str]) -> Object:
     }
     metadata = {"name": f"policy-probe-{secrets.token_hex(3)}", "namespace": NAMESPACE, "labels": LABELS}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-
-
-def _is_true(item: Object, kind: str) -> bool:
-    conditions = item.get("status", {}).get("conditions") or []
-    return any(one["type"] == kind and one["status"] == "True" for one in conditions)

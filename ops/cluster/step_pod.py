@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 from ops.cluster.kubectl import Object
 
-MODEL = "database-exporter"
-"""The Deployment."""
 STAGING_PATH = "/var/lib/etl/staging"
 _OF_EXPORTER = ("METADATA_", "SINK_EXPORTER_")
 _PASSWORDS = {"secretRef": {"name": "etl-connections"}}

@@ -1,21 +1,22 @@
 """What is tried once all is deployed, because nobody would notice: network policies, and the way in that people use."""
 
-import base64
 import time
 from collections.abc import Sequence
 
 from ops.cluster import policy_probe
+from ops.cluster.certificates import public_certificate
 from ops.cluster.console import Console, DeployError
-from ops.cluster.kubectl import NAMESPACE, Kubectl
+from ops.cluster.kubectl import Kubectl
+from ops.cluster.names import MODEL, UI_SECRET
 from ops.cluster.nodes import Node
-from ops.cluster.pages import UI_SECRET, Trouble, lacking_class, login_pages, troubles
+from ops.cluster.objects import images_of
+from ops.cluster.pages import Trouble, lacking_class, login_pages, troubles
 from ops.cluster.policy_probe import try_policies
-from ops.deploy.manifests.rendering import Rendering, images_of
+from ops.deploy.manifests.rendering import Rendering
 
 PATIENCE_SECONDS = 60.0
 """How long the pages may take to open: Traefik may just have been set up anew."""
 _POLL_SECONDS = 2.0
-_MODEL = "database-exporter"
 
 
 def try_all(console: Console, kubectl: Kubectl, rendering: Rendering, node: Node, ui_name: str) -> None:
@@ -33,7 +34,7 @@ def _try_policies(console: Console, kubectl: Kubectl, rendering: Rendering) -> N
     images = [
         image
         for item in rendering.of_kind("Deployment")
-        if item["metadata"]["name"] == _MODEL
+        if item["metadata"]["name"] == MODEL
         for image in images_of(item["spec"]["template"]["spec"])
     ]
     if not images:
@@ -66,13 +67,3 @@ def _try_pages(console: Console, kubectl: Kubectl, address: str, names: Sequence
 
 def _sentence(found: Trouble) -> str:
     return f"{found.url} does not open as it should. {found.what} {found.do}"
-
-
-def public_certificate(kubectl: Kubectl, secret: str) -> str:
-    """The certificate in a Secret as PEM, without its key; nothing where there is none."""
-    template = '--output=go-template={{index .data "tls.crt"}}'
-    try:
-        found = kubectl.run("--namespace", NAMESPACE, "get", "secret", secret, template)
-        return base64.b64decode(found.strip(), validate=True).decode()
-    except (DeployError, ValueError):  # kubectl says <no value>
-        return ""

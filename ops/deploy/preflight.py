@@ -10,7 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.names import PLACEHOLDER, SOURCE
 from ops.cluster.nodes import choose_data_node, read_nodes
+from ops.cluster.objects import endpoint_addresses
+from ops.cluster.secret_keys import SOURCE_KEY, Key
 from ops.deploy.data import volumes
 from ops.deploy.data.disk import disk_problems
 from ops.deploy.images import digests
@@ -29,14 +32,7 @@ from ops.deploy.manifests.network import (
     source_problems,
 )
 from ops.deploy.manifests.overlays import DEFAULT, deployed_overlay, folder_of, given_overlay, remember
-from ops.deploy.manifests.rendering import (
-    PLACEHOLDER,
-    SOURCE,
-    SOURCE_IS_NODE,
-    render,
-    set_data_folder,
-    set_source_address,
-)
+from ops.deploy.manifests.rendering import SOURCE_IS_NODE, render, set_data_folder, set_source_address
 from ops.deploy.options import Options
 from ops.deploy.secrets import secrets
 from ops.deploy.secrets.certificates import certificate_problems
@@ -172,7 +168,7 @@ def _missing_folders(found: Survey, live: dict[str, Object]) -> Iterator[str]:
             )
 
 
-def _password_problems(there: set[secrets.Key], local: dict[str, Path]) -> Iterator[str]:
+def _password_problems(there: set[Key], local: dict[str, Path]) -> Iterator[str]:
     """A database keeps the password of its first start: data whose password is gone must not get another."""
     for part, key in secrets.GUARDS.items():
         folder = local.get(f"etl-poc-{part}")
@@ -188,7 +184,7 @@ def _password_problems(there: set[secrets.Key], local: dict[str, Path]) -> Itera
 def _survey_source(found: Survey, options: Options, kubectl: Kubectl) -> None:
     """Where the operational database is, and whether its password is known."""
     live = kubectl.get("endpointslice", SOURCE, "--namespace", NAMESPACE)
-    now = [address for endpoint in (live or {}).get("endpoints") or [] for address in endpoint["addresses"]]
+    now = endpoint_addresses(live or {})
     follows = (live or {}).get("metadata", {}).get("annotations", {}).get(SOURCE_IS_NODE) == "true"
     before = next((address for address in now if address != PLACEHOLDER), "")
     node = found.data_node.address if found.data_node else ""
@@ -205,7 +201,7 @@ def _survey_source(found: Survey, options: Options, kubectl: Kubectl) -> None:
     found.trust = trust.choose_trust(options, kubectl)
     trust.lay_over(found.rendering, found.trust, found.source_address)
     found.warnings += trust.tls_warnings(found.rendering)
-    if found.source_password is None and secrets.SOURCE_KEY not in found.secret_keys:
+    if found.source_password is None and SOURCE_KEY not in found.secret_keys:
         found.asks_for_source_password = sys.stdin.isatty()
         if not found.asks_for_source_password:
             found.problems.append(

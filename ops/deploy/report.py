@@ -4,9 +4,9 @@ from ops.cluster.airflow_api import ADMIN_KEY, ADMIN_USER
 from ops.cluster.console import Console, table
 from ops.cluster.ingresses import entry_points, url_of
 from ops.cluster.kubectl import Kubectl, Object
+from ops.cluster.secret_keys import namespace_of
 from ops.deploy.manifests.identity import settings_of
 from ops.deploy.manifests.rendering import Rendering
-from ops.deploy.secrets.secrets import namespace_of
 
 
 def show_workloads(console: Console, kubectl: Kubectl) -> None:

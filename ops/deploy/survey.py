@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from ops.cluster.names import UI_NAME
 from ops.cluster.nodes import Node
+from ops.cluster.secret_keys import Key
 from ops.deploy.images.builders import Builder
 from ops.deploy.manifests import trust
 from ops.deploy.manifests.network import Networks
 from ops.deploy.manifests.overlays import DEFAULT
 from ops.deploy.manifests.rendering import Rendering
-from ops.deploy.secrets import secrets
 from ops.deploy.secrets.certificates import SQL_SERVER, Wanted, for_ui
 
 
@@ -21,7 +22,7 @@ class Survey:
     nodes: list[Node] = field(default_factory=list)
     data_node: Node | None = None
     builder: Builder | None = None
-    secret_keys: set[secrets.Key] = field(default_factory=set)
+    secret_keys: set[Key] = field(default_factory=set)
     digests: dict[str, str] = field(default_factory=dict)
     """The known digests of pulled images, by image and tag."""
     digests_before: dict[str, str] = field(default_factory=dict)
@@ -46,7 +47,7 @@ class Survey:
     def certificates(self) -> list[Wanted]:
         """Those that are to be there."""
         node = self.data_node
-        ui = for_ui([self.trust.get(trust.UI_NAME, ""), *([node.name, node.address] if node else [])])
+        ui = for_ui([self.trust.get(UI_NAME, ""), *([node.name, node.address] if node else [])])
         shown = [item for item in self.rendering.of_kind("Ingress") if item["spec"].get("tls")]
         return [*([SQL_SERVER] if trust.has_sql_server(self.rendering) else []), *([ui] if shown and node else [])]
 

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ops.cluster.console import Console, DeployError
+from ops.cluster.images import is_local
 from ops.cluster.kubectl import Kubectl, name_of
+from ops.cluster.names import UI_NAME
 from ops.cluster.nodes import DATA_LABEL, Node
 from ops.cluster.pod_problems import show_troubles
+from ops.cluster.secret_keys import OIDC_KEYS, SOURCE_KEY
 from ops.deploy import closing
 from ops.deploy.data.disk import show_disk
 from ops.deploy.data.volumes import free_released, make_folders, missing_folders
@@ -15,7 +18,7 @@ from ops.deploy.first_run import first_run
 from ops.deploy.images import digests
 from ops.deploy.images.builders import choose_builder
 from ops.deploy.images.bundle import Bundle, Project, write_bundle
-from ops.deploy.images.images import Importing, build_images, import_images, importing_from, is_local, ours
+from ops.deploy.images.images import Importing, build_images, import_images, importing_from, ours
 from ops.deploy.images.platforms import this_platform
 from ops.deploy.images.pulling import Pull, planned, pull_images
 from ops.deploy.manifests import traefik, trust
@@ -27,7 +30,7 @@ from ops.deploy.options import Options
 from ops.deploy.preflight import survey
 from ops.deploy.report import show_access, show_workloads
 from ops.deploy.secrets.certificates import SQL_SERVER, ensure_certificate
-from ops.deploy.secrets.secrets import OIDC_KEYS, SOURCE_KEY, ensure_secrets
+from ops.deploy.secrets.secrets import ensure_secrets
 from ops.deploy.survey import Survey
 
 OBSERVABILITY_SECONDS = 120.0
@@ -72,8 +75,8 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
         show_disk(console, found.rendering.volumes(), found.builder)
     if lacking:
         show_troubles(console, kubectl)
-    show_access(console, kubectl, found.rendering, _data_node(found).address, found.trust.get(trust.UI_NAME))
-    closing.try_all(console, kubectl, found.rendering, _data_node(found), found.trust.get(trust.UI_NAME, ""))
+    show_access(console, kubectl, found.rendering, _data_node(found).address, found.trust.get(UI_NAME))
+    closing.try_all(console, kubectl, found.rendering, _data_node(found), found.trust.get(UI_NAME, ""))
     if not options.wait_for_first_run:
         console.show("Next:      switch on orders_etl in Airflow, or run this again with --wait-for-first-run.")
     if lacking:

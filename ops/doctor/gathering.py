@@ -7,17 +7,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.cluster.access import UnreachableError, reach
-from ops.cluster.airflow_api import SERVICE
 from ops.cluster.console import DeployError
-from ops.cluster.kubectl import NAMESPACE, NAMESPACES, Kubectl, Object
+from ops.cluster.kubectl import NAMESPACE, NAMESPACES, SYSTEM, Kubectl, Object
 from ops.cluster.log_lines import last_words, reason
-from ops.cluster.pod_problems import container_statuses
-from ops.cluster.step_pod import MODEL
+from ops.cluster.names import AIRFLOW_SETTINGS, API_SERVER, MODEL, SERVICE_NAME
+from ops.cluster.objects import container_statuses, labels_of
 from ops.doctor.airflow import ask_airflow, source_tables
 from ops.doctor.http import ask
 from ops.doctor.outside import look_at_certificates, look_at_identity, look_at_pages, look_at_policies
 from ops.doctor.probing import Probed, probe, probe_metadata
-from ops.doctor.snapshot import API, SERVICE_NAME, SYSTEM, Disk, Secret, Snapshot, time_of
+from ops.doctor.snapshot import API, Disk, Secret, Snapshot, time_of
 
 PARTS = (
     *("disks", "airflow", "source", "sink", "metadata", "staging", "loki", "prometheus"),
@@ -87,7 +86,7 @@ def _objects(pool: ThreadPoolExecutor, kubectl: Kubectl, seen: Snapshot) -> None
 
 def _is_api(item: Object) -> bool:
     """Whether an object says where the Kubernetes API is."""
-    labels, (service, namespace) = item["metadata"].get("labels") or {}, API
+    labels, (service, namespace) = labels_of(item), API
     return item["metadata"]["namespace"] == namespace and labels.get(SERVICE_NAME) == service
 
 
@@ -101,7 +100,7 @@ def _secrets(text: str) -> Iterator[tuple[tuple[str, str], Secret]]:
 
 def _airflow_and_ends(kubectl: Kubectl, seen: Snapshot) -> None:
     """Airflow first: its DAGs tell which tables must be readable."""
-    if seen.ready_endpoints(SERVICE):
+    if seen.ready_endpoints(API_SERVER):
         seen.airflow = ask_airflow(kubectl)
         problem = seen.airflow.refused or seen.airflow.down
     else:
@@ -127,7 +126,7 @@ def _staging(kubectl: Kubectl, seen: Snapshot) -> None:
 
 
 def _staging_claim(seen: Snapshot) -> str:
-    return seen.settings("airflow-common").get("ETL_STAGING_CLAIM", "")
+    return seen.settings(AIRFLOW_SETTINGS).get("ETL_STAGING_CLAIM", "")
 
 
 def _take(seen: Snapshot, probed: Probed, *names: str) -> None:

@@ -3,25 +3,20 @@
 import base64
 import contextlib
 import json
-import ssl
-from datetime import UTC, datetime
 
-from ops.cluster import processes
-from ops.cluster.airflow_api import SERVICE
+from ops.cluster.certificates import public_certificate, valid_until
 from ops.cluster.console import DeployError
-from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.kubectl import NAMESPACE, Kubectl
 from ops.cluster.log_lines import reason
+from ops.cluster.names import API_SERVER, MODEL, SQL_SERVER_SECRET, TRUST, UI_NAME, UI_SECRET
 from ops.cluster.nodes import DATA_LABEL
-from ops.cluster.pages import UI_SECRET, lacking_class, login_pages, troubles
+from ops.cluster.objects import labels_of, node_address
+from ops.cluster.oidc import discovery_url, mismatches
+from ops.cluster.pages import lacking_class, login_pages, troubles
 from ops.cluster.policy_probe import try_policies
-from ops.cluster.step_pod import MODEL
-from ops.deploy.closing import public_certificate
-from ops.deploy.manifests import trust
-from ops.deploy.manifests.identity import discovery_url, mismatches
-from ops.deploy.secrets.secrets import OIDC_KEYS
+from ops.cluster.secret_keys import OIDC_KEYS
 from ops.doctor.snapshot import USER, Snapshot
 
-SQL_SERVER_SECRET = "mssql-tls"  # noqa: S105 - its name
 _USER_CERTIFICATE = '--output=go-template={{index (index .users 0).user "client-certificate-data"}}'
 
 
@@ -45,14 +40,14 @@ def look_at_pages(kubectl: Kubectl, seen: Snapshot) -> None:
     """Whether the login pages open, at the node with the data, by its address and by the name that people use."""
     ingresses = list(seen.of_kind("Ingress"))
     pages = login_pages(ingresses)
-    nodes = sorted(seen.of_kind("Node"), key=lambda node: DATA_LABEL not in (node["metadata"].get("labels") or {}))
+    nodes = sorted(seen.of_kind("Node"), key=lambda node: DATA_LABEL not in labels_of(node))
     if not pages or not nodes:
         return
     if lacking := lacking_class(list(seen.of_kind("IngressClass")), ingresses):
         seen.pages = [lacking]
         return
-    address = _address(nodes[0])
-    name = seen.settings(trust.NAME).get(trust.UI_NAME) or nodes[0]["metadata"]["name"]
+    address = node_address(nodes[0]) or nodes[0]["metadata"]["name"]
+    name = seen.settings(TRUST).get(UI_NAME) or nodes[0]["metadata"]["name"]
     seen.pages = list(troubles(address, [name, address], public_certificate(kubectl, UI_SECRET), pages))
 
 
@@ -72,11 +67,11 @@ def look_at_certificates(kubectl: Kubectl, seen: Snapshot) -> None:
 
 def look_at_identity(kubectl: Kubectl, seen: Snapshot) -> None:
     """Whether the API server reaches the identity provider, and whether the settings are what that says."""
-    server = seen.find("Deployment", SERVICE)
+    server = seen.find("Deployment", API_SERVER)
     sources = server["spec"]["template"]["spec"]["containers"][0].get("envFrom", []) if server else []
     if not any(one.get("configMapRef", {}).get("name", "").startswith(OIDC_KEYS[0][0]) for one in sources):
         return
-    command = ("exec", f"deployment/{SERVICE}", "--", "python", "-m", "etl_airflow.web.oidc")
+    command = ("exec", f"deployment/{API_SERVER}", "--", "python", "-m", "etl_airflow.web.oidc")
     try:
         told = json.loads(kubectl.run("--namespace", NAMESPACE, *command))
     except (DeployError, ValueError) as error:
@@ -86,14 +81,3 @@ def look_at_identity(kubectl: Kubectl, seen: Snapshot) -> None:
         seen.identity = [f"{discovery_url(told['settings'])} does not answer the API server: {told['error']}"]
     else:
         seen.identity = list(mismatches(told["settings"], told["document"]))
-
-
-def valid_until(certificate: str) -> datetime:
-    """When the first certificate in a text ends. Raises DeployError where openssl cannot read it, or is not there."""
-    told = processes.run(["openssl", "x509", "-noout", "-enddate"], stdin=certificate)
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(told.strip().removeprefix("notAfter=")), UTC)
-
-
-def _address(node: Object) -> str:
-    addresses = {one["type"]: one["address"] for one in reversed(node.get("status", {}).get("addresses") or [])}
-    return str(addresses.get("InternalIP", node["metadata"]["name"]))

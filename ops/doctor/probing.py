@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.log_lines import reason, short
-from ops.cluster.pod_problems import container_statuses
-from ops.cluster.step_pod import MODEL, step_spec
-from ops.doctor.snapshot import NAME, Answer, Snapshot
+from ops.cluster.names import AIRFLOW_SERVERS, MODEL, NAME
+from ops.cluster.objects import condition, container_statuses, labels_of
+from ops.cluster.step_pod import step_spec
+from ops.doctor.snapshot import Answer, Snapshot
 
 _LABELS = {NAME: "etl", "app.kubernetes.io/component": "doctor"}
 """Those that network policies know the steps by; and one of its own."""
-_AIRFLOW = ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer", "airflow-api-server")
 _PROBLEMS = {
     "has no tables yet": "unprepared",
     "is at migration": "unprepared",
@@ -68,8 +68,8 @@ def probe(kubectl: Kubectl, model: Object | None, name: str, arguments: Sequence
 
 def probe_metadata(kubectl: Kubectl, seen: Snapshot) -> Probed:
     """Try Airflow's database from the first pod of Airflow that runs, as its components do before they start."""
-    pods = {(pod["metadata"].get("labels") or {}).get(NAME): pod for pod in seen.of_kind("Pod") if _runs(pod)}
-    pod = next((pods[name] for name in _AIRFLOW if name in pods), None)
+    pods = {labels_of(pod).get(NAME): pod for pod in seen.of_kind("Pod") if _runs(pod)}
+    pod = next((pods[name] for name in AIRFLOW_SERVERS if name in pods), None)
     if pod is None:
         return Probed(reason="no pod of Airflow runs from which it could be tried.")
     name, command = pod["metadata"]["name"], ("--", "python", "-m", "etl_airflow.probe", "migrated")
@@ -120,8 +120,7 @@ def _await(kubectl: Kubectl, name: str) -> Probed:
 
 
 def _cannot_start(pod: Object) -> bool:
-    conditions = pod["status"].get("conditions") or []
-    if any(one["type"] == "PodScheduled" and one.get("reason") == "Unschedulable" for one in conditions):
+    if condition(pod, "PodScheduled").get("reason") == "Unschedulable":
         return True
     waiting = [status.get("state", {}).get("waiting") for status in container_statuses(pod)]
     return any(one and one.get("reason", _BEGINS[0]) not in _BEGINS for one in waiting)

@@ -7,17 +7,15 @@ from typing import Any
 
 from ops.cluster.kubectl import NAMESPACE, NAMESPACES, Object
 from ops.cluster.log_lines import short
+from ops.cluster.names import SERVICE_NAME
+from ops.cluster.objects import labels_of
 from ops.cluster.pages import Trouble
 from ops.cluster.policy_probe import Tried
 
-SYSTEM = "kube-system"
 API = ("kubernetes", "default")
 """The Service of the Kubernetes API, and its namespace."""
-NAME = "app.kubernetes.io/name"
-SERVICE_NAME = "kubernetes.io/service-name"
 USER = "the user of this kubeconfig"
 """Whose certificate K3s made with its own."""
-PART_OF = "app.kubernetes.io/part-of"
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class Snapshot:
         return [
             address
             for item in self.of_kind("EndpointSlice", namespaces=(namespace,))
-            if (item["metadata"].get("labels") or {}).get(SERVICE_NAME) == service
+            if labels_of(item).get(SERVICE_NAME) == service
             for endpoint in item.get("endpoints") or []
             if (endpoint.get("conditions") or {}).get("ready", True)
             for address in endpoint["addresses"]
@@ -168,12 +166,6 @@ def time_of(text: str | None) -> datetime | None:
         return None
     when = datetime.fromisoformat(text)
     return when if when.tzinfo else when.replace(tzinfo=UTC)
-
-
-def condition(item: Object, kind: str) -> Object:
-    """A condition of an object's status; an empty one where it has none of the kind."""
-    conditions: list[Object] = item.get("status", {}).get("conditions") or []
-    return next((one for one in conditions if one["type"] == kind), {})
 
 
 def spoken(seconds: float) -> str:

@@ -16,7 +16,7 @@ from psycopg import sql
 from dev.sandbox.site import Site, existing_site
 from ops.cluster import policy_probe
 from ops.cluster.kubectl import NAMESPACE
-from ops.cluster.pod_problems import container_statuses
+from ops.cluster.objects import container_statuses
 from tests.e2e.conftest import PASSWORD
 from tests.e2e.deployment import Airflow, Deployment, through_loopback, wait_for
 

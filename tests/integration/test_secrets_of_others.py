@@ -12,7 +12,8 @@ import yaml
 
 from ops.cluster.console import Console
 from ops.cluster.kubectl import Kubectl
-from ops.deploy.secrets.secrets import GENERATED, ensure_secrets, namespace_of
+from ops.cluster.secret_keys import GENERATED, namespace_of
+from ops.deploy.secrets.secrets import ensure_secrets
 from tests.manifests.rendering import kubectl
 from tests.support.kubernetes_api import ApiServer, run_api_server
 

@@ -15,8 +15,8 @@ from etl_airflow.pods.operator import EtlPodOperator
 from kubernetes.client import ApiClient
 
 from dev.sandbox.pipelines import ORDERS, make, whole
+from ops.cluster.secret_keys import GENERATED, OIDC_KEYS, SOURCE_KEY
 from ops.deploy.secrets.certificates import SQL_SERVER
-from ops.deploy.secrets.secrets import GENERATED, OIDC_KEYS, SOURCE_KEY
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.rendering import NAMESPACE, Manifest, Object, Rendering, name_of, rendering, renderings
 

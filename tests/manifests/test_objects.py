@@ -3,7 +3,8 @@
 import pytest
 
 from ops.cluster.kubectl import NAMESPACES
-from ops.deploy.manifests.rendering import PART_OF, PARTS
+from ops.cluster.names import PART_OF
+from ops.deploy.manifests.rendering import PARTS
 from tests.manifests.pods import Pod, controller, pods_of
 from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, distinct, manifests, renderings
 

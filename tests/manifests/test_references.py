@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ops.deploy.secrets.secrets import GENERATED, SINK_BACKUP, SOURCE_KEY
+from ops.cluster.secret_keys import GENERATED, SINK_BACKUP, SOURCE_KEY
 from tests.manifests.pods import SECRETS, Container, Pod, all_pods, configured_pods, pods
 from tests.manifests.rendering import Rendering, renderings
 

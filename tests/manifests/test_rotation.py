@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.deploy.secrets.secrets import GENERATED, SOURCE_KEY
+from ops.cluster.secret_keys import GENERATED, SOURCE_KEY
 from tests.manifests.pods import configured_pods
 from tests.manifests.rendering import Rendering, renderings
 

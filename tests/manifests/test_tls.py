@@ -10,7 +10,8 @@ from etl.config.settings import Settings
 from etl_airflow.pods.spec import TRUST, TRUST_PATH
 from pydantic import SecretStr
 
-from ops.deploy.manifests.trust import FOLDER, NAME
+from ops.cluster import names
+from ops.deploy.manifests.trust import FOLDER
 from tests.manifests.kustomizations import DEFAULT, K8S
 from tests.manifests.pods import Container, Pod, all_pods, pods_of, worker
 from tests.manifests.rendering import Rendering, renderings
@@ -41,7 +42,7 @@ def test_source_and_sink_are_verified(rendering: Rendering) -> None:
 
 
 def mounts_trust(pod: Pod) -> bool:
-    volumes = {one["name"] for one in pod.volumes if one.get("configMap", {}).get("name") == NAME}
+    volumes = {one["name"] for one in pod.volumes if one.get("configMap", {}).get("name") == names.TRUST}
     mounts = [one for container in pod.containers for one in container.content.get("volumeMounts", [])]
     return any(one["name"] in volumes and one["mountPath"] == FOLDER and one["readOnly"] for one in mounts)
 
@@ -63,7 +64,7 @@ def test_whoever_connects_finds_whom_to_believe(rendering: Rendering) -> None:
 
 
 def test_steps_look_where_apply_all_puts_it() -> None:
-    assert (TRUST, TRUST_PATH) == (NAME, FOLDER)
+    assert (TRUST, TRUST_PATH) == (names.TRUST, FOLDER)
 
 
 @pytest.mark.parametrize("name", [DEFAULT, "multi-node", "e2e"])

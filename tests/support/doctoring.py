@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from ops.cluster.pod_problems import container_statuses
+from ops.cluster.names import NAME
+from ops.cluster.objects import container_statuses
 from ops.doctor.checks import CHECKS
 from ops.doctor.findings import Verdict, judge
-from ops.doctor.snapshot import NAME, Snapshot
+from ops.doctor.snapshot import Snapshot
 from tests.manifests.rendering import Object
 from tests.support.well_deployment import ago
 

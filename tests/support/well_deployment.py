@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ops.cluster.policy_probe import Tried
-from ops.deploy.secrets.secrets import namespace_of
+from ops.cluster.secret_keys import namespace_of
 from ops.doctor.snapshot import USER, Airflow, Answer, Disk, Secret, Snapshot
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.pods import SECRETS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ops.cluster.image_errors import explain, lasts
+from ops.cluster.images import explain, lasts
 from ops.deploy.cli import main
 from ops.deploy.images.digests import digest_in
 from ops.deploy.images.images import name_on_node

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ops.cluster.image_errors import explain, lasts
+from ops.cluster.images import explain, lasts
 from ops.cluster.nodes import Node
 from ops.deploy.cli import main
 from ops.deploy.images import pulling

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ops.cluster.kubectl import Kubectl
-from ops.deploy.data.restore import SERVERS, main
+from ops.cluster.names import AIRFLOW_SERVERS
+from ops.deploy.data.restore import main
 from ops.deploy.secrets.secrets import temporary_secret
 from tests.support.arguments import commands_of, leaks, started_with, value_of
 from tests.support.fake_cluster import FakeCluster, prepare, workload
@@ -30,7 +31,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """A deployment with two backups of the sink and one of the metadata database."""
     cluster = prepare(tmp_path, monkeypatch)
     monkeypatch.setattr("ops.deploy.data.restore.POLL_SECONDS", 0.05)
-    for name in SERVERS:
+    for name in AIRFLOW_SERVERS:
         server = workload("Deployment", name, "airflow", "localhost/etl-airflow:0.1.0")
         server["spec"]["replicas"] = 2 if name == "airflow-scheduler" else 1
         cluster.change(f"Deployment/{name}", server)
@@ -67,7 +68,7 @@ def words(cluster: FakeCluster) -> list[tuple[str, list[str]]]:
 
 
 def replicas(cluster: FakeCluster) -> dict[str, int]:
-    return {name: cluster.objects[f"Deployment/{name}"]["spec"]["replicas"] for name in SERVERS}
+    return {name: cluster.objects[f"Deployment/{name}"]["spec"]["replicas"] for name in AIRFLOW_SERVERS}
 
 
 def test_without_a_choice_it_says_what_there_is_and_changes_nothing(
@@ -103,7 +104,7 @@ def test_both_are_restored_while_airflow_is_stopped(cluster: FakeCluster, capsys
     assert max(stopped) < min(restored)
     assert max(restored) < min(started)
     assert cluster.calls("--selector=dag_id")
-    assert replicas(cluster) == {name: 2 if name == "airflow-scheduler" else 1 for name in SERVERS}
+    assert replicas(cluster) == {name: 2 if name == "airflow-scheduler" else 1 for name in AIRFLOW_SERVERS}
     assert "orders    2026-01-02T02:10:00+00:00" in capsys.readouterr().out
 
 

@@ -14,7 +14,7 @@ from etl_airflow.web.oidc import authorities, roles_of_groups
 from etl_airflow.web.security_manager import SecurityManager
 
 from dev.sandbox.stack import ROOT
-from ops.deploy.manifests.identity import mismatches
+from ops.cluster.oidc import mismatches
 from ops.doctor.outside import look_at_identity
 from ops.doctor.snapshot import Snapshot
 from tests.support.doctoring import get, only, verdict

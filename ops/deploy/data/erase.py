@@ -15,11 +15,13 @@ from pathlib import Path
 from ops.cluster.access import UnreachableError, reach
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.names import AIRFLOW_SETTINGS, MODEL
 from ops.cluster.pod_problems import show_troubles
-from ops.cluster.step_pod import MODEL, step_spec
+from ops.cluster.secret_keys import SINK_ADMIN
+from ops.cluster.step_pod import step_spec
 from ops.deploy.manifests.rollout import JobFailedError, apply_and_wait
 from ops.deploy.options import duration
-from ops.deploy.secrets.secrets import SINK_ADMIN, temporary_secret
+from ops.deploy.secrets.secrets import temporary_secret
 
 JOB = SECRET = "etl-erase"  # noqa: S105 - the name of a Secret
 READ_PIPELINE = """\
@@ -143,7 +145,7 @@ def _ask(columns: list[str]) -> list[str]:
 def _job(kubectl: Kubectl, words: list[str], timeout: float) -> Object:
     """A pod like a step's, which also has the password of the sink's administrator."""
     model = kubectl.get("deployment", MODEL, "--namespace", NAMESPACE)
-    settings = (kubectl.get("configmap", "airflow-common", "--namespace", NAMESPACE) or {}).get("data", {})
+    settings = (kubectl.get("configmap", AIRFLOW_SETTINGS, "--namespace", NAMESPACE) or {}).get("data", {})
     if model is None:
         raise DeployError(f"There is no Deployment {MODEL}: run scripts/apply-all.sh first.")
     spec = step_spec(model, words, settings.get("ETL_STAGING_CLAIM", ""))

@@ -15,23 +15,15 @@ from ops.cluster.access import UnreachableError, reach
 from ops.cluster.airflow_api import ADMIN_KEY, ADMIN_SECRET, ADMIN_USER
 from ops.cluster.console import Console, DeployError, table
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.names import AIRFLOW_SERVERS, PREPARE
+from ops.cluster.secret_keys import METADATA_ADMIN, SINK_ADMIN, SINK_BACKUP, SINK_EXPORTER, SINK_LOADER
 from ops.deploy.data.backups import COPY, LATEST, METADATA, SINK, Backup, choose, read_backups, run_job
 from ops.deploy.manifests.rollout import wait_until_ready
 from ops.deploy.options import duration
-from ops.deploy.secrets.secrets import (
-    METADATA_ADMIN,
-    SINK_ADMIN,
-    SINK_BACKUP,
-    SINK_EXPORTER,
-    SINK_LOADER,
-    temporary_secret,
-)
+from ops.deploy.secrets.secrets import temporary_secret
 
-SERVERS = ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer", "airflow-api-server")
 CLEAN = "airflow-clean"
 """The CronJob that is like the Job airflow-migrate, which is gone an hour after it has ended."""
-PREPARE = "mssql-init-job"
-"""The Job that makes the tables of the pipelines."""
 _SINK_SECRETS = {
     "SINK_ADMIN_PASSWORD": SINK_ADMIN,
     "SINK_PASSWORD": SINK_LOADER,
@@ -153,7 +145,7 @@ def _confirm(console: Console, chosen: dict[str, Backup], yes: bool) -> None:
 def _servers(kubectl: Kubectl) -> list[Object]:
     """Airflow's Deployments. One that an earlier attempt has stopped is to have one pod again, at least."""
     found = kubectl.items("deployments", "--namespace", NAMESPACE)
-    servers = [item for item in found if item["metadata"]["name"] in SERVERS]
+    servers = [item for item in found if item["metadata"]["name"] in AIRFLOW_SERVERS]
     if not servers:
         raise DeployError("Airflow is not deployed: run scripts/apply-all.sh first.")
     for item in servers:

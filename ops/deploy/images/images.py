@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ops.cluster import processes
 from ops.cluster.console import Console, DeployError
+from ops.cluster.images import is_local
 from ops.cluster.kubectl import Kubectl
 from ops.cluster.nodes import IMAGE_IDS, Node
 from ops.deploy.images.builders import Build, Builder
@@ -28,11 +29,6 @@ def ours(images: Iterable[str]) -> dict[str, str]:
     """
     names = {image: image.removeprefix("localhost/").partition(":")[0] for image in images if is_local(image)}
     return {image: DOCKERFILES[name] for image, name in names.items() if name in DOCKERFILES}
-
-
-def is_local(image: str) -> bool:
-    """Whether the image can only come from an archive."""
-    return image.startswith("localhost/")
 
 
 def name_on_node(image: str) -> str:

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ops.cluster.images import is_local
 from ops.cluster.nodes import Node
-from ops.deploy.images.images import is_local
 from ops.deploy.manifests.rendering import Rendering
 
 PLATFORMS = ("linux/amd64", "linux/arm64")

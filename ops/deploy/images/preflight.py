@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Iterator
 
 from ops.cluster.console import DeployError
+from ops.cluster.images import is_local
 from ops.deploy.images.builders import choose_builder
 from ops.deploy.images.bundle import Bundle
-from ops.deploy.images.images import is_local, ours
+from ops.deploy.images.images import ours
 from ops.deploy.images.platforms import (
     node_problems,
     page_warnings,

@@ -13,12 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ops.cluster.console import Console, DeployError
-from ops.cluster.image_errors import WAITING, explain, lasts
+from ops.cluster.images import WAITING, explain, is_local, lasts
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.nodes import Node
+from ops.cluster.objects import images_of
 from ops.deploy.images.digests import digest_in
-from ops.deploy.images.images import is_local, name_on_node
-from ops.deploy.manifests.rendering import Rendering, images_of, is_observability, pod_templates
+from ops.deploy.images.images import name_on_node
+from ops.deploy.manifests.rendering import Rendering, is_observability, pod_templates
 
 POLL_SECONDS = 2.0
 RETRY_SECONDS = 90.0

@@ -12,18 +12,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from ops.cluster.names import UI_NAME
+from ops.cluster.oidc import DOCUMENTED, discovery_url, mismatches
+from ops.cluster.secret_keys import OIDC_KEYS
 from ops.deploy.manifests.rendering import Rendering
-from ops.deploy.manifests.trust import UI_NAME
-from ops.deploy.secrets.secrets import OIDC_KEYS
 from ops.deploy.survey import Survey
 
-DOCUMENTED = {
-    "OIDC_ISSUER": "issuer",
-    "OIDC_AUTHORIZATION_ENDPOINT": "authorization_endpoint",
-    "OIDC_TOKEN_ENDPOINT": "token_endpoint",
-    "OIDC_USERINFO_ENDPOINT": "userinfo_endpoint",
-}
-"""The settings, and their names in the discovery document."""
 _EXAMPLE = "https://login.example.com"
 _CALLED = ("OIDC_ISSUER", "OIDC_TOKEN_ENDPOINT", "OIDC_USERINFO_ENDPOINT")
 """What pods call; the remaining endpoint is for browsers."""
@@ -68,25 +62,6 @@ def survey_identity(found: Survey) -> None:
         )
     else:
         found.problems += mismatches(settings, document)
-
-
-def discovery_url(settings: Mapping[str, str]) -> str:
-    """Where the provider describes itself."""
-    return f"{settings['OIDC_ISSUER'].rstrip('/')}/.well-known/openid-configuration"
-
-
-def mismatches(settings: Mapping[str, str], document: Any) -> Iterator[str]:
-    """Where the settings are not what the provider says, in sentences."""
-    if not isinstance(document, dict):
-        yield f"{discovery_url(settings)} is not the discovery document of an identity provider: correct OIDC_ISSUER."
-        return
-    for name, key in DOCUMENTED.items():
-        given, said = settings.get(name, ""), document.get(key)
-        if given != said:
-            yield (
-                f"{name} is {given or 'empty'}, and the identity provider says {said or 'nothing'} ({key} in"
-                f" {discovery_url(settings)}): set it so in your overlay."
-            )
 
 
 def set_ports(rendering: Rendering, settings: Mapping[str, str]) -> None:

@@ -1,11 +1,11 @@
 """The pods that scheduler and workers may make: of which images, while a version goes and the next one comes."""
 
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.names import AIRFLOW_SETTINGS
 from ops.deploy.manifests.rendering import Rendering
 
 IMAGES_BEFORE = "etl-poc/images-before"
 """Annotation of the settings: what `etl-poc-launched-pods` (k8s/base/launched-pods) allows as well."""
-_SETTINGS = "airflow-common"
 _WORKER = "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER"
 
 
@@ -14,9 +14,9 @@ def allow_images_before(rendering: Rendering, kubectl: Kubectl) -> None:
 
     Its scheduler runs until the new one is ready, and its workers until their tasks end: what they make is not refused.
     """
-    live = kubectl.get("configmap", _SETTINGS, "--namespace", NAMESPACE)
+    live = kubectl.get("configmap", AIRFLOW_SETTINGS, "--namespace", NAMESPACE)
     for settings in rendering.of_kind("ConfigMap") if live else ():
-        if settings["metadata"]["name"] == _SETTINGS:
+        if settings["metadata"]["name"] == AIRFLOW_SETTINGS:
             before = _images(live) - _images(settings)
             told = " ".join(sorted(before)) or live["metadata"].get("annotations", {}).get(IMAGES_BEFORE)
             if told:
@@ -25,7 +25,7 @@ def allow_images_before(rendering: Rendering, kubectl: Kubectl) -> None:
 
 def launched_images(rendering: Rendering) -> set[str]:
     """The images that scheduler and workers make pods of."""
-    settings = [item for item in rendering.of_kind("ConfigMap") if item["metadata"]["name"] == _SETTINGS]
+    settings = [item for item in rendering.of_kind("ConfigMap") if item["metadata"]["name"] == AIRFLOW_SETTINGS]
     return set().union(*map(_images, settings))
 
 

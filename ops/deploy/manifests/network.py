@@ -10,6 +10,7 @@ from typing import Any
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import Kubectl
 from ops.cluster.nodes import Node
+from ops.cluster.objects import endpoint_addresses
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PODS_NETWORK = "10.42.0.0/16"
@@ -77,7 +78,7 @@ def read_api_servers(kubectl: Kubectl) -> ApiServers:
     """Where the Service `kubernetes`, by which pods know the API, leads to."""
     selector = "--selector=kubernetes.io/service-name in (kubernetes)"
     slices = kubectl.items("endpointslices", "--namespace", "default", selector)
-    addresses = [one for item in slices for end in item.get("endpoints") or [] for one in end["addresses"]]
+    addresses = [one for item in slices for one in endpoint_addresses(item)]
     ports = [port["port"] for item in slices for port in item.get("ports") or []]
     return ApiServers(tuple(sorted(set(addresses))), tuple(sorted(set(ports))))
 

@@ -5,7 +5,8 @@ Volumes, claims, Secrets and namespaces are never among it.
 
 from ops.cluster.console import Console
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object, name_of
-from ops.deploy.manifests.rendering import PART_OF, PARTS, Rendering
+from ops.cluster.names import PART_OF
+from ops.deploy.manifests.rendering import PARTS, Rendering
 
 _KINDS = (
     "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs", "services", "endpointslices", "configmaps",

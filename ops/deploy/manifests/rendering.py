@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import OBSERVABILITY, Kubectl, Object, name_of
+from ops.cluster.names import PART_OF, SOURCE
+from ops.cluster.objects import images_of, labels_of
 
 STAGES = (
     ("foundation",),
@@ -20,13 +21,9 @@ STAGES = (
 )
 """The parts in the order in which they are applied, those together that do not need each other."""
 PARTS = tuple(part for parts in STAGES for part in parts)
-PART_OF = "app.kubernetes.io/part-of"
 DATA_FOLDER = PurePosixPath("/var/lib/etl-poc")
 """Where the manifests put the volumes."""
-SOURCE = "source-postgres"
 SOURCE_IS_NODE = "etl-poc/source-is-node"
-PLACEHOLDER = "192.0.2.10"
-"""The address in the manifests, which is no machine's (RFC 5737)."""
 IMAGE_ID = "etl-poc/image-id"
 FINGERPRINT = "etl-poc/fingerprint"
 CONFIGURATION = "etl-poc/configuration"
@@ -165,15 +162,9 @@ def images_in(text: str) -> list[str]:
     return sorted(set(_IMAGE.findall(text)))
 
 
-def images_of(pod: Mapping[str, Any]) -> list[str]:
-    """The images of a pod's containers."""
-    return [container["image"] for kind in ("initContainers", "containers") for container in pod.get(kind) or []]
-
-
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _part(item: Object) -> str | None:
-    labels: dict[str, str] = item["metadata"].get("labels") or {}
-    return labels.get(PART_OF)
+    return labels_of(item).get(PART_OF)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import Kubectl, Object, name_of
+from ops.cluster.objects import condition, is_true
 from ops.cluster.pod_problems import AFTER, NOT_READY, pod_troubles, show_logs
 from ops.deploy.manifests.rendering import FINGERPRINT, WORKLOADS, is_observability
 
@@ -43,7 +44,7 @@ def _remove_changed_jobs(console: Console, kubectl: Kubectl, objects: Iterable[O
         if live is None:
             continue
         mine, theirs = (one["metadata"].get("annotations", {}).get(FINGERPRINT) for one in (job, live))
-        if mine != theirs or _condition(live, "Failed"):
+        if mine != theirs or is_true(live, "Failed"):
             console.say(f"Removing the earlier Job {name}.")
             kubectl.delete([job], seconds=120)
 
@@ -94,10 +95,10 @@ def progress_of(item: Object) -> str | None:
     """How far a workload is in words, or None when it is as it should be. Raises JobFailedError."""
     spec, status = item["spec"], item.get("status", {})
     if item["kind"] == "Job":
-        failed = _condition(item, "Failed")
-        if failed:
-            raise JobFailedError(f"Job {item['metadata']['name']} failed: {failed.get('message', 'no reason given')}.")
-        return None if _condition(item, "Complete") else "not complete"
+        if is_true(item, "Failed"):
+            message = condition(item, "Failed").get("message", "no reason given")
+            raise JobFailedError(f"Job {item['metadata']['name']} failed: {message}.")
+        return None if is_true(item, "Complete") else "not complete"
     if status.get("observedGeneration", 0) < item["metadata"].get("generation", 0):
         return "not seen by its controller yet"
     wanted, updated, ready = _counts(item["kind"], spec, status)
@@ -119,11 +120,6 @@ def _counts(kind: str, spec: Object, status: Object) -> tuple[int, int, int]:
     if kind == "StatefulSet" and status.get("currentRevision") == status.get("updateRevision"):
         updated = wanted  # once all are of one revision the count of updated ones is left out
     return wanted, updated, int(status.get("availableReplicas" if kind == "Deployment" else "readyReplicas", 0))
-
-
-def _condition(item: Object, kind: str) -> Object | None:
-    conditions: list[Object] = item.get("status", {}).get("conditions") or []
-    return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), None)
 
 
 def _look_at_pods(console: Console, kubectl: Kubectl, awaited: list[Object], known: set[str], *, lasting: bool) -> None:
@@ -163,10 +159,6 @@ def _end_outdated_pods(console: Console, kubectl: Kubectl, awaited: list[Object]
         for pod in pods:
             labels, owners = pod["metadata"].get("labels", {}), pod["metadata"].get("ownerReferences", [])
             outdated = newest and labels.get("controller-revision-hash") != newest
-            if outdated and [owner["name"] for owner in owners] == [name] and not _is_ready(pod):
+            if outdated and [owner["name"] for owner in owners] == [name] and not is_true(pod, "Ready"):
                 console.say(f"    Ending {pod['metadata']['name']}, which is of an earlier template and not ready.")
                 kubectl.run("delete", "pod", pod["metadata"]["name"], "--namespace", namespace, "--wait=false")
-
-
-def _is_ready(pod: Object) -> bool:
-    return _condition(pod, "Ready") is not None

@@ -5,10 +5,11 @@ import time
 from typing import Any
 
 from ops.cluster.console import Console
-from ops.cluster.kubectl import Kubectl, Object
-from ops.deploy.manifests.rendering import PART_OF, Rendering
+from ops.cluster.kubectl import SYSTEM, Kubectl, Object
+from ops.cluster.names import PART_OF
+from ops.cluster.objects import labels_of
+from ops.deploy.manifests.rendering import Rendering
 
-SYSTEM = "kube-system"
 LOCAL = "externalTrafficPolicy: Local"
 POLL_SECONDS = 2.0
 PATIENCE_SECONDS = 120.0
@@ -67,7 +68,7 @@ def _judge(kubectl: Kubectl, item: Object, served: set[str]) -> tuple[bool, str]
         if not _is_packaged(kubectl, served):
             return True, ""
         live: Any = kubectl.get(_CHART_CONFIGS, item["metadata"]["name"], "--namespace", SYSTEM)
-        if live and PART_OF not in (live["metadata"].get("labels") or {}):
+        if live and PART_OF not in labels_of(live):
             words = "" if LOCAL in live["spec"].get("valuesContent", "") else (
                 f"K3s's Traefik is set up by a HelmChartConfig of yours ({SYSTEM}/traefik), which is left as it is: add"
                 f" `service: {{spec: {{{LOCAL}}}}}` to its valuesContent, or all people have one address, and fifty"

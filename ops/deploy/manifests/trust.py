@@ -7,18 +7,12 @@ Steps and workers find its certificates in a folder.
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
-from ops.deploy.manifests.rendering import SOURCE, Rendering
+from ops.cluster.names import SOURCE, TRUST, UI_NAME
+from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.options import SYSTEM, Options
 
-NAME = "etl-trust"
 FOLDER = "/etc/etl-trust"
-SOURCE_NAME, SOURCE_TLS, SOURCE_CA, SINK_CA, UI_NAME = (
-    "source-name",
-    "source-tls",
-    "source-ca.crt",
-    "sink-ca.crt",
-    "ui-name",
-)
+SOURCE_NAME, SOURCE_TLS, SOURCE_CA, SINK_CA = "source-name", "source-tls", "source-ca.crt", "sink-ca.crt"
 MSSQL_CA = "mssql-ca.crt"
 """Who signs the certificate of the SQL Server in the cluster."""
 CONNECTIONS = "etl-connections"
@@ -27,7 +21,7 @@ _VERIFIED = "verify-full"
 
 def choose_trust(options: Options, kubectl: Kubectl) -> dict[str, str]:
     """What was given now, else before."""
-    live = kubectl.get("configmap", NAME, "--namespace", NAMESPACE)
+    live = kubectl.get("configmap", TRUST, "--namespace", NAMESPACE)
     kept: dict[str, str] = (live or {}).get("data") or {}
     given = {
         SOURCE_NAME: options.source_name,
@@ -42,7 +36,7 @@ def choose_trust(options: Options, kubectl: Kubectl) -> dict[str, str]:
 
 def as_object(trust: dict[str, str]) -> Object:
     """The ConfigMap."""
-    metadata = {"name": NAME, "namespace": NAMESPACE}
+    metadata = {"name": TRUST, "namespace": NAMESPACE}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": trust}
 
 

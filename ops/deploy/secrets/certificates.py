@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ops.cluster import processes
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object, as_list
+from ops.cluster.names import SQL_SERVER_SECRET, UI_SECRET
 
 MADE_FOR = "etl-poc/made-for"
 """Annotation of a Secret that was made here: the names in its certificate."""
@@ -37,7 +38,7 @@ class Wanted:
 
 # Ten years: nobody but the steps sees it, and a sink that nobody looks after must not stop.
 SQL_SERVER = Wanted(
-    "mssql-tls",
+    SQL_SERVER_SECRET,
     ("mssql-svc", "mssql-svc.etl-poc", "mssql-svc.etl-poc.svc", "mssql-svc.etl-poc.svc.cluster.local"),
     3650,
 )
@@ -47,7 +48,7 @@ _UI_DAYS = 825
 
 def for_ui(names: Sequence[str]) -> Wanted:
     """The certificate of Airflow and Grafana."""
-    return Wanted("ui-tls", tuple(dict.fromkeys(filter(None, names))), _UI_DAYS)
+    return Wanted(UI_SECRET, tuple(dict.fromkeys(filter(None, names))), _UI_DAYS)
 
 
 def certificate_problems(kubectl: Kubectl, wanted: Sequence[Wanted]) -> Iterator[str]:

@@ -14,19 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ops.cluster.console import Console, DeployError
-from ops.cluster.kubectl import NAMESPACE, OBSERVABILITY, Kubectl, Object
+from ops.cluster.kubectl import Kubectl, Object
+from ops.cluster.secret_keys import GENERATED, SECRET_NAMESPACES, SINK_ADMIN, Key, Kind, namespace_of
 
 KEPT_FILE = "generated-secrets.json"
-SOURCE_KEY = ("etl-connections", "SOURCE_PASSWORD")
-Key = tuple[str, str]
-"""The name of a Secret and of a key in it."""
-OIDC_KEYS: tuple[Key, ...] = (("airflow-oidc", "OIDC_CLIENT_SECRET"), ("grafana-oidc", "OIDC_CLIENT_SECRET"))
-"""One secret for both, with the component `oidc`."""
-SINK_LOADER: Key = ("etl-connections", "SINK_PASSWORD")
-SINK_ADMIN: Key = ("mssql", "MSSQL_SA_PASSWORD")
-SINK_EXPORTER: Key = ("sink-exporter", "SINK_EXPORTER_PASSWORD")
-SINK_BACKUP: Key = ("sink-backup", "SINK_BACKUP_PASSWORD")
-METADATA_ADMIN: Key = ("airflow-metadata-admin", "METADATA_ADMIN_PASSWORD")
 _LENGTH = 32
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "-_.")
 _LIST_KEYS = '{{range .items}}{{.metadata.name}}{{range $key, $value := .data}} {{$key}}{{end}}{{"\\n"}}{{end}}'
@@ -51,24 +42,11 @@ def signing_key() -> str:
     return secrets.token_urlsafe(64)
 
 
-GENERATED: dict[Key, Callable[[], str]] = {
-    SINK_LOADER: password,
-    # Makes the masks of sensitive values: with another, a value has another mask.
-    ("etl-connections", "MASK_KEY"): signing_key,
-    SINK_ADMIN: password,
-    SINK_EXPORTER: password,
-    SINK_BACKUP: password,
-    ("airflow-metadata", "METADATA_PASSWORD"): password,
-    METADATA_ADMIN: password,
-    ("database-exporter", "METADATA_EXPORTER_PASSWORD"): password,
-    ("airflow-keys", "AIRFLOW__CORE__FERNET_KEY"): fernet_key,
-    ("airflow-keys", "AIRFLOW__API__SECRET_KEY"): signing_key,
-    ("airflow-keys", "AIRFLOW__API_AUTH__JWT_SECRET"): signing_key,
-    ("airflow-admin", "ADMIN_PASSWORD"): password,
-    ("grafana-admin", "ADMIN_PASSWORD"): password,
+_GENERATORS: dict[Kind, Callable[[], str]] = {
+    Kind.PASSWORD: password,
+    Kind.FERNET_KEY: fernet_key,
+    Kind.SIGNING_KEY: signing_key,
 }
-_ELSEWHERE = {"grafana-admin": OBSERVABILITY, "grafana-oidc": OBSERVABILITY}
-"""The Secrets that are not in the namespace of the pipelines."""
 GUARDS = {"mssql": SINK_ADMIN}
 """The data folders that cannot be used without a password, and which one. PostgreSQL is given new ones at its start."""
 
@@ -76,16 +54,11 @@ GUARDS = {"mssql": SINK_ADMIN}
 def existing_keys(kubectl: Kubectl) -> set[Key]:
     """The keys of the Secrets that are there. Their values are not read."""
     found: set[Key] = set()
-    for namespace in dict.fromkeys((NAMESPACE, *_ELSEWHERE.values())):
+    for namespace in SECRET_NAMESPACES:
         lines = kubectl.run("--namespace", namespace, "get", "secrets", f"--output=go-template={_LIST_KEYS}")
         for name, *keys in map(str.split, filter(None, lines.splitlines())):
             found |= {(name, key) for key in keys if namespace_of(name) == namespace}
     return found
-
-
-def namespace_of(secret: str) -> str:
-    """Where a Secret is."""
-    return _ELSEWHERE.get(secret, NAMESPACE)
 
 
 def read_kept(folder: Path) -> dict[Key, str]:
@@ -107,7 +80,7 @@ def ensure_secrets(console: Console, kubectl: Kubectl, given: Mapping[Key, str |
     """
     there = existing_keys(kubectl)
     kept = read_kept(folder) if folder else {}
-    added = {key: kept.get(key) or generate() for key, generate in GENERATED.items() if key not in there}
+    added = {key: kept.get(key) or _GENERATORS[kind]() for key, kind in GENERATED.items() if key not in there}
     if folder and added.keys() - kept.keys():
         _keep(folder, kept | added)
     for key, value in given.items():

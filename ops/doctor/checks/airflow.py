@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ops.cluster.airflow_api import SERVICE
 from ops.cluster.kubectl import NAMESPACE
 from ops.cluster.log_lines import short
+from ops.cluster.names import API_SERVER
 from ops.doctor.airflow import is_ours
 from ops.doctor.checks.cluster import DNS
 from ops.doctor.findings import Finding
@@ -24,10 +24,10 @@ def api_server_down(seen: Snapshot) -> Iterator[Finding]:
         yield Finding(
             "Airflow",
             f"Airflow's API server does not answer as it should: {seen.airflow.down}",
-            f"{_LOG}{SERVICE} --tail=50` says why.",
+            f"{_LOG}{API_SERVER} --tail=50` says why.",
             because=frozenset(
-                {DNS, "metadata", f"service {NAMESPACE}/{SERVICE}", f"secret {NAMESPACE}/airflow-admin"}
-                | {subject("Deployment", SERVICE, NAMESPACE)}
+                {DNS, "metadata", f"service {NAMESPACE}/{API_SERVER}", f"secret {NAMESPACE}/airflow-admin"}
+                | {subject("Deployment", API_SERVER, NAMESPACE)}
             ),
         )
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from ops.cluster.kubectl import NAMESPACE, NAMESPACES
+from ops.cluster.kubectl import NAMESPACE, NAMESPACES, SYSTEM
 from ops.cluster.log_lines import short
+from ops.cluster.objects import condition, is_true
 from ops.cluster.policy_probe import DO
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import SYSTEM, Snapshot, condition, subject, subject_of
+from ops.doctor.snapshot import Snapshot, subject, subject_of
 
 DNS = "dns"
 _DNS_SERVICE = "kube-dns"
@@ -68,12 +69,11 @@ def node_under_pressure(seen: Snapshot) -> Iterator[Finding]:
     for node in seen.of_kind("Node"):
         name = node["metadata"]["name"]
         for kind, thing in _PRESSURES.items():
-            pressure = condition(node, kind)
-            if pressure.get("status") == "True":
+            if is_true(node, kind):
                 yield Finding(
                     subject_of(node),
                     f"The node {name} is short of {thing} ({kind}): it ends pods and takes no new ones."
-                    f" {short(pressure.get('message', ''))}".strip(),
+                    f" {short(condition(node, kind).get('message', ''))}".strip(),
                     "Free some: for disk `k3s crictl rmi --prune` and docs/runbooks/VolumeFilling.md, for memory"
                     f" `kubectl top pods --all-namespaces` and what else runs on {name}.",
                 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ops.cluster.kubectl import NAMESPACE
-from ops.deploy.manifests.rendering import SOURCE
+from ops.cluster.names import SOURCE
 from ops.doctor.checks.cluster import DNS
 from ops.doctor.findings import Finding
 from ops.doctor.snapshot import Answer, Snapshot, subject

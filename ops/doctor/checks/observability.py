@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 from ops.cluster.kubectl import OBSERVABILITY
 from ops.cluster.log_lines import short
+from ops.cluster.names import NAME
+from ops.cluster.objects import labels_of
 from ops.doctor.checks.cluster import DNS
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import NAME, Snapshot, subject_of
+from ops.doctor.snapshot import Snapshot, subject_of
 
 _TELLING = ("dag_id", "task_id", "pipeline", "pod", "persistentvolumeclaim", "job", "instance", "device")
 """The labels that tell one alert from another of its name."""
@@ -43,7 +45,7 @@ def target_down(seen: Snapshot) -> Iterator[Finding]:
         servers = {
             subject_of(item)
             for item in seen.of_kind("Deployment", "StatefulSet", "DaemonSet", "Pod", "Service")
-            if job in (item["metadata"]["name"], (item["metadata"].get("labels") or {}).get(NAME))
+            if job in (item["metadata"]["name"], labels_of(item).get(NAME))
         }
         yield Finding(
             f"target {job}",

@@ -4,14 +4,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ops.cluster.images import is_local
 from ops.cluster.kubectl import Object
 from ops.cluster.log_lines import short
-from ops.cluster.pod_problems import container_statuses, ending
-from ops.deploy.images.images import is_local
+from ops.cluster.names import PART_OF
+from ops.cluster.objects import condition, container_statuses, containers_of, labels_of
+from ops.cluster.pod_problems import ending
 from ops.doctor.checks.references import rests_on
 from ops.doctor.checks.workloads import is_owned_by, workload_of
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import PART_OF, Snapshot, condition, spoken, subject, subject_of
+from ops.doctor.snapshot import Snapshot, spoken, subject, subject_of
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
 _BEGINS = ("ContainerCreating", "PodInitializing")
@@ -35,8 +37,9 @@ def image_missing(seen: Snapshot) -> Iterator[Finding]:
     """An image that the node has not and cannot get: one finding for all pods that wait for it."""
     waiting = defaultdict(list)
     for trouble in _troubles(seen, "image"):
-        containers = [*trouble.pod["spec"].get("initContainers", []), *trouble.pod["spec"]["containers"]]
-        image = next((one["image"] for one in containers if one["name"] == trouble.container), "")
+        image = next(
+            (one["image"] for one in containers_of(trouble.pod["spec"]) if one["name"] == trouble.container), ""
+        )
         waiting[image].append(trouble)
     for image, troubles in waiting.items():
         first, *others = [subject_of(trouble.pod) for trouble in troubles]
@@ -233,6 +236,6 @@ def is_of_task(pod: Object) -> bool:
 def _finding(seen: Snapshot, trouble: Trouble, what: str, advice: str, also: frozenset[str] = frozenset()) -> Finding:
     pod = trouble.pod
     because = rests_on(seen, pod, pod["metadata"]["namespace"])
-    if (pod["metadata"].get("labels") or {}).get(PART_OF) == "airflow":
+    if labels_of(pod).get(PART_OF) == "airflow":
         because |= {"metadata", subject("Deployment", "pgbouncer", pod["metadata"]["namespace"])}
     return Finding(subject_of(pod), what, advice, (also | {workload_of(pod)}) - {""}, because)

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ops.cluster.kubectl import Object
-from ops.deploy.secrets.secrets import GENERATED, SOURCE_KEY, namespace_of
+from ops.cluster.objects import containers_of, is_true
+from ops.cluster.secret_keys import GENERATED, SOURCE_KEY, namespace_of
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import Snapshot, condition, subject, subject_of, time_of
+from ops.doctor.snapshot import Snapshot, subject, subject_of, time_of
 
 _ADVICE = "Run scripts/apply-all.sh: it makes what is missing, and generates no password anew"
 _HOW = {
@@ -100,7 +101,7 @@ def rests_on(seen: Snapshot, template: Object, namespace: str) -> frozenset[str]
 
 def references_of(spec: Object, namespace: str) -> Iterator[Reference]:
     """What a pod's containers and volumes need of Secrets and ConfigMaps; what is optional is not told."""
-    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+    for container in containers_of(spec):
         for source in container.get("envFrom") or []:
             for field, kind in (("secretRef", "Secret"), ("configMapRef", "ConfigMap")):
                 if field in source and not source[field].get("optional"):
@@ -121,7 +122,7 @@ def _references(seen: Snapshot) -> list[Reference]:
     return [
         one
         for item in seen.of_kind("Deployment", "StatefulSet", "DaemonSet", "Job")
-        if condition(item, "Complete").get("status") != "True"
+        if not is_true(item, "Complete")
         for one in references_of(item["spec"]["template"]["spec"], item["metadata"]["namespace"])
     ]
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from ops.cluster.kubectl import NAMESPACE, Object
-from ops.deploy.manifests.rendering import PLACEHOLDER, SOURCE
+from ops.cluster.names import PLACEHOLDER, SERVICE_NAME, SOURCE
+from ops.cluster.objects import endpoint_addresses, labels_of
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import SERVICE_NAME, Snapshot, subject, subject_of
+from ops.doctor.snapshot import Snapshot, subject, subject_of
 
 _ADVICE = "`sudo scripts/apply-all.sh --source-address IP` writes the address of the Postgres there."
 
@@ -41,14 +42,8 @@ def source_address_missing(seen: Snapshot) -> Iterator[Finding]:
     if f"@{SOURCE}:" not in seen.settings("etl-connections").get("SOURCE_URL", ""):
         return  # SOURCE_URL names the server itself
     where = subject("EndpointSlice", SOURCE, NAMESPACE)
-    slices = [
-        item
-        for item in seen.of_kind("EndpointSlice")
-        if (item["metadata"].get("labels") or {}).get(SERVICE_NAME) == SOURCE
-    ]
-    addresses = [
-        address for item in slices for endpoint in item.get("endpoints") or [] for address in endpoint["addresses"]
-    ]
+    slices = [item for item in seen.of_kind("EndpointSlice") if labels_of(item).get(SERVICE_NAME) == SOURCE]
+    addresses = [address for item in slices for address in endpoint_addresses(item)]
     if not addresses:
         yield Finding(where, "There is no address of the source: no EndpointSlice names one.", _ADVICE)
     elif addresses == [PLACEHOLDER]:
@@ -56,4 +51,4 @@ def source_address_missing(seen: Snapshot) -> Iterator[Finding]:
 
 
 def _has(item: Object, selector: dict[str, str]) -> bool:
-    return selector.items() <= (item["metadata"].get("labels") or {}).items()
+    return selector.items() <= labels_of(item).items()

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from ops.cluster.kubectl import NAMESPACE
+from ops.cluster.kubectl import NAMESPACE, SYSTEM
 from ops.doctor.checks.cluster import DNS
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import SYSTEM, Snapshot, subject_of
+from ops.doctor.snapshot import Snapshot, subject_of
 
 
 def page_not_shown(seen: Snapshot) -> Iterator[Finding]:

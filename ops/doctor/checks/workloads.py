@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 from ops.cluster.kubectl import NAMESPACE, Object
+from ops.cluster.names import MIGRATE, PREPARE
+from ops.cluster.objects import condition, is_true
 from ops.doctor.checks.references import rests_on
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import Snapshot, condition, subject, subject_of
+from ops.doctor.snapshot import Snapshot, subject, subject_of
 
 SERVERS = {
     "airflow-api-server": "Deployment",
@@ -15,7 +17,6 @@ SERVERS = {
     "metadata-postgres": "StatefulSet",
 }
 """What every overlay has, and without which no run goes on."""
-MIGRATE, PREPARE = "airflow-migrate", "mssql-init-job"
 APPLY = "Run scripts/apply-all.sh"
 
 
@@ -48,8 +49,8 @@ def pods_not_made(seen: Snapshot) -> Iterator[Finding]:
     """A server whose pods the cluster refuses to make."""
     for item in seen.of_kind("Deployment", "StatefulSet", "DaemonSet"):
         status = item.get("status", {})
-        failure = condition(item, "ReplicaFailure")
-        message = failure.get("message", "") if failure.get("status") == "True" else ""
+        failure = condition(item, "ReplicaFailure") if is_true(item, "ReplicaFailure") else {}
+        message = failure.get("message", "")
         lacking = status.get("replicas", 0) < item["spec"].get("replicas", 1) and item["kind"] == "StatefulSet"
         lacking |= item["kind"] == "DaemonSet" and status.get("currentNumberScheduled", 0) < status.get(
             "desiredNumberScheduled", 0
@@ -88,9 +89,9 @@ def job_failed(seen: Snapshot) -> Iterator[Finding]:
 def _failed_jobs(seen: Snapshot, names: set[str], meaning: str, because: frozenset[str]) -> Iterator[Finding]:
     for job in seen.of_kind("Job"):
         meta, status = job["metadata"], job.get("status", {})
-        if meta["name"] not in names or condition(job, "Complete").get("status") == "True":
+        if meta["name"] not in names or is_true(job, "Complete"):
             continue
-        given_up = condition(job, "Failed").get("status") == "True"
+        given_up = is_true(job, "Failed")
         if (not given_up and not status.get("failed")) or _has_successor(seen, job):
             continue
         ended = "has failed" if given_up else f"has failed {status['failed']} times and is tried again"

@@ -1,4 +1,4 @@
-"""Why an image cannot be pulled, as the kubelet says it, and what to do."""
+"""Images: which can be pulled, and why a pull failed, by the kubelet's message."""
 
 import re
 
@@ -6,7 +6,7 @@ WAITING = (
     *("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"),
     *("RegistryUnavailable", "SignatureValidationFailed"),
 )
-"""Why containers wait that have no image."""
+"""Reasons of containers that wait for an image."""
 _NETWORK = (
     "the node cannot reach the registry: check its network and its DNS; behind a proxy install K3s with"
     " HTTP_PROXY, HTTPS_PROXY and NO_PROXY set; without a network install from a bundle (--from-bundle)"
@@ -33,6 +33,11 @@ _PASSING = (
         _NETWORK,
     ),
 )
+
+
+def is_local(image: str) -> bool:
+    """Whether an image is built here and imported, never pulled."""
+    return image.startswith("localhost/")
 
 
 def explain(message: str) -> str:

@@ -1,0 +1,50 @@
+"""Parts of Kubernetes objects: labels, conditions, containers, addresses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ops.cluster.kubectl import Object
+
+
+def labels_of(item: Object) -> dict[str, str]:
+    """The labels of an object."""
+    return item["metadata"].get("labels") or {}
+
+
+def condition(item: Object, kind: str) -> Object:
+    """A condition of an object's status; empty if it has none of that type."""
+    conditions: list[Object] = item.get("status", {}).get("conditions") or []
+    return next((one for one in conditions if one["type"] == kind), {})
+
+
+def is_true(item: Object, kind: str) -> bool:
+    """Whether a condition of an object is True."""
+    return condition(item, kind).get("status") == "True"
+
+
+def container_statuses(pod: Object) -> list[Object]:
+    """The container statuses of a pod; those of init containers come first and have `init`."""
+    status = pod.get("status", {})
+    first = [{**container, "init": True} for container in status.get("initContainerStatuses") or []]
+    return first + list(status.get("containerStatuses") or [])
+
+
+def containers_of(pod: Mapping[str, Any]) -> list[Object]:
+    """The containers in the specification of a pod, init containers first."""
+    return [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]
+
+
+def images_of(pod: Mapping[str, Any]) -> list[str]:
+    """The images in the specification of a pod."""
+    return [container["image"] for container in containers_of(pod)]
+
+
+def node_address(node: Object) -> str:
+    """The internal address of a node; empty if it has none."""
+    addresses = {one["type"]: one["address"] for one in reversed(node.get("status", {}).get("addresses") or [])}
+    return str(addresses.get("InternalIP", ""))
+
+
+def endpoint_addresses(item: Object) -> list[str]:
+    """The addresses in an EndpointSlice."""
+    return [address for endpoint in item.get("endpoints") or [] for address in endpoint["addresses"]]
