@@ -6,10 +6,12 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from typing import Any, Self
+from urllib.parse import quote
 
 from ops.cluster.console import DeployError
-from ops.cluster.forwarding import ForwardedPort
+from ops.cluster.forwarding import LOOPBACK, ForwardedPort
 from ops.cluster.kubectl import NAMESPACE, Kubectl
 from ops.cluster.names import API_SERVER
 from ops.cluster.secret_keys import ADMIN
@@ -17,8 +19,7 @@ from ops.cluster.secret_keys import ADMIN
 (ADMIN_SECRET, ADMIN_KEY), ADMIN_USER = ADMIN, "admin"
 _PATIENCE_SECONDS = 120.0
 """For how long a connection that fails is tried again: a pod may be on its way to another."""
-# A proxy of the environment must not be asked for an address of this machine.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_PAGE = 100
 
 
 class NotFoundError(DeployError):
@@ -65,6 +66,21 @@ class AirflowApi:
         """GET below /api/v2."""
         return self.call("GET", f"/api/v2{path}")
 
+    def list(self, path: str, key: str) -> Iterator[dict[str, Any]]:
+        """All entries of a list below /api/v2, which Airflow returns in pages. `key` is its name in the response."""
+        separator, count = "&" if "?" in path else "?", 0
+        while True:
+            page = self.get(f"{path}{separator}limit={_PAGE}&offset={count}")
+            yield from page[key]
+            count += len(page[key])
+            if not page[key] or count >= page["total_entries"]:
+                return
+
+    def log(self, run: str, task: dict[str, Any]) -> Any:
+        """The lines of the log of a task's last attempt; `run` is the path of its run."""
+        path = f"{run}/taskInstances/{quote(task['task_id'])}/logs/{task['try_number']}"
+        return self.get(f"{path}?map_index={task['map_index']}&full_content=true")["content"]
+
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """One call; tried again while Airflow cannot be reached. Raises NotFoundError, DeployError."""
         deadline = time.monotonic() + self._patience
@@ -83,14 +99,14 @@ class AirflowApi:
     def _send(self, method: str, path: str, body: Any) -> Any:
         if self._port is None or not self._port.is_open:
             self.close()
-            self._port = ForwardedPort(self._kubectl, API_SERVER, 8080)
+            self._port = self._kubectl.forward(API_SERVER, 8080)
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         data = None if body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self._port.number}{path}"
         request = urllib.request.Request(url, data, headers, method=method)
-        with _OPENER.open(request, timeout=min(60.0, self._patience)) as response:
+        with LOOPBACK.open(request, timeout=min(60.0, self._patience)) as response:
             text = response.read()
         return json.loads(text) if text else None
 
@@ -99,6 +115,17 @@ class AirflowApi:
         if self._port is not None:
             self._port.close()
             self._port = None
+
+
+def run_path(dag: str, run_id: str = "") -> str:
+    """The path of a DAG run, or without its id of the DAG's runs."""
+    runs = f"/dags/{quote(dag, safe='')}/dagRuns"
+    return f"{runs}/{quote(run_id, safe='')}" if run_id else runs
+
+
+def task_name(task: dict[str, Any]) -> str:
+    """The id of a task instance, with its index if it is mapped."""
+    return task["task_id"] if task["map_index"] < 0 else f"{task['task_id']}[{task['map_index']}]"
 
 
 def _refused(method: str, path: str, error: urllib.error.HTTPError) -> DeployError:

@@ -1,24 +1,26 @@
-"""A port of loopback that kubectl leads to a Service of the deployment."""
+"""A loopback port that kubectl forwards to a Service."""
 
 import os
 import re
 import subprocess
 import tempfile
 import time
+import urllib.request
+from collections.abc import Sequence
 from typing import Self
 
-from ops.cluster.kubectl import NAMESPACE, Kubectl
-
+LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens URLs of forwarded ports: a proxy of the environment does not reach this machine."""
 _START_SECONDS = 20.0
 
 
 class ForwardedPort:
-    """The port while it is open. Also a context manager."""
+    """A forwarded port while it is open. Also a context manager."""
 
-    def __init__(self, kubectl: Kubectl, service: str, port: int, namespace: str = NAMESPACE) -> None:
-        """Start `kubectl port-forward` on a free port. Raises OSError where it does not start."""
-        command = [*kubectl.command, "--namespace", namespace, "port-forward", "--address=127.0.0.1"]
-        # To a file: it says a line for each connection, and nobody would empty a pipe.
+    def __init__(self, kubectl: Sequence[str], namespace: str, service: str, port: int) -> None:
+        """Start `kubectl port-forward` on a free port. Raises OSError if it does not start."""
+        command = [*kubectl, "--namespace", namespace, "port-forward", "--address=127.0.0.1"]
+        # To a file: it prints a line for each connection, which would fill a pipe.
         with tempfile.TemporaryFile() as output:
             self._process = subprocess.Popen(
                 [*command, f"service/{service}", f":{port}"],
@@ -38,11 +40,11 @@ class ForwardedPort:
 
     @property
     def is_open(self) -> bool:
-        """Whether it still leads there: it ends with the pod that it led to."""
+        """Whether the process still runs: it ends with the pod."""
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.terminate()
         self._process.wait()
 

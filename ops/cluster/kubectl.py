@@ -8,6 +8,7 @@ from typing import Any
 
 from ops.cluster import processes
 from ops.cluster.console import DeployError
+from ops.cluster.forwarding import ForwardedPort
 
 NAMESPACE = "etl-poc"
 OBSERVABILITY = "observability"
@@ -34,6 +35,10 @@ class Kubectl:
         limit = self.seconds if seconds is None else seconds
         command = [*self.command, f"--request-timeout={limit}s", *arguments]
         return processes.run(command, stdin=stdin, hide=hide)
+
+    def forward(self, service: str, port: int, namespace: str = NAMESPACE) -> ForwardedPort:
+        """Forward a loopback port to a Service. Raises OSError."""
+        return ForwardedPort(self.command, namespace, service, port)
 
     def get(self, *arguments: str) -> Any:
         """What `kubectl get … -o json` shows; None where a named object is not there."""

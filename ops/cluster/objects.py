@@ -29,6 +29,12 @@ def container_statuses(pod: Object) -> list[Object]:
     return first + list(status.get("containerStatuses") or [])
 
 
+def is_starting(container: Object) -> bool:
+    """Whether a container waits only because its pod has just been created."""
+    waiting = container.get("state", {}).get("waiting")
+    return waiting is not None and waiting.get("reason") in (None, "ContainerCreating", "PodInitializing")
+
+
 def containers_of(pod: Mapping[str, Any]) -> list[Object]:
     """The containers in the specification of a pod, init containers first."""
     return [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]

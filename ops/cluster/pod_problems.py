@@ -1,18 +1,39 @@
 """Which pods are not well, and why: what a person would look up one after the other."""
 
 from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import NamedTuple
 
 from ops.cluster.console import Console, DeployError, table
 from ops.cluster.images import WAITING, explain
 from ops.cluster.kubectl import Kubectl, Object
-from ops.cluster.objects import container_statuses
+from ops.cluster.objects import container_statuses, is_starting
 
 AFTER = ", before that "
 """What follows in a reason changes while the reason stays the same."""
 NOT_READY = "runs but is not ready"
 _LOG_LINES = 20
 _EVENTS = 15
-_BEGINNINGS = ("PodInitializing", "ContainerCreating", None)
+
+
+class Kind(Enum):
+    """Kinds of problems that a container's status shows."""
+
+    STARTING = "starting"
+    IMAGE = "image cannot be pulled"
+    CRASHING = "ends again and again"
+    REFUSED = "cannot be started"
+    ENDED = "ended with an error"
+    NOT_READY = "runs and is not ready"
+
+
+class ContainerProblem(NamedTuple):
+    """A container that does not work: the kind of problem, its status, and what the kubelet says."""
+
+    kind: Kind
+    container: Object
+    reason: str = ""
+    message: str = ""
 
 
 def pod_troubles(pods: Iterable[Object], *, starting: bool = False) -> Iterator[tuple[Object, str]]:
@@ -41,8 +62,41 @@ def show_troubles(console: Console, kubectl: Kubectl) -> None:
 def show_logs(console: Console, kubectl: Kubectl, pod: Object, lines: int) -> None:
     """Print the end of the logs of the containers that are not well."""
     for container in container_statuses(pod):
-        if _container_reason(container):
+        problem = container_problem(container)
+        if problem and problem.kind is not Kind.STARTING:
             _show_log(console, kubectl, pod["metadata"], container["name"], lines)
+
+
+def container_problem(container: Object) -> ContainerProblem | None:
+    """The problem of a container, by its status alone; None if it runs and is ready, or has ended well."""
+    state = container.get("state", {})
+    waiting, ended = state.get("waiting"), state.get("terminated")
+    if waiting is not None:
+        return _waiting(container, waiting.get("reason", ""), waiting.get("message", ""))
+    if ended:
+        return ContainerProblem(Kind.ENDED, container, ending(ended)) if ended.get("exitCode") else None
+    if "running" in state and not container.get("ready", True) and not container.get("init"):
+        return ContainerProblem(Kind.NOT_READY, container)
+    return None
+
+
+def _waiting(container: Object, reason: str, message: str) -> ContainerProblem:
+    if is_starting(container):
+        return ContainerProblem(Kind.STARTING, container, reason, message)
+    if reason in WAITING:
+        return ContainerProblem(Kind.IMAGE, container, reason, message)
+    return ContainerProblem(Kind.CRASHING if reason == "CrashLoopBackOff" else Kind.REFUSED, container, reason, message)
+
+
+def last_end(container: Object) -> Object:
+    """How a container ended last, this time or before; empty if it never did."""
+    ends = (container.get(name, {}).get("terminated") for name in ("state", "lastState"))
+    return next((end for end in ends if end), {})
+
+
+def ending(terminated: Object) -> str:
+    """Reason and exit code of a container that ended."""
+    return f"{terminated.get('reason', 'Error')}, exit code {terminated.get('exitCode')}"
 
 
 def _reasons(pod: Object, starting: bool) -> Iterator[str]:
@@ -57,33 +111,23 @@ def _reasons(pod: Object, starting: bool) -> Iterator[str]:
     if phase == "Failed" and not statuses:
         yield f"{status.get('reason', 'Failed')}: {status.get('message', '')}"
     for container in statuses:
-        yield _container_reason(container, starting)
+        problem = container_problem(container)
+        if problem and (starting or problem.kind is not Kind.STARTING):
+            yield _text(problem)
 
 
-def _container_reason(container: Object, starting: bool = False) -> str:
-    """Why a container is not well; nothing where it is, or unless `starting` where it has only begun."""
-    name, state = container["name"], container.get("state", {})
-    waiting, ended = state.get("waiting"), state.get("terminated")
-    reason = ""
-    if waiting and (starting or waiting.get("reason") not in _BEGINNINGS):
-        reason = f"{name} {waiting.get('reason', 'waiting')}"
-        if waiting.get("message") and waiting.get("reason") in WAITING:
-            reason += f": {explain(waiting['message'])}"
-        elif waiting.get("message") and "BackOff" not in reason:
-            reason += f" ({waiting['message'][:200]})"
-    elif ended and ended.get("exitCode"):
-        reason = f"{name} ended: {ending(ended)}"
-    elif "running" in state and not container.get("ready", True) and not container.get("init"):
-        reason = f"{name} {NOT_READY}"
+def _text(problem: ContainerProblem) -> str:
+    container, text = problem.container, f"{problem.container['name']} {problem.reason or 'waiting'}"
+    if problem.kind is Kind.IMAGE and problem.message:
+        text += f": {explain(problem.message)}"
+    elif problem.kind in (Kind.REFUSED, Kind.STARTING) and problem.message:
+        text += f" ({problem.message[:200]})"
+    elif problem.kind is Kind.ENDED:
+        text = f"{container['name']} ended: {problem.reason}"
+    elif problem.kind is Kind.NOT_READY:
+        text = f"{container['name']} {NOT_READY}"
     last = container.get("lastState", {}).get("terminated")
-    if reason and last:
-        reason += f"{AFTER}{ending(last)}, {container.get('restartCount', 0)} restarts"
-    return reason
-
-
-def ending(terminated: Object) -> str:
-    """How a container ended, in words."""
-    return f"{terminated.get('reason', 'Error')}, exit code {terminated.get('exitCode')}"
+    return f"{text}{AFTER}{ending(last)}, {container.get('restartCount', 0)} restarts" if last else text
 
 
 def _show_log(console: Console, kubectl: Kubectl, pod: Object, container: str, lines: int) -> None:

@@ -16,12 +16,11 @@ from typing import Any
 
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
-from ops.cluster.objects import container_statuses, is_true
+from ops.cluster.objects import container_statuses, is_starting, is_true
 
 PATIENCE_SECONDS = 12.0
 """How long a new pod may reach everything: for the first seconds the policies do not know it."""
 _START_SECONDS = 15.0
-_BEGINS = ("ContainerCreating", "PodInitializing")
 _POLL_SECONDS = 0.5
 LABELS = {"app.kubernetes.io/name": "policy-probe", "app.kubernetes.io/component": "doctor"}
 SCRIPT = """
@@ -135,7 +134,7 @@ def _await(kubectl: Kubectl, name: str) -> str:
             return kubectl.run("--namespace", NAMESPACE, "logs", name)
         for status in container_statuses(pod or {}):
             waiting = status.get("state", {}).get("waiting") or {}
-            if waiting.get("reason", _BEGINS[0]) not in _BEGINS:
+            if waiting and not is_starting(status):
                 raise DeployError(
                     f"it does not start: {waiting['reason']}, {waiting.get('message', 'no more is known')}."
                 )

@@ -27,11 +27,17 @@ def run(
     except subprocess.TimeoutExpired:
         raise DeployError(f"`{shlex.join(command)}` gave no answer within {timeout:.0f} s.") from None
     if done.returncode:
-        words = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-10:])
-        for text in hide:
-            words = words.replace(text, "***")
-        raise DeployError(f"`{shlex.join(command)}` failed: {words or f'exit code {done.returncode}'}")
+        output = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
+        raise failure(command, output, hide)
     return done.stdout
+
+
+def failure(command: Sequence[str], output: str, hide: Collection[str] = ()) -> DeployError:
+    """The error of a command that failed, with its last lines."""
+    lines = "\n".join(output.splitlines()[-10:])
+    for text in hide:
+        lines = lines.replace(text, "***")
+    return DeployError(f"`{shlex.join(command)}` failed: {lines}")
 
 
 def run_on(command: Sequence[str], content: IO[bytes]) -> str | None:

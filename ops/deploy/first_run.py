@@ -5,9 +5,8 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
-from ops.cluster.airflow_api import AirflowApi, NotFoundError
+from ops.cluster.airflow_api import AirflowApi, NotFoundError, run_path, task_name
 from ops.cluster.console import Console, DeployError, table
 from ops.cluster.kubectl import Kubectl
 
@@ -58,17 +57,17 @@ def _trigger(api: AirflowApi, run_id: str) -> None:
     due = datetime.now(UTC) - timedelta(days=1)
     run = {"dag_run_id": run_id, "logical_date": None, "run_after": due.isoformat()}
     try:
-        api.call("POST", f"/api/v2/dags/{DAG}/dagRuns", run)
+        api.call("POST", f"/api/v2{run_path(DAG)}", run)
     except DeployError:
         # A call whose answer was lost is repeated, and then the run is there already.
-        if api.get(_run(run_id))["dag_run_id"] != run_id:
+        if api.get(run_path(DAG, run_id))["dag_run_id"] != run_id:
             raise
 
 
 def _follow(console: Console, api: AirflowApi, run_id: str, deadline: float) -> str:
     told = ""
     while True:
-        state = str(api.get(_run(run_id))["state"])
+        state = str(api.get(run_path(DAG, run_id))["state"])
         text = f"  {DAG} {state}: {_tasks_in_words(_tasks(api, run_id))}"
         if text != told:
             console.say(text)
@@ -91,16 +90,15 @@ def _failure(console: Console, api: AirflowApi, run_id: str) -> str:
     """Show the logs of the tasks that failed; returns the sentence that names them."""
     failed = [task for task in _tasks(api, run_id) if task["state"] == "failed"]
     for task in failed:
-        console.show(f"\nEnd of the log of {_name(task)}, attempt {task['try_number']}:")
+        console.show(f"\nEnd of the log of {task_name(task)}, attempt {task['try_number']}:")
         console.show("\n".join(f"  {line}" for line in _log(api, run_id, task)) or "  (empty)")
-    names = ", ".join(_name(task) for task in failed) or "no task, but the run as a whole"
+    names = ", ".join(task_name(task) for task in failed) or "no task, but the run as a whole"
     return f"The run {run_id} of {DAG} failed: {names}."
 
 
 def _log(api: AirflowApi, run_id: str, task: dict[str, Any]) -> list[str]:
-    path = f"{_run(run_id)}/taskInstances/{quote(task['task_id'])}/logs/{task['try_number']}"
     try:
-        content = api.get(f"{path}?map_index={task['map_index']}&full_content=true")["content"]
+        content = api.log(run_path(DAG, run_id), task)
     except DeployError as error:
         return [str(error)]
     lines = [line["event"] if isinstance(line, dict) else str(line) for line in content]
@@ -109,10 +107,10 @@ def _log(api: AirflowApi, run_id: str, task: dict[str, Any]) -> list[str]:
 
 def _show_reconciliation(console: Console, api: AirflowApi, run_id: str) -> None:
     """Show what the run reconciled; where it found nothing new, what the run before it did."""
-    recent = api.get(f"/dags/{DAG}/dagRuns?state=success&order_by=-run_after&limit=20")["dag_runs"]
+    recent = api.get(f"{run_path(DAG)}?state=success&order_by=-run_after&limit=20")["dag_runs"]
     for candidate in [run_id, *(run["dag_run_id"] for run in recent if run["dag_run_id"] != run_id)]:
         try:
-            entry = api.get(f"{_run(candidate)}/taskInstances/reconcile/xcomEntries/return_value")
+            entry = api.get(f"{run_path(DAG, candidate)}/taskInstances/reconcile/xcomEntries/return_value")
         except NotFoundError:
             continue
         if candidate != run_id:
@@ -128,18 +126,4 @@ def _show_reconciliation(console: Console, api: AirflowApi, run_id: str) -> None
 
 
 def _tasks(api: AirflowApi, run_id: str) -> list[dict[str, Any]]:
-    """The task instances of a run; the API gives them in pages."""
-    tasks: list[dict[str, Any]] = []
-    while True:
-        page = api.get(f"{_run(run_id)}/taskInstances?limit=100&offset={len(tasks)}")
-        tasks += page["task_instances"]
-        if not page["task_instances"] or len(tasks) >= page["total_entries"]:
-            return tasks
-
-
-def _name(task: dict[str, Any]) -> str:
-    return task["task_id"] if task["map_index"] < 0 else f"{task['task_id']}[{task['map_index']}]"
-
-
-def _run(run_id: str) -> str:
-    return f"/dags/{DAG}/dagRuns/{quote(run_id)}"
+    return list(api.list(f"{run_path(DAG, run_id)}/taskInstances", "task_instances"))

@@ -2,11 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
-from ops.cluster.airflow_api import AirflowApi, LoginRefusedError
+from ops.cluster.airflow_api import AirflowApi, LoginRefusedError, run_path, task_name
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import Kubectl
 from ops.cluster.log_lines import last_words, reason
@@ -15,7 +13,6 @@ from ops.doctor.snapshot import Airflow, FailedRun
 
 TAG = "etl"
 """The tag of the DAGs that etl_airflow.dag.factory makes."""
-_PAGE = 100
 _MOST_LOGS = 3
 """Of so many failed runs the log is read."""
 _SOURCE = re.compile(r"(\S+) → \S+ where ")
@@ -50,20 +47,19 @@ def is_ours(dag: dict[str, Any]) -> bool:
 
 
 def _ask(api: AirflowApi, found: Airflow) -> None:
-    found.import_errors = list(_all(api, "/importErrors", "import_errors"))
-    found.pools = list(_all(api, "/pools", "pools"))
-    found.dags = list(_all(api, "/dags", "dags"))
+    found.import_errors = list(api.list("/importErrors", "import_errors"))
+    found.pools = list(api.list("/pools", "pools"))
+    found.dags = list(api.list("/dags", "dags"))
     waiting = "/dags/~/dagRuns/~/taskInstances?state=queued&state=scheduled"
-    found.waiting = list(_all(api, waiting, "task_instances"))
+    found.waiting = list(api.list(waiting, "task_instances"))
     for dag in found.dags:
         if dag["is_paused"]:
             continue  # that is told, and nothing of it will change meanwhile
-        runs = f"/dags/{quote(dag['dag_id'], safe='')}/dagRuns"
-        ended = api.get(f"{runs}?state=success&state=failed&order_by=-end_date&limit=1")["dag_runs"]
+        ended = api.get(f"{run_path(dag['dag_id'])}?state=success&state=failed&order_by=-end_date&limit=1")["dag_runs"]
         if ended and ended[0]["state"] == "failed":
             run_id = ended[0]["dag_run_id"]
             read = len(found.failed) < _MOST_LOGS
-            found.failed[dag["dag_id"]] = _failed(api, f"{runs}/{quote(run_id, safe='')}", run_id, read)
+            found.failed[dag["dag_id"]] = _failed(api, run_path(dag["dag_id"], run_id), run_id, read)
 
 
 def _failed(api: AirflowApi, run: str, run_id: str, read: bool) -> FailedRun:
@@ -71,24 +67,10 @@ def _failed(api: AirflowApi, run: str, run_id: str, read: bool) -> FailedRun:
     if not tasks:
         return FailedRun(run_id, "", "")
     task = tasks[0]
-    index = f"[{task['map_index']}]" if task["map_index"] >= 0 else ""
     words = ""
     if read:
-        path = f"{run}/taskInstances/{quote(task['task_id'])}/logs/{task['try_number']}"
         try:
-            content = api.get(f"{path}?map_index={task['map_index']}&full_content=true")["content"]
-            words = last_words("\n".join(json.dumps(line) for line in content))
+            words = last_words("\n".join(json.dumps(line) for line in api.log(run, task)))
         except DeployError as error:
             words = f"(its log cannot be read: {error})"
-    return FailedRun(run_id, f"{task['task_id']}{index}", words)
-
-
-def _all(api: AirflowApi, path: str, name: str) -> Iterator[dict[str, Any]]:
-    """All of a list, which comes in pages."""
-    separator, got = "&" if "?" in path else "?", 0
-    while True:
-        page = api.get(f"{path}{separator}limit={_PAGE}&offset={got}")
-        yield from page[name]
-        got += len(page[name])
-        if not page[name] or got >= page["total_entries"]:
-            return
+    return FailedRun(run_id, task_name(task), words)

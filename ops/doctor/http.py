@@ -1,19 +1,16 @@
 """Asks a server of the deployment over HTTP, through a port that kubectl leads to it: past all network policies."""
 
 import urllib.error
-import urllib.request
 from collections.abc import Sequence
 
 from ops.cluster.console import DeployError
-from ops.cluster.forwarding import ForwardedPort
+from ops.cluster.forwarding import LOOPBACK
 from ops.cluster.kubectl import OBSERVABILITY, Kubectl
 from ops.cluster.log_lines import short
 from ops.doctor.snapshot import Snapshot
 
 SECONDS = 8
 """How long an answer may take."""
-# A proxy of the environment must not be asked for an address of this machine.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def ask(kubectl: Kubectl, seen: Snapshot, service: str, port: int, paths: Sequence[str]) -> list[bytes]:
@@ -21,7 +18,7 @@ def ask(kubectl: Kubectl, seen: Snapshot, service: str, port: int, paths: Sequen
     if not seen.ready_endpoints(service, OBSERVABILITY):
         raise DeployError("none of its pods is ready.")
     try:
-        with ForwardedPort(kubectl, service, port, OBSERVABILITY) as opened:
+        with kubectl.forward(service, port, OBSERVABILITY) as opened:
             return [_get(f"http://127.0.0.1:{opened.number}/{path}") for path in paths]
     except urllib.error.HTTPError as error:
         raise DeployError(f"it answers {error.code}: {short(error.read().decode(errors='replace'))}") from None
@@ -30,6 +27,6 @@ def ask(kubectl: Kubectl, seen: Snapshot, service: str, port: int, paths: Sequen
 
 
 def _get(url: str) -> bytes:
-    with _OPENER.open(url, timeout=SECONDS) as response:
+    with LOOPBACK.open(url, timeout=SECONDS) as response:
         answer: bytes = response.read()
     return answer

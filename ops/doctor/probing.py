@@ -15,7 +15,7 @@ from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.log_lines import reason, short
 from ops.cluster.names import AIRFLOW_SERVERS, MODEL, NAME
-from ops.cluster.objects import condition, container_statuses, labels_of
+from ops.cluster.objects import condition, container_statuses, is_starting, labels_of
 from ops.cluster.step_pod import step_spec
 from ops.doctor.snapshot import Answer, Snapshot
 
@@ -34,7 +34,6 @@ _SECONDS = 20.0
 _MOUNT_SECONDS = 4.0
 """After how long it is asked why a pod does not start: what can be mounted is by then."""
 _POLL_SECONDS = 0.5
-_BEGINS = ("ContainerCreating", "PodInitializing")
 
 
 @dataclass
@@ -122,8 +121,7 @@ def _await(kubectl: Kubectl, name: str) -> Probed:
 def _cannot_start(pod: Object) -> bool:
     if condition(pod, "PodScheduled").get("reason") == "Unschedulable":
         return True
-    waiting = [status.get("state", {}).get("waiting") for status in container_statuses(pod)]
-    return any(one and one.get("reason", _BEGINS[0]) not in _BEGINS for one in waiting)
+    return any("waiting" in one.get("state", {}) and not is_starting(one) for one in container_statuses(pod))
 
 
 def _told(kubectl: Kubectl, pod: Object) -> Probed:

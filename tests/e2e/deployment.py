@@ -16,7 +16,6 @@ from etl.model.pipeline import Pipeline
 
 from dev.sandbox.site import Site, existing_site
 from ops.cluster.airflow_api import AirflowApi, NotFoundError
-from ops.cluster.forwarding import ForwardedPort
 from ops.cluster.kubectl import NAMESPACE, Kubectl
 from tests.e2e.outside import OutsideSink
 
@@ -100,7 +99,7 @@ class Deployment:
     @contextmanager
     def forwarded(self, service: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:
         """A port of loopback that leads to one of a Service."""
-        with ForwardedPort(Kubectl(), service, port, namespace) as opened:
+        with Kubectl().forward(service, port, namespace) as opened:
             yield opened.number
 
     @contextmanager

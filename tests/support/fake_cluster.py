@@ -3,13 +3,15 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from ops.cluster.kubectl import NAMESPACE, Kubectl
+from ops.cluster.processes import failure
 from ops.deploy.images.platforms import this_platform
 from tests.support import fake_kubectl
 
@@ -56,21 +58,43 @@ printf '%s\\n' "import-stub $*" >> "$FAKE_CLUSTER/tools.log"
 """
 
 
-class Processes:
-    """`subprocess` as ops/deploy sees it, with kubectl in this process: starting it would take most of the time."""
+class FakeKubectl(Kubectl):
+    """`fake_kubectl` called in this process: as processes, its calls would take most of a test's time."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(subprocess, name)
-
-    @staticmethod
-    def run(command: list[str], **named: Any) -> "subprocess.CompletedProcess[str]":
-        """As `subprocess.run`."""
-        if command[0] != "kubectl" or not shutil.which("kubectl"):
-            return subprocess.run(command, **named)
+    def run(
+        self, *arguments: str, stdin: str | None = None, hide: Collection[str] = (), seconds: int | None = None
+    ) -> str:
+        """As `Kubectl.run`."""
+        if not shutil.which("kubectl"):
+            return super().run(*arguments, stdin=stdin, hide=hide, seconds=seconds)
+        words = [f"--request-timeout={self.seconds if seconds is None else seconds}s", *arguments]
         try:
-            return subprocess.CompletedProcess(command, 0, fake_kubectl.call(command[1:], named.get("input") or ""), "")
+            return fake_kubectl.call(words, stdin or "") + "\n"
         except fake_kubectl.RefusedError as error:
-            return subprocess.CompletedProcess(command, 1, "", str(error))
+            raise failure([*self.command, *words], str(error), hide) from None
+
+    def forward(self, service: str, port: int, namespace: str = NAMESPACE) -> Any:
+        """As `Kubectl.forward`; the server that a test has started is at `port` of the state."""
+        number = fake_kubectl.forwarded(["--namespace", namespace, "port-forward", f"service/{service}", f":{port}"])
+        return FakeForwardedPort(number)
+
+
+class FakeForwardedPort:
+    """A forwarded port that needs no process."""
+
+    is_open = True
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
 
 class FakeCluster:
@@ -248,13 +272,14 @@ def overlay_objects() -> list[dict[str, Any]]:
     ]
 
 
-def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    """Make this process find the stubs, and nothing of the real machine."""
+def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, *, by_process: bool = False) -> FakeCluster:
+    """Make this process find the stubs, and nothing of the real machine. `by_process`: also kubectl as a process."""
     cluster = FakeCluster(folder)
     monkeypatch.setenv("PATH", f"{cluster.path}:/usr/bin:/bin")
     monkeypatch.setenv("FAKE_CLUSTER", str(folder))
     monkeypatch.setenv("KUBECONFIG", str(FAKE_KUBECTL))  # a file that is there
-    monkeypatch.setattr("ops.cluster.processes.subprocess", Processes())
+    for module in [] if by_process else ["deploy.cli", "deploy.data.restore", "deploy.data.erase", "doctor.cli"]:
+        monkeypatch.setattr(f"ops.{module}.Kubectl", FakeKubectl)
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("os.chown", lambda path, user, group: cluster.owners.update({Path(path).name: (user, group)}))
     monkeypatch.setattr("ops.deploy.preflight.machine_problems", list)

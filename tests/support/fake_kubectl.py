@@ -14,6 +14,8 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,10 @@ class RefusedError(Exception):
 def main(arguments: list[str]) -> int:
     """As a program on PATH."""
     try:
+        if "port-forward" in arguments:
+            print(f"Forwarding from 127.0.0.1:{forwarded(arguments)} -> 8080", flush=True)
+            time.sleep(60)
+            return 0
         print(call(arguments, "" if sys.stdin.isatty() else sys.stdin.read()))
     except RefusedError as error:
         print(error, file=sys.stderr)
@@ -80,13 +86,24 @@ def main(arguments: list[str]) -> int:
 
 def call(arguments: list[str], stdin: str) -> str:
     """Record a call and answer it. Raises RefusedError."""
+    with recording(arguments, stdin):
+        return answer(arguments, stdin)
+
+
+def forwarded(arguments: list[str]) -> int:
+    """Record a call that forwards a port; returns the port."""
+    with recording(arguments, ""):
+        return int(json.loads((folder() / "state.json").read_text())["port"])
+
+
+@contextmanager
+def recording(arguments: list[str], stdin: str) -> Iterator[None]:
+    """Record a call. One at a time, for several may come at once."""
     with (folder() / "calls.jsonl").open("a") as calls:
-        # Several may be called at once; one that forwards a port does not end.
-        if "port-forward" not in arguments:
-            fcntl.flock(calls, fcntl.LOCK_EX)
+        fcntl.flock(calls, fcntl.LOCK_EX)
         calls.write(json.dumps({"argv": arguments, "stdin": stdin}) + "\n")
         calls.flush()
-        return answer(arguments, stdin)
+        yield
 
 
 def folder() -> Path:
@@ -107,7 +124,7 @@ def answer(arguments: list[str], stdin: str) -> str:
     before = json.dumps(state)
     told = VERBS[verb](state, rest, flags, stdin)
     if json.dumps(state) != before:
-        # Whoever forwards a port reads it at any time.
+        # A test reads it at any time.
         file.with_suffix(".new").write_text(json.dumps(state))
         file.with_suffix(".new").replace(file)
     return told
@@ -283,12 +300,6 @@ def execute(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
     raise RefusedError(f"{state['exec']}\ncommand terminated with exit code 1")
 
 
-def port_forward(state: Any, _rest: Any, _flags: Any, _stdin: str) -> str:
-    print(f"Forwarding from 127.0.0.1:{state['port']} -> 8080", flush=True)
-    time.sleep(60)
-    return ""
-
-
 VERBS = {
     "config": config,
     "exec": execute,
@@ -303,7 +314,6 @@ VERBS = {
     "delete": delete,
     "logs": logs,
     "scale": scale,
-    "port-forward": port_forward,
 }
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def front(folder: Path, default: str, by_name: "dict[str, str] | None" = None) -
         secure.socket = context.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
         answers.port, answers.plain_port = secure.server_address[1], plain.server_address[1]
         for server in (secure, plain):
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield answers
         for server in (secure, plain):
             server.shutdown()

@@ -87,7 +87,7 @@ def run_identity_provider(folder: Path, host: str = "localhost") -> Iterator[Ide
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tls.certificate_of("identity-provider"), tls.key_of("identity-provider"))
     server = make_server(host, port, _app(made), threaded=True, ssl_context=context)
-    thread = threading.Thread(target=server.serve_forever, name="identity-provider", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="identity-provider", daemon=True)
     thread.start()
     try:
         yield made

@@ -13,7 +13,6 @@ import pytest
 
 from ops.cluster import pages, policy_probe
 from ops.cluster.console import Console
-from ops.cluster.kubectl import Kubectl
 from ops.cluster.nodes import Node
 from ops.cluster.pages import Trouble, troubles
 from ops.cluster.policy_probe import SCRIPT
@@ -21,7 +20,7 @@ from ops.deploy.closing import try_all
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.secrets import certificates
 from ops.deploy.secrets.certificates import Wanted, for_ui
-from tests.support.fake_cluster import FakeCluster, ingress, node, prepare, with_certificate, workload
+from tests.support.fake_cluster import FakeCluster, FakeKubectl, ingress, node, prepare, with_certificate, workload
 from tests.support.front import Front, front
 
 NAME, ADDRESS = "etl.example.com", "127.0.0.1"
@@ -243,7 +242,7 @@ HERE = Node("one", ADDRESS, is_this_machine=True, is_control_plane=True, has_dat
 
 
 def tell(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *more: dict[str, Any]) -> str:
-    try_all(Console(), Kubectl(), Rendering([EXPORTER, *more], []), HERE, NAME)
+    try_all(Console(), FakeKubectl(), Rendering([EXPORTER, *more], []), HERE, NAME)
     return capsys.readouterr().out
 
 

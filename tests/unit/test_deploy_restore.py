@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from ops.cluster.kubectl import Kubectl
 from ops.cluster.names import AIRFLOW_SERVERS
 from ops.deploy.data.restore import main
 from ops.deploy.secrets.secrets import temporary_secret
 from tests.support.arguments import commands_of, leaks, started_with, value_of
-from tests.support.fake_cluster import FakeCluster, prepare, workload
+from tests.support.fake_cluster import FakeCluster, FakeKubectl, prepare, workload
 
 LIST = "\n".join(
     f"{size} {name}"
@@ -293,5 +292,5 @@ def test_a_secret_goes_too_where_the_terminal_does(cluster: FakeCluster, number:
 
 
 def _interrupted(number: int) -> None:
-    with temporary_secret(Kubectl(), "of-tests", {"KEY": "value"}):
+    with temporary_secret(FakeKubectl(), "of-tests", {"KEY": "value"}):
         os.kill(os.getpid(), number)

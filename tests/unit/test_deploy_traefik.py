@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from ops.cluster.console import Console
-from ops.cluster.kubectl import Kubectl
 from ops.deploy.cli import main
 from ops.deploy.manifests import traefik
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.manifests.traefik import await_kinds, fit
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.rendering import rendering
-from tests.support.fake_cluster import FakeCluster, prepare
+from tests.support.fake_cluster import FakeCluster, FakeKubectl, prepare
 
 SERVED = ["v1", "traefik.io/v1alpha1", "helm.cattle.io/v1"]
 CHART = {"kind": "HelmChart", "metadata": {"name": "traefik", "namespace": "kube-system"}}
@@ -39,7 +38,7 @@ def special(name: str = DEFAULT) -> Rendering:
 def fitted() -> tuple[set[str], list[str]]:
     """What is left to be applied, and what is said."""
     found = special()
-    told = fit(Kubectl(), found)
+    told = fit(FakeKubectl(), found)
     return {item["kind"] for item in found.objects}, told
 
 
@@ -90,7 +89,7 @@ def test_right_after_the_start_of_k3s_it_is_waited_for(
 ) -> None:
     cluster.set(served=["v1", "helm.cattle.io/v1"])
     monkeypatch.setattr("time.sleep", lambda _: cluster.set(served=SERVED))
-    await_kinds(Console(), Kubectl(), special())
+    await_kinds(Console(), FakeKubectl(), special())
     assert capsys.readouterr().out.count("Waiting for K3s to install Traefik") == 1
     assert fitted()[0] == {"TLSStore", "HelmChartConfig"}
 
@@ -98,7 +97,7 @@ def test_right_after_the_start_of_k3s_it_is_waited_for(
 def test_a_traefik_that_does_not_come_is_told_of(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.set(served=["v1", "helm.cattle.io/v1"])
     monkeypatch.setattr(traefik, "PATIENCE_SECONDS", 0)
-    await_kinds(Console(), Kubectl(), special())
+    await_kinds(Console(), FakeKubectl(), special())
     left, (words,) = fitted()
     assert left == {"HelmChartConfig"}
     assert "K3s has not installed its Traefik yet" in words
@@ -107,7 +106,7 @@ def test_a_traefik_that_does_not_come_is_told_of(cluster: FakeCluster, monkeypat
 def test_where_k3s_installs_none_it_is_not_waited_for(cluster: FakeCluster) -> None:
     cluster.set(served=["v1", "helm.cattle.io/v1"])
     cluster.change("HelmChart/traefik", None)
-    await_kinds(Console(), Kubectl(), special())
+    await_kinds(Console(), FakeKubectl(), special())
     assert len(cluster.calls("--raw=/apis")) == 1
 
 

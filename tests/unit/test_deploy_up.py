@@ -23,8 +23,9 @@ from tests.support.fake_cluster import (
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    return prepare(tmp_path, monkeypatch)
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> FakeCluster:
+    """A test asks for kubectl as a process by its parameter."""
+    return prepare(tmp_path, monkeypatch, by_process=getattr(request, "param", False))
 
 
 def without(cluster: FakeCluster, option: str) -> list[str]:
@@ -112,6 +113,7 @@ def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster, capfd: py
         assert base64.b64encode(value.encode()).decode() not in shown
 
 
+@pytest.mark.parametrize("cluster", [False, True], indirect=True, ids=["", "by process"])
 def test_a_second_run_changes_nothing(cluster: FakeCluster) -> None:
     assert main(cluster.arguments()) == 0
     before = cluster.objects
@@ -357,6 +359,7 @@ def test_a_missing_source_password_is_told(cluster: FakeCluster, capsys: pytest.
     assert "--source-password-file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("cluster", [False, True], indirect=True, ids=["", "by process"])
 def test_a_cluster_that_cannot_be_reached_is_told(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.set(refuses=["version"])
     assert main(cluster.arguments()) == 1

@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def servers() -> Iterator[FakeServers]:
     with FakeServers(well()) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         server.shutdown()
 
@@ -112,11 +112,16 @@ def way_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ui: tuple[str, str])
 
 @pytest.fixture
 def cluster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: FakeServers, way_in: Front, ui: tuple[str, str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    servers: FakeServers,
+    way_in: Front,
+    ui: tuple[str, str],
 ) -> FakeCluster:
-    """A cluster in which all is well."""
+    """A cluster in which all is well. A test asks for kubectl as a process by its parameter."""
     seen = well()
-    made = prepare(tmp_path, monkeypatch)
+    made = prepare(tmp_path, monkeypatch, by_process=getattr(request, "param", False))
     (tmp_path / "kubeconfig").touch()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     # Nobody asks for network policies, of which each namespace has one of the same name.
@@ -161,6 +166,7 @@ def doctor(capfd: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
     return code, json.loads(capfd.readouterr().out)
 
 
+@pytest.mark.parametrize("cluster", [False, True], indirect=True, ids=["", "by process"])
 def test_all_is_well(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([]) == WELL, capfd.readouterr().out
     told = capfd.readouterr().out

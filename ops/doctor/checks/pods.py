@@ -9,16 +9,15 @@ from ops.cluster.kubectl import Object
 from ops.cluster.log_lines import short
 from ops.cluster.names import PART_OF
 from ops.cluster.objects import condition, container_statuses, containers_of, labels_of
-from ops.cluster.pod_problems import ending
+from ops.cluster.pod_problems import Kind, container_problem, ending, last_end
 from ops.doctor.checks.references import rests_on
 from ops.doctor.checks.workloads import is_owned_by, workload_of
 from ops.doctor.findings import Finding
 from ops.doctor.snapshot import Snapshot, spoken, subject, subject_of
 
-_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
-_BEGINS = ("ContainerCreating", "PodInitializing")
 _NODE_SHUTDOWN = ("Terminated", "NodeShutdown")
 """Ended, or not begun, because the node was being shut down: such pods stay listed after each restart."""
+_NOT_STARTED = {Kind.IMAGE: "image", Kind.REFUSED: "start"}
 _RECENT_SECONDS = 600
 """An end that is longer ago is no more the trouble of a container that runs."""
 _CREATING_SECONDS = 60
@@ -190,35 +189,27 @@ def _of_failed(pod: Object) -> Trouble | None:
 
 
 def _of_container(seen: Snapshot, pod: Object, container: Object) -> Trouble | None:
-    name, state = container["name"], container.get("state", {})
-    waiting, last = state.get("waiting"), container.get("lastState", {}).get("terminated") or {}
-    ended = state.get("terminated") or last
-    restarts = f"{container.get('restartCount', 0)} restarts, last: {ending(ended)}" if ended else ""
-    bad = "oom" if ended.get("reason") == "OOMKilled" else "crash"
-    recent = bool(ended.get("exitCode")) and seen.age(ended.get("finishedAt")) < _RECENT_SECONDS
-    if waiting:
-        reason = waiting.get("reason", _BEGINS[0])
-        if reason in _IMAGE:
-            return Trouble("image", pod, name, short(f"{reason}. {waiting.get('message', '')}"))
-        if reason == "CrashLoopBackOff":
-            return Trouble(bad, pod, name, restarts)
-        return _of_waiting(seen, pod, name, reason, waiting.get("message", ""))
-    if state.get("terminated"):
-        # Between two starts. A first container that has ended well has done its work.
-        return Trouble(bad, pod, name, restarts) if ended.get("exitCode") and not is_owned_by(pod, "Job") else None
-    is_well = container.get("ready", True) or container.get("init")
-    if recent and (not is_well or bad == "oom"):
-        return Trouble(bad, pod, name, restarts)
-    if is_well or is_of_task(pod):
+    name, ended, problem = container["name"], last_end(container), container_problem(container)
+    if problem and problem.kind in _NOT_STARTED:
+        return Trouble(_NOT_STARTED[problem.kind], pod, name, short(f"{problem.reason}. {problem.message}"))
+    if problem and problem.kind is Kind.STARTING:
+        return _of_starting(seen, pod, name)
+    if problem and problem.kind is Kind.ENDED and is_owned_by(pod, "Job"):
         return None
-    since = seen.age(condition(pod, "Ready").get("lastTransitionTime") or state.get("running", {}).get("startedAt"))
+    was_killed = ended.get("reason") == "OOMKilled"
+    recent = bool(ended.get("exitCode")) and seen.age(ended.get("finishedAt")) < _RECENT_SECONDS
+    if (problem and problem.kind in (Kind.CRASHING, Kind.ENDED)) or (recent and (problem or was_killed)):
+        restarts = f"{container.get('restartCount', 0)} restarts, last: {ending(ended)}" if ended else ""
+        return Trouble("oom" if was_killed else "crash", pod, name, restarts)
+    if not problem or is_of_task(pod):
+        return None
+    started = container["state"]["running"].get("startedAt")
+    since = seen.age(condition(pod, "Ready").get("lastTransitionTime") or started)
     probe = seen.warning(pod, "Unhealthy")
     return Trouble("not ready", pod, name, f"has not been ready for {spoken(since)}. {probe}".strip())
 
 
-def _of_waiting(seen: Snapshot, pod: Object, name: str, reason: str, message: str) -> Trouble | None:
-    if reason not in _BEGINS:
-        return Trouble("start", pod, name, short(f"{reason}. {message}"))
+def _of_starting(seen: Snapshot, pod: Object, name: str) -> Trouble | None:
     if mount := seen.warning(pod, "FailedMount", "FailedAttachVolume"):
         return Trouble("mount", pod, name, mount)
     age = seen.age(pod["metadata"].get("creationTimestamp"))
