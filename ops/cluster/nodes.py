@@ -1,11 +1,10 @@
 """The machines of the cluster: which of them this is, and which one has the data."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ops.cluster.console import DeployError
 from ops.cluster.kubectl import Kubectl, Object
 from ops.cluster.objects import condition, node_address
 
@@ -54,18 +53,25 @@ def read_nodes(kubectl: Kubectl) -> list[Node]:
     return [_node(item, boot_id) for item in kubectl.items("nodes")]
 
 
-def choose_data_node(nodes: Sequence[Node]) -> Node:
-    """The node on which the volumes lie or will lie: one, for good. Raises DeployError."""
+def choose_data_node(nodes: Sequence[Node]) -> Node | None:
+    """The node that has, or will have, the volumes: one, for good. None if that cannot be decided."""
+    labelled = [node for node in nodes if node.has_data]
+    if len(labelled) > 1 or not nodes:
+        return None
+    candidates = labelled or [node for node in nodes if node.is_this_machine]
+    return (candidates or sorted(nodes, key=lambda node: (not node.is_control_plane, node.name)))[0]
+
+
+def data_node_problems(nodes: Sequence[Node]) -> Iterator[str]:
+    """Why `choose_data_node` cannot decide."""
     labelled = [node for node in nodes if node.has_data]
     if len(labelled) > 1:
-        raise DeployError(
+        yield (
             f"Nodes {', '.join(node.name for node in labelled)} all have the label {DATA_LABEL}=true, but the volumes"
             f" lie on one: take it from the others (`kubectl label node NAME {DATA_LABEL}-`)."
         )
     if not nodes:
-        raise DeployError("The cluster has no node; see `systemctl status k3s`.")
-    candidates = labelled or [node for node in nodes if node.is_this_machine]
-    return (candidates or sorted(nodes, key=lambda node: (not node.is_control_plane, node.name)))[0]
+        yield "The cluster has no node; see `systemctl status k3s`."
 
 
 def _node(item: Object, boot_id: str) -> Node:

@@ -24,8 +24,9 @@ _WORD = "delete"
 
 def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
     """Remove the deployment. Raises DeployError."""
-    overlay = given_overlay(options, bundle) or deployed_overlay(kubectl) or DEFAULT
-    rendering = render(kubectl, folder_of(overlay, bundle))
+    root, bundled = (bundle.root, bundle.overlay) if bundle else (None, None)
+    overlay = given_overlay(options.overlay, root) or bundled or deployed_overlay(kubectl) or DEFAULT
+    rendering = render(kubectl, folder_of(overlay, root))
     fit(kubectl, rendering)
     live = live_volumes(kubectl, [*OWNERS, *rendering.volumes()]) if options.delete_data else {}
     folder = options.data_folder or data_home(live, rendering.volumes())

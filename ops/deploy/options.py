@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.deploy.images.builders import BUILDERS
-from ops.deploy.images.platforms import PLATFORMS
-
+BUILDERS = ("docker", "podman", "buildah")
+"""Programs that build images, in the order in which they are tried."""
+PLATFORMS = ("linux/amd64", "linux/arm64")
 SYSTEM = "system"
 """Instead of a file of authorities: those that the images trust."""
 SOURCE_TLS = ("verify-full", "require", "disable")

@@ -282,9 +282,9 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, *, by_process: bool =
         monkeypatch.setattr(f"ops.{module}.Kubectl", FakeKubectl)
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("os.chown", lambda path, user, group: cluster.owners.update({Path(path).name: (user, group)}))
-    monkeypatch.setattr("ops.deploy.preflight.machine_problems", list)
-    monkeypatch.setattr("ops.deploy.preflight.disk_problems", lambda *_arguments, **_named: [])
-    monkeypatch.setattr("ops.deploy.images.preflight.root_is_shared", lambda: True)
+    monkeypatch.setattr("ops.deploy.preflight.problems.machine_problems", list)
+    monkeypatch.setattr("ops.deploy.preflight.problems.disk_problems", lambda *_arguments, **_named: [])
+    monkeypatch.setattr("ops.deploy.preflight.facts.root_is_shared", lambda: True)
     monkeypatch.setattr("ops.deploy.secrets.certificates.KEY_KIND", "rsa:1024")  # quickly made
     # No server listens at the address of the node.
     monkeypatch.setattr("ops.deploy.closing.try_all", lambda *_: None)

@@ -215,7 +215,7 @@ def test_a_container_takes_the_node_s_root_as_the_node_lets_it(
     node_exporter(cluster)
     (cluster.folder / "mountinfo").write_text(mounts)
     monkeypatch.setattr(platforms, "_MOUNTS", cluster.folder / "mountinfo")
-    monkeypatch.setattr("ops.deploy.images.preflight.root_is_shared", platforms.root_is_shared)
+    monkeypatch.setattr("ops.deploy.preflight.facts.root_is_shared", platforms.root_is_shared)
     assert main(cluster.arguments("--timeout=1s")) == 0
     (container,) = cluster.objects["DaemonSet/node-exporter"]["spec"]["template"]["spec"]["containers"]
     assert ("mountPropagation" in container["volumeMounts"][0]) is passed_on

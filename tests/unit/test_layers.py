@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = {"etl": "etl_image", "etl_airflow": "airflow_image", "ops": ".", "dev.sandbox.sqlserver": "."}
+FOLDERS = {
+    "etl": "etl_image", "etl_airflow": "airflow_image", "ops": ".", "ops.deploy": ".", "dev.sandbox.sqlserver": ".",
+}  # fmt: skip
 # Each layer may import from itself only within one of its names, and from all layers before it.
 LAYERS = {
     "etl": [
@@ -19,6 +21,10 @@ LAYERS = {
         {"grants", "export_pipelines", "pods", "task_logs", "web"}, {"dag"},
     ],
     "ops": [{""}, {"cluster"}, {"deploy"}, {"doctor"}],
+    "ops.deploy": [
+        {"", "options", "secrets", "first_run"}, {"manifests"}, {"images", "machine", "closing", "report"}, {"data"},
+        {"preflight"}, {"up", "down"}, {"cli"}, {"__main__"},
+    ],
     "dev.sandbox.sqlserver": [
         {"errors", "types", "client"}, {"", "faults", "wire"}, {"engine"}, {"sql"}, {"server"}, {"__main__"},
     ],

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from ops.cluster import processes
 from ops.cluster.console import Console, DeployError
+from ops.deploy import options
 
 # Arguments of the Dockerfiles: where they differ from what stands there, the environment says so.
 _ARGUMENTS = ("DEBIAN_IMAGE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -160,7 +161,7 @@ def _output(archive: str) -> list[str]:
     return [] if archive == "/dev/stdout" else [f"--output={archive}"]
 
 
-BUILDERS: dict[str, Builder] = {builder.name: builder for builder in (Docker(), Podman(), Buildah())}
+BUILDERS: dict[str, Builder] = dict(zip(options.BUILDERS, (Docker(), Podman(), Buildah()), strict=True))
 
 
 def choose_builder(name: str) -> Builder:

@@ -7,8 +7,8 @@ from pathlib import Path
 from ops.cluster.images import is_local
 from ops.cluster.nodes import Node
 from ops.deploy.manifests.rendering import Rendering
+from ops.deploy.options import PLATFORMS
 
-PLATFORMS = ("linux/amd64", "linux/arm64")
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _SQL_SERVER = "mssql/server"
 """In the name of Microsoft's image, also in a registry of one's own."""

@@ -9,14 +9,13 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ops.cluster.names import UI_NAME
 from ops.cluster.oidc import DOCUMENTED, discovery_url, mismatches
 from ops.cluster.secret_keys import OIDC_KEYS
 from ops.deploy.manifests.rendering import Rendering
-from ops.deploy.survey import Survey
 
 _EXAMPLE = "https://login.example.com"
 _CALLED = ("OIDC_ISSUER", "OIDC_TOKEN_ENDPOINT", "OIDC_USERINFO_ENDPOINT")
@@ -25,47 +24,66 @@ _DEFAULT_PORTS = [{"port": 443}]
 _SECONDS = 8.0
 
 
+@dataclass(frozen=True)
+class Discovery:
+    """The answer of the provider: its document, or the error, or that OIDC_CA cannot be read."""
+
+    document: Any = None
+    error: str = ""
+    bad_ca: bool = False
+
+
 def settings_of(rendering: Rendering) -> dict[str, str]:
     """The settings of the component; empty where the overlay does not have it."""
     found = (item.get("data") or {} for item in rendering.of_kind("ConfigMap"))
     return next((dict(data) for data in found if "OIDC_ISSUER" in data), {})
 
 
-def survey_identity(found: Survey) -> None:
-    """Compare the settings with the provider, and let pods reach the ports that they name."""
-    settings = settings_of(found.rendering)
-    if not settings:
-        found.oidc_secret = None
-        return
-    set_ports(found.rendering, settings)
-    found.problems += _setting_problems(settings, found.trust.get(UI_NAME, ""))
-    if not found.oidc_secret and not found.secret_keys.issuperset(OIDC_KEYS):
-        found.problems.append(
-            "The secret of the client at the identity provider is not known: set OIDC_CLIENT_SECRET (with sudo:"
-            " `sudo --preserve-env=OIDC_CLIENT_SECRET`)."
-        )
-    if settings["OIDC_ISSUER"] == _EXAMPLE:
-        return
+def read_discovery(settings: Mapping[str, str]) -> Discovery | None:
+    """Ask the provider; None if none is set."""
+    if not settings or settings["OIDC_ISSUER"] == _EXAMPLE:
+        return None
     try:
         context = ssl.create_default_context(cadata=settings.get("OIDC_CA") or None)
     except (ssl.SSLError, ValueError):
-        found.problems.append(
-            "OIDC_CA holds no certificate in PEM. Correct it; empty, it means the system's authorities."
-        )
-        return
+        return Discovery(bad_ca=True)
     try:
-        document = _fetch(settings, context)
+        return Discovery(_fetch(settings, context))
     except (OSError, http.client.HTTPException) as error:
-        found.warnings.append(
-            f"The identity provider does not answer: {discovery_url(settings)}: {error}. Until the API server and"
-            " Grafana reach it nobody can sign in."
+        return Discovery(error=str(error))
+
+
+def identity_problems(
+    settings: Mapping[str, str], discovery: Discovery | None, ui_name: str, *, has_secret: bool
+) -> Iterator[str]:
+    """Settings that are wrong by themselves, or differ from the provider's document."""
+    if not settings:
+        return
+    yield from _setting_problems(settings, ui_name)
+    if not has_secret:
+        yield (
+            "The secret of the client at the identity provider is not known: set OIDC_CLIENT_SECRET (with sudo:"
+            " `sudo --preserve-env=OIDC_CLIENT_SECRET`)."
         )
-    else:
-        found.problems += mismatches(settings, document)
+    if discovery and discovery.bad_ca:
+        yield "OIDC_CA holds no certificate in PEM. Correct it; empty, it means the system's authorities."
+    elif discovery and not discovery.error:
+        yield from mismatches(settings, discovery.document)
+
+
+def identity_warnings(settings: Mapping[str, str], discovery: Discovery | None) -> Iterator[str]:
+    """A provider that does not answer."""
+    if discovery and discovery.error:
+        yield (
+            f"The identity provider does not answer: {discovery_url(settings)}: {discovery.error}. Until the API server"
+            " and Grafana reach it nobody can sign in."
+        )
 
 
 def set_ports(rendering: Rendering, settings: Mapping[str, str]) -> None:
     """Let pods reach the provider at the ports of its URLs. A policy that the overlay has changed is left alone."""
+    if not settings:
+        return
     ports = [{"port": port} for port in sorted({_port(settings[name]) for name in _CALLED})]
     for item in rendering.of_kind("NetworkPolicy"):
         if item["metadata"]["name"] in {name for name, _ in OIDC_KEYS}:

@@ -1,6 +1,6 @@
 """The pods that scheduler and workers may make: of which images, while a version goes and the next one comes."""
 
-from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.kubectl import Object
 from ops.cluster.names import AIRFLOW_SETTINGS
 from ops.deploy.manifests.rendering import Rendering
 
@@ -9,14 +9,13 @@ IMAGES_BEFORE = "etl-poc/images-before"
 _WORKER = "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER"
 
 
-def allow_images_before(rendering: Rendering, kubectl: Kubectl) -> None:
+def allow_images_before(rendering: Rendering, live: Object | None) -> None:
     """Have the images of the version before allowed until there is a next one.
 
     Its scheduler runs until the new one is ready, and its workers until their tasks end: what they make is not refused.
     """
-    live = kubectl.get("configmap", AIRFLOW_SETTINGS, "--namespace", NAMESPACE)
-    for settings in rendering.of_kind("ConfigMap") if live else ():
-        if settings["metadata"]["name"] == AIRFLOW_SETTINGS:
+    for settings in rendering.of_kind("ConfigMap"):
+        if live and settings["metadata"]["name"] == AIRFLOW_SETTINGS:
             before = _images(live) - _images(settings)
             told = " ".join(sorted(before)) or live["metadata"].get("annotations", {}).get(IMAGES_BEFORE)
             if told:

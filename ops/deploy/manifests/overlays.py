@@ -7,23 +7,20 @@ annotation of the namespace, which stays when what runs is removed.
 from pathlib import Path
 
 from ops.cluster.kubectl import NAMESPACE, Kubectl
-from ops.deploy.images.bundle import Bundle
 from ops.deploy.manifests.rendering import Rendering
-from ops.deploy.options import Options
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT = "k8s/overlays/single-node"
 _ANNOTATION = "etl-poc/overlay"
 
 
-def given_overlay(options: Options, bundle: Bundle | None = None) -> str | None:
-    """The one that was asked for: on the command line, or with the bundle."""
-    name = options.overlay
+def given_overlay(name: str | None, root: Path | None = None) -> str | None:
+    """The overlay given on the command line, by its folder below `root`, the checkout or a bundle."""
     if name is None:
-        return bundle.overlay if bundle else None
+        return None
     if "/" not in name:
         return f"k8s/overlays/{name}"
-    folder, root = Path(name).absolute(), bundle.root if bundle else ROOT
+    folder, root = Path(name).absolute(), root or ROOT
     return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
 
@@ -34,9 +31,9 @@ def deployed_overlay(kubectl: Kubectl) -> str | None:
     return name
 
 
-def folder_of(overlay: str, bundle: Bundle | None = None) -> Path:
-    """The kustomization of that name."""
-    return (bundle.root if bundle else ROOT) / overlay
+def folder_of(overlay: str, root: Path | None = None) -> Path:
+    """The folder of an overlay."""
+    return (root or ROOT) / overlay
 
 
 def remember(rendering: Rendering, overlay: str) -> None:

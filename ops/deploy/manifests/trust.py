@@ -6,7 +6,7 @@ Steps and workers find its certificates in a folder.
 
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.kubectl import NAMESPACE, Object
 from ops.cluster.names import SOURCE, TRUST, UI_NAME
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.options import SYSTEM, Options
@@ -19,10 +19,8 @@ CONNECTIONS = "etl-connections"
 _VERIFIED = "verify-full"
 
 
-def choose_trust(options: Options, kubectl: Kubectl) -> dict[str, str]:
-    """What was given now, else before."""
-    live = kubectl.get("configmap", TRUST, "--namespace", NAMESPACE)
-    kept: dict[str, str] = (live or {}).get("data") or {}
+def choose_trust(options: Options, kept: dict[str, str]) -> dict[str, str]:
+    """The TLS settings given now, else those kept from before."""
     given = {
         SOURCE_NAME: options.source_name,
         SOURCE_TLS: options.source_tls,

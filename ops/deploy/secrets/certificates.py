@@ -7,7 +7,7 @@ anew when its names change or its time runs out.
 import base64
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from ops.cluster import processes
@@ -51,12 +51,10 @@ def for_ui(names: Sequence[str]) -> Wanted:
     return Wanted(UI_SECRET, tuple(dict.fromkeys(filter(None, names))), _UI_DAYS)
 
 
-def certificate_problems(kubectl: Kubectl, wanted: Sequence[Wanted]) -> Iterator[str]:
-    """That a certificate is to be made, and nothing is here to make it with."""
-    if _has_openssl():
-        return
-    lacking = [one.secret for one in wanted if kubectl.get("secret", one.secret, "--namespace", NAMESPACE) is None]
-    if lacking:
+def certificate_problems(wanted: Sequence[Wanted], secrets: Collection[str]) -> Iterator[str]:
+    """Certificates that are not among the Secrets and cannot be made for lack of openssl."""
+    lacking = [one.secret for one in wanted if one.secret not in secrets]
+    if lacking and not _has_openssl():
         yield (
             f"openssl is not on PATH, so no certificate can be made for {', '.join(lacking)}: install it (apt-get"
             " install openssl), or bring the Secrets."
