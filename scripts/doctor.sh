@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Says what is wrong with a running deployment, and what to do; `scripts/doctor.sh --help` lists the options.
+# Diagnoses a running deployment; `scripts/doctor.sh --help` lists the options.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# sudo may leave out the folder in which K3s lies.
+# sudo may leave out the folder of K3s.
 export PATH="$PATH:/usr/local/bin"
 
 # shellcheck source=scripts/python.sh

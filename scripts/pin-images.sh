@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints a kustomize component that pins every image which is pulled to the digest that its registry has now.
+# Prints a kustomize component that pins every pulled image to its present digest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,7 +19,7 @@ digest_of() {
   elif command -v docker >/dev/null; then
     docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$1"
   else
-    echo "Install skopeo, or docker with buildx: one of them asks a registry for a digest." >&2
+    echo "Install skopeo, or docker with buildx, to read digests from a registry." >&2
     return 1
   fi
 }
@@ -44,7 +44,7 @@ main() {
     echo "  - {name: $name, newName: $name, digest: $digest} # $tag"
   done < <(scripts/list-images.sh)
   debian=docker.io/library/debian
-  echo "# What is built here begins with Debian's image; for apply-all.sh: DEBIAN_IMAGE=$debian@$(digest_of $debian:trixie-slim)"
+  echo "# The base image of the images built here, for apply-all.sh: DEBIAN_IMAGE=$debian@$(digest_of $debian:trixie-slim)"
 }
 
 main "$@"

@@ -1,10 +1,10 @@
-# Finds a Python that is new enough. Sourced by the scripts that start Python, and by the Makefile.
+# Finds Python 3.11 or later. Sourced by the scripts that start Python, and by the Makefile.
 # shellcheck shell=bash
 
 # shellcheck source=ops/k3s/distribution.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../ops/k3s/distribution.sh"
 
-# The package of Python 3.11 or later. It is not python3 everywhere, and then its program is not python3 either.
+# The package of Python 3.11 or later. Where it is not python3, its program is not python3 either.
 python_package() {
   case $(package_manager)-$(os_release ID)-$(os_release VERSION_ID) in
     apt-ubuntu-22.04 | dnf-*-[89] | dnf-*-[89].*) echo python3.11 ;;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what no Python package brings: the libraries of the SQL Server drivers, and the program that tests need.
+# Installs system packages: libraries of the SQL Server drivers, and curl for tests.
 set -euo pipefail
 
 usage() {

@@ -1,9 +1,9 @@
-# What a machine needs, said in words where it is missing.
-# shellcheck shell=bash disable=SC2154  # install-k3s.sh, which reads this file, sets the variables
+# Checks of the machine before anything is changed. Each failure says what to do.
+# shellcheck shell=bash disable=SC2154  # set by install-k3s.sh, which sources this file
 
 unit_file() { echo "/etc/systemd/system/$1.service"; }
 
-# recorded version|sha256: what the unit says of the binary that was verified and installed with it.
+# recorded version|sha256: a value of the installed binary, kept in a comment of the unit.
 recorded() { sed -n "s/^# $1 //p" "$root$(unit_file "$unit")" 2>/dev/null || true; }
 
 sha256_of() {
@@ -34,15 +34,15 @@ is_ours() { grep -qsxF "$mark" "$root$1"; }
 
 is_enforcing() { grep -qsx 1 "$root/sys/fs/selinux/enforce"; }
 
-# is_taken PORT tcp|udp: a local address in /proc/net ends with the port, in hexadecimal; 0A is TCP's state of a listener,
-# and 07 that of a socket of UDP that is connected to none.
+# is_taken PORT tcp|udp: whether a socket has the port. In /proc/net a local address ends with it, in hexadecimal; 0A is the
+# state of a TCP listener, and 07 that of an unconnected UDP socket.
 is_taken() {
   local state=0A
   if [[ $2 == udp ]]; then state=07; fi
   grep -qsE "^ *[0-9]+: [0-9A-F]+:$(printf %04X "$1") [0-9A-F:]+ $state " "$root/proc/net/$2"{,6}
 }
 
-# As K3s' requirements list them; those of the server's own parts an agent leaves free.
+# The ports in K3s' requirements; an agent does not need those of the server.
 check_ports() {
   local port taken=() ports=(6444 10010 10248 10249 10250 10256)
   [[ $server ]] || ports+=(6443 10257 10258 10259)
@@ -56,13 +56,13 @@ check_ports() {
     "$(printf "ss -ltnp 'sport = :%s'\n" "${taken[@]}")"
 }
 
-# Without a default route K3s finds no address for its node, and services have no way: it starts again and again.
+# Without a default route K3s finds no address for its node, and Services do not work: it restarts repeatedly.
 check_route() {
   if awk '$2 == "00000000" && $8 == "00000000" {found = 1} END {exit !found}' "$root/proc/net/route" 2>/dev/null; then return; fi
-  fail 'There is no default route, which K3s needs even where it leads nowhere. These commands, as root, add one:' "$(route_commands)"
+  fail 'There is no default route, which K3s needs even if it goes nowhere. These commands, as root, add one:' "$(route_commands)"
 }
 
-# Addresses reserved for documentation, as in K3s' documentation: they are in use nowhere.
+# Addresses reserved for documentation, as K3s' documentation has them: no machine uses them.
 route_commands() {
   if systemctl is-active --quiet NetworkManager; then
     echo 'nmcli connection add type dummy ifname dummy0 ipv4.method manual ipv4.addresses 203.0.113.254/31' \
@@ -78,7 +78,7 @@ They last until this machine is restarted: put the same into the configuration o
 TEXT
 }
 
-# Kernels for small machines and clouds, and RHEL 10, keep some modules in a package of their own.
+# Kernels for small machines and clouds, and RHEL 10, have some modules in a separate package.
 check_modules() {
   local module missing=() install='install the package that has them'
   if ! command -v modprobe >/dev/null || [[ ! -e $root/lib/modules/$(uname -r)/modules.dep ]]; then return; fi
@@ -94,7 +94,7 @@ check_modules() {
   fail "Linux lacks modules that K3s needs (${missing[*]}): $install"
 }
 
-# Where Rancher keeps the package for this distribution, as K3s' own installer chooses it.
+# The folder of Rancher's repository for this distribution, chosen as K3s' own installer does.
 selinux_folder() {
   local version
   version=$(os_release VERSION_ID)
@@ -107,7 +107,7 @@ selinux_folder() {
   esac
 }
 
-# k3s-selinux is in no distribution.
+# Commands that install k3s-selinux, which no distribution has.
 selinux_commands() {
   local repositories=/etc/yum.repos.d install='dnf install --assumeyes'
   case $(package_manager) in

@@ -1,14 +1,14 @@
-# firewalld and ufw drop what pods send to this machine, the API server's port included, until they are told otherwise:
-# the node becomes Ready, and no pod reaches the API or the cluster's DNS.
-# shellcheck shell=bash disable=SC2154  # install-k3s.sh, which reads this file, sets the variables
+# Rules for firewalld and ufw, which by default drop packets of pods to this machine, also to the API server's port: the
+# node becomes Ready, and no pod reaches the API or the cluster's DNS.
+# shellcheck shell=bash disable=SC2154  # set by install-k3s.sh, which sources this file
 
-# The firewalls that are on. The service of ufw is active also while ufw is not: its configuration file tells.
+# The active firewalls. The service of ufw is also active while ufw is off, so its configuration counts.
 active_firewalls() {
   if command -v firewall-cmd >/dev/null && systemctl is-active --quiet firewalld; then echo firewalld; fi
   if command -v ufw >/dev/null && grep -qsx 'ENABLED=yes' "$root/etc/ufw/ufw.conf"; then echo ufw; fi
 }
 
-# What has to be let in: pods, services, and for an agent its server, whose packets for pods arrive at UDP port 8472.
+# The networks to allow: pods, Services, and for an agent its server, whose packets for pods arrive at UDP port 8472.
 trusted_sources() {
   local host
   printf '%s\n' "$pod_range" "$service_range"
@@ -16,7 +16,7 @@ trusted_sources() {
   if [[ $host =~ ^[0-9.]+$ ]]; then echo "$host"; fi
 }
 
-# lets_in FIREWALL SOURCE: now, and after a restart too.
+# lets_in FIREWALL SOURCE: whether it is allowed, now and after a restart.
 lets_in() {
   case $1 in
     firewalld)
@@ -27,7 +27,7 @@ lets_in() {
   esac
 }
 
-# firewall_commands FIREWALL SOURCE [remove]: one a line. Without firewalld's --reload, which drops what others added.
+# firewall_commands FIREWALL SOURCE [remove]: one a line. Not firewalld's --reload, which drops other runtime rules.
 firewall_commands() {
   case $1 in
     firewalld) printf "firewall-cmd %s--zone=trusted --${3:-add}-source=$2\n" '--permanent ' '' ;;
@@ -35,7 +35,7 @@ firewall_commands() {
   esac
 }
 
-# The commands that are still to be run, one a line.
+# The commands for missing rules, one a line.
 missing_rules() {
   local firewall source
   for firewall in $(active_firewalls); do
@@ -45,7 +45,7 @@ missing_rules() {
   done
 }
 
-# Firewalls answer root alone; a dry run without root skips this.
+# Only root may query firewalls; a dry run without root skips this.
 check_firewall() {
   local firewalls
   firewall_rules=''
@@ -66,7 +66,7 @@ run_rules() {
 
 apply_firewall_rules() { [[ ! $firewall_rules ]] || act "let pods through the firewall" run_rules; }
 
-# Prints them only: a rule may have been added by somebody else, before or since.
+# Only prints the commands: the rules may not be this script's.
 print_removable_rules() {
   local firewall source
   for firewall in $(active_firewalls); do

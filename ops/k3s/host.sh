@@ -1,5 +1,5 @@
-# What K3s needs of the machine around it: limits of the kernel, time to end pods at a shutdown, a proxy, the journal.
-# shellcheck shell=bash disable=SC2154  # install-k3s.sh, which reads this file, sets the variables
+# Settings of the machine for K3s: kernel limits, time to end pods at shutdown, proxy, SELinux, journal.
+# shellcheck shell=bash disable=SC2154  # set by install-k3s.sh, which sources this file
 
 limits=/etc/sysctl.d/90-k3s.conf
 logind=/etc/systemd/logind.conf.d/zz-k3s.conf
@@ -8,7 +8,7 @@ selinux=/etc/rancher/k3s/config.yaml.d/50-selinux.yaml
 
 environment_file() { echo "$(unit_file "$1").env"; }
 
-# --- inotify: each container's shim, each kubelet and each reader of logs holds an instance, and Linux allows root 128.
+# --- inotify: each container's shim, the kubelet and log readers use an instance; Linux allows root 128.
 
 limit() { cat "$root/proc/sys/fs/inotify/$1" 2>/dev/null || echo 0; }
 
@@ -28,12 +28,12 @@ fs.inotify.max_user_watches = $watches"
 apply_limits() {
   { echo "$1" >"$root/proc/sys/fs/inotify/max_user_instances" &&
     echo "$2" >"$root/proc/sys/fs/inotify/max_user_watches"; } 2>/dev/null ||
-    echo "This machine does not let its limits of inotify be raised: the one that it runs on has to."
+    echo "The limits of inotify cannot be raised in this container: raise them on its host."
 }
 
-# --- a shutdown: without this K3s ends no pod, and a database is killed with the machine.
+# --- shutdown: without this pods are not terminated, and databases are killed with the machine.
 
-# 120 s, the most that a pod of this project takes, and 30 s more for those of the system.
+# 120 s, the longest grace period of this project's pods, and 30 s for those of the system.
 let_pods_end() {
   write "$kubelet" 644 "$mark
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -47,7 +47,7 @@ shutdownGracePeriodCriticalPods: 30s"
   fi
 }
 
-# The name sorts after that of the package unattended-upgrades, which allows 30 s: the last file counts.
+# Its name sorts after the file of unattended-upgrades, which sets 30 s: the last file takes precedence.
 logind_text() {
   cat <<TEXT
 $mark
@@ -56,7 +56,7 @@ InhibitDelayMaxSec=150
 TEXT
 }
 
-# --- a proxy: K3s takes it from its service's environment; sudo keeps the caller's with --preserve-env.
+# --- proxy: K3s reads it from its service's environment; sudo keeps the caller's with --preserve-env.
 
 server_host() {
   local host=${server#https://}
@@ -75,7 +75,7 @@ no_proxy_of() {
   echo "$list"
 }
 
-# Names as Go prefers them, in capitals; values in quotes, as systemd reads them.
+# Names in capitals, which Go prefers; values quoted for systemd.
 proxy_text() {
   local name lower value prefix
   for prefix in '' CONTAINERD_; do
@@ -92,7 +92,7 @@ proxy_text() {
   done
 }
 
-# has_proxy PREFIX: whether the caller's environment names one.
+# has_proxy PREFIX: whether the caller's environment sets one.
 has_proxy() {
   local name
   for name in "$1"{HTTP,HTTPS}_PROXY "$1"{http,https}_proxy; do
@@ -103,13 +103,13 @@ has_proxy() {
 
 check_proxy() { proxy_settings=$(proxy_text) || exit 1; }
 
-# What an earlier run wrote stays where this one is given no proxy: sudo drops it easily.
+# Without a proxy the file of an earlier run stays: sudo easily drops the variables.
 pass_proxy() {
   [[ ! $proxy_settings ]] || write "$(environment_file "$unit")" 600 "$mark
 $proxy_settings"
 }
 
-# --- SELinux confines containers only where K3s is told to.
+# --- SELinux: K3s confines containers only with this setting.
 
 confine_containers() {
   if is_enforcing; then
@@ -118,7 +118,7 @@ selinux: true"
   fi
 }
 
-# --- the journal: Fluent Bit mounts /var/log/journal, and systemd writes there only once it is told, or restarts.
+# --- journal: Fluent Bit mounts /var/log/journal, which systemd uses only after a flush or restart.
 
 keep_journal() {
   local id

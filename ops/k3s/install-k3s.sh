@@ -3,7 +3,7 @@
 set -euo pipefail
 umask 022
 
-# Tests put a folder here that stands in for / in every path that is read, written or unmounted.
+# Tests set a folder that replaces / in every path that is read, written or unmounted.
 root=${K3S_ROOT:-}
 # sudo and su may leave these folders out.
 export PATH="$PATH:$root/usr/local/sbin:$root/usr/local/bin:$root/usr/sbin:$root/usr/bin:$root/sbin:$root/bin"
@@ -35,24 +35,24 @@ Usage: install-k3s.sh [option…]
 
 Installs K3s $pinned as a server, as root, on Linux with systemd (amd64 or arm64), and waits until its node is Ready and
 the cluster's DNS is Available. Proxies of the environment (HTTPS_PROXY, NO_PROXY, …) are passed on to K3s.
-Safe to run again: it changes only what differs, and upgrades where the version does.
+Safe to run again: it changes only what differs, and upgrades to another version.
 
   --version VERSION       another version than $pinned
   --mirror URL            downloads URL/VERSION/FILE, instead of from $mirror
   --server URL            joins the server at URL (https://…:6443) as one more node, an agent
   --token-file FILE       the file that holds that server's token (there: $data/server/node-token)
   --overwrite-config      replaces a $config that was changed by hand
-  --open-firewall         lets pods through firewalld or ufw where one is on; without it the commands are printed
+  --open-firewall         lets pods through firewalld or ufw if one is active; without it the commands are printed
   --timeout SECONDS       how long to wait for the node, and then for the cluster's DNS ($timeout)
 
 Without internet:
-  --download-to FOLDER    downloads and verifies all that an installation needs; needs no root, and installs nothing
+  --download-to FOLDER    downloads and verifies the files of an installation; needs no root, installs nothing
   --from-files FOLDER     installs from that folder
 
   --uninstall             removes K3s and its running containers, and keeps the cluster's data
   --delete-data           with --uninstall: also deletes the data, below $data and /var/lib/kubelet
-  --dry-run               says what would be done, and does nothing
-  --help                  shows this
+  --dry-run               prints what would be done, and changes nothing
+  --help                  prints this
 TEXT
 }
 
@@ -66,7 +66,7 @@ misuse() {
   exit 2
 }
 
-# act WHAT COMMAND…: says what is being done and does it; in a dry run it only says so.
+# act WHAT COMMAND…: prints the action and runs it; a dry run only prints it.
 act() {
   local what=$1
   shift

@@ -1,7 +1,7 @@
-# Puts K3s where it belongs, changing only what differs, starts it, and waits until it works.
-# shellcheck shell=bash disable=SC2154  # install-k3s.sh, which reads this file, sets the variables
+# Installs K3s, changing only what differs, starts it, and waits until it works.
+# shellcheck shell=bash disable=SC2154  # set by install-k3s.sh, which sources this file
 
-# place FILE PATH MODE: in one step, so that nobody ever finds half a file.
+# place FILE PATH MODE: atomically, so that no partial file is visible.
 place() {
   mkdir --parents "$(dirname "$root$2")"
   install --mode "$3" "$1" "$root$2.new"
@@ -9,13 +9,13 @@ place() {
   if command -v restorecon >/dev/null; then restorecon "$root$2"; fi
 }
 
-# Kept on disk, so that a run that is interrupted between a change and the restart leaves the restart to the next one.
+# On disk, so that the next run does the restart if this one is interrupted before it.
 note_change() {
   changed=yes
   [[ $dry_run ]] || : >"$root$restart_due"
 }
 
-# write PATH MODE TEXT: where it differs. The text is no argument of a program, where others could read it.
+# write PATH MODE TEXT: if it differs. The text is not an argument of a program, which other users could read.
 write() {
   local path=$root$1
   if [[ -f $path && $(stat --format %a "$path") == "$2" && $(cat "$path" 2>/dev/null) == "$3" ]]; then return; fi
@@ -35,7 +35,7 @@ supervisor-metrics: true
 TEXT
 }
 
-# A file of its own, so that it comes also where config.yaml is older or was changed by hand. The + adds to what is there.
+# A separate file, since config.yaml may be older or edited. The + adds to existing arguments.
 audit_text() {
   cat <<TEXT
 $mark
@@ -91,12 +91,12 @@ TEXT
 start() {
   systemctl daemon-reload
   systemctl enable --quiet "$unit"
-  # Without --no-block this would wait, without end, for an agent that cannot reach its server.
+  # Without --no-block this would wait for ever for an agent that cannot reach its server.
   systemctl restart --no-block "$unit"
   rm --force "$root$restart_due"
 }
 
-# The node's version, and whether it is Ready, as the node itself may ask on servers and agents alike.
+# The node's version, and whether it is Ready, by the node's own credentials, on servers and agents alike.
 node_state() {
   local ask=("$root$binary" kubectl --kubeconfig "$root$data/agent/kubelet.kubeconfig" --request-timeout 5s) name
   name=$("${ask[@]}" auth whoami --output 'jsonpath={.status.userInfo.username}' 2>/dev/null) || return 0
@@ -106,7 +106,7 @@ node_state() {
 
 is_running() { [[ $(systemctl is-active "$unit") =~ ^(active|activating|reloading)$ ]]; }
 
-# Whether an earlier run replaced the binary, but did not come to restart K3s.
+# Whether an earlier run replaced the binary but did not restart K3s.
 is_outdated() {
   local state
   state=$(node_state)
@@ -133,7 +133,7 @@ wait_for() {
   done
 }
 
-# The node is Ready also where no pod reaches the API server. CoreDNS is Available only once it has.
+# A node is Ready even if no pod reaches the API server; CoreDNS is Available only then.
 wait_until_ready() {
   wait_for 'the node' "$version and Ready" "$version True" node_state \
     "'journalctl --unit $unit --lines 50' shows why."
@@ -144,7 +144,7 @@ $binary kubectl --namespace kube-system describe pods --selector k8s-app=kube-dn
 $binary kubectl --namespace kube-system logs deployment/coredns"
 }
 
-# Certificates last a year. K3s renews those with less than 90 days left, but only when it starts.
+# Certificates are valid for a year. K3s renews those with less than 90 days left, but only at its start.
 is_expiring() {
   local certificate
   if ! command -v openssl >/dev/null; then return 1; fi
@@ -154,7 +154,7 @@ is_expiring() {
   return 1
 }
 
-# Whatever is at that path stays, also where sudo's PATH does not lead there.
+# An existing file is kept, even if it is not in sudo's PATH.
 link_kubectl() {
   if [[ -e $root$kubectl || -L $root$kubectl ]] || command -v kubectl >/dev/null; then return; fi
   act "link $kubectl to k3s" ln --symbolic k3s "$root$kubectl"
@@ -178,7 +178,7 @@ install_k3s() {
   fi
   if [[ $new_binary$new_images ]]; then
     trap 'rm -rf "$stage"' EXIT
-    # shellcheck disable=SC2086  # one of them may be no file at all
+    # shellcheck disable=SC2086  # one of them may be empty
     act "get ${new_binary:-$new_images} and its checksum" provide $new_binary $new_images
     note_change
   fi
@@ -202,7 +202,7 @@ install_k3s() {
   link_kubectl
   if [[ ! $changed ]] && is_running && ! is_outdated && ! is_expiring; then
     [[ $dry_run ]] || wait_until_ready
-    echo "K3s $version runs, as it should: there is nothing to do."
+    echo "K3s $version runs: there is nothing to do."
     return
   fi
   act "start $unit" start

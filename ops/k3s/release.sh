@@ -1,5 +1,5 @@
-# The files that K3s released: downloaded or taken from a folder, and verified.
-# shellcheck shell=bash disable=SC2154  # install-k3s.sh, which reads this file, sets the variables
+# Release files of K3s: downloaded or copied from a folder, and verified.
+# shellcheck shell=bash disable=SC2154  # set by install-k3s.sh, which sources this file
 
 # download FILE FOLDER
 download() {
@@ -13,8 +13,8 @@ download() {
     'Without internet, run --download-to FOLDER on a machine that has it, and --from-files FOLDER here.'
 }
 
-# verify FOLDER FILE: whether the file is the one that the release's checksums are of. These come from where the file comes
-# from: a file whose checksum is known here has to match that, too. Sets $against to the checksums that it was compared with.
+# verify FOLDER FILE: whether the file matches the release's checksums, and also the known ones, since the former come from
+# the same place as the file. Sets $against to the checksums that were compared last.
 verify() {
   local expected found known=''
   against=$release_sums
@@ -45,7 +45,7 @@ download_all() {
     'the installation says how to get them.'
 }
 
-# provide FILE…: verified, in the folder $stage, which nobody but root can change.
+# provide FILE…: verified files in the folder $stage, which only root can change.
 provide() {
   local file found
   stage=$(mktemp --directory "$root/var/lib/install-k3s.XXXXXX")

@@ -1,7 +1,7 @@
-# Removes K3s and what it leaves running, and nothing that is not K3s'.
-# shellcheck shell=bash disable=SC2154  # install-k3s.sh, which reads this file, sets the variables
+# Removes K3s and the processes that it leaves running, and nothing else.
+# shellcheck shell=bash disable=SC2154  # set by install-k3s.sh, which sources this file
 
-# The containers' shims outlive K3s. A process is one by the name it was started with and by the program it runs.
+# The containers' shims outlive K3s. They are identified by command line and executable.
 shims() {
   local process name
   for process in "$root"/proc/[0-9]*; do
@@ -11,7 +11,7 @@ shims() {
   done
 }
 
-# Asks /proc itself: minimal systems have no ps, and that of BusyBox cannot tell children.
+# Reads /proc: minimal systems have no ps, and BusyBox's does not list children.
 children() {
   local process name parent
   for process in "$root"/proc/[0-9]*; do
@@ -55,7 +55,7 @@ mounts() {
   done <"$root/proc/self/mounts" | sort --reverse
 }
 
-# Only what the kubelet and containerd mounted: a disk that somebody mounted for K3s' data is left alone.
+# Only mounts of kubelet and containerd: a disk mounted for K3s' data is kept.
 unmount_all() {
   local path
   while IFS= read -r path; do
@@ -70,7 +70,7 @@ remove_interfaces() {
   done
 }
 
-# delete FOLDER…: a volume that is still mounted there would lose its content, so then nothing is deleted.
+# delete FOLDER…: deletes nothing while a volume is mounted there, which would lose its content.
 delete() {
   local mounted folder
   mounted=$(mounts "$@")
@@ -108,9 +108,9 @@ uninstall_k3s() {
   if [[ $dry_run ]]; then
     return
   elif [[ $found ]]; then
-    echo "K3s is removed. Rules of its network in iptables and limits of inotify go when this machine is restarted."
+    echo "K3s is removed. Its iptables rules and inotify limits last until this machine is restarted."
     rules=$(print_removable_rules)
-    if [[ $rules ]]; then printf '%s\n' 'The firewall still lets pods in. Where nothing else needs that:' "$rules"; fi
+    if [[ $rules ]]; then printf '%s\n' 'The firewall still lets pods in. If nothing else needs that:' "$rules"; fi
   else
     echo "K3s is not installed: there is nothing to remove."
   fi
