@@ -1,4 +1,4 @@
-"""The first question: does the cluster answer? Where it does not, which of the many reasons it is."""
+"""Whether the cluster answers, and if not, why."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from ops.cluster.log_lines import reason
 
 K3S_CONFIG = "/etc/rancher/k3s/k3s.yaml"
 _SECONDS = 8
-# Of what kubectl says (as of 1.36), which part tells the reason; the first that fits.
+# Patterns in the output of kubectl (as of 1.36), with advice; the first match counts.
 _REASONS = [
     (
         r"context was not found|context .* does not exist",
@@ -49,11 +49,11 @@ _REASONS = [
 
 
 class UnreachableError(Exception):
-    """The cluster could not be looked at; the text says why and what to do."""
+    """The cluster does not answer; the message says why and what to do."""
 
 
 def reach(kubectl: Kubectl) -> str:
-    """Which cluster it is, by its server and context. Raises UnreachableError where it does not answer."""
+    """The server and context of the cluster. Raises UnreachableError if it does not answer."""
     if not shutil.which(kubectl.command[0]):
         raise UnreachableError(
             "There is neither kubectl nor k3s on PATH: run this on the machine with K3s, or install K3s first"
@@ -65,15 +65,15 @@ def reach(kubectl: Kubectl) -> str:
             f"KUBECONFIG names {' and '.join(map(str, files))}, which is not there: correct it, or unset it where K3s"
             " runs on this machine."
         )
-    place = _place(kubectl)
+    cluster = _cluster(kubectl)
     try:
         kubectl.run("get", "--raw=/readyz", seconds=_SECONDS)
     except DeployError as error:
-        raise UnreachableError(sentence(place, reason(error))) from None
-    return place
+        raise UnreachableError(sentence(cluster, reason(error))) from None
+    return cluster
 
 
-def _place(kubectl: Kubectl) -> str:
+def _cluster(kubectl: Kubectl) -> str:
     try:
         config = json.loads(kubectl.run("config", "view", "--minify", "--output=json"))
         server = config["clusters"][0]["cluster"]["server"]
@@ -82,19 +82,19 @@ def _place(kubectl: Kubectl) -> str:
     return f"{server} (context {config.get('current-context', '')})"
 
 
-def sentence(place: str, said: str) -> str:
-    """What kubectl said, after what it means and what to do."""
-    words = said.strip().splitlines()[-1]
-    advice = next((text for pattern, text in _REASONS if re.search(pattern, words)), "")
-    where = f"the cluster at {place}" if place else "a cluster"
-    return f"kubectl cannot reach {where}. {advice.format(k3s=_k3s())}\n  It said: {words}"
+def sentence(cluster: str, output: str) -> str:
+    """An error of kubectl, with its reason and what to do."""
+    line = output.strip().splitlines()[-1]
+    advice = next((text for pattern, text in _REASONS if re.search(pattern, line)), "")
+    where = f"the cluster at {cluster}" if cluster else "a cluster"
+    return f"kubectl cannot reach {where}. {advice.format(k3s=_k3s())}\n  It said: {line}"
 
 
 def _k3s() -> str:
-    """What is known of K3s on this machine."""
+    """The state of K3s on this machine."""
     if not shutil.which("k3s") or not shutil.which("systemctl"):
         return "Where the cluster is K3s: `systemctl status k3s` on its machine."
-    # It ends with a code of its own for each state.
+    # Its exit code differs by state.
     state = processes.output(["systemctl", "is-active", "k3s"]).strip() or "not known"
     if state == "active":
         return "systemd says that K3s runs: `journalctl --unit k3s --lines 50` tells what it does."

@@ -1,4 +1,4 @@
-"""Airflow's REST API, reached through a port that kubectl forwards."""
+"""Airflow's REST API, through a forwarded port."""
 
 import base64
 import http.client
@@ -17,26 +17,26 @@ from ops.cluster.names import API_SERVER
 from ops.cluster.secret_keys import ADMIN
 
 (ADMIN_SECRET, ADMIN_KEY), ADMIN_USER = ADMIN, "admin"
-_PATIENCE_SECONDS = 120.0
-"""For how long a connection that fails is tried again: a pod may be on its way to another."""
+_RETRY_SECONDS = 120.0
+"""A failed connection is retried for this long: the pod may be being replaced."""
 _PAGE = 100
 
 
 class NotFoundError(DeployError):
-    """What was asked for is not there (yet)."""
+    """Status 404."""
 
 
 class LoginRefusedError(DeployError):
-    """The administrator's password is not the one that Airflow has."""
+    """Airflow does not accept the administrator's password."""
 
 
 class AirflowApi:
-    """Calls as the user admin. A context manager: the forwarded port is closed at its end."""
+    """Calls as the user admin. A context manager: it logs in, and closes the forwarded port at its end."""
 
-    def __init__(self, kubectl: Kubectl, patience: float = _PATIENCE_SECONDS) -> None:
-        """`patience`: for how many seconds a call that fails is tried again."""
+    def __init__(self, kubectl: Kubectl, retry_seconds: float = _RETRY_SECONDS) -> None:
+        """`retry_seconds`: how long a failed call is retried."""
         self._kubectl = kubectl
-        self._patience = patience
+        self._retry_seconds = retry_seconds
         self._port: ForwardedPort | None = None
         self._token = ""
 
@@ -48,7 +48,7 @@ class AirflowApi:
         )
         try:
             password = base64.b64decode(encoded.strip(), validate=True).decode()
-        except ValueError:  # kubectl says <no value>
+        except ValueError:  # kubectl prints <no value>
             raise DeployError(f"The Secret {ADMIN_SECRET} has no {ADMIN_KEY}; run scripts/apply-all.sh.") from None
         try:
             answer = self.call("POST", "/auth/token", {"username": ADMIN_USER, "password": password})
@@ -82,8 +82,8 @@ class AirflowApi:
         return self.get(f"{path}?map_index={task['map_index']}&full_content=true")["content"]
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One call; tried again while Airflow cannot be reached. Raises NotFoundError, DeployError."""
-        deadline = time.monotonic() + self._patience
+        """One call, retried while Airflow cannot be reached. Raises NotFoundError, DeployError."""
+        deadline = time.monotonic() + self._retry_seconds
         while True:
             try:
                 return self._send(method, path, body)
@@ -106,7 +106,7 @@ class AirflowApi:
         data = None if body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self._port.number}{path}"
         request = urllib.request.Request(url, data, headers, method=method)
-        with LOOPBACK.open(request, timeout=min(60.0, self._patience)) as response:
+        with LOOPBACK.open(request, timeout=min(60.0, self._retry_seconds)) as response:
             text = response.read()
         return json.loads(text) if text else None
 

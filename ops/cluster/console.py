@@ -1,4 +1,4 @@
-"""What is said to the person who runs it, and the error that is a sentence."""
+"""Output of the commands, and their errors."""
 
 import sys
 import time
@@ -6,35 +6,35 @@ from collections.abc import Sequence
 
 
 class DeployError(Exception):
-    """The deployment cannot go on; the text says why and what to do."""
+    """The command cannot continue; the message says why and what to do."""
 
 
 class Console:
-    """Lines on standard output, each with the time since the start; failures on standard error."""
+    """Progress on standard output with the time since the start; errors on standard error."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
-        """A step that begins or has ended."""
+        """Print a line of progress."""
         seconds = int(time.monotonic() - self._began)
         print(f"{seconds // 60:3}:{seconds % 60:02}  {text}", flush=True)
 
     def show(self, text: str = "") -> None:
-        """Text as it is: a table, a log."""
+        """Print text unchanged: a table, a log."""
         print(text, flush=True)
 
     def warn(self, text: str) -> None:
-        """Something that does not stop the deployment and may be wrong."""
+        """Print a warning."""
         print(f"Note: {text}", flush=True)
 
     def fail(self, text: str) -> None:
-        """What stopped the deployment."""
+        """Print an error."""
         print(text, file=sys.stderr, flush=True)
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:
-    """Aligned text; the first row is the head."""
+    """Rows as aligned text; the first row is the header."""
     texts = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in texts) for column in range(len(texts[0]))]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in texts)

@@ -21,21 +21,21 @@ class ForwardedPort:
         """Start `kubectl port-forward` on a free port. Raises OSError if it does not start."""
         command = [*kubectl, "--namespace", namespace, "port-forward", "--address=127.0.0.1"]
         # To a file: it prints a line for each connection, which would fill a pipe.
-        with tempfile.TemporaryFile() as output:
+        with tempfile.TemporaryFile() as file:
             self._process = subprocess.Popen(
                 [*command, f"service/{service}", f":{port}"],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=file,
                 stderr=subprocess.STDOUT,
             )
-            deadline, said, found = time.monotonic() + _START_SECONDS, "", None
+            deadline, output, found = time.monotonic() + _START_SECONDS, "", None
             while not found and self.is_open and time.monotonic() < deadline:
                 time.sleep(0.1)
-                said = os.pread(output.fileno(), 4096, 0).decode(errors="replace")
-                found = re.search(r"127\.0\.0\.1:(\d+) ", said)
+                output = os.pread(file.fileno(), 4096, 0).decode(errors="replace")
+                found = re.search(r"127\.0\.0\.1:(\d+) ", output)
         if not found:
             self.close()
-            raise OSError(f"kubectl port-forward says: {said.strip() or 'nothing'}")
+            raise OSError(f"kubectl port-forward says: {output.strip() or 'nothing'}")
         self.number = int(found[1])
 
     @property

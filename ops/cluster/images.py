@@ -12,8 +12,8 @@ _NETWORK = (
     " HTTP_PROXY, HTTPS_PROXY and NO_PROXY set; without a network install from a bundle (--from-bundle)"
 )
 _MIRRORS = "/etc/rancher/k3s/registries.yaml"
-# In this order: a platform that is missing is also "not found". Only what the first ones say cannot pass by itself.
-_LASTING = (
+# In this order: a missing platform is also "not found". Errors of the first kind do not go away with retries.
+_PERMANENT = (
     (r"no match for platform|no matching manifest", "the registry has no image for this node's architecture"),
     (r"InvalidImageName|invalid reference format|ErrImageNeverPull", "correct its name in k8s/components/images"),
     (
@@ -26,8 +26,8 @@ _LASTING = (
     (r"x509|certificate|tls:", f"the node does not trust the registry's certificate, or a proxy's: tls in {_MIRRORS}"),
     (r"no space left", "the node's disk is full: free some (docs/runbooks/VolumeFilling.md)"),
 )
-_PASSING = (
-    (r"toomanyrequests|\b429\b", f"the registry lets nobody without a login pull so much: wait, or log in: {_MIRRORS}"),
+_TEMPORARY = (
+    (r"toomanyrequests|\b429\b", f"the registry limits pulls without a login: wait, or log in: {_MIRRORS}"),
     (
         r"no such host|name resolution|server misbehaving|lookup|timeout|connection re|unreachable|no route|EOF|proxy",
         _NETWORK,
@@ -41,14 +41,14 @@ def is_local(image: str) -> bool:
 
 
 def explain(message: str) -> str:
-    """What to do about a pull that failed, and what the kubelet says."""
-    words = " ".join(message.split())
-    advice = next((text for pattern, text in (*_LASTING, *_PASSING) if re.search(pattern, words)), None)
-    end = words.rpartition("desc = ")[2]
+    """Advice about a failed pull, with the end of the kubelet's message."""
+    line = " ".join(message.split())
+    advice = next((text for pattern, text in (*_PERMANENT, *_TEMPORARY) if re.search(pattern, line)), None)
+    end = line.rpartition("desc = ")[2]
     end = f"… {end[-200:].lstrip()}" if len(end) > 200 else end
     return f"{advice} ({end})" if advice else end or "no reason is given"
 
 
-def lasts(message: str) -> bool:
-    """Whether trying again will not help."""
-    return any(re.search(pattern, message) for pattern, _ in _LASTING)
+def is_permanent(message: str) -> bool:
+    """Whether retries are useless."""
+    return any(re.search(pattern, message) for pattern, _ in _PERMANENT)

@@ -1,10 +1,10 @@
-"""Ingresses: the URL of each, and the entry points of Traefik that lead to it."""
+"""Ingresses: their URLs and entry points."""
 
 from ops.cluster.kubectl import Object
 
 
 def url_of(ingress: Object, address: str) -> str:
-    """The address of an Ingress: its host, or else the one given."""
+    """The URL of an Ingress, with `address` if it names no host."""
     rule = (ingress["spec"].get("rules") or [{}])[0]
     scheme = "https" if ingress["spec"].get("tls") or "websecure" in entry_points(ingress) else "http"
     shown = f"[{address}]" if ":" in address else address
@@ -13,6 +13,6 @@ def url_of(ingress: Object, address: str) -> str:
 
 
 def entry_points(ingress: Object) -> list[str]:
-    """By which of Traefik's entry points it is reached; none are named where it is by all."""
+    """The entry points of Traefik that an Ingress names; empty means all."""
     named = (ingress["metadata"].get("annotations") or {}).get("traefik.ingress.kubernetes.io/router.entrypoints")
     return named.split(",") if named else []

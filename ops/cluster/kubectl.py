@@ -1,4 +1,4 @@
-"""The one way to the cluster: kubectl, with objects as JSON."""
+"""Access to the cluster by kubectl, with objects as JSON."""
 
 import json
 import os
@@ -20,10 +20,10 @@ Object = dict[str, Any]
 
 
 class Kubectl:
-    """`kubectl` where KUBECONFIG says which cluster, else the one inside K3s."""
+    """`kubectl` with KUBECONFIG, else the one inside K3s."""
 
     def __init__(self, seconds: int = 60) -> None:
-        """`seconds`: how long the cluster may take to answer, where a call does not say otherwise."""
+        """`seconds`: the default timeout of a call."""
         self.seconds = seconds
         in_k3s = not os.environ.get("KUBECONFIG") and shutil.which("k3s")
         self.command = ["k3s", "kubectl"] if in_k3s else ["kubectl"]
@@ -41,7 +41,7 @@ class Kubectl:
         return ForwardedPort(self.command, namespace, service, port)
 
     def get(self, *arguments: str) -> Any:
-        """What `kubectl get … -o json` shows; None where a named object is not there."""
+        """The result of `kubectl get … -o json`; None if a named object does not exist."""
         text = self.run("get", *arguments, "--ignore-not-found", "--output=json")
         return json.loads(text) if text.strip() else None
 
@@ -56,11 +56,11 @@ class Kubectl:
         return [item for item in found if item["metadata"]["namespace"] in NAMESPACES]
 
     def apply(self, objects: Iterable[Object]) -> None:
-        """Apply on the server's side: no size limit by an annotation, and the same content changes nothing."""
+        """Apply on the server's side: no annotation with a size limit, and no change for the same content."""
         self.run("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=as_list(objects), seconds=120)
 
     def delete(self, objects: Iterable[Object], seconds: float) -> None:
-        """Delete and wait until they and their pods are gone; what is not there is no error."""
+        """Delete objects and wait until they and their pods are gone; a missing object is no error."""
         flags = ("--ignore-not-found", "--cascade=foreground", "--wait", f"--timeout={seconds:.0f}s")
         # The request time-out would end the wait as well.
         self.run("delete", "--filename=-", *flags, stdin=as_list(objects), seconds=0)
@@ -79,7 +79,7 @@ def as_list(objects: Iterable[Object]) -> str:
 
 
 def name_of(item: Object) -> str:
-    """The kind and the name, as people say it."""
+    """Kind and name of an object."""
     return f"{item['kind']} {item['metadata']['name']}"
 
 

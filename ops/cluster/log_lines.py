@@ -1,4 +1,4 @@
-"""What of many words tells the reason: of a log, and of what a command says that failed."""
+"""The line of a log, or of the output of a failed command, that gives the reason."""
 
 import json
 import re
@@ -8,37 +8,37 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _BAD = ("error", "critical", "fatal")
 
 
-def last_words(log: str) -> str:
-    """The last line that is an error's, else the last one; of a JSON line what it says."""
+def last_message(log: str) -> str:
+    """The message of the last line with an error level, else of the last line."""
     lines = [_read(_COLOURS.sub("", line)) for line in log.splitlines() if line.strip()]
     errors = [text for text, level in lines if level in _BAD]
     texts = [text for text, _ in lines]
-    return short((errors or texts or [""])[-1])
+    return shorten((errors or texts or [""])[-1])
 
 
 def reason(error: Exception) -> str:
-    """What a command said that failed, without the command."""
+    """The last line of an error, without the command that failed."""
     text = str(error).strip()
     return (text.partition("` failed: ")[2] or text or type(error).__name__).splitlines()[-1]
 
 
-def short(text: str, most: int = 300) -> str:
-    """A text in one line, cut where it is too long."""
+def shorten(text: str, most: int = 300) -> str:
+    """A text as one line of at most `most` characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[:most]} …"
 
 
 def _read(line: str) -> tuple[str, str]:
-    """What a line says, and its level where it tells one."""
+    """The message of a line, and its level if it has one."""
     try:
-        told: Any = json.loads(line)
+        entry: Any = json.loads(line)
     except ValueError:
         return line.strip(), ""
-    if not isinstance(told, dict):
-        return str(told), ""
-    text = next((str(told[name]) for name in ("event", "message", "msg") if told.get(name)), line)
-    problem = told.get("error_detail") or told.get("exception")
-    # Airflow keeps what was raised apart from the line that says that something was.
+    if not isinstance(entry, dict):
+        return str(entry), ""
+    text = next((str(entry[name]) for name in ("event", "message", "msg") if entry.get(name)), line)
+    problem = entry.get("error_detail") or entry.get("exception")
+    # Airflow keeps the exception apart from the message.
     if isinstance(problem, list) and problem and isinstance(problem[0], dict) and problem[0].get("exc_value"):
         text = f"{text}: {problem[0]['exc_value']}"
-    return text, str(told.get("level", "")).lower()
+    return text, str(entry.get("level", "")).lower()

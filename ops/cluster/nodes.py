@@ -1,4 +1,4 @@
-"""The machines of the cluster: which of them this is, and which one has the data."""
+"""Nodes: which of them is this machine, and which has the data."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,16 +10,16 @@ from ops.cluster.objects import condition, node_address
 
 DATA_LABEL = "etl-poc/data"
 IMAGE_IDS = "etl-poc/image-ids"
-"""Annotation of a node: which builds of our images were imported there."""
+"""Annotation of a node: the IDs of the images imported there."""
 _ARGUMENTS = "k3s.io/node-args"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MOST_IMAGES = 50
-"""A node names no more images than this in its status."""
+"""The kubelet lists no more images than this in a node's status."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """What matters of a node."""
+    """A node of the cluster."""
 
     name: str
     address: str
@@ -36,19 +36,19 @@ class Node:
     is_schedulable: bool = True
     architecture: str = ""
     pod_networks: tuple[str, ...] = ()
-    """The node's share of the network of pods."""
+    """Its networks of pods."""
     arguments: tuple[str, ...] = ()
-    """What K3s was started with."""
+    """The arguments of K3s."""
 
     def has(self, image: str, image_id: str) -> bool:
-        """Whether this build of the image was imported and is still there, as far as the node tells."""
+        """Whether this build of the image was imported and is still listed."""
         there = image in self.images or not self.names_all_images
         return there and self.image_ids.get(image) == image_id
 
 
 def read_nodes(kubectl: Kubectl) -> list[Node]:
     """The nodes of the cluster."""
-    # The kernel's boot id is the same for all that runs on this machine, whatever it calls itself.
+    # The kernel's boot id identifies this machine, whatever the node is named.
     boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "unknown"
     return [_node(item, boot_id) for item in kubectl.items("nodes")]
 

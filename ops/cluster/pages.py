@@ -1,4 +1,4 @@
-"""Opens the UI as a browser does: by HTTPS at a node's address, under each name that people use, to the login page."""
+"""Opens the login pages like a browser: by HTTPS at a node's address, under each host name that people use."""
 
 import contextlib
 import http.client
@@ -15,7 +15,7 @@ PORT, PLAIN_PORT = 443, 80
 SECONDS = 8.0
 _READ_BYTES = 1 << 18
 _LOGIN = {"airflow": ("/auth/login/", b'id="loginbox"'), "grafana": ("/grafana/login", b"Grafana")}
-"""By Ingress: where its login page is, and what is written there."""
+"""The path of the login page behind an Ingress, and text on it."""
 _EXPIRED, _OTHER_NAME = {9, 10}, {62, 64}
 """Codes of OpenSSL's verification (X509_V_ERR_…)."""
 _TRAEFIKS_OWN = b"TRAEFIK DEFAULT CERT"
@@ -26,13 +26,13 @@ _WHO_LISTENS = (
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Why a page does not open: its URL, what is wrong, what to do, and what it rests on, as the doctor names it."""
+class PageProblem:
+    """A page that does not open: URL, problem, advice, and the findings that would explain it."""
 
     url: str
     what: str
     do: str
-    because: tuple[str, ...] = ()
+    explained_by: tuple[str, ...] = ()
 
 
 def login_pages(ingresses: Sequence[Object]) -> list[str]:
@@ -41,48 +41,48 @@ def login_pages(ingresses: Sequence[Object]) -> list[str]:
     return [name for name in names if name in _LOGIN]
 
 
-def lacking_class(classes: Sequence[Object], ingresses: Sequence[Object]) -> Trouble | None:
-    """Whether nobody takes the Ingresses, so that there is no way in at all."""
+def missing_class(classes: Sequence[Object], ingresses: Sequence[Object]) -> PageProblem | None:
+    """A missing IngressClass: no controller serves the Ingresses."""
     known = {item["metadata"]["name"] for item in classes}
     wanted = {item["spec"].get("ingressClassName", "") for item in ingresses} - {""}
     lacking = sorted(wanted - known)
     if not lacking:
         return None
-    return Trouble(
+    return PageProblem(
         f"ingressclass {lacking[0]}",
-        f"Airflow and Grafana cannot be reached from outside: there is no IngressClass {lacking[0]}, so nobody takes"
-        " their Ingresses.",
+        f"Airflow and Grafana cannot be reached from outside: there is no IngressClass {lacking[0]}, so no"
+        " controller serves their Ingresses.",
         "`kubectl --namespace kube-system get pods` shows whether K3s still installs its Traefik"
         " (helm-install-traefik). Where /etc/rancher/k3s/config.yaml disables it, take that out and restart K3s, or use"
         " `kubectl port-forward`.",
     )
 
 
-def troubles(address: str, names: Sequence[str], certificate: str, pages: Sequence[str]) -> Iterator[Trouble]:
-    """Why the UI on a node cannot be used, for each name, the address itself among them; nothing where it can.
+def page_problems(address: str, names: Sequence[str], certificate: str, pages: Sequence[str]) -> Iterator[PageProblem]:
+    """Why the UI on a node does not open, for each host name or address.
 
-    `certificate` is that of the Secret, as PEM: what is shown has to be it, or signed by what is in it.
+    `certificate` is that of the Secret, as PEM: the server must present it, or one that it has signed.
     """
     if not certificate:
-        yield Trouble(
+        yield PageProblem(
             _url("https", names[0]),
             f"There is no certificate for the UI, as there is no Secret {UI_SECRET}: Traefik shows one of its own.",
             "scripts/apply-all.sh makes it.",
         )
         return
-    told = set()
+    reported = set()
     for name in names:
-        found = _shown(address, name, certificate)
-        for one in [found] if found else _unopened(address, name, certificate, pages):
-            if one.what not in told:
-                told.add(one.what)
+        found = _connection_problem(address, name, certificate)
+        for one in [found] if found else _content_problems(address, name, certificate, pages):
+            if one.what not in reported:
+                reported.add(one.what)
                 yield one
     if plain := _plain(address):
         yield plain
 
 
-def _shown(address: str, name: str, certificate: str) -> Trouble | None:
-    """Whether anybody answers there, by TLS, with the right certificate."""
+def _connection_problem(address: str, name: str, certificate: str) -> PageProblem | None:
+    """Problems of connection, TLS and certificate."""
     url = _url("https", name)
     try:
         with _open(address, name, certificate):
@@ -90,7 +90,7 @@ def _shown(address: str, name: str, certificate: str) -> Trouble | None:
     except ssl.SSLCertVerificationError as error:
         return _other_certificate(address, name, error.verify_code)
     except ssl.SSLError as error:
-        return Trouble(
+        return PageProblem(
             url,
             f"What answers at port {PORT} of {address} speaks no TLS ({error.reason or error}): it is not Traefik.",
             f"{_WHO_LISTENS.format(port=PORT)}: end it, or give it another port. Then restart K3s.",
@@ -98,20 +98,20 @@ def _shown(address: str, name: str, certificate: str) -> Trouble | None:
     except ConnectionRefusedError:
         return _refused(url, address, PORT)
     except TimeoutError:
-        return Trouble(
+        return PageProblem(
             url,
             f"Nobody answered at {address}, port {PORT}, within {SECONDS:.0f} s.",
             f"Let the port through the firewall of the node (`firewall-cmd --add-service=https --permanent`, `ufw allow"
             f" 443/tcp`) and on the way there; `{_TRAEFIK}` shows whether Traefik runs.",
         )
     except OSError as error:
-        return Trouble(url, f"{address}, port {PORT}, cannot be reached: {error}.", f"`{_TRAEFIK}` shows Traefik.")
+        return PageProblem(url, f"{address}, port {PORT}, cannot be reached: {error}.", f"`{_TRAEFIK}` shows Traefik.")
 
 
-def _other_certificate(address: str, name: str, code: int) -> Trouble:
+def _other_certificate(address: str, name: str, code: int) -> PageProblem:
     url = _url("https", name)
     if code in _EXPIRED:
-        return Trouble(
+        return PageProblem(
             url,
             "The certificate of the UI has expired, or its time has not come.",
             f"Compare the clocks. Then `kubectl --namespace {NAMESPACE} delete secret {UI_SECRET}` and"
@@ -119,14 +119,14 @@ def _other_certificate(address: str, name: str, code: int) -> Trouble:
             (f"secret {NAMESPACE}/{UI_SECRET}",),
         )
     if code in _OTHER_NAME:
-        return Trouble(
+        return PageProblem(
             url,
             f"The certificate of the UI is not for {name}: browsers warn of it.",
             f"`scripts/apply-all.sh --ui-name {name}` makes one for it; one of your own has to name it.",
         )
     with contextlib.suppress(OSError), _open(address, name, "") as shown:
         if _TRAEFIKS_OWN in (shown.getpeercert(binary_form=True) or b""):
-            return Trouble(
+            return PageProblem(
                 url,
                 f"Traefik shows a certificate that it made itself, and not that of the Secret {UI_SECRET}.",
                 f"`kubectl get tlsstores.traefik.io --all-namespaces`: there has to be one `default`, in {NAMESPACE},"
@@ -134,7 +134,7 @@ def _other_certificate(address: str, name: str, code: int) -> Trouble:
                 " kube-system logs --selector app.kubernetes.io/name=traefik`.",
                 (f"secret {NAMESPACE}/{UI_SECRET}",),
             )
-    return Trouble(
+    return PageProblem(
         url,
         f"The certificate that is shown is not that of the Secret {UI_SECRET}.",
         f"{_WHO_LISTENS.format(port=PORT)} instead of Traefik. Else another Ingress or TLSStore brings one for {name}:"
@@ -142,8 +142,8 @@ def _other_certificate(address: str, name: str, code: int) -> Trouble:
     )
 
 
-def _unopened(address: str, name: str, certificate: str, pages: Sequence[str]) -> Iterator[Trouble]:
-    """Why login pages are not shown."""
+def _content_problems(address: str, name: str, certificate: str, pages: Sequence[str]) -> Iterator[PageProblem]:
+    """Login pages that do not come."""
     for page in pages:
         path, sign = _LOGIN[page]
         url = _url("https", name, path)
@@ -151,12 +151,12 @@ def _unopened(address: str, name: str, certificate: str, pages: Sequence[str]) -
             with _open(address, name, certificate) as opened:
                 status, text = _get(opened, name, path)
         except (OSError, http.client.HTTPException) as error:
-            yield Trouble(
+            yield PageProblem(
                 url, f"The connection broke before the page was there: {error}.", f"`{_TRAEFIK}` shows Traefik."
             )
             continue
         if status != 200 or sign not in text:
-            yield Trouble(url, *_not_the_page(page, status))
+            yield PageProblem(url, *_not_the_page(page, status))
 
 
 def _not_the_page(page: str, status: int) -> tuple[str, str, tuple[str, ...]]:
@@ -184,8 +184,8 @@ def _not_the_page(page: str, status: int) -> tuple[str, str, tuple[str, ...]]:
     )
 
 
-def _plain(address: str) -> Trouble | None:
-    """Whoever types no scheme comes without TLS first, and is to be sent on."""
+def _plain(address: str) -> PageProblem | None:
+    """HTTP must redirect to HTTPS."""
     url = _url("http", address)
     try:
         with socket.create_connection((address, PLAIN_PORT), SECONDS) as opened:
@@ -193,22 +193,22 @@ def _plain(address: str) -> Trouble | None:
     except ConnectionRefusedError:
         return _refused(url, address, PLAIN_PORT)
     except (OSError, http.client.HTTPException) as error:
-        status, said = 0, str(error)
+        status, response = 0, str(error)
     else:
-        said = f"it answers {status}"
+        response = f"it answers {status}"
     if status in (301, 302, 307, 308):
         return None
-    return Trouble(
+    return PageProblem(
         url,
-        f"Who comes to {address} without https:// is not sent there: {said}.",
+        f"Who comes to {address} without https:// is not sent there: {response}.",
         f"{_WHO_LISTENS.format(port=PLAIN_PORT)} instead of Traefik; `kubectl --namespace {NAMESPACE} get ingress"
         " airflow-plain` has to be there.",
         (f"service {NAMESPACE}/airflow-api-server",),
     )
 
 
-def _refused(url: str, address: str, port: int) -> Trouble:
-    return Trouble(
+def _refused(url: str, address: str, port: int) -> PageProblem:
+    return PageProblem(
         url,
         f"Nobody answers at {address}, port {port}: the connection is refused.",
         f"`{_TRAEFIK}`: a pod has to run, and the Service needs an EXTERNAL-IP, which K3s's load balancer gives it"
@@ -219,10 +219,10 @@ def _refused(url: str, address: str, port: int) -> Trouble:
 
 @contextlib.contextmanager
 def _open(address: str, name: str, certificate: str) -> Iterator[ssl.SSLSocket]:
-    """A connection under a name (an address is not named), verified where there is a certificate to believe."""
+    """A TLS connection, verified against `certificate` if one is given."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if certificate:
-        # One that vouches for itself, or that is given without its authority, is believed for what it is.
+        # Accepts a self-signed certificate, and one given without its authority.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.load_verify_locations(cadata=certificate)
     else:

@@ -1,4 +1,4 @@
-"""Which pods are not well, and why: what a person would look up one after the other."""
+"""Pods with problems, and why."""
 
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -10,7 +10,7 @@ from ops.cluster.kubectl import Kubectl, Object
 from ops.cluster.objects import container_statuses, is_starting
 
 AFTER = ", before that "
-"""What follows in a reason changes while the reason stays the same."""
+"""The text after it changes while the reason stays the same."""
 NOT_READY = "runs but is not ready"
 _LOG_LINES = 20
 _EVENTS = 15
@@ -36,23 +36,23 @@ class ContainerProblem(NamedTuple):
     message: str = ""
 
 
-def pod_troubles(pods: Iterable[Object], *, starting: bool = False) -> Iterator[tuple[Object, str]]:
-    """The pods that are not well, oldest first, with the reason. `starting` counts those that only begin."""
+def pod_problems(pods: Iterable[Object], *, starting: bool = False) -> Iterator[tuple[Object, str]]:
+    """Pods with problems, oldest first, with the reason. `starting` includes those that only start."""
     for pod in sorted(pods, key=lambda one: str(one["metadata"].get("creationTimestamp"))):
         reasons = [reason for reason in _reasons(pod, starting) if reason]
         if reasons:
             yield pod, ", ".join(reasons)
 
 
-def show_troubles(console: Console, kubectl: Kubectl) -> None:
-    """Print the pods that are not well with their reasons, the end of their logs, and the latest warnings."""
+def show_pod_problems(console: Console, kubectl: Kubectl) -> None:
+    """Print pods with problems, the end of their logs, and the latest warning events."""
     try:
-        troubles = list(pod_troubles(kubectl.everywhere("pods"), starting=True))
-        if troubles:
+        problems = list(pod_problems(kubectl.everywhere("pods"), starting=True))
+        if problems:
             console.show("\nPods that are not well:")
-            console.show(table([("POD", "WHY"), *((pod["metadata"]["name"], why) for pod, why in troubles)]))
-        # Of pods with the same reason one is enough, the last.
-        for pod in {why: pod for pod, why in troubles}.values():
+            console.show(table([("POD", "WHY"), *((pod["metadata"]["name"], why) for pod, why in problems)]))
+        # One log for each reason.
+        for pod in {why: pod for pod, why in problems}.values():
             show_logs(console, kubectl, pod, _LOG_LINES)
         _show_events(console, kubectl)
     except DeployError as error:
@@ -60,7 +60,7 @@ def show_troubles(console: Console, kubectl: Kubectl) -> None:
 
 
 def show_logs(console: Console, kubectl: Kubectl, pod: Object, lines: int) -> None:
-    """Print the end of the logs of the containers that are not well."""
+    """Print the end of the logs of containers with problems."""
     for container in container_statuses(pod):
         problem = container_problem(container)
         if problem and problem.kind is not Kind.STARTING:
@@ -138,7 +138,7 @@ def _show_log(console: Console, kubectl: Kubectl, pod: Object, container: str, l
                 *(f"--container={container}", f"--tail={lines}", *flags),
             )
         except DeployError:
-            continue  # it has not run before, or not at all
+            continue  # no such container has run
         if log.strip():
             console.show(f"\nEnd of the log of {pod['name']}, container {container}:")
             console.show("\n".join(f"  {line}" for line in log.rstrip().splitlines()))

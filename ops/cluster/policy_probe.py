@@ -1,8 +1,8 @@
 """Tries whether the cluster enforces network policies: on each node a pod connects to what no policy lets it reach.
 
-A cluster that ignores policies looks like one that has them; K3s begins to ignore them where ipset does not work. The
-pod has nothing but the default of its namespace: it may ask the cluster's DNS for names, and must not get further, not
-even to another port of the same pod of the DNS. That it reaches the DNS proves that it can reach anything at all.
+A cluster that ignores policies looks like one that enforces them; K3s stops enforcing them if ipset does not work. Only
+its namespace's default policies select the pod: it may query the cluster's DNS and must reach nothing else, not even
+another port of the same DNS pod. Reaching the DNS proves that its network works.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.objects import container_statuses, is_starting, is_true
 
-PATIENCE_SECONDS = 12.0
-"""How long a new pod may reach everything: for the first seconds the policies do not know it."""
+TIMEOUT_SECONDS = 12.0
+"""How long a new pod may reach everything: policies apply to it after some seconds."""
 _START_SECONDS = 15.0
 _POLL_SECONDS = 0.5
 LABELS = {"app.kubernetes.io/name": "policy-probe", "app.kubernetes.io/component": "doctor"}
@@ -46,23 +46,23 @@ print(json.dumps({"reached": reached, "opened": opened}))
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What a pod on a node came to."""
+class PolicyProbe:
+    """The result on one node."""
 
     node: str
     opened: tuple[str, ...] = ()
-    """What it reached though no policy lets it."""
+    """Addresses that it reached against the policies."""
     reason: str = ""
-    """Why it could not be tried, where that is so."""
+    """Why there is no result."""
 
     @property
     def is_enforced(self) -> bool:
-        """Whether policies hold on the node."""
+        """Whether the node enforces policies."""
         return not self.opened and not self.reason
 
     @property
     def what(self) -> str:
-        """In a sentence what is wrong."""
+        """The problem as a sentence."""
         return (
             f"Network policies are not enforced on node {self.node}: a pod there reached {' and '.join(self.opened)},"
             " which no policy lets it. So every pod may talk to every other, and to the outside."
@@ -78,8 +78,8 @@ DO = (
 )
 
 
-def try_policies(kubectl: Kubectl, image: str) -> list[Tried]:
-    """Try each node that is ready, with a pod of the image of the steps. Raises DeployError."""
+def probe_policies(kubectl: Kubectl, image: str) -> list[PolicyProbe]:
+    """Run a pod on each ready node. Raises DeployError."""
     nodes = [item["metadata"]["name"] for item in kubectl.items("nodes") if is_true(item, "Ready")]
     places = _places(kubectl)
     with ThreadPoolExecutor() as pool:
@@ -87,13 +87,13 @@ def try_policies(kubectl: Kubectl, image: str) -> list[Tried]:
 
 
 def _places(kubectl: Kubectl) -> list[str]:
-    """Where a pod may connect to, and then where it must not; somebody listens at each."""
+    """The address that a pod may connect to, then those it must not; servers listen at all of them."""
     pods = kubectl.items("pods", "--namespace", "kube-system", "--selector=k8s-app=kube-dns")
     ready = [pod for pod in pods if is_true(pod, "Ready")]
     if not ready:
         raise DeployError("No pod of the cluster's DNS is ready.")
     address = ready[0]["status"]["podIP"]
-    # It is ready because something listens at the ports of its probes.
+    # The ports of its probes are open, or it would not be ready.
     probed = [f"{address}:{port}" for container in ready[0]["spec"]["containers"] for port in _probed_ports(container)]
     service: Any = kubectl.get("service", "kubernetes", "--namespace", "default")
     api = [f"{service['spec']['clusterIP']}:{port['port']}" for port in service["spec"]["ports"]] if service else []
@@ -108,26 +108,28 @@ def _probed_ports(container: Object) -> Iterator[int]:
             yield named[port] if port in named else int(port)
 
 
-def _try(kubectl: Kubectl, node: str, image: str, places: Sequence[str]) -> Tried:
+def _try(kubectl: Kubectl, node: str, image: str, places: Sequence[str]) -> PolicyProbe:
     pod = _pod(node, image, places)
     name = pod["metadata"]["name"]
     try:
         kubectl.run("create", "--filename=-", stdin=json.dumps(pod))
-        told = json.loads(next((line for line in _await(kubectl, name).splitlines() if '"reached"' in line), ""))
+        result = json.loads(next((line for line in _await(kubectl, name).splitlines() if '"reached"' in line), ""))
     except (DeployError, ValueError) as error:
-        return Tried(node, reason=f"the pod that tries them on node {node} told nothing: {error}")
+        return PolicyProbe(node, reason=f"the pod on node {node} gave no result: {error}")
     finally:
         with contextlib.suppress(DeployError):
             flags = ("--ignore-not-found", "--grace-period=1", "--wait=false")
             kubectl.run("--namespace", NAMESPACE, "delete", "pod", name, *flags)
-    if not told["reached"]:
-        return Tried(node, reason=f"a pod on node {node} reaches nothing, not even the cluster's DNS ({places[0]}).")
-    return Tried(node, tuple(told["opened"]))
+    if not result["reached"]:
+        return PolicyProbe(
+            node, reason=f"a pod on node {node} reaches nothing, not even the cluster's DNS ({places[0]})."
+        )
+    return PolicyProbe(node, tuple(result["opened"]))
 
 
 def _await(kubectl: Kubectl, name: str) -> str:
-    """What the pod printed. Raises DeployError."""
-    deadline = time.monotonic() + PATIENCE_SECONDS + _START_SECONDS
+    """Wait for the pod; returns its log. Raises DeployError."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS + _START_SECONDS
     while time.monotonic() < deadline:
         pod: Any = kubectl.get("pod", name, "--namespace", NAMESPACE)
         if pod and pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
@@ -147,7 +149,7 @@ def _pod(node: str, image: str, places: Sequence[str]) -> Object:
         "name": "probe",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "args": ["python3", "-c", SCRIPT, str(PATIENCE_SECONDS), *places],
+        "args": ["python3", "-c", SCRIPT, str(TIMEOUT_SECONDS), *places],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -157,9 +159,9 @@ def _pod(node: str, image: str, places: Sequence[str]) -> Object:
     }
     user = {"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
     spec = {
-        "nodeName": node,  # also one that is cordoned: what runs there counts
+        "nodeName": node,  # also a cordoned node
         "restartPolicy": "Never",
-        "activeDeadlineSeconds": 60,  # also where nobody is left to delete it
+        "activeDeadlineSeconds": 60,  # in case it is not deleted
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

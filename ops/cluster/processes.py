@@ -1,4 +1,4 @@
-"""Runs other programs: kubectl, the image builders, the import into the node."""
+"""Runs commands: kubectl, image builders, the import into the node."""
 
 import os
 import shlex
@@ -9,15 +9,15 @@ from typing import IO
 
 from ops.cluster.console import Console, DeployError
 
-TELL_SECONDS = 15.0
-"""How often a command that takes long is said to be still running."""
+PROGRESS_SECONDS = 15.0
+"""The interval of progress lines of a long command."""
 _TAIL_BYTES = 8000
 
 
 def run(
     command: Sequence[str], *, stdin: str | None = None, timeout: float | None = None, hide: Collection[str] = ()
 ) -> str:
-    """Run to the end and return standard output. Raises DeployError; texts in `hide` are never shown."""
+    """Run a command; returns standard output. Raises DeployError, with the texts in `hide` redacted."""
     try:
         done = subprocess.run(
             command, input=stdin or "", capture_output=True, text=True, errors="replace", timeout=timeout, check=False
@@ -41,14 +41,14 @@ def failure(command: Sequence[str], output: str, hide: Collection[str] = ()) -> 
 
 
 def run_on(command: Sequence[str], content: IO[bytes]) -> str | None:
-    """Run with a file as standard input; returns None where it ends well, else its last words."""
+    """Run a command with a file as standard input; returns its last line if it fails, else None."""
     done = subprocess.run(command, stdin=content, capture_output=True, text=True, errors="replace", check=False)
-    words = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return (words[-1] if words else f"exit code {done.returncode}") if done.returncode else None
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return (lines[-1] if lines else f"exit code {done.returncode}") if done.returncode else None
 
 
 def works(command: Sequence[str], timeout: float = 20) -> bool:
-    """Whether the command is there and ends well."""
+    """Whether a command succeeds."""
     try:
         run(command, timeout=timeout)
     except DeployError:
@@ -57,7 +57,7 @@ def works(command: Sequence[str], timeout: float = 20) -> bool:
 
 
 def output(command: Sequence[str], timeout: float = 20) -> str:
-    """What a command prints, however it ends; nothing where it cannot be run."""
+    """The standard output of a command, whatever its exit code; empty if it cannot be run."""
     try:
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
@@ -67,7 +67,7 @@ def output(command: Sequence[str], timeout: float = 20) -> str:
 
 
 def follow(console: Console, what: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Run a command that may take minutes: tells that it is alive, and shows its output only where it fails."""
+    """Run a long command: prints progress, and its output only if it fails."""
     console.say(f"{what} …")
     with tempfile.TemporaryFile() as output, _start(what, command, output, environment=environment) as process:
         code = _wait(console, process, output)
@@ -76,7 +76,7 @@ def follow(console: Console, what: str, command: Sequence[str], environment: Map
 
 
 def follow_pipe(console: Console, what: str, writer: Sequence[str], reader: Sequence[str]) -> None:
-    """Run two commands like `writer | reader`, as `follow` does."""
+    """Run `writer | reader` as `follow` does."""
     console.say(f"{what} …")
     with (
         tempfile.TemporaryFile() as output,
@@ -84,7 +84,7 @@ def follow_pipe(console: Console, what: str, writer: Sequence[str], reader: Sequ
         _start(what, reader, output, stdin=first.stdout) as second,
     ):
         if first.stdout:
-            first.stdout.close()  # so that the writer ends where the reader does
+            first.stdout.close()  # so that the writer fails if the reader ends
         codes = _wait(console, second, output), _wait(console, first, output)
         for code, command in zip(codes, (reader, writer), strict=True):
             if code:
@@ -120,14 +120,14 @@ def _failure(console: Console, what: str, command: Sequence[str], code: int, out
 def _wait(console: Console, process: "subprocess.Popen[bytes]", output: IO[bytes]) -> int:
     while True:
         try:
-            return process.wait(timeout=TELL_SECONDS)
+            return process.wait(timeout=PROGRESS_SECONDS)
         except subprocess.TimeoutExpired:
             for line in _tail(output, 1):
                 console.say(f"  … {line[:110]}")
 
 
 def _tail(output: IO[bytes], lines: int) -> list[str]:
-    """The end of what was written, read without moving the place at which the command writes on."""
+    """The last lines of a file that a command still writes; its position is not moved."""
     size = os.fstat(output.fileno()).st_size
     text = os.pread(output.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace")
     return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]

@@ -1,7 +1,7 @@
-"""Pods in which a person's command does something as a step would: with its image, settings, passwords and volumes.
+"""Pods of operator commands, with the image, settings, passwords and volumes of a step.
 
-They are made like those of the database exporter, which has the same image and settings, and given the passwords of a
-step in the place of its own.
+They are copied from the database exporter, which has the same image and settings, with the passwords of a step instead
+of its own.
 """
 
 import copy
@@ -15,14 +15,14 @@ _PASSWORDS = {"secretRef": {"name": "etl-connections"}}
 
 
 def step_spec(model: Object, arguments: Sequence[str], claim: str = "") -> Object:
-    """The specification of such a pod, which runs these arguments once; `claim` is given to it as staging."""
+    """The specification of a pod that runs these arguments once, with the volume of `claim` as staging."""
     spec: Object = copy.deepcopy(model["spec"]["template"]["spec"])
     container = spec["containers"][0]
     for key in ("startupProbe", "readinessProbe", "livenessProbe", "ports"):
         container.pop(key, None)
-    # Kubernetes makes one dollar of two, and expands what is in brackets behind one.
+    # Kubernetes expands $(NAME) and replaces $$ by $.
     container["args"] = [word.replace("$", "$$") for word in arguments]
-    # The database of Airflow, and the exporter's own login, are nothing to a step.
+    # A step has neither the metadata database nor the exporter's login.
     container["env"] = [one for one in container.get("env", []) if not one["name"].startswith(_OF_EXPORTER)]
     container["envFrom"] = [*(one for one in container["envFrom"] if one != _PASSWORDS), _PASSWORDS]
     if claim:

@@ -1,6 +1,6 @@
-"""`scripts/apply-all.sh`: turns a checkout and a Kubernetes cluster into a running deployment.
+"""`scripts/apply-all.sh`: deploys a checkout to a Kubernetes cluster.
 
-Only the standard library is used, so that a bare machine needs nothing but Python. A run goes through the modules in
-this order: cli, preflight, images, volumes, passwords, pulling, rollout, report, first_run; `down`, `bundle` and
-`restore` stand beside.
+Only the standard library is used, so that a bare machine needs nothing but Python. `up` runs preflight, images, data,
+secrets, the rollout of the manifests, final_checks, report and first_run; `down`, bundles, `restore` and `erase` are
+commands of their own.
 """

@@ -1,4 +1,4 @@
-"""Runs what the command line asks for; every failure ends in one sentence and an exit code."""
+"""The command line of `scripts/apply-all.sh`: errors end in one sentence and an exit code."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from ops.deploy.options import Options, parse
 from ops.deploy.up import NotAllReadyError, import_bundle, make_bundle, up
 
 FAILED, NOT_ALL_READY, INTERRUPTED = 1, 3, 130
-"""Exit codes. 2 is a command line that makes no sense; with 3 Airflow is deployed, and runs."""
+"""Exit codes. 2 is a usage error; with 3 Airflow is deployed and runs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""`down`: removes what runs. Volumes, Secrets and their namespaces stay unless they are to go as well."""
+"""`down`: deletes the workloads. Volumes, Secrets and their namespaces stay without `--delete-data`."""
 
 import os
 import sys
@@ -11,13 +11,13 @@ from ops.cluster.nodes import DATA_LABEL, read_nodes
 from ops.deploy.data.volumes import OWNERS, data_folders, data_home, delete_folders, live_volumes, with_claims
 from ops.deploy.images.bundle import Bundle
 from ops.deploy.manifests.overlays import DEFAULT, deployed_overlay, folder_of, given_overlay
-from ops.deploy.manifests.pruning import leftovers
+from ops.deploy.manifests.pruning import obsolete_objects
 from ops.deploy.manifests.rendering import STAGES, Rendering, render, set_data_folder
 from ops.deploy.manifests.traefik import fit
 from ops.deploy.options import Options
 
 KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret")
-"""What the data needs to be read again."""
+"""Kinds without which the data cannot be read again."""
 _KEPT_PARTS = ("foundation", "storage")
 _WORD = "delete"
 
@@ -45,7 +45,7 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
             console.say(f"Removing {parts}: {', '.join(map(name_of, objects))}")
             kubectl.delete(objects, options.timeout)
         if parts == "airflow":
-            # Tasks that still run belong to no workload.
+            # Pods of tasks, which no workload owns.
             wait = f"--timeout={options.timeout:.0f}s"
             kubectl.run("delete", "pods", "--namespace", NAMESPACE, "--selector=dag_id", wait, seconds=0)
     if options.delete_data:
@@ -60,23 +60,23 @@ def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | 
 def _steps(
     kubectl: Kubectl, rendering: Rendering, live: Mapping[str, Object], *, data: bool
 ) -> list[tuple[str, list[Object]]]:
-    """What is deleted together, with its name, in this order."""
+    """The steps of the deletion: a name, and the objects that are deleted together."""
     planned = {item["metadata"]["name"] for item in rendering.of_kind("PersistentVolume")}
     steps = []
     for stage in reversed(STAGES):
         parts = [part for part in stage if data or part not in _KEPT_PARTS]
-        objects = going(rendering, parts, data=data)
+        objects = objects_to_delete(rendering, parts, data=data)
         if "storage" in parts:
             objects += with_claims(item for name, item in live.items() if name not in planned)
         steps.append((", ".join(parts), objects))
         if "airflow" in parts:
-            # Before the claims: a Job of restore.sh that has ended holds one for as long as its pod is there.
-            steps.append(("what another overlay or a restore left", leftovers(kubectl, rendering)))
+            # Before the claims: the pod of an ended Job of restore.sh still holds one.
+            steps.append(("what another overlay or a restore left", obsolete_objects(kubectl, rendering)))
     return steps
 
 
-def going(rendering: Rendering, parts: Iterable[str], *, data: bool) -> list[Object]:
-    """What of some parts is deleted, objects of a namespace before the others."""
+def objects_to_delete(rendering: Rendering, parts: Iterable[str], *, data: bool) -> list[Object]:
+    """The objects of some parts that are deleted, those in a namespace first."""
     objects = [item for item in rendering.of_parts(*parts) if data or item["kind"] not in KEPT]
     return sorted(objects, key=lambda item: "namespace" not in item["metadata"])
 
@@ -87,7 +87,7 @@ def _confirm(console: Console, options: Options, paths: list[Path]) -> None:
     if options.yes:
         return
     if not sys.stdin.isatty():
-        raise DeployError("Nobody is here to confirm that data may be deleted: give --yes if it may.")
+        raise DeployError("This is no terminal, so the deletion of data cannot be confirmed: give --yes.")
     console.show(f"This deletes all data for good, backups too: {', '.join(map(str, paths))}, and the Secrets.")
     if input(f"Type {_WORD} to go on: ").strip() != _WORD:
         raise DeployError("Nothing was deleted.")

@@ -1,4 +1,4 @@
-"""`--wait-for-first-run`: triggers the orders DAG, follows it, and shows what it reconciled."""
+"""`--wait-for-first-run`: triggers the orders DAG, follows it, and prints its reconciliation."""
 
 import json
 import time
@@ -18,7 +18,7 @@ _ORDER = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "un
 
 
 def first_run(console: Console, kubectl: Kubectl, timeout: float) -> None:
-    """Run the DAG once and show its reconciliation. Raises DeployError where the run fails."""
+    """Run the DAG once and print its reconciliation. Raises DeployError if the run fails."""
     console.say(f"Logging in to Airflow to run {DAG} …")
     with AirflowApi(kubectl) as api:
         deadline = time.monotonic() + timeout
@@ -34,7 +34,7 @@ def first_run(console: Console, kubectl: Kubectl, timeout: float) -> None:
 
 
 def _await_dag(console: Console, api: AirflowApi, deadline: float) -> None:
-    told = False
+    reported = False
     while True:
         try:
             api.get(f"/dags/{DAG}")
@@ -46,32 +46,32 @@ def _await_dag(console: Console, api: AirflowApi, deadline: float) -> None:
                 raise DeployError(f"Airflow cannot import {errors[0]['filename']}; why is above.") from None
             if time.monotonic() > deadline:
                 raise DeployError(f"{DAG} did not appear in Airflow; see the log of airflow-dag-processor.") from None
-            if not told:
+            if not reported:
                 console.say(f"  waiting: {DAG} is not parsed yet")
-                told = True
+                reported = True
             time.sleep(POLL_SECONDS)
 
 
 def _trigger(api: AirflowApi, run_id: str) -> None:
-    """Trigger a run that comes before any of the schedule: of the runs that wait, the oldest is started first."""
+    """Trigger a run ahead of scheduled ones: Airflow starts the oldest queued run first."""
     due = datetime.now(UTC) - timedelta(days=1)
     run = {"dag_run_id": run_id, "logical_date": None, "run_after": due.isoformat()}
     try:
         api.call("POST", f"/api/v2{run_path(DAG)}", run)
     except DeployError:
-        # A call whose answer was lost is repeated, and then the run is there already.
+        # A call whose response was lost is retried, and then the run exists.
         if api.get(run_path(DAG, run_id))["dag_run_id"] != run_id:
             raise
 
 
 def _follow(console: Console, api: AirflowApi, run_id: str, deadline: float) -> str:
-    told = ""
+    last = ""
     while True:
         state = str(api.get(run_path(DAG, run_id))["state"])
-        text = f"  {DAG} {state}: {_tasks_in_words(_tasks(api, run_id))}"
-        if text != told:
+        text = f"  {DAG} {state}: {_task_counts(_tasks(api, run_id))}"
+        if text != last:
             console.say(text)
-            told = text
+            last = text
         if state in _ENDED:
             return state
         if time.monotonic() > deadline:
@@ -79,7 +79,7 @@ def _follow(console: Console, api: AirflowApi, run_id: str, deadline: float) -> 
         time.sleep(POLL_SECONDS)
 
 
-def _tasks_in_words(tasks: list[dict[str, Any]]) -> str:
+def _task_counts(tasks: list[dict[str, Any]]) -> str:
     counts = Counter(task["state"] or "waiting" for task in tasks)
     active = sorted({task["task_id"] for task in tasks if task["state"] == "running"})
     counted = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no task yet"
@@ -87,7 +87,7 @@ def _tasks_in_words(tasks: list[dict[str, Any]]) -> str:
 
 
 def _failure(console: Console, api: AirflowApi, run_id: str) -> str:
-    """Show the logs of the tasks that failed; returns the sentence that names them."""
+    """Print the logs of failed tasks; returns the sentence that names them."""
     failed = [task for task in _tasks(api, run_id) if task["state"] == "failed"]
     for task in failed:
         console.show(f"\nEnd of the log of {task_name(task)}, attempt {task['try_number']}:")
@@ -106,7 +106,7 @@ def _log(api: AirflowApi, run_id: str, task: dict[str, Any]) -> list[str]:
 
 
 def _show_reconciliation(console: Console, api: AirflowApi, run_id: str) -> None:
-    """Show what the run reconciled; where it found nothing new, what the run before it did."""
+    """Print the totals of the run, or of the run before it if it found nothing new."""
     recent = api.get(f"{run_path(DAG)}?state=success&order_by=-run_after&limit=20")["dag_runs"]
     for candidate in [run_id, *(run["dag_run_id"] for run in recent if run["dag_run_id"] != run_id)]:
         try:
@@ -118,7 +118,7 @@ def _show_reconciliation(console: Console, api: AirflowApi, run_id: str) -> None
         value = entry["value"]
         totals = json.loads(value) if isinstance(value, str) else value
         console.show(f"\nReconciliation of {candidate}:")
-        # JSON objects come back in any order.
+        # Airflow does not keep the order of JSON objects.
         names = [name for name in _ORDER if name in totals] + [name for name in totals if name not in _ORDER]
         console.show(table([("WHAT", "COUNT"), *((name, totals[name]) for name in names)]))
         return

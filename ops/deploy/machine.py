@@ -1,4 +1,4 @@
-"""What a machine lacks that is, or will be, a node: memory, the kernel's controllers, free ports."""
+"""Requirements of a node: memory, the kernel's controllers, free ports."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def machine_problems() -> Iterator[str]:
 
 
 def port_warnings(rendering: Rendering) -> Iterator[str]:
-    """K3s leads ports 80 and 443 to Traefik by packet filter; whoever listens on them is something else."""
+    """Programs on ports 80 and 443. K3s itself does not listen there: it forwards them to Traefik by packet filter."""
     if not rendering.of_kind("Ingress"):
         return
     listening = set()

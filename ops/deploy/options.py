@@ -12,23 +12,23 @@ BUILDERS = ("docker", "podman", "buildah")
 """Programs that build images, in the order in which they are tried."""
 PLATFORMS = ("linux/amd64", "linux/arm64")
 SYSTEM = "system"
-"""Instead of a file of authorities: those that the images trust."""
+"""In place of a file: the certificate authorities that the images trust."""
 SOURCE_TLS = ("verify-full", "require", "disable")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.+?\n-----END CERTIFICATE-----\n?", re.DOTALL)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _ABOUT = """\
-Brings the deployment in the cluster to what this checkout says: checks the machine, builds the images and imports them,
-makes what Secrets are missing, and applies the manifests part by part. Safe to repeat at any time.
+Deploys this checkout to the cluster, or updates the deployment: checks the machine, builds and imports the images,
+creates missing Secrets, and applies the manifests part by part. Safe to repeat at any time.
 
 The password of the operational Postgres comes from the environment (SOURCE_PASSWORD), from --source-password-file, or
-is asked for. With the component `oidc` the secret of its client comes from OIDC_CLIENT_SECRET. All other passwords are
-generated, once, and never shown.
+is asked for. With the component `oidc` the client secret comes from OIDC_CLIENT_SECRET. All other passwords are
+generated once and never shown.
 """
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for."""
+    """The options of the command line."""
 
     action: str
     overlay: str | None
@@ -60,7 +60,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """Read the command line; ends the process with a usage message where it makes no sense."""
+    """Parse the command line; exits with a usage message if it is invalid."""
     parser = _parser()
     given = vars(parser.parse_args(arguments))
     if given["delete_data"] and given["action"] != "down":
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("action", nargs="?", choices=("up", "down", "import"), default="up", help="default: up")
     _deployment(parser.add_argument_group("what is deployed"))
-    _tls(parser.add_argument_group("TLS; what is given stays so until it is given otherwise"))
+    _tls(parser.add_argument_group("TLS; an option stays in force until it is given again"))
     _images(parser.add_argument_group("images"))
     _air_gap(parser.add_argument_group("without a network"))
     down = parser.add_argument_group("down: remove the workloads; volumes, Secrets and their namespace stay")
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument_group(
         "import", "only import the images of --from-bundle into this node and pin them: on every further node"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done; change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done; change nothing")
     return parser
 
 
@@ -141,20 +141,22 @@ def _tls(group: "argparse._ArgumentGroup") -> None:
         "--source-ca",
         metavar="FILE",
         type=_authorities,
-        help="who signs its certificate (`system`: whom the system trusts)",
+        help="CA certificates that sign its certificate (`system`: those of the system)",
     )
     group.add_argument(
         "--source-tls",
         choices=SOURCE_TLS,
-        help="require: encrypted, by whoever answers; disable: in plain text (default: verify-full)",
+        help="require: encrypted without verification; disable: in plain text (default: verify-full)",
     )
     group.add_argument(
         "--sink-ca",
         metavar="FILE",
         type=_authorities,
-        help="who signs the certificate of a SQL Server outside (`system`)",
+        help="CA certificates that sign the certificate of a SQL Server outside (`system`)",
     )
-    group.add_argument("--ui-name", metavar="NAME", type=_name, help="by which people reach Airflow and Grafana")
+    group.add_argument(
+        "--ui-name", metavar="NAME", type=_name, help="host name by which people reach Airflow and Grafana"
+    )
 
 
 def _images(group: "argparse._ArgumentGroup") -> None:
@@ -212,7 +214,7 @@ def _file(text: str) -> Path:
 
 
 def _authorities(text: str) -> str:
-    """The certificates in a file, or SYSTEM; never a key, for what is told here may be read by many."""
+    """The certificates in a file, or SYSTEM; never a key, since they go into a ConfigMap."""
     if text == SYSTEM:
         return SYSTEM
     found = "".join(_CERTIFICATE.findall(_file(text).read_text(errors="replace")))
@@ -238,7 +240,7 @@ def _address(text: str) -> str:
 
 
 def duration(text: str) -> float:
-    """A time as it is written on the command line, in seconds. Raises ArgumentTypeError."""
+    """A duration of the command line in seconds. Raises ArgumentTypeError."""
     found = re.fullmatch(r"(\d+)([smh])", text)
     if not found or not int(found[1]):
         raise argparse.ArgumentTypeError(f"{text} is not a time such as 90s, 15m or 1h.")

@@ -1,4 +1,4 @@
-"""What is said at the end: what runs, where Airflow and Grafana are, and how to see their passwords."""
+"""The final report: workloads, the URLs of Airflow and Grafana, and commands that show their passwords."""
 
 from ops.cluster.airflow_api import ADMIN_KEY, ADMIN_USER
 from ops.cluster.console import Console, table
@@ -10,7 +10,7 @@ from ops.deploy.manifests.rendering import Rendering
 
 
 def show_workloads(console: Console, kubectl: Kubectl) -> None:
-    """A table of what runs, with how much of it is ready and from which images."""
+    """Print a table of the workloads, with ready pods and images."""
     workloads = kubectl.everywhere("deployments,statefulsets,daemonsets")
     rows = [
         (
@@ -28,13 +28,13 @@ def show_workloads(console: Console, kubectl: Kubectl) -> None:
 def show_access(
     console: Console, kubectl: Kubectl, rendering: Rendering, address: str, name: str | None = None
 ) -> None:
-    """Where to go (by a name where there is one) and as whom; the passwords themselves are not shown."""
+    """Print URLs (by `name` if given) and users; passwords are not shown."""
     issuer = settings_of(rendering).get("OIDC_ISSUER")
     show = '{{index .data "' + ADMIN_KEY + '" | base64decode}}{{"\\n"}}'
     for ingress in rendering.of_kind("Ingress"):
         part = ingress["metadata"]["name"]
         if entry_points(ingress) == ["web"]:
-            continue  # it only leads to the other
+            continue  # it redirects to the other one
         secret = f"{part}-admin"
         command = f"{' '.join(kubectl.command)} --namespace {namespace_of(secret)} get secret {secret}"
         title = f"{part.capitalize()}:".ljust(10)

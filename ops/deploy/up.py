@@ -1,4 +1,4 @@
-"""`up`: from nothing, or from any earlier state, to what the overlay says."""
+"""`up`: installs or updates the deployment."""
 
 import getpass
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from ops.cluster.images import is_local
 from ops.cluster.kubectl import Kubectl, name_of
 from ops.cluster.names import UI_NAME
 from ops.cluster.nodes import DATA_LABEL
-from ops.cluster.pod_problems import show_troubles
+from ops.cluster.pod_problems import show_pod_problems
 from ops.cluster.secret_keys import OIDC_KEYS, SOURCE_KEY
-from ops.deploy import closing
+from ops.deploy import final_checks
 from ops.deploy.data.disk import show_disk
 from ops.deploy.data.volumes import free_released, make_folders, missing_folders
 from ops.deploy.first_run import first_run
 from ops.deploy.images import digests
 from ops.deploy.images.builders import choose_builder
 from ops.deploy.images.bundle import Bundle, Project, write_bundle
-from ops.deploy.images.images import Importing, build_images, import_images, importing_from, ours
+from ops.deploy.images.images import Importing, build_images, import_images, importing_from, own_images
 from ops.deploy.images.platforms import this_platform
-from ops.deploy.images.pulling import Pull, planned, pull_images
+from ops.deploy.images.pulling import Pull, plan_pulls, pull_images
 from ops.deploy.manifests import traefik, trust
 from ops.deploy.manifests.overlays import DEFAULT, ROOT, folder_of, given_overlay
-from ops.deploy.manifests.pruning import leftovers, prune
+from ops.deploy.manifests.pruning import obsolete_objects, prune
 from ops.deploy.manifests.rendering import WORKLOADS, is_observability, mark, mark_certificate, render, steps
 from ops.deploy.manifests.rollout import NotReadyError, apply_and_wait, wait_until_ready
 from ops.deploy.options import Options
@@ -36,15 +36,15 @@ from ops.deploy.secrets.certificates import SQL_SERVER, ensure_certificate
 from ops.deploy.secrets.secrets import ensure_secrets
 
 OBSERVABILITY_SECONDS = 120.0
-"""How long observability is waited for when Airflow runs: its images are there, and it has had all the time before."""
+"""The wait for observability once Airflow runs: its images are there, and it started before Airflow."""
 
 
 class NotAllReadyError(DeployError):
-    """Airflow is deployed, and something that it does not need is not ready."""
+    """Airflow is deployed, but something that it does not need is not ready."""
 
 
 def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
-    """Bring the deployment up. Raises DeployError; what is wrong with pods is shown before."""
+    """Install or update. Raises DeployError, after printing problems of pods."""
     console.say("Checking the machine and the cluster …")
     facts = read_facts(options, kubectl, bundle)
     plan = make_plan(options, facts, bundle)
@@ -54,7 +54,7 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
     if options.dry_run:
         if plan.nodes:
             traefik.fit(kubectl, plan.rendering)
-        _tell(console, options, kubectl, plan, bundle)
+        _show_plan(console, options, kubectl, plan, bundle)
     if problems := list(find_problems(options, facts, plan, bundle)):
         raise DeployError("\n".join(["This stands in the way:", *(f"  * {problem}" for problem in problems)]))
     if options.dry_run:
@@ -64,23 +64,23 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
         plan = replace(plan, source_password=password)
     ids = _get_images(console, options, kubectl, plan, bundle)
     traefik.await_kinds(console, kubectl, plan.rendering)
-    for words in traefik.fit(kubectl, plan.rendering):
-        console.warn(words)
+    for warning in traefik.fit(kubectl, plan.rendering):
+        console.warn(warning)
     try:
         _apply(console, options, kubectl, plan, bundle, ids)
         if options.wait_for_first_run:
             first_run(console, kubectl, options.timeout)
     except DeployError:
-        show_troubles(console, kubectl)
+        show_pod_problems(console, kubectl)
         raise
     lacking = _await_observability(console, options, kubectl, plan)
     show_workloads(console, kubectl)
     if plan.has_data_here:
         show_disk(console, plan.rendering.volumes(), plan.builder)
     if lacking:
-        show_troubles(console, kubectl)
+        show_pod_problems(console, kubectl)
     show_access(console, kubectl, plan.rendering, plan.chosen_node.address, plan.trust.get(UI_NAME))
-    closing.try_all(console, kubectl, plan.rendering, plan.chosen_node, plan.trust.get(UI_NAME, ""))
+    final_checks.run_final_checks(console, kubectl, plan.rendering, plan.chosen_node, plan.trust.get(UI_NAME, ""))
     if not options.wait_for_first_run:
         console.show("Next:      switch on orders_etl in Airflow, or run this again with --wait-for-first-run.")
     if lacking:
@@ -91,7 +91,7 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
 
 
 def make_bundle(console: Console, options: Options, kubectl: Kubectl, target: Path) -> None:
-    """Write the archive for a machine without a network. Needs no cluster."""
+    """Write the bundle for a machine without a network. Needs no cluster."""
     overlay = folder_of(given_overlay(options.overlay) or DEFAULT)
     project = Project(ROOT, overlay, render(kubectl, overlay).images)
     if options.dry_run:
@@ -102,11 +102,11 @@ def make_bundle(console: Console, options: Options, kubectl: Kubectl, target: Pa
 
 def _pulls(options: Options, plan: Plan, bundle: Bundle | None) -> list[Pull]:
     imported = set(bundle.images) if bundle else set()
-    return planned(plan.rendering, plan.nodes, plan.data_node, imported, again=options.new_digests)
+    return plan_pulls(plan.rendering, plan.nodes, plan.data_node, imported, again=options.new_digests)
 
 
 def _await_observability(console: Console, options: Options, kubectl: Kubectl, plan: Plan) -> str | None:
-    """Wait a while for what Airflow does not need; returns what is not ready then, as a sentence."""
+    """Wait for what Airflow does not need; returns what is not ready then, as a sentence."""
     awaited = [item for item in plan.rendering.of_kind(*WORKLOADS) if is_observability(item)]
     if not awaited:
         return None
@@ -119,7 +119,7 @@ def _await_observability(console: Console, options: Options, kubectl: Kubectl, p
 
 
 def import_bundle(console: Console, options: Options, bundle: Bundle) -> None:
-    """Import a bundle's images into this machine, a node that may not ask the cluster. Raises DeployError."""
+    """Import a bundle's images into this node, without access to the cluster. Raises DeployError."""
     if bundle.platform != this_platform():
         raise DeployError(f"The images are for {bundle.platform}, and this machine is {this_platform()}.")
     if options.dry_run:
@@ -131,7 +131,7 @@ def import_bundle(console: Console, options: Options, bundle: Bundle) -> None:
 def _get_images(
     console: Console, options: Options, kubectl: Kubectl, plan: Plan, bundle: Bundle | None
 ) -> dict[str, str]:
-    """Build and import; returns the IDs of the images that have a tag for many builds."""
+    """Build and import; returns the IDs of local images, whose tag stays the same for many builds."""
     ids: dict[str, str] = {}
     importing: Importing | None = None
     if bundle:
@@ -163,7 +163,7 @@ def _apply(
     kept = next((path.parent for path in volumes.values()), None) if plan.has_data_here else None
     for number, (part, objects) in enumerate(steps(plan.rendering)):
         apply_and_wait(console, kubectl, part, objects, options.timeout)
-        if number == 0:  # the namespace is there
+        if number == 0:  # the namespace exists
             given = {SOURCE_KEY: plan.source_password} | dict.fromkeys(OIDC_KEYS, plan.oidc_secret)
             ensure_secrets(console, kubectl, given, kept)
             _ensure_trust(console, kubectl, plan)
@@ -175,7 +175,7 @@ def _apply(
 
 
 def _pin(console: Console, kubectl: Kubectl, plan: Plan, pulled: Mapping[str, str]) -> None:
-    """Pin the images that were pulled, and record all digests."""
+    """Pin pulled images and record all digests."""
     pinnable = digests.can_be_pinned(plan.rendering)
     came = plan.digests_before | dict(pulled)
     now = plan.digests | {image: digest for image, digest in came.items() if image in pinnable}
@@ -186,21 +186,21 @@ def _pin(console: Console, kubectl: Kubectl, plan: Plan, pulled: Mapping[str, st
 
 
 def _ensure_trust(console: Console, kubectl: Kubectl, plan: Plan) -> None:
-    """The certificates that are missing, and whom the pods are to believe."""
-    believed = {key: value for key, value in plan.trust.items() if key != trust.MSSQL_CA}
+    """Create missing certificates, and write the TLS settings into the ConfigMap etl-trust."""
+    settings = {key: value for key, value in plan.trust.items() if key != trust.MSSQL_CA}
     for wanted in plan.certificates:
-        shown = ensure_certificate(console, kubectl, wanted)
+        made = ensure_certificate(console, kubectl, wanted)
         if wanted is SQL_SERVER:
-            mark_certificate(plan.rendering, wanted.secret, shown["tls.crt"])
-            believed[trust.MSSQL_CA] = shown.get("ca.crt") or shown["tls.crt"]
-    kubectl.apply([trust.as_object(believed)])
+            mark_certificate(plan.rendering, wanted.secret, made["tls.crt"])
+            settings[trust.MSSQL_CA] = made.get("ca.crt") or made["tls.crt"]
+    kubectl.apply([trust.as_object(settings)])
 
 
-def _tell(console: Console, options: Options, kubectl: Kubectl, plan: Plan, bundle: Bundle | None) -> None:
-    """What would be done, in its order."""
+def _show_plan(console: Console, options: Options, kubectl: Kubectl, plan: Plan, bundle: Bundle | None) -> None:
+    """Print what would be done, in order."""
     rendering, lines = plan.rendering, []
     builder = plan.builder.name if plan.builder else "a builder"
-    local = sorted(bundle.images) if bundle else list(ours(rendering.images))
+    local = sorted(bundle.images) if bundle else list(own_images(rendering.images))
     lines += [f"build {image} with {builder}" for image in local if not bundle]
     if options.import_command:
         lines += [f"import {image} into the node where it lacks it" for image in local]
@@ -212,7 +212,7 @@ def _tell(console: Console, options: Options, kubectl: Kubectl, plan: Plan, bund
     lines += [f"pull {pull.image} onto {pull.node}" for pull in _pulls(options, plan, bundle)]
     for part, objects in steps(rendering):
         lines.append(f"apply {part}: {', '.join(map(name_of, objects))}")
-    lines += [f"delete {name_of(item)}" for item in (leftovers(kubectl, rendering) if plan.nodes else [])]
+    lines += [f"delete {name_of(item)}" for item in (obsolete_objects(kubectl, rendering) if plan.nodes else [])]
     if options.wait_for_first_run:
         lines.append("run orders_etl and show its reconciliation")
     console.show("\n".join(["Would, in this order:", *(f"  {line}" for line in lines)]))

@@ -1,6 +1,6 @@
-"""`scripts/doctor.sh`: looks at a running deployment from the outside in, and says what is wrong and what to do.
+"""`scripts/doctor.sh`: diagnoses a running deployment, and says what is wrong and what to do.
 
-First everything is gathered (`access`, `gathering`, `airflow`, `probing`) into a `snapshot`; then `checks`, which look
-at nothing else, make `findings` of it, and `report` shows those that no other one explains. Only the standard library
-is used, as in ops/deploy.
+Everything is read into a `snapshot` first (`gathering`, `airflow`, `outside`, `probing`). `checks` look at nothing else
+and return `findings`; `report` prints those that no other finding explains. Only the standard library is used, as in
+ops/deploy.
 """

@@ -1,4 +1,4 @@
-"""What Airflow says of itself: its health without a login, the rest as its administrator."""
+"""Queries Airflow: its health without a login, the rest as administrator."""
 
 import json
 import re
@@ -7,20 +7,20 @@ from typing import Any
 from ops.cluster.airflow_api import AirflowApi, LoginRefusedError, run_path, task_name
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import Kubectl
-from ops.cluster.log_lines import last_words, reason
+from ops.cluster.log_lines import last_message, reason
 from ops.doctor import http
 from ops.doctor.snapshot import Airflow, FailedRun
 
 TAG = "etl"
-"""The tag of the DAGs that etl_airflow.dag.factory makes."""
+"""The tag of DAGs made by etl_airflow.dag.factory."""
 _MOST_LOGS = 3
-"""Of so many failed runs the log is read."""
+"""The number of failed runs whose log is read."""
 _SOURCE = re.compile(r"(\S+) → \S+ where ")
-"""How the description of a DAG of ours begins."""
+"""The beginning of the description of such a DAG."""
 
 
-def ask_airflow(kubectl: Kubectl) -> Airflow:
-    """Everything that is asked of Airflow. Where it cannot be asked, the answer says why."""
+def query_airflow(kubectl: Kubectl) -> Airflow:
+    """Query everything. If Airflow does not answer, the result says why."""
     found, api = Airflow(), AirflowApi(kubectl, http.SECONDS)
     try:
         found.health = api.get("/monitor/health")
@@ -36,13 +36,13 @@ def ask_airflow(kubectl: Kubectl) -> Airflow:
 
 
 def source_tables(dags: list[dict[str, Any]]) -> list[str]:
-    """The tables that the DAGs of ours read, as their descriptions tell."""
+    """The source tables of the DAGs, from their descriptions."""
     matches = (_SOURCE.match(dag.get("description") or "") for dag in dags if is_ours(dag))
     return sorted({match[1] for match in matches if match})
 
 
 def is_ours(dag: dict[str, Any]) -> bool:
-    """Whether a DAG moves rows."""
+    """Whether a DAG is a pipeline of this project."""
     return TAG in {tag["name"] for tag in dag.get("tags") or []}
 
 
@@ -54,7 +54,7 @@ def _ask(api: AirflowApi, found: Airflow) -> None:
     found.waiting = list(api.list(waiting, "task_instances"))
     for dag in found.dags:
         if dag["is_paused"]:
-            continue  # that is told, and nothing of it will change meanwhile
+            continue  # dag_paused reports it; its runs do not go on
         ended = api.get(f"{run_path(dag['dag_id'])}?state=success&state=failed&order_by=-end_date&limit=1")["dag_runs"]
         if ended and ended[0]["state"] == "failed":
             run_id = ended[0]["dag_run_id"]
@@ -67,10 +67,10 @@ def _failed(api: AirflowApi, run: str, run_id: str, read: bool) -> FailedRun:
     if not tasks:
         return FailedRun(run_id, "", "")
     task = tasks[0]
-    words = ""
+    message = ""
     if read:
         try:
-            words = last_words("\n".join(json.dumps(line) for line in api.log(run, task)))
+            message = last_message("\n".join(json.dumps(line) for line in api.log(run, task)))
         except DeployError as error:
-            words = f"(its log cannot be read: {error})"
-    return FailedRun(run_id, task_name(task), words)
+            message = f"(its log cannot be read: {error})"
+    return FailedRun(run_id, task_name(task), message)

@@ -7,35 +7,35 @@ from ops.cluster.access import UnreachableError
 from ops.cluster.console import Console
 from ops.cluster.kubectl import Kubectl
 from ops.doctor.checks import CHECKS
-from ops.doctor.findings import Verdict, judge
+from ops.doctor.findings import Verdict, evaluate
 from ops.doctor.gathering import SECONDS, gather
 from ops.doctor.report import as_json, as_text
 
 WELL, WRONG, NOT_SEEN, INTERRUPTED = 0, 1, 2, 130
 _ABOUT = """\
-Looks at the running deployment from the outside in (the cluster, its nodes, storage, pods, both databases, Airflow,
-its DAGs, logs and metrics) and says what is wrong, where, and what to do. What only follows from something else that is
-wrong is named there. Takes less than half a minute.
+Diagnoses the running deployment (the cluster, its nodes, storage, pods, both databases, Airflow, its DAGs, logs and
+metrics): what is wrong, where, and what to do. Problems that only follow from another one are listed with it. Takes
+less than half a minute.
 
-Changes nothing: pods of the ETL image try source, sink and staging, and on each node to get past the network policies,
-and go again. The UI is opened as a browser does, from this machine. No password is shown.
+Changes nothing: temporary pods of the ETL image try source, sink and staging, and on each node whether network policies
+are enforced. The login pages are opened from this machine. No password is shown.
 
 The cluster is the one of KUBECONFIG, else the K3s of this machine (with sudo).
 """
 _CODES = """\
-exit codes: 0 all is well; 1 something is wrong; 2 it could not be looked at, or not at everything
+exit codes: 0 all is well; 1 something is wrong; 2 not everything could be checked
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The whole command; returns the exit code."""
+    """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="scripts/doctor.sh",
         description=_ABOUT,
         epilog=_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="only what was found, for programs")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     options = parser.parse_args(arguments)
     console = Console()
     try:
@@ -46,13 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.fail("Stopped before all was looked at.")
         return INTERRUPTED
-    verdict = judge(CHECKS, seen)
+    verdict = evaluate(CHECKS, seen)
     console.show(as_json(verdict) if options.json else f"\n{as_text(verdict)}")
     return exit_code(verdict)
 
 
 def exit_code(verdict: Verdict) -> int:
-    """How the command ends."""
+    """The exit code of a verdict."""
     if verdict.causes:
         return WRONG
     return NOT_SEEN if verdict.unseen else WELL

@@ -1,4 +1,4 @@
-"""What is wrong, where, what to do; and which of it only follows from something else that is wrong."""
+"""Findings of the checks: causes, and what only follows from them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,34 +8,34 @@ from ops.doctor.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong."""
+    """One problem."""
 
     where: str
-    """What is not well, as people and other findings name it: `pod etl-poc/mssql-0`, `source`."""
+    """The faulty object, named as in other findings: `pod etl-poc/mssql-0`, `source`."""
     what: str
     do: str
-    tells: frozenset[str] = frozenset()
-    """What else is not well by this, named in the same way."""
-    because: frozenset[str] = frozenset()
-    """What this rests on: where one of them is not well, that explains this."""
+    affects: frozenset[str] = frozenset()
+    """Other objects that are faulty by it, named in the same way."""
+    explained_by: frozenset[str] = frozenset()
+    """Objects that it depends on: a finding about one of them explains this one."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question to a snapshot. `name` is that of what it finds; `area` is what it asks about."""
+    """One check of a snapshot. `name` is that of its findings; `area` is a row of the report."""
 
     name: str
     area: str
     find: Callable[[Snapshot], Iterable[Finding]]
     needs: tuple[str, ...] = ()
-    """The parts of the snapshot without which it cannot say that all is well."""
+    """The parts of the snapshot that it needs to say that all is well."""
     runbook: str = ""
-    """The page in docs/runbooks, named after the alert that tells of the same."""
+    """The page in docs/runbooks, named after the alert of the same problem."""
 
 
 @dataclass
 class Result:
-    """What came of a check: its findings, and what it could not see."""
+    """The result of a check: its findings, or why it could not look."""
 
     check: Check
     findings: list[Finding]
@@ -44,7 +44,7 @@ class Result:
 
 @dataclass
 class Verdict:
-    """All results in order; the findings that nothing explains, and what follows from each of them."""
+    """All results in order; the findings that no other explains, and those that follow from each."""
 
     results: list[Result]
     causes: list[tuple[Check, Finding]] = field(default_factory=list)
@@ -52,19 +52,19 @@ class Verdict:
 
     @property
     def unseen(self) -> bool:
-        """Whether something could not be looked at."""
+        """Whether something could not be checked."""
         return any(result.unseen for result in self.results)
 
     def number_of(self, finding: Finding) -> int:
-        """The number of the cause that a finding is, or follows from."""
+        """The number of the cause of a finding, which may be the finding itself."""
         for number, (_, cause) in enumerate(self.causes):
             if finding is cause or any(finding is one for _, one in self.follows[number]):
                 return number + 1
         return 0
 
 
-def judge(checks: Sequence[Check], snapshot: Snapshot) -> Verdict:
-    """Ask everything, and tell causes from what only follows."""
+def evaluate(checks: Sequence[Check], snapshot: Snapshot) -> Verdict:
+    """Run all checks, and separate causes from what follows from them."""
     results = []
     for check in checks:
         reasons = [snapshot.unseen[part] for part in check.needs if part in snapshot.unseen]
@@ -72,26 +72,26 @@ def judge(checks: Sequence[Check], snapshot: Snapshot) -> Verdict:
         results.append(Result(check, findings, "" if findings else next(iter(reasons), "")))
     found = [(result.check, finding) for result in results for finding in result.findings]
     verdict = Verdict(results)
-    told: list[Finding] = []
+    reported: list[Finding] = []
     roots = [pair for pair in found if not any(_explains(other, pair) for other in found)]
-    # What explains each other in a ring would else be told by nobody.
+    # Findings that explain each other in a circle have no root.
     for pair in [*roots, *found]:
-        if not any(pair[1] is one for one in told):
-            following = _following(pair, found, told)
+        if not any(pair[1] is one for one in reported):
+            following = _following(pair, found, reported)
             verdict.causes.append(pair)
             verdict.follows.append(following)
-            told += [pair[1], *(finding for _, finding in following)]
+            reported += [pair[1], *(finding for _, finding in following)]
     return verdict
 
 
 def _following(
-    cause: tuple[Check, Finding], found: list[tuple[Check, Finding]], told: list[Finding]
+    cause: tuple[Check, Finding], found: list[tuple[Check, Finding]], reported: list[Finding]
 ) -> list[tuple[Check, Finding]]:
-    """What follows from a cause, also by way of others, and was not told before."""
+    """Findings that follow from a cause, directly or not, and are not reported yet."""
     reached = [cause]
     for link in reached:
         for pair in found:
-            known = any(pair[1] is one for one in told) or any(pair is one for one in reached)
+            known = any(pair[1] is one for one in reported) or any(pair is one for one in reached)
             if not known and _explains(link, pair):
                 reached.append(pair)
     return reached[1:]
@@ -99,5 +99,5 @@ def _following(
 
 def _explains(one: tuple[Check, Finding], other: tuple[Check, Finding]) -> bool:
     check, finding = one
-    subjects = {finding.where, f"alert {check.runbook}"} | finding.tells
-    return finding is not other[1] and not subjects.isdisjoint(other[1].because)
+    subjects = {finding.where, f"alert {check.runbook}"} | finding.affects
+    return finding is not other[1] and not subjects.isdisjoint(other[1].explained_by)

@@ -1,4 +1,4 @@
-"""Gathers the snapshot: the cluster's objects first, then all that only an answer tells, at the same time."""
+"""Fills the snapshot: the cluster's objects first, then everything that has to be queried, in parallel."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,10 +9,10 @@ from typing import Any
 from ops.cluster.access import UnreachableError, reach
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, NAMESPACES, SYSTEM, Kubectl, Object
-from ops.cluster.log_lines import last_words, reason
+from ops.cluster.log_lines import last_message, reason
 from ops.cluster.names import AIRFLOW_SETTINGS, API_SERVER, MODEL, SERVICE_NAME
 from ops.cluster.objects import container_statuses, labels_of
-from ops.doctor.airflow import ask_airflow, source_tables
+from ops.doctor.airflow import query_airflow, source_tables
 from ops.doctor.http import ask
 from ops.doctor.outside import look_at_certificates, look_at_identity, look_at_pages, look_at_policies
 from ops.doctor.probing import Probed, probe, probe_metadata
@@ -22,9 +22,9 @@ PARTS = (
     *("disks", "airflow", "source", "sink", "metadata", "staging", "loki", "prometheus"),
     *("policies", "pages", "certificates", "identity"),
 )
-"""What only an answer tells."""
+"""The parts that have to be queried."""
 SECONDS = 10
-"""How long the cluster may take to answer one call."""
+"""The timeout of a call of the cluster."""
 _CLUSTER = (
     "nodes,namespaces,persistentvolumes,ingressclasses,validatingadmissionpolicies,validatingadmissionpolicybindings"
 )
@@ -32,7 +32,7 @@ _NAMESPACED = (
     "pods,services,endpointslices,deployments,statefulsets,daemonsets,jobs,persistentvolumeclaims,resourcequotas,"
     "configmaps,ingresses,networkpolicies"
 )
-# The names of the keys, and when values were changed by whom; a value does not leave kubectl.
+# Names of keys and times of changes; values do not leave kubectl.
 _SECRETS = (
     "{{range .items}}{{.metadata.namespace}} {{.metadata.name}}{{range $key, $value := .data}} {{$key}}{{end}}"
     "{{range .metadata.managedFields}}{{if .fieldsV1}}"
@@ -42,13 +42,13 @@ _SECRETS = (
 _MOST_LOGS = 10
 _LOG_LINES = 20
 _NO_LOG = "unable to retrieve container logs"
-"""So the kubelet begins its answer where it has removed the container; it is none of the container's words."""
+"""The beginning of the kubelet's answer for a removed container."""
 
 
-def gather(tell: Callable[[str], None], kubectl: Kubectl) -> Snapshot:
-    """Look at everything. Raises UnreachableError where the cluster does not answer."""
+def gather(say: Callable[[str], None], kubectl: Kubectl) -> Snapshot:
+    """Read everything. Raises UnreachableError if the cluster does not answer."""
     seen = Snapshot(datetime.now(UTC), reach(kubectl))
-    tell(f"Looking at {seen.place or 'the cluster'} …")
+    say(f"Looking at {seen.place or 'the cluster'} …")
     with ThreadPoolExecutor() as pool:
         try:
             _objects(pool, kubectl, seen)
@@ -57,11 +57,11 @@ def gather(tell: Callable[[str], None], kubectl: Kubectl) -> Snapshot:
         if not any(item["kind"] == "Namespace" and item["metadata"]["name"] == NAMESPACE for item in seen.objects):
             seen.unseen = dict.fromkeys(PARTS, "nothing is deployed.")
             return seen
-        tell(
+        say(
             "Asking Airflow, Prometheus and Loki; trying source, sink, staging and policies from pods; opening the UI …"
         )
         looks = (
-            *(_airflow_and_ends, _metadata, _staging, _prometheus, _loki, _disks, _logs),
+            *(_airflow_and_connections, _metadata, _staging, _prometheus, _loki, _disks, _logs),
             *(look_at_policies, look_at_pages, look_at_certificates, look_at_identity),
         )
         futures = [pool.submit(look, kubectl, seen) for look in looks]
@@ -85,7 +85,7 @@ def _objects(pool: ThreadPoolExecutor, kubectl: Kubectl, seen: Snapshot) -> None
 
 
 def _is_api(item: Object) -> bool:
-    """Whether an object says where the Kubernetes API is."""
+    """Whether an object is the EndpointSlice of the Kubernetes API."""
     labels, (service, namespace) = labels_of(item), API
     return item["metadata"]["namespace"] == namespace and labels.get(SERVICE_NAME) == service
 
@@ -98,17 +98,17 @@ def _secrets(text: str) -> Iterator[tuple[tuple[str, str], Secret]]:
         yield (namespace, name), Secret(keys, max(times, default=None))
 
 
-def _airflow_and_ends(kubectl: Kubectl, seen: Snapshot) -> None:
-    """Airflow first: its DAGs tell which tables must be readable."""
+def _airflow_and_connections(kubectl: Kubectl, seen: Snapshot) -> None:
+    """Airflow first: its DAGs name the tables that must be readable."""
     if seen.ready_endpoints(API_SERVER):
-        seen.airflow = ask_airflow(kubectl)
+        seen.airflow = query_airflow(kubectl)
         problem = seen.airflow.refused or seen.airflow.down
     else:
         problem = "its API server is not there."
     if problem:
         seen.unseen["airflow"] = f"Airflow could not be asked: {problem}"
     tables = [f"--table={table}" for table in source_tables(seen.airflow.dags)]
-    # Where staging is in S3, no volume is needed to try it.
+    # Staging in S3 needs no volume.
     bucket = [] if _staging_claim(seen) else ["staging"]
     probed = probe(kubectl, seen.find("Deployment", MODEL), "ends", ["source", "sink", *bucket, *tables])
     _take(seen, probed, "source", "sink", *bucket)
@@ -119,7 +119,7 @@ def _metadata(kubectl: Kubectl, seen: Snapshot) -> None:
 
 
 def _staging(kubectl: Kubectl, seen: Snapshot) -> None:
-    """In a pod of its own: a volume that cannot be mounted must not hide the databases."""
+    """A separate pod: a volume that cannot be mounted must not hide the databases."""
     claim = _staging_claim(seen)
     if claim:
         _take(seen, probe(kubectl, seen.find("Deployment", MODEL), "staging", ["staging"], claim), "staging")
@@ -136,7 +136,7 @@ def _take(seen: Snapshot, probed: Probed, *names: str) -> None:
         seen.events += probed.events
     for name in names:
         if name not in probed.answers:
-            seen.unseen[name] = probed.reason or "the pod that tries them told nothing of it."
+            seen.unseen[name] = probed.reason or "the probe pod gave no result for it."
 
 
 def _prometheus(kubectl: Kubectl, seen: Snapshot) -> None:
@@ -156,13 +156,13 @@ def _loki(kubectl: Kubectl, seen: Snapshot) -> None:
 
 
 def _disks(kubectl: Kubectl, seen: Snapshot) -> None:
-    """The file systems of the nodes, as their kubelets see them. Volumes that are folders of one disk are one disk."""
+    """The file systems of the nodes, by their kubelets. Volumes on the same disk count as one."""
     for node in seen.of_kind("Node"):
         name = node["metadata"]["name"]
         try:
             summary = json.loads(kubectl.run("get", f"--raw=/api/v1/nodes/{name}/proxy/stats/summary"))
         except (DeployError, ValueError) as error:
-            seen.unseen["disks"] = f"the kubelet of {name} does not tell: {reason(error)}"
+            seen.unseen["disks"] = f"the kubelet of {name} gives no figures: {reason(error)}"
             continue
         rooms: dict[int, Disk] = {}
         for claim, stats in _file_systems(summary):
@@ -185,12 +185,12 @@ def _file_systems(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]
 
 
 def _logs(kubectl: Kubectl, seen: Snapshot) -> None:
-    """The last words of containers that ended badly."""
+    """The last messages of containers that failed."""
     wanted = [
         (pod["metadata"], status["name"], bool(status.get("lastState")))
         for pod in seen.of_kind("Pod")
         for status in container_statuses(pod)
-        if _ended_badly(status)
+        if _has_failed(status)
     ]
     for meta, container, before in wanted[-_MOST_LOGS:]:
         arguments = ("--namespace", meta["namespace"], "logs", meta["name"], f"--container={container}")
@@ -198,12 +198,12 @@ def _logs(kubectl: Kubectl, seen: Snapshot) -> None:
             try:
                 log = kubectl.run(*arguments, f"--tail={_LOG_LINES}", *flags)
             except DeployError:
-                continue  # it is gone with its pod, or its container
+                continue  # the pod or container is deleted
             if log.strip() and not log.startswith(_NO_LOG):
-                seen.logs[f"{meta['namespace']}/{meta['name']}/{container}"] = last_words(log)
+                seen.logs[f"{meta['namespace']}/{meta['name']}/{container}"] = last_message(log)
                 break
 
 
-def _ended_badly(status: Object) -> bool:
+def _has_failed(status: Object) -> bool:
     ends = (status.get(name, {}).get("terminated") for name in ("state", "lastState"))
     return any(end and end.get("exitCode") for end in ends)

@@ -1,7 +1,7 @@
-"""Tries the ends of the pipelines from where the steps would: a pod of the ETL image, with their settings and labels.
+"""Tests source, sink and staging from a temporary pod of the ETL image, with the settings and labels of a step.
 
-The pod runs `etl check` and goes when it has told. One that does not start is told of itself. Airflow's database is
-tried in a pod of Airflow's.
+The pod runs `etl check`; one that does not start is a finding itself. The metadata database is tested from a running
+pod of Airflow.
 """
 
 import contextlib
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
-from ops.cluster.log_lines import reason, short
+from ops.cluster.log_lines import reason, shorten
 from ops.cluster.names import AIRFLOW_SERVERS, MODEL, NAME
 from ops.cluster.objects import condition, container_statuses, is_starting, labels_of
 from ops.cluster.step_pod import step_spec
 from ops.doctor.snapshot import Answer, Snapshot
 
 _LABELS = {NAME: "etl", "app.kubernetes.io/component": "doctor"}
-"""Those that network policies know the steps by; and one of its own."""
+"""Those that network policies select steps by, and one of its own."""
 _PROBLEMS = {
     "has no tables yet": "unprepared",
     "is at migration": "unprepared",
@@ -28,17 +28,17 @@ _PROBLEMS = {
     "emporary failure in name resolution": "dns",
     "not known": "name",
 }
-"""What `etl_airflow.probe migrated` says, and PostgreSQL's library in it; anything else is that nobody answers."""
+"""Texts in the output of `etl_airflow.probe migrated`; anything else means that the server does not answer."""
 _SECONDS = 20.0
-"""How long a pod may take to start and to tell."""
+"""How long a pod may take."""
 _MOUNT_SECONDS = 4.0
-"""After how long it is asked why a pod does not start: what can be mounted is by then."""
+"""When mount errors are looked for: volumes are mounted by then."""
 _POLL_SECONDS = 0.5
 
 
 @dataclass
 class Probed:
-    """What a pod told, or the pod that did not start, with the warnings about it and the reason in words."""
+    """The result of a probe pod: its answers, or the pod that did not start, with its events and the reason."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
     pod: Object | None = None
@@ -47,16 +47,16 @@ class Probed:
 
 
 def probe(kubectl: Kubectl, model: Object | None, name: str, arguments: Sequence[str], claim: str = "") -> Probed:
-    """Run `etl check` with these arguments in a pod, where `claim` is given with that volume claim as staging."""
+    """Run `etl check` with these arguments in a pod, with the volume of `claim` as staging if given."""
     if model is None:
-        return Probed(reason=f"there is no Deployment {MODEL}, which the pod that tries them is made like.")
+        return Probed(reason=f"there is no Deployment {MODEL}, from which the probe pod is copied.")
     made = _pod(model, f"doctor-{name}-{secrets.token_hex(3)}", arguments, claim)
     pod_name = made["metadata"]["name"]
     try:
         kubectl.run("create", "--filename=-", stdin=json.dumps(made))
         return _await(kubectl, pod_name)
     except DeployError as error:
-        return Probed(reason=f"the pod that tries them could not be made: {reason(error)}")
+        return Probed(reason=f"the probe pod could not be created: {reason(error)}")
     finally:
         with contextlib.suppress(DeployError):
             kubectl.run(
@@ -66,35 +66,35 @@ def probe(kubectl: Kubectl, model: Object | None, name: str, arguments: Sequence
 
 
 def probe_metadata(kubectl: Kubectl, seen: Snapshot) -> Probed:
-    """Try Airflow's database from the first pod of Airflow that runs, as its components do before they start."""
+    """Test the metadata database from a running pod of Airflow, as its components do at their start."""
     pods = {labels_of(pod).get(NAME): pod for pod in seen.of_kind("Pod") if _runs(pod)}
     pod = next((pods[name] for name in AIRFLOW_SERVERS if name in pods), None)
     if pod is None:
-        return Probed(reason="no pod of Airflow runs from which it could be tried.")
+        return Probed(reason="no pod of Airflow runs, from which it could be tested.")
     name, command = pod["metadata"]["name"], ("--", "python", "-m", "etl_airflow.probe", "migrated")
     try:
         kubectl.run("--namespace", NAMESPACE, "exec", name, *command)
     except DeployError as error:
-        _, found, words = str(error).partition("The metadata database ")
+        _, found, message = str(error).partition("The metadata database ")
         if not found:
-            return Probed(reason=f"it could not be tried from {name}: {reason(error)}")
-        words = found + words.partition("\ncommand terminated")[0]
-        problem = next((problem for sign, problem in _PROBLEMS.items() if sign in words), "port")
-        return Probed({"metadata": Answer("", problem, short(words))})
+            return Probed(reason=f"it could not be tested from {name}: {reason(error)}")
+        message = found + message.partition("\ncommand terminated")[0]
+        problem = next((problem for sign, problem in _PROBLEMS.items() if sign in message), "port")
+        return Probed({"metadata": Answer("", problem, shorten(message))})
     return Probed({"metadata": Answer("")})
 
 
 def _runs(pod: Object) -> bool:
     statuses = pod.get("status", {}).get("containerStatuses") or []
-    going = pod["metadata"].get("deletionTimestamp")
-    return not going and bool(statuses) and all("running" in status.get("state", {}) for status in statuses)
+    is_deleted = pod["metadata"].get("deletionTimestamp")
+    return not is_deleted and bool(statuses) and all("running" in status.get("state", {}) for status in statuses)
 
 
 def _pod(model: Object, name: str, arguments: Sequence[str], claim: str) -> Object:
     spec = step_spec(model, ["etl", "check", *arguments], claim) | {
-        "activeDeadlineSeconds": 60,  # also where nobody is left to delete it
+        "activeDeadlineSeconds": 60,  # in case it is not deleted
         "terminationGracePeriodSeconds": 1,
-        # A server of names that is away is told within the time there is.
+        # A DNS timeout within the time of the probe.
         "dnsConfig": {"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "2"}]},
     }
     metadata = {"name": name, "namespace": NAMESPACE, "labels": _LABELS}
@@ -106,7 +106,7 @@ def _await(kubectl: Kubectl, name: str) -> Probed:
     while True:
         pod = kubectl.get("pod", name, "--namespace", NAMESPACE) or {"metadata": {"name": name}, "status": {}}
         if pod["status"].get("phase") in ("Succeeded", "Failed") and container_statuses(pod):
-            return _told(kubectl, pod)
+            return _result(kubectl, pod)
         waited = time.monotonic() - began
         late = waited > _SECONDS
         if late or _cannot_start(pod) or waited > _MOUNT_SECONDS:
@@ -114,7 +114,7 @@ def _await(kubectl: Kubectl, name: str) -> Probed:
                 "events", "--namespace", NAMESPACE, f"--field-selector=type=Warning,involvedObject.name={name}"
             )
             if late or _cannot_start(pod) or any(event.get("reason") == "FailedMount" for event in events):
-                return Probed(pod=pod, events=events, reason="the pod that tries them does not start.")
+                return Probed(pod=pod, events=events, reason="the probe pod does not start.")
         time.sleep(_POLL_SECONDS)
 
 
@@ -124,7 +124,7 @@ def _cannot_start(pod: Object) -> bool:
     return any("waiting" in one.get("state", {}) and not is_starting(one) for one in container_statuses(pod))
 
 
-def _told(kubectl: Kubectl, pod: Object) -> Probed:
+def _result(kubectl: Kubectl, pod: Object) -> Probed:
     log = kubectl.run("--namespace", NAMESPACE, "logs", pod["metadata"]["name"])
     answers = dict(_answers(log))
     if answers:
@@ -132,15 +132,15 @@ def _told(kubectl: Kubectl, pod: Object) -> Probed:
     last = (log.strip() or "nothing").splitlines()[-1]
     if "No such command" in log:
         last = "its image is older than this checkout and has no `etl check`; run scripts/apply-all.sh."
-    return Probed(reason=f"the pod that tries them told nothing of use: {last}")
+    return Probed(reason=f"the probe pod gave no result: {last}")
 
 
 def _answers(log: str) -> Iterator[tuple[str, Answer]]:
     for line in log.splitlines():
         try:
-            told = json.loads(line)
+            entry = json.loads(line)
         except ValueError:
             continue
-        if isinstance(told, dict) and "check" in told:
-            room = (int(told.get("free_bytes", 0)), int(told.get("size_bytes", 0)))
-            yield told["check"], Answer(told["where"], told["problem"], told["words"], *room)
+        if isinstance(entry, dict) and "check" in entry:
+            room = (int(entry.get("free_bytes", 0)), int(entry.get("size_bytes", 0)))
+            yield entry["check"], Answer(entry["where"], entry["problem"], entry["words"], *room)

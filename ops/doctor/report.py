@@ -1,4 +1,4 @@
-"""What is said at the end: how each area is, then each cause with what is wrong, where, and what to do."""
+"""The report: the state of each area, then each cause with problem, object and advice."""
 
 import json
 import textwrap
@@ -12,7 +12,7 @@ _MOST_FOLLOWING = 5
 
 
 def as_text(verdict: Verdict) -> str:
-    """The whole report for people."""
+    """The report as text."""
     rows = [("AREA", "STATE"), *_areas(verdict)]
     parts = [table(rows)]
     for number, (check, finding) in enumerate(verdict.causes):
@@ -21,9 +21,9 @@ def as_text(verdict: Verdict) -> str:
 
 
 def as_json(verdict: Verdict) -> str:
-    """The same for programs."""
+    """The report as JSON."""
     causes = [
-        {**_told(check, finding), "follows": [_told(*pair) for pair in follows]}
+        {**_as_dict(check, finding), "follows": [_as_dict(*pair) for pair in follows]}
         for (check, finding), follows in zip(verdict.causes, verdict.follows, strict=True)
     ]
     unseen = sorted({result.unseen for result in verdict.results if result.unseen})
@@ -61,7 +61,7 @@ def _cause(number: int, check: Check, finding: Finding, follows: list[tuple[Chec
 
 
 def _paragraph(head: str, text: str) -> list[str]:
-    # Commands are copied from here, and so are not broken within a word.
+    # Commands get copied, so words are not broken.
     options = {"width": _WIDTH, "break_long_words": False, "break_on_hyphens": False}
     first, *rest = textwrap.wrap(text, **options) or [""]  # type: ignore[arg-type]
     return [f"   {head + ':':<6}{first}", *(f"         {line}" for line in rest)]
@@ -76,7 +76,7 @@ def _conclusion(verdict: Verdict) -> str:
     return "All is well."
 
 
-def _told(check: Check, finding: Finding) -> dict[str, str]:
+def _as_dict(check: Check, finding: Finding) -> dict[str, str]:
     return {
         "name": check.name,
         "where": finding.where,

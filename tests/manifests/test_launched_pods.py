@@ -12,10 +12,10 @@ from kubernetes.client.exceptions import ApiException
 
 from dev.sandbox.waiting import wait_for
 from ops.cluster.kubectl import Kubectl
-from ops.deploy.down import going
+from ops.deploy.down import objects_to_delete
 from ops.deploy.manifests import rendering as deployed
 from ops.deploy.manifests.launched_pods import IMAGES_BEFORE
-from ops.deploy.manifests.pruning import leftovers
+from ops.deploy.manifests.pruning import obsolete_objects
 from tests.manifests.kustomizations import DEFAULT
 from tests.manifests.pods import pods_of, step, worker
 from tests.manifests.rendering import NAMESPACE, Object, Rendering, kubectl, name_of, rendering, renderings
@@ -229,9 +229,11 @@ def test_the_rules_are_applied_twice_and_go_with_airflow(server: ApiServer, monk
     server.apply(policies)
     assert server.versions() == before
     # `down` takes them with Airflow, after what is in the namespace; `up` where no overlay has them any more.
-    gone = [name_of(item) for item in going(deployed.Rendering(default.objects, []), ["airflow"], data=False)]
+    gone = [
+        name_of(item) for item in objects_to_delete(deployed.Rendering(default.objects, []), ["airflow"], data=False)
+    ]
     assert set(gone[-2:]) == names
     monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
     monkeypatch.setenv("PATH", str(kubectl().parent), prepend=":")
     without = deployed.Rendering([item for item in default.objects if item not in policies], [])
-    assert {name_of(item) for item in leftovers(Kubectl(), without)} == names
+    assert {name_of(item) for item in obsolete_objects(Kubectl(), without)} == names

@@ -1,4 +1,4 @@
-"""A folder that stands in for a machine on which K3s is installed, with doubles of systemd and of K3s' release."""
+"""A folder as a machine on which K3s is installed, with doubles of systemd and of K3s' release."""
 
 import hashlib
 import re
@@ -96,7 +96,7 @@ class BareMachine:
         return (self.root / path).read_text()
 
     def double(self, name: str, body: str) -> None:
-        """Put a program on the PATH that notes its arguments and then does what `body` says."""
+        """Add a program to PATH that records its arguments and runs `body`."""
         (self.bin / name).unlink(missing_ok=True)
         (self.bin / name).write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >>"$CALLS"\n{body}\n')
         (self.bin / name).chmod(0o755)
@@ -106,19 +106,19 @@ class BareMachine:
             self.double(tool, f'exec {shutil.which(tool)} "$@"')
 
     def listen(self, port: int, protocol: str = "tcp") -> None:
-        """Show a listener in /proc/net, as Linux would."""
+        """Add a listener to /proc/net."""
         state = {"tcp": "0A", "udp": "07"}[protocol]
         listener = f"   0: 00000000:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 1 1 0\n"
         self.write(f"proc/net/{protocol}", "  sl  local_address rem_address   st tx_queue rx_queue\n" + listener)
 
     def route(self, *routes: str) -> None:
-        """Show routes in /proc/net/route, beside that of the machine's own network."""
+        """Set the routes in /proc/net/route, beside that of the machine's network."""
         header = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask"
         own = "eth0\t000200C0\t00000000\t0001\t0\t0\t100\t00FFFFFF"
         self.write("proc/net/route", "".join(f"{line}\t0\t0\t0\n" for line in (header, own, *routes)))
 
     def restart(self) -> None:
-        """Forget what does not outlive a restart: limits of the kernel, and /run."""
+        """Restart: reset kernel limits and /run."""
         for name, limit in INOTIFY.items():
             self.write(name, f"{limit}\n")
         shutil.rmtree(self.root / "run")
@@ -141,7 +141,7 @@ class BareMachine:
         return folder
 
     def run(self, *options: str | Path, script: Path = SCRIPT) -> tuple[int, str]:
-        """Run the script; its exit code, and all that it said."""
+        """Run the script; returns exit code and output."""
         own = {"PATH": str(self.bin), "K3S_ROOT": str(self.root), "CALLS": str(self.calls)}
         environment = {**self.environment, **own}
         command = ["bash", str(script), *map(str, options)]
@@ -163,7 +163,7 @@ class BareMachine:
         return [line for line in self.calls.read_text().splitlines() if line.startswith(name)]
 
     def content(self) -> dict[str, str]:
-        """Every file of the machine, to see what a run changed."""
+        """Every file of the machine, to compare before and after a run."""
         files = [path for path in self.root.rglob("*") if not path.is_dir() or path.is_symlink()]
         return {
             str(path.relative_to(self.root)): str(path.readlink()) if path.is_symlink() else path.read_text()
@@ -172,7 +172,7 @@ class BareMachine:
 
     @contextmanager
     def mirror(self) -> Iterator[str]:
-        """Serve the releases on loopback, and note what is asked for."""
+        """Serve the releases on loopback, and record requests."""
         machine = self
 
         class Handler(SimpleHTTPRequestHandler):

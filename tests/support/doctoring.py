@@ -1,23 +1,23 @@
-"""What tests of ops/doctor do to a snapshot, and what they ask of its verdict."""
+"""Helpers for tests of ops/doctor: faults in a snapshot, and assertions about the verdict."""
 
 from typing import Any
 
 from ops.cluster.names import NAME
 from ops.cluster.objects import container_statuses
 from ops.doctor.checks import CHECKS
-from ops.doctor.findings import Verdict, judge
+from ops.doctor.findings import Verdict, evaluate
 from ops.doctor.snapshot import Snapshot
 from tests.manifests.rendering import Object
 from tests.support.well_deployment import ago
 
 
 def verdict(seen: Snapshot) -> Verdict:
-    """What all checks say."""
-    return judge(CHECKS, seen)
+    """The verdict of all checks."""
+    return evaluate(CHECKS, seen)
 
 
 def only(seen: Snapshot, name: str, *words: str, follows: "set[str] | None" = None) -> None:
-    """Exactly this is found as a cause, and says these words; exactly these others follow from it."""
+    """Assert that the only cause is `name`, with these words, and that exactly `follows` follow from it."""
     judged = verdict(seen)
     assert [check.name for check, _ in judged.causes] == [name], [
         (check.name, finding.what) for check, finding in judged.causes
@@ -30,14 +30,14 @@ def only(seen: Snapshot, name: str, *words: str, follows: "set[str] | None" = No
 
 
 def get(seen: Snapshot, kind: str, name: str) -> Object:
-    """An object, wherever it is."""
+    """An object of the snapshot, in any namespace."""
     found = [item for item in seen.objects if item["kind"] == kind and item["metadata"]["name"] == name]
     assert len(found) == 1, f"There are {len(found)} of {kind} {name}."
     return found[0]
 
 
 def remove(seen: Snapshot, kind: str, name: str) -> None:
-    """Take an object out."""
+    """Remove an object."""
     seen.objects.remove(get(seen, kind, name))
 
 
@@ -49,14 +49,14 @@ def pod_of(seen: Snapshot, server: str) -> Object:
 
 
 def set_condition(item: Object, kind: str, status: str, **more: Any) -> None:
-    """Change a condition, or add it."""
+    """Set a condition."""
     conditions = item["status"].setdefault("conditions", [])
     conditions[:] = [one for one in conditions if one["type"] != kind]
     conditions.append({"type": kind, "status": status, "lastTransitionTime": ago(300), **more})
 
 
 def set_state(pod: Object, state: Object, last: "Object | None" = None, restarts: int = 0) -> Object:
-    """Put the first container of a pod into a state in which it is not ready; returns its status."""
+    """Set the state of a pod's first container, not ready; returns its status."""
     status = container_statuses(pod)[0]
     status |= {"state": state, "ready": False, "restartCount": restarts}
     if last:
@@ -67,12 +67,12 @@ def set_state(pod: Object, state: Object, last: "Object | None" = None, restarts
 
 
 def waiting(reason: str, message: str = "") -> Object:
-    """The state of a container that waits."""
+    """The state of a waiting container."""
     return {"waiting": {"reason": reason, "message": message}}
 
 
 def unready(seen: Snapshot, service: str) -> None:
-    """Take the endpoints of a Service away, as a cluster does where none of its pods is ready."""
+    """Make the endpoints of a Service not ready."""
     for item in seen.objects:
         if item["kind"] == "EndpointSlice" and item["metadata"]["labels"]["kubernetes.io/service-name"] == service:
             item["endpoints"][0]["conditions"]["ready"] = False

@@ -1,4 +1,4 @@
-"""A machine for tests of ops/deploy: stubs of kubectl and buildah on PATH, and an overlay of a few objects."""
+"""A machine for tests of ops/deploy: stubs of kubectl, buildah and the import on PATH, and a small overlay."""
 
 import json
 import re
@@ -59,7 +59,7 @@ printf '%s\\n' "import-stub $*" >> "$FAKE_CLUSTER/tools.log"
 
 
 class FakeKubectl(Kubectl):
-    """`fake_kubectl` called in this process: as processes, its calls would take most of a test's time."""
+    """Calls `fake_kubectl` in this process: starting processes would take most of a test's time."""
 
     def run(
         self, *arguments: str, stdin: str | None = None, hide: Collection[str] = (), seconds: int | None = None
@@ -98,7 +98,7 @@ class FakeForwardedPort:
 
 
 class FakeCluster:
-    """The state that the stubs read and write, and what they were called with."""
+    """The state of the stubs, and the calls that they recorded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -123,7 +123,7 @@ class FakeCluster:
         return str(self._bin)
 
     def arguments(self, *more: str) -> list[str]:
-        """A command line that installs here."""
+        """Arguments of an installation."""
         options = {
             "--overlay": f"{self.overlay}/",
             "--data-folder": str(self.data),
@@ -133,26 +133,26 @@ class FakeCluster:
         return [f"{name}={value}" for name, value in options.items()] + list(more)
 
     def write_overlay(self) -> None:
-        """Put the objects where the kubectl stub renders them from."""
+        """Write the objects for `kubectl kustomize`."""
         text = "\n".join(json.dumps(item, indent=4) for item in self.objects_to_render)
         (self.overlay / "rendered.json").write_text(text)
         # As much of YAML as is looked at.
         (self.overlay / "rendered.yaml").write_text(re.sub(r'"(image|ETL_IMAGE)": ("[^"]*"),?', r"\1: \2", text))
 
     def set(self, **values: Any) -> None:
-        """Change the state."""
+        """Set values of the state."""
         file = self.folder / "state.json"
         state = json.loads(file.read_text()) if file.exists() else {}
         file.write_text(json.dumps(state | values))
 
     @property
     def objects(self) -> dict[str, Any]:
-        """What the cluster has, by kind and name."""
+        """The objects of the cluster, by kind and name."""
         objects: dict[str, Any] = json.loads((self.folder / "state.json").read_text())["objects"]
         return objects
 
     def change(self, key: str, item: dict[str, Any] | None) -> None:
-        """Put an object into the cluster, or take it away."""
+        """Replace an object, or remove it."""
         objects = self.objects
         objects.pop(key, None)
         if item is not None:
@@ -174,12 +174,12 @@ class FakeCluster:
         ]
 
     def tools(self) -> list[str]:
-        """The command lines of the builder and of the import."""
+        """The command lines of builder and import."""
         file = self.folder / "tools.log"
         return file.read_text().splitlines() if file.exists() else []
 
     def imported(self) -> list[str]:
-        """The images that were imported, as their archives name them."""
+        """The names in imported archives."""
         file = self.folder / "imported.log"
         return file.read_text().splitlines() if file.exists() else []
 
@@ -188,7 +188,7 @@ class FakeCluster:
         return [line.split()[3] for line in self.tools() if line.startswith("import-stub images label ")]
 
     def forget_calls(self) -> None:
-        """Begin to record anew."""
+        """Clear the records."""
         for name in ("calls.jsonl", "tools.log", "imported.log"):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -199,7 +199,7 @@ class FakeCluster:
 
 
 def node(name: str, **labels: str) -> dict[str, Any]:
-    """A node, which is this machine."""
+    """A node that is this machine."""
     return {
         "kind": "Node",
         "metadata": {"name": name, "labels": labels},
@@ -226,7 +226,7 @@ def ingress(name: str, namespace: str, part: str, path: str) -> dict[str, Any]:
 
 
 def with_certificate(item: dict[str, Any]) -> dict[str, Any]:
-    """The Ingress that names the certificate."""
+    """The Ingress with TLS."""
     item["spec"]["tls"] = [{"secretName": "ui-tls"}]
     return item
 
@@ -238,19 +238,19 @@ def volume(part: str) -> dict[str, Any]:
 
 
 def named(kind: str, name: str, part: str, namespace: str = "etl-poc") -> dict[str, Any]:
-    """An object without content."""
+    """An object with metadata only."""
     labels = {"app.kubernetes.io/part-of": part}
     return {"kind": kind, "metadata": {"name": name, "namespace": namespace, "labels": labels}}
 
 
 def without_namespace(item: dict[str, Any]) -> dict[str, Any]:
-    """The object as one of the whole cluster."""
+    """The object without its namespace."""
     del item["metadata"]["namespace"]
     return item
 
 
 def overlay_objects() -> list[dict[str, Any]]:
-    """A deployment in small, in no order."""
+    """A small deployment, in no order."""
     return [
         workload("Deployment", "airflow-scheduler", "airflow", "localhost/etl-airflow:0.1.0"),
         workload("Job", "airflow-migrate", "airflow", "localhost/etl-airflow:0.1.0"),
@@ -273,7 +273,7 @@ def overlay_objects() -> list[dict[str, Any]]:
 
 
 def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, *, by_process: bool = False) -> FakeCluster:
-    """Make this process find the stubs, and nothing of the real machine. `by_process`: also kubectl as a process."""
+    """Use the stubs, and nothing of the real machine. `by_process`: also kubectl as a process."""
     cluster = FakeCluster(folder)
     monkeypatch.setenv("PATH", f"{cluster.path}:/usr/bin:/bin")
     monkeypatch.setenv("FAKE_CLUSTER", str(folder))
@@ -287,7 +287,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, *, by_process: bool =
     monkeypatch.setattr("ops.deploy.preflight.facts.root_is_shared", lambda: True)
     monkeypatch.setattr("ops.deploy.secrets.certificates.KEY_KIND", "rsa:1024")  # quickly made
     # No server listens at the address of the node.
-    monkeypatch.setattr("ops.deploy.closing.try_all", lambda *_: None)
+    monkeypatch.setattr("ops.deploy.final_checks.run_final_checks", lambda *_: None)
     monkeypatch.setattr("ops.deploy.manifests.rollout.POLL_SECONDS", 0.05)
     monkeypatch.setattr("ops.deploy.images.pulling.POLL_SECONDS", 0.05)
     monkeypatch.setattr("ops.deploy.first_run.POLL_SECONDS", 0.05)

@@ -1,7 +1,7 @@
-"""A kubectl for tests, in their process and on PATH: objects are in a file, calls recorded, workloads ready at once.
+"""A double of kubectl, in a test's process or on PATH: objects in a file, recorded calls, workloads ready at once.
 
-Not a cluster: it knows only what ops/deploy and ops/doctor ask for. `state.json` in FAKE_CLUSTER has `objects`
-by key, and what a test wants to be otherwise: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`,
+It only knows the calls of ops/deploy and ops/doctor. `state.json` in FAKE_CLUSTER has `objects` by key, and deviations
+of a test: `unready` (names), `failing` (Jobs), `pods`, `events`, `logs`, `port`,
 `refuses` (verbs), `raw` (answers by path), `told` (what a pod that is created prints), `stuck` (its status instead),
 `exec` (what a command in a pod says that fails), `prints` (what one says that does not), `served` (versions of APIs),
 `images` (the state of a container that has no image), `digests` (what the registry has under a tag).
@@ -67,11 +67,11 @@ KINDS = {
 
 
 class RefusedError(Exception):
-    """What kubectl says on standard error before it ends with 1."""
+    """A call that fails with this message and exit code 1."""
 
 
 def main(arguments: list[str]) -> int:
-    """As a program on PATH."""
+    """The program on PATH."""
     try:
         if "port-forward" in arguments:
             print(f"Forwarding from 127.0.0.1:{forwarded(arguments)} -> 8080", flush=True)
@@ -98,7 +98,7 @@ def forwarded(arguments: list[str]) -> int:
 
 @contextmanager
 def recording(arguments: list[str], stdin: str) -> Iterator[None]:
-    """Record a call. One at a time, for several may come at once."""
+    """Record a call, and exclude others meanwhile."""
     with (folder() / "calls.jsonl").open("a") as calls:
         fcntl.flock(calls, fcntl.LOCK_EX)
         calls.write(json.dumps({"argv": arguments, "stdin": stdin}) + "\n")
@@ -122,12 +122,12 @@ def answer(arguments: list[str], stdin: str) -> str:
     if verb in state.get("refuses", []):
         raise RefusedError(f"The server refused to {verb}.")
     before = json.dumps(state)
-    told = VERBS[verb](state, rest, flags, stdin)
+    output = VERBS[verb](state, rest, flags, stdin)
     if json.dumps(state) != before:
         # A test reads it at any time.
         file.with_suffix(".new").write_text(json.dumps(state))
         file.with_suffix(".new").replace(file)
-    return told
+    return output
 
 
 def key_of(item: dict[str, Any]) -> str:
@@ -223,7 +223,7 @@ def image_state(state: Any, pod: dict[str, Any]) -> Any:
 
 
 def image_id(state: Any, image: str) -> str:
-    """As the kubelet names an image that it has pulled."""
+    """The kubelet's ID of a pulled image."""
     named, _, digest = image.partition("@")
     digest = digest or state.get("digests", {}).get(image) or f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
     return f"{named.rpartition(':')[0]}@{digest}"

@@ -1,4 +1,4 @@
-"""A deployment that is well, as ops/doctor gathers it: the real manifests, with the states that a cluster adds."""
+"""The snapshot of a healthy deployment: the real manifests, with the status that a cluster adds."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from ops.cluster.policy_probe import Tried
+from ops.cluster.policy_probe import PolicyProbe
 from ops.cluster.secret_keys import namespace_of
 from ops.doctor.snapshot import USER, Airflow, Answer, Disk, Secret, Snapshot
 from tests.manifests.kustomizations import DEFAULT
@@ -21,12 +21,12 @@ STARTED = "2026-03-01T08:00:00Z"
 
 
 def ago(seconds: float) -> str:
-    """A time before now, as Kubernetes and Airflow write it."""
+    """A time before now, in the format of Kubernetes and Airflow."""
     return f"{NOW - timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def well() -> Snapshot:
-    """A snapshot of a test's own."""
+    """A new copy of the snapshot."""
     return copy.deepcopy(_well())
 
 
@@ -46,14 +46,14 @@ def _well() -> Snapshot:
             "staging": Answer("file:///var/lib/etl/staging", free=DISK // 2, size=DISK),
         },
         airflow=airflow(),
-        policies=[Tried(NODE)],
+        policies=[PolicyProbe(NODE)],
         certificates={whose: NOW + timedelta(days=200) for whose in ("Secret ui-tls", "Secret mssql-tls", USER)},
         targets=[target("loki", "loki:3104"), target("database-exporter", "database-exporter.etl-poc:9187")],
     )
 
 
 def airflow() -> Airflow:
-    """Airflow with one DAG, which is switched on, and nothing that waits."""
+    """Airflow with one DAG that is not paused, and no waiting task."""
     parts = ("scheduler", "triggerer", "dag_processor")
     alive = {part: {"status": "healthy", f"latest_{part}_heartbeat": ago(3)} for part in parts}
     pool = {"name": "default_pool", "slots": 4, "open_slots": 4, "occupied_slots": 0}
@@ -68,32 +68,32 @@ def airflow() -> Airflow:
 
 
 def task(state: str, seconds: float) -> dict[str, Any]:
-    """A task instance that has been in a state for so long."""
+    """A task instance that has been in a state for some seconds."""
     times = {"queued_when": ago(seconds), "scheduled_when": ago(seconds)}
     names = {"dag_id": "orders_etl", "task_id": "plan", "dag_run_id": "manual__1", "pool": "default_pool"}
     return {"state": state, **names, **times}
 
 
 def target(job: str, instance: str) -> dict[str, Any]:
-    """A target of Prometheus that answers."""
+    """A target of Prometheus that is up."""
     return {"health": "up", "labels": {"job": job, "instance": instance}, "lastError": ""}
 
 
 def alert(name: str, **labels: str) -> dict[str, Any]:
-    """An alert that fires."""
+    """A firing alert."""
     annotations = {"summary": f"The summary of {name}."}
     return {"state": "firing", "labels": {"alertname": name, **labels}, "annotations": annotations}
 
 
 def event(item: Object, reason: str, message: str) -> Object:
-    """A warning about an object."""
+    """A warning event of an object."""
     meta = item["metadata"]
     about = {"kind": item["kind"], "name": meta["name"], "namespace": meta.get("namespace"), "uid": meta.get("uid")}
     return {"involvedObject": about, "reason": reason, "message": message, "lastTimestamp": ago(20)}
 
 
 def pod(name: str, template: Object, namespace: str = "etl-poc", owner: "tuple[str, str] | None" = None) -> Object:
-    """A pod of a template that runs and is ready."""
+    """A ready pod of a template."""
     meta = {"name": name, "namespace": namespace, "uid": f"uid-of-{name}", "creationTimestamp": STARTED}
     labels = template["metadata"].get("labels", {})
     owners = [{"kind": owner[0], "name": owner[1]}] if owner else []

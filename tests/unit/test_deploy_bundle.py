@@ -216,6 +216,6 @@ def test_nothing_is_written_outside_the_folder_it_is_unpacked_in(
         tar.add(cluster.folder / "source-password", "../../escaped")
     scratch = tmp_path / "deep" / "scratch"
     scratch.mkdir(parents=True)
-    monkeypatch.setattr("ops.deploy.images.images.work_place", lambda: str(scratch))
+    monkeypatch.setattr("ops.deploy.images.images.large_temporary_folder", lambda: str(scratch))
     assert main(cluster.arguments(f"--from-bundle={evil}")) == 1
     assert not list(tmp_path.rglob("escaped"))

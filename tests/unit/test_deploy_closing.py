@@ -1,4 +1,4 @@
-"""What `apply-all.sh` tries at its end: that network policies hold, and that the UI opens as people open it."""
+"""The checks at the end of `apply-all.sh`: network policies are enforced, and login pages open."""
 
 import base64
 import json
@@ -14,20 +14,20 @@ import pytest
 from ops.cluster import pages, policy_probe
 from ops.cluster.console import Console
 from ops.cluster.nodes import Node
-from ops.cluster.pages import Trouble, troubles
+from ops.cluster.pages import PageProblem, page_problems
 from ops.cluster.policy_probe import SCRIPT
-from ops.deploy.closing import try_all
+from ops.deploy.final_checks import run_final_checks
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.secrets import certificates
-from ops.deploy.secrets.certificates import Wanted, for_ui
+from ops.deploy.secrets.certificates import CertificateSpec, ui_certificate
 from tests.support.fake_cluster import FakeCluster, FakeKubectl, ingress, node, prepare, with_certificate, workload
 from tests.support.front import Front, front
 
 NAME, ADDRESS = "etl.example.com", "127.0.0.1"
-UI = for_ui([NAME, "one", ADDRESS])
+UI = ui_certificate([NAME, "one", ADDRESS])
 
 
-def made(wanted: Wanted) -> tuple[str, str]:
+def made(wanted: CertificateSpec) -> tuple[str, str]:
     """A certificate as apply-all.sh makes it, and with its key."""
     data = certificates._make(wanted)["data"]
     certificate, key = (base64.b64decode(data[name]).decode() for name in ("tls.crt", "tls.key"))
@@ -41,12 +41,12 @@ def ui() -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def traefiks_own() -> str:
-    return made(Wanted("x", ("TRAEFIK DEFAULT CERT",), 365))[1]
+    return made(CertificateSpec("x", ("TRAEFIK DEFAULT CERT",), 365))[1]
 
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Starts a front, and has it asked."""
+    """Starts a front server, at which the pages are looked for."""
     opened = []
 
     def start(default: str, by_name: "dict[str, str] | None" = None) -> Front:
@@ -62,12 +62,12 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         block.__exit__(None, None, None)
 
 
-def look(certificate: str) -> list[Trouble]:
-    return list(troubles(ADDRESS, [NAME, ADDRESS], certificate, ["airflow", "grafana"]))
+def look(certificate: str) -> list[PageProblem]:
+    return list(page_problems(ADDRESS, [NAME, ADDRESS], certificate, ["airflow", "grafana"]))
 
 
 def only(certificate: str, url: str, *words: str) -> None:
-    """Look, and find that one thing is wrong and nothing else."""
+    """Assert that this is the only problem."""
     (found,) = look(certificate)
     assert found.url == url
     for each in words:
@@ -92,7 +92,7 @@ def test_a_certificate_of_somebody_else_is_another_programs(serve: Any, ui: tupl
 
 
 def test_a_certificate_for_another_name(serve: Any) -> None:
-    certificate, both = made(for_ui(["one", ADDRESS]))
+    certificate, both = made(ui_certificate(["one", ADDRESS]))
     serve(both)
     only(certificate, f"https://{NAME}/", f"is not for {NAME}", f"--ui-name {NAME}")
 
@@ -104,7 +104,7 @@ def test_a_certificate_that_has_expired(serve: Any, tmp_path: Path) -> None:
 
 
 def expired(folder: Path) -> tuple[str, str]:
-    """A certificate whose time is over, with and without its key. Only an authority of openssl's is asked for times."""
+    """An expired certificate, with and without its key. Only `openssl ca` takes times."""
     file = {name: folder / name for name in ("key", "request", "certificate", "settings", "extensions", "index")}
     file["index"].touch()
     file["extensions"].write_text(f"subjectAltName=DNS:{NAME},IP:{ADDRESS}")
@@ -179,7 +179,7 @@ def test_who_comes_without_tls_has_to_be_sent_on(serve: Any, ui: tuple[str, str]
 
 
 def ask(*places: str, seconds: str = "0") -> dict[str, Any]:
-    """What the pod prints that tries places: one that it may reach, then those that it must not."""
+    """The output of the probe pod for an allowed and for forbidden addresses."""
     command = [sys.executable, "-c", SCRIPT, seconds, *places]
     told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return told
@@ -187,7 +187,7 @@ def ask(*places: str, seconds: str = "0") -> dict[str, Any]:
 
 @pytest.fixture
 def open_and_closed() -> Iterator[tuple[str, str]]:
-    """A place where somebody listens, and one where a connection is refused, as by a policy."""
+    """An address with a listener, and one that refuses connections, as by a policy."""
     with socket.socket() as listening, socket.socket() as closed:
         for one in (listening, closed):
             one.bind((ADDRESS, 0))
@@ -218,7 +218,7 @@ def test_a_new_pod_is_given_time_until_policies_know_it(open_and_closed: tuple[s
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    """A cluster of two nodes, with the DNS that K3s has."""
+    """A cluster of two nodes with CoreDNS."""
     made = prepare(tmp_path, monkeypatch)
     monkeypatch.setattr(policy_probe, "_POLL_SECONDS", 0.01)
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -242,7 +242,7 @@ HERE = Node("one", ADDRESS, is_this_machine=True, is_control_plane=True, has_dat
 
 
 def tell(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *more: dict[str, Any]) -> str:
-    try_all(Console(), FakeKubectl(), Rendering([EXPORTER, *more], []), HERE, NAME)
+    run_final_checks(Console(), FakeKubectl(), Rendering([EXPORTER, *more], []), HERE, NAME)
     return capsys.readouterr().out
 
 
@@ -276,7 +276,7 @@ def test_k3s_that_ignores_policies_is_told_with_where_its_log_says_why(
     ("state", "words"),
     [
         ({"told": '{"reached": false, "opened": []}'}, "reaches nothing, not even the cluster's DNS"),
-        ({"told": "exec format error"}, "told nothing"),
+        ({"told": "exec format error"}, "gave no result"),
         ({"pods": []}, "No pod of the cluster's DNS is ready"),
         ({"refuses": ["create"]}, "The server refused to create"),
         ({"stuck": {"phase": "Pending", "containerStatuses": [NO_IMAGE]}}, "does not start: ErrImageNeverPull, none"),
@@ -287,7 +287,7 @@ def test_a_try_that_proves_nothing_is_told_as_such(
 ) -> None:
     cluster.set(**state)
     told = tell(cluster, capsys)
-    assert "Note: Whether network policies are enforced could not be tried:" in told
+    assert "Note: Whether network policies are enforced could not be tested:" in told
     assert words in told
 
 
@@ -312,7 +312,7 @@ def test_the_way_in_is_told_at_the_end(
 
 def tell_at_once(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *more: dict[str, Any]) -> str:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ops.deploy.closing.PATIENCE_SECONDS", 0)
+        patch.setattr("ops.deploy.final_checks.TIMEOUT_SECONDS", 0)
         return tell(cluster, capsys, *more)
 
 

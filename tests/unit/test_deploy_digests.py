@@ -1,4 +1,4 @@
-"""What a tag was when it was first pulled, it stays: pods name the digest, and the registry can change nothing."""
+"""Images are pinned by the digest of their first pull: a moved tag in the registry changes nothing."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ops.cluster.images import explain, lasts
+from ops.cluster.images import explain, is_permanent
 from ops.deploy.cli import main
 from ops.deploy.images.digests import digest_in
 from ops.deploy.images.images import name_on_node
@@ -18,32 +18,32 @@ OTHER = f"sha256:{'0' * 64}"
 
 
 def digest(image: str) -> str:
-    """What the registry has under a tag."""
+    """Set the digest of a tag in the registry."""
     return f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
 
 
 @pytest.fixture
 def cluster(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    """A node that has none of the images that are pulled."""
+    """A node without pulled images."""
     cluster = prepare(tmp_path, monkeypatch)
     has(cluster)
     return cluster
 
 
 def has(cluster: FakeCluster, *images: list[str], name: str = "one") -> None:
-    """Give a node images, each with its names."""
+    """Set the images of a node, each with its names."""
     item = cluster.objects.get(f"Node/{name}") or node(name)
     item["status"]["images"] = [{"names": names} for names in images]
     cluster.change(f"Node/{name}", item)
 
 
 def has_pulled(cluster: FakeCluster, name: str = "one") -> None:
-    """As a node is after a deployment: it has the images by their digests, whatever their tags are."""
+    """Set the images of a node after a deployment: by digests, without tags."""
     has(cluster, *[[name_on_node(f"{image}@{digest(image)}"), image] for image in PULLED], name=name)
 
 
 def images(cluster: FakeCluster) -> set[str]:
-    """What the pods of the deployment name."""
+    """The images of the deployment's pods."""
     found = set()
     for item in cluster.objects.values():
         spec = item.get("spec", {})
@@ -53,7 +53,7 @@ def images(cluster: FakeCluster) -> set[str]:
 
 
 def pulled(cluster: FakeCluster) -> dict[str, str]:
-    """The images that were pulled, and how."""
+    """The pulled images with their pull policies."""
     (call,) = [call for call in cluster.calls("apply") if '"kind": "Pod"' in call["stdin"]]
     containers = [item["spec"]["containers"][0] for item in json.loads(call["stdin"])["items"]]
     return {container["image"]: container["imagePullPolicy"] for container in containers}
@@ -186,7 +186,7 @@ def test_a_node_lists_what_has_a_digest_without_its_tag(image: str, name: str) -
 def test_an_image_that_its_registry_has_no_longer_says_what_can_be_done() -> None:
     message = f'failed to resolve reference "example.com/mssql@{OTHER}": example.com/mssql@{OTHER}: not found'
     assert "--new-digests" in explain(message)
-    assert lasts(message)
+    assert is_permanent(message)
 
 
 @pytest.mark.parametrize("kept", ["not JSON", '["a"]', '{"example.com/loki:3": "latest"}'])

@@ -1,4 +1,4 @@
-"""`apply-all.sh down`: what goes, and what stays because the data needs it."""
+"""`apply-all.sh down`: what is deleted, and what stays since the data needs it."""
 
 import errno
 import json
@@ -135,7 +135,7 @@ def test_with_all_data_goes_that_of_a_volume_which_the_overlay_has_no_more(
 def test_a_folder_that_only_bears_the_name_of_a_volume_stays_and_is_told(
     moved: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of one that an attempt left which was stopped, or of somebody else."""
+    """The folder of an interrupted attempt, or of another program."""
     for name in ("mssql", "metadata"):
         moved.change(f"PersistentVolume/etl-poc-{name}", None)
     arguments = [word for word in moved.arguments() if not word.startswith("--data-folder")]
@@ -145,10 +145,10 @@ def test_a_folder_that_only_bears_the_name_of_a_volume_stays_and_is_told(
 
 
 def test_where_volumes_are_scattered_a_volume_elsewhere_does_not_say_where_the_others_are() -> None:
-    planned = {"etl-poc-mssql": Path(DATA_FOLDER / "mssql"), "etl-poc-backup": Path("/mnt/backup")}
+    plan_pulls = {"etl-poc-mssql": Path(DATA_FOLDER / "mssql"), "etl-poc-backup": Path("/mnt/backup")}
     live = {"etl-poc-backup": {"spec": {"local": {"path": "/mnt/backup"}}}}
-    assert data_home(live, planned) is None
-    assert data_folders(live, planned) == list(planned.values())
+    assert data_home(live, plan_pulls) is None
+    assert data_folders(live, plan_pulls) == list(plan_pulls.values())
 
 
 def test_without_delete_data_such_a_volume_stays(moved: FakeCluster) -> None:
@@ -157,7 +157,7 @@ def test_without_delete_data_such_a_volume_stays(moved: FakeCluster) -> None:
 
 
 def fail_to_remove(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
-    """Have the system refuse to remove folders of that name."""
+    """Make the removal of folders of that name fail."""
     remove = os.rmdir
 
     def rmdir(path: os.PathLike[str], *, dir_fd: int | None = None) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ops.cluster.console import Console, DeployError, table
-from ops.cluster.pod_problems import pod_troubles
+from ops.cluster.pod_problems import pod_problems
 from ops.deploy.images.builders import Build, Buildah, Builder, Docker, Podman, choose_builder
-from ops.deploy.images.images import ours
+from ops.deploy.images.images import own_images
 from ops.deploy.machine import machine_problems
 from ops.deploy.manifests.rendering import images_in
 from ops.deploy.manifests.rollout import JobFailedError, progress_of
@@ -38,7 +38,7 @@ def test_keys_are_as_long_as_airflow_wants_them() -> None:
 
 def test_only_images_that_no_registry_has_are_built() -> None:
     images = ["localhost/etl:0.1.0", "localhost/etl-airflow:1", "localhost/e2e-standin:1", "example.com/etl:0.1.0"]
-    assert ours(images) == {
+    assert own_images(images) == {
         "localhost/etl:0.1.0": "etl_image/Dockerfile",
         "localhost/etl-airflow:1": "airflow_image/Dockerfile",
     }
@@ -209,7 +209,7 @@ def pod(phase: str = "Running", **status: Any) -> dict[str, Any]:
     ],
 )
 def test_a_pod_that_is_not_well_has_a_reason(item: dict[str, Any], reason: str | None) -> None:
-    assert [why for _, why in pod_troubles([item])] == ([reason] if reason else [])
+    assert [why for _, why in pod_problems([item])] == ([reason] if reason else [])
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from ops.cluster.images import explain, lasts
+from ops.cluster.images import explain, is_permanent
 from ops.cluster.nodes import Node
 from ops.deploy.cli import main
 from ops.deploy.images import pulling
-from ops.deploy.images.pulling import planned
+from ops.deploy.images.pulling import plan_pulls
 from ops.deploy.manifests.rendering import Rendering
 from tests.support.fake_cluster import FakeCluster, node, prepare, workload
 
@@ -142,7 +142,7 @@ def test_each_node_pulls_what_may_run_on_it() -> None:
         Node("down", "", False, False, False, is_ready=False),
     ]
     images = [MSSQL, "example.com/collector:1", POSTGRES, "localhost/etl:1", "example.com/bundled:1"]
-    pulls = planned(Rendering(objects, images), nodes, nodes[0], {"example.com/bundled:1"})
+    pulls = plan_pulls(Rendering(objects, images), nodes, nodes[0], {"example.com/bundled:1"})
     assert {(pull.image, pull.node) for pull in pulls} == {
         (MSSQL, "data"),
         *(("example.com/collector:1", name) for name in ("data", "second", "drained")),
@@ -170,4 +170,4 @@ def test_each_node_pulls_what_may_run_on_it() -> None:
 )
 def test_the_kubelet_s_words_are_followed_by_what_to_do(message: str, words: str, final: bool) -> None:
     assert words in explain(message)
-    assert lasts(message) is final
+    assert is_permanent(message) is final

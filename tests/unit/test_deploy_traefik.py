@@ -1,4 +1,4 @@
-"""`apply-all.sh` sets up the Traefik that K3s brings, and leaves alone what is not there or somebody else has set."""
+"""`apply-all.sh` configures K3s's Traefik, and leaves one alone that is missing or configured otherwise."""
 
 import base64
 import copy
@@ -31,12 +31,12 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
 
 
 def special(name: str = DEFAULT) -> Rendering:
-    """What is for Traefik, of the real manifests."""
+    """The objects of the real manifests that are for Traefik."""
     return Rendering(copy.deepcopy(rendering(name).of_kind("TLSStore", "HelmChartConfig")), [])
 
 
 def fitted() -> tuple[set[str], list[str]]:
-    """What is left to be applied, and what is said."""
+    """The objects left to be applied, and the warnings."""
     found = special()
     told = fit(FakeKubectl(), found)
     return {item["kind"] for item in found.objects}, told
@@ -96,7 +96,7 @@ def test_right_after_the_start_of_k3s_it_is_waited_for(
 
 def test_a_traefik_that_does_not_come_is_told_of(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.set(served=["v1", "helm.cattle.io/v1"])
-    monkeypatch.setattr(traefik, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(traefik, "TIMEOUT_SECONDS", 0)
     await_kinds(Console(), FakeKubectl(), special())
     left, (words,) = fitted()
     assert left == {"HelmChartConfig"}
@@ -136,7 +136,7 @@ def overlay(cluster: FakeCluster) -> list[str]:
 
 @pytest.mark.parametrize(("name", "everywhere"), [(DEFAULT, False), ("multi-node", True)])
 def test_every_node_that_leads_people_on_has_a_traefik(name: str, everywhere: bool) -> None:
-    """With externalTrafficPolicy: Local a node leads nowhere but to a pod of its own."""
+    """With externalTrafficPolicy: Local a node forwards to its own pods only."""
     (settings,) = (item for item in special(name).objects if item["kind"] == "HelmChartConfig")
     values = settings["spec"]["valuesContent"]
     assert "externalTrafficPolicy: Local" in values

@@ -1,4 +1,4 @@
-"""`doctor.sh` finds nothing where all is well, tells causes from what follows, and says it so that one can act."""
+"""`doctor.sh` finds nothing in a healthy deployment, separates causes from consequences, and gives advice."""
 
 import json
 import re
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.cluster.log_lines import last_words
+from ops.cluster.log_lines import last_message
 from ops.doctor.checks import CHECKS
 from ops.doctor.cli import NOT_SEEN, WELL, WRONG, exit_code
-from ops.doctor.findings import Check, Finding, judge
+from ops.doctor.findings import Check, Finding, evaluate
 from ops.doctor.report import as_json, as_text
 from ops.doctor.snapshot import Snapshot
 from tests.support.doctoring import only, pod_of, set_state, unready, verdict
@@ -23,13 +23,13 @@ def seen() -> Snapshot:
     return well()
 
 
-def finding(where: str, *because: str, tells: "tuple[str, ...]" = ()) -> Finding:
-    return Finding(where, "what", "do", frozenset(tells), frozenset(because))
+def finding(where: str, *explained_by: str, affects: "tuple[str, ...]" = ()) -> Finding:
+    return Finding(where, "what", "do", frozenset(affects), frozenset(explained_by))
 
 
 def judged(*findings: Finding) -> "list[tuple[str, list[str]]]":
     """Each cause with what follows from it."""
-    made = judge([Check("check", "area", lambda _: findings)], well())
+    made = evaluate([Check("check", "area", lambda _: findings)], well())
     return [
         (cause.where, [one.where for _, one in follows])
         for (_, cause), follows in zip(made.causes, made.follows, strict=True)
@@ -58,7 +58,7 @@ def test_what_has_nothing_to_do_with_each_other_is_told_apart() -> None:
 
 
 def test_a_finding_may_tell_of_more_than_where_it_is() -> None:
-    assert judged(finding("pod", tells=("deployment",)), finding("service", "deployment")) == [("pod", ["service"])]
+    assert judged(finding("pod", affects=("deployment",)), finding("service", "deployment")) == [("pod", ["service"])]
 
 
 def test_what_explains_each_other_in_a_ring_is_not_lost() -> None:
@@ -140,4 +140,4 @@ def test_every_cause_that_can_be_named_is_in_the_documentation() -> None:
     ],
 )
 def test_the_last_words_of_a_log_are_those_of_the_error(log: str, words: str) -> None:
-    assert last_words(log) == words
+    assert last_message(log) == words

@@ -14,7 +14,7 @@ import pytest
 
 from ops.cluster import access, pages
 from ops.deploy.secrets import certificates
-from ops.deploy.secrets.certificates import for_ui
+from ops.deploy.secrets.certificates import ui_certificate
 from ops.doctor import probing
 from ops.doctor.cli import NOT_SEEN, WELL, WRONG, main
 from ops.doctor.snapshot import Snapshot
@@ -96,14 +96,14 @@ def servers() -> Iterator[FakeServers]:
 @pytest.fixture(scope="module")
 def ui() -> tuple[str, str]:
     """The certificate of the UI, and with its key."""
-    data = certificates._make(for_ui([NODE, "127.0.0.1"]))["data"]
+    data = certificates._make(ui_certificate([NODE, "127.0.0.1"]))["data"]
     certificate, key = (base64.b64decode(data[name]).decode() for name in ("tls.crt", "tls.key"))
     return certificate, certificate + key
 
 
 @pytest.fixture
 def way_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ui: tuple[str, str]) -> Iterator[Front]:
-    """What people open."""
+    """The UI."""
     with front(tmp_path, ui[1]) as answers:
         monkeypatch.setattr(pages, "PORT", answers.port)
         monkeypatch.setattr(pages, "PLAIN_PORT", answers.plain_port)
@@ -156,12 +156,12 @@ def cluster(
 
 
 def answer(cluster: FakeCluster, **raw: Any) -> None:
-    """Let the cluster answer so, and no more."""
+    """Set the cluster's only answer."""
     cluster.set(raw={"/readyz": "ok", **{path: json.dumps(told) for path, told in raw.items()}})
 
 
 def doctor(capfd: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
-    """The exit code, and what is told to programs."""
+    """The exit code and the JSON report."""
     code = main(["--json"])
     return code, json.loads(capfd.readouterr().out)
 
@@ -253,7 +253,7 @@ def test_pods_that_may_not_be_made_leave_the_rest_to_be_seen(
     code, told = doctor(capfd)
     assert code == NOT_SEEN
     assert told["wrong"] == []
-    assert any("could not be made: The server refused to create" in reason for reason in told["not_seen"])
+    assert any("could not be created: The server refused to create" in reason for reason in told["not_seen"])
 
 
 def test_a_run_that_failed_is_told_with_the_last_words_of_its_task(

@@ -1,11 +1,11 @@
-"""What `doctor.sh` finds from outside of the pods: policies, the way in, certificates. One fault each."""
+"""Findings of `doctor.sh` about network policies, login pages and certificates. One fault each."""
 
 from datetime import timedelta
 
 import pytest
 
-from ops.cluster.pages import Trouble
-from ops.cluster.policy_probe import Tried
+from ops.cluster.pages import PageProblem
+from ops.cluster.policy_probe import PolicyProbe
 from ops.doctor.snapshot import USER, Snapshot
 from tests.support.doctoring import get, only, remove, unready, verdict
 from tests.support.well_deployment import NODE, NOW, well
@@ -17,25 +17,25 @@ def seen() -> Snapshot:
 
 
 def test_a_node_that_enforces_no_policies(seen: Snapshot) -> None:
-    seen.policies = [Tried("two"), Tried(NODE, ("10.42.0.2:8181", "10.43.0.1:443"))]
+    seen.policies = [PolicyProbe("two"), PolicyProbe(NODE, ("10.42.0.2:8181", "10.43.0.1:443"))]
     words = ("not enforced on node one", "10.42.0.2:8181 and 10.43.0.1:443", "Skipping network policy controller start")
     only(seen, "policies-not-enforced", *words, "xt_set", "disable-network-policy")
 
 
 def test_policies_that_could_not_be_tried_are_not_said_to_hold(seen: Snapshot) -> None:
-    seen.policies, seen.unseen["policies"] = [], "whether network policies are enforced could not be tried: no image."
+    seen.policies, seen.unseen["policies"] = [], "whether network policies are enforced could not be tested: no image."
     judged = verdict(seen)
     assert judged.causes == []
     assert judged.unseen
 
 
 def test_a_page_that_does_not_open(seen: Snapshot) -> None:
-    seen.pages = [Trouble("https://one/", "Nobody answers at 203.0.113.5, port 443.", "Look at Traefik.")]
+    seen.pages = [PageProblem("https://one/", "Nobody answers at 203.0.113.5, port 443.", "Look at Traefik.")]
     only(seen, "page-not-shown", "https://one/", "Nobody answers", "Look at Traefik.")
 
 
 def test_a_page_without_a_server_behind_follows_from_that(seen: Snapshot) -> None:
-    seen.pages = [Trouble("https://one/", "502.", "Look.", ("service etl-poc/airflow-api-server",))]
+    seen.pages = [PageProblem("https://one/", "502.", "Look.", ("service etl-poc/airflow-api-server",))]
     unready(seen, "airflow-api-server")
     only(seen, "service-without-endpoints", follows={"page-not-shown"})
 

@@ -1,4 +1,4 @@
-"""What `doctor.sh` finds in pods, servers, Jobs and Services. One fault each, and no other."""
+"""Findings of `doctor.sh` about pods, workloads, Jobs and Services. One fault each, and no other."""
 
 import pytest
 
@@ -142,7 +142,7 @@ def test_a_server_that_is_being_made_is_not_ready_yet(seen: Snapshot) -> None:
     made = pod_of(seen, "grafana")
     made["metadata"]["creationTimestamp"] = ago(10)
     set_state(made, waiting("ContainerCreating"))
-    only(seen, "pod-not-ready", "is being made, for 10 s now", "it is starting")
+    only(seen, "pod-not-ready", "is being created, for 10 s now", "it is starting")
 
 
 def test_a_task_that_is_being_made_is_nothing_wrong(seen: Snapshot) -> None:

@@ -1,4 +1,4 @@
-"""install-k3s.sh where a firewall is on: nothing is installed that could not work, and nothing is opened unasked."""
+"""install-k3s.sh with an active firewall: no installation that could not work, and no rule without consent."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""install-k3s.sh killed after any one step, and run again: the machine is as after a run that nobody disturbed."""
+"""install-k3s.sh killed after any step, and run again: the result is that of an uninterrupted run."""
 
 import shutil
 import subprocess
@@ -50,7 +50,7 @@ def prepare(folder: Path) -> BareMachine:
 
 
 def steps_of(machine: BareMachine, *options: str | Path, stop_at: int = 0) -> int:
-    """How many steps a run takes that is killed after the one with this number."""
+    """The number of steps of a run that is killed after this one."""
     folder = machine.root.parent
     count = folder / "count"
     count.write_text("")
@@ -95,7 +95,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path, running: 
 
 
 def newest(machine: BareMachine) -> int:
-    """When the last of the files that K3s reads at its start was written."""
+    """The time of the last change of files that K3s reads at its start."""
     folders = [machine.root / name for name in ("etc/rancher", "etc/systemd", "usr", "var/lib/rancher")]
     return max(path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*") if path.is_file())
 

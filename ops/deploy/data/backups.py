@@ -1,6 +1,6 @@
-"""The backups on their volume, and Jobs that do something with them.
+"""The backups on their volume, and Jobs that use them.
 
-Such a Job is made of the CronJob that makes the backups: it has the same image, volume, labels and passwords.
+Such a Job is a copy of the CronJob that makes the backups, with the same image, volume, labels and passwords.
 """
 
 import copy
@@ -13,7 +13,7 @@ from datetime import datetime
 
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
-from ops.cluster.pod_problems import show_troubles
+from ops.cluster.pod_problems import show_pod_problems
 from ops.deploy.manifests.rollout import JobFailedError, apply_and_wait
 
 METADATA, SINK, COPY = "metadata-backup", "sink-backup", "backup-copy"
@@ -32,20 +32,20 @@ class Backup:
 
     @property
     def made(self) -> str:
-        """When it was made, for people."""
+        """The time of the backup as text."""
         found = _NAME.fullmatch(self.name)
         return f"{datetime.strptime(found[1], '%Y%m%dT%H%M%S'):%Y-%m-%d %H:%M:%S} UTC" if found else "unknown"
 
 
 def read_backups(console: Console, kubectl: Kubectl, timeout: float) -> list[Backup]:
-    """What lies on the volume, the newest last."""
+    """The backups on the volume, the newest last."""
     lines = run_job(console, kubectl, METADATA, "backup-list", ["list"], timeout).splitlines()
     found = [Backup(name, int(size)) for size, _, name in (line.partition(" ") for line in lines) if size.isdigit()]
     return sorted(found, key=lambda backup: backup.name)
 
 
 def choose(backups: Iterable[Backup], cron_job: str, asked: str) -> Backup:
-    """The backup that is asked for by its name, or the latest. Raises DeployError."""
+    """The backup of that name, or the latest. Raises DeployError."""
     kind = _KINDS[cron_job]
     found = [backup for backup in backups if backup.name.startswith(f"{kind}-")]
     chosen = [backup for backup in found if asked in (LATEST, backup.name)]
@@ -64,9 +64,9 @@ def run_job(
     timeout: float,
     secrets: "dict[str, tuple[str, str]] | None" = None,
 ) -> str:
-    """Run a CronJob's pod once, with other arguments, and return its log. Raises DeployError.
+    """Run a CronJob's pod once, with other arguments; returns its log. Raises DeployError.
 
-    `secrets` are more variables, of a Secret and a key in it.
+    `secrets` are additional variables from keys of Secrets.
     """
     job = _job_of(kubectl, cron_job, name, timeout)
     (container,) = job["spec"]["template"]["spec"]["containers"]
@@ -79,11 +79,11 @@ def run_job(
     try:
         apply_and_wait(console, kubectl, "restore", [job], timeout)
     except JobFailedError as error:
-        with suppress(DeployError):  # past its deadline its pod is gone, too
+        with suppress(DeployError):  # after its deadline the pod is deleted
             console.show(_log(kubectl, name))
         raise DeployError(f"{error} What it said is above, if its pod was still there.") from None
     except DeployError:
-        show_troubles(console, kubectl)
+        show_pod_problems(console, kubectl)
         raise
     return _log(kubectl, name)
 
@@ -92,13 +92,12 @@ def _job_of(kubectl: Kubectl, cron_job: str, name: str, timeout: float) -> Objec
     found = kubectl.get("cronjob", cron_job, "--namespace", NAMESPACE)
     if found is None:
         raise DeployError(
-            f"There is no CronJob {cron_job}: run scripts/apply-all.sh first. A sink outside the cluster is restored by"
-            " whoever backs it up, and copies need the component backup-copy."
+            f"There is no CronJob {cron_job}: run scripts/apply-all.sh first. A sink outside the cluster is restored"
+            " where it is backed up, and copies need the component backup-copy."
         )
     template = copy.deepcopy(found["spec"]["jobTemplate"])
     metadata = {"name": name, "namespace": NAMESPACE, "labels": template.get("metadata", {}).get("labels", {})}
-    # It is not the CronJob's own: that would count it as a backup.
-    # Nor has it the time of one alone: to restore takes longer than to back up.
+    # Not owned by the CronJob, which would count it as a backup. Its deadline is longer, as a restore takes longer.
     specification = {**template["spec"], "backoffLimit": 0, "activeDeadlineSeconds": math.ceil(timeout)}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": specification}
 

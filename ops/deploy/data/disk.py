@@ -1,4 +1,4 @@
-"""The disk that a deployment takes, by part: what it asks for before, and what it has taken after."""
+"""Disk space by part of a deployment: required before, used after."""
 
 import os
 import shutil
@@ -11,14 +11,14 @@ from ops.deploy.images.builders import Builder
 CONTAINERD = Path("/var/lib/rancher/k3s/agent/containerd")
 _GIGABYTE = 1000**3
 _NODE_PLACE = Path("/var/lib")
-# Gigabytes: of what is always written anew, and of what is written where all is missing.
+# Gigabytes: always written, and written in addition if everything is missing.
 _IMAGES = (1.5, 4.5)
 _BUILDS = (1.0, 1.0)
 _DATA = (0.5, 1.5)
 
 
 def disk_problems(volumes: Mapping[str, Path], builder: Builder | None, *, missing: float) -> Iterator[str]:
-    """File systems that have not room enough for all that would lie on them. `missing`: which part of the images."""
+    """File systems with too little free space. `missing`: the fraction of images that the node lacks."""
     wanted = [(_NODE_PLACE, _IMAGES[0] + missing * _IMAGES[1], "images")]
     if builder:
         wanted.append((builder.storage(), _BUILDS[0] + missing * _BUILDS[1], f"what {builder.name} builds"))
@@ -37,7 +37,7 @@ def disk_problems(volumes: Mapping[str, Path], builder: Builder | None, *, missi
 
 
 def show_disk(console: Console, volumes: Mapping[str, Path], builder: Builder | None) -> None:
-    """Print what lies where on this machine, which is the node."""
+    """Print disk usage on this machine, the node."""
     parts = {
         "images, as pulled or imported": CONTAINERD / "io.containerd.content.v1.content",
         "images, unpacked": CONTAINERD / "io.containerd.snapshotter.v1.overlayfs",
@@ -53,14 +53,14 @@ def show_disk(console: Console, volumes: Mapping[str, Path], builder: Builder | 
 
 
 def size_of(top: Path) -> int:
-    """The bytes that a folder takes on its file system; a file with several names counts once."""
+    """The bytes that a folder uses on its file system; hard links count once."""
     seen, total, device = set[int](), 0, top.stat().st_dev
     for folder, inside, names in os.walk(top):
         inside[:] = [name for name in inside if not os.path.ismount(f"{folder}/{name}")]
         for name in (".", *names):
             try:
                 status = os.lstat(f"{folder}/{name}")
-            except OSError:  # it has gone meanwhile
+            except OSError:  # deleted meanwhile
                 continue
             if status.st_dev == device and status.st_ino not in seen:
                 seen.add(status.st_ino)

@@ -1,7 +1,7 @@
-"""`scripts/erase.sh`: one row out of the sink and staging, for a person who asks for that (`etl erase` in the cluster).
+"""`scripts/erase.sh`: removes one row from sink and staging (`etl erase` in the cluster).
 
-The row's key is asked for, or read from standard input: an argument could be seen by everybody on the node, and the
-arguments of a pod by whoever may look at pods. It goes into a Secret that is deleted when the Job has ended.
+The row's key is asked for, or read from standard input: every user of the machine could see it as an argument, and
+everyone who may read pods as an argument of a pod. It goes into a Secret that is deleted when the Job has ended.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from ops.cluster.access import UnreachableError, reach
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.names import AIRFLOW_SETTINGS, MODEL
-from ops.cluster.pod_problems import show_troubles
+from ops.cluster.pod_problems import show_pod_problems
 from ops.cluster.secret_keys import SINK_ADMIN
 from ops.cluster.step_pod import step_spec
 from ops.deploy.manifests.rollout import JobFailedError, apply_and_wait
@@ -30,7 +30,7 @@ trap 'rm -r "$folder"' EXIT
 python -m etl_airflow.export_pipelines "$folder" >&2
 cat "$folder/$1.json"
 """
-"""In the scheduler, which has the DAG files and the room for it: prints the pipeline of a DAG, else which there are."""
+"""Run in the scheduler, which has the DAG files: prints the pipeline of a DAG."""
 _ABOUT = """\
 Removes a row from the sink and from staging, and says what else has it until when; docs/personal-data.md says what to
 do before and after. Asks for the key of the row, or reads it from standard input. Safe to repeat at any time.
@@ -78,9 +78,9 @@ def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> Non
     _refuse_while_it_runs(kubectl, options.dag)
     pipeline = _pipeline(kubectl, options)
     key = _ask(pipeline["key"])
-    words = ["etl", "erase", *(["--dry-run"] if options.dry_run else [])]
-    words += ["--even-if-at-source"] if options.even_if_at_source else []
-    job = _job(kubectl, words, options.timeout)
+    arguments = ["etl", "erase", *(["--dry-run"] if options.dry_run else [])]
+    arguments += ["--even-if-at-source"] if options.even_if_at_source else []
+    job = _job(kubectl, arguments, options.timeout)
     with temporary_secret(kubectl, SECRET, {"ETL_PIPELINE": json.dumps(pipeline), "ERASE_KEY": json.dumps(key)}):
         kubectl.delete([job], options.timeout)
         try:
@@ -90,7 +90,7 @@ def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> Non
                 _show(console, kubectl)
             raise DeployError(f"{error} Why is above, and nothing was removed unless it says so.") from None
         except DeployError:
-            show_troubles(console, kubectl)
+            show_pod_problems(console, kubectl)
             raise
         _show(console, kubectl)
         kubectl.delete([job], options.timeout)
@@ -99,13 +99,13 @@ def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> Non
 
 
 def _refuse_while_it_runs(kubectl: Kubectl, dag: str) -> None:
-    """A run that has read the row would bring it again."""
+    """A run that has read the row would load it again."""
     pods = kubectl.items("pods", "--namespace", NAMESPACE, f"--selector=dag_id={dag}")
-    going = [pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
-    if going:
+    running = [pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+    if running:
         raise DeployError(
-            f"A run of {dag} is under way (pod {going[0]['metadata']['name']}), and may bring the row again: pause the"
-            " DAG in Airflow, wait until its run has ended, and run this again."
+            f"A run of {dag} is under way (pod {running[0]['metadata']['name']}), and may bring the row again: pause"
+            " the DAG in Airflow, wait until its run has ended, and run this again."
         )
 
 
@@ -133,7 +133,7 @@ def _pipeline(kubectl: Kubectl, options: argparse.Namespace) -> Object:
 
 
 def _ask(columns: list[str]) -> list[str]:
-    """The value of each column of the key; a line each, where nobody is there to be asked."""
+    """The value of each key column: asked for at a terminal, else read from standard input, a line each."""
     if sys.stdin.isatty():
         return [getpass.getpass(f"{name} (not shown): ") for name in columns]
     lines = [line.rstrip("\n") for line in sys.stdin]
@@ -142,13 +142,13 @@ def _ask(columns: list[str]) -> list[str]:
     return lines
 
 
-def _job(kubectl: Kubectl, words: list[str], timeout: float) -> Object:
-    """A pod like a step's, which also has the password of the sink's administrator."""
+def _job(kubectl: Kubectl, arguments: list[str], timeout: float) -> Object:
+    """A Job with the pod of a step, and the password of the sink's administrator."""
     model = kubectl.get("deployment", MODEL, "--namespace", NAMESPACE)
     settings = (kubectl.get("configmap", AIRFLOW_SETTINGS, "--namespace", NAMESPACE) or {}).get("data", {})
     if model is None:
         raise DeployError(f"There is no Deployment {MODEL}: run scripts/apply-all.sh first.")
-    spec = step_spec(model, words, settings.get("ETL_STAGING_CLAIM", ""))
+    spec = step_spec(model, arguments, settings.get("ETL_STAGING_CLAIM", ""))
     container = spec["containers"][0]
     container["resources"] = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
     secret, key = SINK_ADMIN
@@ -171,11 +171,11 @@ def _job(kubectl: Kubectl, words: list[str], timeout: float) -> Object:
 
 
 def _show(console: Console, kubectl: Kubectl) -> None:
-    """What the command said: in each line the sentence, and what it counted."""
+    """Print the log of the Job: the event of each line, with its counts."""
     for line in kubectl.run("--namespace", NAMESPACE, "logs", f"job/{JOB}").splitlines():
         try:
-            told = json.loads(line)
-            counts = [f"{name} {told[name]}" for name in ("row", "rows", "partitions") if name in told]
-            console.show(" ".join([told["event"], *([f"({', '.join(counts)})"] if counts else [])]))
+            event = json.loads(line)
+            counts = [f"{name} {event[name]}" for name in ("row", "rows", "partitions") if name in event]
+            console.show(" ".join([event["event"], *([f"({', '.join(counts)})"] if counts else [])]))
         except (ValueError, KeyError, TypeError):
             console.show(line)

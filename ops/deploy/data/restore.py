@@ -1,7 +1,7 @@
-"""`scripts/restore.sh`: the metadata database, the sink, or both, as they were when a backup was made.
+"""`scripts/restore.sh`: restores the metadata database, the sink, or both from backups.
 
-One may be restored to another moment than the other. Where the pipelines stand is in the sink, with its rows; Airflow's
-database only tells of runs (docs/operations.md).
+They may be restored to different times: the watermarks of the pipelines are in the sink, with its rows; Airflow's
+database only has the history of runs (docs/operations.md).
 """
 
 import argparse
@@ -23,14 +23,14 @@ from ops.deploy.options import duration
 from ops.deploy.secrets.secrets import temporary_secret
 
 CLEAN = "airflow-clean"
-"""The CronJob that is like the Job airflow-migrate, which is gone an hour after it has ended."""
+"""A CronJob with the pod of the Job airflow-migrate, which is deleted an hour after its end."""
 _SINK_SECRETS = {
     "SINK_ADMIN_PASSWORD": SINK_ADMIN,
     "SINK_PASSWORD": SINK_LOADER,
     "SINK_EXPORTER_PASSWORD": SINK_EXPORTER,
     "SINK_BACKUP_PASSWORD": SINK_BACKUP,
 }
-"""Who restores the sink, and the logins that are let in again."""
+"""The password of the restoring login, and those of the logins that it enables again."""
 POLL_SECONDS = 1.0
 IDENTITY = ("backup-identity", "BACKUP_IDENTITY")
 """The Secret with the private key of encrypted copies, and its key in it."""
@@ -41,10 +41,10 @@ python -m etl_airflow.grants
 printf '%s\\n%s\\n' "${ADMIN_KEY}" "${ADMIN_KEY}" | airflow users reset-password --username {ADMIN_USER} \\
   || echo 'There is no user {ADMIN_USER}.'
 """
-"""After the metadata database; the password is read twice, for an argument could be seen by everybody on the node."""
+"""Run after a restore of the metadata database. The password is read from standard input, twice, not an argument."""
 _ABOUT = """\
-Puts a backup in the place of Airflow's metadata database, of the sink, or of both; without either, says what backups
-there are. Airflow is stopped meanwhile, and tasks that run are ended. Safe to repeat at any time.
+Replaces Airflow's metadata database, the sink, or both by a backup; without either option, lists the backups.
+Airflow is stopped meanwhile, and running tasks are ended. Safe to repeat at any time.
 """
 
 
@@ -107,7 +107,7 @@ def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> Non
 
 
 def _fetch(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> None:
-    """Bring copies back. The private key is in the cluster while that lasts, and not before or afterwards."""
+    """Fetch copies. The private key is in the cluster only meanwhile."""
     arguments = ["etl", "copy-backups", "--back"]
     if not options.identity:
         run_job(console, kubectl, COPY, "backup-fetch", arguments, options.timeout)
@@ -137,13 +137,13 @@ def _confirm(console: Console, chosen: dict[str, Backup], yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise DeployError("Nobody is here to confirm: give --yes if it may be done.")
+        raise DeployError("This is no terminal, so it cannot be confirmed: give --yes.")
     if input(f"Type {_WORD} to go on: ").strip() != _WORD:
         raise DeployError("Nothing was changed.")
 
 
 def _servers(kubectl: Kubectl) -> list[Object]:
-    """Airflow's Deployments. One that an earlier attempt has stopped is to have one pod again, at least."""
+    """Airflow's Deployments, with at least one replica each, since an earlier attempt may have stopped them."""
     found = kubectl.items("deployments", "--namespace", NAMESPACE)
     servers = [item for item in found if item["metadata"]["name"] in AIRFLOW_SERVERS]
     if not servers:
@@ -154,7 +154,7 @@ def _servers(kubectl: Kubectl) -> list[Object]:
 
 
 def _stop(console: Console, kubectl: Kubectl, servers: list[Object], timeout: float) -> None:
-    """Stop Airflow, and end the tasks that run: nobody writes to either database any more."""
+    """Stop Airflow and running tasks, so that neither database is written to."""
     names = [item["metadata"]["name"] for item in servers]
     console.say(f"Stopping {', '.join(names)}, and the tasks that run.")
     for name in names:
@@ -166,33 +166,33 @@ def _stop(console: Console, kubectl: Kubectl, servers: list[Object], timeout: fl
         if time.monotonic() > deadline:
             raise DeployError(f"Pods of {', '.join(names)} are still there after {timeout:.0f} s.")
         time.sleep(POLL_SECONDS)
-    # After the scheduler, which would start them again.
+    # After the scheduler, which would restart them.
     kubectl.run("delete", "pods", "--namespace", NAMESPACE, "--selector=dag_id", wait, seconds=0)
 
 
 def _restore(console: Console, kubectl: Kubectl, chosen: dict[str, Backup], timeout: float) -> dict[str, str]:
-    """Restore what was chosen; returns the watermarks of the sink, where that is among it."""
+    """Restore the chosen backups; returns the watermarks of a restored sink."""
     watermarks: dict[str, str] = {}
     if SINK in chosen:
         console.say(f"Restoring the sink from {chosen[SINK].name}.")
         command = ["etl", "restore-sink", chosen[SINK].name]
         log = run_job(console, kubectl, SINK, "sink-restore", command, timeout, _SINK_SECRETS)
         watermarks = _watermarks(log)
-        # It has ended, so the next apply-all.sh would not run it again, and it made tables that the backup may lack.
+        # A completed Job would not run again at the next apply-all.sh, and the backup may lack tables that it made.
         metadata = {"name": PREPARE, "namespace": NAMESPACE}
         kubectl.delete([{"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}], timeout)
     if METADATA in chosen:
         console.say(f"Restoring Airflow's metadata database from {chosen[METADATA].name}.")
         secrets = {METADATA_ADMIN[1]: METADATA_ADMIN}
         run_job(console, kubectl, METADATA, "metadata-restore", ["restore", chosen[METADATA].name], timeout, secrets)
-        # The backup may be of an earlier version, and from before the administrator's password was changed.
+        # The backup may have an earlier schema and an earlier password of the administrator.
         secrets = {ADMIN_KEY: (ADMIN_SECRET, ADMIN_KEY)}
         run_job(console, kubectl, CLEAN, "metadata-migrate", ["bash", "-euc", MIGRATE], timeout, secrets)
     return watermarks
 
 
 def _watermarks(log: str) -> dict[str, str]:
-    """What `etl restore-sink` says in its last line."""
+    """The watermarks in the last line of `etl restore-sink`."""
     try:
         return dict(json.loads(log.splitlines()[-1])["watermarks"])
     except (IndexError, KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The data: its folders on the node, and the PersistentVolumes that point at them."""
+"""The data folders on the node, and their PersistentVolumes."""
 
 import errno
 import json
@@ -26,12 +26,12 @@ OWNERS = {
 
 
 def missing_folders(volumes: Mapping[str, Path]) -> dict[str, Path]:
-    """The volumes of ours whose folder is not there yet."""
+    """The volumes whose folder does not exist."""
     return {name: path for name, path in volumes.items() if name in OWNERS and not path.exists()}
 
 
 def make_folders(console: Console, volumes: Mapping[str, Path]) -> None:
-    """Make the folders that are missing; one that is there is never touched."""
+    """Create missing folders; existing ones are never changed."""
     for name, path in missing_folders(volumes).items():
         user, group, mode = OWNERS[name]
         # The folder above also holds the generated passwords.
@@ -43,7 +43,7 @@ def make_folders(console: Console, volumes: Mapping[str, Path]) -> None:
 
 
 def folder_commands(volumes: Mapping[str, Path]) -> list[str]:
-    """The same as commands for a person on another machine."""
+    """Commands that create the folders on another machine."""
     return [
         f"install --directory --owner={user} --group={group} --mode={mode:o} {volumes[name]}"
         for name, (user, group, mode) in OWNERS.items()
@@ -52,29 +52,29 @@ def folder_commands(volumes: Mapping[str, Path]) -> list[str]:
 
 
 def live_volumes(kubectl: Kubectl, names: Iterable[str]) -> dict[str, Object]:
-    """The PersistentVolumes of ours that the cluster has."""
+    """The live PersistentVolumes with these names."""
     wanted = set(names)
     return {item["metadata"]["name"]: item for item in kubectl.items("pv") if item["metadata"]["name"] in wanted}
 
 
 def local_folders(live: Mapping[str, Object]) -> dict[str, Path]:
-    """Where the cluster says that volumes lie which are folders."""
+    """The folders of live local volumes."""
     return {name: Path(item["spec"]["local"]["path"]) for name, item in live.items() if "local" in item["spec"]}
 
 
 def data_home(live: Mapping[str, Object], planned: Mapping[str, Path]) -> Path | None:
-    """Where volumes of the default folder really are, as those tell that the cluster has."""
+    """The live location of the default data folder."""
     default = [name for name, path in planned.items() if path.parent == Path(DATA_FOLDER)]
     return next((path.parent for name, path in local_folders(live).items() if name in default), None)
 
 
 def data_folders(live: Mapping[str, Object], planned: Mapping[str, Path]) -> list[Path]:
-    """Where the data of ours lies: where a volume really is counts more than where the manifests put it."""
+    """All data folders; a live volume's folder takes precedence over the manifest's."""
     return list({**planned, **local_folders(live)}.values())
 
 
 def with_claims(volumes: Iterable[Object]) -> list[Object]:
-    """PersistentVolumes, and the claims that hold them."""
+    """PersistentVolumes with the claims that bind them, claims first."""
     found = list(volumes)
     holders = [item["spec"]["claimRef"] for item in found if "claimRef" in item["spec"]]
     claims: list[Object] = [
@@ -89,7 +89,7 @@ def with_claims(volumes: Iterable[Object]) -> list[Object]:
 
 
 def free_released(console: Console, kubectl: Kubectl, names: Iterable[str]) -> None:
-    """Let volumes whose claim was deleted be bound again by the claim of the same name, with the data in them."""
+    """Make released volumes available to the claim of the same name, with their data."""
     for name, item in live_volumes(kubectl, names).items():
         if item.get("status", {}).get("phase") == "Released":
             patch = json.dumps({"spec": {"claimRef": {"uid": None, "resourceVersion": None}}})
@@ -98,17 +98,17 @@ def free_released(console: Console, kubectl: Kubectl, names: Iterable[str]) -> N
 
 
 def delete_folders(console: Console, paths: Sequence[Path]) -> None:
-    """Delete data folders, then the passwords kept beside them, and the folder above where nothing else is in it.
+    """Delete data folders, then the passwords kept beside them, and the parent folder if it is empty.
 
-    Where there may be data of an earlier overlay, which has no volume any more, the passwords stay. Raises DeployError
-    where data is left, and then keeps the passwords that it needs.
+    The passwords stay if there may be data of an earlier overlay, without a volume. Raises DeployError if data is left,
+    and keeps its passwords.
     """
     left = [(path, reason) for path in paths if (reason := _delete_folder(console, path))]
     above = sorted({path.parent for path in paths})
     if left:
-        told = [f"{path} could not be deleted ({reason})." for path, reason in left]
+        lines = [f"{path} could not be deleted ({reason})." for path, reason in left]
         passwords = ", ".join(str(folder / KEPT_FILE) for folder in above)
-        raise DeployError("\n".join([*told, f"Delete what is left there yourself, then {passwords}."]))
+        raise DeployError("\n".join([*lines, f"Delete what is left there yourself, then {passwords}."]))
     for folder in above:
         kept = folder / KEPT_FILE
         named = {folder / name.removeprefix("etl-poc-") for name in OWNERS} - set(paths)
@@ -120,12 +120,12 @@ def delete_folders(console: Console, paths: Sequence[Path]) -> None:
             )
             continue
         kept.unlink(missing_ok=True)
-        with suppress(OSError):  # something else is in it, or it is where a disk is mounted
+        with suppress(OSError):  # it is not empty, or a mount point
             folder.rmdir()
 
 
 def _delete_folder(console: Console, path: Path) -> str | None:
-    """Delete a folder; returns why data is left in it, if so."""
+    """Delete a folder; returns the reason if data is left in it."""
     if path.is_symlink() or len(path.parts) < 3:
         return "it is not a folder that this script made"
     if not path.exists():

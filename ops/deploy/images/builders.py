@@ -1,4 +1,4 @@
-"""docker, podman or buildah: what builds images and writes them to archives."""
+"""Image builders: docker, podman, buildah."""
 
 import os
 import shutil
@@ -13,13 +13,13 @@ from ops.cluster import processes
 from ops.cluster.console import Console, DeployError
 from ops.deploy import options
 
-# Arguments of the Dockerfiles: where they differ from what stands there, the environment says so.
+# Arguments of the Dockerfiles, whose values the environment overrides.
 _ARGUMENTS = ("DEBIAN_IMAGE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 @dataclass(frozen=True)
 class Build:
-    """What is to be built, and with what."""
+    """A build of an image."""
 
     image: str
     dockerfile: Path
@@ -27,7 +27,7 @@ class Build:
     ca_file: Path | None = None
     pull: bool = True
     platform: str | None = None
-    """Such as linux/arm64; None: that of this machine."""
+    """Such as linux/arm64; None means that of this machine."""
 
 
 class Builder(ABC):
@@ -44,7 +44,7 @@ class Builder(ABC):
     storage_format = ""
 
     def problem(self) -> str | None:
-        """Why it cannot build here, or None."""
+        """Why it cannot build on this machine, or None."""
         if not shutil.which(self.name):
             return f"{self.name} is not installed"
         if not processes.works([self.name, *self.probe]):
@@ -58,7 +58,7 @@ class Builder(ABC):
             command = [
                 *(self.name, "build", *self.build_flags, "--network=host"),
                 *(f"--file={build.dockerfile}", f"--tag={build.image}", f"--iidfile={id_file}"),
-                # The values are taken from the environment.
+                # Values come from the environment.
                 *(f"--build-arg={name}" for name in _ARGUMENTS if os.environ.get(name)),
             ]
             if build.ca_file:
@@ -72,28 +72,28 @@ class Builder(ABC):
             return id_file.read_text().strip()
 
     def fetch(self, console: Console, image: str, platform: str) -> str:
-        """Pull an image unless it is here for that platform; returns its ID."""
+        """Pull an image unless it is present for that platform; returns its ID."""
         if self.platform_of(image) != platform:
             command = [self.name, "pull", f"--platform={platform}", image]
             processes.follow(console, f"Pulling {image} for {platform}", command)
         return processes.run([self.name, *self.inspect, f"--format={self.id_format}", image]).strip()
 
     def platform_of(self, image: str) -> str:
-        """The platform of an image that is here; nothing where it is not."""
+        """The platform of a present image; empty if it is absent."""
         return processes.output([self.name, *self.inspect, f"--format={self.platform_format}", image]).strip()
 
     def save(self, console: Console, image: str, archive: Path) -> None:
-        """Write an image to an archive that containerd can import."""
+        """Save an image as an archive for containerd."""
         processes.follow(console, f"Saving {image}", self.save_command(image, str(archive)))
 
     def storage(self) -> Path:
-        """Where its images lie."""
+        """The folder of its images."""
         found = processes.output([self.name, "info", f"--format={self.storage_format}"]).strip()
         return Path(found or "/var/lib")
 
     @abstractmethod
     def save_command(self, image: str, archive: str) -> list[str]:
-        """The command that writes an image to an archive, which may be /dev/stdout."""
+        """The command that saves an image to a file or to /dev/stdout."""
 
 
 class Docker(Builder):
@@ -101,12 +101,12 @@ class Docker(Builder):
 
     name = "docker"
     storage_format = "{{.DockerRootDir}}"
-    # Attestations carry the time, so that an image would get another ID each time it is built from the cache.
+    # Attestations contain the time: an image would get another ID at each build from the cache.
     environment: ClassVar[Mapping[str, str]] = {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     no_pull_flag = "--pull=false"
 
     def problem(self) -> str | None:
-        """Docker needs a daemon, and since 23 a plug-in to build with BuildKit."""
+        """Docker needs its daemon, and since 23 the plug-in for BuildKit."""
         if not shutil.which(self.name):
             return "docker is not installed"
         try:
@@ -157,7 +157,7 @@ class Buildah(Builder):
 
 
 def _output(archive: str) -> list[str]:
-    """Both write to standard output where no file is named, and refuse its name."""
+    """The output option; both programs write to standard output without one, and refuse its name."""
     return [] if archive == "/dev/stdout" else [f"--output={archive}"]
 
 
@@ -165,7 +165,7 @@ BUILDERS: dict[str, Builder] = dict(zip(options.BUILDERS, (Docker(), Podman(), B
 
 
 def choose_builder(name: str) -> Builder:
-    """The one that was asked for, or with `auto` the first that works. Raises DeployError with what each lacks."""
+    """The builder of that name, or with `auto` the first that works. Raises DeployError with the problem of each."""
     candidates = list(BUILDERS.values()) if name == "auto" else [BUILDERS[name]]
     problems = []
     for builder in candidates:

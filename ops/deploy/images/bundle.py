@@ -1,6 +1,6 @@
-"""One archive with everything for a machine without a network.
+"""Bundles: one archive with everything for a machine without a network.
 
-Scripts, manifests, images, what is in the images, and checksums of all; with a signature beside it.
+It has scripts, manifests, images, their bills of materials, and checksums of all; its signature is a file beside it.
 """
 
 import errno
@@ -24,7 +24,7 @@ from ops.deploy.images.platforms import image_problems, this_platform
 from ops.deploy.options import Options
 
 TOP = "etl-poc"
-"""The folder that unpacking makes."""
+"""The folder in the archive."""
 MANIFEST = "manifest.json"
 _EMULATORS = Path("/proc/sys/fs/binfmt_misc")
 _QEMU = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -33,21 +33,21 @@ _PROJECT = ("scripts", "ops", "k8s", "docs", "external-db", "README.md")
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was unpacked and checked."""
+    """An unpacked bundle with verified checksums."""
 
     root: Path
     overlay: str
-    """The folder of the overlay below the root."""
+    """The folder of the overlay, relative to the root."""
     platform: str
-    """What the images run on, such as linux/amd64."""
+    """The platform of the images, such as linux/amd64."""
     images: dict[str, str]
-    """Names and IDs."""
+    """IDs by name."""
 
     is_temporary: bool = False
-    """Unpacked here for this run alone."""
+    """Whether it was unpacked for this run only."""
 
     def importing(self, console: Console, image: str, command: Sequence[str]) -> None:
-        """Import an image. Its archive goes where that is not the person's own."""
+        """Import an image. Its archive is deleted if the bundle is temporary."""
         archive = self.root / "images" / archive_name(image)
         processes.follow(console, f"Importing {image} into the node", [*command, str(archive)])
         if self.is_temporary:
@@ -56,7 +56,7 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Project:
-    """What is bundled: a checkout, the overlay in it, and the overlay's images."""
+    """A checkout, an overlay in it, and the overlay's images."""
 
     root: Path
     overlay: Path
@@ -104,7 +104,7 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
             f" < {target.name} && "
         )
     else:
-        console.warn(f"{target} is not signed: a change on the way would run as root there. --sign-with KEY signs it.")
+        console.warn(f"{target} is not signed: changes in transit would run as root there. --sign-with KEY signs it.")
     console.show(
         f"On the other machine: {verify}tar --extract --file {target.name} && cd {TOP}"
         " && sudo scripts/apply-all.sh --from-bundle ."
@@ -112,7 +112,7 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
 
 
 def open_bundle(console: Console, path: Path, folder: Path) -> Bundle:
-    """Unpack a bundle into the folder, or take one that is unpacked already, and check it. Raises DeployError."""
+    """Unpack a bundle into the folder, or use an unpacked one, and verify its checksums. Raises DeployError."""
     root = path
     if not path.is_dir():
         console.say(f"Unpacking {path} …")
@@ -132,7 +132,7 @@ def open_bundle(console: Console, path: Path, folder: Path) -> Bundle:
 
 
 def _write_bills(console: Console, folder: Path, images: Sequence[str]) -> Iterator[Path]:
-    """Write what is in each image, beside its archive. A layer may be compressed in a way that Python cannot read."""
+    """Write the bill of materials of each image. Python may be unable to decompress a layer."""
     for image in images:
         archive = folder / archive_name(image)
         name, _, version = image.rpartition(":")
@@ -146,7 +146,7 @@ def _write_bills(console: Console, folder: Path, images: Sequence[str]) -> Itera
 
 
 def _check_platform(platform: str, project: Project, options: Options) -> None:
-    """Refuse before minutes of building what cannot be made, or would not fit together."""
+    """Refuse impossible combinations before minutes of building."""
     pinned = [image for image in project.images if "@" in image]
     if pinned:
         raise DeployError(
@@ -176,19 +176,19 @@ def _project_files(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _files(top: Path) -> Iterator[Path]:
-    """A file, or those in a folder and below."""
+    """A file, or all files of a folder."""
     for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
         if path.is_file() and "__pycache__" not in path.parts:
             yield path
 
 
 def _write(target: Path, files: dict[str, Path], manifest: str, folder: Path) -> None:
-    """Write beside the target and rename, so that a bundle of that name is always whole."""
+    """Write to a temporary name and rename, so that the target is always complete."""
     partial = target.with_name(f".{target.name}.part")
     note = folder / MANIFEST
     note.write_text(manifest)
     try:
-        # Images are large and compress well enough with the fastest level.
+        # The fastest level compresses images well enough.
         with (
             partial.open("wb") if target.suffix == ".tar" else gzip.open(partial, "wb", compresslevel=1) as stream,
             tarfile.open(fileobj=stream, mode="w|") as tar,

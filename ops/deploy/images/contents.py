@@ -37,7 +37,7 @@ def read_contents(archive: Path) -> Contents:
             layers = json.load(manifest)[0]["Layers"] if manifest else []
             for layer in layers:
                 with tarfile.open(fileobj=tar.extractfile(layer)) as content:
-                    _lay_over(files, content)
+                    _apply_layer(files, content)
     except (OSError, KeyError, ValueError, tarfile.TarError) as error:
         raise DeployError(f"{archive} is no archive of an image: {error}") from error
     release = dict(line.split("=", 1) for line in files.get(_RELEASE, "").splitlines() if "=" in line)
@@ -94,13 +94,13 @@ def _component(name: str, version: str, purl: str) -> dict[str, Any]:
 
 
 def _fields(paragraph: str) -> dict[str, str]:
-    """The fields of the first paragraph; lines that go on with one are left out."""
+    """The fields of the first paragraph, without continuation lines."""
     head = paragraph.strip("\n").partition("\n\n")[0]
     lines = [line for line in head.splitlines() if ":" in line and not line[0].isspace()]
     return {name: value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
 
 
-def _lay_over(files: dict[str, str], layer: tarfile.TarFile) -> None:
+def _apply_layer(files: dict[str, str], layer: tarfile.TarFile) -> None:
     """Apply a layer: added files and whiteouts."""
     added = {}
     for entry in layer:

@@ -23,7 +23,7 @@ _PINNED = re.compile(r"(?:.*://)?([^@]+)@(sha256:[0-9a-f]{64})")
 
 
 def recorded(kubectl: Kubectl) -> dict[str, str]:
-    """The digests of earlier runs, by image and tag. Raises DeployError where somebody has changed them."""
+    """The digests of earlier runs, by image and tag. Raises DeployError if the record is invalid."""
     live = kubectl.get("configmap", RECORD, "--namespace", NAMESPACE) or {}
     try:
         found: dict[str, str] = json.loads(live.get("data", {}).get(_FILE, "{}"))

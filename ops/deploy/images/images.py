@@ -1,4 +1,4 @@
-"""Gets images to the node: builds those of this project, and imports archives into the node's containerd."""
+"""Images of this project: built here, and imported into the node's containerd."""
 
 import json
 import shlex
@@ -16,23 +16,23 @@ from ops.deploy.images.builders import Build, Builder
 DOCKERFILES = {"etl": "etl_image/Dockerfile", "etl-airflow": "airflow_image/Dockerfile"}
 """The images of this project by the last part of their name."""
 PINNED = "io.cri-containerd.pinned=pinned"
-"""The label of an image that the kubelet never removes when the disk is short; K3s gives it to its own."""
+"""The label of an image that the kubelet never removes; K3s sets it on its own images."""
 _LEAN = "--discard-unpacked-layers"
 Importing = Callable[[Console, str, Sequence[str]], None]
-"""Imports an image into the node by a command that is given an archive."""
+"""Imports an image into the node by a command that takes an archive."""
 
 
-def ours(images: Iterable[str]) -> dict[str, str]:
+def own_images(images: Iterable[str]) -> dict[str, str]:
     """The images that are built here, and their Dockerfiles.
 
-    They are named localhost/…, which no node can pull; one with a registry in its name is that registry's.
+    They are named localhost/…, which no node can pull; an image with a registry in its name comes from there.
     """
     names = {image: image.removeprefix("localhost/").partition(":")[0] for image in images if is_local(image)}
     return {image: DOCKERFILES[name] for image, name in names.items() if name in DOCKERFILES}
 
 
 def name_on_node(image: str) -> str:
-    """The name that a node lists an image by: with a digest there is no tag."""
+    """The name of an image in a node's list: a digest replaces the tag."""
     named, at, digest = image.partition("@")
     folder, slash, last = named.rpartition("/")
     return f"{folder}{slash}{last.partition(':')[0]}@{digest}" if at else image
@@ -48,10 +48,10 @@ def build_images(
     pull: bool,
     platform: str | None = None,
 ) -> dict[str, str]:
-    """Build the images of this project among those; returns their IDs."""
+    """Build those images that are this project's; returns their IDs."""
     return {
         image: builder.build(console, Build(image, root / dockerfile, root, ca_file, pull, platform))
-        for image, dockerfile in ours(images).items()
+        for image, dockerfile in own_images(images).items()
     }
 
 
@@ -63,9 +63,9 @@ def import_images(
     importing: Importing,
     command: Sequence[str],
 ) -> None:
-    """Import what the node does not have yet, note on the node which builds it has now, and pin them all.
+    """Import the images that the node lacks, record their IDs on the node, and pin all.
 
-    Without a cluster (None) nothing is known of the node: all are imported, and nothing is noted.
+    Without a cluster (None) all are imported, and nothing is recorded.
     """
     had = dict(node.image_ids) if node else {}
     lean = [*command, *_lean_flags(command)]
@@ -82,15 +82,15 @@ def import_images(
 
 
 def _lean_flags(command: Sequence[str]) -> Iterator[str]:
-    """Have containerd keep an image unpacked and not its archive as well, where its `ctr` can."""
+    """Flags for containerd to discard the archive of an unpacked image, if its `ctr` knows them."""
     if pin_command(command) and _LEAN in processes.output([*command, "--help"]):
         yield from (flag for flag in ("--local", _LEAN) if flag not in command)
 
 
 def _pin(console: Console, images: Iterable[str], command: Sequence[str]) -> None:
-    """Keep imported images from being removed when the disk is short: nothing could pull them again.
+    """Pin imported images: the kubelet removes others when the disk is short, and cannot pull these again.
 
-    An import takes the label away, so that it is given each time.
+    An import removes the label, so it is set each time.
     """
     label = pin_command(command)
     if label is None:
@@ -107,7 +107,7 @@ def _pin(console: Console, images: Iterable[str], command: Sequence[str]) -> Non
 
 
 def pin_command(command: Sequence[str]) -> list[str] | None:
-    """What labels images where a command imports them; None where that is not containerd's `ctr`."""
+    """The command that labels images, derived from an import command; None if that is not containerd's `ctr`."""
     words = list(command)
     for position in range(len(words) - 1):
         if words[position] in ("images", "image", "i") and words[position + 1] == "import":
@@ -116,7 +116,7 @@ def pin_command(command: Sequence[str]) -> list[str] | None:
 
 
 def importing_from(builder: Builder) -> Importing:
-    """Import what a builder has: in one stream where containerd reads it, without a copy on the disk."""
+    """Import from a builder: as a stream if containerd can read one, without a copy on disk."""
 
     def importing(console: Console, image: str, command: Sequence[str]) -> None:
         what = f"Importing {image} into the node"
@@ -132,16 +132,16 @@ def importing_from(builder: Builder) -> Importing:
 
 
 def archive_name(image: str) -> str:
-    """A file name for an image."""
+    """The file name of an image's archive."""
     return image.replace("/", "_").replace(":", "_") + ".tar"
 
 
 def work_folder() -> "tempfile.TemporaryDirectory[str]":
     """A temporary folder for files of gigabytes; /tmp is often in memory."""
-    return tempfile.TemporaryDirectory(prefix="etl-poc-", dir=work_place())
+    return tempfile.TemporaryDirectory(prefix="etl-poc-", dir=large_temporary_folder())
 
 
-def work_place() -> str:
-    """Where big temporary files go: TMPDIR, else /var/tmp."""
+def large_temporary_folder() -> str:
+    """The folder of large temporary files: TMPDIR, else /var/tmp."""
     chosen = tempfile.gettempdir()
     return "/var/tmp" if chosen == "/tmp" and Path("/var/tmp").is_dir() else chosen  # noqa: S108

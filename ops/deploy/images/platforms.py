@@ -1,4 +1,4 @@
-"""What the images run on: the architecture of the nodes, the size of memory pages, how `/` is mounted."""
+"""Platforms: architecture, memory page size and mount propagation of the nodes."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,19 +11,19 @@ from ops.deploy.options import PLATFORMS
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _SQL_SERVER = "mssql/server"
-"""In the name of Microsoft's image, also in a registry of one's own."""
+"""Part of the name of Microsoft's image, also in a private registry."""
 _PAGE_BYTES = 4096
 _MOUNTS = Path("/proc/1/mountinfo")
 
 
 def this_platform() -> str:
-    """The platform of this machine, as images name it."""
+    """The platform of this machine, in the notation of images."""
     machine = os.uname().machine
     return f"linux/{_MACHINES.get(machine, machine)}"
 
 
 def image_problems(images: Sequence[str], platform: str) -> Iterator[str]:
-    """Images that there are not for a platform."""
+    """Images that do not exist for a platform."""
     if platform != PLATFORMS[0] and any(_SQL_SERVER in image for image in images):
         yield (
             f"Microsoft has no image of SQL Server for {platform}: load into a SQL Server elsewhere, with"
@@ -34,7 +34,7 @@ def image_problems(images: Sequence[str], platform: str) -> Iterator[str]:
 def node_problems(
     rendering: Rendering, data_node: Node | None, target: Node | None, images_are_for: str | None
 ) -> Iterator[str]:
-    """What cannot run on its node. `target` gets the images that are imported, which are for one platform."""
+    """Images that cannot run on their node. `target` is the node that gets the imported ones."""
     if data_node and data_node.architecture:
         yield from image_problems(rendering.images, f"linux/{data_node.architecture}")
     platform = f"linux/{target.architecture}" if target and target.architecture else images_are_for
@@ -46,7 +46,7 @@ def node_problems(
 
 
 def page_warnings(rendering: Rendering, nodes: Sequence[Node]) -> Iterator[str]:
-    """Fluent Bit's image ends at once where memory pages are larger than it was built for (fluent-bit#9730)."""
+    """Nodes on which Fluent Bit's image exits: its memory pages are 4 KiB (fluent-bit#9730)."""
     if "fluent-bit" not in {item["metadata"]["name"] for item in rendering.of_kind("DaemonSet")}:
         return
     advice = "Fluent Bit's image ends at once, so that logs of containers would be missing; nothing else needs it"
@@ -65,7 +65,7 @@ def page_warnings(rendering: Rendering, nodes: Sequence[Node]) -> Iterator[str]:
 
 
 def root_is_shared() -> bool:
-    """Whether mounts below `/` may be passed on to containers. In WSL2 they may not (microsoft/WSL#11715)."""
+    """Whether `/` is a shared mount, whose submounts reach containers. In WSL2 it is not (microsoft/WSL#11715)."""
     try:
         lines = _MOUNTS.read_text().splitlines()
     except OSError:
@@ -75,7 +75,7 @@ def root_is_shared() -> bool:
 
 
 def without_propagation(rendering: Rendering) -> list[str]:
-    """Let containers that take `/` of the node start where it is not shared; returns which workloads these are."""
+    """Remove mount propagation of the node's `/`, without which containers do not start; returns the workloads."""
     changed = []
     for item in rendering.of_kind("DaemonSet"):
         pod = item["spec"]["template"]["spec"]

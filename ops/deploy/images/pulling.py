@@ -1,8 +1,7 @@
-"""Has the nodes pull the images before anything waits for a pod: with progress, and however long it takes.
+"""Pulls images onto the nodes before any workload needs them: with progress, and however long it takes.
 
-A pod for each image and node asks the kubelet for it, as the real one would: with the same mirrors, proxy and secrets.
-Its command is in no image, so that nothing runs. One pod an image: of one with all of them the kubelet would tell
-nothing before the last is there.
+A pod for each image and node has the kubelet pull it as for the workload: with the same mirrors, proxy and secrets. Its
+command is in no image, so nothing runs. The kubelet would report a pod with all images only after the last pull.
 """
 
 import hashlib
@@ -13,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ops.cluster.console import Console, DeployError
-from ops.cluster.images import WAITING, explain, is_local, lasts
+from ops.cluster.images import WAITING, explain, is_local, is_permanent
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.nodes import Node
 from ops.cluster.objects import images_of
@@ -23,9 +22,9 @@ from ops.deploy.manifests.rendering import Rendering, is_observability, pod_temp
 
 POLL_SECONDS = 2.0
 RETRY_SECONDS = 90.0
-"""How long pulls that fail for a reason that may pass are tried again while nothing else is pulled."""
+"""How long pulls with temporary errors are retried while nothing else is pulled."""
 _STALLED_SECONDS = 3600.0
-_TELL_SECONDS = 30.0
+_PROGRESS_SECONDS = 30.0
 _NAME = "image-pull"
 _SELECTOR = f"--selector=app.kubernetes.io/name={_NAME}"
 _BYTES = re.compile(r"Image size: (\d+) bytes")
@@ -33,7 +32,7 @@ _BYTES = re.compile(r"Image size: (\d+) bytes")
 
 @dataclass(frozen=True)
 class Pull:
-    """An image that a node is to have."""
+    """An image to pull onto a node."""
 
     node: str
     image: str
@@ -42,29 +41,29 @@ class Pull:
     needed: bool
     """Whether Airflow needs it."""
     again: bool = False
-    """Whether the registry is asked also where the node has the image."""
+    """Whether the registry is asked even if the node has the image."""
 
     @property
     def pod(self) -> str:
-        """The name of the pod that asks for it."""
+        """The name of the pod that pulls it."""
         return f"{_NAME}-{hashlib.sha256(f'{self.node} {self.image}'.encode()).hexdigest()[:12]}"
 
 
 @dataclass
 class Progress:
-    """How far the pulls are, by the names of their pods."""
+    """The state of the pulls, by pod name."""
 
     done: set[str] = field(default_factory=set)
     failing: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    """The bytes that came: as the registry sends them, compressed."""
+    """Pulled bytes, compressed."""
     digests: dict[str, str] = field(default_factory=dict)
     """The names, with digests, that nodes report for the pulled images."""
 
 
 @dataclass(frozen=True)
-class Pulled:
-    """What came."""
+class PullResult:
+    """The result of all pulls."""
 
     size: int = 0
     """In bytes."""
@@ -72,12 +71,12 @@ class Pulled:
     """The digests by image, of those that have one."""
 
 
-def planned(
+def plan_pulls(
     rendering: Rendering, nodes: Sequence[Node], data_node: Node | None, imported: set[str], *, again: bool = False
 ) -> list[Pull]:
-    """What is to be pulled where: on every node what may run there, without what it has.
+    """The pulls that are needed: for every node the images that may run there and that it lacks.
 
-    `again`: with what it has, where that is named by a tag.
+    `again`: also the images that it has by tag.
     """
     users: dict[str, list[tuple[Object, Object]]] = {image: [] for image in rendering.images}
     for item, pod in pod_templates(rendering):
@@ -87,7 +86,7 @@ def planned(
     for image, found in users.items():
         if is_local(image) or image in imported:
             continue
-        # The volumes lie on one node, and so does what uses nothing but them.
+        # The volumes are on one node, and so are the pods with a claim.
         at_data = bool(found) and all(_has_claim(pod) for _, pod in found)
         everywhere = any(item["kind"] == "DaemonSet" for item, _ in found)
         namespaces = [str(item["metadata"]["namespace"]) for item, _ in found]
@@ -102,10 +101,10 @@ def planned(
     return pulls
 
 
-def pull_images(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> Pulled:
-    """Have images pulled; returns what came. Raises DeployError for those that Airflow cannot go without."""
+def pull_images(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> PullResult:
+    """Pull images. Raises DeployError if one that Airflow needs cannot be pulled."""
     if not pulls:
-        return Pulled()
+        return PullResult()
     nodes = sorted({pull.node for pull in pulls})
     console.say(f"Pulling {len({pull.image for pull in pulls})} images onto {', '.join(nodes)} …")
     _remove(kubectl)
@@ -118,11 +117,11 @@ def pull_images(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> Pu
     console.say(f"  {there} of {len(pulls)} are there; {total / 1000**2:,.0f} MB were pulled.")
     reasons = {pull: explain(progress.failing[pull.pod]) for pull in pulls if pull.pod not in progress.done}
     if any(pull.needed for pull in reasons):
-        told = [f"  * {pull.image} on {pull.node}: {why}." for pull, why in reasons.items()]
-        raise DeployError("\n".join(["These images cannot be pulled:", *told]))
+        lines = [f"  * {pull.image} on {pull.node}: {why}." for pull, why in reasons.items()]
+        raise DeployError("\n".join(["These images cannot be pulled:", *lines]))
     for pull, why in reasons.items():
         console.warn(f"{pull.image} cannot be pulled on {pull.node}, and Airflow goes on without it: {why}.")
-    return Pulled(total, _digests(pulls, progress))
+    return PullResult(total, _digests(pulls, progress))
 
 
 def _digests(pulls: Sequence[Pull], progress: Progress) -> dict[str, str]:
@@ -139,20 +138,20 @@ def _digests(pulls: Sequence[Pull], progress: Progress) -> dict[str, str]:
 
 
 def _follow(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> Progress:
-    """Wait until all are there, or those that are left cannot be had."""
+    """Wait until all are pulled, or the remaining ones cannot be."""
     images = {pull.pod: pull.image for pull in pulls}
-    progress, told, known = Progress(), set[str](), set[str]()
+    progress, printed, known = Progress(), set[str](), set[str]()
     began_to_fail: float | None = None
-    moved = spoke = time.monotonic()
+    moved = printed_at = time.monotonic()
     while True:
         with suppress(DeployError):  # K3s may be restarting
             progress = _look(kubectl)
         now, left = time.monotonic(), images.keys() - progress.done
-        for pod in sorted(progress.done - told):
-            told.add(pod)
+        for pod in sorted(progress.done - printed):
+            printed.add(pod)
             size = f", {progress.sizes[pod] / 1000**2:,.1f} MB" if pod in progress.sizes else ""
-            console.say(f"  {len(told)} of {len(pulls)}: {images[pod]}{size}")
-            moved = spoke = now
+            console.say(f"  {len(printed)} of {len(pulls)}: {images[pod]}{size}")
+            moved = printed_at = now
         for why in sorted(
             {f"{images[pod]}: {explain(progress.failing[pod])}" for pod in left & progress.failing.keys()}
         ):
@@ -162,16 +161,16 @@ def _follow(console: Console, kubectl: Kubectl, pulls: Sequence[Pull]) -> Progre
         began_to_fail = (began_to_fail or now) if left and left <= progress.failing.keys() else None
         if not left or _is_over(progress, left, now - (began_to_fail or now), now - moved):
             return progress
-        if now - spoke > _TELL_SECONDS:
-            spoke = now
+        if now - printed_at > _PROGRESS_SECONDS:
+            printed_at = now
             console.say(f"  waiting for {', '.join(sorted({images[pod] for pod in left}))}")
         time.sleep(POLL_SECONDS)
 
 
 def _is_over(progress: Progress, left: Set[str], failing: float, idle: float) -> bool:
-    """Whether none is left that may still come: for how many seconds all of them have failed, and none has come."""
+    """Whether no pull can succeed. `failing`, `idle`: seconds since all have failed, and since the last success."""
     if left <= progress.failing.keys():
-        return failing > RETRY_SECONDS or all(lasts(progress.failing[pod]) for pod in left)
+        return failing > RETRY_SECONDS or all(is_permanent(progress.failing[pod]) for pod in left)
     if idle > _STALLED_SECONDS:
         progress.failing |= dict.fromkeys(left - progress.failing.keys(), "it has not come in an hour")
         return True
@@ -189,7 +188,7 @@ def _look(kubectl: Kubectl) -> Progress:
         if waiting.get("reason") in WAITING:
             progress.failing[name] = f"{waiting['reason']}: {waiting.get('message', '')}"
         elif state and waiting.get("reason") != "ContainerCreating":
-            progress.done.add(name)  # its command was looked for, and is in no image
+            progress.done.add(name)  # the container was created, and its command not found
             progress.digests[name] = containers[0].get("imageID") or ""
         elif status.get("phase") == "Failed":
             progress.failing[name] = f"{status.get('reason', 'Failed')}: {status.get('message', '')}"

@@ -43,10 +43,10 @@ def verify(console: Console, archive: Path, signers: Path) -> None:
         raise DeployError(f"{archive} is not signed: there is no {signature}.")
     command = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", IDENTITY, "-n", NAMESPACE, "-s", str(signature)]
     with archive.open("rb") as content:
-        said = processes.run_on(command, content)
-    if said is not None:
+        error = processes.run_on(command, content)
+    if error is not None:
         raise DeployError(
-            f"{archive} has no valid signature of a signer in {signers} ({said}). Nothing was unpacked; get the archive"
-            " and its signature again from their source."
+            f"{archive} has no valid signature of a signer in {signers} ({error}). Nothing was unpacked; get the"
+            " archive and its signature again from their source."
         )
     console.say(f"The signature of {archive} is by a signer in {signers}.")

@@ -19,7 +19,7 @@ from ops.deploy.manifests.rendering import Rendering
 
 _EXAMPLE = "https://login.example.com"
 _CALLED = ("OIDC_ISSUER", "OIDC_TOKEN_ENDPOINT", "OIDC_USERINFO_ENDPOINT")
-"""What pods call; the remaining endpoint is for browsers."""
+"""The endpoints that pods call; the remaining one is for browsers."""
 _DEFAULT_PORTS = [{"port": 443}]
 _SECONDS = 8.0
 
@@ -34,7 +34,7 @@ class Discovery:
 
 
 def settings_of(rendering: Rendering) -> dict[str, str]:
-    """The settings of the component; empty where the overlay does not have it."""
+    """The settings of the component; empty if the overlay does not include it."""
     found = (item.get("data") or {} for item in rendering.of_kind("ConfigMap"))
     return next((dict(data) for data in found if "OIDC_ISSUER" in data), {})
 
@@ -81,7 +81,7 @@ def identity_warnings(settings: Mapping[str, str], discovery: Discovery | None) 
 
 
 def set_ports(rendering: Rendering, settings: Mapping[str, str]) -> None:
-    """Let pods reach the provider at the ports of its URLs. A policy that the overlay has changed is left alone."""
+    """Allow pods the ports of the provider's URLs. A policy that the overlay has changed is kept."""
     if not settings:
         return
     ports = [{"port": port} for port in sorted({_port(settings[name]) for name in _CALLED})]
@@ -115,7 +115,7 @@ def _setting_problems(settings: Mapping[str, str], ui_name: str) -> Iterator[str
 
 
 def _fetch(settings: Mapping[str, str], context: ssl.SSLContext) -> Any:
-    """The discovery document, without a proxy: pods have none. None where the URL or the answer is none of one."""
+    """The discovery document; None if there is none. No proxy is used, since pods have none."""
     handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     try:
         with urllib.request.build_opener(*handlers).open(discovery_url(settings), timeout=_SECONDS) as answer:
@@ -123,7 +123,7 @@ def _fetch(settings: Mapping[str, str], context: ssl.SSLContext) -> Any:
     except urllib.error.HTTPError as error:
         if error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
             raise
-        return None  # whoever is in trouble may be out of it later; what is not there will not be
+        return None  # unlike a server error, this does not go away
     except (ValueError, http.client.InvalidURL):
         return None
 

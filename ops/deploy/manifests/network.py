@@ -1,4 +1,4 @@
-"""The networks of the cluster's pods and Services, which no source can be in, and where the Kubernetes API is."""
+"""The networks of pods and Services, and the addresses of the Kubernetes API, in network policies."""
 
 import ipaddress
 import json
@@ -14,18 +14,18 @@ from ops.cluster.objects import endpoint_addresses
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PODS_NETWORK = "10.42.0.0/16"
-"""K3s's own, which the manifests name; `apply-all.sh` puts that of the cluster in its place."""
+"""K3s's default, which the manifests name; `apply-all.sh` replaces it by the cluster's."""
 SERVICES_NETWORK = "10.43.0.0/16"
 API_PORT = 6443
-"""K3s's own, which the manifests name likewise."""
+"""K3s's default, which the manifests name likewise."""
 _EVERYWHERE = "0.0.0.0/0"
 _WHOLE = {4: 16, 6: 56}
-"""How large the network of all pods is taken to be where only the nodes' shares of it are known."""
+"""The prefix length assumed for the network of all pods if only the nodes' subnets are known."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Those of pods, of Services; nothing where they are not known."""
+    """The networks of pods and Services; empty if unknown."""
 
     pods: tuple[Network, ...] = ()
     services: tuple[Network, ...] = ()
@@ -33,17 +33,17 @@ class Networks:
 
 @dataclass(frozen=True)
 class ApiServers:
-    """The addresses and the port of the API's servers; nothing where they are not known."""
+    """Addresses and ports of the API servers; empty if unknown."""
 
     addresses: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
 
 
 def read_networks(kubectl: Kubectl, nodes: Sequence[Node]) -> Networks:
-    """The networks as K3s was told, else as the nodes and the API have them."""
+    """The networks by the arguments of K3s, else by nodes and API."""
     shares = [ipaddress.ip_network(share) for node in nodes for share in node.pod_networks]
-    pods = _told(nodes, "--cluster-cidr") or tuple(dict.fromkeys(map(_whole, shares)))
-    services = _told(nodes, "--service-cidr") or _service_networks(kubectl)
+    pods = _argument(nodes, "--cluster-cidr") or tuple(dict.fromkeys(map(_whole, shares)))
+    services = _argument(nodes, "--service-cidr") or _service_networks(kubectl)
     if not services and ipaddress.ip_network(PODS_NETWORK) in pods:
         services = (ipaddress.ip_network(SERVICES_NETWORK),)
     return Networks(pods, services)
@@ -68,14 +68,14 @@ def source_problems(address: str, networks: Networks) -> Iterator[str]:
 
 
 def set_pods_network(objects: list[dict[str, Any]], pods: Sequence[Network]) -> None:
-    """Put the cluster's network of pods wherever the manifests name K3s's own."""
+    """Replace K3s's default network of pods by the cluster's."""
     if pods and [str(network) for network in pods] != [PODS_NETWORK]:
         for item in objects:
             _replace(item, pods)
 
 
 def read_api_servers(kubectl: Kubectl) -> ApiServers:
-    """Where the Service `kubernetes`, by which pods know the API, leads to."""
+    """The endpoints of the Service `kubernetes`, by which pods reach the API."""
     selector = "--selector=kubernetes.io/service-name in (kubernetes)"
     slices = kubectl.items("endpointslices", "--namespace", "default", selector)
     addresses = [one for item in slices for one in endpoint_addresses(item)]
@@ -84,7 +84,7 @@ def read_api_servers(kubectl: Kubectl) -> ApiServers:
 
 
 def set_api_servers(objects: list[dict[str, Any]], servers: ApiServers) -> None:
-    """Let what may reach port 6443 everywhere outside reach the API's servers alone."""
+    """Restrict policies that allow port 6443 everywhere to the API servers."""
     if not servers.addresses:
         return
     for item in objects:
@@ -100,7 +100,7 @@ def set_api_servers(objects: list[dict[str, Any]], servers: ApiServers) -> None:
 def _replace(found: Any, pods: Sequence[Network]) -> None:
     entries = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
     for key, value in list(entries):
-        if value == [PODS_NETWORK]:  # what a block of IPv4 addresses excepts
+        if value == [PODS_NETWORK]:  # an exception in a block of IPv4 addresses
             found[key] = [str(network) for network in pods if network.version == 4]
         elif value == PODS_NETWORK:
             found[key] = ",".join(map(str, pods))
@@ -108,8 +108,8 @@ def _replace(found: Any, pods: Sequence[Network]) -> None:
             _replace(value, pods)
 
 
-def _told(nodes: Sequence[Node], option: str) -> tuple[Network, ...]:
-    """What K3s was started with, as it notes on its servers' nodes."""
+def _argument(nodes: Sequence[Node], option: str) -> tuple[Network, ...]:
+    """An argument of K3s, which it records on its server nodes."""
     for node in nodes:
         words = [part for word in node.arguments for part in word.split("=", 1)]
         for name, value in pairwise(words):
@@ -128,6 +128,6 @@ def _whole(share: Network) -> Network:
 def _service_networks(kubectl: Kubectl) -> tuple[Network, ...]:
     try:
         found = json.loads(kubectl.run("get", "servicecidrs", "--output=json"))["items"]
-    except DeployError:  # before Kubernetes 1.33 there are none
+    except DeployError:  # none before Kubernetes 1.33
         return ()
     return tuple(ipaddress.ip_network(one) for item in found for one in item["spec"]["cidrs"])

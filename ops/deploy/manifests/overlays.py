@@ -1,7 +1,7 @@
-"""Which overlay is deployed: the one that is given, else the one that was deployed last.
+"""The overlay to deploy: the given one, else the one deployed last.
 
-An overlay is named by its folder, below the checkout or the bundle where it lies there. The last one's name is an
-annotation of the namespace, which stays when what runs is removed.
+An overlay is named by its folder, relative to the checkout or the bundle if it is in it. The last one's name is an
+annotation of the namespace, which `down` keeps.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def given_overlay(name: str | None, root: Path | None = None) -> str | None:
 
 
 def deployed_overlay(kubectl: Kubectl) -> str | None:
-    """The one that was deployed last. Raises DeployError where the cluster does not answer."""
+    """The overlay deployed last. Raises DeployError if the cluster does not answer."""
     live = kubectl.get("namespace", NAMESPACE) or {}
     name: str | None = live.get("metadata", {}).get("annotations", {}).get(_ANNOTATION)
     return name
@@ -37,7 +37,7 @@ def folder_of(overlay: str, root: Path | None = None) -> Path:
 
 
 def remember(rendering: Rendering, overlay: str) -> None:
-    """Have the next time know it."""
+    """Record the overlay for the next run."""
     for item in rendering.of_kind("Namespace"):
         if item["metadata"]["name"] == NAMESPACE:
             item["metadata"].setdefault("annotations", {})[_ANNOTATION] = overlay

@@ -1,6 +1,6 @@
-"""What an earlier overlay had and the present one has not: it goes, so that the cluster is what the checkout says.
+"""Pruning: deletes objects of an earlier overlay that the present one does not have.
 
-Volumes, claims, Secrets and namespaces are never among it.
+Volumes, claims, Secrets and namespaces are never pruned.
 """
 
 from ops.cluster.console import Console
@@ -19,19 +19,19 @@ _KINDS_OF_THE_CLUSTER = (
 
 
 def prune(console: Console, kubectl: Kubectl, rendering: Rendering, timeout: float) -> None:
-    """Delete what is left over, and wait until it is gone. Raises DeployError."""
-    found = leftovers(kubectl, rendering)
+    """Delete obsolete objects and wait until they are gone. Raises DeployError."""
+    found = obsolete_objects(kubectl, rendering)
     if found:
         console.say(f"Removing what this overlay has not: {', '.join(map(name_of, found))}")
         kubectl.delete(found, timeout)
 
 
-def leftovers(kubectl: Kubectl, rendering: Rendering) -> list[Object]:
-    """The objects of the deployment that the rendering has not. What belongs to another object goes with that one."""
+def obsolete_objects(kubectl: Kubectl, rendering: Rendering) -> list[Object]:
+    """The deployment's objects that are not in the rendering, without those that another object owns."""
     planned = {_key(item) for item in rendering.objects}
     selector = f"--selector={PART_OF} in ({','.join(PARTS)})"
     live = kubectl.everywhere(",".join(_KINDS), selector)
-    # Somebody else's may bear the same label; ours begin with our name.
+    # Other deployments may use the same label; these objects begin with the namespace's name.
     shared = kubectl.items(",".join(_KINDS_OF_THE_CLUSTER), selector)
     live += [item for item in shared if item["metadata"]["name"].startswith(f"{NAMESPACE}-")]
     return [item for item in live if _key(item) not in planned and "ownerReferences" not in item["metadata"]]

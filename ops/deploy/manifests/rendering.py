@@ -1,4 +1,4 @@
-"""The overlay as objects: rendered once, set to this machine, and divided into stages."""
+"""The overlay as objects: rendered once, adapted to the cluster, and divided into stages."""
 
 import hashlib
 import ipaddress
@@ -19,10 +19,10 @@ STAGES = (
     ("airflow",),
     ("backup",),
 )
-"""The parts in the order in which they are applied, those together that do not need each other."""
+"""The parts in the order in which they are applied; parts of one stage do not need each other."""
 PARTS = tuple(part for parts in STAGES for part in parts)
 DATA_FOLDER = PurePosixPath("/var/lib/etl-poc")
-"""Where the manifests put the volumes."""
+"""The folder of the volumes in the manifests."""
 SOURCE_IS_NODE = "etl-poc/source-is-node"
 IMAGE_ID = "etl-poc/image-id"
 FINGERPRINT = "etl-poc/fingerprint"
@@ -35,7 +35,7 @@ _IMAGE = re.compile(r"""^\s*(?:-\s+)?(?:image|ETL_IMAGE):\s*["']?([^\s"']+[:@][^
 
 @dataclass(frozen=True)
 class Rendering:
-    """The objects of an overlay, and the images that their pods take."""
+    """The objects of an overlay, and the images of their pods."""
 
     objects: list[Object]
     images: list[str]
@@ -45,23 +45,23 @@ class Rendering:
         return [item for item in self.objects if item["kind"] in kinds]
 
     def of_parts(self, *parts: str) -> list[Object]:
-        """The objects that are applied with some parts, and go with them.
+        """The objects that are applied, and deleted, with some parts.
 
-        Network policies all come with the first: what runs already would else be cut off by the default until its own
-        part is applied, and what ends would be before it has.
+        All network policies belong to the first: the default policy would otherwise cut off running pods until their
+        part is applied, and pods that still terminate.
         """
         return [
             item for item in self.objects if (PARTS[0] if item["kind"] == "NetworkPolicy" else _part(item)) in parts
         ]
 
     def volumes(self) -> dict[str, Path]:
-        """The local PersistentVolumes by name, and where they lie on their node."""
+        """The folders of the local PersistentVolumes, by name."""
         volumes = self.of_kind("PersistentVolume")
         return {v["metadata"]["name"]: Path(v["spec"]["local"]["path"]) for v in volumes if "local" in v["spec"]}
 
 
 def render(kubectl: Kubectl, overlay: Path) -> Rendering:
-    """Render an overlay. Raises DeployError where an object belongs to no known part."""
+    """Render an overlay. Raises DeployError if an object belongs to no known part."""
     if not overlay.is_dir():
         raise DeployError(f"There is no overlay {overlay}; the folders in {overlay.parent} are what can be given.")
     text, objects = kubectl.render(str(overlay))
@@ -72,9 +72,9 @@ def render(kubectl: Kubectl, overlay: Path) -> Rendering:
 
 
 def set_source_address(rendering: Rendering, address: str, *, is_node: bool) -> None:
-    """Point the Service of the operational database at an address, and open the way there.
+    """Set the address of the source in its EndpointSlice and NetworkPolicy.
 
-    `is_node`: nobody gave the address, it is that of the node with the data, and follows it when it changes.
+    `is_node`: the address was not given, but is that of the node with the data, and follows it when it changes.
     """
     ports: list[Object] = []
     for item in rendering.of_kind("EndpointSlice"):
@@ -92,7 +92,7 @@ def set_source_address(rendering: Rendering, address: str, *, is_node: bool) -> 
 
 
 def set_data_folder(rendering: Rendering, folder: PurePosixPath) -> None:
-    """Put the volumes that lie in the default folder into another one."""
+    """Move the volumes of the default folder to another one."""
     for item in rendering.of_kind("PersistentVolume"):
         path = PurePosixPath(item["spec"].get("local", {}).get("path", ""))
         if path.is_relative_to(DATA_FOLDER):
@@ -100,10 +100,10 @@ def set_data_folder(rendering: Rendering, folder: PurePosixPath) -> None:
 
 
 def mark(rendering: Rendering, image_ids: Mapping[str, str]) -> None:
-    """Write into pod templates which build of an image and which settings they take, so that a change is rolled out.
+    """Annotate pod templates with image IDs and a hash of their settings, so that a change is rolled out.
 
-    A tag stays the same when its image is built anew, and so does the name of a ConfigMap. A Job cannot be changed: a
-    fingerprint of it tells whether the one that is there must be replaced.
+    The tag of a rebuilt image stays the same, and so does the name of a ConfigMap. A Job is immutable: its fingerprint
+    shows whether the live one must be replaced.
     """
     settings = {item["metadata"]["name"]: item.get("data") for item in rendering.of_kind("ConfigMap")}
     for item in rendering.of_kind(*WORKLOADS, "Job"):
@@ -119,7 +119,7 @@ def mark(rendering: Rendering, image_ids: Mapping[str, str]) -> None:
 
 
 def mark_certificate(rendering: Rendering, secret: str, certificate: str) -> None:
-    """Have what shows a certificate restarted where it is another one: servers read it when they start."""
+    """Annotate pods with their certificate: servers read it at start, and restart for a new one."""
     for item in rendering.of_kind(*WORKLOADS):
         template = item["spec"]["template"]
         volumes = template["spec"].get("volumes") or []
@@ -128,9 +128,9 @@ def mark_certificate(rendering: Rendering, secret: str, certificate: str) -> Non
 
 
 def steps(rendering: Rendering) -> Iterator[tuple[str, list[Object]]]:
-    """What is applied together and waited for before the next.
+    """The steps of a rollout: a name, and the objects that are applied and awaited together.
 
-    Jobs come after the servers that they need and before Airflow's, which need what they make.
+    Jobs come after the servers that they need, and before Airflow's servers, which need their results.
     """
     foundation, needed, airflow, backup = (rendering.of_parts(*parts) for parts in STAGES)
     jobs = [item for item in needed if item["kind"] == "Job"]

@@ -1,4 +1,4 @@
-"""Applies the objects part by part, and waits for each with words about what is not ready and why."""
+"""Applies objects part by part, and waits for each with progress and the reasons of problems."""
 
 import time
 from collections.abc import Iterable
@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import Kubectl, Object, name_of
 from ops.cluster.objects import condition, is_true
-from ops.cluster.pod_problems import AFTER, NOT_READY, pod_troubles, show_logs
+from ops.cluster.pod_problems import AFTER, NOT_READY, pod_problems, show_logs
 from ops.deploy.manifests.rendering import FINGERPRINT, WORKLOADS, is_observability
 
 POLL_SECONDS = 2.0
-_TELL_SECONDS = 30.0
-"""How often a wait in which nothing changes is told again."""
+_PROGRESS_SECONDS = 30.0
+"""The interval of progress lines while nothing changes."""
 
 
 class NotReadyError(DeployError):
@@ -19,15 +19,15 @@ class NotReadyError(DeployError):
 
 
 class JobFailedError(DeployError):
-    """A Job has failed for good; waiting longer does not help."""
+    """A Job has failed finally."""
 
 
 def apply_and_wait(console: Console, kubectl: Kubectl, part: str, objects: list[Object], timeout: float) -> None:
     """Apply objects and wait until those that Airflow needs are ready. Raises DeployError after `timeout` seconds."""
     awaited = [item for item in objects if item["kind"] in (*WORKLOADS, "Job")]
     needed = [item for item in awaited if not is_observability(item)]
-    told = ", ".join(map(name_of, awaited or objects[:1])) + (" …" if not awaited and objects[1:] else "")
-    console.say(f"Applying {part}: {told}")
+    names = ", ".join(map(name_of, awaited or objects[:1])) + (" …" if not awaited and objects[1:] else "")
+    console.say(f"Applying {part}: {names}")
     _remove_changed_jobs(console, kubectl, objects)
     kubectl.apply(objects)
     if needed:
@@ -35,7 +35,7 @@ def apply_and_wait(console: Console, kubectl: Kubectl, part: str, objects: list[
 
 
 def _remove_changed_jobs(console: Console, kubectl: Kubectl, objects: Iterable[Object]) -> None:
-    """A Job cannot be changed and runs once: one that is of another build, or failed, makes room."""
+    """Delete live Jobs that failed or are of another build: Jobs are immutable and run once."""
     for job in objects:
         if job["kind"] != "Job":
             continue
@@ -50,15 +50,15 @@ def _remove_changed_jobs(console: Console, kubectl: Kubectl, objects: Iterable[O
 
 
 def wait_until_ready(console: Console, kubectl: Kubectl, awaited: list[Object], timeout: float) -> None:
-    """Wait until what was applied runs, or has ended. Raises DeployError after `timeout` seconds."""
-    began, told_at, told, known = time.monotonic(), time.monotonic(), "", set[str]()
+    """Wait until workloads are ready and Jobs complete. Raises DeployError after `timeout` seconds."""
+    began, printed_at, printed, known = time.monotonic(), time.monotonic(), "", set[str]()
     while True:
         try:
             waiting = unready(kubectl, awaited)
         except JobFailedError:
             raise
         except DeployError as error:
-            # K3s may be restarting; that is no reason to give up before the time is over.
+            # K3s may be restarting.
             waiting = [f"the API server does not answer ({str(error).splitlines()[-1][:100]})"]
         now = time.monotonic()
         if not waiting:
@@ -67,15 +67,15 @@ def wait_until_ready(console: Console, kubectl: Kubectl, awaited: list[Object], 
         text = "; ".join(waiting)
         if now - began > timeout:
             raise NotReadyError(f"Not ready after {timeout:.0f} s: {text}.")
-        if text != told or now - told_at > _TELL_SECONDS:
+        if text != printed or now - printed_at > _PROGRESS_SECONDS:
             console.say(f"  waiting: {text}")
-            _look_at_pods(console, kubectl, awaited, known, lasting=text == told)
-            told, told_at = text, now
+            _look_at_pods(console, kubectl, awaited, known, lasting=text == printed)
+            printed, printed_at = text, now
         time.sleep(POLL_SECONDS)
 
 
 def unready(kubectl: Kubectl, awaited: Iterable[Object]) -> list[str]:
-    """What is not ready yet, each with how far it is. Raises JobFailedError."""
+    """Names and progress of workloads that are not ready. Raises JobFailedError."""
     namespaces = {item["metadata"]["namespace"] for item in awaited}
     live = {
         (item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]): item
@@ -92,7 +92,7 @@ def unready(kubectl: Kubectl, awaited: Iterable[Object]) -> list[str]:
 
 
 def progress_of(item: Object) -> str | None:
-    """How far a workload is in words, or None when it is as it should be. Raises JobFailedError."""
+    """Rollout progress as text; None when complete. Raises JobFailedError."""
     spec, status = item["spec"], item.get("status", {})
     if item["kind"] == "Job":
         if is_true(item, "Failed"):
@@ -111,28 +111,28 @@ def progress_of(item: Object) -> str | None:
 
 
 def _counts(kind: str, spec: Object, status: Object) -> tuple[int, int, int]:
-    """How many pods there should be, are of the newest template, and are ready."""
+    """The numbers of desired, updated and ready pods."""
     if kind == "DaemonSet":
         names = ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")
         wanted, updated, ready = (int(status.get(name, 0)) for name in names)
         return wanted, updated, ready
     wanted, updated = int(spec.get("replicas", 1)), int(status.get("updatedReplicas", 0))
     if kind == "StatefulSet" and status.get("currentRevision") == status.get("updateRevision"):
-        updated = wanted  # once all are of one revision the count of updated ones is left out
+        updated = wanted  # the API omits the count once all pods have the same revision
     return wanted, updated, int(status.get("availableReplicas" if kind == "Deployment" else "readyReplicas", 0))
 
 
 def _look_at_pods(console: Console, kubectl: Kubectl, awaited: list[Object], known: set[str], *, lasting: bool) -> None:
-    """Say which awaited pods are not well and end those that hold up their own replacement."""
+    """Print problems of awaited pods, and delete those that block their own replacement."""
     try:
         pods = kubectl.everywhere("pods")
         _end_outdated_pods(console, kubectl, awaited, pods)
     except DeployError:
-        return  # said by the wait itself, if it lasts
+        return  # the wait reports it if it lasts
     beginnings = tuple(f"{item['metadata']['name']}-" for item in awaited)
     by_reason: dict[str, list[Object]] = {}
-    for pod, why in pod_troubles(pods):
-        # Every pod is not ready at first; only that it stays so is worth saying.
+    for pod, why in pod_problems(pods):
+        # No pod is ready at first: only if that lasts it is worth a line.
         if pod["metadata"]["name"].startswith(beginnings) and (lasting or NOT_READY not in why):
             by_reason.setdefault(why, []).append(pod)
     for why, troubled in by_reason.items():
@@ -145,10 +145,10 @@ def _look_at_pods(console: Console, kubectl: Kubectl, awaited: list[Object], kno
 
 
 def _end_outdated_pods(console: Console, kubectl: Kubectl, awaited: list[Object], pods: list[Object]) -> None:
-    """End pods of a StatefulSet that are of an earlier template and not ready.
+    """Delete pods of a StatefulSet that have an earlier template and are not ready.
 
-    Its controller waits for them to become ready before it replaces them, for ever where the earlier template is what
-    is wrong (kubernetes/kubernetes#67250).
+    Its controller waits until they are ready before it replaces them: for ever if their template is the problem
+    (kubernetes/kubernetes#67250).
     """
     for item in awaited:
         if item["kind"] != "StatefulSet":

@@ -1,4 +1,4 @@
-"""What sets up K3s's own Traefik: left out where the cluster has none, or where somebody has set the same himself."""
+"""Settings of K3s's Traefik: left out if the cluster has none, or has been configured otherwise."""
 
 import json
 import time
@@ -12,8 +12,8 @@ from ops.deploy.manifests.rendering import Rendering
 
 LOCAL = "externalTrafficPolicy: Local"
 POLL_SECONDS = 2.0
-PATIENCE_SECONDS = 120.0
-"""How long K3s may take to install its Traefik: it does so by itself, once it has started."""
+TIMEOUT_SECONDS = 120.0
+"""How long K3s may take to install its Traefik after its start."""
 _STORES = "tlsstores.traefik.io"
 _CHARTS, _CHART_CONFIGS = "helmcharts.helm.cattle.io", "helmchartconfigs.helm.cattle.io"
 _GROUPS = ("traefik.io", "helm.cattle.io")
@@ -24,36 +24,36 @@ _NOT_YET = (
 
 
 def fit(kubectl: Kubectl, rendering: Rendering) -> list[str]:
-    """Take out of a rendering what is not for this cluster; returns what people have to know of it, in sentences."""
+    """Remove objects from a rendering that this cluster cannot take; returns warnings."""
     special = [item for item in rendering.objects if _group(item) in _GROUPS]
     if not special:
         return []
-    served, told = _served(kubectl), []
+    served, warnings = _served(kubectl), []
     for item in special:
-        unfit, words = _judge(kubectl, item, served)
-        if unfit:
+        is_unfit, warning = _check(kubectl, item, served)
+        if is_unfit:
             rendering.objects.remove(item)
-        told += [words] if words else []
-    return told
+        warnings += [warning] if warning else []
+    return warnings
 
 
 def await_kinds(console: Console, kubectl: Kubectl, rendering: Rendering) -> None:
-    """Wait for the kinds of a Traefik that K3s is about to install."""
+    """Wait until K3s has installed its Traefik and its kinds."""
     wanted = {item["apiVersion"] for item in rendering.objects if _group(item) == "traefik.io"}
     if not wanted:
         return
-    deadline, told = time.monotonic() + PATIENCE_SECONDS, False
+    deadline, printed = time.monotonic() + TIMEOUT_SECONDS, False
     while not wanted <= (served := _served(kubectl)) and time.monotonic() < deadline:
         if not _is_packaged(kubectl, served):
             return
-        if not told:
+        if not printed:
             console.say("Waiting for K3s to install Traefik …")
-            told = True
+            printed = True
         time.sleep(POLL_SECONDS)
 
 
-def _judge(kubectl: Kubectl, item: Object, served: set[str]) -> tuple[bool, str]:
-    """Whether an object has to be left out, and what is to be said."""
+def _check(kubectl: Kubectl, item: Object, served: set[str]) -> tuple[bool, str]:
+    """Whether an object has to be left out, and a warning."""
     if item["apiVersion"] not in served:
         return True, _NOT_YET if _is_packaged(kubectl, served) else ""
     if item["kind"] == "TLSStore":
@@ -61,32 +61,32 @@ def _judge(kubectl: Kubectl, item: Object, served: set[str]) -> tuple[bool, str]
         others = [_where(one) for one in stores if one["metadata"]["name"] == "default" and _where(one) != _where(item)]
         if others:
             return True, (
-                f"The namespace {others[0][0]} has a TLSStore `default` already, and Traefik takes one alone: who asks"
-                " for an address, and no name, is shown the certificate of that one."
+                f"The namespace {others[0][0]} has a TLSStore `default` already, and Traefik takes only one: a client"
+                " that connects by address, without a name, gets that one's certificate."
             )
     if item["kind"] == "HelmChartConfig":
         if not _is_packaged(kubectl, served):
             return True, ""
         live: Any = kubectl.get(_CHART_CONFIGS, item["metadata"]["name"], "--namespace", SYSTEM)
         if live and PART_OF not in labels_of(live):
-            words = "" if LOCAL in live["spec"].get("valuesContent", "") else (
+            warning = "" if LOCAL in live["spec"].get("valuesContent", "") else (
                 f"K3s's Traefik is set up by a HelmChartConfig of yours ({SYSTEM}/traefik), which is left as it is: add"
                 f" `service: {{spec: {{{LOCAL}}}}}` to its valuesContent, or all people have one address, and fifty"
                 " failed logins of one lock out who has not logged in before."
             )  # fmt: skip
-            return True, words
+            return True, warning
     return False, ""
 
 
 def _is_packaged(kubectl: Kubectl, served: set[str]) -> bool:
-    """Whether Traefik is the one that K3s brings."""
+    """Whether Traefik is the one packaged with K3s."""
     if "helm.cattle.io/v1" not in served:
         return False
     return kubectl.get(_CHARTS, "traefik", "--namespace", SYSTEM) is not None
 
 
 def _served(kubectl: Kubectl) -> set[str]:
-    # `kubectl api-versions` fails while one of them does not answer, as metrics-server's right after the start of K3s.
+    # `kubectl api-versions` fails while an API does not answer, such as metrics-server's after the start of K3s.
     groups = json.loads(kubectl.run("get", "--raw=/apis"))["groups"]
     return {version["groupVersion"] for group in groups for version in group["versions"]}
 

@@ -1,7 +1,7 @@
-"""Who is believed: the authorities and the name of the source, and how much of TLS it has.
+"""TLS settings: CA certificates of source and sink, the source's name and TLS mode, the UI's name.
 
-Kept in a ConfigMap beside the Secrets, made here as they are, so that what was given once need not be given again.
-Steps and workers find its certificates in a folder.
+They are kept in the ConfigMap etl-trust, so that options need not be given again. Steps and workers mount its
+certificates as files.
 """
 
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -14,7 +14,7 @@ from ops.deploy.options import SYSTEM, Options
 FOLDER = "/etc/etl-trust"
 SOURCE_NAME, SOURCE_TLS, SOURCE_CA, SINK_CA = "source-name", "source-tls", "source-ca.crt", "sink-ca.crt"
 MSSQL_CA = "mssql-ca.crt"
-"""Who signs the certificate of the SQL Server in the cluster."""
+"""The CA certificate of the SQL Server in the cluster."""
 CONNECTIONS = "etl-connections"
 _VERIFIED = "verify-full"
 
@@ -38,12 +38,12 @@ def as_object(trust: dict[str, str]) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": trust}
 
 
-def lay_over(rendering: Rendering, trust: dict[str, str], source_address: str) -> None:
-    """Tell the steps, and Airflow with them, whom to believe."""
+def set_connections(rendering: Rendering, trust: dict[str, str], source_address: str) -> None:
+    """Write CA files and server name into the ConfigMap etl-connections."""
     for settings in _connections(rendering):
         if "SOURCE_URL" in settings and (SOURCE_NAME in trust or SOURCE_TLS in trust):
-            place = source_address, _source_port(rendering)
-            settings["SOURCE_URL"] = _source_url(settings["SOURCE_URL"], trust, place)
+            address = source_address, _source_port(rendering)
+            settings["SOURCE_URL"] = _source_url(settings["SOURCE_URL"], trust, address)
         if SOURCE_CA in trust:
             settings["SOURCE_CA_FILE"] = f"{FOLDER}/{SOURCE_CA}"
         if has_sql_server(rendering):
@@ -58,20 +58,20 @@ def has_sql_server(rendering: Rendering) -> bool:
 
 
 def tls_warnings(rendering: Rendering) -> list[str]:
-    """What is not verified, in sentences."""
+    """Unverified connections, as sentences."""
     found = []
     for settings in _connections(rendering):
         mode = _options(settings.get("SOURCE_URL", "")).get("sslmode", _VERIFIED)
         if mode != _VERIFIED:
             found.append(
-                f"The operational Postgres is not verified (sslmode={mode}): somebody on the way could read and change"
-                " the rows. Give --source-tls verify-full once it has a certificate."
+                f"The operational Postgres is not verified (sslmode={mode}): an attacker on the network could read"
+                " and change the rows. Give --source-tls verify-full once it has a certificate."
             )
         sink = _options(settings.get("SINK_URL", ""))
         if sink.get("encrypt", "yes").lower() in ("no", "false", "0", "optional"):
             found.append("The sink is reached in plain text (encrypt=no in SINK_URL).")
         elif sink.get("trustservercertificate", "no").lower() in ("yes", "true", "1", "mandatory"):
-            found.append("Anybody could pose as the sink (trustservercertificate=yes in SINK_URL).")
+            found.append("The certificate of the sink is not verified (trustservercertificate=yes in SINK_URL).")
     return found
 
 
@@ -84,18 +84,18 @@ def _options(url: str) -> dict[str, str]:
 
 
 def _source_port(rendering: Rendering) -> int:
-    """Where the Service of the operational Postgres leads, for those that do not go by it."""
+    """The port of the source behind its Service."""
     (found,) = (item for item in rendering.of_kind("EndpointSlice") if item["metadata"]["name"] == SOURCE)
     return int(found["ports"][0]["port"])
 
 
-def _source_url(url: str, trust: dict[str, str], place: tuple[str, int]) -> str:
-    """The URL with the name that libpq looks for in the certificate, and beside it where to connect."""
+def _source_url(url: str, trust: dict[str, str], address: tuple[str, int]) -> str:
+    """The URL with the host name that libpq verifies, and `hostaddr`, the address to connect to."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     if SOURCE_NAME in trust:
         user, at, _ = parts.netloc.rpartition("@")
-        options["hostaddr"], port = place
+        options["hostaddr"], port = address
         parts = parts._replace(netloc=f"{user}{at}{trust[SOURCE_NAME]}:{port}")
     if SOURCE_TLS in trust:
         options["sslmode"] = trust[SOURCE_TLS]

@@ -16,7 +16,7 @@ from ops.deploy.data import volumes
 from ops.deploy.images import digests
 from ops.deploy.images.builders import Builder, choose_builder
 from ops.deploy.images.bundle import Bundle
-from ops.deploy.images.images import ours
+from ops.deploy.images.images import own_images
 from ops.deploy.images.platforms import root_is_shared
 from ops.deploy.manifests.identity import Discovery, read_discovery, settings_of
 from ops.deploy.manifests.network import ApiServers, Networks, read_api_servers, read_networks
@@ -78,7 +78,7 @@ def read_facts(options: Options, kubectl: Kubectl, bundle: Bundle | None) -> Fac
     else:
         facts.problems.append("There is neither kubectl nor k3s on PATH: run scripts/install-k3s.sh first.")
     facts.discovery = read_discovery(settings_of(facts.rendering))
-    if not bundle and ours(facts.rendering.images):
+    if not bundle and own_images(facts.rendering.images):
         try:
             facts.builder = choose_builder(options.builder)
         except DeployError as error:

@@ -24,7 +24,7 @@ def image_problems(options: Options, plan: Plan, bundle: Bundle | None) -> Itera
 
 
 def image_warnings(options: Options, plan: Plan, bundle: Bundle | None) -> Iterator[str]:
-    """What images will not do on their nodes, and nodes that lack some."""
+    """Limitations of images on their nodes, and nodes that lack images."""
     yield from page_warnings(plan.rendering, plan.nodes)
     for name in plan.unpropagated:
         yield (

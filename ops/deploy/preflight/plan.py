@@ -22,7 +22,7 @@ from ops.deploy.manifests.overlays import remember
 from ops.deploy.manifests.rendering import SOURCE_IS_NODE, Rendering, set_data_folder, set_source_address
 from ops.deploy.options import Options
 from ops.deploy.preflight.facts import Facts
-from ops.deploy.secrets.certificates import SQL_SERVER, Wanted, for_ui
+from ops.deploy.secrets.certificates import SQL_SERVER, CertificateSpec, ui_certificate
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Plan:
         return self.data_node
 
     @property
-    def certificates(self) -> list[Wanted]:
+    def certificates(self) -> list[CertificateSpec]:
         """The certificates that are needed."""
         node = self.data_node
-        ui = for_ui([self.trust.get(UI_NAME, ""), *([node.name, node.address] if node else [])])
+        ui = ui_certificate([self.trust.get(UI_NAME, ""), *([node.name, node.address] if node else [])])
         shown = [item for item in self.rendering.of_kind("Ingress") if item["spec"].get("tls")]
         return [*([SQL_SERVER] if trust.has_sql_server(self.rendering) else []), *([ui] if shown and node else [])]
 
@@ -91,7 +91,7 @@ def make_plan(options: Options, facts: Facts, bundle: Bundle | None) -> Plan:
     if address:
         set_source_address(rendering, address, is_node=is_node)
     chosen = trust.choose_trust(options, facts.trust)
-    trust.lay_over(rendering, chosen, address)
+    trust.set_connections(rendering, chosen, address)
     settings = settings_of(rendering)
     set_ports(rendering, settings)
     return Plan(

@@ -1,7 +1,7 @@
-"""Certificates that nobody brought: for SQL Server in the cluster, and for the UI. Each vouches for itself.
+"""Self-signed certificates, of SQL Server in the cluster and of the UI, if none are provided.
 
-Whoever has an authority brings the Secret himself, before or later; it is never overwritten. What was made here is made
-anew when its names change or its time runs out.
+A Secret with a certificate of a CA can be created before or later; it is never overwritten. Certificates made here are
+renewed when their names change or they expire.
 """
 
 import base64
@@ -16,42 +16,42 @@ from ops.cluster.kubectl import NAMESPACE, Kubectl, Object, as_list
 from ops.cluster.names import SQL_SERVER_SECRET, UI_SECRET
 
 MADE_FOR = "etl-poc/made-for"
-"""Annotation of a Secret that was made here: the names in its certificate."""
+"""Annotation of a Secret made here: the names in its certificate."""
 KEY_KIND = "rsa:2048"
-"""SQL Server takes keys of RSA."""
+"""SQL Server accepts RSA keys only."""
 _RENEW_DAYS = 90
 _SECONDS_OF_A_DAY = 86_400
 _KEY = re.compile(r"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----\n", re.DOTALL)
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", re.DOTALL)
-# The system's own settings of openssl would add extensions of theirs.
+# The system's settings of openssl would add extensions.
 _SETTINGS = "[req]\ndistinguished_name = name\n[name]\n"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A Secret with a certificate: for which names, for how long."""
+class CertificateSpec:
+    """A Secret with a certificate, its names, and its validity."""
 
     secret: str
     names: tuple[str, ...]
     days: int
 
 
-# Ten years: nobody but the steps sees it, and a sink that nobody looks after must not stop.
-SQL_SERVER = Wanted(
+# Ten years: only the steps see it, and an unattended sink must not stop.
+SQL_SERVER = CertificateSpec(
     SQL_SERVER_SECRET,
     ("mssql-svc", "mssql-svc.etl-poc", "mssql-svc.etl-poc.svc", "mssql-svc.etl-poc.svc.cluster.local"),
     3650,
 )
 _UI_DAYS = 825
-"""Browsers of Apple take no certificate that is valid for longer."""
+"""Apple's limit of the validity of certificates."""
 
 
-def for_ui(names: Sequence[str]) -> Wanted:
+def ui_certificate(names: Sequence[str]) -> CertificateSpec:
     """The certificate of Airflow and Grafana."""
-    return Wanted(UI_SECRET, tuple(dict.fromkeys(filter(None, names))), _UI_DAYS)
+    return CertificateSpec(UI_SECRET, tuple(dict.fromkeys(filter(None, names))), _UI_DAYS)
 
 
-def certificate_problems(wanted: Sequence[Wanted], secrets: Collection[str]) -> Iterator[str]:
+def certificate_problems(wanted: Sequence[CertificateSpec], secrets: Collection[str]) -> Iterator[str]:
     """Certificates that are not among the Secrets and cannot be made for lack of openssl."""
     lacking = [one.secret for one in wanted if one.secret not in secrets]
     if lacking and not _has_openssl():
@@ -61,8 +61,8 @@ def certificate_problems(wanted: Sequence[Wanted], secrets: Collection[str]) -> 
         )
 
 
-def ensure_certificate(console: Console, kubectl: Kubectl, wanted: Wanted) -> dict[str, str]:
-    """Make the Secret where it is missing, or ours and outdated; returns its certificates, by their keys."""
+def ensure_certificate(console: Console, kubectl: Kubectl, wanted: CertificateSpec) -> dict[str, str]:
+    """Create the Secret if it is missing, or made here and outdated; returns its certificates by key."""
     live = kubectl.get("secret", wanted.secret, "--namespace", NAMESPACE)
     if live is None or _is_outdated(live, wanted):
         live = _make(wanted)
@@ -78,10 +78,10 @@ def _has_openssl() -> bool:
     return shutil.which("openssl") is not None
 
 
-def _is_outdated(live: Object, wanted: Wanted) -> bool:
+def _is_outdated(live: Object, wanted: CertificateSpec) -> bool:
     made_for = live["metadata"].get("annotations", {}).get(MADE_FOR)
     if made_for is None:
-        return False  # somebody's own
+        return False  # not made here
     certificate = base64.b64decode(live["data"]["tls.crt"]).decode()
     return made_for != " ".join(wanted.names) or _expires_within(certificate, _RENEW_DAYS)
 
@@ -96,7 +96,7 @@ def _expires_within(certificate: str, days: int) -> bool:
     return False
 
 
-def _make(wanted: Wanted) -> Object:
+def _make(wanted: CertificateSpec) -> Object:
     names = ",".join(f"{'IP' if re.fullmatch('[0-9.]+|.*:.*', name) else 'DNS'}:{name}" for name in wanted.names)
     # `-nodes`: the key is not encrypted; older versions do not know -noenc.
     made = processes.run(

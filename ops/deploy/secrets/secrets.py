@@ -1,7 +1,7 @@
-"""The Secrets: generated once, never overwritten, never shown, never on a command line.
+"""Secrets: generated once, never overwritten, never shown, never on a command line.
 
-What is generated is also kept beside the data, readable by root alone: data whose passwords are gone is lost, and
-`kubectl delete -k` takes the Secrets with the namespace.
+Generated values are also kept beside the data, readable by root only: data without its passwords is lost, and
+`kubectl delete -k` deletes the Secrets with the namespace.
 """
 
 import base64
@@ -24,7 +24,7 @@ _LIST_KEYS = '{{range .items}}{{.metadata.name}}{{range $key, $value := .data}} 
 
 
 def password() -> str:
-    """A password of all four classes that SQL Server's policy knows, safe in a URL and in a connection string."""
+    """A password with all four character classes of SQL Server's policy, safe in URLs and connection strings."""
     while True:
         chosen = secrets.choice(string.ascii_letters)
         chosen += "".join(secrets.choice("".join(_CLASSES)) for _ in range(_LENGTH - 1))
@@ -48,11 +48,11 @@ _GENERATORS: dict[Kind, Callable[[], str]] = {
     Kind.SIGNING_KEY: signing_key,
 }
 GUARDS = {"mssql": SINK_ADMIN}
-"""The data folders that cannot be used without a password, and which one. PostgreSQL is given new ones at its start."""
+"""Data folders that need their old password. PostgreSQL's roles get new ones at its start."""
 
 
 def existing_keys(kubectl: Kubectl) -> set[Key]:
-    """The keys of the Secrets that are there. Their values are not read."""
+    """The keys of existing Secrets. Values are not read."""
     found: set[Key] = set()
     for namespace in SECRET_NAMESPACES:
         lines = kubectl.run("--namespace", namespace, "get", "secrets", f"--output=go-template={_LIST_KEYS}")
@@ -62,7 +62,7 @@ def existing_keys(kubectl: Kubectl) -> set[Key]:
 
 
 def read_kept(folder: Path) -> dict[Key, str]:
-    """What an earlier deployment with the same data generated. Raises DeployError where the file is broken."""
+    """The values that an earlier deployment with the same data generated. Raises DeployError if the file is invalid."""
     file = folder / KEPT_FILE
     try:
         kept = json.loads(file.read_text())
@@ -74,9 +74,9 @@ def read_kept(folder: Path) -> dict[Key, str]:
 
 
 def ensure_secrets(console: Console, kubectl: Kubectl, given: Mapping[Key, str | None], folder: Path | None) -> None:
-    """Add what is missing: of `given` what is known, and what is generated.
+    """Add missing keys: those in `given` with a value, and generated ones.
 
-    `folder` is where generated values are kept, None where this is not the data's machine.
+    `folder` keeps generated values; None if the data is on another machine.
     """
     there = existing_keys(kubectl)
     kept = read_kept(folder) if folder else {}
@@ -104,9 +104,9 @@ def ensure_secrets(console: Console, kubectl: Kubectl, given: Mapping[Key, str |
 
 @contextmanager
 def temporary_secret(kubectl: Kubectl, name: str, values: dict[str, str]) -> Iterator[None]:
-    """A Secret that is there during the block, in the place of one that an earlier attempt has left.
+    """A Secret that exists during the block, and replaces one of an earlier attempt.
 
-    It goes, too, where the terminal does, as when an SSH session breaks off: that interrupts the block like Ctrl-C.
+    It is also deleted if the terminal disconnects, as with a broken SSH session: that interrupts the block like Ctrl-C.
     """
     flags = ("--namespace", namespace_of(name), "delete", "secret", name, "--ignore-not-found")
     kubectl.run(*flags)
@@ -132,7 +132,7 @@ def _create(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:
 
 
 def _add(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:
-    """Add keys, and only if nobody changed the Secret meanwhile."""
+    """Add keys, unless the Secret was changed meanwhile."""
     version = kubectl.run(
         *(
             "--namespace",

@@ -1,4 +1,4 @@
-"""All that is asked of a snapshot, from the outside in: a cause comes before what follows from it."""
+"""All checks, from the cluster to the DAGs: causes come before what follows from them."""
 
 from ops.doctor.checks import (
     airflow,

@@ -4,28 +4,28 @@ from collections.abc import Iterator
 from typing import Any
 
 from ops.cluster.kubectl import NAMESPACE
-from ops.cluster.log_lines import short
+from ops.cluster.log_lines import shorten
 from ops.cluster.names import API_SERVER
 from ops.doctor.airflow import is_ours
 from ops.doctor.checks.cluster import DNS
 from ops.doctor.findings import Finding
-from ops.doctor.snapshot import Snapshot, spoken, subject
+from ops.doctor.snapshot import Snapshot, format_duration, subject
 
 LATE_SECONDS = 900
-"""As the alert DagLate has it."""
+"""The threshold of the alert DagLate."""
 STUCK_SECONDS = 600
-"""As the alert TaskStuckQueued has it."""
+"""The threshold of the alert TaskStuckQueued."""
 _LOG = f"`kubectl --namespace {NAMESPACE} logs deployment/"
 
 
 def api_server_down(seen: Snapshot) -> Iterator[Finding]:
-    """Its pods are ready, and yet it does not answer as it should."""
+    """The API server does not answer although its pods are ready."""
     if seen.airflow.down:
         yield Finding(
             "Airflow",
             f"Airflow's API server does not answer as it should: {seen.airflow.down}",
             f"{_LOG}{API_SERVER} --tail=50` says why.",
-            because=frozenset(
+            explained_by=frozenset(
                 {DNS, "metadata", f"service {NAMESPACE}/{API_SERVER}", f"secret {NAMESPACE}/airflow-admin"}
                 | {subject("Deployment", API_SERVER, NAMESPACE)}
             ),
@@ -33,7 +33,7 @@ def api_server_down(seen: Snapshot) -> Iterator[Finding]:
 
 
 def admin_login(seen: Snapshot) -> Iterator[Finding]:
-    """The administrator's password is another one."""
+    """Airflow does not accept the administrator's password."""
     if seen.airflow.refused:
         yield Finding(
             "Airflow's administrator",
@@ -41,7 +41,7 @@ def admin_login(seen: Snapshot) -> Iterator[Finding]:
             f"Put it into the Secret airflow-admin (ADMIN_PASSWORD); or give Airflow the Secret's: `kubectl --namespace"
             f" {NAMESPACE} exec --stdin --tty deployment/airflow-scheduler -- airflow users reset-password --username"
             " admin`.",
-            because=frozenset({f"secret {NAMESPACE}/airflow-admin"}),
+            explained_by=frozenset({f"secret {NAMESPACE}/airflow-admin"}),
         )
 
 
@@ -69,14 +69,14 @@ def import_error(seen: Snapshot) -> Iterator[Finding]:
         at = f", {places[-1].split(', ')[1]}" if places and ", " in places[-1] else ""
         yield Finding(
             f"file {error['filename']}",
-            f"Airflow cannot import {error['filename']}{at}: {short(lines[-1] if lines else 'it does not say why')}",
+            f"Airflow cannot import {error['filename']}{at}: {shorten(lines[-1] if lines else 'it does not say why')}",
             "Mend the file (`make test` finds the same) and run scripts/apply-all.sh, or push it where DAGs come from"
             " git. Until then its DAGs run as they were read last.",
         )
 
 
 def pool_without_slots(seen: Snapshot) -> Iterator[Finding]:
-    """A pool in which nothing may run."""
+    """A pool with 0 slots."""
     for pool in seen.airflow.pools:
         if pool["slots"] == 0:
             yield Finding(
@@ -87,34 +87,34 @@ def pool_without_slots(seen: Snapshot) -> Iterator[Finding]:
 
 
 def pool_full(seen: Snapshot) -> Iterator[Finding]:
-    """A pool that has been full for long, while tasks wait for a slot."""
+    """A full pool for whose slots tasks have waited long."""
     for pool in seen.airflow.pools:
         waiting = [task for task in _stuck(seen, "scheduled") if task["pool"] == pool["name"]]
         if pool["slots"] > 0 and pool["open_slots"] <= 0 and waiting:
             yield Finding(
                 f"pool {pool['name']}",
                 f"The pool {pool['name']} is full ({pool['occupied_slots']} of {pool['slots']} slots), and"
-                f" {len(waiting)} tasks have waited for more than {spoken(STUCK_SECONDS)}.",
+                f" {len(waiting)} tasks have waited for more than {format_duration(STUCK_SECONDS)}.",
                 "Airflow, Admin, Pools shows what holds the slots: wait for it, end what hangs, or give the pool more"
                 " slots with more nodes.",
             )
 
 
 def task_stuck(seen: Snapshot) -> Iterator[Finding]:
-    """A task that was given to a worker and does not start."""
+    """A queued task whose worker does not start."""
     for task in _stuck(seen, "queued"):
         yield Finding(
             f"task {task['dag_id']}.{task['task_id']}",
             f"The task {task['task_id']} of {task['dag_id']} (run {task['dag_run_id']}) has been queued for"
-            f" {spoken(seen.age(task['queued_when']))}: its worker does not start.",
+            f" {format_duration(seen.age(task['queued_when']))}: its worker does not start.",
             f"`kubectl --namespace {NAMESPACE} get pods --selector kubernetes_executor=True` shows its pod, if there is"
             f" one; else {_LOG}airflow-scheduler --tail=50`.",
-            because=frozenset({"scheduler", f"resourcequota {NAMESPACE}/etl-poc", f"pool {task['pool']}"}),
+            explained_by=frozenset({"scheduler", f"resourcequota {NAMESPACE}/etl-poc", f"pool {task['pool']}"}),
         )
 
 
 def dag_paused(seen: Snapshot) -> Iterator[Finding]:
-    """A DAG of ours that nobody has switched on."""
+    """A paused DAG."""
     for dag in seen.airflow.dags:
         if dag["is_paused"] and is_ours(dag):
             yield Finding(
@@ -125,44 +125,46 @@ def dag_paused(seen: Snapshot) -> Iterator[Finding]:
 
 
 def dag_late(seen: Snapshot) -> Iterator[Finding]:
-    """A DAG whose next run should have begun."""
+    """A DAG whose next run is overdue."""
     for dag in seen.airflow.dags:
         late = seen.age(dag.get("next_dagrun_run_after"))
         if not dag["is_paused"] and late > LATE_SECONDS:
             yield Finding(
                 f"DAG {dag['dag_id']}",
-                f"The next run of {dag['dag_id']} was due {spoken(late)} ago and has not begun.",
+                f"The next run of {dag['dag_id']} was due {format_duration(late)} ago and has not begun.",
                 "Airflow shows whether the run before it still goes on (there is one at a time): wait for it, or mark"
                 " it failed where it hangs.",
-                because=frozenset({"scheduler", "metadata"} | {f"pool {pool['name']}" for pool in seen.airflow.pools}),
+                explained_by=frozenset(
+                    {"scheduler", "metadata"} | {f"pool {pool['name']}" for pool in seen.airflow.pools}
+                ),
             )
 
 
 def run_failed(seen: Snapshot) -> Iterator[Finding]:
     """A DAG whose last run failed."""
     for dag_id, run in seen.airflow.failed.items():
-        told = f": the task {run.task} failed. It last said: {run.words or 'nothing'}" if run.task else "."
+        detail = f": the task {run.task} failed. It last said: {run.message or 'nothing'}" if run.task else "."
         yield Finding(
             f"run of {dag_id}",
-            f"The last run of {dag_id} ({run.run_id}) failed{told}",
+            f"The last run of {dag_id} ({run.run_id}) failed{detail}",
             "Mend what it says. The next run reads the same rows again; or clear the failed task with what follows, in"
             " Airflow.",
         )
 
 
 def _silent(seen: Snapshot, part: str, meaning: str) -> Iterator[Finding]:
-    told = seen.airflow.health.get(part)
-    if not told or told.get("status") == "healthy":
+    health = seen.airflow.health.get(part)
+    if not health or health.get("status") == "healthy":
         return
     name = part.replace("_", "-")
-    heartbeat = told.get(f"latest_{part}_heartbeat")
-    ago = f"for {spoken(seen.age(heartbeat))}" if heartbeat else "at all"
+    heartbeat = health.get(f"latest_{part}_heartbeat")
+    ago = f"for {format_duration(seen.age(heartbeat))}" if heartbeat else "at all"
     yield Finding(
         part.replace("_", " "),
         f"Airflow's {part.replace('_', ' ')} has given no sign of life {ago}: {meaning}.",
         f"{_LOG}airflow-{name} --tail=50` says what it does; `kubectl --namespace {NAMESPACE} rollout restart"
         f" deployment/airflow-{name}` starts it anew.",
-        because=frozenset({"metadata", subject("Deployment", f"airflow-{name}", NAMESPACE)}),
+        explained_by=frozenset({"metadata", subject("Deployment", f"airflow-{name}", NAMESPACE)}),
     )
 
 

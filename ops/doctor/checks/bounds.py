@@ -1,4 +1,4 @@
-"""What bounds schedulers and workers: the admission policy for their pods, and the way to the Kubernetes API."""
+"""Limits of schedulers and workers: the admission policy for their pods, and access to the Kubernetes API."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _POLICY = "etl-poc-launched-pods"
 
 
 def launchers_unbounded(seen: Snapshot) -> Iterator[Finding]:
-    """The admission policy is gone, without which a worker reads every Secret by a pod that it makes."""
+    """A missing admission policy, without which a worker can create a pod that reads every Secret."""
     if not seen.find("Deployment", _SCHEDULER):
         return
     for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
@@ -26,7 +26,7 @@ def launchers_unbounded(seen: Snapshot) -> Iterator[Finding]:
 
 
 def kubernetes_api_elsewhere(seen: Snapshot) -> Iterator[Finding]:
-    """The Kubernetes API is where the network policies do not let pods go: a node has another address, or is new."""
+    """An API server that the network policies do not allow: a node is new or has another address."""
     policy = seen.find("NetworkPolicy", _SCHEDULER) or {"spec": {}}
     rules = policy["spec"].get("egress") or []
     blocks = [peer["ipBlock"]["cidr"] for rule in rules for peer in rule.get("to") or [] if "ipBlock" in peer]

@@ -1,4 +1,4 @@
-"""Certificates that run out, in time to renew them."""
+"""Expiring certificates."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -8,11 +8,11 @@ from ops.doctor.findings import Finding
 from ops.doctor.snapshot import USER, Snapshot
 
 OF_SECRETS, OF_K3S = timedelta(days=14), timedelta(days=30)
-"""As the alert CertificateExpiring has it."""
+"""The thresholds of the alert CertificateExpiring."""
 
 
 def certificate_expiring(seen: Snapshot) -> Iterator[Finding]:
-    """A certificate that is valid for days only, or no more."""
+    """A certificate that expires within days, or has expired."""
     for whose, until in seen.certificates.items():
         left = until - seen.now
         if left >= (OF_K3S if whose == USER else OF_SECRETS):

@@ -1,9 +1,9 @@
-"""What everything else stands on: namespaces, nodes, the cluster's DNS, and the quota."""
+"""The cluster: namespaces, nodes, DNS, network policies and quota."""
 
 from collections.abc import Iterator
 
 from ops.cluster.kubectl import NAMESPACE, NAMESPACES, SYSTEM
-from ops.cluster.log_lines import short
+from ops.cluster.log_lines import shorten
 from ops.cluster.objects import condition, is_true
 from ops.cluster.policy_probe import DO
 from ops.doctor.findings import Finding
@@ -11,7 +11,7 @@ from ops.doctor.snapshot import Snapshot, subject, subject_of
 
 DNS = "dns"
 _DNS_SERVICE = "kube-dns"
-"""As everybody calls it, CoreDNS too."""
+"""Its name, also of CoreDNS."""
 _PRESSURES = {
     "DiskPressure": "disk",
     "MemoryPressure": "memory",
@@ -23,7 +23,7 @@ _UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi":
 
 
 def namespace_missing(seen: Snapshot) -> Iterator[Finding]:
-    """Nothing is deployed, or it is another cluster."""
+    """A missing namespace: nothing is deployed, or it is another cluster."""
     there = {item["metadata"]["name"]: item for item in seen.objects if item["kind"] == "Namespace"}
     for name in NAMESPACES if NAMESPACE in there else (NAMESPACE,):
         if name not in there:
@@ -34,7 +34,7 @@ def namespace_missing(seen: Snapshot) -> Iterator[Finding]:
                 f"namespace {name}",
                 f"The cluster {f'at {seen.place} ' if seen.place else ''}has no namespace {name}: {nothing}.",
                 "Run scripts/apply-all.sh; or name the right cluster with KUBECONFIG.",
-                tells=frozenset(f"namespace {one}" for one in NAMESPACES if NAMESPACE not in there),
+                affects=frozenset(f"namespace {one}" for one in NAMESPACES if NAMESPACE not in there),
             )
         elif there[name].get("status", {}).get("phase") == "Terminating":
             yield Finding(
@@ -45,14 +45,14 @@ def namespace_missing(seen: Snapshot) -> Iterator[Finding]:
 
 
 def node_not_ready(seen: Snapshot) -> Iterator[Finding]:
-    """A node that does not answer, or takes no pods."""
+    """A node that is not ready, or cordoned."""
     for node in seen.of_kind("Node"):
         name, ready = node["metadata"]["name"], condition(node, "Ready")
         if ready.get("status") != "True":
             since = f" since {ready['lastTransitionTime']}" if ready.get("lastTransitionTime") else ""
             yield Finding(
                 subject_of(node),
-                f"The node {name} is not ready{since}: {short(ready.get('message') or 'it tells nothing of itself')}",
+                f"The node {name} is not ready{since}: {shorten(ready.get('message') or 'it gives no reason')}",
                 f"On {name}: `systemctl status k3s` (k3s-agent on a node that only works), `journalctl --unit k3s"
                 " --lines 50`; a machine that is off: switch it on.",
             )
@@ -65,7 +65,7 @@ def node_not_ready(seen: Snapshot) -> Iterator[Finding]:
 
 
 def node_under_pressure(seen: Snapshot) -> Iterator[Finding]:
-    """A node that is short of something, and so ends pods and takes no new ones."""
+    """A node under pressure, which evicts pods and takes no new ones."""
     for node in seen.of_kind("Node"):
         name = node["metadata"]["name"]
         for kind, thing in _PRESSURES.items():
@@ -73,18 +73,18 @@ def node_under_pressure(seen: Snapshot) -> Iterator[Finding]:
                 yield Finding(
                     subject_of(node),
                     f"The node {name} is short of {thing} ({kind}): it ends pods and takes no new ones."
-                    f" {short(condition(node, kind).get('message', ''))}".strip(),
+                    f" {shorten(condition(node, kind).get('message', ''))}".strip(),
                     "Free some: for disk `k3s crictl rmi --prune` and docs/runbooks/VolumeFilling.md, for memory"
                     f" `kubectl top pods --all-namespaces` and what else runs on {name}.",
                 )
 
 
 def dns_down(seen: Snapshot) -> Iterator[Finding]:
-    """The cluster's DNS: without it no pod finds another, nor a database by its name."""
+    """A DNS that does not answer, so that no pod finds a server by its name."""
     service = seen.find("Service", _DNS_SERVICE, SYSTEM)
     if service and not seen.ready_endpoints(_DNS_SERVICE, SYSTEM):
         reason = "none of its pods is ready"
-    elif unanswered := [answer.words for answer in seen.answers.values() if answer.problem == DNS]:
+    elif unanswered := [answer.message for answer in seen.answers.values() if answer.problem == DNS]:
         reason = f"a pod got no answer ({unanswered[0]})"
     else:
         return
@@ -93,19 +93,19 @@ def dns_down(seen: Snapshot) -> Iterator[Finding]:
         f"The cluster's DNS does not answer: {reason}.",
         "`kubectl --namespace kube-system get pods --selector k8s-app=kube-dns` and the log of CoreDNS there; `kubectl"
         " --namespace kube-system rollout restart deployment/coredns` starts it anew, scaled to 0 it needs `scale`.",
-        because=frozenset(subject_of(node) for node in seen.of_kind("Node")),
+        explained_by=frozenset(subject_of(node) for node in seen.of_kind("Node")),
     )
 
 
 def policies_not_enforced(seen: Snapshot) -> Iterator[Finding]:
-    """A node on which every pod may talk to every other."""
+    """A node that does not enforce network policies."""
     for tried in seen.policies:
         if tried.opened:
             yield Finding(f"network policies on node {tried.node}", tried.what, DO)
 
 
 def quota_met(seen: Snapshot) -> Iterator[Finding]:
-    """A quota that has no room for one more task."""
+    """A quota without room for another task."""
     for quota in seen.of_kind("ResourceQuota"):
         namespace = quota["metadata"]["namespace"]
         hard, used = (quota.get("status", {}).get(name) or {} for name in ("hard", "used"))
@@ -125,7 +125,7 @@ def quota_met(seen: Snapshot) -> Iterator[Finding]:
 
 
 def quantity(text: str) -> float:
-    """A quantity as Kubernetes writes it."""
+    """A quantity of Kubernetes as a number."""
     for unit in sorted(_UNITS, key=len, reverse=True):
         if text.endswith(unit):
             return float(text.removesuffix(unit)) * _UNITS[unit]

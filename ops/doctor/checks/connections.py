@@ -1,4 +1,4 @@
-"""The ends of the pipelines and Airflow's database, as a pod beside the steps finds them."""
+"""Source, sink, staging and metadata database, as the probe pods find them."""
 
 from collections.abc import Iterator
 
@@ -9,97 +9,97 @@ from ops.doctor.findings import Finding
 from ops.doctor.snapshot import Answer, Snapshot, subject
 
 _AWAY = ("port", "connection", "silent", "settings")
-"""What `etl check` says of a server that cannot be asked."""
+"""The problems of `etl check` for a server that does not answer."""
 _SETTINGS = frozenset({DNS, f"secret {NAMESPACE}/etl-connections", f"configmap {NAMESPACE}/etl-connections"})
 _OF_SOURCE = _SETTINGS | {f"endpointslice {NAMESPACE}/{SOURCE}", f"service {NAMESPACE}/{SOURCE}"}
 _OF_SINK = _SETTINGS | {f"service {NAMESPACE}/mssql-svc"}
 _OF_METADATA = frozenset({DNS, f"secret {NAMESPACE}/airflow-metadata", f"service {NAMESPACE}/metadata-postgres"})
 _FROM = "from the nodes' addresses, from 10.42.0.0/16 where it runs on a node itself"
-"""Where the source sees the pods: what leaves their network bears the address of the node."""
+"""The addresses of pods at the source: traffic that leaves their network has the node's address."""
 
 
 def source_name_unknown(seen: Snapshot) -> Iterator[Finding]:
-    """The name of the source does not resolve."""
+    """A name of the source that does not resolve."""
     yield from _name(seen, "source", "SOURCE_URL", _OF_SOURCE)
 
 
 def source_unreachable(seen: Snapshot) -> Iterator[Finding]:
-    """Nobody answers at the source's address."""
+    """A source that does not answer."""
     if answer := _answer(seen, "source", *_AWAY):
         addresses = ", ".join(seen.ready_endpoints(SOURCE))
         yield Finding(
             "source",
-            f"The source {answer.where}{f' at {addresses}' if addresses else ''} cannot be reached: {answer.words}",
+            f"The source {answer.where}{f' at {addresses}' if addresses else ''} cannot be reached: {answer.message}",
             "Is that Postgres up, does it listen on that address (listen_addresses), does a firewall let pods through,"
             f" which come {_FROM}? Another address: `scripts/apply-all.sh --source-address IP`. Where its certificate"
             " is what is wrong: --source-name and --source-ca (docs/operations.md, TLS).",
-            because=_OF_SOURCE,
+            explained_by=_OF_SOURCE,
         )
 
 
 def source_login(seen: Snapshot) -> Iterator[Finding]:
-    """The source does not let the pipelines in."""
+    """A source that refuses the login."""
     if answer := _answer(seen, "source", "login"):
         yield Finding(
             "source",
-            f"The source {answer.where} does not let the pipelines in: {answer.words}",
+            f"The source {answer.where} does not let the pipelines in: {answer.message}",
             "A password: put the right one into the Secret etl-connections (SOURCE_PASSWORD) and restart"
             " airflow-api-server. No entry in pg_hba.conf: add one there for the pods, which come"
             f" {_FROM}.",
-            because=_OF_SOURCE,
+            explained_by=_OF_SOURCE,
         )
 
 
 def source_not_readable(seen: Snapshot) -> Iterator[Finding]:
-    """The source has not what is to be read, or does not let it be read."""
+    """A table or database of the source that is missing or not readable."""
     if answer := _answer(seen, "source", "table", "database"):
         yield Finding(
             "source",
-            f"In the source {answer.where}, {answer.words}",
+            f"In the source {answer.where}, {answer.message}",
             "At the source: `GRANT SELECT ON TABLE … TO` the user of SOURCE_URL, and USAGE on its schema; or correct"
             " the name in the DAG's file, or the database in the ConfigMap etl-connections.",
-            because=_OF_SOURCE,
+            explained_by=_OF_SOURCE,
         )
 
 
 def sink_name_unknown(seen: Snapshot) -> Iterator[Finding]:
-    """The name of the sink does not resolve."""
+    """A name of the sink that does not resolve."""
     yield from _name(seen, "sink", "SINK_URL", _OF_SINK)
 
 
 def sink_unreachable(seen: Snapshot) -> Iterator[Finding]:
-    """Nobody answers at the sink's address."""
+    """A sink that does not answer."""
     if answer := _answer(seen, "sink", *_AWAY):
         yield Finding(
             "sink",
-            f"The sink {answer.where} cannot be reached: {answer.words}",
+            f"The sink {answer.where} cannot be reached: {answer.message}",
             "Is that SQL Server up, and does a firewall let the pods through? Where it answers but not as it should:"
             " docs/operations.md, TLS.",
-            because=_OF_SINK,
+            explained_by=_OF_SINK,
         )
 
 
 def sink_login(seen: Snapshot) -> Iterator[Finding]:
-    """The sink does not let the pipelines in."""
+    """A sink that refuses the login."""
     if answer := _answer(seen, "sink", "login"):
         yield Finding(
             "sink",
-            f"The sink {answer.where} does not let the pipelines in: {answer.words}",
+            f"The sink {answer.where} does not let the pipelines in: {answer.message}",
             "The login is not there, or its password is not the one in the Secret etl-connections (SINK_PASSWORD):"
             " delete the Job mssql-init-job and run scripts/apply-all.sh, which gives the login the Secret's password.",
-            because=_OF_SINK | {f"job {NAMESPACE}/mssql-init-job"},
+            explained_by=_OF_SINK | {f"job {NAMESPACE}/mssql-init-job"},
         )
 
 
 def sink_recovering(seen: Snapshot) -> Iterator[Finding]:
-    """The sink's server lets the pipelines in, and its database does not open."""
+    """A sink whose server accepts the login and whose database is not available."""
     if answer := _answer(seen, "sink", "recovering"):
         yield Finding(
             "sink",
-            f"The sink {answer.where} is up, and its database does not open: {answer.words}",
+            f"The sink {answer.where} is up, and its database does not open: {answer.message}",
             "After a restart of the server it opens once it is recovered, and the tasks' next tries go on. One that is"
             " OFFLINE, SUSPECT or RESTORING for long: the server's log, and docs/operations.md, Backup and restore.",
-            because=_OF_SINK,
+            explained_by=_OF_SINK,
         )
 
 
@@ -108,10 +108,10 @@ def sink_not_prepared(seen: Snapshot) -> Iterator[Finding]:
     if answer := _answer(seen, "sink", "unprepared", "database"):
         yield Finding(
             "sink",
-            f"The sink {answer.where} is not prepared for loads: {answer.words}",
+            f"The sink {answer.where} is not prepared for loads: {answer.message}",
             "Delete the Job mssql-init-job and run scripts/apply-all.sh: it makes database, schemas, tables, login and"
             " grants where they are missing, and changes nothing else.",
-            because=_OF_SINK | {f"job {NAMESPACE}/mssql-init-job"},
+            explained_by=_OF_SINK | {f"job {NAMESPACE}/mssql-init-job"},
         )
 
 
@@ -122,50 +122,50 @@ def metadata_down(seen: Snapshot) -> Iterator[Finding]:
     if answer or unwell:
         yield Finding(
             "metadata",
-            answer.words if answer else "Airflow says that it cannot use its metadata database.",
+            answer.message if answer else "Airflow says that it cannot use its metadata database.",
             f"`kubectl --namespace {NAMESPACE} get pods --selector app.kubernetes.io/name=metadata-postgres` and the"
             " log of that pod; Airflow goes on by itself when it is back.",
-            because=_OF_METADATA,
+            explained_by=_OF_METADATA,
         )
 
 
 def metadata_login(seen: Snapshot) -> Iterator[Finding]:
-    """Airflow's database does not take the password of the Secret."""
+    """A metadata database that refuses the password of the Secret."""
     if answer := _answer(seen, "metadata", "login"):
         yield Finding(
             "metadata",
-            f"Airflow's database refuses the password that Airflow has: {answer.words}",
+            f"Airflow's database refuses the password that Airflow has: {answer.message}",
             "The database keeps the password of its first start. Put that one back into the Secret (it is in"
             " generated-secrets.json beside the data), or give the user airflow the Secret's: ALTER ROLE in the pod.",
-            because=_OF_METADATA,
+            explained_by=_OF_METADATA,
         )
 
 
 def metadata_not_migrated(seen: Snapshot) -> Iterator[Finding]:
-    """Airflow's database has no tables."""
+    """A metadata database without tables, or of another version."""
     if answer := _answer(seen, "metadata", "unprepared"):
         yield Finding(
             "metadata",
-            answer.words,
+            answer.message,
             "Run scripts/apply-all.sh, whose Job airflow-migrate does it. Where there were tables before, the data"
             " folder is another one, or empty: look at the volume etl-poc-metadata first.",
-            because=_OF_METADATA | {f"job {NAMESPACE}/airflow-migrate"},
+            explained_by=_OF_METADATA | {f"job {NAMESPACE}/airflow-migrate"},
         )
 
 
 def staging_not_writable(seen: Snapshot) -> Iterator[Finding]:
-    """The steps cannot stage."""
+    """Staging that steps cannot write to."""
     if answer := _answer(seen, "staging", "write", "settings", "silent", "connection"):
         local = answer.where.startswith("file:")
         yield Finding(
             "staging",
-            f"A step cannot write to staging ({answer.where}): {answer.words}",
+            f"A step cannot write to staging ({answer.where}): {answer.message}",
             "The volume etl-poc-staging: is its disk full (docs/runbooks/VolumeFilling.md), read-only, or somebody"
             " else's? Its folder belongs to user and group 10001."
             if local
             else "The bucket: is it there, do the keys in the Secret etl-connections let it be written, is the endpoint"
             " (AWS_ENDPOINT_URL) right?",
-            because=frozenset({subject("PersistentVolumeClaim", "etl-staging", NAMESPACE)}) | _SETTINGS,
+            explained_by=frozenset({subject("PersistentVolumeClaim", "etl-staging", NAMESPACE)}) | _SETTINGS,
         )
 
 
@@ -174,12 +174,12 @@ def _answer(seen: Snapshot, name: str, *problems: str) -> Answer | None:
     return answer if answer and answer.problem in problems else None
 
 
-def _name(seen: Snapshot, name: str, setting: str, because: frozenset[str]) -> Iterator[Finding]:
+def _name(seen: Snapshot, name: str, setting: str, explained_by: frozenset[str]) -> Iterator[Finding]:
     if answer := _answer(seen, name, "name"):
         yield Finding(
             name,
-            f"Pods cannot find the {name} {answer.where}: {answer.words}",
+            f"Pods cannot find the {name} {answer.where}: {answer.message}",
             f"Correct the name in {setting} (ConfigMap etl-connections), or make it known to the DNS that the cluster"
             " asks. Where it is a Service of the cluster that is gone: scripts/apply-all.sh.",
-            because=because,
+            explained_by=explained_by,
         )

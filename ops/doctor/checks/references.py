@@ -1,4 +1,4 @@
-"""The Secrets and ConfigMaps that pods take their settings from: whether they are there, with all keys, in use."""
+"""Secrets and ConfigMaps of the pods: missing ones, missing keys, and values that running pods have not read."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from ops.doctor.snapshot import Snapshot, subject, subject_of, time_of
 _ADVICE = "Run scripts/apply-all.sh: it makes what is missing, and generates no password anew"
 _HOW = {
     SOURCE_KEY: "Set SOURCE_PASSWORD and run scripts/apply-all.sh, which makes it.",
-    # Data that is there was made with the one that is lost.
+    # Existing data needs the old password.
     ("mssql", "MSSQL_SA_PASSWORD"): f"{_ADVICE}, but takes the one that is kept beside the data.",
 }
 
 
 class Reference(NamedTuple):
-    """What a pod takes from where. Without a key: all that is in it."""
+    """A reference of a pod to a Secret or ConfigMap. Without a key: to all keys."""
 
     kind: str
     namespace: str
@@ -28,7 +28,7 @@ class Reference(NamedTuple):
 
 
 def secret_missing(seen: Snapshot) -> Iterator[Finding]:
-    """A Secret that is not there, or has not all of its keys."""
+    """A Secret that is missing, or lacks keys."""
     wanted = {(namespace_of(name), name, key) for name, key in (*GENERATED, SOURCE_KEY)}
     wanted |= {(one.namespace, one.name, one.key) for one in _references(seen) if one.kind == "Secret"}
     for namespace, name in sorted({(namespace, name) for namespace, name, _ in wanted}):
@@ -43,19 +43,19 @@ def secret_missing(seen: Snapshot) -> Iterator[Finding]:
             subject("Secret", name, namespace),
             f"The Secret {name} {what}. Pods that need it do not start, or cannot log in.",
             advice + " A Secret that you bring yourself: docs/operations.md, Secrets.",
-            because=frozenset({f"namespace {namespace}"}),
+            explained_by=frozenset({f"namespace {namespace}"}),
         )
 
 
 def config_map_missing(seen: Snapshot) -> Iterator[Finding]:
-    """A ConfigMap that is not there, or has not all of its keys."""
-    told = set()
+    """A ConfigMap that is missing, or lacks a key."""
+    reported = set()
     for one in _references(seen):
         data = seen.find("ConfigMap", one.name, one.namespace)
         lacking = one.key and data is not None and one.key not in (data.get("data") or {})
         where = subject("ConfigMap", one.name, one.namespace)
-        if one.kind == "ConfigMap" and where not in told and (data is None or lacking):
-            told.add(where)
+        if one.kind == "ConfigMap" and where not in reported and (data is None or lacking):
+            reported.add(where)
             yield Finding(
                 where,
                 f"The ConfigMap {one.name} {f'has no {one.key}' if lacking else 'is not there'}, and pods need it.",
@@ -64,7 +64,7 @@ def config_map_missing(seen: Snapshot) -> Iterator[Finding]:
 
 
 def secret_newer_than_pods(seen: Snapshot) -> Iterator[Finding]:
-    """Pods that still run with what a Secret had before: they read it when they start."""
+    """Pods that run with an earlier value of a Secret, which they read at their start."""
     for (namespace, name), secret in seen.secrets.items():
         older = [
             pod
@@ -89,7 +89,7 @@ def secret_newer_than_pods(seen: Snapshot) -> Iterator[Finding]:
 
 
 def rests_on(seen: Snapshot, template: Object, namespace: str) -> frozenset[str]:
-    """What a pod of this template needs before it can run: its node, claims, Secrets and ConfigMaps."""
+    """The objects that a pod of this template depends on: node, claims, Secrets and ConfigMaps."""
     spec = template["spec"]
     needed = {subject(one.kind, one.name, namespace) for one in references_of(spec, namespace)}
     for volume in spec.get("volumes") or []:
@@ -100,7 +100,7 @@ def rests_on(seen: Snapshot, template: Object, namespace: str) -> frozenset[str]
 
 
 def references_of(spec: Object, namespace: str) -> Iterator[Reference]:
-    """What a pod's containers and volumes need of Secrets and ConfigMaps; what is optional is not told."""
+    """The references of a pod's containers and volumes, without optional ones."""
     for container in containers_of(spec):
         for source in container.get("envFrom") or []:
             for field, kind in (("secretRef", "Secret"), ("configMapRef", "ConfigMap")):
@@ -118,7 +118,7 @@ def references_of(spec: Object, namespace: str) -> Iterator[Reference]:
 
 
 def _references(seen: Snapshot) -> list[Reference]:
-    """Those of everything that is to run."""
+    """The references of all workloads and of Jobs that are not complete."""
     return [
         one
         for item in seen.of_kind("Deployment", "StatefulSet", "DaemonSet", "Job")

@@ -1,4 +1,4 @@
-"""Names that lead nowhere: Services without pods, and the address of the source."""
+"""Services without endpoints, and the address of the source."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ _ADVICE = "`sudo scripts/apply-all.sh --source-address IP` writes the address of
 
 
 def without_endpoints(seen: Snapshot) -> Iterator[Finding]:
-    """A Service that leads to no pod: whoever asks for it is refused."""
+    """A Service without ready pods, which refuses connections."""
     for service in seen.of_kind("Service"):
         selector, meta = service["spec"].get("selector"), service["metadata"]
         if not selector or seen.ready_endpoints(meta["name"], meta["namespace"]):
@@ -30,15 +30,15 @@ def without_endpoints(seen: Snapshot) -> Iterator[Finding]:
             why = f"no server has the labels that it looks for ({labels})"
         yield Finding(
             subject_of(service),
-            f"The Service {meta['name']} leads nowhere: {why}. Whoever asks for it is refused.",
+            f"The Service {meta['name']} has no endpoints: {why}. Connections to it are refused.",
             f"`kubectl --namespace {meta['namespace']} get pods --selector {labels}` shows its pods; where the labels"
             " are wrong, scripts/apply-all.sh puts them right.",
-            because=frozenset(subject_of(item) for item in [*pods, *servers]),
+            explained_by=frozenset(subject_of(item) for item in [*pods, *servers]),
         )
 
 
 def source_address_missing(seen: Snapshot) -> Iterator[Finding]:
-    """The one place that holds the address of the operational Postgres says none."""
+    """An EndpointSlice without the address of the source."""
     if f"@{SOURCE}:" not in seen.settings("etl-connections").get("SOURCE_URL", ""):
         return  # SOURCE_URL names the server itself
     where = subject("EndpointSlice", SOURCE, NAMESPACE)

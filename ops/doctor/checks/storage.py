@@ -1,4 +1,4 @@
-"""Claims without a volume, volumes that are gone, disks that fill up."""
+"""Claims without a volume, and disks that are nearly full."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from ops.doctor.findings import Finding
 from ops.doctor.snapshot import Disk, Snapshot, subject, subject_of
 
 LEAST_FREE = 0.1
-"""Of a disk: as the alert VolumeFilling has it."""
+"""The threshold of the alert VolumeFilling."""
 _GIGABYTE = 1000**3
 
 
 def claim_not_bound(seen: Snapshot) -> Iterator[Finding]:
-    """A claim that has no volume."""
+    """A claim that is not bound."""
     volumes = {volume["metadata"]["name"]: volume for volume in seen.of_kind("PersistentVolume")}
     for claim in seen.of_kind("PersistentVolumeClaim"):
         phase, wanted = claim.get("status", {}).get("phase"), claim["spec"].get("volumeName")
@@ -33,7 +33,7 @@ def claim_not_bound(seen: Snapshot) -> Iterator[Finding]:
 
 
 def volume_nearly_full(seen: Snapshot) -> Iterator[Finding]:
-    """A disk with little room left. Of staging it is asked where it is mounted, as no server has it open."""
+    """A nearly full disk. The kubelet reports no usage of staging, which no server mounts, so the probe pod does."""
     disks = [*seen.disks]
     staging = seen.answers.get("staging")
     if staging and staging.size and staging.size not in {disk.size for disk in disks}:

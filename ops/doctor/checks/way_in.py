@@ -1,4 +1,4 @@
-"""The way in that people use: whether it opens, and whether their addresses are known behind it."""
+"""Access to the UI: login pages, sign-in, and client addresses."""
 
 from collections.abc import Iterator
 
@@ -9,26 +9,26 @@ from ops.doctor.snapshot import Snapshot, subject_of
 
 
 def page_not_shown(seen: Snapshot) -> Iterator[Finding]:
-    """The UI does not open as people open it."""
-    for trouble in seen.pages:
-        yield Finding(trouble.url, trouble.what, trouble.do, because=frozenset({"Airflow", *trouble.because}))
+    """A login page that does not open."""
+    for page in seen.pages:
+        yield Finding(page.url, page.what, page.do, explained_by=frozenset({"Airflow", *page.explained_by}))
 
 
 def identity_provider_unusable(seen: Snapshot) -> Iterator[Finding]:
-    """People cannot sign in at the identity provider."""
-    for trouble in seen.identity:
+    """An identity provider at which people cannot sign in."""
+    for problem in seen.identity:
         yield Finding(
             "identity provider",
-            f"People cannot sign in: {trouble}",
+            f"People cannot sign in: {problem}",
             "Settings: in your overlay (component oidc), then scripts/apply-all.sh. Where it does not answer: is it up,"
             " does a firewall let the nodes through, does OIDC_CA hold the authority of its certificate? The"
             " NetworkPolicies airflow-oidc and grafana-oidc name its port. Meanwhile: docs/operations.md, Sign-in.",
-            because=frozenset({DNS, f"deployment {NAMESPACE}/airflow-api-server"}),
+            explained_by=frozenset({DNS, f"deployment {NAMESPACE}/airflow-api-server"}),
         )
 
 
 def addresses_hidden(seen: Snapshot) -> Iterator[Finding]:
-    """Traefik sees one address for all, by which failed logins are counted."""
+    """Traefik does not see client addresses, by which failed logins are counted."""
     service = seen.find("Service", "traefik", SYSTEM)
     if service and service["spec"].get("externalTrafficPolicy") == "Cluster":
         yield Finding(

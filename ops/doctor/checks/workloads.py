@@ -1,4 +1,4 @@
-"""What should run: servers that are not there, that nobody wants, or whose pods are not made; Jobs that failed."""
+"""Workloads that are missing, scaled to zero or without pods, and failed Jobs."""
 
 from collections.abc import Iterator
 
@@ -16,24 +16,24 @@ SERVERS = {
     "airflow-triggerer": "Deployment",
     "metadata-postgres": "StatefulSet",
 }
-"""What every overlay has, and without which no run goes on."""
+"""The servers of every overlay, without which no run continues."""
 APPLY = "Run scripts/apply-all.sh"
 
 
 def workload_missing(seen: Snapshot) -> Iterator[Finding]:
-    """A server that is not there at all."""
+    """A server that does not exist."""
     for name, kind in SERVERS.items():
         if seen.find(kind, name) is None:
             yield Finding(
                 subject(kind, name, NAMESPACE),
                 f"There is no {kind} {name}: it was never applied, or was deleted.",
                 f"{APPLY}: it makes what is missing, and leaves data and passwords as they are.",
-                because=frozenset({f"namespace {NAMESPACE}"}),
+                explained_by=frozenset({f"namespace {NAMESPACE}"}),
             )
 
 
 def scaled_to_zero(seen: Snapshot) -> Iterator[Finding]:
-    """A server of which somebody wants none."""
+    """A workload scaled to zero."""
     for item in seen.of_kind("Deployment", "StatefulSet"):
         if item["spec"].get("replicas", 1) == 0:
             meta, kind = item["metadata"], item["kind"].lower()
@@ -46,7 +46,7 @@ def scaled_to_zero(seen: Snapshot) -> Iterator[Finding]:
 
 
 def pods_not_made(seen: Snapshot) -> Iterator[Finding]:
-    """A server whose pods the cluster refuses to make."""
+    """A workload whose pods the cluster refuses to create."""
     for item in seen.of_kind("Deployment", "StatefulSet", "DaemonSet"):
         status = item.get("status", {})
         failure = condition(item, "ReplicaFailure") if is_true(item, "ReplicaFailure") else {}
@@ -63,30 +63,30 @@ def pods_not_made(seen: Snapshot) -> Iterator[Finding]:
                 f"The cluster refuses to make pods of {item['metadata']['name']}: {message}",
                 f"Mend what it names. A missing ServiceAccount or ConfigMap: {APPLY.lower()}; a pod that breaks the"
                 " standard `restricted`: its manifest was changed.",
-                because=frozenset({subject("ResourceQuota", namespace, namespace)}),
+                explained_by=frozenset({subject("ResourceQuota", namespace, namespace)}),
             )
 
 
 def migrations_failed(seen: Snapshot) -> Iterator[Finding]:
-    """The Job that brings the metadata database to this version of Airflow."""
+    """The Job that migrates the metadata database has failed."""
     return _failed_jobs(
         seen, {MIGRATE}, "The metadata database was not brought to this version of Airflow", frozenset({"metadata"})
     )
 
 
 def sink_job_failed(seen: Snapshot) -> Iterator[Finding]:
-    """The Job that prepares the sink."""
-    because = frozenset({subject("Service", "mssql-svc", NAMESPACE)})
-    return _failed_jobs(seen, {PREPARE}, "The sink was not prepared for the pipelines", because)
+    """The Job that prepares the sink has failed."""
+    explained_by = frozenset({subject("Service", "mssql-svc", NAMESPACE)})
+    return _failed_jobs(seen, {PREPARE}, "The sink was not prepared for the pipelines", explained_by)
 
 
 def job_failed(seen: Snapshot) -> Iterator[Finding]:
-    """Any other Job."""
+    """Another Job has failed."""
     names = {item["metadata"]["name"] for item in seen.of_kind("Job")} - {MIGRATE, PREPARE}
     return _failed_jobs(seen, names, "Its work was not done", frozenset())
 
 
-def _failed_jobs(seen: Snapshot, names: set[str], meaning: str, because: frozenset[str]) -> Iterator[Finding]:
+def _failed_jobs(seen: Snapshot, names: set[str], meaning: str, explained_by: frozenset[str]) -> Iterator[Finding]:
     for job in seen.of_kind("Job"):
         meta, status = job["metadata"], job.get("status", {})
         if meta["name"] not in names or is_true(job, "Complete"):
@@ -95,18 +95,18 @@ def _failed_jobs(seen: Snapshot, names: set[str], meaning: str, because: frozens
         if (not given_up and not status.get("failed")) or _has_successor(seen, job):
             continue
         ended = "has failed" if given_up else f"has failed {status['failed']} times and is tried again"
-        said = _last_words(seen, job) or condition(job, "Failed").get("message") or "nothing that is still to be read"
+        last = _last_message(seen, job) or condition(job, "Failed").get("message") or "nothing that is still to be read"
         where = f"`kubectl --namespace {meta['namespace']} logs job/{meta['name']}`"
         yield Finding(
             subject_of(job),
-            f"The Job {meta['name']} {ended}. {meaning}. It last said: {said}",
+            f"The Job {meta['name']} {ended}. {meaning}. It last said: {last}",
             f"Mend what it says (all of it: {where}), then run scripts/apply-all.sh, which runs the Job again.",
-            because=because | rests_on(seen, job["spec"]["template"], meta["namespace"]),
+            explained_by=explained_by | rests_on(seen, job["spec"]["template"], meta["namespace"]),
         )
 
 
 def _has_successor(seen: Snapshot, job: Object) -> bool:
-    """Whether it is one of a CronJob's, which has made another since: that one tells how it is now."""
+    """Whether a CronJob has created a later Job, whose state counts."""
     owners = [one["name"] for one in job["metadata"].get("ownerReferences") or [] if one["kind"] == "CronJob"]
     made = str(job["metadata"].get("creationTimestamp"))
     return any(
@@ -116,25 +116,25 @@ def _has_successor(seen: Snapshot, job: Object) -> bool:
     )
 
 
-def _last_words(seen: Snapshot, job: Object) -> str:
-    """What the last pod of a Job that ended badly said."""
-    meta, words = job["metadata"], ""
+def _last_message(seen: Snapshot, job: Object) -> str:
+    """The last message of the last failed pod of a Job."""
+    meta, message = job["metadata"], ""
     own = seen.of_kind("Pod", namespaces=(meta["namespace"],))
     pods = [pod for pod in own if is_owned_by(pod, "Job", meta["name"])]
     for pod in sorted(pods, key=lambda one: str(one["metadata"].get("creationTimestamp"))):
         prefix = f"{meta['namespace']}/{pod['metadata']['name']}/"
-        words = next((said for key, said in seen.logs.items() if key.startswith(prefix)), words)
-    return words
+        message = next((last for key, last in seen.logs.items() if key.startswith(prefix)), message)
+    return message
 
 
 def is_owned_by(item: Object, kind: str, name: str = "") -> bool:
-    """Whether an object of a kind made it; where a name is given, the one of that name."""
+    """Whether an object of a kind owns it; with `name`, the one of that name."""
     owners = [one for one in item["metadata"].get("ownerReferences") or [] if one["kind"] == kind]
     return any(not name or one["name"] == name for one in owners)
 
 
 def workload_of(pod: Object) -> str:
-    """The server that a pod is of, as findings name it; nothing where it is of none."""
+    """The workload of a pod, as findings name it; empty if it has none."""
     namespace = pod["metadata"]["namespace"]
     for owner in pod["metadata"].get("ownerReferences") or []:
         if owner["kind"] == "ReplicaSet":
