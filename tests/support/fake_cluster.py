@@ -75,8 +75,11 @@ class FakeKubectl(Kubectl):
 
     def forward(self, service: str, port: int, namespace: str = NAMESPACE) -> Any:
         """As `Kubectl.forward`; the server that a test has started is at `port` of the state."""
-        number = fake_kubectl.forwarded(["--namespace", namespace, "port-forward", f"service/{service}", f":{port}"])
-        return FakeForwardedPort(number)
+        words = ["--namespace", namespace, "port-forward", f"service/{service}", f":{port}"]
+        try:
+            return FakeForwardedPort(fake_kubectl.forwarded(words))
+        except fake_kubectl.RefusedError as error:
+            raise OSError(f"kubectl port-forward says: {error}") from None
 
 
 class FakeForwardedPort:

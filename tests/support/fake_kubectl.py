@@ -91,9 +91,12 @@ def call(arguments: list[str], stdin: str) -> str:
 
 
 def forwarded(arguments: list[str]) -> int:
-    """Record a call that forwards a port; returns the port."""
+    """Record a call that forwards a port; returns the port. Raises RefusedError."""
     with recording(arguments, ""):
-        return int(json.loads((folder() / "state.json").read_text())["port"])
+        state = json.loads((folder() / "state.json").read_text())
+        if "port" not in state or "port-forward" in state.get("refuses", []):
+            raise RefusedError("The server refused to port-forward.")
+        return int(state["port"])
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def read_discovery(settings: Mapping[str, str]) -> Discovery | None:
     try:
         return Discovery(_fetch(settings, context))
     except (OSError, http.client.HTTPException) as error:
-        return Discovery(error=str(error))
+        return Discovery(error=str(error) or type(error).__name__)
 
 
 def identity_problems(

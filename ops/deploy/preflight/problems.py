@@ -115,6 +115,7 @@ def _password_problems(there: set[Key], local: dict[str, Path]) -> Iterator[str]
                 continue
         except DeployError as error:
             yield str(error)
+            continue
         if folder.is_dir() and any(folder.iterdir()):
             yield (
                 f"{folder} holds data, but its password (Secret {key[0]}, key {key[1]}) is gone: restore the Secret"
