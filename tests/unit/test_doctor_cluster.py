@@ -165,12 +165,6 @@ def test_a_claim_that_nothing_fits(seen: Snapshot) -> None:
     only(seen, "claim-not-bound", 'storageclass "fast" not found')
 
 
-def test_a_volume_that_is_deleted_with_its_claim(seen: Snapshot) -> None:
-    volume = get(seen, "PersistentVolume", "etl-poc-loki")
-    volume["spec"] |= {"persistentVolumeReclaimPolicy": "Delete", "claimRef": {"name": "loki"}}
-    only(seen, "volume-not-retained", "etl-poc-loki is deleted, with its data", "Retain")
-
-
 def test_a_disk_that_is_nearly_full(seen: Snapshot) -> None:
     seen.disks = [Disk(NODE, DISK // 20, DISK, ("etl-poc/metadata", "observability/loki"))]
     words = ("5.0 of 100 GB (5%) are free", "etl-poc/metadata, observability/loki", "VolumeFilling.md")

@@ -32,7 +32,6 @@ CHECKS = (
     Check("config-map-missing", "settings", references.config_map_missing),
     Check("secret-newer-than-pods", "settings", references.secret_newer_than_pods),
     Check("claim-not-bound", "storage", storage.claim_not_bound),
-    Check("volume-not-retained", "storage", storage.volume_not_retained),
     Check("volume-nearly-full", "storage", storage.volume_nearly_full, ("disks",), "VolumeFilling"),
     Check("mount-failing", "storage", pods.mount_failing),
     Check("workload-missing", "servers", workloads.workload_missing),

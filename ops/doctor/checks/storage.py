@@ -32,17 +32,6 @@ def claim_not_bound(seen: Snapshot) -> Iterator[Finding]:
         )
 
 
-def volume_not_retained(seen: Snapshot) -> Iterator[Finding]:
-    """A volume that is deleted with its claim."""
-    for volume in seen.of_kind("PersistentVolume"):
-        if volume["spec"].get("persistentVolumeReclaimPolicy") != "Retain" and "claimRef" in volume["spec"]:
-            yield Finding(
-                subject_of(volume),
-                f"The volume {volume['metadata']['name']} is deleted, with its data, when its claim is deleted.",
-                "Run scripts/apply-all.sh, which sets persistentVolumeReclaimPolicy to Retain.",
-            )
-
-
 def volume_nearly_full(seen: Snapshot) -> Iterator[Finding]:
     """A nearly full disk. The kubelet reports no usage of staging, which no server mounts, so the probe pod does."""
     disks = [*seen.disks]
