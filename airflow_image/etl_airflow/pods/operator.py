@@ -37,8 +37,13 @@ class EtlPodOperator(KubernetesPodOperator):
     The provider deletes the pod of a task that is killed and then calls the task a success (apache/airflow#73006).
     """
 
+    template_fields = (*KubernetesPodOperator.template_fields, "partition")
     _last_words = ""
     _is_lost = False
+
+    def __init__(self, *, partition: Any = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.partition = partition
 
     @classmethod
     def for_step(cls, step: str, pipeline: Pipeline, partition: Any) -> Self:
@@ -48,19 +53,22 @@ class EtlPodOperator(KubernetesPodOperator):
             name=f"{pipeline.name.replace('_', '-')}-{step}",
             # No `cmds`: the image's entry point, an init that passes signals on, runs this.
             arguments=["etl", step, "--run-id", "{{ run_id }}", "--partition", partition],
+            partition=partition,
             env_vars={"ETL_PIPELINE": pipeline.model_dump_json()},
             labels={
                 "app.kubernetes.io/name": "etl",
                 "app.kubernetes.io/component": step,
                 "app.kubernetes.io/part-of": f"{pipeline.name}-etl",
             },
+            # A label holds only a digest of a run's id. Pods of workers have their run_id as an annotation, too.
+            annotations={"pipeline": pipeline.name, "step": step, "run_id": "{{ run_id }}"},
             map_index_template="{{ partition }}",
             **pod.ARGUMENTS,
         )
 
     def execute(self, context: Any) -> Any:
         """Run the step. Raises AirflowFailException where a retry cannot help, AirflowException where it may."""
-        context["partition"] = json.loads(self.arguments[-1])["id"]
+        context["partition"] = self._partition_id
         if runs_steps_as_processes():
             return self._run_process()
         self._times = [context["ti"].start_date]
@@ -70,14 +78,19 @@ class EtlPodOperator(KubernetesPodOperator):
         return result
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> k8s.V1Pod:
-        """The pod, in whose arguments and variables Kubernetes has nothing to expand."""
+        """The pod, with its ids as annotations; Kubernetes finds nothing to expand in its arguments and variables."""
         request = super().build_pod_request_obj(context, dry_run=dry_run)
+        request.metadata.annotations = {**(request.metadata.annotations or {}), "partition": self._partition_id}
         request.spec.topology_spread_constraints = pod.SPREAD
         for container in request.spec.containers:
             container.args = [pod.literal(word) for word in container.args or ()]
             for variable in container.env or ():
                 variable.value = pod.literal(variable.value) if variable.value else None
         return request
+
+    @property
+    def _partition_id(self) -> str:
+        return str(json.loads(self.partition)["id"])
 
     def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Any) -> k8s.V1Pod:
         """Ask for the pod, and note when."""

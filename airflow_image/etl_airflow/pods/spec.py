@@ -99,8 +99,3 @@ def literal(text: str) -> str:
     Secrets, and a step would not do what was planned.
     """
     return text.replace("$", "$$")
-
-
-def as_the_container_got_it(text: str) -> str:
-    """The text that `literal` was given."""
-    return text.replace("$$", "$")
