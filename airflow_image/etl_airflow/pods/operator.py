@@ -41,7 +41,7 @@ class EtlPodOperator(KubernetesPodOperator):
     _last_words = ""
     _is_lost = False
 
-    def __init__(self, *, partition: Any = "", **kwargs: Any) -> None:
+    def __init__(self, *, partition: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.partition = partition
 

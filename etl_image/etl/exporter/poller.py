@@ -37,7 +37,7 @@ class Poller(Collector):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._answer: list[Metric] = []
-        self._answered = self._polled = time.monotonic()
+        self._answered = time.monotonic()
         self._is_up = False
         self._told: dict[str, str] = {}
 

@@ -22,10 +22,6 @@ class Progress:
         """Seconds since the step began."""
         return time.monotonic() - self._began
 
-    def expect(self, rows: int) -> None:
-        """Note how many rows there will be, where that is known only later."""
-        self._expected = rows
-
     def add(self, rows: int) -> None:
         """Note that so many more rows are through."""
         self.rows += rows
