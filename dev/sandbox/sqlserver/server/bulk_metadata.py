@@ -2,8 +2,8 @@
 
 import re
 
-from dev.sandbox.sqlserver.sql.expressions import Context
-from dev.sandbox.sqlserver.sql.queries import Queries
+from dev.sandbox.sqlserver.sql.batch import Batch, Context
+from dev.sandbox.sqlserver.sql.names import Names
 from dev.sandbox.sqlserver.types import INT, binary_type, text_type
 from dev.sandbox.sqlserver.wire.tokens import Column, Reply
 from dev.sandbox.sqlserver.wire.typeinfo import COLLATION
@@ -30,7 +30,7 @@ def describe_table(name: str, context: Context, reply: Reply) -> None:
 
     Raises SqlError 208 where there is no such table.
     """
-    asked = Queries(name, context)
+    asked = Names(Batch(name, context))
     table = asked.table()
     asked.require("SELECT", table)
     reply.columns([Column("", INT)])

@@ -46,7 +46,7 @@ from dev.sandbox.sqlserver.engine.statements import (
 from dev.sandbox.sqlserver.engine.store import Store
 from dev.sandbox.sqlserver.errors import SqlError
 from dev.sandbox.sqlserver.faults import Faults
-from dev.sandbox.sqlserver.sql.expressions import Context
+from dev.sandbox.sqlserver.sql.batch import Context
 from dev.sandbox.sqlserver.sql.languages import DEFAULT, in_language
 from dev.sandbox.sqlserver.sql.parser import Parser
 from dev.sandbox.sqlserver.types import INT
@@ -122,7 +122,7 @@ class Executor:
         while (statement := parser.next_statement()) is not None:
             self._row_count = 0
             self._actions[type(statement)](statement)
-            parser.context = self.context()
+            parser.batch.context = self.context()
 
     def fail(self, error: SqlError, reply: Reply, done: int = DONE) -> None:
         """Answer with an error, after doing to the transaction what the error does to it."""
@@ -190,7 +190,7 @@ class Executor:
             if isinstance(statement, Transaction) and statement.verb == "ROLLBACK":
                 raise SqlError(3609, "The transaction ended in the trigger. The batch has been aborted.")
             self._actions[type(statement)](statement)
-            parser.context = self.context()
+            parser.batch.context = self.context()
 
     def _throw(self, statement: Throw) -> None:
         raise SqlError(statement.number, statement.message)

@@ -59,23 +59,23 @@ class Cursor:
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens = tokenize(text)
-        self.at = 0
+        self.position = 0
         self.statement_start = 0
 
     @property
     def token(self) -> Token:
         """The token that comes next."""
-        return self.tokens[self.at]
+        return self.tokens[self.position]
 
     def take(self) -> Token:
         """Take the next token."""
-        token = self.tokens[self.at]
-        self.at += token.kind != "end"
+        token = self.tokens[self.position]
+        self.position += token.kind != "end"
         return token
 
     def sees(self, *words: str, after: int = 0) -> bool:
         """Whether these words or marks come next, or after so many tokens; a quoted name is neither."""
-        tokens: Sequence[Token] = self.tokens[self.at + after : self.at + after + len(words)]
+        tokens: Sequence[Token] = self.tokens[self.position + after : self.position + after + len(words)]
         return [t.value.upper() for t in tokens if t.kind in ("word", "mark", "variable")] == list(words)
 
     def sees_end(self) -> bool:
@@ -86,7 +86,7 @@ class Cursor:
         """Take these words or marks if they come next."""
         found = self.sees(*words)
         if found:
-            self.at += len(words)
+            self.position += len(words)
         return found
 
     def expect(self, *words: str) -> None:
