@@ -157,7 +157,7 @@ def test_only_failures_that_may_pass_are_retried(
             "cannot help: orders: no such table.",
         ),
         ("the last line", "cannot help: the last line"),
-        ("", "cannot help: it said nothing"),
+        ("", "cannot help: it logged nothing"),
     ],
 )
 def test_what_a_failed_step_said_last_is_the_tasks_error(operator: EtlPodOperator, words: str, told: str) -> None:

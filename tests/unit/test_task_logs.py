@@ -210,7 +210,7 @@ def test_a_pod_that_is_told_to_end_prints_what_is_left_at_once(
     patient.upload(PATH)
     left, why = undelivered(capsys.readouterr().out)
     assert left["event"] == "left"
-    assert "told to end" in why["event"]
+    assert "was terminated" in why["event"]
 
 
 def test_a_pod_that_was_told_to_end_while_its_task_ran_prints_what_is_left_before_it_is_killed(
@@ -227,7 +227,7 @@ def test_a_pod_that_was_told_to_end_while_its_task_ran_prints_what_is_left_befor
     patient.upload(PATH)
     left, why = undelivered(capsys.readouterr().out)
     assert left["event"] == "left"
-    assert "told to end" in why["event"]
+    assert "was terminated" in why["event"]
 
 
 def test_the_triggerer_never_waits_for_loki(

@@ -1,4 +1,4 @@
-"""Statements about databases, logins, users, roles and grants, as the project sends them."""
+"""Statements about databases, logins, users, roles and grants."""
 
 from dev.sandbox.sqlserver.engine.statements import (
     AddMember,

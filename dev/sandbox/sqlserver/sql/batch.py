@@ -1,4 +1,4 @@
-"""A batch that is being read: its tokens, and the names and values that its statements may refer to."""
+"""A batch that is being parsed: its tokens, and the names and values that its statements may refer to."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from dev.sandbox.sqlserver.wire.rpc import Parameter
 
 @dataclass
 class Context:
-    """What a statement can refer to: the session's tables and rights, its parameters and variables, and its state."""
+    """Session state that a statement can refer to: tables, permissions, parameters, variables."""
 
     catalogue: Catalogue
     principals: Principals
@@ -25,7 +25,7 @@ class Context:
 
 
 class Batch(Cursor):
-    """The tokens of a batch, which all readers share. `values` go to DuckDB as parameters beside the SQL, by name."""
+    """The tokens of a batch, which all readers share. `values`: named parameters for DuckDB."""
 
     def __init__(self, text: str, context: Context) -> None:
         super().__init__(text)

@@ -41,8 +41,8 @@ class Changes:
             given = [Expr(f"q.c{at}", column.type) for at, column in enumerate(query.columns)]
         if len(given) != len(columns):
             raise SqlError(213, "Column name or number of supplied values does not match table definition.")
-        told = self.told(table)
-        assigned = {column.name: assign(value, column, told) for column, value in zip(columns, given, strict=True)}
+        name = self._name_in_messages(table)
+        assigned = {column.name: assign(value, column, name) for column, value in zip(columns, given, strict=True)}
         for column in table.columns:
             if column.default and column.name not in assigned:
                 assigned[column.name] = utc_now().sql
@@ -59,7 +59,7 @@ class Changes:
         target = self.names.dotted_name()
         self.names.hints()
         self.batch.expect("SET")
-        # What the assignments mean is known only after FROM, so that is read first.
+        # FROM is read first: it has the sources of the assignments' columns.
         self.batch.scope = Scope()
         set_at, from_at = self.batch.position, self.queries.find_from()
         joins: list[Join] = []
@@ -97,12 +97,12 @@ class Changes:
         sql = f"DELETE FROM {table.sql} AS {quote(table.name)}{condition}"
         return Change("DELETE", sql, table, self.batch.values)
 
-    def told(self, table: Table) -> str:
-        """A table's name as messages about its rows tell it."""
-        return f"{self.batch.context.catalogue.database}.{table.told}"
+    def _name_in_messages(self, table: Table) -> str:
+        """A table's name in messages about its rows."""
+        return f"{self.batch.context.catalogue.database}.{table.full_name}"
 
     def _chosen(self, table: Table) -> str:
-        """Read the condition after WHERE, by which the rows to change are chosen: they are read for it."""
+        """Read the condition after WHERE of a change, which also needs the permission to SELECT."""
         self.names.require("SELECT", table)
         return self.queries.conditions.condition()
 
@@ -124,7 +124,7 @@ class Changes:
         return row
 
     def _changed(self, target: list[str]) -> Source:
-        """The source that an UPDATE changes: one of its FROM, by alias or by name, or the only one."""
+        """Target of an UPDATE: a source of its FROM, by alias or by name, or the only one."""
         for source in self.batch.scope.sources:
             if len(target) == 1 and source.alias.lower() == target[0].lower():
                 return source
@@ -147,10 +147,11 @@ class Changes:
         if column.identity:
             raise SqlError(8102, f"Cannot update identity column '{column.name}'.")
         self.batch.expect("=")
-        return f"{quote(column.name)} = {assign(self.queries.expressions.value(), column, self.told(changed.table))}"
+        value = self.queries.expressions.value()
+        return f"{quote(column.name)} = {assign(value, column, self._name_in_messages(changed.table))}"
 
     def _update(self, changed: Source, assignments: list[str], joins: list[Join]) -> Change:
-        """Write the UPDATE. DuckDB joins the table with what is in FROM by WHERE, which serves inner joins only."""
+        """The UPDATE in DuckDB's SQL, which joins the table with FROM by WHERE, and so knows inner joins only."""
         assert changed.table is not None  # there are assignments to its columns
         conditions = []
         if self.batch.accept("WHERE"):
@@ -173,7 +174,7 @@ def _column(table: Table, name: str) -> TableColumn:
 
 
 def _given(table: Table) -> list[TableColumn]:
-    """The columns that an INSERT without a list of columns gives values for."""
+    """Columns of an INSERT without a list of columns."""
     return [column for column in table.columns if not (column.identity or column.computed)]
 
 
@@ -187,7 +188,7 @@ def _refuse_computed(column: TableColumn) -> None:
 
 
 def _unified(value: Expr, target: SqlType | None) -> str:
-    """A value of VALUES as the type that its column has over all rows."""
+    """A value of VALUES in the common type of its column."""
     if target is None or value.type is None:
         return "NULL"
     return value.sql if value.type.is_text and target.is_text else convert(value, target)

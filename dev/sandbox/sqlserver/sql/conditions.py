@@ -1,4 +1,4 @@
-"""Conditions: T-SQL in, DuckDB's SQL out. T-SQL tells conditions from values, and so does this."""
+"""Conditions: T-SQL in, DuckDB's SQL out. In T-SQL conditions are not values."""
 
 import re
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Conditions:
             self.batch.expect("(")
             return self._difference() if self._sees_except() else f"EXISTS ({self._subquery()})"
         if self.batch.sees("(") and not self.batch.sees("(", "SELECT"):
-            # What is in parentheses may be a condition or the beginning of a value.
+            # Parentheses may hold a condition or begin a value.
             before = self.batch.position
             try:
                 self.batch.expect("(")
@@ -56,7 +56,7 @@ class Conditions:
         return self._predicate()
 
     def _sees_except(self) -> bool:
-        """Whether a query without FROM, and EXCEPT, come before the parenthesis ends."""
+        """Whether a query without FROM and EXCEPT follow in the parentheses."""
         depth = 0
         for token in self.batch.tokens[self.batch.position :]:
             if token.kind == "mark":
@@ -66,7 +66,7 @@ class Conditions:
         return False
 
     def _difference(self) -> str:
-        """Read two rows of values with EXCEPT between: whether they differ, where NULL is as NULL.
+        """Read two rows of values with EXCEPT between: whether they differ, with NULL equal to NULL.
 
         DuckDB's own EXCEPT, inside of EXISTS, takes texts for one that a collation takes for one.
         """

@@ -55,7 +55,7 @@ class Expressions:
         return found
 
     def literal(self, value: Any, declared: SqlType) -> Expr:
-        """A value that is known, as an expression."""
+        """A constant as an expression."""
         known = value if isinstance(value, str) else None
         if value is None:
             return Expr(f"CAST(NULL AS {declared.duckdb})", declared)
@@ -170,7 +170,7 @@ class Expressions:
 
 
 def utc_now() -> Expr:
-    """SYSUTCDATETIME(): the time of the statement, in microseconds."""
+    """SYSUTCDATETIME(): time of the statement, in microseconds."""
     return Expr(f"CAST('{datetime.now(UTC).replace(tzinfo=None)}' AS TIMESTAMP)", DATETIME2)
 
 
@@ -185,5 +185,5 @@ def _number(text: str) -> Expr:
     number = int(text)
     if number < 2**31:
         return Expr(text, INT)
-    # SQL Server would make it a decimal; as a bigint it compares and adds up the same.
+    # A decimal in SQL Server; a bigint compares and adds up the same.
     return Expr(text, BIGINT if number < 2**63 else SqlType("decimal", precision=len(text)))

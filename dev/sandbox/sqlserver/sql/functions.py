@@ -1,4 +1,4 @@
-"""The functions that the stand-in knows. Each reads its arguments; the parentheses are the caller's."""
+"""The functions of T-SQL that the double knows. Each reads its arguments, without the parentheses."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def _convert(at: Expressions) -> Expr | None:
 
 
 def _bytes_of_text(value: Expr, target: SqlType) -> str:
-    """A text as varbinary(max), which only CONVERT makes of it: in UTF-8, where SQL Server has UTF-16."""
+    """Text as varbinary(max), which only CONVERT allows: as UTF-8, where SQL Server has UTF-16."""
     if value.type is None or not value.type.is_text or not target.is_binary or target.length != MAX:
         return ""
     return f"encode({value.sql})"
@@ -153,7 +153,7 @@ def _object_id(at: Expressions) -> Expr | None:
         raise unknown_statement(f"OBJECT_ID('{name.known}')")
     schema = (parts[-2] if len(parts) > 1 else "") or "dbo"
     table = at.batch.context.catalogue.table(schema, parts[-1])
-    return at.literal(None if table is None else object_id(table.told), INT)
+    return at.literal(None if table is None else object_id(table.full_name), INT)
 
 
 def _password_matches(at: Expressions) -> Expr:

@@ -1,4 +1,4 @@
-"""Whole statements: reads a batch one statement after the other."""
+"""Parser of whole statements, composed of readers of their parts."""
 
 import re
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from dev.sandbox.sqlserver.sql.others import drop_if_there
 from dev.sandbox.sqlserver.sql.queries import Queries
 from dev.sandbox.sqlserver.sql.tables import Tables
 
-# What the drivers set at connect: SQL Server's usual ways, which are the only ones that the stand-in has.
+# Options that drivers set at connect: SQL Server's defaults, which the double cannot change.
 _ALWAYS_ON = {
     "ANSI_NULL_DFLT_ON", "ANSI_NULLS", "ANSI_PADDING", "ANSI_WARNINGS", "ARITHABORT", "CONCAT_NULL_YIELDS_NULL",
     "CURSOR_CLOSE_ON_COMMIT", "QUOTED_IDENTIFIER",
@@ -43,7 +43,7 @@ _BULK_WITH = {"TABLOCK", "CHECK_CONSTRAINTS", "FIRE_TRIGGERS", "KEEP_NULLS"}
 
 
 class Parser:
-    """Reads a batch, or the statement of a prepared call. Each statement is read after the one before has run."""
+    """Reads a batch or a prepared call. Each statement is read after the one before has run."""
 
     def __init__(self, text: str, context: Context) -> None:
         self.batch = Batch(text, context)
@@ -92,7 +92,7 @@ class Parser:
         return statement
 
     def _check_verbs(self) -> None:
-        """Refuse a batch with an unknown statement before any of it runs, as far as its first words tell."""
+        """Refuse a batch with an unknown verb before any of it runs."""
         begins = True
         for token in self.batch.tokens:
             is_semicolon = token.kind == "mark" and token.value == ";"

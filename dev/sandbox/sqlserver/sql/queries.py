@@ -79,7 +79,7 @@ class Queries:
         self.batch.expect("SELECT")
         distinct = "DISTINCT " if self.batch.accept("DISTINCT") else ""
         limit = f" LIMIT {self.top()}" if self.batch.accept("TOP") else ""
-        # What the columns mean is known only after FROM, so that is read first.
+        # FROM is read first: it has the sources of the selected columns.
         self.batch.scope = Scope(outer=outer)
         items_at, from_at = self.batch.position, self.find_from()
         sources = ""
@@ -108,7 +108,7 @@ class Queries:
         return sql
 
     def find_from(self) -> int:
-        """The place of this SELECT's own FROM; 0 where it has none."""
+        """Position of this statement's FROM; 0 if it has none."""
         depth = 0
         for at in range(self.batch.position, len(self.batch.tokens)):
             token = self.batch.tokens[at]
@@ -125,7 +125,7 @@ class Queries:
         return 0
 
     def top(self) -> str:
-        """Read how many rows, as it follows TOP."""
+        """Read the number of rows after TOP."""
         if self.batch.accept("("):
             count = self.expressions.value()
             self.batch.expect(")")
@@ -154,7 +154,7 @@ class Queries:
 
     def _item(self) -> _Item:
         value = self.expressions.value()
-        # An unquoted column keeps the name that it was written with.
+        # A column keeps its name as written.
         own = self.batch.tokens[self.batch.position - 1].value if value.column else ""
         return _Item(value, self.sources.alias() or own)
 
@@ -175,7 +175,7 @@ class Queries:
             sql = str(names.index(self.batch.name().lower()) + 1)
         else:
             sql = self.expressions.value().sql
-        # NULL is the least of values in SQL Server.
+        # NULL sorts first in SQL Server.
         if self.batch.accept("DESC"):
             return f"{sql} DESC NULLS LAST"
         self.batch.accept("ASC")

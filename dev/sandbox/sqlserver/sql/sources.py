@@ -1,4 +1,4 @@
-"""What stands in FROM: tables, subqueries, and how they are joined."""
+"""FROM: tables, subqueries and joins."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from dev.sandbox.sqlserver.wire.tokens import Column
 
 @dataclass(frozen=True)
 class Query:
-    """A query for DuckDB, and what its columns are in SQL Server."""
+    """A query in DuckDB's SQL, and its columns in SQL Server's types."""
 
     sql: str
     columns: list[Column]
@@ -20,7 +20,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Join:
-    """A source of FROM, and how it is joined to those before; `how` is empty for the first."""
+    """A source of FROM with its kind of join; `how` is empty for the first."""
 
     how: str
     source: Source

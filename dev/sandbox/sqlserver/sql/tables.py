@@ -1,4 +1,4 @@
-"""CREATE TABLE and CREATE TRIGGER: T-SQL in, statements out."""
+"""CREATE TABLE, CREATE INDEX and CREATE TRIGGER: T-SQL in, statements out."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from dev.sandbox.sqlserver.types import DEFAULT_COLLATION, INT
 
 
 class Tables:
-    """Reads what defines tables."""
+    """Reads definitions of tables, their indexes and triggers."""
 
     def __init__(self, names: Names, expressions: Expressions) -> None:
         self.batch, self.names, self.expressions = names.batch, names, expressions
@@ -50,7 +50,7 @@ class Tables:
         return CreateIndex(parts[-2] if len(parts) > 1 else "dbo", parts[-1], Index(name, self._indexed()))
 
     def create_trigger(self) -> CreateTrigger:
-        """Read a trigger, which takes the whole rest of the batch."""
+        """Read a trigger: the whole rest of the batch."""
         if any(token.kind != "mark" for token in self.batch.tokens[: self.batch.position - 2]):
             raise SqlError(111, "'CREATE TRIGGER' must be the first statement in a query batch.", 15)
         name = self.names.dotted_name()[-1]
