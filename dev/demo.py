@@ -17,7 +17,7 @@ from orders_etl import ORDERS
 from rich.console import Console
 from rich.table import Table
 
-from dev.sandbox.site import Site, existing_site
+from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from dev.sandbox.stack import ROOT, Stack, run_stack
 
 CHANGES = 500
@@ -49,7 +49,7 @@ def _demonstrate(console: Console, stack: Stack) -> bool:
         console.print("SOURCE_URL is not used: the demo changes orders of its own. `make dev` uses it.", style="yellow")
     console.print("The steps run as local processes (ETL_RUNNER=process); on K3s each is a pod.")
     stack.run("airflow", "db", "migrate", quiet=True)
-    site = existing_site(ORDERS, stack.source_url, stack.sink_url)
+    site = existing_fixture(ORDERS, stack.source_url, stack.sink_url)
     site.claim()
     runs = {"initial load": _run(console, stack, site, "initial load", {})}
     before, orders = site.sink_rows(), site.source_rows()
@@ -62,7 +62,9 @@ def _demonstrate(console: Console, stack: Stack) -> bool:
     return all(run["verdict"] == ADDS_UP for run in runs.values())
 
 
-def _run(console: Console, stack: Stack, site: Site, label: str, before: dict[Any, tuple[Any, ...]]) -> dict[str, str]:
+def _run(
+    console: Console, stack: Stack, site: PipelineFixture, label: str, before: dict[Any, tuple[Any, ...]]
+) -> dict[str, str]:
     """Run the DAG once; returns its row counts and the verdict on them and on what the sink then holds."""
     console.print(f"Running the DAG orders_etl: {label} …")
     run = stack.run_dag("orders_etl", retry=False)

@@ -6,12 +6,12 @@ import pytest
 from etl.sqlserver import sql as sink_sql
 from etl.steps import load
 
-from dev.sandbox.site import Site
+from dev.sandbox.pipeline_fixture import PipelineFixture
 
 NEW, OLD = timedelta(hours=1), timedelta(days=401)
 
 
-def enter(made: Site, run_id: str, age: timedelta, partition_id: str = "all", pipeline: str = "") -> None:
+def enter(made: PipelineFixture, run_id: str, age: timedelta, partition_id: str = "all", pipeline: str = "") -> None:
     """An audit row of that age."""
     times = (sink_sql.time_literal(moment) for moment in (datetime.now(UTC), datetime.now(UTC) - age))
     values = {
@@ -23,11 +23,11 @@ def enter(made: Site, run_id: str, age: timedelta, partition_id: str = "all", pi
     made.execute(f"INSERT INTO [etl].[audit] ({names}) VALUES ({', '.join(map(repr, values.values()))})")
 
 
-def runs(made: Site) -> list[str]:
+def runs(made: PipelineFixture) -> list[str]:
     return sorted({audit["run_id"] for audit in made.audits()})
 
 
-def test_a_load_deletes_rows_beyond_their_retention(orders: Site) -> None:
+def test_a_load_deletes_rows_beyond_their_retention(orders: PipelineFixture) -> None:
     orders.run("first")
     for run_id, age in (("old", OLD), ("young", OLD - timedelta(days=2))):
         enter(orders, run_id, age)
@@ -38,7 +38,7 @@ def test_a_load_deletes_rows_beyond_their_retention(orders: Site) -> None:
     assert runs(orders) == ["first", "old", "second", "young"]
 
 
-def test_the_latest_run_stays_however_old_it_is(orders: Site, request: pytest.FixtureRequest) -> None:
+def test_the_latest_run_stays_however_old_it_is(orders: PipelineFixture, request: pytest.FixtureRequest) -> None:
     """Until the next is in: its rows are how far a pipeline is known to have come that was off for long."""
     orders.run("first")
     orders.execute(f"DELETE FROM [etl].[audit] WHERE [pipeline] = '{orders.pipeline.name}'")
@@ -55,7 +55,7 @@ def test_the_latest_run_stays_however_old_it_is(orders: Site, request: pytest.Fi
     assert orders.query("SELECT [run_id] FROM [etl].[audit] WHERE [pipeline] = ?", other) == [("of another",)]
 
 
-def test_a_load_deletes_no_more_than_it_has_time_for(orders: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_load_deletes_no_more_than_it_has_time_for(orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "_PRUNED_AT_ONCE", 2)
     orders.run("first")
     for number in range(5):

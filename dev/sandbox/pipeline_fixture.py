@@ -37,7 +37,7 @@ _COMMANDS = {**STEPS, "run": run}
 
 
 @dataclass(frozen=True)
-class Site:
+class PipelineFixture:
     """One pipeline and both of its ends. Its name and sink table are its own, so that sites do not meet."""
 
     pipeline: Pipeline
@@ -172,18 +172,22 @@ def connect(settings: Settings, *, autocommit: bool = True) -> Iterator[mssql_py
         connection.close()
 
 
-def existing_site(pipeline: Pipeline, source_url: str, sink_url: str, staging: Path = Path("/proc/none")) -> Site:
+def existing_fixture(
+    pipeline: Pipeline, source_url: str, sink_url: str, staging: Path = Path("/proc/none")
+) -> PipelineFixture:
     """A site for a pipeline as it is."""
     settings = Settings(source_url=SecretStr(source_url), sink_url=SecretStr(sink_url), staging_url=f"file://{staging}")
-    return Site(pipeline, settings, source_url, sink_url)
+    return PipelineFixture(pipeline, settings, source_url, sink_url)
 
 
 @contextmanager
-def site(definition: dict[str, Any], source_url: str, sink_url: str, staging: Path, **changes: Any) -> Iterator[Site]:
+def pipeline_fixture(
+    definition: dict[str, Any], source_url: str, sink_url: str, staging: Path, **changes: Any
+) -> Iterator[PipelineFixture]:
     """A site for a definition under a name of its own, cleaned up in the sink afterwards."""
     name = f"{definition['name']}_{uuid.uuid4().hex[:8]}"
     pipeline = make(definition, **{"name": name, "sink": f"dbo.{name}", **changes})
-    made = existing_site(pipeline, source_url, sink_url, staging)
+    made = existing_fixture(pipeline, source_url, sink_url, staging)
     try:
         yield made
     finally:
