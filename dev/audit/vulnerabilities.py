@@ -100,7 +100,7 @@ def _records(file: Path) -> Iterator[dict[str, Any]]:
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise AuditError(f"{file} is no file of the OSV database: {error}") from error
     if not names:
-        raise AuditError(f"{file} has no records: nothing was checked.")
+        raise AuditError(f"{file} holds no record: nothing was checked.")
 
 
 def _matches(record: dict[str, Any], wanted: Mapping[tuple[str, str], list[Package]]) -> Iterator[Finding]:
