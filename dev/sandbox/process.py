@@ -18,7 +18,7 @@ def die_with_parent() -> None:
 def kill_session(leader: int) -> None:
     """Kill all processes of a session (setsid(2)), as the end of a container does.
 
-    A signal to the leader's group does not reach a supervised task: Airflow gives it a group of its own.
+    A signal to the leader's group does not reach a supervised task: Airflow gives it another group.
     """
     while found := _processes_of_session(leader):
         for process in found:

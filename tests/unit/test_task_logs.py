@@ -217,7 +217,7 @@ def test_a_pod_that_was_told_to_end_while_its_task_ran_prints_what_is_left_befor
     loki: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path))
-    monkeypatch.setattr("etl_airflow.task_logs.remote.TOLD_TO_END", tmp_path / "told-to-end")
+    monkeypatch.setattr("etl_airflow.task_logs.remote.TERMINATION_MARK", tmp_path / "told-to-end")
     monkeypatch.setattr("etl_airflow.task_logs.remote._LAST_SECONDS", 0.3)
     (tmp_path / "told-to-end").touch()
     patient = LokiTaskLog("http://loki:3100", 600, Sender(lambda: loki, interval=0.01))  # type: ignore[arg-type, return-value]

@@ -19,7 +19,7 @@ from etl_airflow.task_logs.identity import Identity
 from etl_airflow.task_logs.loki import Loki, LokiUnavailableError
 from etl_airflow.task_logs.sender import Sender
 
-TOLD_TO_END = Path("/tmp/told-to-end")  # noqa: S108 - the pod's own
+TERMINATION_MARK = Path("/tmp/told-to-end")  # noqa: S108 - the pod's own
 """Created by a worker's preStop hook: SIGTERM comes once, while the task runs, and Airflow only forwards it."""
 _LAST_SECONDS = 20
 """Time that such a worker tries to send the rest: well within the rest of its grace period."""
@@ -72,7 +72,7 @@ class LokiTaskLog:
         log_file = self._sender.finish(identity, Path(conf.get("logging", "base_log_folder"), os.fspath(path)))
         if identity.is_trigger:
             return
-        was_terminated = TOLD_TO_END.exists()
+        was_terminated = TERMINATION_MARK.exists()
         deadline = time.monotonic() + (min(_LAST_SECONDS, self._exit_seconds) if was_terminated else self._exit_seconds)
         with _sigterm_noted() as terminated:
             while not (log_file.delivered.wait(0.2) or terminated or time.monotonic() >= deadline):

@@ -74,7 +74,7 @@ def login_failed(login: str) -> SqlError:
 
 
 def collation_conflict(left: str, right: str, operation: str) -> SqlError:
-    """Error 468: two columns with collations of their own are compared."""
+    """Error 468: two columns with different collations are compared."""
     return SqlError(
         468, f'Cannot resolve the collation conflict between "{left}" and "{right}" in the {operation} operation.'
     )

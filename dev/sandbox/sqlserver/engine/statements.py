@@ -278,7 +278,7 @@ class ClearFaults:
 
 @dataclass(frozen=True)
 class InsertBulk:
-    """INSERT BULK: announces rows in a message of their own, in the order of these columns."""
+    """INSERT BULK: announces a message with rows, in the order of these columns."""
 
     table: Table
     columns: tuple[str, ...] = field(default=())

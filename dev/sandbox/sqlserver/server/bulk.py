@@ -1,4 +1,4 @@
-"""Bulk loads (MS-TDS 2.2.6.1): rows in a message of their own, after INSERT BULK has announced them."""
+"""Bulk loads (MS-TDS 2.2.6.1): a message with rows, announced by INSERT BULK."""
 
 import struct
 from collections.abc import Iterable, Iterator

@@ -33,7 +33,7 @@ class Administration:
         self.batch = batch
 
     def create(self, what: str) -> Statement:
-        """Read what follows CREATE and the word for what is created."""
+        """Read the rest of CREATE, after the kind of object."""
         name = self.batch.name()
         if what == "DATABASE":
             return CreateDatabase(name)

@@ -30,11 +30,11 @@ class Names:
         return parts
 
     def table(self) -> Table:
-        """Read the name of a table. Raises SqlError 208 where there is none of that name."""
+        """Read the name of a table. Raises SqlError 208 if there is none."""
         return self.table_named(self.dotted_name())
 
     def table_named(self, parts: list[str]) -> Table:
-        """The table of a name. Raises SqlError 208 where there is none."""
+        """The table of a name. Raises SqlError 208 if there is none."""
         schema = parts[-2] if len(parts) > 1 else "dbo"
         if is_system_schema(schema):
             found = system_table(schema, parts[-1], self.batch.context.catalogue.in_master)
