@@ -57,13 +57,7 @@ def end_stream_with_container(client: CoreV1Api, pod: k8s.V1Pod, container: str,
                     if has_ended(event["object"], container):
                         stream.shutdown()
                         return
-        except (
-            ApiException,
-            HTTPError,
-            OSError,
-            RuntimeError,
-            ValueError,
-        ):  # the last two: the stream is already closed
+        except (ApiException, HTTPError, OSError, RuntimeError, ValueError):  # the last two: the stream is closed
             return
 
     Thread(target=watch, name="end-of-container", daemon=True).start()

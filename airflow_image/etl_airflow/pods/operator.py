@@ -169,9 +169,7 @@ class EtlPodOperator(KubernetesPodOperator):
         self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, xcom_result: dict[str, Any] | None = None, context: Any = None
     ) -> None:
         """Delete the pod; raise for a failed one, without retries if they cannot help."""
-        if (
-            remote_pod and not self._killed and remote_pod.status.phase == "Pending"
-        ):  # outdated: from when the pod was created
+        if remote_pod and not self._killed and remote_pod.status.phase == "Pending":  # the state at its creation
             with suppress(ApiException):
                 remote_pod = self._look(remote_pod)
         try:
