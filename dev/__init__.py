@@ -1,1 +1,1 @@
-"""Tools for development: demo, local Airflow, dashboards, audit, and the sandbox that stands in for servers."""
+"""Tools for development: demo, local Airflow, dashboards, audit, and the sandbox in the place of servers."""

@@ -1,7 +1,7 @@
-"""`make demo`: the real orders DAG, twice, with changes at the source in between; and whether it all adds up.
+"""`make demo`: runs the orders DAG twice, with changes at the source in between, and checks that rows add up.
 
-Everything runs on this machine and is gone afterwards: Postgres with the orders, Airflow with its own database, and the
-sink, which is the SQL Server that SINK_URL names or else a stand-in (a test double, not SQL Server).
+Everything runs on this machine and is removed afterwards: Postgres with the orders, Airflow with its database, and the
+sink: the SQL Server of SINK_URL, else a double of SQL Server.
 """
 
 import os
@@ -17,7 +17,7 @@ from orders_etl import ORDERS
 from rich.console import Console
 from rich.table import Table
 
-from dev.sandbox.site import Site, existing_site
+from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from dev.sandbox.stack import ROOT, Stack, run_stack
 
 CHANGES = 500
@@ -35,7 +35,7 @@ def main() -> int:
             try:
                 good = _demonstrate(console, stack)
             except (RuntimeError, EtlError, mssql_python.Error) as error:
-                console.print(f"The demo cannot go on: {error}", style="bold red", markup=False)
+                console.print(f"The demo failed: {error}", style="bold red", markup=False)
                 return 1
     verdict = "Everything adds up" if good else "It does NOT add up"
     console.print(f"{verdict}, in {time.monotonic() - began:.0f} s.", style="bold green" if good else "bold red")
@@ -43,13 +43,16 @@ def main() -> int:
 
 
 def _demonstrate(console: Console, stack: Stack) -> bool:
-    if stack.sink_is_stand_in:
-        console.print("The sink is a stand-in: a test double, not SQL Server.", style="yellow")
+    if stack.sink_is_double:
+        console.print("The sink is a double of SQL Server, not SQL Server; set SINK_URL to use one.", style="yellow")
     if os.environ.get("SOURCE_URL"):
-        console.print("SOURCE_URL is not used: the demo changes orders of its own. `make dev` uses it.", style="yellow")
+        console.print(
+            "SOURCE_URL is ignored: the demo changes orders in a database it creates. `make dev` uses it.",
+            style="yellow",
+        )
     console.print("The steps run as local processes (ETL_RUNNER=process); on K3s each is a pod.")
     stack.run("airflow", "db", "migrate", quiet=True)
-    site = existing_site(ORDERS, stack.source_url, stack.sink_url)
+    site = existing_fixture(ORDERS, stack.source_url, stack.sink_url)
     site.claim()
     runs = {"initial load": _run(console, stack, site, "initial load", {})}
     before, orders = site.sink_rows(), site.source_rows()
@@ -62,15 +65,17 @@ def _demonstrate(console: Console, stack: Stack) -> bool:
     return all(run["verdict"] == ADDS_UP for run in runs.values())
 
 
-def _run(console: Console, stack: Stack, site: Site, label: str, before: dict[Any, tuple[Any, ...]]) -> dict[str, str]:
-    """Run the DAG once; returns its row counts and the verdict on them and on what the sink then holds."""
+def _run(
+    console: Console, stack: Stack, site: PipelineFixture, label: str, before: dict[Any, tuple[Any, ...]]
+) -> dict[str, str]:
+    """Run the DAG once; returns its row counts, and the verdict on them and on the rows of the sink."""
     console.print(f"Running the DAG orders_etl: {label} …")
     run = stack.run_dag("orders_etl", retry=False)
     if run["state"] != "success":
         raise RuntimeError(f"the run {run['run_id']} {run['state']}. {' '.join(run['why']) or stack.log_end()}")
     audits = [audit for audit in site.audits() if audit["run_id"] == run["run_id"]]
     in_sink = site.sink_rows()
-    # What was confirmed once stays; what is confirmed now is there as it is now.
+    # Orders once confirmed stay; orders confirmed now are up to date.
     right = in_sink == {**before, **site.source_rows("status = 'confirmed'")}
     good = bool(audits) and right
     return {

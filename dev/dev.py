@@ -1,6 +1,6 @@
-"""`make dev`: Airflow's UI on the parts of the demo, to trigger and retry by hand, until Ctrl-C.
+"""`make dev`: Airflow's UI with the demo's source and sink, to trigger and retry by hand, until Ctrl-C.
 
-With SOURCE_URL the source is that Postgres, with SINK_URL the sink is that SQL Server.
+SOURCE_URL and SINK_URL name another source and sink.
 """
 
 import os
@@ -18,7 +18,7 @@ from dev.sandbox.process import free_port
 from dev.sandbox.stack import Stack, run_stack
 
 LOOK_SECONDS = 5
-"""How often Airflow looks for DAG files."""
+"""Interval at which Airflow scans for DAG files."""
 
 
 def main() -> int:
@@ -46,9 +46,8 @@ def _stay(console: Console, stack: Stack, airflow: AirflowServer) -> int:
         else:
             console.print(f"The orders are at {stack.source_url}", soft_wrap=True)
         console.print(f"Airflow sees a new or changed file in dags/ within about {LOOK_SECONDS} s.")
-        if stack.sink_is_stand_in:
-            told = f"The sink is a stand-in, a test double and not SQL Server, at {stack.sink_url}"
-            console.print(told, soft_wrap=True)
+        if stack.sink_is_double:
+            console.print(f"The sink is a double of SQL Server, not SQL Server, at {stack.sink_url}", soft_wrap=True)
         else:
             console.print(f"The sink is {redacted_location(SecretStr(stack.sink_url))}")
         console.print(f"Logs go to {stack.log}. Ctrl-C stops everything.")

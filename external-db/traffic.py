@@ -2,7 +2,7 @@
 
     python external-db/traffic.py --url postgresql://orders@localhost/orders --rate 20 --count 1000
 
-The password comes from PGPASSWORD, or with the URL from SOURCE_URL: arguments can be read by everybody on the machine.
+The password comes from PGPASSWORD, or with the URL from SOURCE_URL: any user of the machine can read arguments.
 The same --seed gives the same traffic.
 """
 
@@ -43,18 +43,18 @@ def change_order(connection: psycopg.Connection, choice: random.Random) -> None:
 
 
 def main() -> None:
-    """Run until --count operations are done, or for ever."""
+    """Run until --count operations are done; without it, until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default=os.environ.get("SOURCE_URL"), help="default: SOURCE_URL")
-    parser.add_argument("--rate", type=float, default=10, help="operations a second; 0: as fast as it goes")
-    parser.add_argument("--count", type=int, help="stop after so many operations; default: never")
+    parser.add_argument("--rate", type=float, default=10, help="operations per second; 0: unlimited")
+    parser.add_argument("--count", type=int, help="number of operations; default: unlimited")
     parser.add_argument("--inserts", type=float, default=0.5, help="share of inserts among the operations")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if not arguments.url:
         parser.error("--url or SOURCE_URL must name the orders database")
     choice = random.Random(arguments.seed)  # noqa: S311 - repeatable, not secret
-    done, began, told = 0, time.monotonic(), 0.0
+    done, began, printed = 0, time.monotonic(), 0.0
     with psycopg.connect(arguments.url, autocommit=True) as connection:
         while arguments.count is None or done < arguments.count:
             operation = insert_order if choice.random() < arguments.inserts else change_order
@@ -62,8 +62,8 @@ def main() -> None:
             done += 1
             if arguments.rate:
                 time.sleep(max(0.0, began + done / arguments.rate - time.monotonic()))
-            if time.monotonic() - told > 1:
-                told = time.monotonic()
+            if time.monotonic() - printed > 1:
+                printed = time.monotonic()
                 print(f"\r{done} operations", end="", file=sys.stderr, flush=True)
     print(f"\r{done} operations, done", file=sys.stderr)
 

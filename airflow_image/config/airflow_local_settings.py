@@ -1,6 +1,6 @@
-"""Airflow's hooks for an installation: here, the one that changes a worker's pod before it is created.
+"""Airflow's local settings: a hook that changes a worker's pod before it is created.
 
-Every process of Airflow imports this, so it imports nothing before it is needed.
+Every process of Airflow imports this module, so it imports others only when needed.
 """
 
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ def pod_mutation_hook(pod: "k8s.V1Pod") -> None:
         if _OPTION not in (container.args or []):
             continue
         task = container.args[container.args.index(_OPTION) + 1]
-        # Kubernetes takes $(NAME) in a value for another variable, and $$ for one dollar.
+        # Kubernetes expands $(NAME) in a value, and $$ to one dollar.
         variable = k8s.V1EnvVar(name=WORKLOAD, value=task.replace("$", "$$"))
         container.env = [*(container.env or []), variable]
         container.args = ["python", "-m", "etl_airflow.worker_task"]

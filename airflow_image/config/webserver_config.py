@@ -1,6 +1,6 @@
-"""Flask-AppBuilder's settings for sign-in at an identity provider; [fab] config_file names this file.
+"""Settings of Flask-AppBuilder for sign-in at an identity provider: [fab] config_file of the component `oidc`.
 
-Only the component `oidc` does. Without it people have passwords in Airflow's database.
+Without the component, users have passwords in Airflow's database.
 """
 
 from etl_airflow.web.oidc import remote, roles_of_groups
@@ -12,5 +12,5 @@ AUTH_TYPE = AUTH_OAUTH
 OAUTH_PROVIDERS = [remote()]
 AUTH_ROLES_MAPPING = roles_of_groups()
 AUTH_ROLES_SYNC_AT_LOGIN = True
-# It would open a page where anybody can register. The security manager adds the users that it lets in.
+# It would open a page for registration. The security manager creates the users that it admits.
 AUTH_USER_REGISTRATION = False

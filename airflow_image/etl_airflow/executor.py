@@ -1,9 +1,9 @@
-"""The KubernetesExecutor, which also gives up the pods of a node that is lost.
+"""KubernetesExecutor that also fails the pods of a lost node.
 
-When a node does not answer any more, Kubernetes deletes its pods and then waits for the node to confirm that, for ever.
-Until then such a pod counts as one that runs, or is about to start: its task would wait for missed heartbeats, for the
-longest time in the queue, or, where it is the pod of a step, for its execution_timeout. Here it is marked as failed, as
-Kubernetes does by itself once the node is removed from the cluster; the rest goes as with every pod that failed.
+When a node does not answer any more, Kubernetes deletes its pods and waits without limit for the node to confirm. Until
+then such a pod counts as running or pending, and its task would wait for a heartbeat timeout, for task_queued_timeout
+or, for a step's pod, for its execution_timeout. Here the pod is marked as failed, as Kubernetes does once the node is
+removed from the cluster; from there on it is handled like any failed pod.
 """
 
 import time
@@ -20,33 +20,33 @@ from urllib3.exceptions import HTTPError
 
 NODE_LOST = "NodeLost"
 PATIENCE = timedelta(seconds=30)
-"""So long after its time to end a pod may still be there: the kubelet has to confirm its end, and clocks differ."""
+"""Time that a pod may exist beyond its grace period: the kubelet has to confirm its end, and clocks differ."""
 _LOOK_SECONDS = 15.0
 _TIMEOUT_SECONDS = 30
 _OURS = "app.kubernetes.io/name in (airflow-worker,etl)"
 
 
 class KubernetesExecutor(kubernetes_executor.KubernetesExecutor):
-    """Airflow's own. The name is the same, and so are the metrics that have it in them."""
+    """Airflow's KubernetesExecutor, under the same name, which is part of metric names."""
 
     _looked = float("-inf")
 
     def sync(self) -> None:
-        """What Airflow's does; every quarter of a minute it looks for lost pods before."""
+        """Check for pods of lost nodes every 15 s, then do as Airflow's executor."""
         if time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = time.monotonic()
             try:
                 for name in give_up_lost_pods(self.kube_client, str(self.kube_config.kube_namespace)):
-                    self.log.warning("Pod %s is given up: its node does not answer.", name)
+                    self.log.warning("Pod %s is marked as failed: its node does not answer.", name)
             except (ApiException, HTTPError) as error:
-                self.log.warning("Pods of lost nodes could not be looked for: %s", error)
+                self.log.warning("The check for pods of lost nodes failed: %s", error)
         super().sync()
 
 
 def give_up_lost_pods(client: CoreV1Api, namespace: str) -> list[str]:
-    """Mark the pods of workers and steps as failed that were to be gone long ago; returns their names.
+    """Mark workers' and steps' pods as failed whose deletion is overdue; returns their names.
 
-    Those that were marked the last time, when everybody has seen it, are removed.
+    Pods that were marked the last time are removed: their watchers have seen the failure.
     """
     given_up = []
     pods = client.list_namespaced_pod(namespace, label_selector=_OURS, _request_timeout=_TIMEOUT_SECONDS)
@@ -64,8 +64,8 @@ def give_up_lost_pods(client: CoreV1Api, namespace: str) -> list[str]:
 
 
 def is_overdue(pod: k8s.V1Pod) -> bool:
-    """Whether a pod was deleted, its time to end is over, and its node has not told of its end."""
-    gone_at = pod.metadata.deletion_timestamp  # with the time that it was given to end
+    """Whether a deleted pod's grace period is over and its node has not confirmed its end."""
+    gone_at = pod.metadata.deletion_timestamp  # includes the grace period
     return gone_at is not None and bool(datetime.now(UTC) > gone_at + PATIENCE)
 
 

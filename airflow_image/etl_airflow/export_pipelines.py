@@ -1,7 +1,7 @@
-"""Writes the pipelines of the DAG files to a folder as JSON: `python -m etl_airflow.export_pipelines FOLDER`.
+"""Export of the DAG files' pipelines to a folder as JSON: `python -m etl_airflow.export_pipelines FOLDER`.
 
-For mssql-init-job, which makes their tables in the sink, so that their own login need not be able to. A DAG file that
-cannot be read is told and left out: Airflow shows it as an import error, too.
+For mssql-init-job, which creates their tables in the sink, so that the steps' login needs no permission to. A DAG file
+that cannot be read is logged and skipped: Airflow shows it as an import error, too.
 """
 
 import logging
@@ -12,23 +12,25 @@ from airflow import settings
 from airflow.dag_processing.dagbag import DagBag
 
 VARIABLE = "ETL_PIPELINE"
-"""In which a step is told its pipeline, as JSON (etl_airflow.pods.operator)."""
+"""Variable with a step's pipeline as JSON (etl_airflow.pods.operator)."""
 log = logging.getLogger(__name__)
 
 
 def pipelines(bag: DagBag) -> dict[str, str]:
     """The pipelines of all DAGs, as JSON by the names of their DAGs."""
     variables = [(dag_id, getattr(task, "env_vars", None)) for dag_id, dag in bag.dags.items() for task in dag.tasks]
-    # Operators that are not ours may have a list there.
+    # In other operators it may be a list.
     return {dag_id: found[VARIABLE] for dag_id, found in variables if isinstance(found, dict) and VARIABLE in found}
 
 
 def main(folder: Path, dags: Path = Path(settings.DAGS_FOLDER)) -> None:
-    """Write them."""
-    sys.path.insert(0, str(dags))  # as where Airflow reads them
+    """Write the files."""
+    sys.path.insert(0, str(dags))  # as Airflow does
     bag = DagBag(str(dags))
     for file, error in bag.import_errors.items():
-        log.warning("The pipelines of %s are left out, it cannot be read: %s", file, error.strip().splitlines()[-1])
+        log.warning(
+            "The pipelines of %s are skipped, the file cannot be read: %s", file, error.strip().splitlines()[-1]
+        )
     for name, pipeline in pipelines(bag).items():
         (folder / f"{name}.json").write_text(pipeline)
         log.info("Pipeline of %s.", name)

@@ -1,7 +1,7 @@
-"""Airflow's connections: `source` and `sink` from the variables of the ETL steps, `kubernetes_default` the own cluster.
+"""Secrets backend of Airflow: `source` and `sink` from the variables of the steps, and `kubernetes_default`.
 
-Named in [secrets] backend where connections are looked up: in the API server, which hands them to the workers. So the
-address, the password and the TLS mode of a database stand in one place for Airflow and for the steps.
+Configured as [secrets] backend of the API server, which passes connections on to the workers. Address, password and TLS
+mode of a database are thus configured once, for Airflow and for the steps.
 """
 
 import json
@@ -12,20 +12,20 @@ from etl.config import passwords, tls, urls
 from etl.errors import ConfigurationError
 
 _ENCRYPTION = {"no": "off", "yes": "require", "strict": "require"}
-"""`encrypt` of SINK_URL in pymssql's words."""
+"""`encrypt` of SINK_URL → `encryption` of pymssql."""
 _CLUSTER = {"conn_type": "kubernetes", "extra": {"in_cluster": True}}
-"""What operators of the Kubernetes provider take where a DAG names no other. Airflow asks here before its database, and
-so no one who may edit connections can put a kubeconfig there, which may name a program to run."""
+"""Default connection of the Kubernetes provider's operators. Airflow asks this backend before its database, so a user
+who may edit connections cannot set a kubeconfig there, which may name a program to run."""
 
 
 class UrlConnections(BaseSecretsBackend):
-    """Answers for `source` (SOURCE_URL, SOURCE_PASSWORD, …), `sink` (SINK_URL, …) and `kubernetes_default` alone."""
+    """Connections `source` (SOURCE_URL, SOURCE_PASSWORD, …), `sink` (SINK_URL, …) and `kubernetes_default`."""
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:  # noqa: ARG002 - no teams here
-        """The connection as JSON; None for others, and where the variable is not set.
+        """The connection as JSON; None for other ids, and if the variable is not set.
 
-        Airflow would swallow an error here and say that there is no such connection: it goes along as `refused`, for
-        `etl_airflow.dag.hooks` to raise.
+        Airflow swallows an exception raised here and reports a missing connection. Its message is therefore passed on
+        as `refused`, which `etl_airflow.dag.hooks` raises.
         """
         if conn_id == "kubernetes_default":
             return json.dumps(_CLUSTER)
@@ -45,7 +45,7 @@ def _source(url: str) -> dict[str, object]:
     found = {
         "conn_type": "postgres",
         "host": options.pop("host", None),
-        # A single port is a field of the connection; those of several hosts are an option.
+        # One port is a field of the connection; ports of several hosts are an option.
         "port": int(options.pop("port")) if options.get("port", "").isdigit() else None,
         "login": options.pop("user", None),
         "password": password or None,
@@ -58,15 +58,15 @@ def _sink(url: str) -> dict[str, object]:
     server = urls.sql_server("SINK_URL", url)
     extra = {"encryption": _ENCRYPTION[server.tls.encrypt]}
     if server.tls.is_verified:
-        # Not words of pymssql: etl_airflow.dag.hooks tells them to the library below it.
+        # Not arguments of pymssql: etl_airflow.dag.hooks passes them to FreeTDS.
         extra["ca_file"] = tls.authorities(os.environ.get("SINK_CA_FILE"))
         if server.tls.name:
             extra["certificate_name"] = server.tls.name
     if mask_key := os.environ.get("MASK_KEY"):
-        extra["mask_secret"] = mask_key  # Airflow hides what is called so
+        extra["mask_secret"] = mask_key  # Airflow masks values under this name
     return {
         "conn_type": "mssql",
-        # pymssql takes an IPv6 address in brackets only, and then with its port.
+        # pymssql accepts an IPv6 address only in brackets and with its port.
         "host": f"[{server.host}]:{server.port}" if ":" in server.host else server.host,
         "port": server.port,
         "login": server.user,

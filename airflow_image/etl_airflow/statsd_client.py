@@ -1,8 +1,8 @@
-"""The StatsD client of Airflow's processes: DNS may answer late, and the exporter's address may change.
+"""StatsD client of Airflow's processes that resolves the exporter's address repeatedly, and queues metrics until then.
 
-Named in [metrics] statsd_custom_client_path. The client of the library looks the address up once, when it is made.
-Where DNS does not answer at that moment, as after a reboot, Airflow logs "Could not configure StatsClient … using
-NoStatsLogger instead", and the process sends nothing until it is restarted.
+Configured as [metrics] statsd_custom_client_path. The library's client resolves the address once, at its creation. If
+DNS does not answer at that moment, as after a reboot, Airflow logs "Could not configure StatsClient … using
+NoStatsLogger instead", and the process sends no metrics until it is restarted.
 """
 
 import logging
@@ -15,21 +15,21 @@ from collections import deque
 from statsd import StatsClient
 
 LOOK_UP_SECONDS = 60.0
-"""How often the address is looked up: a Service that is made anew has another one."""
+"""Interval of look-ups: a recreated Service has another address."""
 RETRY_SECONDS = 5.0
-"""How long after a look-up that failed the next one begins."""
+"""Pause after a failed look-up."""
 FIRST_SECONDS = 3.0
-"""How long the first line waits for the address; a task may end, and its process with it, right after its last line."""
+"""Time that the first metric waits for the address: a task's process may end right after its last metric."""
 KEPT_LINES = 1000
-"""How many lines are kept while there is no address. Then the oldest ones are dropped."""
+"""Metrics queued while there is no address; beyond that the oldest are dropped."""
 log = logging.getLogger(__name__)
 
 
 class RetryingStatsClient(StatsClient):  # type: ignore[misc]  # statsd has no types
-    """Looks the address up beside the process's own work, again and again, and keeps lines until there is one."""
+    """Resolves the address in a thread, and queues metrics until there is one."""
 
     def __init__(self, host: str, port: int, prefix: str | None = None, ipv6: bool = False) -> None:
-        # Not what the library's own does: it looks the address up.
+        # Without super().__init__(), which resolves the address.
         self._host, self._port, self._prefix = host, port, prefix
         self._family = socket.AF_INET6 if ipv6 else socket.AF_INET
         self._maxudpsize = 512
@@ -42,7 +42,7 @@ class RetryingStatsClient(StatsClient):  # type: ignore[misc]  # statsd has no t
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
-        """What another thread of the parent's was doing does not go on here, and would hold its lock for ever."""
+        """Replace locks that a thread of the parent may hold: it does not exist in this process."""
         self._looking, self._sending = threading.Lock(), threading.RLock()
         if not self._addr:
             self._next_look_up = 0.0
@@ -54,7 +54,7 @@ class RetryingStatsClient(StatsClient):  # type: ignore[misc]  # statsd has no t
         self._send_lines()
 
     def _start_look_up(self) -> None:
-        """Look up in a thread: where DNS does not answer, that takes 10 seconds and more."""
+        """Look up in a thread: without an answer from DNS this takes 10 seconds and more."""
         is_first = not self._next_look_up
         looking = threading.Thread(target=self._look_up, daemon=True, name="statsd-look-up")
         try:
@@ -66,27 +66,27 @@ class RetryingStatsClient(StatsClient):  # type: ignore[misc]  # statsd has no t
             looking.join(FIRST_SECONDS)
 
     def _look_up(self) -> None:
-        """Keep the address that DNS has for the host; the last one where it does not answer."""
+        """Resolve the host; keep the last address if DNS does not answer."""
         try:
             found = socket.getaddrinfo(self._host, self._port, self._family, socket.SOCK_DGRAM)
             self._addr, self._next_look_up = found[0][4], time.monotonic() + LOOK_UP_SECONDS
             if self._is_failing:
-                log.info("The StatsD server %s is found again, metrics are sent.", self._host)
+                log.info("The StatsD server %s is resolved again, metrics are sent.", self._host)
             self._is_failing = False
         except OSError as error:
             self._next_look_up = time.monotonic() + RETRY_SECONDS
             if not self._is_failing:
                 then = "the last address is used" if self._addr else f"the last {KEPT_LINES} metrics are kept"
-                log.warning("The StatsD server %s is not found: %s; %s until it is.", self._host, error, then)
+                log.warning("The StatsD server %s cannot be resolved: %s; %s until it can.", self._host, error, then)
             self._is_failing = True
         finally:
             self._looking.release()
         self._send_lines()
 
     def _send_lines(self) -> None:
-        with self._sending:  # two threads at once would change the order; signal handlers come in too
+        with self._sending:  # keeps the order; reentrant for signal handlers
             while self._addr and self._lines:
                 try:
                     self._sock.sendto(self._lines.popleft().encode("ascii"), self._addr)
                 except (OSError, UnicodeError):
-                    continue  # metrics are sent once, and never fail what they measure
+                    continue  # metrics are not resent, and never fail a task

@@ -1,4 +1,4 @@
-"""A worker's one task, which is in its environment and not on its command line (airflow_local_settings.py).
+"""Entry point of a worker's task, given in the environment and not on the command line (airflow_local_settings.py).
 
 python -m etl_airflow.worker_task
 """

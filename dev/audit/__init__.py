@@ -1,1 +1,1 @@
-"""What the images bring from others: lists of it, its licences, and what is known to be wrong with it."""
+"""Audit of third-party packages in the images: bills of materials, licences, vulnerabilities."""

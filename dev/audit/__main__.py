@@ -1,6 +1,6 @@
-"""Looks at what the images bring and at the history: `make audit`; with `OSV=FOLDER` without a network.
+"""`make audit`: audits the packages of the images and the git history; offline with `OSV=FOLDER`.
 
-Writes a bill of materials for each image into .audit/. Ends with 1 where something is wrong or could not be looked at.
+Writes a bill of materials for each image into .audit/. Exits with 1 if something is refused or cannot be checked.
 """
 
 import argparse
@@ -43,14 +43,14 @@ def check_licences() -> bool:
     refused: dict[str, str] = {}
     for image in IMAGES:
         refused |= licences.refused(python_packages(bill_of_materials(image)))
-    for package, said in refused.items():
-        print(f"{package}: its licence is not one of those allowed: {said or 'it names none'}")
+    for package, named in refused.items():
+        print(f"{package}: its licence is not one of those allowed: {named or 'it names none'}")
     print("Licences: " + ("look at those." if refused else "all are allowed."))
     return not refused
 
 
 def check_vulnerabilities(options: argparse.Namespace) -> bool:
-    """Whether what is known of the packages of the bills is accepted, or not severe."""
+    """Whether no severe vulnerability is known of the packages, but accepted ones."""
     if not options.osv:
         print("Downloading the OSV database …")
         vulnerabilities.download(FOLDER / "osv")
@@ -66,7 +66,7 @@ def check_vulnerabilities(options: argparse.Namespace) -> bool:
 
 
 def check_history() -> bool:
-    """Whether the history holds no secret."""
+    """Whether the history has no secrets."""
     found = secrets.leaks(ROOT)
     for each in found:
         print(f"This looks like a secret: {each}")
@@ -75,17 +75,22 @@ def check_history() -> bool:
 
 
 def main() -> int:
-    """Do everything, whatever fails in between."""
+    """Run all checks, also after one has failed; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--osv", type=Path, metavar="FOLDER", help="with PyPI/all.zip and Debian/all.zip, instead of downloading them"
+        "--osv", type=Path, metavar="FOLDER", help="with PyPI/all.zip and Debian/all.zip; default: download them"
     )
-    parser.add_argument("--level", choices=LEVELS, default="high", help="from which on a vulnerability is refused")
+    parser.add_argument("--level", choices=LEVELS, default="high", help="lowest level of refused vulnerabilities")
     parser.add_argument(
         "--sbom", type=Path, metavar="FILE", nargs="*", default=[], help="further bills of materials (CycloneDX)"
     )
     parser.add_argument(
-        "--report", type=Path, metavar="FILE", nargs="*", default=[], help="of osv-scanner (--format json) on images"
+        "--report",
+        type=Path,
+        metavar="FILE",
+        nargs="*",
+        default=[],
+        help="reports of osv-scanner (--format json) on images",
     )
     options = parser.parse_args()
     checks: list[Callable[[], bool]] = [

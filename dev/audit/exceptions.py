@@ -1,4 +1,4 @@
-"""Vulnerabilities that are accepted for a time: `osv-scanner.toml`, in the form that OSV's own scanner reads."""
+"""Vulnerabilities that are accepted until a date: `osv-scanner.toml`, in the format of osv-scanner."""
 
 import tomllib
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _DISTRIBUTIONS = ("Debian", "Ubuntu", "Alpine")
 
 
 class Accepted(NamedTuple):
-    """An exception: it says why, and ends."""
+    """An exception, with its reason and end."""
 
     id: str
     until: date
@@ -23,14 +23,14 @@ class Accepted(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What is said of each finding, and whether all are accepted."""
+    """One line for each finding, and whether all are accepted."""
 
     lines: list[str]
     passes: bool
 
 
 def read_accepted(file: Path = FILE) -> list[Accepted]:
-    """The exceptions of a file. Raises AuditError where one lacks its reason or its end."""
+    """The exceptions of a file. Raises AuditError if one lacks its reason or end."""
     try:
         entries = tomllib.loads(file.read_text()).get("IgnoredVulns", [])
     except (OSError, tomllib.TOMLDecodeError) as error:
@@ -38,7 +38,7 @@ def read_accepted(file: Path = FILE) -> list[Accepted]:
     accepted = []
     for entry in entries:
         until = entry.get("ignoreUntil")
-        # A time of day is a date as well.
+        # A datetime is a date as well.
         if not entry.get("id") or not entry.get("reason", "").strip() or not isinstance(until, date):
             raise AuditError(
                 f"{file.name}: the exception {entry.get('id', 'without an id')} needs an id, a reason, and a date"
@@ -49,9 +49,9 @@ def read_accepted(file: Path = FILE) -> list[Accepted]:
 
 
 def judge(found: Iterable[Finding], accepted: Iterable[Accepted], level: str, today: date) -> Verdict:
-    """Refuse what is at the level or above, or of unknown severity, and not accepted.
+    """Refuse findings at the level or above, or of unknown severity, unless they are accepted.
 
-    Of a distribution, what has no fixed version yet is listed and not refused: there is nothing to install instead.
+    Findings in a distribution without a fixed version are listed, not refused: there is nothing to install instead.
     """
     lines, refused, used = [], 0, set[str]()
     accepted = list(accepted)

@@ -1,4 +1,4 @@
-"""The licences of what the images bring, from the packages' own metadata, against those that are allowed."""
+"""Licences of the packages in the images, from their metadata, checked against those allowed."""
 
 import re
 from collections.abc import Iterable
@@ -8,25 +8,25 @@ ALLOWED = frozenset({
     "Apache-2.0", "Apache Software License", "BSD License", "BSD-2-Clause", "BSD-3-Clause", "3-Clause BSD License",
     "ISC", "ISC License (ISCL)", "MIT", "MIT License", "MIT-0", "PSF-2.0", "Python Software Foundation License",
     "The Unlicense (Unlicense)",
-    # They ask for the source of what is changed in the package itself; here nothing is.
+    # They require the source of changes to the package; there are none.
     "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)", "LGPL-3.0-only", "GNU LESSER GENERAL PUBLIC LICENSE",
     "GNU Library or Lesser General Public License (LGPL)",
 })  # fmt: skip
-"""As packages write them."""
+"""Allowed licences, as packages write them."""
 LOOKED_AT = {
-    "mssql-python": "MIT License",  # in its file LICENSE; its metadata says nothing
+    "mssql-python": "MIT License",  # from its file LICENSE; not in its metadata
     "mssql-python-odbc": "Microsoft ODBC Driver 18 for SQL Server",
-    "pyrage": "MIT License",  # in its file LICENSE; its metadata says nothing
+    "pyrage": "MIT License",  # from its file LICENSE; not in its metadata
     "pyyaml-ft": "MIT",  # not installed before Python 3.13
-    "text-unidecode": "Artistic License",  # or the GPL, as one likes
+    "text-unidecode": "Artistic License",  # or the GPL
 }
-"""Packages whose metadata do not say it, or more than one needs to know: what a person has read in them."""
+"""Licences of packages without a usable one in their metadata, read from the packages."""
 PROPRIETARY = frozenset({"Microsoft ODBC Driver 18 for SQL Server"})
-"""Allowed, on the terms that docs/supply-chain.md tells."""
+"""Allowed, on the terms in docs/supply-chain.md."""
 
 
 def licence(package: str) -> str:
-    """The licence of an installed package, as it writes it; empty where it says nothing."""
+    """The licence of an installed package, as it writes it; empty if it names none."""
     if package in LOOKED_AT:
         return LOOKED_AT[package]
     try:
@@ -34,20 +34,20 @@ def licence(package: str) -> str:
     except metadata.PackageNotFoundError:
         return ""
     classifiers = [each.split(" :: ")[-1] for each in found.get_all("Classifier", []) if each.startswith("License")]
-    for said in (*found.get_all("License-Expression", []), "; ".join(classifiers), *found.get_all("License", [])):
-        if said.strip():
-            return str(said).strip().splitlines()[0]
+    for named in (*found.get_all("License-Expression", []), "; ".join(classifiers), *found.get_all("License", [])):
+        if named.strip():
+            return str(named).strip().splitlines()[0]
     return ""
 
 
-def is_allowed(said: str) -> bool:
-    """Whether one may pass on what has this licence."""
-    parts = re.split(r" AND | OR |; ", said.replace("(", "").replace(")", ""))
+def is_allowed(named: str) -> bool:
+    """Whether packages with this licence may be distributed."""
+    parts = re.split(r" AND | OR |; ", named.replace("(", "").replace(")", ""))
     plain = {each.replace("(", "").replace(")", "") for each in ALLOWED | PROPRIETARY | {"Artistic License"}}
     return all(part in plain for part in parts)
 
 
 def refused(packages: Iterable[str]) -> dict[str, str]:
-    """The packages whose licence is not allowed or not known, with what they say."""
-    said = {package: licence(package) for package in sorted(packages)}
-    return {package: words for package, words in said.items() if not is_allowed(words)}
+    """The packages with a licence that is not allowed or not known, and that licence."""
+    licences = {package: licence(package) for package in sorted(packages)}
+    return {package: named for package, named in licences.items() if not is_allowed(named)}

@@ -1,4 +1,4 @@
-"""The packages of our images: Python's by the lock file, Debian's by the list in the image."""
+"""Packages of the images: Python's from the lock file, Debian's from the list in the image."""
 
 import json
 import shutil
@@ -13,17 +13,17 @@ from ops.deploy.images.images import work_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {"etl": ("--package=etl", "--extra=engine"), "etl-airflow": ("--package=etl-airflow",)}
-"""Our images, and which packages of the lock file each has: what their Dockerfiles give to `uv sync`."""
+"""The images, and the arguments of `uv sync` in their Dockerfiles, which choose packages of the lock file."""
 
 
 class AuditError(Exception):
-    """What could not be looked at, in a sentence."""
+    """A check that could not be made; the message is a sentence."""
 
 
 def bill_of_materials(image: str) -> dict[str, Any]:
-    """What the lock file says of an image, with the hashes that `uv sync` insists on, as CycloneDX 1.5.
+    """Bill of materials of an image from the lock file, with the hashes that `uv sync` checks, as CycloneDX 1.5.
 
-    Packages that are for another Python or platform only are in it, too.
+    It includes packages for other Pythons and platforms.
     """
     uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
     command = [uv, "export", "--quiet", "--frozen", "--no-dev", "--format=cyclonedx1.5", *IMAGES[image]]
@@ -35,14 +35,14 @@ def bill_of_materials(image: str) -> dict[str, Any]:
 
 
 def python_packages(bill: dict[str, Any]) -> dict[str, str]:
-    """The names and versions of the packages of the Python Package Index."""
+    """Names and versions of the packages from PyPI."""
     return {
         each["name"]: each["version"] for each in bill["components"] if each.get("purl", "").startswith("pkg:pypi/")
     }
 
 
 def built_contents(image: str) -> Contents:
-    """What is in an image that was built here. Raises AuditError where there is none."""
+    """Contents of a locally built image. Raises AuditError if there is none."""
     for builder in BUILDERS.values():
         if builder.problem() is None and builder.platform_of(image):
             with work_folder() as folder:

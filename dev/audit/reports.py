@@ -1,4 +1,4 @@
-"""What osv-scanner reports of an image (https://google.github.io/osv-scanner/output/): of those that are pulled."""
+"""Reports of osv-scanner on pulled images (https://google.github.io/osv-scanner/output/)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from dev.audit.vulnerabilities import Finding, Package
 
 
 def findings(report: Mapping[str, Any]) -> list[Finding]:
-    """The vulnerabilities of a report, judged like those that are looked up here. Raises AuditError."""
+    """The findings of a report. Raises AuditError."""
     try:
         return [
             _finding(package, group)
@@ -24,7 +24,7 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
 
 
 def _is_unimportant(group: Mapping[str, Any]) -> bool:
-    """Whether its distribution decided that it is no vulnerability of its package."""
+    """Whether the distribution rates it as no vulnerability of its package."""
     analysis = group.get("experimental_analysis") or {}
     return bool(analysis) and all(each.get("unimportant") for each in analysis.values())
 
@@ -37,7 +37,7 @@ def _finding(package: Mapping[str, Any], group: Mapping[str, Any]) -> Finding:
     named_so = [affected for affected in concerned if affected.get("package", {}).get("name") == named.name]
     fixed = {
         event["fixed"]
-        # A record may name the source package. Without its fixes the finding would pass as one that has none yet.
+        # A record may name the source package. Without its fixes the finding would count as not fixed yet.
         for affected in named_so or concerned
         for each in affected.get("ranges", [])
         if each.get("type") != "GIT"

@@ -1,4 +1,4 @@
-"""Secrets in the history, also those that a later commit has taken out again."""
+"""Secrets in the git history, including those that a later commit removed."""
 
 import json
 import subprocess
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 KNOWN = ("tests/", "docker-compose.dev.yml", ".github/workflows/test.yml")
-"""Where passwords stand that open nothing but databases of tests and of development."""
+"""Paths with passwords of databases for tests and development."""
 
 
 def leaks(root: Path) -> list[str]:
-    """Every place in the history of HEAD with what looks like a secret: commit, file, line and kind, never the secret.
+    """Suspected secrets in the history of HEAD: commit, file, line and kind, never the secret.
 
-    Raises CalledProcessError where the history cannot be read.
+    Raises CalledProcessError if the history cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "found.json"
@@ -23,7 +23,7 @@ def leaks(root: Path) -> list[str]:
         command = [str(scanner), "git", str(root), *options, f"--output={report}"]
         subprocess.run(command, check=True, capture_output=True, text=True)
         found = json.loads(report.read_text())["findings"]
-    return sorted(_told(each) for each in found if not _is_known(each))
+    return sorted(_described(each) for each in found if not _is_known(each))
 
 
 def _is_known(finding: dict[str, Any]) -> bool:
@@ -31,7 +31,7 @@ def _is_known(finding: dict[str, Any]) -> bool:
     return kind.startswith("generic-") and path.startswith(KNOWN)
 
 
-def _told(finding: dict[str, Any]) -> str:
-    place = finding["location"]
+def _described(finding: dict[str, Any]) -> str:
+    location = finding["location"]
     commit = finding["attributes"].get("git.sha", "")[:12]
-    return f"{commit} {place['path']}:{place['start_line']}: {finding['rule_id']}"
+    return f"{commit} {location['path']}:{location['start_line']}: {finding['rule_id']}"

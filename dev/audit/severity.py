@@ -1,4 +1,4 @@
-"""How severe a vulnerability is, as the records of the OSV database say it: a score of CVSS, from 0 to 10."""
+"""Severity of a vulnerability in records of the OSV database: a CVSS score from 0 to 10."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from cvss import CVSS2, CVSS3, CVSS4, CVSSError
 
 LEVELS = {"low": 0.1, "medium": 4.0, "high": 7.0, "critical": 9.0}
-"""Where each level begins (https://www.first.org/cvss)."""
+"""Lowest score of each level (https://www.first.org/cvss)."""
 _CALCULATIONS = {"CVSS_V2": CVSS2, "CVSS_V3": CVSS3, "CVSS_V4": CVSS4}
-# What GitHub and Debian write in the place of a score, which begins the level.
+# Words of GitHub and Debian in the place of a score: they count as the lowest score of the level.
 _WORDS = {**LEVELS, "moderate": LEVELS["medium"]}
 
 
 def score_of(record: dict[str, Any], affected: dict[str, Any]) -> float | None:
-    """The highest score of a record, else that of its word; None where it says neither."""
+    """The highest score of a record, else that of its word; None if it has neither."""
     scores = list(_scores([*record.get("severity", []), *affected.get("severity", [])]))
     if scores:
         return max(scores)
@@ -42,5 +42,5 @@ def _scores(severities: list[dict[str, str]]) -> Iterator[float]:
 
 
 def _plain(word: object) -> str:
-    # Debian marks with a star what its security team has not looked at.
+    # Debian marks ratings that its security team has not reviewed with a star.
     return str(word).lower().rstrip("*")

@@ -1,4 +1,4 @@
-"""Which of two versions is the later one, by the rules of those who gave them."""
+"""Comparison of versions by the rules of their ecosystems."""
 
 import re
 from itertools import zip_longest
@@ -9,7 +9,7 @@ _PARTS = re.compile(r"(\D*)(\d*)")
 
 
 def compare(ecosystem: str, one: str, other: str) -> int:
-    """Below zero where the first one is the earlier, above where it is the later. "0" is before all."""
+    """Negative if the first version is earlier, positive if it is later. "0" is before all."""
     if "0" in (one, other):
         return (one != "0") - (other != "0")
     if ecosystem == "PyPI":
@@ -19,7 +19,7 @@ def compare(ecosystem: str, one: str, other: str) -> int:
 
 
 def compare_debian(one: str, other: str) -> int:
-    """As `dpkg --compare-versions` does (deb-version(7))."""
+    """Compare like `dpkg --compare-versions` (deb-version(7))."""
     for first, second in zip(_split(one), _split(other), strict=True):
         pairs = zip_longest(_PARTS.findall(first), _PARTS.findall(second), fillvalue=("", ""))
         for (text, number), (other_text, other_number) in pairs:
@@ -46,7 +46,7 @@ def _split(version: str) -> tuple[str, str, str]:
 
 
 def _compare_texts(one: str, other: str) -> int:
-    """Letters come before all other signs, `~` before everything, also before the end."""
+    """Compare non-digits: letters before other characters, `~` before everything, even the end."""
     for first, second in zip_longest(one, other, fillvalue=""):
         difference = _weight(first) - _weight(second)
         if difference:

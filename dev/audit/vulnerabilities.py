@@ -1,4 +1,4 @@
-"""Known vulnerabilities of packages, from a folder with the OSV database: no network is needed.
+"""Known vulnerabilities of packages, from a folder with the OSV database, offline.
 
 The folder has ECOSYSTEM/all.zip of https://osv-vulnerabilities.storage.googleapis.com for each ecosystem; the format is
 described at https://ossf.github.io/osv-schema.
@@ -20,12 +20,12 @@ from dev.audit.versions import compare
 
 ADDRESS = "https://osv-vulnerabilities.storage.googleapis.com"
 ECOSYSTEMS = ("PyPI", "Debian")
-"""Those of which our images have packages."""
+"""Ecosystems of the packages in the images."""
 _PURL = re.compile(r"pkg:(pypi|deb/debian)/([^@?]+)@([^?]+)(?:\?(.*))?")
 
 
 class Package(NamedTuple):
-    """A package as the database names it: of Debian the source package."""
+    """A package under its name in the database: for Debian the source package."""
 
     ecosystem: str
     name: str
@@ -33,24 +33,24 @@ class Package(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A vulnerability of a package, under all the names that the records give it."""
+    """A vulnerability of a package, with all its ids."""
 
     package: Package
     ids: tuple[str, ...]
     score: float | None
-    """Of CVSS, from 0 to 10; None where no record says how severe it is."""
+    """CVSS score from 0 to 10; None if no record has one."""
     fixed: tuple[str, ...]
-    """The versions without it; none where there is none yet."""
+    """Fixed versions; empty if there are none yet."""
     summary: str
 
 
 def packages_of(bill: Mapping[str, Any]) -> set[Package]:
-    """The packages of a bill of materials that the database may know."""
+    """The packages of a bill of materials in ecosystems of the database."""
     return set(filter(None, (_package(each.get("purl", "")) for each in bill["components"])))
 
 
 def download(folder: Path, address: str = ADDRESS) -> None:
-    """Put the newest database into a folder. Raises AuditError."""
+    """Download the newest database to a folder. Raises AuditError."""
     for ecosystem in ECOSYSTEMS:
         target = folder / ecosystem / "all.zip"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,14 +59,14 @@ def download(folder: Path, address: str = ADDRESS) -> None:
             urllib.request.urlretrieve(f"{address}/{ecosystem}/all.zip", part)  # noqa: S310 -- an address of ours
         except OSError as error:
             raise AuditError(
-                f"The OSV database cannot be downloaded ({error}). Where there is no network, give a folder with it:"
+                f"The OSV database cannot be downloaded ({error}). Without a network, give a folder with it:"
                 " make audit OSV=FOLDER (docs/supply-chain.md)."
             ) from error
         part.replace(target)
 
 
 def findings(database: Path, packages: Iterable[Package]) -> list[Finding]:
-    """What the database knows of these packages. Raises AuditError where it is not whole."""
+    """The findings of the database on packages. Raises AuditError if it is incomplete."""
     wanted: dict[tuple[str, str], list[Package]] = {}
     for package in packages:
         wanted.setdefault((package.ecosystem, _plain(package)), []).append(package)
@@ -100,7 +100,7 @@ def _records(file: Path) -> Iterator[dict[str, Any]]:
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise AuditError(f"{file} is no file of the OSV database: {error}") from error
     if not names:
-        raise AuditError(f"{file} holds no record: nothing was looked for.")
+        raise AuditError(f"{file} holds no record: nothing was checked.")
 
 
 def _matches(record: dict[str, Any], wanted: Mapping[tuple[str, str], list[Package]]) -> Iterator[Finding]:
@@ -108,7 +108,7 @@ def _matches(record: dict[str, Any], wanted: Mapping[tuple[str, str], list[Packa
     for affected in record.get("affected", []):
         named = affected.get("package", {})
         asked = Package(named.get("ecosystem", ""), named.get("name", ""), "")
-        # Debian decided that it is no vulnerability of its package.
+        # Debian rates it as no vulnerability of its package.
         if affected.get("ecosystem_specific", {}).get("urgency") == "unimportant":
             continue
         for package in wanted.get((asked.ecosystem, _plain(asked)), ()):
@@ -124,7 +124,7 @@ def _is_affected(affected: dict[str, Any], package: Package) -> bool:
 
 
 def _is_within(events: list[dict[str, str]], package: Package) -> bool:
-    """Whether the last event at or before the version makes it a vulnerable one."""
+    """Whether the last event at or before the version marks it as vulnerable."""
     order = cmp_to_key(partial(compare, package.ecosystem))
     affected = False
     for kind, at in sorted((pair for event in events for pair in event.items()), key=lambda pair: order(pair[1])):
@@ -143,7 +143,7 @@ def _fixed(affected: dict[str, Any]) -> Iterator[str]:
 
 
 def _joined(found: Iterable[Finding]) -> list[Finding]:
-    """One finding of those that are of one package and share a name: several databases describe each vulnerability."""
+    """Findings merged by package and shared id: several databases describe the same vulnerability."""
     joined: list[Finding] = []
     for finding in found:
         same = [one for one in joined if one.package == finding.package and set(one.ids) & set(finding.ids)]

@@ -1,1 +1,1 @@
-"""Grafana's dashboards: one module each, and what they share. `make dashboards` writes them as JSON."""
+"""Grafana's dashboards, one module each, and their shared parts. `make dashboards` writes them as JSON."""

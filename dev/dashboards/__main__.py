@@ -1,4 +1,4 @@
-"""Writes every dashboard as JSON to where Grafana is given them from: `python -m dev.dashboards`."""
+"""Writes all dashboards as JSON to the folder that Grafana loads: `python -m dev.dashboards`."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "k8s/base/observability/grafana/d
 
 
 def rendered() -> dict[str, str]:
-    """File name to content, for all dashboards."""
+    """Content of each dashboard by file name."""
     boards = [make().build() for make in (overview, dags, etl, pods, logs)]
     for board in boards:
         for number, panel in enumerate(board.panels or [], start=1):
@@ -24,7 +24,7 @@ def rendered() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write what has changed, and remove what is no dashboard any more."""
+    """Write changed files, and remove those of former dashboards."""
     files = rendered()
     for left_over in {path.name for path in FOLDER.glob("*.json")} - set(files):
         (FOLDER / left_over).unlink()

@@ -1,4 +1,4 @@
-"""What every dashboard has: its head, its variables, its rows."""
+"""Parts of every dashboard: settings, variables, rows."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row, TextBoxVariable
 from grafana_foundation_sdk.models.dashboard import (
@@ -13,7 +13,7 @@ from dev.dashboards.panels import LOKI, PROMETHEUS, PanelBuilder
 
 
 def dashboard(title: str, uid: str, description: str, *, hours: int = 6) -> Dashboard:
-    """An empty dashboard, read-only in Grafana: it is changed here. `uid` is its name in addresses."""
+    """An empty dashboard, read-only in Grafana. `uid` is its name in URLs."""
     board = Dashboard(title).uid(uid).description(description).tags([TAG]).readonly()
     board.timezone("browser").time(f"now-{hours}h", "now").refresh("30s").tooltip(DashboardCursorSync.CROSSHAIR)
     return board.link(between_dashboards())
@@ -27,19 +27,19 @@ def add(board: Dashboard, row: str, *panels: PanelBuilder) -> None:
 
 
 def choice(name: str, label: str, query: str) -> QueryVariable:
-    """A variable: some or all values of a label in Prometheus, as `label_values(series, label)` finds them."""
+    """A variable with multiple choice: values of a label in Prometheus, by `label_values(series, label)`."""
     variable = QueryVariable(name).label(label).datasource(PROMETHEUS).query({"query": query, "refId": name})
     return _all_at_first(variable)
 
 
 def choice_of_lines(name: str, label: str, stream: str) -> QueryVariable:
-    """A variable: some or all values of a stream's label in Loki."""
+    """A variable with multiple choice: values of a stream's label in Loki."""
     query: dict[str, object] = {"label": name, "refId": name, "stream": stream, "type": 1}
     return _all_at_first(QueryVariable(name).label(label).datasource(LOKI).query(query))
 
 
 def text(name: str, label: str, value: str, description: str) -> TextBoxVariable:
-    """A variable to type into."""
+    """A text variable."""
     at_first = VariableOption(selected=True, text=value, value=value)
     variable = TextBoxVariable(name).label(label).description(description).default_value(value)
     return variable.current(at_first).options([at_first])

@@ -1,4 +1,4 @@
-"""DAGs and tasks: how long they take, how they end, how long they wait."""
+"""Dashboard of DAGs and tasks: durations, outcomes, waiting times."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
@@ -21,7 +21,12 @@ def dags() -> Dashboard:
     add(
         board,
         "Now",
-        number("Runs", "DAG runs that go on now.", {"running": "max(airflow_scheduler_dagruns_running)"}, unit="short"),
+        number(
+            "Runs",
+            "DAG runs that are running now.",
+            {"running": "max(airflow_scheduler_dagruns_running)"},
+            unit="short",
+        ),
         number(
             "Tasks running",
             "Tasks that hold a slot of a pool.",
@@ -30,20 +35,20 @@ def dags() -> Dashboard:
         ),
         number(
             "Slots free",
-            "What else could start now. Zero for long: tasks wait for others, not for pods.",
+            "Free slots. If zero for long, tasks wait for other tasks, not for pods.",
             {"free": "sum(airflow_pool_open_slots)"},
             unit="short",
         ),
         number(
             "Longest in the queue",
-            "How long the task that waits longest for its worker pod has waited. Red: stuck.",
+            "Longest time that a task has waited for its worker pod. Red: stuck.",
             {"waiting": "max(airflow_task_queued_age_seconds) or vector(0)"},
             unit="s",
             thresholds=[(60, "orange"), (600, "red")],
         ),
         number(
             "Next run overdue",
-            "How long ago the run that is most overdue was due. Red: late.",
+            "Delay of the most overdue run. Red: late.",
             {"overdue": highest("airflow_dag_overdue_seconds", where=_DAG)},
             unit="s",
             thresholds=[(120, "orange"), (900, "red")],
@@ -72,7 +77,7 @@ def dags() -> Dashboard:
         ),
         series(
             "Delay of scheduled runs",
-            "From when a run was due to when it began; the slowest twentieth takes longer.",
+            "From when a run was due to its start; 95th percentile.",
             {"{{dag_id}}": slowest("airflow_dagrun_schedule_delay_seconds", "dag_id", _DAG)},
             unit="s",
             span=8,
@@ -86,8 +91,8 @@ def dags() -> Dashboard:
             thresholds=[(900, "red")],
         ),
         series(
-            "Oldest run that goes on",
-            "Since when the oldest unfinished run of a DAG has gone on.",
+            "Oldest running run",
+            "Age of the oldest unfinished run of a DAG.",
             {"{{dag_id}}": highest("airflow_dag_run_age_seconds", "dag_id", _DAG)},
             unit="s",
             span=8,
@@ -97,8 +102,8 @@ def dags() -> Dashboard:
         board,
         "Tasks",
         rows(
-            "Tasks, within the time that is looked at",
-            "A click on a row leads to the task's lines, or to the task in Airflow.",
+            "Tasks in the time range",
+            "Click a row to open the task's lines, or the task in Airflow.",
             {
                 "good": _ends("success"),
                 "failed": _ends("failed"),
@@ -113,20 +118,20 @@ def dags() -> Dashboard:
         ),
         series(
             "Duration of tasks",
-            "The slowest twentieth of the tries within an hour takes longer.",
+            "95th percentile of the tries within an hour.",
             {"{{dag_id}} {{task_id}}": slowest("airflow_task_duration_seconds", "dag_id, task_id", _TASK)},
             unit="s",
         ),
         series(
             "Time in the queue",
-            "From being given to the executor to the start in a worker pod; the slowest twentieth takes longer.",
+            "From the hand-over to the executor to the start in a worker pod; 95th percentile.",
             {"{{dag_id}} {{task_id}}": slowest("airflow_task_queued_duration_seconds", "dag_id, task_id", _TASK, "1h")},
             unit="s",
         ),
         series(
             "Where the seconds of a task go",
-            "Means, one upon the other: waiting for a slot, for a worker, until the step's pod is asked for, until its"
-            " first line, until its last, and until its end is known.",
+            "Stacked means: waiting for a slot, for a worker, until the step's pod is requested, until its first line,"
+            " until its last line, and until its end is noticed.",
             {
                 "scheduled": mean("airflow_task_scheduled_duration_seconds", "", _TASK),
                 "queued": mean("airflow_task_queued_duration_seconds", "", _TASK),
@@ -138,7 +143,7 @@ def dags() -> Dashboard:
         ),
         counts(
             "How tries ended",
-            "Each bar a quarter of an hour; up_for_retry is a failure that is tried again.",
+            "Each bar a quarter of an hour; up_for_retry is a failure that is retried.",
             {"{{state}}": events("airflow_ti_finish", "state", _TASK)},
         ),
         counts(
@@ -149,10 +154,10 @@ def dags() -> Dashboard:
     )
     add(
         board,
-        "Room for tasks, and the scheduler's own pace",
+        "Slots for tasks, and the speed of the scheduler",
         series(
             "Slots of pools",
-            "What the pools' slots are used for. Scheduled tasks wait for a slot.",
+            "Use of the pools' slots. Scheduled tasks wait for a slot.",
             {
                 "running": "sum(airflow_pool_running_slots)",
                 "queued": "sum(airflow_pool_queued_slots)",

@@ -1,4 +1,4 @@
-"""ETL: what became of the rows, and how far the sink is behind."""
+"""Dashboard of ETL: outcomes of rows, and the lag of the sink."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
@@ -12,7 +12,7 @@ _DIFFERENCE = f"max by (pipeline) (abs(etl_reconciliation_difference{{{_PIPELINE
 
 def etl() -> Dashboard:
     """Rows by outcome, lag, throughput, rejects, reconciliation, and the two databases."""
-    board = dashboard("ETL", "etl", "What became of the rows, how far the sink is behind, and whether all adds up.")
+    board = dashboard("ETL", "etl", "Outcomes of rows, lag of the sink, and reconciliation.")
     board.with_variable(choice("pipeline", "Pipeline", "label_values(etl_rows_total, pipeline)"))
     add(
         board,
@@ -26,7 +26,7 @@ def etl() -> Dashboard:
         ),
         number(
             "Age of the watermark",
-            "How old the newest version is up to which the sink is complete. It grows while the source is idle.",
+            "Age of the version up to which the sink is complete. It grows while the source is idle.",
             {"{{pipeline}}": highest("etl_watermark_age_seconds", "pipeline", _PIPELINE)},
             unit="s",
         ),
@@ -39,20 +39,20 @@ def etl() -> Dashboard:
         ),
         number(
             "Rejected",
-            "Rows that broke the contract within the time that is looked at.",
+            "Rows that broke the type rules in the time range.",
             {"rows": events_shown("etl_rows_total", f'outcome="rejected", {_PIPELINE}')},
             unit="short",
             thresholds=NOT_ZERO,
         ),
         number(
             "Inserted and updated",
-            "Rows within the time that is looked at.",
+            "Rows in the time range.",
             {"rows": events_shown("etl_rows_total", f'outcome=~"inserted|updated", {_PIPELINE}')},
             unit="short",
         ),
         number(
             "Last load",
-            "How long ago rows were last loaded.",
+            "Time since rows were last loaded.",
             {"{{pipeline}}": f"time() - {highest('etl_last_load_timestamp_seconds', 'pipeline', _PIPELINE)}"},
             unit="s",
         ),
@@ -62,14 +62,14 @@ def etl() -> Dashboard:
         "Rows",
         series(
             "Rows by outcome",
-            "Each bar a quarter of an hour. kept + dropped + rejected are what was extracted.",
+            "Each bar a quarter of an hour. kept + dropped + rejected = extracted.",
             {"{{outcome}}": events("etl_rows_total", "outcome", _PIPELINE)},
             unit="short",
             bars=True,
         ),
         rows(
-            "Rows, within the time that is looked at",
-            "Side by side what each step counted. A step that was repeated counts twice: here, and not in the sink.",
+            "Rows in the time range",
+            "Counts of each step. A retried step counts twice here, not in the sink.",
             {
                 outcome: events("etl_rows_total", "pipeline", f'outcome="{outcome}", {_PIPELINE}', SHOWN)
                 for outcome in ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged")
@@ -78,7 +78,7 @@ def etl() -> Dashboard:
         ),
         series(
             "Rejected rows",
-            "Each bar a quarter of an hour. More than the pipeline tolerates fail the run.",
+            "Each bar a quarter of an hour. More than the pipeline tolerates fails the run.",
             {"{{pipeline}}": events("etl_rows_total", "pipeline", f'outcome="rejected", {_PIPELINE}')},
             unit="short",
             bars=True,
@@ -94,7 +94,7 @@ def etl() -> Dashboard:
         ),
         series(
             "Rows that are not read",
-            "As the last plan found them: their version is in the future, or infinite.",
+            "Found by the last plan: their version is in the future, or infinite.",
             {"{{pipeline}}": highest("etl_unreachable_versions", "pipeline", _PIPELINE)},
             unit="short",
             thresholds=NOT_ZERO,
@@ -116,7 +116,7 @@ def etl() -> Dashboard:
         ),
         series(
             "Seconds of a step",
-            "The slowest twentieth of the partitions within an hour takes longer.",
+            "95th percentile of the partitions within an hour.",
             {
                 "{{pipeline}} {{step}}": slowest("etl_step_duration_seconds", "pipeline, step", _PIPELINE),
             },
@@ -130,7 +130,7 @@ def etl() -> Dashboard:
         ),
         series(
             "Bytes a second",
-            "Of the time that a step works, within an hour; as the rows are in memory.",
+            "Of the time that a step works, within an hour; size in memory.",
             {"{{pipeline}} {{step}}": _a_working_second("etl_bytes_total", "")},
             unit="Bps",
         ),
@@ -150,7 +150,7 @@ def etl() -> Dashboard:
         ),
         series(
             "Connections to the metadata database",
-            "By state, and how many there may be.",
+            "By state, and their limit.",
             {
                 "{{state}}": "sum by (state) (metadata_connections)",
                 "at most": highest("metadata_max_connections"),
@@ -160,7 +160,7 @@ def etl() -> Dashboard:
         ),
         series(
             "Work in the sink",
-            "Sessions and open transactions. Empty where the login may not see them.",
+            "Sessions and open transactions. Empty without the permission to see them.",
             {
                 "sessions": highest("sink_sessions"),
                 "open transactions": highest("sink_open_transactions"),

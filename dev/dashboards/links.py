@@ -1,4 +1,4 @@
-"""Where a click leads: from a dashboard to another, and to Airflow."""
+"""Links between dashboards, and to Airflow."""
 
 from grafana_foundation_sdk.builders.dashboard import DashboardLink
 from grafana_foundation_sdk.cog.builder import Builder
@@ -7,23 +7,23 @@ from grafana_foundation_sdk.models.dashboard import DashboardLinkType
 
 TAG = "orders-to-sql-server"
 AIRFLOW = "../../../.."
-"""Airflow's UI is at the root of the host that has Grafana at /grafana: so no address stands in a dashboard."""
+"""Airflow's UI is at the root of the host that has Grafana at /grafana, so dashboards need no host name."""
 
 Links = list[Builder[dashboard.DashboardLink]]
 
 
 def between_dashboards() -> DashboardLink:
-    """The links in a dashboard's head to all the others, which keep the time that is looked at."""
+    """Links in a dashboard's head to all others, keeping the time range."""
     return DashboardLink("Dashboards").type(DashboardLinkType.DASHBOARDS).tags([TAG]).keep_time(True)
 
 
 def to_airflow(title: str, path: str) -> DashboardLink:
-    """A link to a page of Airflow's UI, in a tab of its own."""
+    """A link to a page of Airflow's UI, in a new tab."""
     return DashboardLink(title).type(DashboardLinkType.LINK).url(f"{AIRFLOW}{path}").target_blank(True)
 
 
 def to_dashboard(title: str, uid: str, variables: str = "") -> DashboardLink:
-    """A link to another dashboard, with the same time; `variables` as in a query string: `var-name=value&…`."""
+    """A link to another dashboard with the same time range; `variables`: query string `var-name=value&…`."""
     url = f"/d/{uid}?${{__url_time_range}}" + (f"&{variables}" if variables else "")
     return DashboardLink(title).type(DashboardLinkType.LINK).url(url)
 

@@ -1,4 +1,4 @@
-"""Logs: the lines of one run, from everywhere."""
+"""Dashboard of logs: the lines of a run, from all sources."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
@@ -7,18 +7,18 @@ from dev.dashboards.links import to_airflow, to_dashboard
 from dev.dashboards.panels import LOKI, lines, rows, series
 
 _TASKS = '{job="airflow-task", dag_id=~"$dag_id", task_id=~"$task_id"}'
-# A run's id may hold what a regular expression gives a meaning to, and `.+` is every run: so both are asked.
+# Both are needed: a run's id may have characters with a meaning in regular expressions, and `.+` selects all runs.
 _RUN = '| run_id="$run_id" or run_id=~"$run_id"'
 _TEXT = '|= "$text"'
 
 
 def logs() -> Dashboard:
-    """Lines by run: of tasks and their steps, of pods, of Airflow's components, of nodes."""
-    board = dashboard("Logs", "logs", "The lines of one run from everywhere: tasks, steps, databases, Airflow, nodes.")
+    """Lines by run, of tasks, steps, pods, Airflow's components and nodes."""
+    board = dashboard("Logs", "logs", "Lines of a run from tasks, steps, databases, Airflow and nodes.")
     board.with_variable(choice_of_lines("dag_id", "DAG", '{job="airflow-task"}'))
     board.with_variable(choice_of_lines("task_id", "Task", '{job="airflow-task", dag_id=~"$dag_id"}'))
     board.with_variable(text("run_id", "Run", ".+", "The id of one run; .+ is every run."))
-    board.with_variable(text("text", "Text", "", "Only lines that hold this."))
+    board.with_variable(text("text", "Text", "", "Only lines that contain this text."))
     board.link(to_airflow("This run in Airflow", "/dags/${dag_id}/runs/${run_id:percentencode}"))
     choose = to_dashboard(
         "The lines of this run",
@@ -33,8 +33,8 @@ def logs() -> Dashboard:
         board,
         "Runs",
         rows(
-            "Runs that wrote lines, within the time that is looked at",
-            "A click chooses a run, or leads to it in Airflow.",
+            "Runs that wrote lines, in the time range",
+            "Click to select a run, or to open it in Airflow.",
             {"lines": f'sum by (dag_id, run_id) (count_over_time({_TASKS} | run_id != "" [$__range]))'},
             span=12,
             source=LOKI,
@@ -55,11 +55,11 @@ def logs() -> Dashboard:
         "Lines",
         lines(
             "Tasks and their steps, and pods",
-            "All lines that carry the run's id, in order of time. The steps' own lines are part of their task's.",
+            "All lines with the run's id, by time. Steps' lines are in their task's log.",
             {"tasks": f"{_TASKS} {_RUN} {_TEXT}", "pods": f'{{job="pods"}} {_RUN} {_TEXT}'},
         ),
         lines(
-            "Who else mentions the run",
+            "Other lines with the run's id",
             "Lines of pods with the run's id in their text: scheduler, API server, databases. Choose a run first.",
             {"pods": f'{{job="pods"}} |= "$run_id" {_TEXT}'},
             height=10,
@@ -70,6 +70,6 @@ def logs() -> Dashboard:
             {"pods": f'{{job="pods"}} |~ "(?i)(warn|error|critical|fatal|traceback|exception)" {_TEXT}'},
             height=10,
         ),
-        lines("Nodes", "What the systems of the nodes wrote.", {"nodes": f'{{job="node"}} {_TEXT}'}, height=10),
+        lines("Nodes", "Journals of the nodes.", {"nodes": f'{{job="node"}} {_TEXT}'}, height=10),
     )
     return board

@@ -1,4 +1,4 @@
-"""Overview: whether it is well."""
+"""Dashboard of the overview: the state of everything."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.dashboard import DashboardRangeMapOptions as Between
@@ -17,9 +17,9 @@ _ALIVE = [
 
 
 def overview() -> Dashboard:
-    """All that must be green in the morning; each part leads to the dashboard that says more."""
+    """The state of everything at a glance, with links to the dashboards with details."""
     board = dashboard(
-        "Overview", "overview", "Is it well? What is not green here is explained on the other dashboards."
+        "Overview", "overview", "The state of everything. The other dashboards have the details of what is not green."
     )
     add(
         board,
@@ -59,7 +59,7 @@ def overview() -> Dashboard:
         ).data_links([to_dashboard("ETL", "etl")]),
         number(
             "Failed runs",
-            "DAG runs that failed within the time that is looked at.",
+            "DAG runs that failed in the time range.",
             {
                 "failed": events_shown("airflow_dagrun_duration_seconds_count", 'state="failed"'),
             },
@@ -95,7 +95,7 @@ def overview() -> Dashboard:
         ),
         counts(
             "Rows that reached the sink",
-            "Inserted, updated, or found to be there already, in a quarter of an hour.",
+            "Inserted, updated or unchanged, per quarter of an hour.",
             {"{{pipeline}} {{outcome}}": events("etl_rows_total", "pipeline, outcome", 'step="load"')},
         ),
         series(
@@ -122,24 +122,24 @@ def overview() -> Dashboard:
     )
     add(
         board,
-        "Does what watches still see?",
+        "Monitoring itself",
         number(
             "Targets down",
-            "What Prometheus asks for metrics and does not answer.",
+            "Targets of Prometheus that do not answer.",
             {"down": "count(up == 0) or vector(0)"},
             unit="short",
             thresholds=NOT_ZERO,
         ),
         number(
             "Lines refused by Loki",
-            "Within the time that is looked at.",
+            "In the time range.",
             {"refused": events_shown("loki_discarded_samples_total")},
             unit="short",
             thresholds=NOT_ZERO,
         ),
         number(
             "Lines lost by Fluent Bit",
-            "Within the time that is looked at.",
+            "In the time range.",
             {"lost": events_shown("fluentbit_output_dropped_records_total")},
             unit="short",
             thresholds=NOT_ZERO,

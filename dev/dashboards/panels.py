@@ -1,4 +1,4 @@
-"""The kinds of panels that the dashboards are made of. Widths are in columns, 24 to a row."""
+"""Kinds of panels. Widths are in columns, 24 to a row."""
 
 from collections.abc import Sequence
 from string import ascii_uppercase
@@ -42,7 +42,7 @@ PanelBuilder = Builder[Panel]
 Queries = dict[str, str]
 """Legend to query; the legend may use labels as in `{{pod}}`."""
 Steps = Sequence[tuple[float, str]]
-"""From which value on a panel has which colour; below the first it is green."""
+"""Colours of a panel by threshold; green below the first."""
 
 NOT_ZERO: Steps = [(0.001, "red")]
 UP: list[ValueMapping] = [
@@ -83,7 +83,7 @@ def series(
 
 
 def counts(title: str, description: str, queries: Queries, *, span: int = 12) -> timeseries.Panel:
-    """How often something happened: bars over time, one upon the other."""
+    """Counts over time as stacked bars."""
     return series(title, description, queries, unit="short", span=span, bars=True, stacked=True)
 
 
@@ -106,7 +106,7 @@ def number(
 
 
 def shares(title: str, description: str, queries: Queries, *, thresholds: Steps, span: int = 12) -> bargauge.Panel:
-    """Bars from nothing to all of it, for values from 0 to 1."""
+    """Horizontal bars for values from 0 to 1."""
     panel = bargauge.Panel().title(title).description(description).datasource(PROMETHEUS).unit("percentunit")
     panel.span(span).height(8).min(0).max(1).orientation(VizOrientation.HORIZONTAL)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).thresholds(_thresholds(thresholds))
@@ -159,7 +159,7 @@ def _thresholds(steps: Steps) -> ThresholdsConfig:
 def _targets(
     source: DataSourceRef, queries: Queries, *, instant: bool = False, as_table: bool = False
 ) -> list[Builder[Dataquery]]:
-    """The queries of a panel, with the letters A, B, … that Grafana knows them by."""
+    """The queries of a panel, with Grafana's reference ids A, B, …."""
     make = _loki if source is LOKI else _prometheus
     return [
         make(letter, legend, query, instant, as_table)

@@ -1,4 +1,4 @@
-"""Pods and nodes: what they use, what they may use, and what ended badly."""
+"""Dashboard of pods and nodes: usage, limits, and failures."""
 
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
@@ -16,9 +16,7 @@ _DISKS = 'fstype!~"tmpfs|ramfs"'
 
 def pods() -> Dashboard:
     """CPU, memory against limits, restarts, kills, volumes, nodes."""
-    board = dashboard(
-        "Pods and nodes", "pods", "What pods use and may use, which ended badly, and how full the nodes are."
-    )
+    board = dashboard("Pods and nodes", "pods", "Usage and limits of pods, failed pods, and usage of nodes.")
     board.with_variable(choice("namespace", "Namespace", "label_values(kube_pod_info, namespace)"))
     board.with_variable(choice("pod", "Pod", 'label_values(kube_pod_info{namespace=~"$namespace"}, pod)'))
     add(
@@ -33,14 +31,14 @@ def pods() -> Dashboard:
         ),
         number(
             "Restarts",
-            "Of containers, within the time that is looked at.",
+            "Of containers, in the time range.",
             {"restarts": events_shown("kube_pod_container_status_restarts_total", _POD)},
             unit="short",
             thresholds=NOT_ZERO,
         ),
         number(
             "Killed for memory",
-            "Processes on all nodes, within the time that is looked at.",
+            "Processes on all nodes, in the time range.",
             {"kills": events_shown("node_vmstat_oom_kill")},
             unit="short",
             thresholds=NOT_ZERO,
@@ -73,13 +71,13 @@ def pods() -> Dashboard:
         ),
         series(
             "Memory",
-            "In use and not to be given back.",
+            "In use and not reclaimable.",
             {"{{pod}} {{container}}": highest("container_memory_working_set_bytes", CONTAINER, _POD)},
             unit="bytes",
         ),
         shares(
             "Memory against its limit",
-            "At 100 % a container is killed. The highest within the time that is looked at.",
+            "At 100 % a container is killed. The highest in the time range.",
             {
                 "{{pod}} {{container}}": f"topk(12, max by ({CONTAINER})"
                 f" (max_over_time(container_memory_working_set_bytes{{{_POD}}}[$__range]))"
@@ -89,8 +87,8 @@ def pods() -> Dashboard:
             thresholds=[(0.75, "orange"), (0.9, "red")],
         ),
         rows(
-            "What is not as it should be",
-            "Containers that wait, and why; how the last one before them ended.",
+            "Waiting and failed containers",
+            "Containers that wait, with the reason; and how the container before them ended.",
             {
                 "waits": highest("kube_pod_container_status_waiting_reason", f"{CONTAINER}, reason", _POD),
                 "ended": highest("kube_pod_container_status_last_terminated_reason", f"{CONTAINER}, reason", _BADLY),
@@ -123,7 +121,7 @@ def pods() -> Dashboard:
         ),
         series(
             "Kills for memory",
-            "Processes, each bar a quarter of an hour; pods that were gone before they were seen count too.",
+            "Processes, each bar a quarter of an hour, including those of pods that ended before Prometheus saw them.",
             {"{{instance}}": events("node_vmstat_oom_kill", "instance")},
             unit="short",
             span=8,
@@ -139,7 +137,7 @@ def pods() -> Dashboard:
         ),
         _share(
             "Volumes",
-            "Share in use. Volumes that are folders of one file system share its room.",
+            "Share in use. Volumes that are folders of one file system share its space.",
             {
                 "{{persistentvolumeclaim}}": "max by (namespace, persistentvolumeclaim)"
                 ' (1 - kubelet_volume_stats_available_bytes{namespace=~"$namespace"}'
@@ -148,7 +146,7 @@ def pods() -> Dashboard:
         ),
         _share(
             "The namespace's quota",
-            "Share in use; above it no pod is made.",
+            "Share in use; no pod is created beyond the quota.",
             {
                 "{{namespace}} {{resource}}": 'max by (namespace, resource) (kube_resourcequota{type="used"})'
                 ' / max by (namespace, resource) (kube_resourcequota{type="hard"})'
@@ -159,5 +157,5 @@ def pods() -> Dashboard:
 
 
 def _share(title: str, description: str, queries: Queries) -> timeseries.Panel:
-    """What is in use of what there is: from nine tenths on it is too much."""
+    """Share in use, over time, with a threshold at 90 %."""
     return series(title, description, queries, unit="percentunit", span=8, thresholds=[(0.9, "red")])

@@ -1,18 +1,18 @@
-"""Queries of PromQL that the dashboards share. `where` selects by labels, `by` groups; both may be empty."""
+"""PromQL queries shared by the dashboards. `where` selects by labels, `by` groups; both may be empty."""
 
 BAR = "15m"
-"""The time of one bar."""
+"""Duration of a bar."""
 SHOWN = "$__range"
-"""The time that is looked at."""
+"""The time range of the dashboard."""
 
 
 def events(counter: str, by: str = "", where: str = "", over: str = BAR) -> str:
-    """How many a counter counted. Rounded: Prometheus extrapolates to the ends of the time."""
+    """Increase of a counter. Rounded: Prometheus extrapolates to the ends of the range."""
     return f"round({_increase(counter, by, where, over)})"
 
 
 def events_shown(counter: str, where: str = "") -> str:
-    """How many a counter counted within the time that is looked at; zero where there is no such counter yet."""
+    """Increase of a counter in the time range of the dashboard; zero if there is no such counter yet."""
     return f"{events(counter, where=where, over=SHOWN)} or vector(0)"
 
 
@@ -22,18 +22,18 @@ def highest(gauge: str, by: str = "", where: str = "") -> str:
 
 
 def a_second(counter: str, by: str = "", where: str = "") -> str:
-    """How fast a counter counts."""
+    """Rate of a counter, per second."""
     return f"sum{_grouped(by)}(rate({counter}{_selected(where)}[$__rate_interval]))"
 
 
 def mean(histogram: str, by: str = "", where: str = "", over: str = "1h") -> str:
-    """The mean of what a histogram saw."""
+    """Mean of a histogram."""
     total, count = (_increase(f"{histogram}_{part}", by, where, over) for part in ("sum", "count"))
     return f"{total} / ({count} > 0)"
 
 
 def slowest(histogram: str, by: str, where: str = "", over: str = "1h") -> str:
-    """What only a twentieth of the things that a histogram saw is above."""
+    """95th percentile of a histogram."""
     return f"histogram_quantile(0.95, {_increase(f'{histogram}_bucket', f'le, {by}', where, over)})"
 
 

@@ -1,4 +1,4 @@
-"""`airflow standalone` on a stack: all of Airflow's processes for one person on one machine, with its UI and API."""
+"""`airflow standalone` on a stack: all processes of Airflow on one machine, with UI and API."""
 
 import json
 import os
@@ -19,20 +19,20 @@ from dev.sandbox.stack import ROOT, Stack
 START_SECONDS = 300
 STOP_SECONDS = 20
 USER = "admin"
-# A proxy of the environment must not be asked for an address of this machine.
+# Not through a proxy of the environment: the server is on this machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
 class AirflowServer:
-    """A running Airflow, once it is up."""
+    """A started Airflow: URL, password, process."""
 
     url: str
     password: str
     process: "subprocess.Popen[bytes]"
 
     def wait_until_up(self) -> bool:
-        """Wait for the API server; False where Airflow ended first, or the time is up."""
+        """Wait for the API server; False if Airflow ended first, or on a timeout."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -56,7 +56,7 @@ class AirflowServer:
 
 @contextmanager
 def run_airflow(stack: Stack, port: int, **environment: str) -> Iterator[AirflowServer]:
-    """Start it, and end all of its processes with the block; its output goes to the stack's log."""
+    """Run Airflow until the block ends; its output goes to the stack's log."""
     url = f"http://127.0.0.1:{port}"
     password = secrets.token_urlsafe(12)
     users = stack.log.with_name("passwords.json")
@@ -89,7 +89,7 @@ def run_airflow(stack: Stack, port: int, **environment: str) -> Iterator[Airflow
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ask `airflow standalone` to end its components, and end the whole session where one of them hangs."""
+    """Interrupt `airflow standalone`, then kill its whole session: a component may hang."""
     process.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=STOP_SECONDS)

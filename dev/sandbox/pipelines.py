@@ -1,4 +1,4 @@
-"""Pipelines that tests share: the real one, and one with every type and a composite key."""
+"""Pipelines for tests: orders, and one with every type and a composite key."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -68,5 +68,5 @@ def window(low: str | None = None, high: str = "2100-01-01T00:00:00Z") -> Window
 
 
 def whole(high: datetime = datetime(2100, 1, 1, tzinfo=UTC), low: datetime | None = None) -> Partition:
-    """The one partition of a window that is not cut."""
+    """The partition of an undivided window."""
     return Partition(window=Window(low=low, high=high))

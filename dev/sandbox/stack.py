@@ -1,6 +1,6 @@
-"""The whole product on one machine: a real Postgres, a sink, and Airflow beside them.
+"""Stack on one machine: a real Postgres, a sink, and the environment of Airflow.
 
-The sink is the SQL Server that SINK_URL names, else the stand-in, which is a test double and says so.
+The sink is the SQL Server of SINK_URL, else the SQL Server double.
 """
 
 import json
@@ -18,18 +18,18 @@ from dev.sandbox.postgres import Postgres, run_postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 _OF_ANOTHER_SOURCE = ("SOURCE_PASSWORD", "SOURCE_PASSWORD_FILE", "SOURCE_CA_FILE")
-"""Variables that a shell may have from a deployment."""
+"""Variables of another source that the shell may have set."""
 INIT_SQL = ROOT / "external-db" / "init.sql"
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack: where things are, and the environment that Airflow and `etl` need to find them."""
+    """A running stack: URLs, log, and the environment of Airflow and `etl`."""
 
     postgres: Postgres
     source_url: str
     sink_url: str
-    sink_is_stand_in: bool
+    sink_is_double: bool
     environment: dict[str, str] = field(repr=False)
     log: Path
 
@@ -38,7 +38,7 @@ class Stack:
         subprocess.run(command, env=os.environ | self.environment, check=True, capture_output=quiet, cwd=ROOT)
 
     def run_dag(self, dag_id: str, *, retry: bool = True, **params: Any) -> dict[str, Any]:
-        """Run a DAG once; returns what tests.support.run_dag does. Its output goes to `log`."""
+        """Run a DAG once; returns the result of tests.support.run_dag. Its output goes to `log`."""
         command = [sys.executable, "-m", "tests.support.run_dag", dag_id, "--conf", json.dumps(params)]
         command += [] if retry else ["--no-retry"]
         with self.log.open("ab") as log:
@@ -52,27 +52,27 @@ class Stack:
         return result
 
     def log_end(self, lines: int = 40) -> str:
-        """The last lines of what Airflow and the steps printed."""
+        """The last lines of the output of Airflow and the steps."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
 @contextmanager
 def run_stack(folder: Path, source_url: str = "") -> Iterator[Stack]:
-    """Run Postgres and the sink until the block ends; `folder` takes Airflow's home and the staging files.
+    """Run Postgres and the sink until the block ends; `folder` is for Airflow's home and staging.
 
     Without a `source_url` the source is a database of orders in that Postgres.
     """
-    with run_postgres() as postgres, run_sink() as (sink_url, is_stand_in):
+    with run_postgres() as postgres, run_sink() as (sink_url, is_double):
         for name in () if source_url else _OF_ANOTHER_SOURCE:
             os.environ.pop(name, None)
         source_url = source_url or postgres.create_database("orders", INIT_SQL)
         metadata_url = postgres.create_database("airflow")
         environment = airflow_environment(folder, metadata_url, source_url, sink_url)
-        yield Stack(postgres, source_url, sink_url, is_stand_in, environment, folder / "log")
+        yield Stack(postgres, source_url, sink_url, is_double, environment, folder / "log")
 
 
 def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_url: str) -> dict[str, str]:
-    """What Airflow and the ETL steps, run as processes, read from their environment."""
+    """Environment of Airflow and of steps as processes."""
     return {
         "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
@@ -91,7 +91,7 @@ def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_u
 
 @contextmanager
 def run_sink() -> Iterator[tuple[str, bool]]:
-    """The URL of the SQL Server that SINK_URL names, else of a stand-in; and whether it is the stand-in."""
+    """The URL of the SQL Server of SINK_URL, else of a SQL Server double; and whether it is the double."""
     if url := os.environ.get("SINK_URL"):
         yield url, False
         return

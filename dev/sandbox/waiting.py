@@ -1,4 +1,4 @@
-"""Waiting for a condition, instead of for a time."""
+"""Waiting for a condition."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def came_true(condition: Callable[[], Any], seconds: float, pause: float = 1) -> bool:
-    """Wait until a condition holds, or so long; whether it held."""
+    """Wait until a condition holds, at most for `seconds`; whether it held."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -16,5 +16,5 @@ def came_true(condition: Callable[[], Any], seconds: float, pause: float = 1) ->
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60, pause: float = 0.1) -> None:
-    """Wait until a condition holds. Fails the test where it does not in time."""
+    """Wait until a condition holds. Raises AssertionError on a timeout."""
     assert came_true(condition, seconds, pause)

@@ -16,8 +16,8 @@ from etl.steps.memory import COPIES, ORDINARY_BYTES
 from etl_airflow.pods.spec import MEMORY
 from kubernetes.utils.quantity import parse_quantity
 
+from dev.sandbox.pipeline_fixture import STEPS, PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from dev.sandbox.site import STEPS, Site, site
 
 ROWS, WIDE_ROWS = 1_000_000, 25_000
 LIMIT_MB = 300
@@ -60,27 +60,29 @@ FROM generate_series(1, 3) AS at, LATERAL (SELECT translate(encode(string_agg(
 
 
 @pytest.fixture
-def documents(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
-    with site(DOCUMENTS, source_url, sink_url, tmp_path, tolerated_rejects=3) as made:
+def documents(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
+    with pipeline_fixture(DOCUMENTS, source_url, sink_url, tmp_path, tolerated_rejects=3) as made:
         made.change(SHORT)
         yield made
 
 
 @pytest.fixture
-def million(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
-    with site(ORDERS, source_url, sink_url, tmp_path) as made:
+def million(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path) as made:
         made.change(MANY.format(rows=ROWS, note=NARROW))
         yield made
 
 
 @pytest.fixture
-def wide(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
-    with site(ORDERS, source_url, sink_url, tmp_path) as made:
+def wide(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path) as made:
         made.change(MANY.format(rows=WIDE_ROWS, note=WIDE))
         yield made
 
 
-def peaks(made: Site, capsys: pytest.CaptureFixture[str], *steps: str, code: int = 0, **changes: str) -> list[float]:
+def peaks(
+    made: PipelineFixture, capsys: pytest.CaptureFixture[str], *steps: str, code: int = 0, **changes: str
+) -> list[float]:
     """The most memory that each step took, in MB; `changes` are made to the environment."""
     found = []
     for step in steps:
@@ -95,14 +97,14 @@ def peaks(made: Site, capsys: pytest.CaptureFixture[str], *steps: str, code: int
     return found
 
 
-def test_a_million_rows_take_less_than_300_mb(million: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_million_rows_take_less_than_300_mb(million: PipelineFixture, capsys: pytest.CaptureFixture[str]) -> None:
     assert max(peaks(million, capsys, "run")) < LIMIT_MB
     (audit,) = million.audits()
     assert audit["inserted"] == audit["kept"] == ROWS + 1600
     assert max(peaks(million, capsys, *STEPS)) < LIMIT_MB
 
 
-def test_rows_of_8_kb_take_less_than_300_mb(wide: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_of_8_kb_take_less_than_300_mb(wide: PipelineFixture, capsys: pytest.CaptureFixture[str]) -> None:
     assert max(peaks(wide, capsys, "run", *STEPS)) < LIMIT_MB
     (audit,) = wide.audits()
     assert audit["unchanged"] + audit["inserted"] == audit["kept"] == WIDE_ROWS + 1600
@@ -110,7 +112,7 @@ def test_rows_of_8_kb_take_less_than_300_mb(wide: Site, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("length", [20_000_000, 100_000_000])
 def test_long_rows_take_a_few_copies_of_one_row_and_less_than_a_pod_has(
-    length: int, documents: Site, capsys: pytest.CaptureFixture[str]
+    length: int, documents: PipelineFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     documents.change(LONG.format(title="'long'", length=length))
     limit = ORDINARY_BYTES + COPIES * length
@@ -120,7 +122,9 @@ def test_long_rows_take_a_few_copies_of_one_row_and_less_than_a_pod_has(
     assert audit["inserted"] == audit["kept"] == 3003
 
 
-def test_long_rows_that_are_rejected_take_no_more(documents: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_rows_that_are_rejected_take_no_more(
+    documents: PipelineFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     documents.change(LONG.format(title="NULL", length=20_000_000))
     assert max(peaks(documents, capsys, *STEPS, "run")) < (ORDINARY_BYTES + COPIES * 20_000_000) / 1e6
     (audit,) = documents.audits()
@@ -128,7 +132,7 @@ def test_long_rows_that_are_rejected_take_no_more(documents: Site, capsys: pytes
 
 
 def test_rows_longer_than_memory_allows_are_refused_before_they_take_any(
-    documents: Site, capsys: pytest.CaptureFixture[str]
+    documents: PipelineFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     documents.change(LONG.format(title="'long'", length=100_000_000))
     found = peaks(documents, capsys, "extract", "run", code=ExitCode.DATA, LONGEST_ROW="90000000")

@@ -8,7 +8,7 @@ from etl.errors import TryAgainError
 from etl.model.pipeline import Pipeline
 from etl.sqlserver.sink import Sink
 
-from dev.sandbox.site import Site, connect
+from dev.sandbox.pipeline_fixture import PipelineFixture, connect
 from tests.chaos.orders import Rows
 from tests.chaos.pods import Pod
 from tests.chaos.runs import Run
@@ -59,7 +59,7 @@ def check_times(run: Run, longest_task: timedelta) -> None:
                 raise ViolationError(f"{run.run_id}: {name} took {took}, and {longest_task} is what a task may take.")
 
 
-def check_equal(site: Site, expected: Rows) -> None:
+def check_equal(site: PipelineFixture, expected: Rows) -> None:
     """The sink holds what it must and nothing else. No key stands twice: `sink_rows` would tell."""
     rows = site.sink_rows()
     for words, wrong in (
@@ -71,7 +71,7 @@ def check_equal(site: Site, expected: Rows) -> None:
             raise ViolationError(f"{len(wrong)} rows of {site.pipeline.sink} {words}: {_some(wrong)}")
 
 
-def check_sink_is_tidy(site: Site) -> None:
+def check_sink_is_tidy(site: PipelineFixture) -> None:
     """No staging table is left, and no application lock is held."""
     if tables := site.staging_tables():
         raise ViolationError(f"Staging tables are left in the sink: {tables}")

@@ -15,7 +15,7 @@ import psycopg
 from etl.model.pipeline import Pipeline
 
 Rows = dict[Any, tuple[Any, ...]]
-"""Rows by their key, as dev.sandbox.site gives them."""
+"""Rows by their key, as dev.sandbox.pipeline_fixture gives them."""
 LONGEST_TRANSACTION = timedelta(seconds=8)
 """The server ends longer ones; well below the look-back of the pipelines."""
 _OPERATIONS_A_SECOND = 6.0

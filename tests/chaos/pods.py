@@ -105,8 +105,7 @@ def read_pod(item: dict[str, Any]) -> Pod:
         told = {name: annotations.get(name, "") for name in ("dag_id", "run_id", "task_id")}
         return Pod(**{**pod.__dict__, "role": "worker", **told})
     if labels.get("kubernetes_pod_operator") == "True":
-        words = item["spec"]["containers"][0].get("args") or []
-        run_id = words[words.index("--run-id") + 1] if "--run-id" in words else ""
-        told = {"dag_id": labels.get("dag_id", ""), "run_id": run_id, "task_id": labels.get("task_id", "")}
+        told = {"dag_id": labels.get("dag_id", ""), "task_id": labels.get("task_id", "")}
+        told["run_id"] = annotations.get("run_id", "")
         return Pod(**{**pod.__dict__, "role": labels.get("app.kubernetes.io/component", ""), **told})
     return pod

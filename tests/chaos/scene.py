@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, existing_site
 from ops.cluster.kubectl import NAMESPACE
 from tests.chaos.pods import Pods
 from tests.cluster import Cluster
@@ -100,12 +100,12 @@ class Scene:
         self.kubectl("patch", what, "--type=merge", f"--patch={json.dumps(content)}")
 
     @contextmanager
-    def sink_as_administrator(self) -> Iterator[Site]:
+    def sink_as_administrator(self) -> Iterator[PipelineFixture]:
         """The sink, to have faults happen in the stand-in."""
         password = self.deployment.secret("mssql", "MSSQL_SA_PASSWORD")
         with self.deployment.forwarded("mssql-svc", 1433) as port:
             url = through_loopback("sa", password, port)
-            yield existing_site(SEPARATE, self.deployment.source_url, url)
+            yield existing_fixture(SEPARATE, self.deployment.source_url, url)
 
 
 def volume_folder(deployment: Deployment, name: str) -> Path:

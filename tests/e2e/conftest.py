@@ -21,8 +21,8 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
+from dev.sandbox.pipeline_fixture import existing_fixture
 from dev.sandbox.postgres import Postgres, run_postgres
-from dev.sandbox.site import existing_site
 from dev.sandbox.stack import INIT_SQL, ROOT
 from ops.cluster.kubectl import NAMESPACE
 from tests.chaos.orders import make_tables
@@ -262,7 +262,7 @@ def _sink_of_environment(deployment: Deployment, this_machine: str) -> Iterator[
         yield deployment
         return
     sites = [
-        existing_site(pipeline, deployment.source_url, url)
+        existing_fixture(pipeline, deployment.source_url, url)
         for pipeline in (ORDERS, *map(pipeline_of, ("stock", "pallets")))
     ]
     for site in sites:

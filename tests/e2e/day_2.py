@@ -14,7 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 from orders_etl import ORDERS
 
-from dev.sandbox.site import existing_site
+from dev.sandbox.pipeline_fixture import existing_fixture
 from dev.sandbox.stack import ROOT
 from ops.cluster.console import DeployError
 from tests.e2e.bookkeeping import watermark, windows
@@ -116,7 +116,7 @@ def test_the_password_of_the_sink(hands: Hands, works: "Callable[[], None]") -> 
         hands.deployment.forwarded("mssql-svc", 1433) as port,
         pytest.raises(mssql_python.Error, match="Login failed"),
     ):
-        existing_site(ORDERS, hands.deployment.source_url, through_loopback("etl", old, port)).sink_rows()
+        existing_fixture(ORDERS, hands.deployment.source_url, through_loopback("etl", old, port)).sink_rows()
 
 
 def test_the_password_of_the_administrator_of_sql_server(hands: Hands, works: "Callable[[], None]") -> None:
@@ -124,7 +124,7 @@ def test_the_password_of_the_administrator_of_sql_server(hands: Hands, works: "C
     # The stand-in takes its administrator's password from the Secret whenever it starts.
     if hands.deployment.overlay != "e2e":
         with hands.deployment.forwarded("mssql-svc", 1433) as port:
-            site = existing_site(ORDERS, hands.deployment.source_url, through_loopback("sa", old, port))
+            site = existing_fixture(ORDERS, hands.deployment.source_url, through_loopback("sa", old, port))
             site.execute(f"ALTER LOGIN [sa] WITH PASSWORD = N'{new}'")
     hands.rotate("SQL Server's administrator's", new)
     works()

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import yaml
 from etl.model.pipeline import Pipeline
 
-from dev.sandbox.site import Site, existing_site
+from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from ops.cluster.airflow_api import AirflowApi, NotFoundError
 from ops.cluster.kubectl import NAMESPACE, Kubectl
 from tests.e2e.outside import OutsideSink
@@ -87,14 +87,14 @@ class Deployment:
             yield Airflow(api)
 
     @contextmanager
-    def site(self, pipeline: Pipeline) -> Iterator[Site]:
+    def site(self, pipeline: Pipeline) -> Iterator[PipelineFixture]:
         """A pipeline's rows at both ends, the sink with the login of the steps."""
         password = self.secret("etl-connections", "SINK_PASSWORD")
         if self.sink:
-            yield existing_site(pipeline, self.source_url, self.sink.url("etl", password))
+            yield existing_fixture(pipeline, self.source_url, self.sink.url("etl", password))
             return
         with self.forwarded("mssql-svc", 1433) as port:
-            yield existing_site(pipeline, self.source_url, through_loopback("etl", password, port))
+            yield existing_fixture(pipeline, self.source_url, through_loopback("etl", password, port))
 
     @contextmanager
     def forwarded(self, service: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:

@@ -13,7 +13,7 @@ import psycopg
 from orders_etl import ORDERS
 from psycopg import sql
 
-from dev.sandbox.site import Site, existing_site
+from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from ops.cluster import policy_probe
 from ops.cluster.kubectl import NAMESPACE
 from ops.cluster.objects import container_statuses
@@ -309,14 +309,14 @@ def _at_source(deployment: Deployment, statement: sql.SQL | sql.Composed) -> Non
 
 
 @contextmanager
-def _sink_of_administrator(deployment: Deployment) -> Iterator[Site]:
+def _sink_of_administrator(deployment: Deployment) -> Iterator[PipelineFixture]:
     if deployment.sink:
         url = deployment.sink.url(deployment.sink.admin, deployment.sink.admin_password)
-        yield existing_site(ORDERS, deployment.source_url, url)
+        yield existing_fixture(ORDERS, deployment.source_url, url)
         return
     password = deployment.secret("mssql", "MSSQL_SA_PASSWORD")
     with deployment.forwarded("mssql-svc", 1433) as port:
-        yield existing_site(ORDERS, deployment.source_url, through_loopback("sa", password, port))
+        yield existing_fixture(ORDERS, deployment.source_url, through_loopback("sa", password, port))
 
 
 def _patch(deployment: Deployment, kind: str, name: str, change: Any, namespace: str = NAMESPACE) -> None:

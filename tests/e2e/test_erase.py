@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from dev.sandbox.site import existing_site
+from dev.sandbox.pipeline_fixture import existing_fixture
 from tests.e2e.deployment import Deployment, through_loopback, wait_for
 
 pytestmark = pytest.mark.acceptance
@@ -40,10 +40,10 @@ def last_erasure(deployment: Deployment) -> tuple[object, ...]:
     query = "SELECT [rows_erased], [source_asked] FROM [etl].[erasure] ORDER BY [erased_at]"
     if sink := deployment.sink:
         url = sink.url(sink.admin, sink.admin_password)
-        return existing_site(ORDERS, deployment.source_url, url).query(query)[-1]
+        return existing_fixture(ORDERS, deployment.source_url, url).query(query)[-1]
     password = deployment.secret("mssql", "MSSQL_SA_PASSWORD")
     with deployment.forwarded("mssql-svc", 1433) as port:
-        return existing_site(ORDERS, deployment.source_url, through_loopback("sa", password, port)).query(query)[-1]
+        return existing_fixture(ORDERS, deployment.source_url, through_loopback("sa", password, port)).query(query)[-1]
 
 
 def objects_of_erase(deployment: Deployment, *kinds: str) -> list[dict[str, object]]:

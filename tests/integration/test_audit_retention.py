@@ -7,12 +7,12 @@ from etl.model.outcome import COUNTS
 from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 
-from dev.sandbox.site import Site
+from dev.sandbox.pipeline_fixture import PipelineFixture
 
 NEW, OLD = timedelta(hours=1), timedelta(days=401)
 
 
-def enter(made: Site, run_id: str, age: timedelta, partition_id: str = "all", pipeline: str = "") -> None:
+def enter(made: PipelineFixture, run_id: str, age: timedelta, partition_id: str = "all", pipeline: str = "") -> None:
     """An audit row of that age."""
     times = (
         moment.replace(tzinfo=None).isoformat(timespec="microseconds")
@@ -27,11 +27,11 @@ def enter(made: Site, run_id: str, age: timedelta, partition_id: str = "all", pi
     made.execute(f"INSERT INTO [etl].[audit] ({names}) VALUES ({', '.join(map(repr, values.values()))})")
 
 
-def runs(made: Site) -> list[str]:
+def runs(made: PipelineFixture) -> list[str]:
     return sorted({audit["run_id"] for audit in made.audits()})
 
 
-def test_a_load_deletes_rows_beyond_their_retention(orders: Site) -> None:
+def test_a_load_deletes_rows_beyond_their_retention(orders: PipelineFixture) -> None:
     orders.run("first")
     for run_id, age in (("old", OLD), ("young", OLD - timedelta(days=2))):
         enter(orders, run_id, age)
@@ -42,7 +42,7 @@ def test_a_load_deletes_rows_beyond_their_retention(orders: Site) -> None:
     assert runs(orders) == ["first", "old", "second", "young"]
 
 
-def test_the_latest_run_stays_however_old_it_is(orders: Site, request: pytest.FixtureRequest) -> None:
+def test_the_latest_run_stays_however_old_it_is(orders: PipelineFixture, request: pytest.FixtureRequest) -> None:
     """Until the next is in: its rows are how far a pipeline is known to have come that was off for long."""
     orders.run("first")
     orders.execute(f"DELETE FROM [etl].[audit] WHERE [pipeline] = '{orders.pipeline.name}'")
@@ -59,7 +59,9 @@ def test_the_latest_run_stays_however_old_it_is(orders: Site, request: pytest.Fi
     assert orders.query("SELECT [run_id] FROM [etl].[audit] WHERE [pipeline] = ?", other) == [("of another",)]
 
 
-def test_a_load_deletes_no_more_than_it_has_time_for(orders: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_load_deletes_no_more_than_it_has_time_for(
+    orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ledger, "_PRUNED_AT_ONCE", 2)
     orders.run("first")
     for number in range(5):

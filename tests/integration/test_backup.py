@@ -26,8 +26,8 @@ from etl.sqlserver.prepare_sql import backup_database, verify_backup
 from etl_airflow.dag.plan import read_watermark
 from etl_airflow.dag.reconcile import reconcile_run
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, as_json
 from dev.sandbox.pipelines import ORDERS, make
-from dev.sandbox.site import Site, as_json
 from dev.sandbox.sqlserver import SqlServerDouble
 from tests.integration.test_prepare_sink import Server, refused
 from tests.support.runs import Runs
@@ -43,7 +43,7 @@ class Place:
 
     server: Server
     folder: Path
-    site: Site
+    site: PipelineFixture
     runs: Runs
 
     @property

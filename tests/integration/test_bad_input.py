@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 import pytest
 from etl.errors import ExitCode
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, as_json, existing_fixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.process import free_port
-from dev.sandbox.site import Site, as_json, existing_site, site
 
 CONFIGURATION, DATA, TRY_AGAIN = ExitCode.CONFIGURATION, ExitCode.DATA, ExitCode.TRY_AGAIN
 
 
-def refused(made: Site, step: str, exit_code: int, *told: str, **environment: str) -> None:
+def refused(made: PipelineFixture, step: str, exit_code: int, *told: str, **environment: str) -> None:
     """The step, run as a command, fails so, in one line that tells so, and no secret is shown."""
     completed = made.cli(step, **environment)
     assert completed.returncode == exit_code, completed.stderr
@@ -35,7 +35,7 @@ def refused(made: Site, step: str, exit_code: int, *told: str, **environment: st
 
 
 @contextmanager
-def unchanged(made: Site) -> Iterator[None]:
+def unchanged(made: PipelineFixture) -> Iterator[None]:
     """The sink is the same afterwards."""
     made.run("before")
     rows, audits = made.sink_rows(), made.audits()
@@ -58,46 +58,46 @@ def unchanged(made: Site) -> Iterator[None]:
         ("DROP TABLE orders", "there is no table public.orders"),
     ],
 )
-def test_a_source_that_is_not_as_the_pipeline_says(orders: Site, statement: str, told: str) -> None:
+def test_a_source_that_is_not_as_the_pipeline_says(orders: PipelineFixture, statement: str, told: str) -> None:
     with unchanged(orders):
         orders.change(statement)
         refused(orders, "run", CONFIGURATION, told)
 
 
 @pytest.mark.parametrize("side", ["SOURCE", "SINK"])
-def test_a_bad_password(orders: Site, side: str) -> None:
+def test_a_bad_password(orders: PipelineFixture, side: str) -> None:
     with unchanged(orders):
         refused(orders, "run", CONFIGURATION, "ailed", **{f"{side}_PASSWORD": "wrong-and-secret"})
 
 
 @pytest.mark.parametrize("side", ["SOURCE", "SINK"])
-def test_an_unreachable_database_may_be_tried_again(orders: Site, side: str) -> None:
+def test_an_unreachable_database_may_be_tried_again(orders: PipelineFixture, side: str) -> None:
     url = {"SOURCE": orders.source_url, "SINK": orders.sink_url}[side]
     nowhere = url.replace(f":{urlsplit(url).port}/", f":{free_port()}/")
     with unchanged(orders):
         refused(orders, "run", TRY_AGAIN, "orders", **{f"{side}_URL": nowhere})
 
 
-def test_a_source_database_that_does_not_exist(orders: Site) -> None:
+def test_a_source_database_that_does_not_exist(orders: PipelineFixture) -> None:
     with unchanged(orders):
         url = f"{orders.source_url.rpartition('/')[0]}/nowhere"
         refused(orders, "run", CONFIGURATION, "nowhere", SOURCE_URL=url)
 
 
-def test_a_sink_database_that_does_not_exist(orders: Site) -> None:
+def test_a_sink_database_that_does_not_exist(orders: PipelineFixture) -> None:
     with unchanged(orders):
         url = f"{orders.sink_url.rpartition('/')[0]}/nowhere"
         refused(orders, "run", CONFIGURATION, "There is no database nowhere", "run `etl prepare-sink`", SINK_URL=url)
 
 
-def test_a_sink_table_of_other_columns(orders: Site) -> None:
+def test_a_sink_table_of_other_columns(orders: PipelineFixture) -> None:
     name = orders.pipeline.name
     orders.execute(f"CREATE TABLE [dbo].[{name}] ([order_id] bigint NOT NULL, [customer] nvarchar(50) NOT NULL)")
     told = ("has customer as nvarchar(50), nvarchar(100) is needed", "ALTER TABLE", "DROP TABLE")
     refused(orders, "run", CONFIGURATION, *told)
 
 
-def test_a_step_before_its_predecessor_may_be_tried_again(orders: Site) -> None:
+def test_a_step_before_its_predecessor_may_be_tried_again(orders: PipelineFixture) -> None:
     refused(orders, "load", TRY_AGAIN, "run `etl filter` first")
 
 
@@ -113,7 +113,7 @@ def small_disk(tmp_path: Path) -> Iterator[str]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_may_be_tried_again(orders: Site, small_disk: str) -> None:
+def test_a_full_disk_may_be_tried_again(orders: PipelineFixture, small_disk: str) -> None:
     with unchanged(orders):
         orders.change("UPDATE orders SET note = repeat(md5(random()::text), 100)")
         refused(orders, "extract", TRY_AGAIN, "No space left on device", STAGING_URL=small_disk)
@@ -129,7 +129,9 @@ def test_a_full_disk_may_be_tried_again(orders: Site, small_disk: str) -> None:
         ({"columns": {"order_id": "money"}}, "pipeline.columns: column order_id: 'money' cannot be carried exactly"),
     ],
 )
-def test_a_pipeline_that_makes_no_sense(orders: Site, changes: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_a_pipeline_that_makes_no_sense(
+    orders: PipelineFixture, changes: dict[str, Any], told: str, tmp_path: Path
+) -> None:
     import json
 
     file = tmp_path / "pipeline.json"
@@ -141,20 +143,20 @@ def test_a_pipeline_that_makes_no_sense(orders: Site, changes: dict[str, Any], t
     assert told in as_json(completed)[0]["event"]
 
 
-def test_a_metrics_server_that_is_away_holds_nothing_up(orders: Site) -> None:
+def test_a_metrics_server_that_is_away_holds_nothing_up(orders: PipelineFixture) -> None:
     completed = orders.cli("run", STATSD_HOST="nowhere.invalid")
     assert completed.returncode == 0
     assert "No metrics are sent: STATSD_HOST (nowhere.invalid)" in completed.stderr
     assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
 
 
-def test_a_sink_whose_key_does_not_tell_case_is_refused(orders: Site) -> None:
+def test_a_sink_whose_key_does_not_tell_case_is_refused(orders: PipelineFixture) -> None:
     columns = ", ".join(
         f"[{name}] {column.tsql} {'NULL' if column.nullable else 'NOT NULL'}"
         for name, column in orders.pipeline.types.items()
     )
     orders.execute(f"CREATE TABLE [dbo].[{orders.pipeline.name}] ({columns}, PRIMARY KEY ([customer]))")
-    by_customer = existing_site(
+    by_customer = existing_fixture(
         orders.pipeline.model_copy(update={"key": ["customer"]}), orders.source_url, orders.sink_url
     )
     by_customer.change("DELETE FROM orders WHERE order_id > 5; CREATE UNIQUE INDEX ON orders (customer)")
@@ -162,14 +164,14 @@ def test_a_sink_whose_key_does_not_tell_case_is_refused(orders: Site) -> None:
     refused(by_customer, "run", CONFIGURATION, "has customer with the collation", **environment)
 
 
-def test_an_unknown_option_is_a_usage_error(orders: Site) -> None:
+def test_an_unknown_option_is_a_usage_error(orders: PipelineFixture) -> None:
     command = [*orders.command("run"), "--colour", "red"]
     completed = subprocess.run(command, env=orders.environment(), capture_output=True, text=True, check=False)
     assert completed.returncode == ExitCode.USAGE
     assert "--colour" in completed.stderr
 
 
-def test_rejects_above_the_tolerance_load_nothing_and_name_key_and_column(orders: Site) -> None:
+def test_rejects_above_the_tolerance_load_nothing_and_name_key_and_column(orders: PipelineFixture) -> None:
     orders.change("ALTER TABLE orders ALTER amount TYPE numeric")
     with unchanged(orders):
         orders.change("UPDATE orders SET amount = 1.005 WHERE order_id IN (10, 20)")
@@ -178,7 +180,7 @@ def test_rejects_above_the_tolerance_load_nothing_and_name_key_and_column(orders
 
 
 @pytest.mark.parametrize("step", ["extract", "run"])
-def test_a_row_that_memory_does_not_hold_is_refused_by_key_and_column(orders: Site, step: str) -> None:
+def test_a_row_that_memory_does_not_hold_is_refused_by_key_and_column(orders: PipelineFixture, step: str) -> None:
     """What counts is all texts, documents and bytea of a row together."""
     others = "octet_length(customer) + octet_length(status) + octet_length(currency)"
     orders.change(f"UPDATE orders SET note = repeat('a', 100000 - ({others})) WHERE order_id = 10")
@@ -192,7 +194,7 @@ def test_a_row_that_memory_does_not_hold_is_refused_by_key_and_column(orders: Si
 
 def test_of_a_long_document_the_text_counts(source_url: str, sink_url: str, tmp_path: Path) -> None:
     definition = {**ORDERS, "columns": {**ORDERS["columns"], "doc": "jsonb null"}}
-    with site(definition, source_url, sink_url, tmp_path) as made:
+    with pipeline_fixture(definition, source_url, sink_url, tmp_path) as made:
         made.change("ALTER TABLE orders ADD doc jsonb")
         made.change("UPDATE orders SET doc = jsonb_build_array(1e5000) WHERE order_id = 10")
         refused(made, "run", DATA, "order_id=10: doc has 5003 bytes", LONGEST_ROW="5000")
@@ -204,7 +206,7 @@ def test_of_a_long_value_that_is_rejected_the_beginning_is_set_aside(
     import pyarrow.parquet as pq
 
     definition = {**ORDERS, "columns": {**ORDERS["columns"], "raw": "bytea null"}}
-    with site(definition, source_url, sink_url, tmp_path, tolerated_rejects=1) as made:
+    with pipeline_fixture(definition, source_url, sink_url, tmp_path, tolerated_rejects=1) as made:
         made.change("ALTER TABLE orders ADD raw bytea; ALTER TABLE orders ALTER customer DROP NOT NULL")
         long = "note = repeat('ä', 1000001), raw = convert_to(repeat('a', 2000000), 'UTF8')"
         made.change(f"UPDATE orders SET customer = NULL, status = 'confirmed', {long} WHERE order_id = 10")
@@ -218,7 +220,7 @@ def test_of_a_long_value_that_is_rejected_the_beginning_is_set_aside(
 def test_rejects_within_the_tolerance_are_set_aside_and_counted(source_url: str, sink_url: str, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    with site(ORDERS, source_url, sink_url, tmp_path, tolerated_rejects=2) as made:
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path, tolerated_rejects=2) as made:
         made.change("ALTER TABLE orders ALTER amount TYPE numeric; ALTER TABLE orders ALTER customer DROP NOT NULL")
         made.change("UPDATE orders SET amount = 'NaN' WHERE order_id = 10")
         made.change("UPDATE orders SET customer = NULL WHERE order_id = 20")

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from etl.model.window import Partition
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import whole
 from dev.sandbox.postgres import Postgres, run_postgres
-from dev.sandbox.site import Site, site
 from dev.sandbox.stack import INIT_SQL
 from dev.sandbox.waiting import wait_for
 from tests.chaos import invariants
@@ -38,14 +38,14 @@ PARTITION = Partition(window=whole().window, id="0001")
 
 
 @pytest.fixture
-def chaos(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
+def chaos(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
     """The pipeline of a campaign and its tables, before the first run."""
     make_tables(source_url)
-    with site(SEPARATE.model_dump(), source_url, sink_url, tmp_path) as made:
+    with pipeline_fixture(SEPARATE.model_dump(), source_url, sink_url, tmp_path) as made:
         yield made
 
 
-def a_run(made: Site, began: datetime, state: str = "success", load: str = "success") -> Run:
+def a_run(made: PipelineFixture, began: datetime, state: str = "success", load: str = "success") -> Run:
     """A run of one partition as Airflow tells of it."""
     told: dict[str, Any] = {"task_id": "partition.load", "map_index": 0, "state": load}
     moments = {"start_date": began.isoformat(), "end_date": datetime.now(UTC).isoformat()}
@@ -58,7 +58,7 @@ def await_changes(traffic: Traffic, number: int) -> None:
     wait_for(lambda: traffic.done >= enough)
 
 
-def test_while_orders_change_runs_bring_exactly_what_must_be_in(chaos: Site) -> None:
+def test_while_orders_change_runs_bring_exactly_what_must_be_in(chaos: PipelineFixture) -> None:
     with Traffic(chaos.source_url, seed=1) as traffic:
         for number in range(3):
             began = datetime.now(UTC)
@@ -75,7 +75,7 @@ def test_while_orders_change_runs_bring_exactly_what_must_be_in(chaos: Site) -> 
     invariants.check_sink_is_tidy(chaos)
 
 
-def test_cancelled_and_deleted_orders_stay_in_the_model_as_they_were(chaos: Site) -> None:
+def test_cancelled_and_deleted_orders_stay_in_the_model_as_they_were(chaos: PipelineFixture) -> None:
     before = must_be_in_sink(chaos.source_url, chaos.pipeline)
     first, second, third = sorted(before)[:3]
     with psycopg.connect(chaos.source_url, autocommit=True) as connection:
@@ -86,7 +86,7 @@ def test_cancelled_and_deleted_orders_stay_in_the_model_as_they_were(chaos: Site
     assert {key for key in before if before[key] != after[key]} == {third}
 
 
-def test_a_row_that_is_lost_after_a_green_run_is_told(chaos: Site) -> None:
+def test_a_row_that_is_lost_after_a_green_run_is_told(chaos: PipelineFixture) -> None:
     began = datetime.now(UTC) + LONGEST_TRANSACTION
     run = a_run(chaos, began)
     expected = must_be_after_run(chaos.source_url, chaos.pipeline, began, datetime.now(UTC))
@@ -112,7 +112,7 @@ def test_a_row_that_is_lost_after_a_green_run_is_told(chaos: Site) -> None:
         ),
     ],
 )
-def test_a_sink_that_is_not_the_model_is_told(chaos: Site, change: str, told: str) -> None:
+def test_a_sink_that_is_not_the_model_is_told(chaos: PipelineFixture, change: str, told: str) -> None:
     chaos.run("run", PARTITION)
     expected = must_be_in_sink(chaos.source_url, chaos.pipeline)
     invariants.check_equal(chaos, expected)
@@ -121,7 +121,7 @@ def test_a_sink_that_is_not_the_model_is_told(chaos: Site, change: str, told: st
         invariants.check_equal(chaos, expected)
 
 
-def test_a_green_load_that_the_sink_knows_nothing_of_is_told(chaos: Site) -> None:
+def test_a_green_load_that_the_sink_knows_nothing_of_is_told(chaos: PipelineFixture) -> None:
     began = datetime.now(UTC)
     chaos.run("run", PARTITION)
     invariants.check_audit(a_run(chaos, began), chaos.audits())
@@ -134,7 +134,7 @@ def test_a_green_load_that_the_sink_knows_nothing_of_is_told(chaos: Site) -> Non
         invariants.check_audit(a_run(chaos, began), wrong)
 
 
-def test_what_a_load_leaves_in_the_sink_is_told(chaos: Site) -> None:
+def test_what_a_load_leaves_in_the_sink_is_told(chaos: PipelineFixture) -> None:
     chaos.run("run", PARTITION)
     invariants.check_sink_is_tidy(chaos)
     table = f"[etl_staging].[{chaos.pipeline.name}_20260101000000_0123456789ab_01234567]"
@@ -217,7 +217,7 @@ def test_a_full_staging_volume_has_no_room_until_it_is_healed(node: Node) -> Non
     assert not list(node.staging.iterdir())
 
 
-def test_files_that_stay_beyond_their_time_are_told(chaos: Site, tmp_path: Path) -> None:
+def test_files_that_stay_beyond_their_time_are_told(chaos: PipelineFixture, tmp_path: Path) -> None:
     chaos.run("run", PARTITION)
     now = datetime.now(UTC)
     invariants.check_staging(tmp_path, chaos.pipeline, timedelta(minutes=1), now)

@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 import pytest
 from etl.errors import ExitCode
 
+from dev.sandbox.pipeline_fixture import PipelineFixture
 from dev.sandbox.process import free_port
-from dev.sandbox.site import Site
 
 TABLE = "--table=public.orders"
 needs_stand_in = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server's grants are its administrator's")
 
 
-def check(site: Site, *arguments: str, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
+def check(site: PipelineFixture, *arguments: str, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """The exit code, and the lines by what they are about."""
     command = [sys.executable, "-m", "etl", "check", *arguments]
     ran = subprocess.run(command, env=site.environment(**environment), capture_output=True, text=True, check=False)
@@ -28,7 +28,7 @@ def check(site: Site, *arguments: str, **environment: str) -> tuple[int, dict[st
     return ran.returncode, {line["check"]: line for line in lines if "check" in line}
 
 
-def problem(site: Site, name: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
+def problem(site: PipelineFixture, name: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """The exit code, and the one thing that is wrong, in a word and in words; everything else is well."""
     code, lines = check(site, *arguments, **environment)
     assert {other for other, line in lines.items() if line["problem"]} == {name}, lines
@@ -44,13 +44,13 @@ def elsewhere(url: str, **changes: Any) -> str:
 
 
 @pytest.fixture
-def ready(orders: Site) -> Site:
+def ready(orders: PipelineFixture) -> PipelineFixture:
     """A site whose sink has what loads need."""
     orders.run()
     return orders
 
 
-def test_all_is_well(ready: Site) -> None:
+def test_all_is_well(ready: PipelineFixture) -> None:
     code, lines = check(ready, TABLE)
     assert code == ExitCode.OK
     assert {name: line["problem"] for name, line in lines.items()} == {"source": "", "sink": "", "staging": ""}
@@ -58,13 +58,13 @@ def test_all_is_well(ready: Site) -> None:
     assert list(Path(urlsplit(ready.settings.staging_url).path).glob(".check-*")) == []
 
 
-def test_only_what_is_asked_for_is_looked_at(ready: Site) -> None:
+def test_only_what_is_asked_for_is_looked_at(ready: PipelineFixture) -> None:
     _, lines = check(ready, "staging")
     assert set(lines) == {"staging"}
 
 
 @pytest.mark.parametrize("side", ["source", "sink"])
-def test_a_name_that_does_not_resolve(ready: Site, side: str) -> None:
+def test_a_name_that_does_not_resolve(ready: PipelineFixture, side: str) -> None:
     urls = {"source": ready.source_url, "sink": ready.sink_url}
     changed = {f"{side.upper()}_URL": elsewhere(urls[side], host="nowhere.invalid")}
     _, word, words = problem(ready, side, **changed)
@@ -73,7 +73,7 @@ def test_a_name_that_does_not_resolve(ready: Site, side: str) -> None:
 
 
 @pytest.mark.parametrize("side", ["source", "sink"])
-def test_a_port_where_nobody_answers(ready: Site, side: str) -> None:
+def test_a_port_where_nobody_answers(ready: PipelineFixture, side: str) -> None:
     urls = {"source": ready.source_url, "sink": ready.sink_url}
     code, word, words = problem(ready, side, **{f"{side.upper()}_URL": elsewhere(urls[side], port=free_port())})
     assert (code, word) == (ExitCode.TRY_AGAIN, "port")
@@ -81,20 +81,20 @@ def test_a_port_where_nobody_answers(ready: Site, side: str) -> None:
 
 
 @pytest.mark.parametrize("side", ["source", "sink"])
-def test_a_wrong_password(ready: Site, side: str) -> None:
+def test_a_wrong_password(ready: PipelineFixture, side: str) -> None:
     code, word, words = problem(ready, side, **{f"{side.upper()}_PASSWORD": "wrong-and-secret"})
     assert (code, word) == (ExitCode.CONFIGURATION, "login")
     assert "wrong-and-secret" not in words
 
 
 @pytest.mark.parametrize("side", ["source", "sink"])
-def test_a_database_that_does_not_exist(ready: Site, side: str) -> None:
+def test_a_database_that_does_not_exist(ready: PipelineFixture, side: str) -> None:
     urls = {"source": ready.source_url, "sink": ready.sink_url}
     changed = {f"{side.upper()}_URL": elsewhere(urls[side], database="/nowhere")}
     assert problem(ready, side, **changed)[:2] == (ExitCode.CONFIGURATION, "database")
 
 
-def test_a_source_table_that_may_not_be_read(ready: Site) -> None:
+def test_a_source_table_that_may_not_be_read(ready: PipelineFixture) -> None:
     ready.change("CREATE ROLE reader LOGIN PASSWORD 'only-for-tests'")
     try:
         user = elsewhere(ready.source_url).replace("postgres:", "reader:", 1)
@@ -105,7 +105,7 @@ def test_a_source_table_that_may_not_be_read(ready: Site) -> None:
         ready.change("DROP ROLE reader")
 
 
-def test_a_source_table_that_is_not_there(ready: Site) -> None:
+def test_a_source_table_that_is_not_there(ready: PipelineFixture) -> None:
     _, word, words = problem(ready, "source", "--table=public.nothing")
     assert word == "table"
     assert "public.nothing cannot be read" in words
@@ -113,7 +113,7 @@ def test_a_source_table_that_is_not_there(ready: Site) -> None:
 
 
 @needs_stand_in
-def test_a_sink_that_was_never_prepared(orders: Site) -> None:
+def test_a_sink_that_was_never_prepared(orders: PipelineFixture) -> None:
     from dev.sandbox.sqlserver import SqlServerDouble
 
     with SqlServerDouble(password="Aa1-only-for-tests") as server:  # of its own: the others' is prepared by their loads
@@ -122,7 +122,7 @@ def test_a_sink_that_was_never_prepared(orders: Site) -> None:
     assert "it lacks etl.audit, etl.watermark, etl.settled, schema etl_staging" in words
 
 
-def test_a_staging_folder_that_cannot_be_written_to(ready: Site, tmp_path: Path) -> None:
+def test_a_staging_folder_that_cannot_be_written_to(ready: PipelineFixture, tmp_path: Path) -> None:
     file = tmp_path / "a-file"
     file.touch()
     _, word, words = problem(ready, "staging", STAGING_URL=f"file://{file}/staging")
@@ -130,7 +130,7 @@ def test_a_staging_folder_that_cannot_be_written_to(ready: Site, tmp_path: Path)
     assert "Staging cannot be written" in words
 
 
-def test_a_server_that_does_not_answer_is_told_in_time(ready: Site) -> None:
+def test_a_server_that_does_not_answer_is_told_in_time(ready: PipelineFixture) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -140,6 +140,6 @@ def test_a_server_that_does_not_answer_is_told_in_time(ready: Site) -> None:
     assert words
 
 
-def test_what_cannot_be_checked_is_refused(ready: Site) -> None:
+def test_what_cannot_be_checked_is_refused(ready: PipelineFixture) -> None:
     code, lines = check(ready, "weather")
     assert (code, lines) == (ExitCode.CONFIGURATION, {})

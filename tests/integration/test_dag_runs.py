@@ -22,8 +22,8 @@ from etl_airflow.dag.reconcile import advance_watermark, reconcile_run
 from etl_airflow.secrets_backend import UrlConnections
 from orders_etl import ORDERS
 
+from dev.sandbox.pipeline_fixture import MARK, PipelineFixture, existing_fixture
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import MARK, Site, existing_site
 from dev.sandbox.stack import INIT_SQL, ROOT, Stack, airflow_environment
 
 TASKS = ("partition.extract", "partition.filter", "partition.load")
@@ -45,16 +45,16 @@ def stack(postgres: Postgres, sink_url: str, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def real(stack: Stack) -> Iterator[Site]:
+def real(stack: Stack) -> Iterator[PipelineFixture]:
     """The real pipeline, under its real name."""
-    made = existing_site(ORDERS, stack.source_url, stack.sink_url, Path(stack.environment["STAGING_URL"][7:]))
+    made = existing_fixture(ORDERS, stack.source_url, stack.sink_url, Path(stack.environment["STAGING_URL"][7:]))
     made.claim()
     yield made
     made.clean()
 
 
 @pytest.fixture(scope="module")
-def first_run(stack: Stack, real: Site) -> dict[str, Any]:
+def first_run(stack: Stack, real: PipelineFixture) -> dict[str, Any]:
     return stack.run_dag("orders_etl")
 
 
@@ -70,12 +70,14 @@ def airflow_connection(stack: Stack, monkeypatch: pytest.MonkeyPatch, name: str)
     return UrlConnections().get_conn_value(name) or ""
 
 
-def watermark(made: Site) -> Any:
+def watermark(made: PipelineFixture) -> Any:
     query = f"SELECT [value] FROM [etl].[watermark] WHERE [pipeline] = '{made.pipeline.name}'"
     return made.query(query)[0][0]
 
 
-def test_a_run_brings_the_confirmed_orders_and_moves_the_watermark(first_run: dict[str, Any], real: Site) -> None:
+def test_a_run_brings_the_confirmed_orders_and_moves_the_watermark(
+    first_run: dict[str, Any], real: PipelineFixture
+) -> None:
     assert first_run["state"] == "success"
     assert set(first_run["tasks"].values()) == {"success"}
     assert real.sink_rows() == real.source_rows("status = 'confirmed'")
@@ -83,7 +85,7 @@ def test_a_run_brings_the_confirmed_orders_and_moves_the_watermark(first_run: di
     assert watermark(real) > newest[0]
 
 
-def test_the_next_run_carries_only_what_changed(first_run: dict[str, Any], stack: Stack, real: Site) -> None:
+def test_the_next_run_carries_only_what_changed(first_run: dict[str, Any], stack: Stack, real: PipelineFixture) -> None:
     assert first_run["state"] == "success"
     before, before_watermark = real.sink_rows(), watermark(real)
     real.change("UPDATE orders SET status = 'confirmed' WHERE order_id BETWEEN 1 AND 30")
@@ -96,7 +98,7 @@ def test_the_next_run_carries_only_what_changed(first_run: dict[str, Any], stack
 
 
 def test_an_empty_window_ends_green_with_everything_skipped(
-    first_run: dict[str, Any], stack: Stack, real: Site
+    first_run: dict[str, Any], stack: Stack, real: PipelineFixture
 ) -> None:
     before = watermark(real)
     run = stack.run_dag("orders_etl", since="2020-01-01T00:00:00Z", until="2020-02-01T00:00:00Z")
@@ -110,7 +112,9 @@ def test_an_empty_window_ends_green_with_everything_skipped(
     assert f"{told} 2020-01-01" in stack.log.read_text()
 
 
-def test_a_backfill_does_not_move_the_watermark_back(first_run: dict[str, Any], stack: Stack, real: Site) -> None:
+def test_a_backfill_does_not_move_the_watermark_back(
+    first_run: dict[str, Any], stack: Stack, real: PipelineFixture
+) -> None:
     before, rows = watermark(real), real.sink_rows()
     run = stack.run_dag("orders_etl", full_refresh=True, until="2026-01-05T00:00:00Z")
     assert run["state"] == "success"
@@ -119,7 +123,7 @@ def test_a_backfill_does_not_move_the_watermark_back(first_run: dict[str, Any], 
 
 
 def test_a_run_that_leaves_the_look_back_unread_does_not_move_the_watermark(
-    first_run: dict[str, Any], real: Site, airflow_sink: str
+    first_run: dict[str, Any], real: PipelineFixture, airflow_sink: str
 ) -> None:
     """A transaction that committed late, just before the watermark, would never be read."""
     before = watermark(real).replace(tzinfo=UTC)
@@ -131,7 +135,7 @@ def test_a_run_that_leaves_the_look_back_unread_does_not_move_the_watermark(
     assert watermark(real).replace(tzinfo=UTC) == high
 
 
-def advance(made: Site, sink: str, low: datetime, high: datetime) -> bool:
+def advance(made: PipelineFixture, sink: str, low: datetime, high: datetime) -> bool:
     return advance_watermark(made.pipeline, "by hand", Window(low=low, high=high), SinkHook(sink))
 
 
@@ -162,7 +166,7 @@ def test_airflow_refuses_to_make_a_run_that_could_not_do_what_was_asked(
     assert told in completed.stdout + completed.stderr
 
 
-def planned(real: Site) -> tuple[str, list[str]]:
+def planned(real: PipelineFixture) -> tuple[str, list[str]]:
     """The first run that read everything, and its partition."""
     ((run_id, high),) = real.query(
         "SELECT [run_id], [window_high] FROM [etl].[audit] WHERE [pipeline] = 'orders' AND [inserted] = 1600"
@@ -190,7 +194,7 @@ def planned(real: Site) -> tuple[str, list[str]]:
     ],
 )
 def test_what_does_not_add_up_fails_and_keeps_the_watermark(
-    first_run: dict[str, Any], real: Site, airflow_sink: str, harm: str, told: str
+    first_run: dict[str, Any], real: PipelineFixture, airflow_sink: str, harm: str, told: str
 ) -> None:
     run_id, partitions = planned(real)
     before = watermark(real)
@@ -205,7 +209,7 @@ def test_what_does_not_add_up_fails_and_keeps_the_watermark(
         restore(real, sink_sql.quote_table(table), rows)
 
 
-def restore(made: Site, table: str, rows: list[tuple[Any, ...]]) -> None:
+def restore(made: PipelineFixture, table: str, rows: list[tuple[Any, ...]]) -> None:
     """Put a table back as it was."""
     made.execute(f"DELETE FROM {table}")
     with mssql_python.connect(made.settings.sink().get_secret_value(), autocommit=True) as connection:
@@ -217,7 +221,7 @@ def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, t
     readme = (ROOT / "README.md").read_text()
     example = readme.split("```python\n")[1].split("```")[0]
     assert len(example.splitlines()) <= 32
-    site = existing_site(ORDERS, stack.source_url, stack.sink_url)
+    site = existing_fixture(ORDERS, stack.source_url, stack.sink_url)
     assert site.query("SELECT OBJECT_ID(N'[dbo].[stock]', N'U')") == [(None,)], "SINK_URL has a dbo.stock of its own"
     site.change(
         "CREATE TABLE stock (warehouse uuid, sku varchar(40), counted_on date NOT NULL, quantity integer, weight real,"
@@ -236,7 +240,7 @@ def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, t
 
 
 def test_fused_steps_are_one_task_and_add_up_as_well(
-    first_run: dict[str, Any], stack: Stack, real: Site, tmp_path: Path
+    first_run: dict[str, Any], stack: Stack, real: PipelineFixture, tmp_path: Path
 ) -> None:
     """The orders as they are, but in one pod, and with the filter at the source too."""
     text = (ROOT / "dags" / "orders_etl.py").read_text()
@@ -257,7 +261,7 @@ def with_dag_file(stack: Stack, dags: Path, name: str, text: str) -> Stack:
     return replace(stack, environment=stack.environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)})
 
 
-def test_rows_that_no_demo_made_are_not_touched(real: Site, first_run: dict[str, Any]) -> None:
+def test_rows_that_no_demo_made_are_not_touched(real: PipelineFixture, first_run: dict[str, Any]) -> None:
     rows = real.sink_rows()
     real.execute(f"DROP TABLE {MARK}")
     with pytest.raises(RuntimeError, match="no demo made them"):
@@ -267,7 +271,7 @@ def test_rows_that_no_demo_made_are_not_touched(real: Site, first_run: dict[str,
 
 
 def test_a_configuration_error_is_not_retried(
-    first_run: dict[str, Any], stack: Stack, real: Site, monkeypatch: pytest.MonkeyPatch
+    first_run: dict[str, Any], stack: Stack, real: PipelineFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The source is away for the steps alone: the task fails at its first try."""
     environment = {**stack.environment, "SOURCE_PASSWORD": "wrong", "AIRFLOW__SECRETS__BACKEND": ""}
@@ -344,7 +348,7 @@ def test_names_and_keys_are_no_templates_and_no_commands(
     """Keys of the source end up in the arguments of pods, where Airflow renders templates."""
     hostile = with_dag_file(stack, tmp_path / "dags", "hostile_etl.py", HOSTILE)
     monkeypatch.syspath_prepend(str(tmp_path / "dags"))
-    made = existing_site(importlib.import_module("hostile_etl").PIPELINE, stack.source_url, stack.sink_url)
+    made = existing_fixture(importlib.import_module("hostile_etl").PIPELINE, stack.source_url, stack.sink_url)
     made.change("""CREATE TABLE "Größe';--" ("k""'];" varchar(80) PRIMARY KEY, "漢" text, at timestamptz NOT NULL)""")
     keys = ["{{ 7 * 7 }}", "{% for $(touch x)", "a.json", "';--\"}", "--help"]
     for key in keys:

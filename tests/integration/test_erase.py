@@ -21,9 +21,9 @@ from etl.steps.erase import Erased, erase
 from psycopg import sql
 from pydantic import SecretStr
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, as_json, connect
 from dev.sandbox.pipelines import EVERYTHING, ORDERS, make
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, as_json, connect
 from dev.sandbox.sqlserver import SqlServerDouble
 from tests.integration.test_prepare_sink import Server, refused
 from tests.support.runs import Runs
@@ -39,7 +39,7 @@ class Place:
     """Orders that have been moved, and the settings of who erases."""
 
     server: Server
-    made: Site
+    made: PipelineFixture
     runs: Runs
     staging: Path
 
@@ -181,7 +181,9 @@ def test_a_rejected_row_is_erased_too_also_where_only_its_mask_stands_there(
     for run_id, pipeline in (("second", place.made.pipeline), ("third", private)):
         site = place.server.pipeline(place.made.source_url, place.staging, pipeline)
         Runs(site, monkeypatch)
-        changed = Site(pipeline, site.settings.model_copy(update={"mask_key": SecretStr(MASK_KEY)}), *_urls(site))
+        changed = PipelineFixture(
+            pipeline, site.settings.model_copy(update={"mask_key": SecretStr(MASK_KEY)}), *_urls(site)
+        )
         changed.run(run_id, None, "run")  # which stages nothing else
     for order in (ORDER, 3999):
         place.delete_at_source(order)
@@ -191,7 +193,7 @@ def test_a_rejected_row_is_erased_too_also_where_only_its_mask_stands_there(
     assert not any("/rejects/" in name for name in place.files())
 
 
-def _urls(site: Site) -> tuple[str, str]:
+def _urls(site: PipelineFixture) -> tuple[str, str]:
     return site.source_url, site.sink_url
 
 

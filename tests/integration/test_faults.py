@@ -11,15 +11,15 @@ import pytest
 from etl.errors import ConfigurationError, EtlError, TryAgainError
 from etl.model.window import Partition
 
+from dev.sandbox.pipeline_fixture import PipelineFixture
 from dev.sandbox.pipelines import window
-from dev.sandbox.site import Site
 from dev.sandbox.waiting import wait_for
 
 pytestmark = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server does not fail on demand")
 
 
 @pytest.fixture
-def filtered(orders: Site) -> Iterator[Site]:
+def filtered(orders: PipelineFixture) -> Iterator[PipelineFixture]:
     """Orders ready to be loaded into a sink whose tables are there."""
     orders.run("earlier")
     orders.change("UPDATE orders SET amount = amount + 1 WHERE order_id <= 500")
@@ -29,7 +29,7 @@ def filtered(orders: Site) -> Iterator[Site]:
     orders.execute("EXEC standin_clear_faults")
 
 
-def inject(made: Site, fault: str, value: int = 0, times: int = 1) -> None:
+def inject(made: PipelineFixture, fault: str, value: int = 0, times: int = 1) -> None:
     made.execute(f"EXEC standin_inject @fault = N'{fault}', @value = {value}, @times = {times}")
 
 
@@ -48,7 +48,7 @@ def inject(made: Site, fault: str, value: int = 0, times: int = 1) -> None:
     ],
 )
 def test_a_failed_load_changes_nothing_and_repeated_it_is_in_once(
-    filtered: Site, fault: str, value: int, error: type[EtlError], told: str
+    filtered: PipelineFixture, fault: str, value: int, error: type[EtlError], told: str
 ) -> None:
     before, audits = filtered.sink_rows(), filtered.audits()
     inject(filtered, fault, value, times=value if fault == "login_failure" else 1)
@@ -62,7 +62,7 @@ def test_a_failed_load_changes_nothing_and_repeated_it_is_in_once(
     assert filtered.staging_tables() == []
 
 
-def test_a_connection_lost_after_the_commit_loads_nothing_twice(filtered: Site) -> None:
+def test_a_connection_lost_after_the_commit_loads_nothing_twice(filtered: PipelineFixture) -> None:
     # The tables are there and the leftovers dropped; of the commits that change rows the last is the load's own.
     inject(filtered, "drop_connection_after_commit")
     with pytest.raises(TryAgainError):
@@ -74,7 +74,7 @@ def test_a_connection_lost_after_the_commit_loads_nothing_twice(filtered: Site) 
     assert filtered.staging_tables() == []
 
 
-def test_what_a_killed_load_leaves_in_the_sink_goes_with_the_next_load(filtered: Site) -> None:
+def test_what_a_killed_load_leaves_in_the_sink_goes_with_the_next_load(filtered: PipelineFixture) -> None:
     # Of the next run: its two partitions are loaded at once, and neither may drop what the other is filling.
     inject(filtered, "bulk_delay", 5_000)
     process = subprocess.Popen(filtered.command("load"), env=filtered.environment(), stderr=subprocess.DEVNULL)
@@ -93,13 +93,13 @@ def test_what_a_killed_load_leaves_in_the_sink_goes_with_the_next_load(filtered:
     assert filtered.sink_rows() == filtered.source_rows("status = 'confirmed'")
 
 
-def test_a_slow_network_is_only_slow(filtered: Site) -> None:
+def test_a_slow_network_is_only_slow(filtered: PipelineFixture) -> None:
     inject(filtered, "slow_network", 20, times=20)
     filtered.run("run", None, "load")
     assert filtered.sink_rows() == filtered.source_rows("status = 'confirmed'")
 
 
-def test_partitions_loaded_at_once_are_all_in(orders: Site) -> None:
+def test_partitions_loaded_at_once_are_all_in(orders: PipelineFixture) -> None:
     bounds = [None, ["1000"], ["2000"], ["3000"], None]
     parts = [
         Partition(window=window(), id=str(number), lower=bounds[number], upper=bounds[number + 1])
@@ -112,7 +112,7 @@ def test_partitions_loaded_at_once_are_all_in(orders: Site) -> None:
     assert sum(audit["inserted"] for audit in orders.audits()) == 1600
 
 
-def test_the_same_partition_loaded_twice_at_once_is_in_once(orders: Site) -> None:
+def test_the_same_partition_loaded_twice_at_once_is_in_once(orders: PipelineFixture) -> None:
     part = Partition(window=window())
     orders.run("run", part, "extract", "filter")
     at_once(orders, [part, part], may_fail=True)
@@ -122,7 +122,7 @@ def test_the_same_partition_loaded_twice_at_once_is_in_once(orders: Site) -> Non
     assert orders.staging_tables() == []
 
 
-def at_once(made: Site, parts: list[Partition], may_fail: bool = False, run_id: str = "run") -> None:
+def at_once(made: PipelineFixture, parts: list[Partition], may_fail: bool = False, run_id: str = "run") -> None:
     """Load partitions in processes that run together; a loser of two at the same partition may have to try again."""
     processes = [
         subprocess.Popen(made.command("load", run_id, part), env=made.environment(), stderr=subprocess.PIPE, text=True)

@@ -7,9 +7,9 @@ from etl.postgres.filter import Postgres as PostgresRenderer
 from etl.sqlserver import checks as sink_checks
 from hypothesis import given, settings
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import make, window
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, site
 from tests.support.filter_databases import FilterDatabases, edges, filter_databases
 from tests.support.filters import EDGES, filters, mutated
 
@@ -55,14 +55,14 @@ def test_a_filter_is_decided_alike_everywhere(databases: FilterDatabases) -> Non
 
 
 @pytest.fixture(scope="module")
-def loaded(postgres: Postgres, sink_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with edges(postgres) as url, site(EDGES, url, sink_url, tmp_path_factory.mktemp("staging")) as made:
+def loaded(postgres: Postgres, sink_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineFixture]:
+    with edges(postgres) as url, pipeline_fixture(EDGES, url, sink_url, tmp_path_factory.mktemp("staging")) as made:
         made.run()
         yield made
 
 
 @pytest.mark.parametrize("text", AS_WRITTEN)
-def test_the_sink_counts_the_rows_that_the_filter_does_not_want(loaded: Site, text: str) -> None:
+def test_the_sink_counts_the_rows_that_the_filter_does_not_want(loaded: PipelineFixture, text: str) -> None:
     pipeline = make({**loaded.pipeline.model_dump(), "filter": text})
     rows, wanted = len(loaded.source_rows()), len(loaded.source_rows(PostgresRenderer().condition(pipeline.predicate)))
     assert 0 < wanted < rows

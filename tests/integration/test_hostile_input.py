@@ -12,9 +12,9 @@ from etl.errors import DataError
 from etl.sqlserver import checks as sink_checks
 from psycopg import sql
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import window
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, site
 
 NAMES = [
     "k'\"]; DROP TABLE x--",
@@ -52,7 +52,9 @@ def quoted(name: str) -> str:
 
 
 @contextmanager
-def table(postgres: Postgres, sink_url: str, staging: Path, encoding: str = "UTF8", **pipeline: Any) -> Iterator[Site]:
+def table(
+    postgres: Postgres, sink_url: str, staging: Path, encoding: str = "UTF8", **pipeline: Any
+) -> Iterator[PipelineFixture]:
     """A database of its own with the table of a pipeline, empty."""
     name = f"hostile_{uuid.uuid4().hex[:8]}"
     definition: dict[str, Any] = {
@@ -66,21 +68,21 @@ def table(postgres: Postgres, sink_url: str, staging: Path, encoding: str = "UTF
         f"{quoted(column)} {declared.removesuffix(' null')} {'' if declared.endswith(' null') else 'NOT NULL'}"
         for column, declared in definition["columns"].items()
     )
-    with site(definition, postgres.url(name), sink_url, staging) as made:
+    with pipeline_fixture(definition, postgres.url(name), sink_url, staging) as made:
         key = ", ".join(map(quoted, made.pipeline.key))
         made.change(f"CREATE TABLE {quoted(made.pipeline.source.table)} ({', '.join(columns)}, PRIMARY KEY ({key}))")
         yield made
     postgres.drop_database(name)
 
 
-def insert(made: Site, *values: object) -> None:
+def insert(made: PipelineFixture, *values: object) -> None:
     names = ", ".join([*list(made.pipeline.columns)[: len(values)], made.pipeline.version])
     markers = ", ".join(["%s"] * len(values))
     made.change(f"INSERT INTO t ({names}) VALUES ({markers}, '2026-01-01')", *values)
 
 
 @pytest.fixture
-def made(postgres: Postgres, sink_url: str, tmp_path: Path) -> Iterator[Site]:
+def made(postgres: Postgres, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
     with table(postgres, sink_url, tmp_path) as made:
         yield made
 
@@ -115,7 +117,7 @@ def test_a_table_of_the_longest_names_is_made(postgres: Postgres, sink_url: str,
 
 
 @pytest.mark.parametrize("step", ["separate", "run"])
-def test_values_arrive_exactly(made: Site, step: str) -> None:
+def test_values_arrive_exactly(made: PipelineFixture, step: str) -> None:
     for key, value in VALUES.items():
         insert(made, key, value)
     made.run("run", None, *([] if step == "separate" else [step]))
@@ -124,7 +126,7 @@ def test_values_arrive_exactly(made: Site, step: str) -> None:
     assert made.run("again")["load"].unchanged == len(VALUES)
 
 
-def test_values_arrive_exactly_as_keys(made: Site) -> None:
+def test_values_arrive_exactly_as_keys(made: PipelineFixture) -> None:
     keys = [value for value in VALUES.values() if len(value) <= 40 and not value.endswith(" ")]
     for key in keys:
         insert(made, key, "")
@@ -133,7 +135,7 @@ def test_values_arrive_exactly_as_keys(made: Site) -> None:
     assert made.run("again")["load"].unchanged == len(keys)
 
 
-def test_keys_that_differ_in_case_or_form_only_stay_apart(made: Site) -> None:
+def test_keys_that_differ_in_case_or_form_only_stay_apart(made: PipelineFixture) -> None:
     keys = [
         "name",
         "NAME",
@@ -158,7 +160,7 @@ def test_keys_that_differ_in_case_or_form_only_stay_apart(made: Site) -> None:
     assert {key for (key,) in made.sink_rows()} == set(keys)
 
 
-def test_a_key_with_a_space_at_its_end_names_row_key_and_column(made: Site) -> None:
+def test_a_key_with_a_space_at_its_end_names_row_key_and_column(made: PipelineFixture) -> None:
     insert(made, "a", "x")
     insert(made, "a ", "y")
     with pytest.raises(DataError, match=r"The first is k=a : k ends in a space"):

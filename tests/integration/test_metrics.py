@@ -10,8 +10,8 @@ import pytest
 from orders_etl import ORDERS
 from prometheus_client import Metric
 
+from dev.sandbox.pipeline_fixture import existing_fixture
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import existing_site
 from dev.sandbox.stack import INIT_SQL, Stack, airflow_environment
 from dev.sandbox.waiting import came_true
 from tests.cluster.binaries import STATSD_EXPORTER, build
@@ -32,7 +32,7 @@ def capture(postgres: Postgres, sink_url: str, tmp_path_factory: pytest.TempPath
     source_url = postgres.create_database(f"metrics_orders_{suffix}", INIT_SQL)
     metadata_url = postgres.create_database(f"metrics_airflow_{suffix}")
     environment = airflow_environment(folder, metadata_url, source_url, sink_url)
-    site = existing_site(ORDERS, source_url, sink_url)
+    site = existing_fixture(ORDERS, source_url, sink_url)
     site.claim()
     yield capture_run(Stack(postgres, source_url, sink_url, True, environment, folder / "log"), folder)
     site.clean()

@@ -10,8 +10,8 @@ from etl.errors import DataError
 from etl.model.window import Window
 from etl.postgres import sql as source_sql
 
+from dev.sandbox.pipeline_fixture import STEPS, PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from dev.sandbox.site import STEPS, Site, site
 from tests.support.statsd import Line, Listener
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)
@@ -27,7 +27,7 @@ def rows(lines: list[Line]) -> Counter[tuple[str, str]]:
     return counted
 
 
-def test_what_a_process_measures_has_left_when_it_ends(orders: Site) -> None:
+def test_what_a_process_measures_has_left_when_it_ends(orders: PipelineFixture) -> None:
     with Listener() as statsd:
         assert orders.cli("run", STATSD_HOST="127.0.0.1", STATSD_PORT=str(statsd.port)).returncode == 0
         statsd.catch_up()
@@ -44,7 +44,7 @@ def test_what_a_process_measures_has_left_when_it_ends(orders: Site) -> None:
 
 
 def test_rows_that_are_refused_are_counted(source_url: str, sink_url: str, tmp_path: Path) -> None:
-    with Listener() as statsd, site(ORDERS, source_url, sink_url, tmp_path) as made:
+    with Listener() as statsd, pipeline_fixture(ORDERS, source_url, sink_url, tmp_path) as made:
         made.change("UPDATE orders SET amount = 'NaN', status = 'confirmed' WHERE order_id IN (1, 2, 3)")
         work = made.work(statsd_host="127.0.0.1", statsd_port=statsd.port)
         made.run("run", None, "extract")
@@ -62,7 +62,7 @@ def test_rows_that_are_refused_are_counted(source_url: str, sink_url: str, tmp_p
     ],
 )
 def test_the_lag_is_the_age_of_the_oldest_change_that_is_not_moved(
-    orders: Site, age: timedelta, told: int | None
+    orders: PipelineFixture, age: timedelta, told: int | None
 ) -> None:
     orders.change("ALTER TABLE orders DISABLE TRIGGER USER")
     orders.change("UPDATE orders SET updated_at = now() - interval '3 hours'")

@@ -22,9 +22,9 @@ from etl.exporter.sink import _COUNTERS, _EDITION, _counters, _size_limit, sink_
 from prometheus_client import Metric
 from pydantic import SecretStr
 
+from dev.sandbox.pipeline_fixture import PipelineFixture
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import free_port
-from dev.sandbox.site import Site
 from tests.support.statsd import scrape
 
 
@@ -57,7 +57,7 @@ def samples(metrics: dict[str, Metric], name: str) -> dict[tuple[str, ...], floa
     return {tuple(sample.labels.values()): sample.value for sample in metrics[name].samples}
 
 
-def test_both_databases_tell_of_themselves(orders: Site, postgres: Postgres) -> None:
+def test_both_databases_tell_of_themselves(orders: PipelineFixture, postgres: Postgres) -> None:
     orders.run()
     metrics = polled(settings(orders.sink_url, postgres.url("postgres")))
     assert metrics["sink_up"].samples[0].value == metrics["metadata_up"].samples[0].value == 1
@@ -68,7 +68,7 @@ def test_both_databases_tell_of_themselves(orders: Site, postgres: Postgres) -> 
     assert metrics["metadata_max_connections"].samples[0].value >= 100
 
 
-def test_a_query_that_is_refused_leaves_the_others(orders: Site, postgres: Postgres) -> None:
+def test_a_query_that_is_refused_leaves_the_others(orders: PipelineFixture, postgres: Postgres) -> None:
     """Here: of Airflow's tables, in a database that has none."""
     metrics = polled(settings(orders.sink_url, postgres.url("postgres")))
     assert samples(metrics, "metadata_query_up")["server",] == 1
@@ -76,7 +76,7 @@ def test_a_query_that_is_refused_leaves_the_others(orders: Site, postgres: Postg
     assert "airflow_task_queued_age_seconds" not in metrics
 
 
-def test_the_age_of_the_watermark_is_told(orders: Site, postgres: Postgres) -> None:
+def test_the_age_of_the_watermark_is_told(orders: PipelineFixture, postgres: Postgres) -> None:
     orders.run()
     values = f"'{orders.pipeline.name}', '2026-01-01T00:00:00', 'run', SYSUTCDATETIME()"
     orders.execute(f"INSERT INTO [etl].[watermark] VALUES ({values})")
@@ -151,7 +151,7 @@ def test_express_has_a_size_limit_of_its_version(edition: int, version: str, gib
     assert limits == ([] if gib is None else [gib * 1024**3])
 
 
-def test_the_edition_is_one_that_the_loader_may_ask_for(orders: Site, postgres: Postgres) -> None:
+def test_the_edition_is_one_that_the_loader_may_ask_for(orders: PipelineFixture, postgres: Postgres) -> None:
     metrics = polled(settings(orders.sink_url, postgres.url("postgres")))
     assert samples(metrics, "sink_query_up")["edition",] == 1
 

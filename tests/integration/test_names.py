@@ -21,9 +21,9 @@ from etl.storage.staging import Step
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import make
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, site
 from dev.sandbox.sqlserver.sql.lexer import tokenize
 from tests.support import hostile
 from tests.support.runs import Runs
@@ -103,7 +103,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).rstrip(" ")
 
 
-def row(made: Site, number: int, word: str, **values: str) -> str:
+def row(made: PipelineFixture, number: int, word: str, **values: str) -> str:
     """The values of a row as Postgres reads them; each text names its column, so that none can take another's place."""
     names = list(made.pipeline.columns)
     texts = [quote_text(f"{word} {number} {name}") for name in names]
@@ -122,7 +122,7 @@ def moves(postgres: Postgres, sink_url: str, staging: Path, definition: dict[str
     try:
         with (
             pytest.MonkeyPatch.context() as environment,
-            site(definition, url, sink_url, staging, sink=definition["sink"]) as made,
+            pipeline_fixture(definition, url, sink_url, staging, sink=definition["sink"]) as made,
         ):
             _create(made)
             runs, names = Runs(made, environment), list(made.pipeline.columns)
@@ -146,7 +146,7 @@ def moves(postgres: Postgres, sink_url: str, staging: Path, definition: dict[str
         postgres.drop_database(database)
 
 
-def _create(made: Site) -> None:
+def _create(made: PipelineFixture) -> None:
     kinds = {"varchar": "text", "timestamptz": "timestamptz", "integer": "integer", "text": "text"}
     columns = ", ".join(
         f"{quote_name(name)} {kinds[column.name]} {'' if column.nullable else 'NOT NULL'}"
@@ -157,7 +157,7 @@ def _create(made: Site) -> None:
     made.change(f"CREATE TABLE {source_sql.quote_table(made.pipeline.source)} ({columns}, PRIMARY KEY ({key}))")
 
 
-def _insert(made: Site, *rows: str) -> None:
+def _insert(made: PipelineFixture, *rows: str) -> None:
     made.change(f"INSERT INTO {source_sql.quote_table(made.pipeline.source)} VALUES {', '.join(rows)}")
 
 
@@ -175,7 +175,7 @@ def _run(runs: Runs, run_id: str, judging: Step, steps: list[str]) -> None:
     assert all(text == expected for place, (text, expected) in enumerate(found) if place != VERSION)
 
 
-def _rejects(made: Site, run_id: str, partition: str, judging: Step) -> list[dict[str, Any]]:
+def _rejects(made: PipelineFixture, run_id: str, partition: str, judging: Step) -> list[dict[str, Any]]:
     work = made.work(run_id, Partition.model_validate_json(partition))
     files = work.staging.manifest(judging, work.fingerprint).files if work.staging.has(judging) else {}
     if "rejects" not in files:

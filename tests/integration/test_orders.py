@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from etl.model.window import Partition
 
+from dev.sandbox.pipeline_fixture import STEPS, PipelineFixture, as_json
 from dev.sandbox.pipelines import window
-from dev.sandbox.site import STEPS, Site, as_json
 
 MANY = """
 INSERT INTO orders (customer, status, currency, amount, note, created_at, updated_at)
@@ -18,14 +18,14 @@ FROM generate_series(1, 6000) AS n
 
 
 @pytest.fixture
-def ten_thousand(orders: Site) -> Site:
+def ten_thousand(orders: PipelineFixture) -> PipelineFixture:
     """The orders pipeline over ten thousand orders."""
     orders.change(MANY)
     assert len(orders.source_rows()) == 10_000
     return orders
 
 
-def test_ten_thousand_in_exactly_the_confirmed_out_twice_the_same(ten_thousand: Site) -> None:
+def test_ten_thousand_in_exactly_the_confirmed_out_twice_the_same(ten_thousand: PipelineFixture) -> None:
     first = ten_thousand.run("first")["load"]
     confirmed = ten_thousand.source_rows("status = 'confirmed'")
     assert len(confirmed) == 3600
@@ -38,7 +38,7 @@ def test_ten_thousand_in_exactly_the_confirmed_out_twice_the_same(ten_thousand: 
     assert len(checksums) == 1
 
 
-def test_after_500_changes_only_those_move(ten_thousand: Site) -> None:
+def test_after_500_changes_only_those_move(ten_thousand: PipelineFixture) -> None:
     ten_thousand.run("first")
     before = ten_thousand.sink_rows()
     high = max(row[-1] for row in ten_thousand.source_rows().values())
@@ -52,7 +52,7 @@ def test_after_500_changes_only_those_move(ten_thousand: Site) -> None:
     assert ten_thousand.sink_rows() == {**before, **changed}
 
 
-def test_a_confirmed_order_stays_when_it_is_cancelled_later(orders: Site) -> None:
+def test_a_confirmed_order_stays_when_it_is_cancelled_later(orders: PipelineFixture) -> None:
     orders.run("first")
     before = orders.sink_rows()
     orders.change("UPDATE orders SET status = 'cancelled'")
@@ -60,7 +60,7 @@ def test_a_confirmed_order_stays_when_it_is_cancelled_later(orders: Site) -> Non
     assert orders.sink_rows() == before
 
 
-def test_an_older_version_never_overwrites_a_newer_one(orders: Site) -> None:
+def test_an_older_version_never_overwrites_a_newer_one(orders: PipelineFixture) -> None:
     orders.run("old", None, "extract", "filter")
     orders.change("UPDATE orders SET amount = 1 WHERE status = 'confirmed'")
     orders.run("new")
@@ -70,7 +70,7 @@ def test_an_older_version_never_overwrites_a_newer_one(orders: Site) -> None:
     assert (late.inserted, late.updated, late.standing) == (0, 0, late.unchanged)
 
 
-def test_every_step_may_be_repeated_at_any_time(orders: Site) -> None:
+def test_every_step_may_be_repeated_at_any_time(orders: PipelineFixture) -> None:
     orders.run()
     expected, audits = orders.sink_rows(), orders.audits()
     for step in (*STEPS, *STEPS, "load", "filter", "load", "extract", "filter", "load"):
@@ -80,7 +80,7 @@ def test_every_step_may_be_repeated_at_any_time(orders: Site) -> None:
     assert orders.staging_tables() == []
 
 
-def test_partitions_together_are_the_whole(orders: Site) -> None:
+def test_partitions_together_are_the_whole(orders: PipelineFixture) -> None:
     bounds = [None, ["1000"], ["2500"], None]
     for number in range(3):
         part = Partition(window=window(), id=f"p{number}", lower=bounds[number], upper=bounds[number + 1])
@@ -91,7 +91,7 @@ def test_partitions_together_are_the_whole(orders: Site) -> None:
 
 @pytest.mark.parametrize(("step", "times"), [("load", 12), ("run", 8)])
 def test_killing_a_load_at_any_moment_and_repeating_it_loses_and_doubles_nothing(
-    ten_thousand: Site, step: str, times: int
+    ten_thousand: PipelineFixture, step: str, times: int
 ) -> None:
     if step == "load":
         ten_thousand.run("run", None, "extract", "filter")

@@ -26,9 +26,9 @@ from etl.sqlserver.backup import backup_sink
 from etl.sqlserver.prepare import prepare_sink
 from pydantic import SecretStr
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, as_json, existing_fixture
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.process import free_port
-from dev.sandbox.site import Site, as_json, existing_site
 from tests.support.runs import Runs
 
 PASSWORD = "p@ss;w}o{r/d:€ %41'?%(x)s--1A"
@@ -100,10 +100,10 @@ class Server:
         """Run a statement with the login of the pipelines."""
         return run(self.url(f"{quote(self.login)}:{quote(self.password, safe='')}@"), statement, *parameters)
 
-    def pipeline(self, source_url: str, staging: Path, pipeline: Pipeline = ORDERS_PIPELINE) -> Site:
+    def pipeline(self, source_url: str, staging: Path, pipeline: Pipeline = ORDERS_PIPELINE) -> PipelineFixture:
         """A pipeline that loads with that login."""
         url = self.url(f"{quote(self.login)}:{quote(self.password, safe='')}@")
-        return existing_site(pipeline, source_url, url, staging)
+        return existing_fixture(pipeline, source_url, url, staging)
 
 
 def run(url: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:

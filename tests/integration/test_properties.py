@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS, whole
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, site
 
 STATUSES = ("pending", "confirmed", "shipped", "cancelled", "refunded")
 Rows = dict[Any, tuple[Any, ...]]
@@ -37,7 +37,9 @@ class Orders(RuleBasedStateMachine):
         self.staging = Path(tempfile.mkdtemp(prefix="model-"))
         url = self.postgres.create_database(self.database, template=self.template)
         self.resources = ExitStack()
-        self.site: Site = self.resources.enter_context(site(ORDERS, url, self.sink_url, self.staging))
+        self.site: PipelineFixture = self.resources.enter_context(
+            pipeline_fixture(ORDERS, url, self.sink_url, self.staging)
+        )
         self.site.change("DELETE FROM orders WHERE order_id > 12")
         self.extracted: dict[str, Rows] = {}
         self.filtered: dict[str, Rows] = {}

@@ -17,9 +17,9 @@ from etl.storage.staging import Manifest
 from hypothesis import given, reject, settings
 from pydantic import ValidationError
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, existing_site, site
 from tests.support.filter_databases import fill
 from tests.support.filters import BROKEN, EDGES, SOURCE_TABLE, VALUES, filters
 
@@ -36,7 +36,7 @@ def edges(postgres: Postgres) -> Iterator[str]:
     postgres.drop_database(name)
 
 
-def judged(made: Site) -> tuple[Manifest, set[str], set[str]]:
+def judged(made: PipelineFixture) -> tuple[Manifest, set[str], set[str]]:
     """What became of the rows, the kept rows and the rejected ones."""
     work = made.work()
     folder = work.staging.new_folder("run")
@@ -62,7 +62,7 @@ def test_a_filter_decides_at_the_source_as_it_does_without(
         reject()
     staging = tmp_path_factory.mktemp("staging")
     without, with_pushdown = (
-        judged(existing_site(make(definition, pushdown=pushdown), edges, "mssql://u@none/none", staging))
+        judged(existing_fixture(make(definition, pushdown=pushdown), edges, "mssql://u@none/none", staging))
         for pushdown in (False, True)
     )
     manifest, expected = with_pushdown[0], without[0]
@@ -72,7 +72,7 @@ def test_a_filter_decides_at_the_source_as_it_does_without(
 
 
 def test_what_the_filter_drops_is_not_sent(source_url: str, sink_url: str, tmp_path: Path) -> None:
-    with site(ORDERS, source_url, sink_url, tmp_path, pushdown=True) as made:
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path, pushdown=True) as made:
         given = made.run()
         with made.work().staging.reading(given["extract"].files["rows"]) as file:
             assert pq.read_metadata(file).num_rows == 1600
@@ -91,7 +91,7 @@ def test_a_padded_column_under_another_name_is_refused(
     columns = {**ORDERS["columns"], "currency": declared}
     changes: dict[str, Any] = {"columns": columns, "filter": "currency = 'EUR'", "pushdown": pushdown}
     with (
-        site(ORDERS, source_url, sink_url, tmp_path, **changes) as made,
+        pipeline_fixture(ORDERS, source_url, sink_url, tmp_path, **changes) as made,
         pytest.raises(ConfigurationError, match=r"currency of public\.orders is character, .*; declare it as it is, "),
     ):
         made.run()
@@ -102,6 +102,6 @@ def test_a_padded_column_under_another_name_that_no_filter_compares_is_carried(
     source_url: str, sink_url: str, tmp_path: Path, condition: str
 ) -> None:
     columns = {**ORDERS["columns"], "currency": "varchar(3)"}
-    with site(ORDERS, source_url, sink_url, tmp_path, columns=columns, filter=condition) as made:
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path, columns=columns, filter=condition) as made:
         made.run()
         assert made.sink_rows() == made.source_rows("status = 'confirmed'")

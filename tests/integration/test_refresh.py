@@ -8,8 +8,8 @@ import pytest
 from etl.model.window import Partition
 from etl.sqlserver import sql as sink_sql
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS, make, whole
-from dev.sandbox.site import Site, site
 from tests.support.runs import Runs
 
 COLUMNS = {"k": "integer", "v": "text null", "raw": "bytea null", "at": "timestamptz"}
@@ -18,7 +18,7 @@ COLUMNS = {"k": "integer", "v": "text null", "raw": "bytea null", "at": "timesta
 @pytest.fixture
 def made(source_url: str, sink_url: str, tmp_path: Path) -> Any:
     pipeline = {**ORDERS, "source": "public.t", "columns": COLUMNS, "key": ["k"], "version": "at", "filter": "k > 0"}
-    with site(pipeline, source_url, sink_url, tmp_path) as found:
+    with pipeline_fixture(pipeline, source_url, sink_url, tmp_path) as found:
         found.change(
             "CREATE TABLE t (k int PRIMARY KEY, v text, raw bytea, at timestamptz NOT NULL);"
             " INSERT INTO t SELECT n, 'a', '\\x01', '2026-01-01' FROM generate_series(1, 20) AS n"
@@ -28,13 +28,13 @@ def made(source_url: str, sink_url: str, tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize("params", [{"full_refresh": True}, {"since": "2025-12-31T00:00:00Z"}])
 def test_a_column_that_both_ends_have_got_is_filled(
-    made: Site, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]
+    made: PipelineFixture, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]
 ) -> None:
     pipeline = make(made.pipeline.model_dump(), columns={**made.pipeline.columns, "channel": "varchar(9) null"})
     made.execute(sink_sql.create_table(sink_sql.sink_table(pipeline)))
     Runs(made, monkeypatch).run("before")
     made.change("ALTER TABLE t ADD channel varchar(9) DEFAULT 'web'; UPDATE t SET channel = NULL WHERE k = 1")
-    wider = Site(pipeline, made.settings, made.source_url, made.sink_url)
+    wider = PipelineFixture(pipeline, made.settings, made.source_url, made.sink_url)
     runs = Runs(wider, monkeypatch)
     first = runs.run("first", **params)
     assert wider.sink_rows() == wider.source_rows()
@@ -49,7 +49,7 @@ def test_a_column_that_both_ends_have_got_is_filled(
     [("v", ["'a'", "'A'", "'a '", "'á'", "''", "NULL"]), ("raw", ["'\\x01'", "'\\x0100'", "'\\x'", "NULL"])],
 )
 def test_every_value_is_told_from_every_other(
-    made: Site, monkeypatch: pytest.MonkeyPatch, column: str, values: list[str]
+    made: PipelineFixture, monkeypatch: pytest.MonkeyPatch, column: str, values: list[str]
 ) -> None:
     """Also those that a collation of SQL Server takes for one."""
     runs = Runs(made, monkeypatch)
@@ -68,7 +68,7 @@ def test_every_value_is_told_from_every_other(
     [("newer", 0, 20, 20), ("differing", 1, 19, 20), ("all", 2, 18, 20)],
 )
 def test_what_a_source_takes_back_is_taken_back_where_all_is_refreshed(
-    made: Site, refresh: str, updated: int, unchanged: int, standing: int
+    made: PipelineFixture, refresh: str, updated: int, unchanged: int, standing: int
 ) -> None:
     """Restored from a backup: one row at an earlier version, another at the same and different."""
     made.run("first")

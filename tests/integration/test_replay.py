@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from dev.sandbox.pipeline_fixture import pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from dev.sandbox.site import site
 from tests.support.runs import Runs
 
 
 def test_a_reject_that_is_corrected_at_the_source_comes_with_the_next_run(
     source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with site(ORDERS, source_url, sink_url, tmp_path, tolerated_rejects=1) as made:
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path, tolerated_rejects=1) as made:
         runs = Runs(made, monkeypatch)
         made.change(
             "ALTER TABLE orders ALTER amount TYPE numeric; UPDATE orders SET amount = 1.005 WHERE order_id = 10"

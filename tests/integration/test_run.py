@@ -10,36 +10,36 @@ import pytest
 from etl.errors import DataError, EtlError, TryAgainError
 from etl.steps.extract import Reading
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from dev.sandbox.site import Site, site
 from tests.integration.test_faults import inject
 from tests.integration.test_faults import pytestmark as only_the_stand_in_fails_on_demand
 
 
 @pytest.fixture
-def broken_orders(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
+def broken_orders(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
     """Orders of which two cannot be carried, and two may be rejected."""
-    with site(ORDERS, source_url, sink_url, tmp_path, tolerated_rejects=2) as made:
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path, tolerated_rejects=2) as made:
         made.change("ALTER TABLE orders ALTER amount TYPE numeric")
         made.change("UPDATE orders SET amount = 'NaN' WHERE order_id IN (10, 20)")
         yield made
 
 
-def files(made: Site) -> list[str]:
+def files(made: PipelineFixture) -> list[str]:
     """Every file in staging."""
     work = made.work()
     return [str(path) for path in work.staging.filesystem.find(made.settings.staging_url)]
 
 
-def counts(made: Site) -> list[dict[str, Any]]:
+def counts(made: PipelineFixture) -> list[dict[str, Any]]:
     """The audit rows, but for the run that each is of."""
     return [{name: value for name, value in audit.items() if name != "run_id"} for audit in made.audits()]
 
 
 def test_it_does_what_the_steps_do_and_leaves_no_file(source_url: str, sink_url: str, tmp_path: Path) -> None:
     with (
-        site(ORDERS, source_url, sink_url, tmp_path / "separate") as separate,
-        site(ORDERS, source_url, sink_url, tmp_path / "at once") as at_once,
+        pipeline_fixture(ORDERS, source_url, sink_url, tmp_path / "separate") as separate,
+        pipeline_fixture(ORDERS, source_url, sink_url, tmp_path / "at once") as at_once,
     ):
         separate.run()
         at_once.run("run", None, "run")
@@ -49,14 +49,14 @@ def test_it_does_what_the_steps_do_and_leaves_no_file(source_url: str, sink_url:
         assert at_once.staging_tables() == []
 
 
-def test_repeated_it_changes_nothing(orders: Site) -> None:
+def test_repeated_it_changes_nothing(orders: PipelineFixture) -> None:
     orders.run("run", None, "run")
     rows, audits = orders.sink_rows(), orders.audits()
     orders.run("run", None, "run")
     assert (orders.sink_rows(), orders.audits()) == (rows, audits)
 
 
-def test_rejects_are_set_aside_for_as_long_as_there_are_any(broken_orders: Site) -> None:
+def test_rejects_are_set_aside_for_as_long_as_there_are_any(broken_orders: PipelineFixture) -> None:
     for _ in range(2):
         broken_orders.run("run", None, "run")
         (audit,) = broken_orders.audits()
@@ -71,7 +71,7 @@ def test_rejects_are_set_aside_for_as_long_as_there_are_any(broken_orders: Site)
     assert broken_orders.sink_rows() == broken_orders.source_rows("status = 'confirmed'")
 
 
-def test_more_rejects_than_tolerated_load_nothing(broken_orders: Site) -> None:
+def test_more_rejects_than_tolerated_load_nothing(broken_orders: PipelineFixture) -> None:
     broken_orders.change("UPDATE orders SET amount = 1.005 WHERE order_id = 40")
     with pytest.raises(DataError, match="3 rows break the type rules, 2 are tolerated; none was loaded"):
         broken_orders.run("run", None, "run")
@@ -79,7 +79,7 @@ def test_more_rejects_than_tolerated_load_nothing(broken_orders: Site) -> None:
     assert (broken_orders.audits(), broken_orders.staging_tables()) == ([], [])
 
 
-def test_a_source_that_breaks_off_loads_nothing(orders: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_breaks_off_loads_nothing(orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken_off(reading: Reading) -> Iterator[pa.RecordBatch]:
         yield next(whole(reading))
         raise TryAgainError("the source broke off")
@@ -104,7 +104,9 @@ def test_a_source_that_breaks_off_loads_nothing(orders: Site, monkeypatch: pytes
         ("lose_bulk_rows", 1, TryAgainError, "of 1600 rows sent 1599 arrived in the sink; nothing was applied"),
     ],
 )
-def test_a_failing_sink_changes_nothing(orders: Site, fault: str, value: int, error: type[EtlError], told: str) -> None:
+def test_a_failing_sink_changes_nothing(
+    orders: PipelineFixture, fault: str, value: int, error: type[EtlError], told: str
+) -> None:
     orders.run("earlier", None, "run")
     orders.change("UPDATE orders SET amount = amount + 1 WHERE order_id <= 500")
     before, audits = orders.sink_rows(), orders.audits()

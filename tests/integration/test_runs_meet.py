@@ -7,20 +7,20 @@ import pytest
 from etl.errors import TryAgainError
 from etl.model.window import Partition
 
-from dev.sandbox.site import Site
+from dev.sandbox.pipeline_fixture import PipelineFixture
 from tests.support.runs import Runs
 
 
 @pytest.fixture
-def runs(orders: Site, monkeypatch: pytest.MonkeyPatch) -> Runs:
+def runs(orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> Runs:
     return Runs(orders, monkeypatch)
 
 
-def change(made: Site, orders: str) -> None:
+def change(made: PipelineFixture, orders: str) -> None:
     made.change(f"UPDATE orders SET status = 'confirmed', amount = amount + 1 WHERE {orders}")
 
 
-def together(made: Site, planned: dict[str, list[str]]) -> None:
+def together(made: PipelineFixture, planned: dict[str, list[str]]) -> None:
     """Bring the partitions of several runs through at the same time. Who has to wait for another may try again."""
     processes = {
         run_id: subprocess.Popen(

@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, site
 from tests.integration.test_hostile_input import table
 from tests.support.runs import Runs
 from tests.support.statsd import Listener
@@ -75,7 +75,7 @@ class Values:
 class Outputs:
     """All that runs of a pipeline leave for others to read, but for the rows on their way."""
 
-    def __init__(self, made: Site, staging: Path) -> None:
+    def __init__(self, made: PipelineFixture, staging: Path) -> None:
         self._made, self._staging = made, staging
         self.texts: list[str] = []
 
@@ -128,7 +128,7 @@ class Outputs:
 class Scene:
     """A pipeline with rows in it, and what its runs say."""
 
-    made: Site
+    made: PipelineFixture
     runs: Runs
     values: Values
     staging: Path
@@ -227,7 +227,7 @@ def scene(database: str, sink_url: str, data: st.DataObject, kind: str, fault: s
     with (
         tempfile.TemporaryDirectory() as folder,
         pytest.MonkeyPatch.context() as patch,
-        site(definition, database, sink_url, Path(folder)) as made,
+        pipeline_fixture(definition, database, sink_url, Path(folder)) as made,
     ):
         patch.setenv("MASK_KEY", MASK_KEY)
         made.change(f"CREATE TABLE {table} (k {KEYS[kind]} PRIMARY KEY, v text, n numeric, note text, at timestamptz)")

@@ -11,8 +11,8 @@ from etl.sqlserver import checks as sink_checks
 from etl.sqlserver import sql as sink_sql
 from etl_airflow.dag.hooks import SinkHook
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from dev.sandbox.site import Site, site
 from tests.support.runs import Runs
 
 VERSION = r"CAST\(N'[-0-9T:.]+' AS datetime2\(6\)\)"
@@ -61,13 +61,13 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def of_table(made: Site, statements: list[str]) -> list[str]:
+def of_table(made: PipelineFixture, statements: list[str]) -> list[str]:
     """Those that read its rows."""
     return [each for each in statements if f" FROM {sink_sql.quote_table(made.pipeline.sink)}" in each]
 
 
 def test_every_read_of_the_sink_table_is_of_the_newest_rows_or_of_the_window(
-    orders: Site, monkeypatch: pytest.MonkeyPatch, statements: list[str]
+    orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch, statements: list[str]
 ) -> None:
     """Both in the order of its index on the version, which spares the rest of the table; one pass over the window."""
     runs = Runs(orders, monkeypatch)
@@ -88,9 +88,9 @@ def test_every_read_of_the_sink_table_is_of_the_newest_rows_or_of_the_window(
 
 
 @pytest.fixture
-def keyless(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
+def keyless(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
     """A sink table of someone's own: without a key, without an index, and one column may be NULL in it."""
-    with site(ORDERS, source_url, sink_url, tmp_path) as made:
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path) as made:
         made.execute(WITHOUT_KEY.format(sink_sql.quote_table(made.pipeline.sink)))
         yield made
 
@@ -104,7 +104,7 @@ def keyless(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
     ],
 )
 def test_what_the_sink_does_not_rule_out_is_looked_for(
-    keyless: Site, monkeypatch: pytest.MonkeyPatch, statements: list[str], harm: str, told: str
+    keyless: PipelineFixture, monkeypatch: pytest.MonkeyPatch, statements: list[str], harm: str, told: str
 ) -> None:
     runs = Runs(keyless, monkeypatch)
     partitions = runs.plan()
@@ -116,7 +116,7 @@ def test_what_the_sink_does_not_rule_out_is_looked_for(
 
 
 def test_reconcile_says_how_a_table_is_indexed_that_has_no_index(
-    keyless: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    keyless: PipelineFixture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = Runs(keyless, monkeypatch)
     runs.run("first")

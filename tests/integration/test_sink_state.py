@@ -12,26 +12,28 @@ from etl.errors import ConfigurationError, TryAgainError
 from etl.sqlserver.state import read
 from pydantic import SecretStr
 
-from dev.sandbox.site import Site
+from dev.sandbox.pipeline_fixture import PipelineFixture
 from tests.integration.test_check import problem
 from tests.support.runs import Runs
 
 needs_stand_in = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server is not recovering on demand")
 
 
-def in_master(made: Site) -> Site:
+def in_master(made: PipelineFixture) -> PipelineFixture:
     url = urlsplit(made.sink_url)._replace(path="/master").geturl()
-    return Site(made.pipeline, made.settings.model_copy(update={"sink_url": SecretStr(url)}), made.source_url, url)
+    return PipelineFixture(
+        made.pipeline, made.settings.model_copy(update={"sink_url": SecretStr(url)}), made.source_url, url
+    )
 
 
 @pytest.fixture
-def ready(orders: Site) -> Site:
+def ready(orders: PipelineFixture) -> PipelineFixture:
     orders.run("before")
     return orders
 
 
 @pytest.fixture
-def recovering(ready: Site) -> Iterator[Site]:
+def recovering(ready: PipelineFixture) -> Iterator[PipelineFixture]:
     """A sink whose database is being recovered after a restart of its server."""
     ready.execute("EXEC standin_inject @fault = N'recovering'")
     yield ready
@@ -39,7 +41,9 @@ def recovering(ready: Site) -> Iterator[Site]:
 
 
 @needs_stand_in
-def test_a_database_that_is_recovered_is_tried_again(recovering: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_recovered_is_tried_again(
+    recovering: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = "The database sink is RECOVERING: it opens when that is done."
     recovering.run("run", None, "extract", "filter")
     with pytest.raises(TryAgainError, match=told):
@@ -52,11 +56,13 @@ def test_a_database_that_is_recovered_is_tried_again(recovering: Site, monkeypat
     assert recovering.run("run", None, "load")["load"].unchanged == 1600
 
 
-def test_a_database_that_is_not_there_is_not_tried_again(ready: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_not_there_is_not_tried_again(
+    ready: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = urlsplit(ready.sink_url)._replace(path="/nowhere").geturl()
     told = "There is no database nowhere that the login could see: run `etl prepare-sink`."
     ready.run("run", None, "extract", "filter")
-    elsewhere = Site(
+    elsewhere = PipelineFixture(
         ready.pipeline, ready.settings.model_copy(update={"sink_url": SecretStr(url)}), ready.source_url, url
     )
     with pytest.raises(ConfigurationError, match=told):
@@ -66,10 +72,10 @@ def test_a_database_that_is_not_there_is_not_tried_again(ready: Site, monkeypatc
     assert problem(ready, "sink", SINK_URL=url) == (78, "database", told)
 
 
-def test_a_wrong_password_is_not_tried_again(ready: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password_is_not_tried_again(ready: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = urlsplit(ready.sink_url)
     url = parts._replace(netloc=f"{parts.username}:wrong-and-secret@{parts.hostname}:{parts.port}").geturl()
-    wrong = Site(ready.pipeline, ready.settings, ready.source_url, url)
+    wrong = PipelineFixture(ready.pipeline, ready.settings, ready.source_url, url)
     with pytest.raises(AirflowFailException, match=r"does not let the login \w+ in") as caught:
         Runs(wrong, monkeypatch).plan()
     assert "wrong-and-secret" not in str(caught.value)

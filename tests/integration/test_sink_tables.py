@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from etl.errors import ConfigurationError, DataError, EtlError
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from dev.sandbox.site import Site, site
 from tests.support.runs import Runs
 
 COLUMNS = {
@@ -22,21 +22,21 @@ COLUMNS = {
 LOG = "[dbo].[triggered]"
 
 
-def create(made: Site, key: str = "order_id", **changes: str) -> None:
+def create(made: PipelineFixture, key: str = "order_id", **changes: str) -> None:
     """The sink table, made by hand, with some columns otherwise; without those whose declaration is empty."""
     columns = [f"[{name}] {declared}" for name, declared in {**COLUMNS, **changes}.items() if declared]
     name = made.pipeline.name
     made.execute(f"CREATE TABLE [dbo].[{name}] ({', '.join(columns)}, CONSTRAINT [pk_{name}] PRIMARY KEY ([{key}]))")
 
 
-def trigger(made: Site, body: str) -> None:
+def trigger(made: PipelineFixture, body: str) -> None:
     """A trigger on the sink table."""
     name = made.pipeline.name
     made.execute(f"CREATE TRIGGER [dbo].[tr_{name}] ON [dbo].[{name}] AFTER INSERT, UPDATE AS {body}")
 
 
 @pytest.fixture
-def log(orders: Site) -> Iterator[str]:
+def log(orders: PipelineFixture) -> Iterator[str]:
     """A table for a trigger to write to."""
     orders.execute(f"DROP TABLE IF EXISTS {LOG}")
     orders.execute(f"CREATE TABLE {LOG} ([n] int NOT NULL)")
@@ -45,7 +45,7 @@ def log(orders: Site) -> Iterator[str]:
 
 
 def test_a_trigger_that_counts_rows_of_its_own_falsifies_no_count(
-    orders: Site, log: str, monkeypatch: pytest.MonkeyPatch
+    orders: PipelineFixture, log: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(orders)
     # Without SET NOCOUNT ON, as triggers are written.
@@ -61,7 +61,7 @@ def test_a_trigger_that_counts_rows_of_its_own_falsifies_no_count(
     assert orders.query(f"SELECT COUNT(*) FROM {log}") == [(9,)]
 
 
-def test_a_trigger_that_refuses_rows_is_no_reason_to_try_again(orders: Site) -> None:
+def test_a_trigger_that_refuses_rows_is_no_reason_to_try_again(orders: PipelineFixture) -> None:
     create(orders)
     trigger(orders, "THROW 50123, 'No orders on a Sunday.', 1")
     with pytest.raises(ConfigurationError, match=r"No orders on a Sunday\. A trigger of the sink table refuses"):
@@ -75,7 +75,7 @@ def test_a_key_in_another_binary_collation_is_loaded(
     source_url: str, sink_url: str, tmp_path: pytest.TempPathFactory, collation: str
 ) -> None:
     key = {"key": ["customer"], "filter": "order_id > 0"}
-    with site(ORDERS, source_url, sink_url, tmp_path, **key) as made:  # type: ignore[arg-type]
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path, **key) as made:  # type: ignore[arg-type]
         made.change("DELETE FROM orders WHERE order_id > 100")
         made.change("UPDATE orders SET customer = 'c' || order_id; CREATE UNIQUE INDEX ON orders (customer)")
         create(made, "customer", customer=f"nvarchar(100) COLLATE {collation} NOT NULL")
@@ -107,7 +107,7 @@ def test_a_key_in_another_binary_collation_is_loaded(
     ],
 )
 def test_a_table_that_cannot_take_the_rows_is_refused_before_they_are_sent(
-    orders: Site, changes: dict[str, str], told: str
+    orders: PipelineFixture, changes: dict[str, str], told: str
 ) -> None:
     create(orders, **changes)
     with pytest.raises(ConfigurationError) as caught:
@@ -117,7 +117,7 @@ def test_a_table_that_cannot_take_the_rows_is_refused_before_they_are_sent(
     assert orders.query(f"SELECT COUNT(*) FROM {table}") == [(0,)]
 
 
-def test_columns_that_rows_can_do_without_may_be_there(orders: Site) -> None:
+def test_columns_that_rows_can_do_without_may_be_there(orders: PipelineFixture) -> None:
     create(
         orders,
         number="int IDENTITY NOT NULL",
@@ -128,7 +128,9 @@ def test_columns_that_rows_can_do_without_may_be_there(orders: Site) -> None:
     assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
 
 
-def test_a_column_that_is_not_null_in_the_sink_alone_takes_rows_until_one_lacks_a_value(orders: Site) -> None:
+def test_a_column_that_is_not_null_in_the_sink_alone_takes_rows_until_one_lacks_a_value(
+    orders: PipelineFixture,
+) -> None:
     create(orders, note="nvarchar(max) NOT NULL")
     orders.change("UPDATE orders SET note = 'note'")
     assert orders.run()["load"].inserted == 1600
@@ -137,7 +139,7 @@ def test_a_column_that_is_not_null_in_the_sink_alone_takes_rows_until_one_lacks_
         orders.run("second")
 
 
-def test_nothing_is_made_in_the_sink_for_a_source_that_is_not_as_the_pipeline_says(orders: Site) -> None:
+def test_nothing_is_made_in_the_sink_for_a_source_that_is_not_as_the_pipeline_says(orders: PipelineFixture) -> None:
     orders.change("ALTER TABLE orders DROP COLUMN note")
     with pytest.raises(EtlError, match="has no column note"):
         orders.run("run", None, "run")

@@ -12,20 +12,20 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, site
 from tests.support.runs import Runs
 
 
 @pytest.fixture
-def runs(orders: Site, monkeypatch: pytest.MonkeyPatch) -> Runs:
+def runs(orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> Runs:
     """The orders, of which all have been moved once."""
     made = Runs(orders, monkeypatch)
     made.run("first")
     return made
 
 
-def confirm(made: Site, orders: str = "order_id <= 20") -> None:
+def confirm(made: PipelineFixture, orders: str = "order_id <= 20") -> None:
     made.change(f"UPDATE orders SET status = 'confirmed', amount = amount + 1 WHERE {orders}")
 
 
@@ -83,7 +83,7 @@ def test_a_change_that_it_cannot_carry_is_told_by_plan_and_extract_and_moves_not
 
 
 def test_a_version_that_is_null_in_all_rows_is_no_run_without_changes(
-    orders: Site, monkeypatch: pytest.MonkeyPatch
+    orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders.change("ALTER TABLE orders DISABLE TRIGGER USER, ALTER updated_at DROP NOT NULL")
     orders.change("UPDATE orders SET updated_at = NULL")
@@ -224,7 +224,7 @@ def test_it_is_noticed_whatever_the_type_of_the_key(
         "name": "keys", "source": "public.t", "columns": {"n": "integer", "k": declared, "at": version},
         "key": ["n", "k"], "version": "at", "filter": "true",
     }  # fmt: skip
-    with site(definition, empty, sink_url, tmp_path) as made:
+    with pipeline_fixture(definition, empty, sink_url, tmp_path) as made:
         made.change(f"CREATE TABLE t (n integer, k {declared}, at {version} NOT NULL, PRIMARY KEY (n, k))")
         made.change("INSERT INTO t VALUES (1, %s, '2026-01-02'), (2, %s, '2026-01-01')", value, value)
         runs = Runs(made, monkeypatch)
@@ -247,7 +247,7 @@ SETTINGS = {
 
 
 def test_neither_settings_of_the_source_nor_an_hour_that_comes_twice_change_anything(
-    orders: Site, monkeypatch: pytest.MonkeyPatch
+    orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In Berlin 02:30 comes twice on the 26th of October 2025; two orders there are an hour apart."""
     orders.change("ALTER TABLE orders DISABLE TRIGGER USER")
@@ -268,7 +268,7 @@ def test_neither_settings_of_the_source_nor_an_hour_that_comes_twice_change_anyt
 
 @pytest.mark.parametrize("params", [{}, {"full_refresh": True}])
 def test_a_row_at_minus_infinity_that_the_filter_drops_disturbs_no_run(
-    orders: Site, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]
+    orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]
 ) -> None:
     orders.change("ALTER TABLE orders DISABLE TRIGGER USER")
     orders.change("UPDATE orders SET updated_at = '-infinity', status = 'pending' WHERE order_id = 2")

@@ -12,8 +12,8 @@ from etl.errors import ConfigurationError
 from etl.postgres import sql as source_sql
 from etl.postgres.connection import connect_source
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, existing_site
 from tests.support.runs import Runs
 
 PASSWORD = "only-for-tests-1"
@@ -22,7 +22,7 @@ MADE = OPERATIONS.partition("## Grants")[2].partition("```sql\n")[2].partition("
 
 
 @pytest.fixture
-def reader(orders: Site, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+def reader(orders: PipelineFixture, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     """The orders as that user reads them."""
     database, user = urlsplit(orders.source_url).path[1:], f"reader_{uuid.uuid4().hex[:8]}"
     statements = MADE.replace("DATABASE orders", f"DATABASE {database}").replace("…", PASSWORD)
@@ -33,11 +33,11 @@ def reader(orders: Site, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) ->
     orders.change(statements)
     url = orders.source_url.replace(f"{postgres.user}:{postgres.password}@", f"{user}:{PASSWORD}@")
     staging = Path(orders.settings.staging_url.removeprefix("file://"))
-    yield Runs(existing_site(orders.pipeline, url, orders.sink_url, staging), monkeypatch)
+    yield Runs(existing_fixture(orders.pipeline, url, orders.sink_url, staging), monkeypatch)
     orders.change(f"DROP OWNED BY {user}; DROP ROLE {user}")
 
 
-def test_plan_and_extract_need_no_more_than_that(reader: Runs, orders: Site) -> None:
+def test_plan_and_extract_need_no_more_than_that(reader: Runs, orders: PipelineFixture) -> None:
     assert reader.run("first")["inserted"] == 1600
     orders.change("UPDATE orders SET status = 'confirmed' WHERE order_id <= 20")
     assert reader.run("second")["verdict"] == "adds up"
@@ -79,7 +79,7 @@ def test_all_else_is_refused(reader: Runs, statement: str) -> None:
     assert reader.made.source_rows() == rows
 
 
-def test_a_right_that_is_missing_is_told(reader: Runs, orders: Site) -> None:
+def test_a_right_that_is_missing_is_told(reader: Runs, orders: PipelineFixture) -> None:
     partitions = reader.plan()
     orders.change(f"REVOKE ALL ON orders FROM {urlsplit(reader.made.source_url).username}")
     with pytest.raises(AirflowFailException, match="permission denied for table orders"):
@@ -88,7 +88,9 @@ def test_a_right_that_is_missing_is_told(reader: Runs, orders: Site) -> None:
         reader.steps("run", partitions)
 
 
-def test_rows_that_row_level_security_hides_are_not_missing_in_a_green_run(reader: Runs, orders: Site) -> None:
+def test_rows_that_row_level_security_hides_are_not_missing_in_a_green_run(
+    reader: Runs, orders: PipelineFixture
+) -> None:
     user = urlsplit(reader.made.source_url).username
     partitions = reader.plan()
     orders.change("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
@@ -104,7 +106,7 @@ def test_rows_that_row_level_security_hides_are_not_missing_in_a_green_run(reade
 @pytest.mark.parametrize(
     "statement", ["ALTER ROLE {user} BYPASSRLS", "CREATE POLICY etl ON orders FOR SELECT TO {user} USING (true)"]
 )
-def test_what_the_message_says_to_do_then_shows_all_rows(reader: Runs, orders: Site, statement: str) -> None:
+def test_what_the_message_says_to_do_then_shows_all_rows(reader: Runs, orders: PipelineFixture, statement: str) -> None:
     user = urlsplit(reader.made.source_url).username
     orders.change("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
     with pytest.raises(AirflowFailException) as caught:
@@ -120,7 +122,9 @@ def test_what_the_message_says_to_do_then_shows_all_rows(reader: Runs, orders: S
             reader.plan(full_refresh=True)
 
 
-def test_a_read_that_a_policy_would_cut_short_is_refused_by_the_source_too(reader: Runs, orders: Site) -> None:
+def test_a_read_that_a_policy_would_cut_short_is_refused_by_the_source_too(
+    reader: Runs, orders: PipelineFixture
+) -> None:
     """What the check does not see, as a policy that comes in between."""
     orders.change("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
     with psycopg.connect(reader.made.source_url) as connection:
@@ -130,7 +134,7 @@ def test_a_read_that_a_policy_would_cut_short_is_refused_by_the_source_too(reade
             connection.execute("SELECT count(*) FROM orders")
 
 
-def test_no_timeout_of_the_user_ends_a_long_read(reader: Runs, orders: Site) -> None:
+def test_no_timeout_of_the_user_ends_a_long_read(reader: Runs, orders: PipelineFixture) -> None:
     names = ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
     for name in names:
         orders.change(f"ALTER ROLE {urlsplit(reader.made.source_url).username} SET {name} = '1h'")

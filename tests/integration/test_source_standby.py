@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import Postgres, run_standby
-from dev.sandbox.site import Site, site
 from dev.sandbox.waiting import wait_for
 from tests.support.runs import Runs
 
@@ -29,7 +29,7 @@ def reader(
 ) -> Iterator[Runs]:
     """The orders as they are read from the standby, with no look-back to help."""
     url = standby.url(urlsplit(source_url).path[1:])
-    with site(ORDERS, url, sink_url, tmp_path, look_back=0) as made:
+    with pipeline_fixture(ORDERS, url, sink_url, tmp_path, look_back=0) as made:
         yield Runs(made, monkeypatch)
 
 
@@ -40,7 +40,7 @@ def value(url: str, query: str) -> object:
     return row[0]
 
 
-def change(primary: str, standby: Site | None, orders: str) -> None:
+def change(primary: str, standby: PipelineFixture | None, orders: str) -> None:
     """Confirm orders on the primary, and wait until the standby has replayed that, where one is given."""
     value(primary, f"UPDATE orders SET status = 'confirmed', amount = 1 WHERE {orders} RETURNING 1")
     if standby:

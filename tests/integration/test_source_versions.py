@@ -16,15 +16,15 @@ from etl.errors import ConfigurationError, TryAgainError
 from etl.model.window import Partition
 from etl.postgres.connection import connect_source
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, site
 from tests.support.runs import Runs
 
 DEFINITION: dict[str, Any] = {
     "name": "t", "source": "public.t", "columns": {"k": "integer", "v": "text", "at": "timestamptz"},
     "key": ["k"], "version": "at", "filter": "true", "look_back": 0,
 }  # fmt: skip
-Made = Callable[..., AbstractContextManager[Site]]
+Made = Callable[..., AbstractContextManager[PipelineFixture]]
 
 
 @pytest.fixture
@@ -37,17 +37,17 @@ def empty(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def made(empty: str, sink_url: str, tmp_path: Path) -> Made:
-    """A site of the definition above, to be changed."""
-    return partial(site, DEFINITION, empty, sink_url, tmp_path)
+    """A fixture of the definition above, to be changed."""
+    return partial(pipeline_fixture, DEFINITION, empty, sink_url, tmp_path)
 
 
-def fill(table: Site) -> None:
+def fill(table: PipelineFixture) -> None:
     table.change("CREATE TABLE t (k integer PRIMARY KEY, v text NOT NULL, at timestamptz NOT NULL)")
     table.change("INSERT INTO t SELECT n, 'a', now() FROM generate_series(1, 10) AS n")
     table.change("CREATE INDEX ON t (at)")
 
 
-def send_away(table: Site) -> None:
+def send_away(table: PipelineFixture) -> None:
     for key, version in enumerate(("'infinity'", "'-infinity'", "now() + interval '3 hours'"), start=1):
         table.change(f"UPDATE t SET v = 'b', at = {version} WHERE k = {key}")
 
@@ -132,7 +132,7 @@ LOCAL = {"k": "integer", "v": "text", "at": "timestamp"}
 ZONES = ["America/New_York", "Asia/Tokyo", "Europe/London"]
 
 
-def write_in(table: Site, zone: str) -> None:
+def write_in(table: PipelineFixture, zone: str) -> None:
     """Let the sessions of the database be in a zone, and a table have its version in it."""
     table.change(f"ALTER DATABASE {table.source_url.rpartition('/')[2]} SET timezone = '{zone}'")
     table.change(
@@ -210,7 +210,7 @@ def test_tables_in_parts_are_read_where_a_key_is_in_one_of_them_alone(
         assert Runs(table, monkeypatch).run("first")["inserted"] == 1
 
 
-def read_and_be_ended(table: Site, *then: str) -> None:
+def read_and_be_ended(table: PipelineFixture, *then: str) -> None:
     """Have the server end a session that reads, which then sends more statements."""
     work = table.work()
     with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:

@@ -280,7 +280,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("number", "statement", "told"),
         [
-            (102, "MERGE INTO t USING s ON 1 = 1", "the stand-in does not know this statement: MERGE"),
+            (102, "MERGE INTO t USING s ON 1 = 1", "the SQL Server double does not know this statement: MERGE"),
             (102, "SELECT SOUNDEX(N'x')", "does not know"),
             (102, "SELECT 1 INTO t", "does not know"),
             (102, "SELECT n FROM t WHERE n", "does not know"),

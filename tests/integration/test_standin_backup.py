@@ -66,7 +66,7 @@ def test_what_is_restored_is_in_the_file_of_the_server(own: SqlServerDouble, tmp
     [
         ("BACKUP DATABASE [other] TO DISK = N'FOLDER/x.bak' WITH COPY_ONLY, CHECKSUM", "does not exist"),
         ("BACKUP DATABASE [master] TO DISK = N'FOLDER/x.bak' WITH COPY_ONLY, CHECKSUM", "does not exist"),
-        ("BACKUP DATABASE [own] TO DISK = N'FOLDER/one.bak' WITH COPY_ONLY, CHECKSUM", "there already"),
+        ("BACKUP DATABASE [own] TO DISK = N'FOLDER/one.bak' WITH COPY_ONLY, CHECKSUM", "existing file"),
         ("BACKUP DATABASE [own] TO DISK = N'FOLDER/no/x.bak' WITH COPY_ONLY, CHECKSUM", "Cannot open backup device"),
         ("BACKUP DATABASE [own] TO DISK = N'FOLDER/x.bak'", "does not know"),
         ("BACKUP LOG [own] TO DISK = N'FOLDER/x.bak'", "does not know"),

@@ -23,9 +23,9 @@ from etl_airflow.dag.hooks import SinkHook, source_hook
 from etl_airflow.secrets_backend import UrlConnections
 from pydantic import SecretStr
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, as_json, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import run_postgres
-from dev.sandbox.site import Site, as_json, site
 from dev.sandbox.sqlserver import SqlServerDouble
 from dev.sandbox.stack import INIT_SQL
 from tests.cluster.certificates import Authority
@@ -79,9 +79,9 @@ def sink(authority: Authority) -> Iterator[str]:
 
 
 @pytest.fixture
-def orders(plain_source: str, sink: str, tmp_path: Path) -> Iterator[Site]:
+def orders(plain_source: str, sink: str, tmp_path: Path) -> Iterator[PipelineFixture]:
     """The pipeline as the test looks at it, which believes anybody."""
-    with site(ORDERS, plain_source, f"{sink}?{ENCRYPTED}", tmp_path) as made:
+    with pipeline_fixture(ORDERS, plain_source, f"{sink}?{ENCRYPTED}", tmp_path) as made:
         yield made
 
 
@@ -92,7 +92,9 @@ def named(url: str, host: str, port: int | None = None) -> str:
     return parts._replace(netloc=netloc, query="hostaddr=127.0.0.1").geturl()
 
 
-def with_settings(made: Site, source: str, sink: str, source_authority: Path, sink_authority: Path) -> Site:
+def with_settings(
+    made: PipelineFixture, source: str, sink: str, source_authority: Path, sink_authority: Path
+) -> PipelineFixture:
     """The pipeline as a pod has it."""
     settings = Settings(
         source_url=SecretStr(source),
@@ -105,7 +107,7 @@ def with_settings(made: Site, source: str, sink: str, source_authority: Path, si
 
 
 def test_rows_go_from_a_verified_source_to_a_verified_sink(
-    orders: Site, source: str, sink: str, authority: Authority
+    orders: PipelineFixture, source: str, sink: str, authority: Authority
 ) -> None:
     verifying = with_settings(orders, source, f"{sink}?encrypt=yes", authority.certificate, authority.certificate)
     assert verifying.settings.tls_warnings() == ""
@@ -115,7 +117,7 @@ def test_rows_go_from_a_verified_source_to_a_verified_sink(
 
 @pytest.mark.parametrize("believes", [True, False])
 def test_what_looks_at_both_ends_believes_whom_the_steps_believe(
-    orders: Site, source: str, sink: str, authority: Authority, stranger: Path, believes: bool
+    orders: PipelineFixture, source: str, sink: str, authority: Authority, stranger: Path, believes: bool
 ) -> None:
     orders.run()
     believed = authority.certificate if believes else stranger
@@ -129,7 +131,7 @@ def test_what_looks_at_both_ends_believes_whom_the_steps_believe(
 
 @pytest.mark.parametrize("case", ["another authority", "another name", "no TLS"])
 def test_a_source_that_is_not_who_it_should_be_is_refused(
-    orders: Site, source: str, plain_source: str, authority: Authority, stranger: Path, case: str
+    orders: PipelineFixture, source: str, plain_source: str, authority: Authority, stranger: Path, case: str
 ) -> None:
     url, believed, told = {
         "another authority": (source, stranger, "certificate verify failed.*SOURCE_CA_FILE"),
@@ -211,7 +213,7 @@ def test_plan_refuses_a_source_that_is_not_who_it_should_be(
         first(source_hook("source"))
 
 
-def test_a_process_says_once_what_it_does_not_verify(orders: Site, source: str) -> None:
+def test_a_process_says_once_what_it_does_not_verify(orders: PipelineFixture, source: str) -> None:
     ran = orders.cli(
         "extract", SOURCE_URL=f"{source}&sslmode=require", SINK_URL="mssql://etl@sql.example.com/sink?encrypt=no"
     )

@@ -13,9 +13,9 @@ from etl.errors import DataError
 from etl.model.window import Partition
 from etl.sqlserver import checks as sink_checks
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import EVERYTHING, window
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, site
 
 TABLE = """
 CREATE TABLE "Every Thing" (
@@ -47,24 +47,24 @@ EXTREMES: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def everything(postgres: Postgres, sink_url: str, tmp_path: Path) -> Iterator[Site]:
+def everything(postgres: Postgres, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
     name = f"everything_{uuid.uuid4().hex[:8]}"
     url = postgres.create_database(name)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(TABLE)
-    with site(EVERYTHING, url, sink_url, tmp_path) as made:
+    with pipeline_fixture(EVERYTHING, url, sink_url, tmp_path) as made:
         yield made
     postgres.drop_database(name)
 
 
-def insert(made: Site, region: str, number: int, **values: Any) -> None:
+def insert(made: PipelineFixture, region: str, number: int, **values: Any) -> None:
     """Insert a row of the table."""
     row = {"region": region, "serial": uuid.UUID(int=number), "active": True, "local": "2026-01-01", **values}
     names = ", ".join(f'"{name}"' for name in row)
     made.change(f'INSERT INTO "Every Thing" ({names}) VALUES ({", ".join(["%s"] * len(row))})', *row.values())
 
 
-def as_sink(made: Site) -> dict[Any, tuple[Any, ...]]:
+def as_sink(made: PipelineFixture) -> dict[Any, tuple[Any, ...]]:
     """The rows of the source as the sink must show them: documents as text, char padded."""
     rows = {}
     with psycopg.connect(made.source_url, options="-c timezone=UTC") as connection:
@@ -80,7 +80,7 @@ def as_sink(made: Site) -> dict[Any, tuple[Any, ...]]:
     return rows
 
 
-def test_every_type_arrives_exactly_and_comes_back_the_same(everything: Site) -> None:
+def test_every_type_arrives_exactly_and_comes_back_the_same(everything: PipelineFixture) -> None:
     for number, values in enumerate(EXTREMES):
         insert(everything, "eu", number, **values)
     insert(everything, "eu", 99, active=False)
@@ -96,7 +96,7 @@ def test_every_type_arrives_exactly_and_comes_back_the_same(everything: Site) ->
     assert everything.run("again")["load"].unchanged == len(EXTREMES)
 
 
-def test_keys_that_differ_in_case_or_accent_only_stay_apart(everything: Site) -> None:
+def test_keys_that_differ_in_case_or_accent_only_stay_apart(everything: PipelineFixture) -> None:
     for region in ("eu", "EU", "Eu", "éu"):
         insert(everything, region, 1)
     everything.run()
@@ -104,7 +104,7 @@ def test_keys_that_differ_in_case_or_accent_only_stay_apart(everything: Site) ->
     assert everything.run("again")["load"].unchanged == 4
 
 
-def test_partitions_of_a_composite_key_cover_it(everything: Site) -> None:
+def test_partitions_of_a_composite_key_cover_it(everything: PipelineFixture) -> None:
     for region in ("a", "b", "c'\\"):
         for number in range(3):
             insert(everything, region, number)
@@ -130,7 +130,9 @@ def test_partitions_of_a_composite_key_cover_it(everything: Site) -> None:
         ("short", "🚚🚚🚚🚚🚚!", "short is longer than nvarchar(10)"),
     ],
 )
-def test_what_cannot_be_carried_names_row_key_and_column(everything: Site, column: str, value: str, told: str) -> None:
+def test_what_cannot_be_carried_names_row_key_and_column(
+    everything: PipelineFixture, column: str, value: str, told: str
+) -> None:
     insert(everything, "eu", 7, **{column: value})
     with pytest.raises(DataError) as caught:
         everything.run()
@@ -138,13 +140,13 @@ def test_what_cannot_be_carried_names_row_key_and_column(everything: Site, colum
     assert not everything.sink_exists() or everything.sink_rows() == {}
 
 
-def test_a_row_that_the_filter_drops_may_be_anything(everything: Site) -> None:
+def test_a_row_that_the_filter_drops_may_be_anything(everything: PipelineFixture) -> None:
     insert(everything, "eu", 7, precise="NaN", active=False)
     everything.run()
     assert [(audit["dropped"], audit["rejected"]) for audit in everything.audits()] == [(1, 0)]
 
 
-def test_a_document_is_text_in_the_sink(everything: Site) -> None:
+def test_a_document_is_text_in_the_sink(everything: PipelineFixture) -> None:
     insert(everything, "eu", 1, doc=json.dumps({"b": 1, "a": "é"}), plain_doc='{"b": 1,   "a": 2}')
     everything.run()
     (row,) = everything.sink_rows().values()
@@ -159,7 +161,7 @@ def test_a_filter_tells_the_case_of_a_document_in_the_sink_too(
 ) -> None:
     name = f"documents_{uuid.uuid4().hex[:8]}"
     url = postgres.create_database(name)
-    with site(EVERYTHING, url, sink_url, tmp_path, filter=f"NOT {column} LIKE '%\"test\"%'") as made:
+    with pipeline_fixture(EVERYTHING, url, sink_url, tmp_path, filter=f"NOT {column} LIKE '%\"test\"%'") as made:
         made.change(TABLE)
         for number, kind in enumerate(("test", "Test")):
             insert(made, "eu", number, **{column: json.dumps({"kind": kind})})
@@ -202,7 +204,7 @@ def test_a_table_moves_with_its_types_as_postgres_writes_them(
             columns = dict(connection.execute(PSQL).fetchall())
     definition: dict[str, Any] = {"name": "ddl", "source": "public.t", "columns": columns, "filter": "true"}
     definition |= {"key": ["id"], "version": "at"}
-    with site(definition, url, sink_url, tmp_path) as made:
+    with pipeline_fixture(definition, url, sink_url, tmp_path) as made:
         made.run("run", None, *([] if step == "separate" else [step]))
         assert len(made.sink_rows()) == 3
         assert made.sink_rows() == made.source_rows()

@@ -25,10 +25,10 @@ from etl_airflow.secrets_backend import UrlConnections
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, as_json, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import free_port
-from dev.sandbox.site import Site, as_json, site
 from dev.sandbox.sqlserver import SqlServerDouble
 from tests.support.runs import Runs
 
@@ -80,7 +80,7 @@ FORMS = {
 @pytest.mark.usefixtures("service_file")
 @pytest.mark.parametrize("form", FORMS)
 def test_libpq_s_forms_reach_the_source_in_the_steps_the_check_and_plan(
-    orders: Site, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, form: str
+    orders: PipelineFixture, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     assert postgres.server is not None
     sockets = str(postgres.server.sockets)
@@ -103,7 +103,7 @@ def test_libpq_s_forms_reach_the_source_in_the_steps_the_check_and_plan(
 
 
 @needs_own_postgres
-def test_a_socket_that_is_not_there_is_named(orders: Site) -> None:
+def test_a_socket_that_is_not_there_is_named(orders: PipelineFixture) -> None:
     settings = orders.settings.model_copy(
         update={"source_url": SecretStr("postgresql://u:p@/db?host=/proc/nonexistent")}
     )
@@ -123,14 +123,14 @@ def test_an_ipv6_address_reaches_the_sink_in_a_whole_run(
     source_url: str, ipv6_sink: SqlServerDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "@[::1]:" in ipv6_sink.url
-    with site(ORDERS, source_url, ipv6_sink.url, tmp_path) as made:
+    with pipeline_fixture(ORDERS, source_url, ipv6_sink.url, tmp_path) as made:
         totals = Runs(made, monkeypatch).run("run")
         assert totals["inserted"] == 1600
         assert check(made.settings, ["sink"], [], seconds=15) == ExitCode.OK
 
 
 def test_plan_reads_a_password_file_as_the_steps_do(
-    orders: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    orders: PipelineFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, url in (("source", orders.source_url), ("sink", orders.sink_url)):
         parts = urlsplit(url)
@@ -145,7 +145,7 @@ def test_plan_reads_a_password_file_as_the_steps_do(
 
 @pytest.mark.parametrize(("address", "host"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
 def test_a_sink_that_cannot_be_reached_is_described_in_the_same_words_everywhere(
-    orders: Site, monkeypatch: pytest.MonkeyPatch, address: str, host: str
+    orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch, address: str, host: str
 ) -> None:
     port = free_port()
     url = f"mssql://etl:p@{host}:{port}/shop"
@@ -191,7 +191,9 @@ def test_plan_says_which_url_cannot_be_read(monkeypatch: pytest.MonkeyPatch, nam
 
 @pytest.mark.parametrize("step", ["check", "run", "export-metrics"])
 @pytest.mark.parametrize("side", ["SOURCE", "SINK"])
-def test_a_command_shows_no_part_of_a_password_that_is_cut_wrongly(orders: Site, step: str, side: str) -> None:
+def test_a_command_shows_no_part_of_a_password_that_is_cut_wrongly(
+    orders: PipelineFixture, step: str, side: str
+) -> None:
     scheme = "postgresql" if side == "SOURCE" else "mssql"
     url = f"{scheme}://orders:QXZJKV@QXZWVY/QXZZXQ?KVWJKV#QJXKWV@127.0.0.1:5999/orders"
     if step == "export-metrics" and side == "SOURCE":
@@ -209,7 +211,7 @@ def test_a_command_shows_no_part_of_a_password_that_is_cut_wrongly(orders: Site,
         assert part not in ran.stdout + str(lines)
 
 
-def test_on_a_terminal_a_check_is_reported_once(orders: Site) -> None:
+def test_on_a_terminal_a_check_is_reported_once(orders: PipelineFixture) -> None:
     url = f"postgresql://etl:only-for-tests@127.0.0.1:{free_port()}/shop"
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "etl", "check", "source"]

@@ -4,7 +4,7 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
-from etl_airflow.task_logs.remote import TOLD_TO_END
+from etl_airflow.task_logs.remote import TERMINATION_MARK
 
 from tests.manifests.pods import Container, Pod, all_pods, pods_of, step, worker
 from tests.manifests.rendering import NAMESPACE, Rendering, renderings
@@ -98,7 +98,7 @@ def test_a_worker_outlives_the_pod_of_its_step(rendering: Rendering) -> None:
 @each_rendering
 def test_a_worker_notes_that_it_was_told_to_end(rendering: Rendering) -> None:
     (container,) = worker(rendering).containers
-    assert container.content["lifecycle"]["preStop"] == {"exec": {"command": ["touch", str(TOLD_TO_END)]}}
+    assert container.content["lifecycle"]["preStop"] == {"exec": {"command": ["touch", str(TERMINATION_MARK)]}}
 
 
 @each_rendering

@@ -18,9 +18,9 @@ from etl.postgres.filter import Postgres as PostgresRenderer
 from etl.steps.extract import reading
 from etl.steps.type_rules import converted
 
+from dev.sandbox.pipeline_fixture import existing_fixture
 from dev.sandbox.pipelines import make
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import existing_site
 from tests.support.filters import COLUMNS, EDGES, VALUES
 from tests.support.tsql_evaluator import read_condition
 
@@ -127,7 +127,7 @@ def filter_databases(postgres: Postgres) -> Iterator[FilterDatabases]:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(_ROW_BY_ROW)
         with tempfile.TemporaryDirectory() as staging:
-            work = existing_site(_PIPELINE, url, "mssql://u@none/none", Path(staging)).work()
+            work = existing_fixture(_PIPELINE, url, "mssql://u@none/none", Path(staging)).work()
             with reading(work) as source:
                 staged = pa.Table.from_batches(source.batches(), source.schema)
         yield FilterDatabases(connection, staged)

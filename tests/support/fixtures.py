@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 import pytest
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import Postgres, run_postgres
-from dev.sandbox.site import Site, site
 from dev.sandbox.stack import INIT_SQL, run_sink
 
 
@@ -52,9 +52,9 @@ def source_url(postgres: Postgres, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def orders(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
+def orders(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
     """The orders pipeline between databases of the test's own."""
-    with site(ORDERS, source_url, sink_url, tmp_path) as made:
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path) as made:
         yield made
 
 

@@ -32,7 +32,8 @@ class Attack:
 
 def named(content: Object, name: str) -> Object:
     """A pod for the API server. Who created a claim, or the node, does not matter here."""
-    metadata = {"labels": content["metadata"].get("labels"), "name": name, "namespace": NAMESPACE}
+    kept = {field: content["metadata"].get(field) for field in ("labels", "annotations")}
+    metadata = {**kept, "name": name, "namespace": NAMESPACE}
     return deepcopy({"apiVersion": "v1", "kind": "Pod", **content, "metadata": metadata})
 
 

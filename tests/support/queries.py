@@ -18,10 +18,10 @@ RULES = sorted((OBSERVABILITY / "prometheus" / "rules").glob("*.yml"))
 EMPTY_IS_WELL = {
     "overview": {"Alerts that fire", "Task errors"},
     # Nothing has failed, nothing is under way, and the run was made by hand.
-    "dags": {"Delay of scheduled runs", "Oldest run that goes on", "failed", "retried", "Failed tries by task"},
+    "dags": {"Delay of scheduled runs", "Oldest running run", "failed", "retried", "Failed tries by task"},
     # The login of the pipelines may not see the sessions of others.
     "etl": {"Work in the sink"},
-    "pods": {"What is not as it should be", "Containers that restarted"},
+    "pods": {"Waiting and failed containers", "Containers that restarted"},
     # Fluent Bit sends these, which is not everywhere that the rest is.
     "logs": {"pods", "nodes"},
 }

@@ -8,13 +8,13 @@ from etl_airflow.dag.plan import plan_partitions
 from etl_airflow.dag.reconcile import reconcile_run
 from etl_airflow.secrets_backend import UrlConnections
 
-from dev.sandbox.site import Site
+from dev.sandbox.pipeline_fixture import PipelineFixture
 
 
 class Runs:
     """The runs of one site. Airflow's connections `source` and `sink` are the site's until the test ends."""
 
-    def __init__(self, made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, made: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made = made
         for variable, value in {"SOURCE_URL": made.source_url, "SINK_URL": made.sink_url}.items():
             monkeypatch.setenv(variable, value)

@@ -123,7 +123,6 @@ def a_pod(labels: dict[str, str], **more: Any) -> dict[str, Any]:
     status = {"name": "base", "containerID": "containerd://abc", "state": {"running": {}}, "ready": True}
     return {
         "metadata": {"name": "pod", "namespace": "etl-poc", "labels": labels, **more},
-        "spec": {"containers": [{"args": ["etl", "load", "--run-id", "r:1", "--partition", "{}"]}]},
         "status": {"phase": "Running", "containerStatuses": [{**status, "restartCount": 0}]},
     }
 
@@ -136,7 +135,8 @@ def test_a_pod_is_known_by_what_it_is_for() -> None:
                 "app.kubernetes.io/name": "etl",
                 "app.kubernetes.io/component": "load",
                 "dag_id": "d",
-            }
+            },
+            annotations={"run_id": "r:1"},
         )
     )
     worker = read_pod(

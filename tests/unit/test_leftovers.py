@@ -1,6 +1,6 @@
-"""What ended runs have left is deleted, and nothing that anybody still needs."""
+"""Pods of ended runs are deleted, and no pod that is still in use."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
@@ -8,8 +8,7 @@ import pytest
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
-from etl_airflow.pods.orphans import delete_leftovers
-from etl_airflow.pods.spec import literal
+from etl_airflow.pods.orphans import delete_orphans
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
@@ -17,12 +16,12 @@ ENDED, GOING_ON, OURS = "by hand $(X) $$", "manual__2026-01-02T00:00:00+00:00", 
 
 
 def step(run_id: str, phase: str = "Running", **metadata: Any) -> k8s.V1Pod:
-    """The pod of a step, as KubernetesPodOperator labels it."""
+    """The pod of a step, with the labels of KubernetesPodOperator and the annotations of EtlPodOperator."""
     labels = {"kubernetes_pod_operator": "True", "run_id": make_safe_label_value(run_id)}
-    args = ["etl", "load", "--run-id", literal(run_id), "--partition", "{}"]
+    metadata = {"annotations": {"run_id": run_id}} | metadata
     return k8s.V1Pod(
         metadata=k8s.V1ObjectMeta(name=f"step of {run_id}", labels=labels, **metadata),
-        spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base", args=args)]),
+        spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base")]),
         status=k8s.V1PodStatus(phase=phase),
     )
 
@@ -41,7 +40,7 @@ def deleted(*pods: k8s.V1Pod) -> list[str]:
     """The names of those that are deleted, where the cluster has these."""
     client = mock.Mock()
     client.list_namespaced_pod.return_value = k8s.V1PodList(items=list(pods))
-    names = delete_leftovers(client, "orders_etl", OURS, {ENDED: "failed", GOING_ON: "running"}.__getitem__)
+    names = delete_orphans(client, "orders_etl", OURS, {ENDED: "failed", GOING_ON: "running"}.__getitem__)
     assert names == [call.args[0] for call in client.delete_namespaced_pod.call_args_list]
     return names
 
@@ -62,7 +61,13 @@ def test_the_step_of_a_run_that_was_deleted_is_deleted() -> None:
     client = mock.Mock()
     client.list_namespaced_pod.return_value = k8s.V1PodList(items=[step("deleted"), step(ENDED)])
     states = mock.Mock(side_effect=[AirflowRuntimeError(gone), "failed"])
-    assert delete_leftovers(client, "orders_etl", OURS, states) == ["step of deleted", f"step of {ENDED}"]
+    assert delete_orphans(client, "orders_etl", OURS, states) == ["step of deleted", f"step of {ENDED}"]
+
+
+@pytest.mark.parametrize(("hours", "is_deleted"), [(12, False), (25, True)])
+def test_a_step_of_the_version_before_annotations_is_deleted_after_a_day(hours: int, is_deleted: bool) -> None:
+    old = step(ENDED, annotations=None, creation_timestamp=datetime.now(UTC) - timedelta(hours=hours))
+    assert deleted(old) == [f"step of {ENDED}"] * is_deleted
 
 
 def test_what_ends_already_is_left_alone() -> None:
@@ -72,7 +77,7 @@ def test_what_ends_already_is_left_alone() -> None:
 def test_this_run_and_other_dags_are_not_even_looked_at() -> None:
     client = mock.Mock()
     client.list_namespaced_pod.return_value = k8s.V1PodList(items=[])
-    delete_leftovers(client, "orders_etl", OURS, mock.Mock())
+    delete_orphans(client, "orders_etl", OURS, mock.Mock())
     assert client.list_namespaced_pod.call_args.kwargs == {"label_selector": f"dag_id=orders_etl,run_id!={OURS}"}
 
 
@@ -82,4 +87,4 @@ def test_a_cluster_that_does_not_answer_keeps_no_run_from_beginning(at: str, sta
     client = mock.Mock()
     client.list_namespaced_pod.return_value = k8s.V1PodList(items=[step(ENDED)])
     getattr(client, at).side_effect = ApiException(status=status)
-    delete_leftovers(client, "orders_etl", OURS, lambda _: "success")
+    delete_orphans(client, "orders_etl", OURS, lambda _: "success")

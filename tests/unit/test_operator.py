@@ -105,6 +105,15 @@ def test_the_pod_is_bounded_and_labelled(pod: k8s.V1Pod) -> None:
     assert pod.metadata.labels["app.kubernetes.io/component"] == "load"
 
 
+def test_the_pod_has_its_ids_as_annotations(pod: k8s.V1Pod) -> None:
+    assert pod.metadata.annotations == {
+        "pipeline": "orders",
+        "step": "load",
+        "run_id": "{{ run_id }}",
+        "partition": whole().id,
+    }
+
+
 def ended(exit_code: int) -> k8s.V1Pod:
     """A pod as the API shows it after its container ended so."""
     terminated = k8s.V1ContainerStateTerminated(exit_code=exit_code, message="the last line")
@@ -148,7 +157,7 @@ def test_only_failures_that_may_pass_are_retried(
             "cannot help: orders: no such table.",
         ),
         ("the last line", "cannot help: the last line"),
-        ("", "cannot help: it said nothing"),
+        ("", "cannot help: it logged nothing"),
     ],
 )
 def test_what_a_failed_step_said_last_is_the_tasks_error(operator: EtlPodOperator, words: str, told: str) -> None:

@@ -210,14 +210,14 @@ def test_a_pod_that_is_told_to_end_prints_what_is_left_at_once(
     patient.upload(PATH)
     left, why = undelivered(capsys.readouterr().out)
     assert left["event"] == "left"
-    assert "told to end" in why["event"]
+    assert "was terminated" in why["event"]
 
 
 def test_a_pod_that_was_told_to_end_while_its_task_ran_prints_what_is_left_before_it_is_killed(
     loki: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path))
-    monkeypatch.setattr("etl_airflow.task_logs.remote.TOLD_TO_END", tmp_path / "told-to-end")
+    monkeypatch.setattr("etl_airflow.task_logs.remote.TERMINATION_MARK", tmp_path / "told-to-end")
     monkeypatch.setattr("etl_airflow.task_logs.remote._LAST_SECONDS", 0.3)
     (tmp_path / "told-to-end").touch()
     patient = LokiTaskLog("http://loki:3100", 600, Sender(lambda: loki, interval=0.01))  # type: ignore[arg-type, return-value]
@@ -227,7 +227,7 @@ def test_a_pod_that_was_told_to_end_while_its_task_ran_prints_what_is_left_befor
     patient.upload(PATH)
     left, why = undelivered(capsys.readouterr().out)
     assert left["event"] == "left"
-    assert "told to end" in why["event"]
+    assert "was terminated" in why["event"]
 
 
 def test_the_triggerer_never_waits_for_loki(

@@ -134,7 +134,7 @@ def test_loki_that_stops_answering_between_two_pages_is_told_at_the_end(monkeypa
     with reading_from("http://loki"):
         *lines, told = read_log(attempt())
     assert len(lines) == reader.FIRST_PAGE
-    assert told["event"] == "The log goes on, but Loki stopped answering: gone. Open it again later."
+    assert told["event"] == "The log continues, but Loki stopped answering: gone. Open it again later."
 
 
 _WHAT_AIRFLOW_TAKES = """

@@ -86,13 +86,13 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
             """Choose the window and cut it into partitions by key; delete orphaned pods of ended runs."""
             from etl_airflow.dag.plan import plan_partitions
             from etl_airflow.dag.start import check_start
-            from etl_airflow.pods.orphans import delete_leftovers
+            from etl_airflow.pods.orphans import delete_orphans
 
             context = get_current_context()
             check_start(context["dag_run"], context["params"], _PARAMS)
             if not runs_steps_as_processes():
                 dag_id, get_state = context["ti"].dag_id, context["ti"].get_dagrun_state
-                delete_leftovers(get_kube_client(), dag_id, context["run_id"], partial(get_state, dag_id))
+                delete_orphans(get_kube_client(), dag_id, context["run_id"], partial(get_state, dag_id))
             return plan_partitions(pipeline, dict(context["params"]), SOURCE, SINK)
 
         @task_group

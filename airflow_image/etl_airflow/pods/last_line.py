@@ -1,4 +1,4 @@
-"""The last line of a failed task's log: the sentence that says what failed, where, and what to do."""
+"""Last line of a failed task's log: the error sentence, with what failed, where, and what to do."""
 
 import logging
 from typing import Any
@@ -14,14 +14,14 @@ def say_why(context: Any) -> None:
     Airflow logs the exception with its stack frames, and runs callbacks after that.
     """
     exception = context.get("exception")
-    if not isinstance(exception, BaseException):  # the task was ended from outside, and this is not its process
+    if not isinstance(exception, BaseException):  # the task was killed, and this is another process
         return
-    # Airflow has opened a group of lines before, which its UI shows folded up.
+    # Airflow has opened a group before, which its UI shows folded.
     log.info("::endgroup::")
     log.error("%s", sentence(exception))
 
 
 def sentence(exception: BaseException) -> str:
-    """An exception as one line; with the name of its class unless a person wrote the text for this."""
+    """An exception as one line; with its class name, unless it is an AirflowException."""
     text = " ".join(str(exception).split())
     return text if text and isinstance(exception, AirflowException) else f"{type(exception).__name__}: {text}"

@@ -1,4 +1,4 @@
-"""Brings the lines of a step's pod into the task's log: each once, with its own time and fields, while it runs."""
+"""Follower of a pod's log: copies its lines to the task's log while it runs, each once, with time and fields."""
 
 import json
 import math
@@ -12,11 +12,11 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 READ_TIMEOUT = (10, 300)
-"""Seconds to connect, and of silence after which the log is asked for anew."""
+"""Seconds to connect, and of silence after which the log is requested again."""
 OVERLAP_SECONDS = 60
-"""So much before the last line is read again after an interruption, as clocks differ; what was seen is skipped."""
+"""Overlap when reading again after an interruption, as clocks differ; lines already read are skipped."""
 _LAST_TRIES = 5
-# Names that mean something else to the logger or to Airflow's supervisor.
+# Field names with a meaning for the logger or for Airflow's supervisor.
 _RESERVED = frozenset(
     {"self", "method_name", "logger_name", "positional_args", "exc_info", "stack_info", "exception", "trigger_id"}
 )
@@ -25,18 +25,17 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "cri
 
 
 class Log(Protocol):
-    """A task's logger, which takes fields."""
+    """A task's structured logger."""
 
     def log(self, level: int, event: Any, *args: Any, **kw: Any) -> Any:
         """Write a line."""
 
 
 class Follower:
-    """Follows the log of one container until it ended.
+    """Follows the log of one container until its end. The provider's follower repeats lines after an interruption.
 
-    `read` asks for the container's log, of the last so many seconds or all of it, and gives what comes, piece by piece;
-    it is told whether the container has ended, and then need not wait for more. `ended` says whether the container runs
-    no more. The provider's own follower repeats lines after an interruption.
+    `read(seconds, has_ended)` yields the container's log in pieces: of the last seconds or, with None, from the
+    beginning; it need not wait for more if the container has ended. `ended`: whether the container has ended.
     """
 
     def __init__(
@@ -52,10 +51,10 @@ class Follower:
         self._received = time.monotonic()
 
     def follow(self) -> str:
-        """Write every line once; returns what kept the last ones from being read, nothing where all were."""
+        """Write every line once; returns the error that kept the last ones from being read, else empty."""
         failed = 0
         while True:
-            # Asked before reading: what is read after the container ended is all there is.
+            # Checked before reading: a log read after the end is complete.
             ended, problem = self._ended(), ""
             try:
                 for time_stamp, line in split(self._read(self._resume(), ended), whole=ended):
@@ -69,11 +68,11 @@ class Follower:
 
     @property
     def times(self) -> list[datetime]:
-        """When the first and the last line were written; nothing where there was none."""
+        """Times of the first and last line; empty without lines."""
         return [datetime.fromisoformat(time_stamp) for time_stamp in (self._first, self._last) if time_stamp]
 
     def _resume(self) -> int | None:
-        """Seconds to read back: all, the first time."""
+        """Seconds to read back; None (all) the first time."""
         if not self._last:
             return None
         self._to_skip = self._at_last
@@ -84,7 +83,7 @@ class Follower:
         if time_stamp and self._to_skip is not None:
             if time_stamp < self._last:
                 return
-            if time_stamp == self._last and self._to_skip > 0:  # lines of one time always come in one order
+            if time_stamp == self._last and self._to_skip > 0:  # lines of equal time always come in the same order
                 self._to_skip -= 1
                 return
             self._to_skip = None
@@ -98,9 +97,9 @@ class Follower:
 
 
 def split(pieces: Iterable[bytes], *, whole: bool) -> Iterator[tuple[str, str]]:
-    """The time stamp and the text of each line, as the kubelet gives them with timestamps=True.
+    """Time stamp and text of each line of the kubelet's log (timestamps=True).
 
-    An end without a newline is a line only where the log is `whole`: else it was cut off, and is read again.
+    A rest without a newline counts as a line only if the log is `whole`: else it was cut off, and is read again.
     """
     rest = b""
     for piece in pieces:
@@ -115,13 +114,13 @@ def _parse(raw: bytes) -> tuple[str, str]:
     time_stamp, _, text = line.partition(" ")
     if made := _in_utc(time_stamp):
         return made, text
-    return "", line  # a word of the kubelet itself
+    return "", line  # a message of the kubelet itself
 
 
 def _in_utc(time_stamp: str) -> str:
-    """A time stamp of the kubelet; nothing for what is none.
+    """A time stamp of the kubelet in UTC; empty if it is none.
 
-    It has the zone of the node, and no zeros at its end. In one zone and of one length, time stamps compare as text.
+    The kubelet uses the node's zone and omits trailing zeros. In one zone and of one length, they compare as text.
     """
     found = _TIME_STAMP.fullmatch(time_stamp)
     try:
@@ -132,7 +131,7 @@ def _in_utc(time_stamp: str) -> str:
 
 
 def fields_of(line: str) -> dict[str, Any]:
-    """The fields of a line of `etl`; any other line is the `event` as it is."""
+    """The fields of a log line of `etl`; any other line becomes the `event`."""
     try:
         record = json.loads(line)
     except ValueError:
@@ -141,7 +140,7 @@ def fields_of(line: str) -> dict[str, Any]:
 
 
 def write_line(log: Log, line: str, time_stamp: str | None = None) -> str:
-    """Log a line of `etl` with its level, its time and its fields, another as it is; returns its text."""
+    """Log a line of `etl` with level, time and fields, any other line unchanged; returns its text."""
     fields = {(f"{name}_" if name in _RESERVED else name): value for name, value in fields_of(line).items()}
     event, level = str(fields.pop("event")), str(fields.pop("level", "info")).lower()
     if written := _time(str(fields.pop("timestamp", ""))) or _time(time_stamp):
@@ -151,7 +150,7 @@ def write_line(log: Log, line: str, time_stamp: str | None = None) -> str:
 
 
 def _time(text: str | None) -> str | None:
-    """A time as Airflow's supervisor takes it; None for what is none."""
+    """A time in the format of Airflow's supervisor; None if it is none."""
     try:
         time_ = datetime.fromisoformat(text or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Runs one ETL step in a pod of its own, or as a local process where there is no cluster."""
+"""Operator of an ETL step: runs it in a pod, or as a local process without a cluster."""
 
 import json
 import os
@@ -28,17 +28,22 @@ from etl_airflow.pods import spec as pod
 RUNNER_VARIABLE = "ETL_RUNNER"
 """Set to `process` to run steps as processes beside Airflow: for the demo and for development."""
 LOOK_OFTEN_SECONDS = 5
-"""So long a pod is looked at often while it should start any moment; the provider looks every second."""
+"""Seconds for which a starting pod is polled every 0.1 s; the provider polls every second."""
 
 
 class EtlPodOperator(KubernetesPodOperator):
-    """A KubernetesPodOperator that knows what the exit codes of `etl` mean, and that a killed pod is no success.
+    """KubernetesPodOperator that interprets the exit codes of `etl`, and fails if its pod was killed.
 
-    The provider deletes the pod of a task that is killed and then calls the task a success (apache/airflow#73006).
+    The provider deletes the pod of a killed task and then marks the task as successful (apache/airflow#73006).
     """
 
-    _last_words = ""
+    template_fields = (*KubernetesPodOperator.template_fields, "partition")
+    _last_line = ""
     _is_lost = False
+
+    def __init__(self, *, partition: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.partition = partition
 
     @classmethod
     def for_step(cls, step: str, pipeline: Pipeline, partition: Any) -> Self:
@@ -46,32 +51,36 @@ class EtlPodOperator(KubernetesPodOperator):
         return cls(
             task_id=step,
             name=f"{pipeline.name.replace('_', '-')}-{step}",
-            # No `cmds`: the image's entry point, an init that passes signals on, runs this.
+            # No `cmds`: they would replace the image's entry point, an init that forwards signals.
             arguments=["etl", step, "--run-id", "{{ run_id }}", "--partition", partition],
+            partition=partition,
             env_vars={"ETL_PIPELINE": pipeline.model_dump_json()},
             labels={
                 "app.kubernetes.io/name": "etl",
                 "app.kubernetes.io/component": step,
                 "app.kubernetes.io/part-of": f"{pipeline.name}-etl",
             },
+            # A label holds only a digest of a run's id. Pods of workers have their run_id as an annotation, too.
+            annotations={"pipeline": pipeline.name, "step": step, "run_id": "{{ run_id }}"},
             map_index_template="{{ partition }}",
             **pod.ARGUMENTS,
         )
 
     def execute(self, context: Any) -> Any:
-        """Run the step. Raises AirflowFailException where a retry cannot help, AirflowException where it may."""
-        context["partition"] = json.loads(self.arguments[-1])["id"]
+        """Run the step. Raises AirflowFailException if a retry cannot help, else AirflowException."""
+        context["partition"] = self._partition_id
         if runs_steps_as_processes():
             return self._run_process()
         self._times = [context["ti"].start_date]
         result = super().execute(context)
         if self._killed:
-            raise AirflowException("The pod was killed before it ended; the step is repeated.")
+            raise AirflowException("The pod was killed before it ended; the step is retried.")
         return result
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> k8s.V1Pod:
-        """The pod, in whose arguments and variables Kubernetes has nothing to expand."""
+        """The pod, with its ids as annotations; Kubernetes finds nothing to expand in its arguments and variables."""
         request = super().build_pod_request_obj(context, dry_run=dry_run)
+        request.metadata.annotations = {**(request.metadata.annotations or {}), "partition": self._partition_id}
         request.spec.topology_spread_constraints = pod.SPREAD
         for container in request.spec.containers:
             container.args = [pod.literal(word) for word in container.args or ()]
@@ -79,25 +88,29 @@ class EtlPodOperator(KubernetesPodOperator):
                 variable.value = pod.literal(variable.value) if variable.value else None
         return request
 
+    @property
+    def _partition_id(self) -> str:
+        return str(json.loads(self.partition)["id"])
+
     def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Any) -> k8s.V1Pod:
-        """Ask for the pod, and note when."""
+        """Request the pod, and record the time."""
         self._times.append(datetime.now(UTC))
         return super().get_or_create_pod(pod_request_obj, context)
 
     @cached_property
     def pod_manager(self) -> completion.StepPodManager:
-        """Knows of the end of a pod sooner than the provider's."""
+        """The pod manager, which detects the end of a pod sooner than the provider's."""
         return completion.StepPodManager(kube_client=self.client, callbacks=self.callbacks)
 
     def await_pod_start(self, pod: k8s.V1Pod) -> None:
-        """Notice at once that the pod runs; where it takes longer, wait as the provider does, its events in the log."""
+        """Wait for the pod: polling often at first, then like the provider, with its events in the log."""
         deadline = time.monotonic() + LOOK_OFTEN_SECONDS
         while self._look(pod).status.phase == "Pending" and time.monotonic() < deadline:
             time.sleep(0.1)
         super().await_pod_start(pod)
 
     def await_pod_completion(self, pod: k8s.V1Pod) -> None:  # type: ignore[override]  # there it is decorated
-        """Bring the pod's lines into the task's log, each once, until its container has ended."""
+        """Copy the pod's lines to the task's log until its container has ended."""
         following = log_follower.Follower(
             read=lambda seconds, ended: () if self._is_lost else self._read_log(pod, seconds, follow=not ended),
             ended=lambda: self._has_ended(pod),
@@ -111,8 +124,8 @@ class EtlPodOperator(KubernetesPodOperator):
             metrics.pod_phases(self.dag_id, self.task_id, times)
 
     def _write(self, line: str, time_stamp: str | None = None) -> None:
-        """Log a line of the step; of those with text the last one says why it failed, if it did."""
-        self._last_words = log_follower.write_line(self.log, line, time_stamp) or self._last_words
+        """Log a line of the step; the last non-empty one has the reason of a failure."""
+        self._last_line = log_follower.write_line(self.log, line, time_stamp) or self._last_line
 
     def _read_log(self, pod: k8s.V1Pod, seconds: int | None, *, follow: bool) -> Iterator[bytes]:
         since = {} if seconds is None else {"since_seconds": seconds}
@@ -149,14 +162,14 @@ class EtlPodOperator(KubernetesPodOperator):
         except ApiException as error:
             if error.status != HTTPStatus.UNAUTHORIZED:
                 raise
-        self._refresh_cached_properties()  # type: ignore[no-untyped-call]  # the token has been renewed on the disk
+        self._refresh_cached_properties()  # type: ignore[no-untyped-call]  # the token on the disk has been renewed
         return self.pod_manager.read_pod(pod)
 
     def cleanup(
         self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, xcom_result: dict[str, Any] | None = None, context: Any = None
     ) -> None:
-        """Delete the pod and raise for a failed one, telling failures that a retry cannot help from others."""
-        if remote_pod and not self._killed and remote_pod.status.phase == "Pending":  # as it was when it was made
+        """Delete the pod; raise for a failed one, without retries if they cannot help."""
+        if remote_pod and not self._killed and remote_pod.status.phase == "Pending":  # the state at its creation
             with suppress(ApiException):
                 remote_pod = self._look(remote_pod)
         try:
@@ -167,12 +180,12 @@ class EtlPodOperator(KubernetesPodOperator):
             terminated = _terminated(remote_pod, self.base_container_name)
             if terminated is None:  # evicted, or its node is gone
                 status = remote_pod.status
-                told = ": ".join(filter(None, (status.reason, status.message))) or "its container did not end by itself"
-                raise AirflowException(f"{str(error).splitlines()[0]} {told}") from None
+                reason = ": ".join(filter(None, (status.reason, status.message))) or "its container has no exit status"
+                raise AirflowException(f"{str(error).splitlines()[0]} {reason}") from None
             self._fail(terminated.exit_code, terminated.reason or "", terminated.message or "")
 
     def on_kill(self) -> None:
-        """End the process, or delete the pod."""
+        """Terminate the process, or delete the pod."""
         process = getattr(self, "_process", None)
         if process is None:
             super().on_kill()
@@ -181,7 +194,7 @@ class EtlPodOperator(KubernetesPodOperator):
             os.killpg(process.pid, signal.SIGTERM)
 
     def _run_process(self) -> None:
-        """Run the very command line of the pod as a local process, its output in the task's log."""
+        """Run the command line of the pod as a local process, with its output in the task's log."""
         command = self.arguments
         self.log.warning("%s=process: this step runs as a local process, not in a pod.", RUNNER_VARIABLE)
         environment = {variable.name: variable.value for variable in convert_env_vars_or_raise_error(self.env_vars)}
@@ -199,22 +212,22 @@ class EtlPodOperator(KubernetesPodOperator):
             try:
                 for line in process.stdout or ():
                     self._write(line.rstrip())
-            except BaseException:  # the task's time is up; the block would wait for the process
+            except BaseException:  # on a timeout; the `with` block would wait for the process
                 self.on_kill()
                 raise
         if self._killed:
-            raise AirflowException("The process was killed before it ended; the step is repeated.")
+            raise AirflowException("The process was killed before it ended; the step is retried.")
         if process.returncode != 0:
             self._fail(process.returncode)
 
     def _fail(self, exit_code: int, reason: str = "", message: str = "") -> NoReturn:
-        """Raise for a step that failed: its last words, else those of its pod, else why it was killed."""
+        """Raise for a failed step, with its last log line, else its pod's termination message."""
         lines = message.splitlines() or [""]
-        words = self._last_words or log_follower.fields_of(lines[-1])["event"] or "it said nothing"
+        last_line = self._last_line or log_follower.fields_of(lines[-1])["event"] or "it logged nothing"
         if exit_code in DO_NOT_RETRY:
-            raise AirflowFailException(f"etl ended with exit code {exit_code}, a retry cannot help: {words}")
+            raise AirflowFailException(f"etl ended with exit code {exit_code}, a retry cannot help: {last_line}")
         ended = f"exit code {exit_code}" + (f" ({reason})" if reason not in ("", "Error") else "")
-        raise AirflowException(f"etl ended with {ended}: {words}")
+        raise AirflowException(f"etl ended with {ended}: {last_line}")
 
 
 def runs_steps_as_processes() -> bool:
@@ -223,7 +236,7 @@ def runs_steps_as_processes() -> bool:
 
 
 def _terminated(remote_pod: k8s.V1Pod, container: str) -> k8s.V1ContainerStateTerminated | None:
-    """The termination state of the pod's container; None where it has none, as after an eviction."""
+    """Termination state of the pod's container; None if it has none, as after an eviction."""
     for status in (remote_pod.status and remote_pod.status.container_statuses) or []:
         if status.name == container and status.state:
             return status.state.terminated

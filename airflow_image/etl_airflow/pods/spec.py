@@ -1,4 +1,4 @@
-"""What every ETL pod has in common: restricted, bounded, with the staging volume and the connections' secret."""
+"""Pod specification shared by all steps: security context, resources, staging volume, connections."""
 
 import os
 from typing import Any
@@ -10,14 +10,14 @@ IMAGE = os.environ.get("ETL_IMAGE", "localhost/etl:0.1.0")
 CONNECTIONS = "etl-connections"
 """The name of a ConfigMap and of a Secret."""
 TRUST = "etl-trust"
-"""The ConfigMap with the authorities that SOURCE_CA_FILE and SINK_CA_FILE name, where there are any."""
+"""The optional ConfigMap with the CA files of SOURCE_CA_FILE and SINK_CA_FILE."""
 TRUST_PATH = "/etc/etl-trust"
 STAGING_CLAIM = os.environ.get("ETL_STAGING_CLAIM", "etl-staging")
-"""The volume claim of the staging folder; empty where staging is in S3."""
+"""The volume claim of the staging folder; empty if staging is in S3."""
 STAGING_PATH = "/var/lib/etl/staging"
 SCRATCH_PATH = "/tmp"  # noqa: S108 - an emptyDir of the pod's own
 MEMORY = os.environ.get("ETL_STEP_MEMORY", "1Gi")
-"""The most memory of a step's pod; from it follows how long a row may be, and rows of 100 MB are to pass."""
+"""Memory limit of a step's pod. It bounds the size of a row; rows of 100 MB must pass."""
 
 RESOURCES = k8s.V1ResourceRequirements(
     requests={"cpu": "150m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
@@ -47,7 +47,7 @@ if STAGING_CLAIM:
     claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=STAGING_CLAIM)
     VOLUMES.append(k8s.V1Volume(name="staging", persistent_volume_claim=claim))
     VOLUME_MOUNTS.append(k8s.V1VolumeMount(name="staging", mount_path=STAGING_PATH))
-# SOURCE_URL, SINK_URL and STAGING_URL, and the passwords; never in the DAG, the pod's arguments or Airflow's database.
+# URLs and passwords of source, sink and staging: never in the DAG, the pod's arguments or Airflow's database.
 ENVIRONMENT_FROM = [
     k8s.V1EnvFromSource(config_map_ref=k8s.V1ConfigMapEnvSource(name=CONNECTIONS)),
     k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=CONNECTIONS)),
@@ -56,7 +56,7 @@ TOLERATIONS = [
     k8s.V1Toleration(key=f"node.kubernetes.io/{state}", operator="Exists", effect="NoExecute", toleration_seconds=30)
     for state in ("not-ready", "unreachable")
 ]
-"""So long a pod stays on a node that does not answer; Kubernetes's default is five minutes."""
+"""A pod stays 30 s on a node that does not answer; Kubernetes's default is five minutes."""
 SPREAD = [
     k8s.V1TopologySpreadConstraint(
         max_skew=1,
@@ -65,11 +65,11 @@ SPREAD = [
         label_selector=k8s.V1LabelSelector(match_labels={"app.kubernetes.io/name": "etl"}),
     )
 ]
-"""Steps that run at the same time are on different nodes, where there are more than one."""
+"""Spreads concurrent steps over the nodes."""
 ARGUMENTS: dict[str, Any] = {
     "namespace": NAMESPACE,
-    # As the worker's own account. What else the connection kubernetes_default says is refused: who may edit connections
-    # could run a program of their own here by it, or send the pod to another cluster.
+    # With the worker's service account. Other settings of the connection kubernetes_default are refused: by editing it
+    # a user could run a program here, or create the pod in another cluster.
     "in_cluster": True,
     "image": IMAGE,
     "image_pull_policy": "IfNotPresent",
@@ -81,26 +81,21 @@ ARGUMENTS: dict[str, Any] = {
     "volume_mounts": VOLUME_MOUNTS,
     "automount_service_account_token": False,
     "tolerations": TOLERATIONS,
-    # The last lines of the log become the pod's message, and so the task's error.
+    # The last lines of the log become the termination message, and so the task's error.
     "termination_message_policy": "FallbackToLogsOnError",
     "startup_timeout_seconds": 300,
     "startup_check_interval_seconds": 1,
-    # The operator follows the pod's log by itself.
+    # The operator has a follower of the log instead.
     "get_logs": False,
     "termination_grace_period": 30,
 }
-"""What the pods of all steps have in common, as arguments of the operator."""
+"""Arguments of the operator for the pods of all steps."""
 
 
 def literal(text: str) -> str:
-    """Text that a container gets as it is, as Kubernetes wants it written in arguments and variables.
+    """Text for arguments and variables, escaped so that Kubernetes does not expand it.
 
-    Else `$(SINK_PASSWORD)` in a key or a filter would become the password, and `$$` one dollar: a source could read
-    Secrets, and a step would not do what was planned.
+    Without this, `$(SINK_PASSWORD)` in a key or a filter would become the password and `$$` one dollar: a source could
+    read Secrets, and a step would not do what was planned.
     """
     return text.replace("$", "$$")
-
-
-def as_the_container_got_it(text: str) -> str:
-    """The text that `literal` was given."""
-    return text.replace("$$", "$")

@@ -1,11 +1,11 @@
-"""Airflow's task logs in Loki: sent while the task runs, and read from there by Airflow's own UI.
+"""Airflow's task logs in Loki: sent while the task runs, and read from there by Airflow's UI.
 
-* config: what [logging] logging_config_class names
-* remote: what Airflow calls: processors, upload, stream
-* sender: the thread that sends what the log files gain
-* log_file: the lines of one log file that Loki does not have yet
+* config: [logging] logging_config_class
+* remote: Airflow's interface: processors, upload, stream
+* sender: the thread that sends new lines of the log files
+* log_file: the unsent lines of one log file
 * reader: an attempt's lines in order, page by page
-* handler: Airflow's log handler, which shows each line once
-* identity: what a log file's path says about the task
+* handler: Airflow's log handler, without duplicate lines
+* identity: the task attempt in a log file's path
 * loki: Loki's HTTP API
 """

@@ -1,8 +1,8 @@
 """[logging] logging_config_class = etl_airflow.task_logs.config.LOGGING_CONFIG: Airflow's own, with task logs in Loki.
 
-LOKI_URL            where Loki is read; empty: task logs are files only, as Airflow has it by itself
-LOKI_PUSH_URL       where lines are sent to; LOKI_URL
-LOKI_EXIT_SECONDS   how long a worker that ended its task tries to send the last lines; 300
+LOKI_URL            URL to read from; empty: task logs are files only, Airflow's default
+LOKI_PUSH_URL       URL to send to; default: LOKI_URL
+LOKI_EXIT_SECONDS   time that a worker tries to send the last lines after its task; default: 300
 """
 
 import os

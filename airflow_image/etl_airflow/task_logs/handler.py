@@ -1,4 +1,4 @@
-"""Airflow's log handler, which shows each line once: Loki's answer is the whole answer."""
+"""Airflow's log handler without duplicate lines: if Loki answers, other sources are not read."""
 
 import threading
 from itertools import chain
@@ -8,23 +8,23 @@ from airflow.utils.log.file_task_handler import FileTaskHandler, StructuredLogMe
 
 
 class LokiTaskHandler(FileTaskHandler):
-    """Reads task logs from Loki alone where it answers, and by all of Airflow's own ways where it does not.
+    """Reads task logs from Loki only; from Airflow's other sources if Loki does not answer.
 
-    Airflow itself shows a running task's log from the remote store and the pod's last lines and the file, one after
-    the other merged, and so the newest lines two or three times.
+    For a running task Airflow merges the remote store, the pod's last lines and the file, and so shows the newest lines
+    two or three times.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The API server reads for many people at once, each in a thread.
+        # The API server reads for many users at once, each in a thread.
         self._reading = threading.local()
 
     def _read(self, ti: Any, try_number: int, metadata: Any = None) -> Any:
         stream, position = super()._read(ti, try_number, metadata)
         if problem := self._problem:
-            told = StructuredLogMessage.model_validate({"event": problem, "level": "error"})
-            # The place in Loki's lines stays, to go on from when it answers again.
-            return chain([told], stream), {**position, "log_pos": (metadata or {}).get("log_pos", 0)}
+            notice = StructuredLogMessage.model_validate({"event": problem, "level": "error"})
+            # The position in Loki's lines is kept, to continue when it answers again.
+            return chain([notice], stream), {**position, "log_pos": (metadata or {}).get("log_pos", 0)}
         return stream, position
 
     def _read_remote_logs(self, ti: Any, try_number: int, metadata: Any = None) -> Any:

@@ -1,11 +1,11 @@
-"""What a log file's path says: which attempt of which task wrote it."""
+"""Identity of a log file's task attempt, parsed from its path."""
 
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-# [logging] log_filename_template as Airflow has it by default; the triggerer's files have its job's number at the end.
+# The default of [logging] log_filename_template; the triggerer's files end with the number of its job.
 _PATH = re.compile(
     r"(?:^|/)(?P<path>dag_id=(?P<dag_id>[^/]+)/run_id=(?P<run_id>[^/]+)/task_id=(?P<task_id>[^/]+)/"
     r"(?:map_index=(?P<map_index>\d+)/)?attempt=(?P<try_number>\d+)\.log(?P<trigger>\.trigger\b.*)?)$"
@@ -14,7 +14,7 @@ _PATH = re.compile(
 
 @dataclass(frozen=True)
 class Identity:
-    """An attempt of a task. Every line has it, also those of the task's stdout, which do not carry it themselves."""
+    """An attempt of a task. It is sent with every line: those of the task's stdout do not contain it."""
 
     path: str
     """Relative to Airflow's log folder."""
@@ -28,7 +28,7 @@ class Identity:
     @classmethod
     @lru_cache(maxsize=1024)
     def of(cls, path: str) -> Self | None:
-        """The identity in a path, absolute or relative; None where it is no task's log."""
+        """The identity in a path, absolute or relative; None if it is not a task's log."""
         found = _PATH.search(path)
         if found is None:
             return None
@@ -45,12 +45,12 @@ class Identity:
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels of the stream: few values each, as Loki needs it."""
+        """Labels of the stream: of low cardinality, as Loki requires."""
         return {"job": "airflow-task", "dag_id": self.dag_id, "task_id": self.task_id}
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The structured metadata of a line: what would be too many streams as labels."""
+        """Structured metadata of a line: of too high cardinality for labels."""
         return {
             "run_id": self.run_id,
             "map_index": self.map_index,

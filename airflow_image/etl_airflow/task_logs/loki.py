@@ -1,4 +1,4 @@
-"""Loki's HTTP API, as far as task logs need it."""
+"""Client of Loki's HTTP API, for task logs."""
 
 import gzip
 import json
@@ -16,22 +16,21 @@ Value = tuple[int, str]
 """A line and its time in nanoseconds since 1970."""
 
 _TIMEOUT = httpx.Timeout(10, connect=3)
-# What Loki answers where the lines themselves are at fault. Anything else (429, 5xx, an address that is wrong today)
-# may pass, and the lines wait.
+# Statuses that mean that the lines are at fault. After any other (429, 5xx, a wrong address) they are sent again.
 _REFUSALS = (400, 413, 422)
 
 
 class LokiUnavailableError(Exception):
-    """Loki does not answer, or not now; the message says why in words."""
+    """Loki does not answer, or not now; the message has the reason."""
 
 
 class LokiRefusedError(Exception):
-    """Loki does not take these lines, or does not answer this query, and will not later; the message is Loki's."""
+    """Loki refuses these lines or this query for good; the message is Loki's."""
 
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """A line as Loki has it."""
+    """A line in Loki."""
 
     nanoseconds: int
     path: str
@@ -39,17 +38,17 @@ class Entry:
 
 
 class Loki:
-    """A Loki whose tenant, if it has any, is none of the client's concern."""
+    """Client of a Loki without tenants, or behind a proxy that sets the tenant."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._shown = re.sub("//.*@", "//", self.url)  # without a password
+        self._redacted_url = re.sub("//.*@", "//", self.url)
         secure = ssl.create_default_context() if self.url.startswith("https:") else False
-        # Not by a proxy that the environment names: Loki is in the cluster.
+        # Not through a proxy of the environment: Loki is in the cluster.
         self._client = httpx.Client(base_url=self.url, timeout=_TIMEOUT, trust_env=False, verify=secure)
 
     def push(self, identity: Identity, values: Sequence[Value]) -> None:
-        """Send lines. Sent twice, the very same ones are in Loki once."""
+        """Send lines. Identical lines sent twice are stored once."""
         metadata = identity.metadata
         lines = [[str(nanoseconds), line, metadata] for nanoseconds, line in values]
         body = json.dumps({"streams": [{"stream": identity.labels, "values": lines}]}, ensure_ascii=False)
@@ -58,26 +57,28 @@ class Loki:
         self._request("POST", "/loki/api/v1/push", content=content, headers=headers)
 
     def query(self, query: str, start: int, end: int, limit: int) -> list[Entry]:
-        """The first `limit` lines from `start` on and before `end`, in the order of time."""
+        """The first `limit` lines from `start` to before `end`, by time."""
         parameters = {"query": query, "start": start, "end": end, "limit": limit, "direction": "forward"}
         response = self._request("GET", "/loki/api/v1/query_range", params=parameters)
         try:
-            # Structured metadata is among a stream's labels here, so one attempt's lines may come as several streams.
+            # Loki returns structured metadata as labels, so one attempt's lines may come as several streams.
             return sorted(
                 Entry(int(value[0]), stream["stream"].get("path", ""), value[1])
                 for stream in response.json()["data"]["result"]
                 for value in stream["values"]
             )
         except (ValueError, LookupError, TypeError) as error:
-            raise LokiUnavailableError(f"{self._shown} does not answer as Loki does: {response.text[:200]}") from error
+            raise LokiUnavailableError(
+                f"{self._redacted_url} does not answer like Loki: {response.text[:200]}"
+            ) from error
 
     def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             response = self._client.request(method, path, **arguments)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
-            raise LokiUnavailableError(f"{self._shown} does not answer: {reason}") from error
+            raise LokiUnavailableError(f"{self._redacted_url} does not answer: {reason}") from error
         if response.is_success:
             return response
-        told = f"{self._shown} answers {response.status_code}: {response.text.strip()[:500]}"
-        raise (LokiRefusedError if response.status_code in _REFUSALS else LokiUnavailableError)(told)
+        message = f"{self._redacted_url} answers {response.status_code}: {response.text.strip()[:500]}"
+        raise (LokiRefusedError if response.status_code in _REFUSALS else LokiUnavailableError)(message)

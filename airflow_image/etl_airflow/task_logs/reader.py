@@ -1,4 +1,4 @@
-"""An attempt's lines from Loki: all of them, in order, once, however many."""
+"""Reading of an attempt's lines from Loki: all, in order, once."""
 
 import json
 import re
@@ -11,14 +11,14 @@ from etl_airflow.task_logs.log_file import nanoseconds, nanoseconds_of
 from etl_airflow.task_logs.loki import Entry, Loki, LokiRefusedError, LokiUnavailableError
 
 PAGE = 2000
-"""Lines a query at most; Loki allows 5000."""
+"""Maximum of lines per query; Loki allows 5000."""
 FIRST_PAGE = 50
-"""So many of the longest lines are less than Loki sends at once; the next pages are as large as the lines allow."""
+"""Lines of the first page: even the longest fit in a response of Loki; further pages depend on the lines' size."""
 PAGE_BYTES = 4_000_000
 MARGIN = timedelta(hours=1)
-"""How far from the attempt's dates lines may be: clocks differ, and what waited for Loki is filed later."""
+"""Margin around the attempt's dates: clocks differ, and lines that waited for Loki have a later time there."""
 LONGEST = timedelta(days=28)
-"""Loki answers no query over more than 30 days."""
+"""Loki refuses queries over more than 30 days."""
 
 
 def select(identity: Identity) -> str:
@@ -33,7 +33,7 @@ def _quote(text: str) -> str:
 
 
 def time_range(ti: Any, now: datetime) -> tuple[datetime, datetime] | None:
-    """When an attempt may have written lines; None where it has not begun. `ti` is Airflow's task instance."""
+    """Time range of an attempt's lines; None before it begins. `ti` is Airflow's task instance."""
     begun = [time for time in (ti.queued_dttm, ti.start_date) if time]
     if not begun:
         return None
@@ -50,9 +50,9 @@ def is_unfinished(ti: Any) -> bool:
 
 
 def read(loki: Loki, identity: Identity, ti: Any) -> Generator[str, None, None]:
-    """The attempt's lines, or what there is to say where there are none.
+    """The attempt's lines, or a sentence why there are none.
 
-    Raises LokiUnavailableError at once where Loki does not answer; if it stops answering later, the last line says so.
+    Raises LokiUnavailableError at once if Loki does not answer; if it stops answering later, the last line says so.
     """
     period = time_range(ti, datetime.now(UTC))
     if period is None:
@@ -70,23 +70,23 @@ def _lines(first: list[Entry], pages: Iterator[list[Entry]], *, finished: bool) 
     yield from (entry.line for entry in first)
     if not first and finished:
         yield sentence(
-            "Loki has no line of this attempt. Either it ended before it wrote one, or its lines are older than Loki"
-            " keeps them, or its pod could not reach Loki."
+            "Loki has no line of this attempt: it ended before it wrote one, its lines are beyond Loki's retention,"
+            " or its pod could not reach Loki."
         )
     try:
         for page in pages:
             yield from (entry.line for entry in page)
     except (LokiUnavailableError, LokiRefusedError) as error:
-        yield sentence(f"The log goes on, but Loki stopped answering: {error}. Open it again later.", "error")
+        yield sentence(f"The log continues, but Loki stopped answering: {error}. Open it again later.", "error")
 
 
 def read_pages(loki: Loki, query: str, start: int, end: int) -> Iterator[list[Entry]]:
-    """Lists of lines in the order of time, none twice, none left out."""
+    """Pages of lines by time, without duplicates or gaps."""
     seen: set[Entry] = set()
     size = PAGE_BYTES // FIRST_PAGE
     while start < end:
         until = min(end, start + nanoseconds_of(LONGEST))
-        # Always more lines than were seen of the first time already, so that every page brings something new.
+        # More lines than were already read of the first time, so that every page has new ones.
         least = len(seen) + FIRST_PAGE
         page, limit = _query(loki, query, start, until, least, max(least, min(PAGE, PAGE_BYTES // size)))
         if fresh := [entry for entry in page if entry not in seen]:
@@ -95,13 +95,13 @@ def read_pages(loki: Loki, query: str, start: int, end: int) -> Iterator[list[En
             start, seen = until, set()
             continue
         size = sum(len(entry.line) for entry in page) // len(page) + 1
-        # The next page begins with the time at which this one ended: there may be more lines of that time.
+        # The next page begins with the last time of this one: there may be more lines of that time.
         start = page[-1].nanoseconds
         seen = {entry for entry in page if entry.nanoseconds == start}
 
 
 def _query(loki: Loki, query: str, start: int, end: int, least: int, limit: int) -> tuple[list[Entry], int]:
-    """A page, and how many lines it could have: the least where Loki does not manage more, as some are very long."""
+    """A page, and its limit: reduced to `least` if Loki fails with more, as lines may be very long."""
     try:
         return loki.query(query, start, end, limit), limit
     except (LokiRefusedError, LokiUnavailableError):
@@ -111,5 +111,5 @@ def _query(loki: Loki, query: str, start: int, end: int, least: int, limit: int)
 
 
 def sentence(text: str, level: str = "warning") -> str:
-    """A line of our own, as Airflow's UI shows it."""
+    """A message to the user as a log line."""
     return json.dumps({"timestamp": datetime.now(UTC).isoformat(), "level": level, "event": text})

@@ -1,4 +1,4 @@
-"""What Airflow calls for its task logs (airflow.logging.remote.RemoteLogStreamIO), answered by Loki."""
+"""Airflow's interface of remote task logs (airflow.logging.remote.RemoteLogStreamIO) for Loki."""
 
 import atexit
 import os
@@ -19,18 +19,18 @@ from etl_airflow.task_logs.identity import Identity
 from etl_airflow.task_logs.loki import Loki, LokiUnavailableError
 from etl_airflow.task_logs.sender import Sender
 
-TOLD_TO_END = Path("/tmp/told-to-end")  # noqa: S108 - the pod's own
-"""Made by a worker's preStop: SIGTERM comes once, while the task runs, and Airflow passes it on and forgets it."""
+TERMINATION_MARK = Path("/tmp/told-to-end")  # noqa: S108 - the pod's own
+"""Created by a worker's preStop hook: SIGTERM comes once, while the task runs, and Airflow only forwards it."""
 _LAST_SECONDS = 20
-"""How long such a worker tries to send what is left: well within what is left of its grace period."""
+"""Time that such a worker tries to send the rest: well within the rest of its grace period."""
 _ATEXIT_SECONDS = 10
-"""How long a triggerer that ends tries to send what is left."""
+"""Time that an ending triggerer tries to send the rest."""
 
 
 class LokiTaskLog:
-    """Task logs in the Loki at `url`, or at `push_url` where lines are sent to another address than they are read from.
+    """Task logs in Loki: read from `url`, sent to `push_url`.
 
-    A worker that ended its task tries for `exit_seconds` to send the last lines.
+    After its task a worker tries for `exit_seconds` to send the last lines.
     """
 
     def __init__(
@@ -47,24 +47,24 @@ class LokiTaskLog:
 
     @property
     def processors(self) -> tuple[Processor, ...]:
-        """What sees every line on its way to a log file."""
+        """A processor of every line that is written to a log file."""
         return (self._notice,)
 
     def _notice(self, logger: WrappedLogger, _: str, event: EventDict) -> EventDict:
-        # The processors of the supervisor and the triggerer see a line once for the file and once for stdout, those of
-        # the task's own process see it on its way to the supervisor: what counts is the one that goes to the file.
+        # Processors of supervisor and triggerer see a line twice, for the file and for stdout; those of the task's
+        # process see it before the supervisor does. Only the line for the file counts.
         file = getattr(logger, "_file", None)
         name = getattr(file, "name", None)
         if isinstance(name, str) and (identity := Identity.of(name)):
-            with suppress(Exception):  # a task never fails for its log
+            with suppress(Exception):  # logging never fails a task
                 self._sender.notice(identity, Path(name), lambda: os.fstat(file.fileno()).st_size)  # type: ignore[union-attr]
         return event
 
     def upload(self, path: os.PathLike[str] | str, ti: Any = None) -> None:  # noqa: ARG002 - Airflow's interface
-        """The file is complete: see that Loki gets all of it.
+        """Send the rest of a complete file.
 
-        The supervisor calls this when the task's state is reported, so waiting here keeps nobody but the pod. The
-        triggerer calls it in the middle of its work: there the sender goes on by itself.
+        The supervisor calls this after it has reported the task's state, so waiting here delays only the pod's end. The
+        triggerer calls it during its work: there it returns at once, and the sender continues.
         """
         identity = Identity.of(os.fspath(path))
         if identity is None:
@@ -72,22 +72,22 @@ class LokiTaskLog:
         log_file = self._sender.finish(identity, Path(conf.get("logging", "base_log_folder"), os.fspath(path)))
         if identity.is_trigger:
             return
-        was_told = TOLD_TO_END.exists()
-        deadline = time.monotonic() + (min(_LAST_SECONDS, self._exit_seconds) if was_told else self._exit_seconds)
-        with _sigterm_noted() as told_to_end:
-            while not (log_file.delivered.wait(0.2) or told_to_end or time.monotonic() >= deadline):
+        was_terminated = TERMINATION_MARK.exists()
+        deadline = time.monotonic() + (min(_LAST_SECONDS, self._exit_seconds) if was_terminated else self._exit_seconds)
+        with _sigterm_noted() as terminated:
+            while not (log_file.delivered.wait(0.2) or terminated or time.monotonic() >= deadline):
                 pass
-            if told_to_end or (was_told and not log_file.delivered.is_set()):
-                self._sender.give_up(log_file, "The pod was told to end before Loki had all lines of this log.")
+            if terminated or (was_terminated and not log_file.delivered.is_set()):
+                self._sender.give_up(log_file, "The pod was terminated before Loki had all lines of this log.")
             elif not log_file.delivered.is_set():
-                told = f"Loki did not take all lines of this log within {self._exit_seconds:g} s after the task ended"
-                self._sender.give_up(log_file, f"{told}: {self._sender.problem}.")
+                reason = f"Loki did not take all lines of this log within {self._exit_seconds:g} s after the task ended"
+                self._sender.give_up(log_file, f"{reason}: {self._sender.problem}.")
 
     def stream(self, relative_path: str, ti: Any) -> tuple[list[str], list[Generator[str, None, None]]]:
-        """Where the log is from, and its lines; no generator where Loki cannot be asked, and a sentence on why."""
+        """Source and lines of the log; if Loki does not answer, the reason as source and no lines."""
         identity = Identity.of(relative_path)
         if identity is None:
-            return [f"{relative_path} is no path that Loki has logs by; see [logging] log_filename_template."], []
+            return [f"{relative_path} is not a path of a task log; see [logging] log_filename_template."], []
         try:
             lines = reader.read(self._loki, identity, ti)
         except LokiUnavailableError as error:
@@ -95,14 +95,14 @@ class LokiTaskLog:
         return [f"Loki: {reader.select(identity)}"], [lines]
 
     def read(self, relative_path: str, ti: Any) -> tuple[list[str], list[str] | None]:
-        """The same for callers that do not stream."""
+        """As `stream`, with the lines as a list."""
         sources, streams = self.stream(relative_path, ti)
         return sources, [line for stream in streams for line in stream] or None
 
 
 @contextmanager
 def _sigterm_noted() -> Iterator[list[int]]:
-    """Let SIGTERM be noted in the list that is yielded, where it would end the process before its log is safe."""
+    """Record SIGTERM in the yielded list; by default it would end the process before its log is sent."""
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield came

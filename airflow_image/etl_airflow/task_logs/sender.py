@@ -1,4 +1,4 @@
-"""Sends to Loki what the log files of running tasks gain, a second behind at most; the tasks never wait for it."""
+"""Sender of task logs: pushes new lines of log files to Loki within a second; tasks never wait for it."""
 
 import json
 import os
@@ -18,15 +18,15 @@ from etl_airflow.task_logs.log_file import Batch, LogFile, parse
 from etl_airflow.task_logs.loki import Loki, LokiRefusedError, LokiUnavailableError, Value
 
 INTERVAL = 0.4
-"""Seconds in which lines gather before they are sent."""
+"""Seconds for which lines are collected before they are sent."""
 LONGEST_PAUSE = 5.0
-"""Seconds between two tries while Loki does not answer, at most."""
+"""Maximum of seconds between two tries while Loki does not answer."""
 REBUILD_SECONDS = 1200
-"""A batch that waited so long is filed anew: else Loki would refuse it as too old."""
+"""Age from which a waiting batch gets new times: Loki would refuse it as too old."""
 
 
 class Sender:
-    """One thread for all log files of a process. A forked process starts its own."""
+    """A thread for all log files of a process. A forked process starts another."""
 
     def __init__(self, connect: Callable[[], Loki], interval: float = INTERVAL) -> None:
         self._connect = connect
@@ -42,20 +42,20 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._waiting: dict[LogFile, tuple[Batch, float]] = {}
         self.problem = ""
-        """Why Loki does not take lines now; empty where it does."""
+        """Reason why Loki does not accept lines now; empty if it does."""
 
     def notice(self, identity: Identity, file: Path, size: Callable[[], int]) -> None:
-        """A line is about to be written to the file, which has had `size` bytes so far."""
+        """Note that a line is about to be written to the file, which has `size` bytes so far."""
         if self._pid != os.getpid():
             self._reset()
         known = self._files.get(identity.path)
         if known is None or known.complete:
-            # What is in the file already was sent by the process that wrote it: a task that is deferred comes back.
+            # Earlier lines were sent by the process that wrote them, as before a task was deferred.
             self._add(LogFile(file, identity, size()))
         self._news.set()
 
     def finish(self, identity: Identity, file: Path) -> LogFile:
-        """No line is written to the file any more: send what is left of it, now."""
+        """Note that the file is complete: its rest is sent at once."""
         if self._pid != os.getpid():
             self._reset()
         known = self._files.get(identity.path) or self._add(LogFile(file, identity, 0))
@@ -65,19 +65,19 @@ class Sender:
         return known
 
     def give_up(self, log_file: LogFile, reason: str) -> None:
-        """Print what Loki does not have of a file to stdout, where Fluent Bit collects it, with a word on why."""
-        with log_file.lock:  # a push that is under way may still arrive
+        """Print the unsent lines of a file and the reason to stdout, where Fluent Bit collects them."""
+        with log_file.lock:  # a push in progress may still succeed
             if log_file.delivered.is_set():
                 return
             self._files.pop(log_file.identity.path, None)
             log_file.delivered.set()
             lines = list(log_file.rest())
-        told = f"{reason} The last {len(lines)} lines of this log came by way of the pod's output."
-        notice = {"timestamp": datetime.now(UTC).isoformat(), "level": "warning", "event": told}
+        message = f"{reason} The last {len(lines)} lines of this log came by way of the pod's output."
+        notice = {"timestamp": datetime.now(UTC).isoformat(), "level": "warning", "event": message}
         print_undelivered(log_file.identity, [*lines, json.dumps(notice)])
 
     def close(self, seconds: float) -> None:
-        """Send what is left of all files, for so long at most, then give up the rest."""
+        """Send the rest of all files, for `seconds` at most; then give up."""
         if self._pid != os.getpid():
             return
         files, deadline = list(self._files.values()), time.monotonic() + seconds
@@ -100,7 +100,7 @@ class Sender:
         pause = self._interval
         while True:
             self._news.wait()
-            # Cleared before the pause: a line is noticed just before it is written.
+            # Cleared before the pause: `notice` is called just before a line is written.
             self._news.clear()
             self._hurry.wait(pause)
             self._hurry.clear()
@@ -120,7 +120,7 @@ class Sender:
 
     def _send_all(self, loki: Loki) -> None:
         for log_file in list(self._files.values()):
-            complete = log_file.complete  # asked before the last look into the file
+            complete = log_file.complete  # read before the last look into the file
             while self._send_batch(loki, log_file):
                 pass
             if complete:
@@ -136,7 +136,7 @@ class Sender:
                 batch, since = log_file.next_batch(datetime.now(UTC)), time.monotonic()
             if batch is None:
                 return False
-            # Tried again, it is the very same batch: had Loki taken it, no line is there twice.
+            # The identical batch is sent again: if Loki has it already, no line is duplicated.
             self._waiting[log_file] = (batch, since)
             _push(loki, log_file.identity, batch.values)
             del self._waiting[log_file]
@@ -154,21 +154,21 @@ class Sender:
 
 
 def print_undelivered(identity: Identity, lines: Sequence[str], reason: str = "") -> None:
-    """Print lines with the task's identity to stdout, for Fluent Bit to bring them to Loki."""
+    """Print lines with the task's identity to stdout, from where Fluent Bit sends them to Loki."""
     marks = {"undelivered": True, "dag_id": identity.dag_id, "task_id": identity.task_id, **identity.metadata}
     if reason:
         marks["reason"] = reason
     for line in lines:
         sys.stdout.write(json.dumps({**parse(line), **marks}, ensure_ascii=True) + "\n")
     sys.stdout.flush()
-    # A worker's supervisor, where this runs, has no metrics of Airflow's by itself.
+    # Airflow sets up no metrics in a worker's supervisor, where this runs.
     tags = {"dag_id": identity.dag_id, "task_id": identity.task_id}
     with suppress(OSError):
         get_stats_factory()().incr("task_logs.undelivered", len(lines), tags=tags)
 
 
 def _push(loki: Loki, identity: Identity, values: list[Value]) -> None:
-    """Send lines. Where Loki refuses, find the lines it means: those go to stdout, the others to Loki."""
+    """Send lines. If Loki refuses, bisect: refused lines are printed to stdout, the others sent."""
     try:
         loki.push(identity, values)
     except LokiRefusedError as refusal:

@@ -2,9 +2,9 @@
 
     python -m etl_airflow.web.api_server
 
-`airflow api-server` listens at one port alone, where nothing but what a request says of itself tells whether a person
-sent it, by Traefik, or a worker. front_door.py defines what each port serves; NetworkPolicies allow people
-and workers their own port only.
+`airflow api-server` listens at one port, where only headers, which a client can forge, distinguish a person's request
+(through Traefik) from a worker's. front_door.py defines what each port serves; NetworkPolicies allow people and workers
+their own port only.
 """
 
 import os
@@ -14,20 +14,20 @@ PORTS = ("ETL_WORKERS_PORT", "ETL_UI_PORT")
 
 
 def main() -> None:
-    """Serve until a signal ends it, with the settings that `airflow api-server` has."""
+    """Serve until a signal, with the settings of `airflow api-server`."""
     import uvicorn
     from airflow.api_fastapi.auth.tokens import get_signing_args
     from airflow.configuration import conf
 
-    get_signing_args()  # ends here, and says why, where there is no key
+    get_signing_args()  # exits with a message if there is no key
     seconds = conf.getint("api", "worker_timeout")
     config = uvicorn.Config(
         "airflow.api_fastapi.main:app",
         log_level=conf.get("logging", "uvicorn_logging_level").lower(),
-        # Airflow sets up the log, and writes that of requests.
+        # Airflow configures logging, and logs requests.
         log_config=None,
         access_log=False,
-        # Believed in the front door, at one port alone.
+        # Proxy headers are trusted in the front door, at one port only.
         proxy_headers=False,
         timeout_keep_alive=seconds,
         timeout_graceful_shutdown=seconds,
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _bound(port: int) -> socket.socket:
-    """A socket that does not listen yet: uvicorn listens once Airflow has started."""
+    """A bound socket that does not listen yet: uvicorn listens once Airflow has started."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind(("", port))

@@ -1,8 +1,8 @@
-"""Who did what in Airflow, as lines of JSON on stdout, for Fluent Bit to bring to Loki: there nobody can change them.
+"""Audit trail of Airflow: lines of JSON on stdout, which Fluent Bit sends to Loki, where they cannot be changed.
 
-Airflow's own audit log is a table, which whoever has the metadata database can edit. Each of its rows that says what a
-person asked the API server for is printed as well, and so is each login, also one that failed. Commands that are run in
-a pod (`kubectl exec`) are in the audit log of Kubernetes.
+Airflow's own audit log is a table, which anyone with access to the metadata database can edit. Each of its rows on a
+person's request to the API server is printed as well, and so is each login and failed login. Commands that are run in a
+pod (`kubectl exec`) are in the audit log of Kubernetes.
 """
 
 import json
@@ -19,20 +19,20 @@ Message = MutableMapping[str, Any]
 App = Callable[[Message, Any, Any], Awaitable[None]]
 
 MOST_CHARACTERS = 2000
-"""Of a field: a line of less than 4,096 bytes is never mixed with another process's."""
+"""Maximum of a field: a line below 4,096 bytes (PIPE_BUF) is written atomically."""
 WAYS_TO_LOG_IN = ("auth_user_db", "auth_user_ldap", "auth_user_oauth", "auth_user_remote_user")
-"""Methods of FAB's that take a name, or what an identity provider says of somebody, and give a user or None."""
+"""FAB's methods that take a user name, or an identity provider's claims, and return a user or None."""
 
 
 def tell(what: str, user: str, **more: Any) -> None:
-    """Print a line of the trail. `audit` comes first: by this Fluent Bit knows it."""
+    """Print a line of the trail. `audit` is its first field: Fluent Bit recognizes lines by that."""
     known = {name: str(value)[:MOST_CHARACTERS] for name, value in more.items() if value is not None}
     line = {"audit": "airflow", "timestamp": datetime.now(UTC).isoformat(), "event": what, "user": user, **known}
     os.write(1, f"{json.dumps(line)}\n".encode())
 
 
 def of_row(_mapper: object, _connection: object, row: Any) -> None:
-    """A row of Airflow's audit log: those of people have the method of the request; the others are of tasks."""
+    """Print a row of Airflow's audit log, if it has a request method: rows without are of tasks."""
     try:
         method = json.loads(row.extra or "{}").get("method")
     except (ValueError, AttributeError):
@@ -42,8 +42,8 @@ def of_row(_mapper: object, _connection: object, row: Any) -> None:
         tell(row.event, row.owner or "", **more, details=row.extra)
 
 
-def told(check: Callable[..., Any]) -> Callable[..., Any]:
-    """A check of who logs in, which also says how it ended, and counts failures for the alert LoginsFailing."""
+def audited(check: Callable[..., Any]) -> Callable[..., Any]:
+    """A login check that also prints its outcome, and counts failures for the alert LoginsFailing."""
 
     @wraps(check)
     def checked(manager: object, *arguments: Any, **named: Any) -> Any:
@@ -59,7 +59,7 @@ def told(check: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def listen() -> None:
-    """Begin, once in a process."""
+    """Attach to audit log and logins, once in a process."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.models.log import Log
     from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
@@ -70,16 +70,16 @@ def listen() -> None:
         auth = get_auth_manager()
         if not isinstance(auth, FabAuthManager):
             return
-        # The class in use: with an identity provider it is config/etl_security_manager.py.
+        # The class in use: with an identity provider it is web/security_manager.py.
         manager = type(auth.security_manager)
         for way in WAYS_TO_LOG_IN:
-            setattr(manager, way, told(getattr(manager, way)))
+            setattr(manager, way, audited(getattr(manager, way)))
 
 
 class Listening:
-    """A middleware that changes nothing: Airflow makes it where there is an API server, and nowhere else.
+    """A middleware that only starts the audit trail: Airflow creates middlewares in the API server alone.
 
-    All other processes load plugins as well, and are to start without what this one needs.
+    Plugins are loaded by all other processes as well, which should not import what the trail needs.
     """
 
     def __init__(self, app: App) -> None:
@@ -92,7 +92,7 @@ class Listening:
 
 
 class AuditPlugin(AirflowPlugin):
-    """Puts it around the API server."""
+    """Adds the middleware to the API server."""
 
     name = "etl_airflow.web.audit_trail"
     fastapi_root_middlewares = [{"middleware": Listening, "name": "audit"}]  # noqa: RUF012 - as Airflow reads it

@@ -1,4 +1,4 @@
-"""Bounds failed logins: of one user from one address, of one user from anywhere, and of anybody from one address.
+"""Limits of failed logins: per user and address, per user, and per address.
 
 The first limit is low and concerns one user at one address only, so that one person's wrong passwords do not lock out
 other people. The other two are high: against attempts on one user from many addresses, and on many users from one.
@@ -21,7 +21,7 @@ WINDOW_SECONDS = 300.0
 _MOST_KEYS = 30_000
 _LONGEST_NAME = 256
 ADMINISTRATOR = "admin"
-"""The account that airflow-migrate makes, for scripts and emergencies."""
+"""The account that airflow-migrate creates, for scripts and emergencies."""
 _IPV6_NETWORK = 64
 """Prefix length. A host can use every address of its /64, so these count as one address."""
 Key = tuple[str, ...]
@@ -34,10 +34,10 @@ class LoginLimit:
         self._clock = clock
         self._tries: dict[Key, deque[float]] = {}
         self._known: set[Key] = set()
-        """Users and addresses from which they have logged in: others' failures do not lock these out."""
+        """Addresses from which users have logged in: failures of others do not lock these out."""
 
     def refused_for(self, address: str, user: str) -> int:
-        """For how many seconds a login is refused; 0 if it may be tried."""
+        """Seconds for which a login is refused; 0 if it may be tried."""
         pair, *wide = _keys(address, user)
         bounds = [(pair, MOST_FAILURES)]
         if pair not in self._known:
@@ -50,7 +50,7 @@ class LoginLimit:
         return max(waits, default=0)
 
     def begin(self, address: str, user: str) -> float:
-        """Count a login before it is known how it ends: many at once are no more than many in turn."""
+        """Count a login before its outcome is known, so that parallel attempts are limited like successive ones."""
         now = self._clock()
         for key in _keys(address, user):
             self._recent(key).append(now)
@@ -87,7 +87,7 @@ def user_in(content_type: bytes, body: bytes) -> str:
         content = json.loads(body)
         name = content.get("username", "") if isinstance(content, dict) else ""
     elif kind == b"application/x-www-form-urlencoded":
-        # Of a name that stands there twice the form takes the first.
+        # Of a repeated field the form uses the first.
         fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
         name = next((value for field, value in fields if field == "username"), "")
     else:
@@ -96,7 +96,7 @@ def user_in(content_type: bytes, body: bytes) -> str:
 
 
 def password_users() -> frozenset[str] | None:
-    """Who may log in with a password from outside the cluster (OIDC_LOCAL_USERS). None, without OIDC: everybody."""
+    """Users with password login from outside the cluster (OIDC_LOCAL_USERS). None, without OIDC: all."""
     if not os.environ.get("OIDC_ISSUER"):
         return None
     return frozenset(map(_folded, os.environ.get("OIDC_LOCAL_USERS", "").split(","))) - {""}
@@ -108,10 +108,10 @@ def is_password_account(name: str) -> bool:
 
 
 def _folded(name: str) -> str:
-    """A name without differences of spelling.
+    """Normalized spelling of a user name.
 
-    Airflow ignores case, and leaves that to PostgreSQL, whose lower() also makes an i of the letter I with a dot above.
-    Names that only look alike may share a count, but two spellings of one name must share it.
+    Airflow compares by PostgreSQL's lower(), which also maps the letter I with a dot above to i. Different names may
+    share a count, but two spellings of one name must.
     """
     composed = unicodedata.normalize("NFKC", name).replace("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}", "i")
     return composed.casefold().strip()[:_LONGEST_NAME]

@@ -1,12 +1,12 @@
-"""The way in to Airflow's UI and API: over TLS, to what is meant for people, and by no password that was guessed.
+"""Middleware before Airflow's UI and API: enforces HTTPS, limits failed logins, closes paths that are not for people.
 
-The API server listens at two ports (config/etl_api_server.py), so that it knows who asks:
+The API server listens at two ports (api_server.py), one for people and one for workers:
 
-* ETL_UI_PORT is Traefik's, for people. What Traefik says of where a request came from is believed; failed logins are
-  bounded, and where people sign in at an identity provider few accounts may use one (OIDC_LOCAL_USERS); the
-  Execution API and the descriptions of the APIs are not there.
-* The other port is the workers': they find the Execution API and nothing else, so no password can be tried there. To
-  `kubectl port-forward`, which comes from the pod itself, everything is there.
+* ETL_UI_PORT is for people, through Traefik, whose headers on the client's address are trusted. Failed logins are
+  limited, and with an identity provider only the accounts in OIDC_LOCAL_USERS may use a password. The Execution API and
+  the descriptions of the APIs are closed.
+* The other port is for workers and serves the Execution API only, so no password can be tried there. It serves
+  everything to `kubectl port-forward`, whose requests come from the pod itself.
 
 Without ETL_UI_PORT, as in the demo, one port serves all.
 """
@@ -39,7 +39,7 @@ _EXECUTION = "execution"
 _LOGINS = frozenset({"login", "token"})
 _DESCRIPTIONS = frozenset({"docs", "redoc", "openapi.json"})
 _CLOSED_BELOW_AUTH = _DESCRIPTIONS | {"api"}
-"""`/auth/api` is Flask-AppBuilder's own API, a second login that Airflow does not use."""
+"""`/auth/api` is Flask-AppBuilder's API, a second login that Airflow does not use."""
 _JSON = (b"content-type", b"application/json")
 _REFUSED_LOGIN = (
     "People sign in at the identity provider. Passwords are for the accounts in OIDC_LOCAL_USERS, and for"
@@ -49,10 +49,10 @@ log = logging.getLogger(__name__)
 
 
 class FrontDoor:
-    """An ASGI middleware around the whole of Airflow's API server. It counts in its own process."""
+    """ASGI middleware around Airflow's API server. Failed logins are counted per process."""
 
     def __init__(self, app: App, clock: Callable[[], float] = time.monotonic) -> None:
-        # Workers import plugins, too, and have no use for this.
+        # Imported here: workers import plugins, too.
         from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
         self._app = app
@@ -64,7 +64,7 @@ class FrontDoor:
         self._from_traefik: Any = ProxyHeadersMiddleware(self._serve_people, trusted)  # type: ignore[arg-type]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on, send it to HTTPS, or refuse it."""
+        """Pass a request on, redirect it to HTTPS, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif self._ui_port is not None and _port(scope) == self._ui_port:
@@ -130,19 +130,19 @@ class FrontDoor:
         finally:
             if answer is not None and _is_success(answer):
                 self._limit.remember(address, user)
-            # A server in trouble, as while its database is away, has said nothing about the password.
+            # A server error, as without its database, says nothing about the password.
             if answer is None or answer["status"] >= 500 or _is_success(answer):
                 self._limit.forget(address, user, begun)
 
 
 def _is_success(start: Message) -> bool:
-    """The API answers a login with 201; the form leads on either way, but gives a token only if it is right."""
+    """Whether a login succeeded: the API answers 201; the form always redirects, but with a token only then."""
     cookies = [value for name, value in start["headers"] if name.lower() == b"set-cookie"]
     return start["status"] == 201 or any(cookie.startswith(b"_token=") for cookie in cookies)
 
 
 def _words(path: str) -> list[str]:
-    """The parts of a path, in the same way for all spellings that a server behind might take for the same."""
+    """The parts of a path, normalized like servers behind this one may do."""
     words: list[str] = []
     for part in re.split(r"[/\\]+", path.casefold()):
         word = part.partition(";")[0].strip()
@@ -158,7 +158,7 @@ def _is_login(words: list[str]) -> bool:
 
 
 def _is_closed(words: list[str]) -> bool:
-    """Whether something is not for people: the API of the workers, a second login, and descriptions of APIs."""
+    """Whether a path is closed to people: the Execution API, a second login, and descriptions of APIs."""
     first, second = [*words, "", ""][:2]
     return first == _EXECUTION or first in _DESCRIPTIONS or (first == "auth" and second in _CLOSED_BELOW_AUTH)
 
@@ -168,7 +168,7 @@ def _port(scope: Message) -> int | None:
 
 
 def _is_local(scope: Message) -> bool:
-    """Whether a request comes from the pod itself. The address is that of the connection: no header changes it here."""
+    """Whether a request comes from the pod itself, by the address of the connection: no header can change it."""
     try:
         return ip_address(scope["client"][0]).is_loopback if scope.get("client") else False
     except ValueError:
@@ -190,7 +190,7 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """What gives the body that has been read, and then what comes after it."""
+    """A `receive` that returns the body already read, then continues."""
     left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def given() -> Message:
@@ -200,7 +200,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _https(scope: Message, headers: dict[bytes, bytes]) -> bytes:
-    """The same address by HTTPS."""
+    """The same URL by HTTPS."""
     host = headers.get(b"host", b"")
     name = host[: host.index(b"]") + 1] if host.startswith(b"[") else host.partition(b":")[0]
     path: bytes = scope.get("raw_path") or scope["path"].encode()
@@ -221,7 +221,7 @@ async def _refuse(
 
 
 class FrontDoorPlugin(AirflowPlugin):
-    """Puts it around the API server."""
+    """Adds the middleware to the API server."""
 
     name = "etl_airflow.web.front_door"
     fastapi_root_middlewares = [{"middleware": FrontDoor, "name": "front door"}]  # noqa: RUF012 - as Airflow reads it

@@ -1,6 +1,6 @@
-"""Grafana in Airflow's UI: an entry in the menu, and tabs at a DAG, a run and a task, which know what they are at.
+"""Links to Grafana in Airflow's UI: in the menu, and as tabs of a DAG, a run and a task, filtered by their ids.
 
-Grafana is at /grafana of the same host. The time looked at is a week; Grafana's own picker widens it.
+Grafana is at /grafana of the same host. The time range is a week.
 """
 
 from airflow.plugins_manager import AirflowPlugin
@@ -9,7 +9,7 @@ _WEEK = "from=now-7d&to=now&kiosk"
 
 
 class GrafanaPlugin(AirflowPlugin):
-    """Airflow puts the ids of what is open in place of the names in braces."""
+    """Airflow replaces the names in braces by the ids of the open page."""
 
     name = "etl_airflow.web.grafana_links"
     external_views = [  # noqa: RUF012 - as Airflow reads it

@@ -1,4 +1,4 @@
-"""The identity provider (OpenID Connect) of Airflow's sign-in: its address, our client, and groups to roles.
+"""Identity provider (OpenID Connect) of Airflow's sign-in: address, client, and mapping of groups to roles.
 
     python -m etl_airflow.web.oidc
 
@@ -31,7 +31,7 @@ def remote() -> dict[str, Any]:
     """The provider in the form that Flask-AppBuilder and Authlib take."""
     client = {
         "scope": os.environ["OIDC_SCOPES"],
-        # PKCE: an authorization code is of no use to whoever intercepts it.
+        # PKCE: an intercepted authorization code is useless.
         "code_challenge_method": "S256",
         "verify": authorities(),
         "default_timeout": SECONDS,
@@ -55,7 +55,7 @@ def discovery_url() -> str:
 
 
 def authorities() -> bool | str:
-    """The CA file for the provider's certificate; True, for the system's, where it is empty or missing."""
+    """The CA file for the provider's certificate; True (the system's) if it is empty or missing."""
     file = Path(os.environ.get("OIDC_CA_FILE", ""))
     return str(file) if file.is_file() and file.stat().st_size else True
 
@@ -78,7 +78,7 @@ def main() -> None:
         answer = requests.get(discovery_url(), verify=authorities(), timeout=_DOCTOR_SECONDS)
         answer.raise_for_status()
         found["document"] = answer.json()
-    except (OSError, ValueError) as error:  # the bases of what requests raises
+    except (OSError, ValueError) as error:  # base classes of the exceptions of requests
         found["error"] = str(error)
     print(json.dumps(found))
 

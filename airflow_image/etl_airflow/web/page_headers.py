@@ -1,4 +1,4 @@
-"""Headers of the pages that people open: what a browser has to refuse; and no session with static files."""
+"""Security headers of pages; and no session cookie with static files."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -9,7 +9,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _STRICT = (b"strict-transport-security", b"max-age=31536000")
-# The login and the pages on users and roles are Flask-AppBuilder's, whose templates have scripts in them.
+# Login and pages on users and roles are Flask-AppBuilder's, whose templates have inline scripts.
 _SCRIPTS_OF_PAGES = "'self' 'unsafe-inline'"
 _SCRIPTS_OF_UI = "'self' 'wasm-unsafe-eval'"
 _POLICY = (
@@ -20,20 +20,20 @@ _POLICY = (
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"SAMEORIGIN"),
-    # Not less: a login by the form is refused without the page that it comes from.
+    # Not stricter: the login form is refused without a referrer.
     (b"referrer-policy", b"same-origin"),
 )
 
 
 def page_headers(words: list[str], came_by: str) -> list[tuple[bytes, bytes]]:
-    """Headers for a path, as its parts. A browser heeds Strict-Transport-Security where it trusts the certificate."""
+    """Headers for the parts of a path. Browsers honour Strict-Transport-Security only with a trusted certificate."""
     scripts = _SCRIPTS_OF_PAGES if words[:1] == ["auth"] else _SCRIPTS_OF_UI
     policy = (b"content-security-policy", _POLICY.format(scripts=scripts).encode())
     return [*_HEADERS, policy, *([_STRICT] if came_by == "https" else [])]
 
 
 def add_headers(added: list[tuple[bytes, bytes]], send: Send) -> Send:
-    """Send answers with these headers, where they do not have them."""
+    """A `send` that adds these headers to a response that lacks them."""
 
     async def send_with(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -46,16 +46,16 @@ def add_headers(added: list[tuple[bytes, bytes]], send: Send) -> Send:
 
 
 def without_cookies(scope: Message) -> Message:
-    """A request for a static file, which needs no session.
+    """A request for a static file without its cookies.
 
-    Flask-Session writes the whole session back after each request. A file that is still on its way would restore the
-    session as it was before a click on "sign in", without the state that the identity provider sends back.
+    Flask-Session writes the whole session back after each request. A file still being sent would restore the session of
+    before a click on "sign in", without the state that the identity provider sends back.
     """
     return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"cookie"]}
 
 
 def without_session(send: Send) -> Send:
-    """Send answers that set no cookie: a session of its own would take the place of the browser's."""
+    """A `send` that drops Set-Cookie: a new session would replace the browser's."""
 
     async def send_without(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Security manager for sign-in at an identity provider: who is admitted, and with which roles.
+"""Security manager for sign-in at an identity provider: admits users, and assigns their roles.
 
 Authlib has verified the ID token's signature, times and nonce. Issuer and audience are compared with the settings here:
 Authlib takes the issuer from the discovery document, and accepts a foreign audience with our `azp`.
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 class LoginView(CustomAuthOAuthView):
     """The login page and the redirect URI."""
 
-    invalid_login_message = "You are not signed in. Where no reason is given here, the log of the API server has it."
+    invalid_login_message = "You are not signed in. If no reason is shown here, see the log of the API server."
 
 
 class SecurityManager(FabAirflowSecurityManagerOverride):
-    """Admits people with at least one role, and sets their roles anew at each sign-in."""
+    """Admits users with at least one role, and updates their roles at each sign-in."""
 
     authoauthview = LoginView
 
     def set_oauth_session(self, provider: str, oauth_response: dict[str, Any]) -> None:
-        """Keep no token of the provider: it is not needed after this, and sessions are stored in the database."""
+        """Store no token of the provider: it is not needed any more, and sessions are stored in the database."""
 
     def get_oauth_user_info(self, provider: str, resp: dict[str, Any]) -> dict[str, Any]:
-        """The claims of the ID token. Raises ValueError for one of another issuer or client, or of another form."""
+        """The claims of the ID token. Raises ValueError for another issuer or client, or an unexpected form."""
         claims = resp.get("userinfo")
         if not claims:
             raise ValueError("The identity provider sent no ID token: OIDC_SCOPES must contain openid.")
@@ -61,7 +61,7 @@ class SecurityManager(FabAirflowSecurityManagerOverride):
         }
 
     def auth_user_oauth(self, userinfo: dict[str, Any], rotate_session_id: bool = True) -> User | None:
-        """The user, created at the first sign-in. None for whoever is refused: the page then says why."""
+        """The user, created at the first sign-in. None if refused: the page then shows the reason."""
         if refusal := self._prepare(userinfo):
             log.warning("Sign-in of %r refused: %s", userinfo["username"], refusal)
             flash(refusal, "danger")
@@ -72,12 +72,12 @@ class SecurityManager(FabAirflowSecurityManagerOverride):
         return user
 
     def _prepare(self, userinfo: dict[str, Any]) -> str:
-        """Create the account where it is missing; returns why the sign-in is refused, empty where it is not."""
+        """Create the account if it is missing; returns the reason of a refusal, else empty."""
         name = userinfo["username"]
         if not name:
             return "The identity provider sends no user name (OIDC_USERNAME_CLAIM)."
         user, roles = self.find_user(username=name), self._oauth_calculate_user_roles(userinfo)
-        # The account may be spelled differently: the database decides which one it is.
+        # The account's spelling may differ: the database decides which one it is.
         if is_password_account(name) or (user and is_password_account(user.username)):
             return f"{name} is the name of an account with a password: the provider may not use it."
         if not roles:
@@ -102,5 +102,5 @@ class SecurityManager(FabAirflowSecurityManagerOverride):
         return True
 
     def _forget(self, user: User) -> None:
-        """Have roles read anew: the auth manager caches a user for half a minute."""
+        """Drop the user from the auth manager's cache, which keeps it for half a minute."""
         FabAuthManager.cache.pop(user.id, None)

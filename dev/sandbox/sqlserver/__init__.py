@@ -1,31 +1,29 @@
-"""A stand-in for SQL Server, for tests and demos where there is none: it speaks TDS 7.4 over DuckDB.
+"""Double of SQL Server for tests and demos: TDS 7.4 over DuckDB.
 
-It knows the statements of this project and its tests, and refuses all others with error 102. What passes here shows
-that drivers and loader work together; it says nothing about T-SQL that the stand-in does not know.
+It knows the statements of this project and its tests, and refuses all others with error 102. Tests that pass on it show
+that drivers and loader work together; they say nothing about T-SQL that the double does not know. It also knows a few
+statements of the loaders that this project is benchmarked against (sling, dlt).
 
-A few more statements are known because the loaders that this project is measured against (sling, dlt) send them.
+Differences from SQL Server:
 
-Where it differs from SQL Server:
-
-- Nobody waits for another's locks, except for application locks. Who writes what another has not yet committed becomes
-  a deadlock victim (1205); 1222 is never sent. Readers see what was committed when their statement began; from a
-  transaction's first write on, what was committed then.
-- An error undoes the whole transaction, with XACT_ABORT or without; without, it stays open for nothing but ROLLBACK.
-- A key tells case and spaces at the end, whatever its collation, and so does a join of two columns. Other comparisons
-  follow the collation's `_BIN` or `_CS`, but for accents.
-- AVG of decimals is computed as a float; division of decimals is refused. Times have microseconds, no less, no more.
-- A text is converted to varbinary as UTF-8. An index is listed, and speeds up nothing.
-- EXCEPT is known as `EXISTS (SELECT values EXCEPT SELECT values)` alone, and for no texts.
-- A batch is refused for an unknown verb before it runs; for anything else when its turn comes.
+- Only application locks are waited for. A write to rows that another session has not committed fails as a deadlock
+  victim (1205); 1222 is never sent. Readers see what was committed when their statement began; from a transaction's
+  first write on, what was committed then.
+- An error rolls back the whole transaction with XACT_ABORT; without it, the transaction then accepts only ROLLBACK.
+- A key distinguishes case and trailing spaces whatever its collation, and so does a join of two columns. Other
+  comparisons follow the collation's `_BIN` or `_CS`, but for accents.
+- AVG of decimals is computed as a float; division of decimals is refused. Times have exactly six decimals.
+- Text is converted to varbinary as UTF-8. Indexes are listed but not used.
+- EXCEPT is known only as `EXISTS (SELECT values EXCEPT SELECT values)`, and not for text.
+- A batch with an unknown verb is refused before it runs; any other error is raised when its statement is reached.
 - A datetimeoffset keeps its local time, not its offset.
-- There is no encryption unless it is given a certificate; with one everything is encrypted, TDS 7.4 by TLS 1.2.
+- Without a certificate nothing is encrypted; with one everything is: TDS 7.4 over TLS 1.2, TDS 8 "strict".
 - A trigger is AFTER statements and sees neither `inserted` nor `deleted`; an error in it ends the transaction.
-- Messages are in us_english; in Deutsch, which a session may set, are a few of them (`languages.py`).
-- A backup is a DuckDB file, and a database has to be taken offline before it is restored (`backups.py`).
-- There is `master`, in which nothing is kept, and one database beside it. Only the administrator, whose name and
-  password it is started with, creates databases, logins, users, roles and grants. What they say is enforced for
-  statements on tables; what the system's views hold is visible to all. There is no DENY, no chain of ownership, no
-  lockout and no expiry.
+- Messages are in us_english; a few exist in Deutsch, which a session may set (`languages.py`).
+- A backup is a DuckDB file; a database has to be taken offline before it is restored (`backups.py`).
+- There is `master`, which holds no tables, and one other database. Only the administrator, whose name and password are
+  given at the start, creates databases, logins, users, roles and grants. Grants are enforced for statements on tables;
+  system views show all rows to everyone. There is no DENY, no ownership chaining, no lockout and no expiry.
 """
 
 from dev.sandbox.sqlserver.client import SqlServerDouble

@@ -1,4 +1,4 @@
-"""Runs the stand-in as a process: one line of JSON on stdout when it is ready, its log on stderr."""
+"""Entry point of the double: prints one line of JSON when it is ready, logs to stderr."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # for all threads: this one waits for them
     options = _options()
     level = logging.DEBUG if options.log_statements else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s stand-in %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s sqlserver-double %(message)s")
     password = os.environ.get(options.password_env)
     if not password:
         sys.exit(f"Set {options.password_env} to the password that {options.login} has to give.")
@@ -42,15 +42,15 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="sqlserver", description=f"Answers TDS over DuckDB: {NOTICE}.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 (the default) is any free one")
-    parser.add_argument("--database", default="sink", help="created at the start; '' leaves it to CREATE DATABASE")
-    parser.add_argument("--database-file", type=Path, help="where to keep data and logins; in memory without it")
+    parser.add_argument("--port", type=int, default=0, help="default: any free port")
+    parser.add_argument("--database", default="sink", help="created at the start; '': by CREATE DATABASE")
+    parser.add_argument("--database-file", type=Path, help="file for data and logins; default: in memory")
     parser.add_argument("--login", default="sa", help="the administrator")
     parser.add_argument("--password-env", default="STANDIN_PASSWORD", help="the variable that holds the password")
-    parser.add_argument("--discard", action="store_true", help="throw the rows of bulk loads away, unread")
+    parser.add_argument("--discard", action="store_true", help="discard the rows of bulk loads unread")
     parser.add_argument("--azure", action="store_true", help="refuse what Azure SQL Database refuses")
-    parser.add_argument("--tls-certificate", type=Path, help="PEM; with it everything is encrypted")
-    parser.add_argument("--tls-key", type=Path, help="of the certificate; PEM")
+    parser.add_argument("--tls-certificate", type=Path, help="PEM; all connections are then encrypted")
+    parser.add_argument("--tls-key", type=Path, help="key of the certificate; PEM")
     parser.add_argument("--log-statements", action="store_true", help="log every batch, and how sessions end")
     return parser.parse_args()
 

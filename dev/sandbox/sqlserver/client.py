@@ -1,4 +1,4 @@
-"""The stand-in as a context manager. It runs as a process of its own, so that it shares no GIL with the tests."""
+"""The double as a context manager, in a separate process: it does not share the GIL of the tests."""
 
 import json
 import os
@@ -15,11 +15,11 @@ _STOP_SECONDS = 30
 
 
 class SqlServerDouble:
-    """A running stand-in: its host and port, and the URL to connect by. It ends with the block, or with this process.
+    """A running double: host, port and URL. It ends with the block, or with this process.
 
-    With a `database_file` it keeps its data and logins; without a `database` it waits for CREATE DATABASE; `port` 0 is
-    any free one; `discard` throws the rows of bulk loads away; `certificate`: its file, and
-    that of its key; everything is then encrypted; `azure`: it refuses what Azure SQL Database refuses.
+    `database_file`: keeps data and logins across restarts. `database`: if empty, left to CREATE DATABASE. `port` 0: any
+    free port. `discard`: bulk rows are discarded. `certificate`: its file and its key's; all is then encrypted.
+    `azure`: what Azure SQL Database refuses is refused.
     """
 
     login = "sa"
@@ -53,12 +53,12 @@ class SqlServerDouble:
 
     @property
     def pid(self) -> int | None:
-        """Its process while it runs."""
+        """Process id while it runs."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
         """Start it and wait until it listens. Raises RuntimeError where it does not."""
-        from dev.sandbox.process import die_with_parent  # the package also runs without the tests around it
+        from dev.sandbox.process import die_with_parent  # not in the image, which has this package alone
 
         command = [sys.executable, "-m", __package__, "--host", self.host, "--port", str(self.port)]
         command += ["--database", self.database, "--login", self.login]
@@ -81,7 +81,7 @@ class SqlServerDouble:
         assert self._process.stdout is not None  # it is a pipe
         ready = self._process.stdout.readline()
         if not ready:
-            raise RuntimeError(f"The stand-in did not start: exit status {self._process.wait()}.")
+            raise RuntimeError(f"The SQL Server double did not start: exit status {self._process.wait()}.")
         self.port = json.loads(ready)["port"]
 
     def stop(self) -> None:

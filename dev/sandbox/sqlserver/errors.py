@@ -1,10 +1,10 @@
-"""Errors as SQL Server numbers and words them (its sys.messages)."""
+"""Errors with SQL Server's numbers and messages (sys.messages)."""
 
 
 class SqlError(Exception):
     """An error for the client: SQL Server's number, its message, and its severity ("class" in TDS).
 
-    `ends_transaction`: whatever XACT_ABORT says, as of a deadlock's victim and of what fails in a trigger.
+    `ends_transaction`: also without XACT_ABORT, as for a deadlock victim and for an error in a trigger.
     """
 
     def __init__(self, number: int, message: str, severity: int = 16, *, ends_transaction: bool = False) -> None:
@@ -16,16 +16,16 @@ class SqlError(Exception):
 
 
 class ConnectionCutError(Exception):
-    """The connection is to be closed without another word: the client left, or a fault asks for it."""
+    """The connection is closed without a reply: the client left, or a fault asks for it."""
 
 
 class AttentionError(Exception):
-    """The client has asked for what is running to be given up."""
+    """The client has cancelled the running statement (ATTENTION)."""
 
 
 def unknown_statement(text: str) -> SqlError:
-    """Error 102 for whatever is outside the grammar; it quotes the first 300 characters."""
-    return SqlError(102, f"the stand-in does not know this statement: {text.strip()[:300]}", 15)
+    """Error 102 for text outside the grammar; quotes its first 300 characters."""
+    return SqlError(102, f"the SQL Server double does not know this statement: {text.strip()[:300]}", 15)
 
 
 def unknown_object(name: str) -> SqlError:
@@ -74,7 +74,7 @@ def login_failed(login: str) -> SqlError:
 
 
 def collation_conflict(left: str, right: str, operation: str) -> SqlError:
-    """Error 468: two columns with collations of their own are compared."""
+    """Error 468: two columns with different collations are compared."""
     return SqlError(
         468, f'Cannot resolve the collation conflict between "{left}" and "{right}" in the {operation} operation.'
     )

@@ -1,4 +1,4 @@
-"""Faults that a client has asked for, to see how it copes with them."""
+"""Faults that a client injects into the double, to test how it handles them."""
 
 from threading import Lock
 
@@ -14,7 +14,7 @@ NAMES = frozenset(
         "drop_connection_before_commit",  # the next commit of changed rows is not done
         "lock_timeout",  # the next sp_getapplock that would wait returns -1
         "login_failure",  # error 18456 at the next login
-        "lose_bulk_rows",  # drop `value` rows of the next bulk batches without a word
+        "lose_bulk_rows",  # drop `value` rows of the next bulk batches silently
         "recovering",  # the database is being recovered, until standin_clear_faults
         "slow_network",  # wait `value` ms before the next packet, in either direction
         "statement_delay",  # wait `value` ms before the next statement on tables
@@ -23,26 +23,26 @@ NAMES = frozenset(
 
 
 class Faults:
-    """Faults in wait, for all sessions; each happens as many times as was asked for, and is then gone."""
+    """Pending faults of all sessions; each happens as many times as was asked for."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[int]] = {}
         self._lock = Lock()
 
     def inject(self, fault: str, value: int, times: int) -> None:
-        """Have a fault happen. Raises SqlError 50000 for one that is not known."""
+        """Add a fault. Raises SqlError 50000 for an unknown one."""
         if fault not in NAMES:
-            raise SqlError(50000, f"the stand-in knows no fault {fault}; it knows {', '.join(sorted(NAMES))}")
+            raise SqlError(50000, f"the SQL Server double knows no fault {fault}; it knows {', '.join(sorted(NAMES))}")
         with self._lock:
             self._waiting.setdefault(fault, []).extend([value] * times)
 
     def clear(self) -> None:
-        """Have no more faults happen."""
+        """Remove all faults."""
         with self._lock:
             self._waiting.clear()
 
     def take(self, fault: str) -> int | None:
-        """The value of a fault that is to happen now; None where none is."""
+        """The value of a fault that is due, using it up; None if none is."""
         if fault not in self._waiting:
             return None
         with self._lock:
@@ -55,7 +55,7 @@ class Faults:
     def take_part(self, fault: str, amount: int) -> int | None:
         """Use up to `amount` of a fault's value; returns how much was used.
 
-        None where no such fault is in wait. When its value is used up, the fault has happened.
+        None without such a fault. The fault is over when its value is used up.
         """
         if fault not in self._waiting:
             return None

@@ -1,10 +1,10 @@
-"""The SQL Server types that the stand-in knows: as declared, as DuckDB stores them, as the catalogue shows them."""
+"""SQL Server types of the double: declaration, DuckDB type, and description in the catalogue."""
 
 import re
 from dataclasses import dataclass, replace
 
 MAX = -1
-"""Length of nvarchar(max) and its like."""
+"""Length of nvarchar(max) and varbinary(max)."""
 DEFAULT_COLLATION = "SQL_Latin1_General_CP1_CI_AS"
 _INTEGERS = {"tinyint": (1, 3), "smallint": (2, 5), "int": (4, 10), "bigint": (8, 19)}
 _TEXT = {"nvarchar": 4000, "nchar": 4000, "varchar": 8000, "char": 8000}
@@ -73,7 +73,7 @@ class SqlType:
 
     @property
     def declared(self) -> str:
-        """The type as one writes it in T-SQL."""
+        """The type in T-SQL."""
         if self.name == "decimal":
             return f"decimal({self.precision},{self.scale})"
         if self.is_text or self.is_binary:
@@ -104,10 +104,9 @@ class SqlType:
 
 
 def parse_type(text: str) -> SqlType | None:
-    """Read a declaration such as `decimal(12, 2)`; None for what the stand-in does not know.
+    """Parse a declaration such as `decimal(12, 2)`; None for an unknown type.
 
-    Fractions of a second are microseconds, as DuckDB has them: datetime2(7) is unknown. A datetimeoffset, which only
-    other loaders declare, has no more of them either.
+    Times have microseconds, as DuckDB does: datetime2(7) and datetimeoffset(7) are unknown.
     """
     match = _DECLARATION.fullmatch(text.strip())
     if match is None:
@@ -144,12 +143,12 @@ GUID = SqlType("uniqueidentifier")
 
 
 def text_type(length: int) -> SqlType:
-    """The nvarchar that holds so many UTF-16 code units."""
+    """The nvarchar type for a number of UTF-16 code units."""
     return SqlType("nvarchar", length=max(length, 1) if length <= 4000 else MAX)
 
 
 def binary_type(length: int) -> SqlType:
-    """The varbinary that holds so many bytes."""
+    """The varbinary type for a number of bytes."""
     return SqlType("varbinary", length=max(length, 1) if length <= 8000 else MAX)
 
 

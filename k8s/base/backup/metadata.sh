@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Airflow's metadata database in a file, and back. Runs in PostgreSQL's image; where the database is, say PGHOST,
-# PGUSER, who owns it, PGPASSWORD and PGDATABASE; to restore also METADATA_ADMIN_PASSWORD, of the server's `postgres`.
+# Backup and restore of Airflow's metadata database. Runs in PostgreSQL's image, with PGHOST, PGUSER (its owner), PGPASSWORD
+# and PGDATABASE; a restore also needs METADATA_ADMIN_PASSWORD, of the server's `postgres`.
 #
-#   metadata.sh backup         writes metadata-TIME.dump to BACKUP_FOLDER, reads it again, and keeps the newest KEEP
-#   metadata.sh list           says which backups there are, of both databases: bytes and name
-#   metadata.sh restore FILE   puts a backup in the place of the database
+#   metadata.sh backup         writes metadata-TIME.dump to BACKUP_FOLDER, verifies it, and keeps the newest KEEP
+#   metadata.sh list           lists the backups of both databases: bytes and name
+#   metadata.sh restore FILE   replaces the database by a backup
 set -euo pipefail
 umask 077
 
@@ -13,7 +13,7 @@ fail() {
   exit 1
 }
 
-# In its first seconds a pod is not known to the network's policies, and is refused.
+# In its first seconds a pod is refused: network policies do not have its address yet.
 await_server() {
   local said
   for _ in {1..30}; do
@@ -23,7 +23,7 @@ await_server() {
   fail "$said"
 }
 
-# What only a superuser may do.
+# Run as superuser.
 administer() {
   local PGUSER=postgres PGPASSWORD=$METADATA_ADMIN_PASSWORD
   export PGUSER PGPASSWORD
@@ -32,7 +32,7 @@ administer() {
   psql --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --dbname=postgres "${statements[@]}"
 }
 
-# Reads all of a file: its table of contents alone would also be there in half of one.
+# Reads the whole file: its table of contents would be valid in an incomplete one, too.
 check() {
   pg_restore --file=/dev/null "$1" || fail "$1 is damaged, or was written by a later version of PostgreSQL."
 }
@@ -40,9 +40,9 @@ check() {
 backup() {
   local file
   file=metadata-$(date --utc +%Y%m%dT%H%M%SZ).dump
-  rm --force -- metadata-*.part # left by an attempt that was killed
+  rm --force -- metadata-*.part # from a killed attempt
   trap 'rm --force -- metadata-*.part' EXIT
-  # It waits until the file is on the disk.
+  # It syncs the file to disk.
   pg_dump --format=custom --file="$file.part"
   check "$file.part"
   mv -- "$file.part" "$file"

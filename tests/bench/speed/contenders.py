@@ -13,8 +13,8 @@ from etl.model.window import Partition
 from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 
+from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from dev.sandbox.pipelines import window
-from dev.sandbox.site import Site, existing_site
 from dev.sandbox.stack import ROOT
 from tests.bench.speed.tables import SourceTable
 
@@ -33,9 +33,9 @@ class Place:
     arrow_file: Path
 
     @property
-    def site(self) -> Site:
+    def site(self) -> PipelineFixture:
         """The pipeline that moves the table."""
-        return existing_site(self.table.pipeline(SINK), self.source_url, self.sink_url, self.folder)
+        return existing_fixture(self.table.pipeline(SINK), self.source_url, self.sink_url, self.folder)
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a contender: the ends, and a home of its own for what it keeps."""

@@ -16,10 +16,10 @@ from typing import Any
 
 import psycopg
 
+from dev.sandbox.pipeline_fixture import existing_fixture
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.postgres import run_postgres
 from dev.sandbox.process import die_with_parent
-from dev.sandbox.site import existing_site
 from dev.sandbox.sqlserver import SqlServerDouble
 from dev.sandbox.stack import ROOT
 from tests.bench.speed.contenders import Contender, Place
@@ -84,7 +84,7 @@ class Bench:
         """What the sink says it is."""
         if self.sink_pid:
             return "the stand-in of the tests, which is not SQL Server"
-        site = existing_site(make(ORDERS), self.source_url, self.sink_url)
+        site = existing_fixture(make(ORDERS), self.source_url, self.sink_url)
         return str(site.query("SELECT @@VERSION")[0][0]).splitlines()[0]
 
     def _arrow_file(self, table: SourceTable) -> Path:

@@ -1,8 +1,8 @@
-"""BACKUP and RESTORE: the one database as a DuckDB file, without what is the server's, as its logins are.
+"""BACKUP and RESTORE: the database as a DuckDB file, without the server's own tables, such as logins.
 
-A backup holds what was committed when it began. A database has to be taken offline before it is restored: who uses it
-is not known here. That it is offline is forgotten when the stand-in ends. A restore that fails in its middle leaves it
-RESTORING: then it can be restored and nothing else.
+A backup holds what was committed when it began. A database has to be taken offline before it is restored, because its
+users are not tracked; the offline state is lost when the double ends. A restore that fails half-way leaves the database
+in state RESTORING, in which only RESTORE is allowed.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ _DATABASES = f"{quote(SCHEMA)}.DATABASES"
 
 
 def take_offline(store: Store, statement: TakeOffline) -> None:
-    """Cut off whoever is in the database, and let nobody in until it is restored. Raises SqlError 5052."""
+    """Disconnect all sessions, and refuse logins until the database is restored. Raises SqlError 5052."""
     store.principals.require_administrator()
     _existing(store, statement.database, "ALTER DATABASE")
     if _is_restoring(store):
@@ -38,7 +38,7 @@ def take_offline(store: Store, statement: TakeOffline) -> None:
 
 
 def set_state(store: Store, state: str) -> None:
-    """Have sys.databases say what state the one database is in."""
+    """Set the state of the database in sys.databases."""
     name = store.catalogue.own_database()
     store.write(
         lambda: store.run(
@@ -48,12 +48,12 @@ def set_state(store: Store, state: str) -> None:
 
 
 def backup_database(store: Store, statement: BackupDatabase) -> None:
-    """Write the database to a new file. Raises SqlError 262 who may not, 3201 where it cannot be, 40510 in Azure."""
+    """Write the database to a new file. Raises SqlError 262 without permission, 3201 if that fails, 40510 in Azure."""
     refuse_in_azure(store, "BACKUP DATABASE")
     store.principals.require_on_database("BACKUP DATABASE", statement.database)
     name = _existing(store, statement.database, "BACKUP DATABASE")
     if Path(statement.path).exists():
-        raise SqlError(50000, f"the stand-in adds no backup to a file that is there already: {statement.path}")
+        raise SqlError(50000, f"the SQL Server double adds no backup to an existing file: {statement.path}")
     try:
         with _attached(store, statement.path, "") as backup:
             store.run(f"COPY FROM DATABASE {quote(_own(store))} TO {quote(backup)}")
@@ -67,13 +67,13 @@ def backup_database(store: Store, statement: BackupDatabase) -> None:
 
 
 def verify_backup(store: Store, statement: VerifyBackup) -> None:
-    """Read all of a backup. Raises SqlError 262 who may not, 3201 where there is none, 3241 where it is damaged."""
+    """Read a whole backup. Raises SqlError 262 without permission, 3201 if there is none, 3241 if it is damaged."""
     require_create_database(store)
     path = Path(statement.path)
     if not path.is_file():
         raise _no_device(statement.path, "2(The system cannot find the file specified.)")
     try:
-        # In an instance of its own, which a damaged file may ruin.
+        # In a separate instance, as a damaged file may break it.
         with duckdb.connect(":memory:") as reader:
             reader.execute(f"ATTACH '{_escaped(path)}' AS backup (READ_ONLY)")
             tables = reader.execute(_TABLES, {"database": "backup"}).fetchall()
@@ -90,13 +90,13 @@ def verify_backup(store: Store, statement: VerifyBackup) -> None:
 
 
 def restore_database(store: Store, statement: RestoreDatabase) -> None:
-    """Put a backup in the place of the database. Raises SqlError 3101 where that is in use, 3201 and 3241."""
+    """Replace the database by a backup. Raises SqlError 3101 if it is in use, 3201 and 3241."""
     refuse_in_azure(store, "RESTORE DATABASE")
     store.principals.require_administrator()
     outside_transaction(store, "RESTORE DATABASE")
     there = store.catalogue.own_database()
     if there is not None and there.lower() != statement.database.lower():
-        raise SqlError(50000, f"the stand-in keeps one database beside master, and has {there} already")
+        raise SqlError(50000, f"the SQL Server double keeps one database beside master, and has {there} already")
     if there is not None and not store.offline.is_set() and not _is_restoring(store):
         raise SqlError(3101, "Exclusive access could not be obtained because the database is in use.")
     verify_backup(store, VerifyBackup(statement.path))
@@ -107,13 +107,13 @@ def restore_database(store: Store, statement: RestoreDatabase) -> None:
 
 
 def refuse_in_azure(store: Store, statement: str) -> None:
-    """Raise SqlError 40510 where the stand-in is to be an Azure SQL Database."""
+    """Raise SqlError 40510 if the double plays Azure SQL Database."""
     if store.edition == AZURE:
         raise SqlError(40510, f"Statement '{statement}' is not supported in this version of SQL Server.")
 
 
 def _replace(store: Store, backup: str, name: str) -> None:
-    """Within a transaction: every table but those of the server goes, and those of the backup come."""
+    """Replace all tables but the server's own by those of the backup; called in a transaction."""
     for schema, table, _ in store.run(_TABLES, {"database": _own(store)}).fetchall():
         if not _is_of_server(schema, table):
             store.run(f"DROP TABLE {quote(schema)}.{quote(table)}")
@@ -141,7 +141,7 @@ def _is_of_server(schema: str, table: str) -> bool:
 
 
 def _existing(store: Store, name: str, verb: str) -> str:
-    """The database's name as it was written when it was created. Raises SqlError 911 where there is none, 226."""
+    """The database's name as created. Raises SqlError 911 if there is none, 226 in a transaction."""
     outside_transaction(store, verb)
     found = store.catalogue.database_named(name)
     if found is None or found != store.catalogue.own_database():
@@ -150,13 +150,13 @@ def _existing(store: Store, name: str, verb: str) -> str:
 
 
 def _own(store: Store) -> str:
-    """What the store is called in DuckDB."""
+    """Name of the attached database in DuckDB."""
     return str(store.run("SELECT current_database()").fetchall()[0][0])
 
 
 @contextmanager
 def _attached(store: Store, path: str, how: str) -> Iterator[str]:
-    """Attach a file; yields the name that it has meanwhile."""
+    """Attach a file in DuckDB; yields its name there."""
     name = f"backup of {id(store)}"
     try:
         store.run(f"ATTACH '{_escaped(path)}' AS {quote(name)}{how}")

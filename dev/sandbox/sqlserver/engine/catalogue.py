@@ -1,6 +1,6 @@
-"""What databases, schemas and tables there are, kept beside the data in DuckDB, in SQL Server's own words.
+"""Catalogue: databases, schemas and tables as SQL Server describes them, stored in DuckDB beside the data.
 
-They are rows of the database, so they are part of its transactions and of its file.
+Its entries are rows of the database, and so part of its transactions and of its file.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from dev.sandbox.sqlserver.types import SqlType, parse_type
 
 SCHEMA = "stand-in catalogue"
 MASTER = "master"
-"""The database that is always there. It is a name to log in to: no tables are kept in it."""
+"""The system database: it can be logged in to, and holds no tables."""
 COUNTERS = "DM_OS_PERFORMANCE_COUNTERS"
-"""The view of the server's counters. Their values say nothing here."""
+"""The view of performance counters. Their values are constant."""
 SYS_COLUMNS = "columns of sys"
-"""What sys.columns is called here: INFORMATION_SCHEMA has one, too."""
+"""Name of sys.columns in DuckDB: INFORMATION_SCHEMA has a COLUMNS, too."""
 _STATEMENTS = f"""
 CREATE SCHEMA IF NOT EXISTS "{SCHEMA}";
 CREATE SCHEMA IF NOT EXISTS dbo;
@@ -56,7 +56,7 @@ FROM "{SCHEMA}"."COLUMNS";
 
 
 class Connection(Protocol):
-    """What is needed of a DuckDB connection."""
+    """The part of a DuckDB connection that is used here."""
 
     def execute(self, query: str, parameters: object = None, /) -> Any:
         """Run a statement."""
@@ -76,7 +76,7 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class Trigger:
-    """What runs after statements of these verbs: T-SQL."""
+    """T-SQL that runs after statements of these verbs."""
 
     verbs: tuple[str, ...]
     body: str
@@ -84,7 +84,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Index:
-    """An index that is not unique, of columns in their order."""
+    """A non-unique index; columns in index order."""
 
     name: str
     columns: tuple[str, ...]
@@ -103,29 +103,29 @@ class Table:
     indexes: tuple[Index, ...] = ()
 
     @property
-    def told(self) -> str:
-        """The name as SQL Server's messages tell it."""
+    def full_name(self) -> str:
+        """The name in SQL Server's messages."""
         return f"{self.schema}.{self.name}"
 
     @property
     def sql(self) -> str:
-        """The name as DuckDB wants it quoted."""
+        """The name, quoted for DuckDB."""
         return f"{quote(self.schema)}.{quote(self.name)}"
 
     def column(self, name: str) -> TableColumn | None:
-        """The column of that name, without regard to case."""
+        """The column of a name, case-insensitive."""
         return next((column for column in self.columns if column.name.lower() == name.lower()), None)
 
 
 class Changes:
-    """How often tables were created or dropped, by all sessions: what one remembers of them holds until the next."""
+    """Counter of tables created and dropped by all sessions: a session's cache is valid until it changes."""
 
     def __init__(self) -> None:
         self.count = 0
 
 
 class Catalogue:
-    """What databases, schemas and tables one session sees, and how it changes them; `database`: where it is."""
+    """Databases, schemas and tables as one session sees and changes them; `database`: its current one."""
 
     def __init__(self, connection: Connection, changes: Changes) -> None:
         self._connection = connection
@@ -137,37 +137,37 @@ class Catalogue:
 
     @property
     def in_master(self) -> bool:
-        """Whether the session is where there are no tables."""
+        """Whether the current database is master, which has no tables."""
         return self.database == MASTER
 
     def database_named(self, name: str) -> str | None:
-        """A database's name as it was written when it was created."""
+        """A database's name as created."""
         found = self._connection.execute(f'SELECT name FROM "{SCHEMA}"."DATABASES" WHERE name = ?', [name]).fetchone()
         return None if found is None else str(found[0])
 
     def is_online(self, database: str) -> bool:
-        """Whether the system's view says that a database can be used."""
+        """Whether sys.databases shows a database as online."""
         query = f'SELECT 1 FROM "{SCHEMA}"."DATABASES" WHERE name = ? AND state_desc = \'ONLINE\''
         return self._connection.execute(query, [database]).fetchone() is not None
 
     def own_database(self) -> str | None:
-        """The name of the one database beside master; None before it is created."""
+        """Name of the database beside master; None before it is created."""
         query = f'SELECT name FROM "{SCHEMA}"."DATABASES" WHERE name <> ?'
         found = self._connection.execute(query, [MASTER]).fetchone()
         return None if found is None else str(found[0])
 
     def create_database(self, name: str) -> None:
-        """Enter the one database, with the options of `model` and of Express as they are in the worst case."""
+        """Add the database, with the least favourable options that `model` and Express may have."""
         self._connection.execute(
             f"INSERT INTO \"{SCHEMA}\".\"DATABASES\" VALUES (?, false, 'ONLINE', 'MULTI_USER', NULL, true, 'FULL')",
             [name],
         )
 
     def table(self, schema: str, name: str) -> Table | None:
-        """A table, without regard to the case of its name."""
+        """The table of a name, case-insensitive."""
         if self.in_master:
             return None
-        # To look it up again for each of many small INSERTs would take longer than they do.
+        # Looking it up for each of many small INSERTs takes longer than these.
         if self._known_at != self._changes.count:
             self._known_at = self._changes.count
             self._known.clear()
@@ -203,7 +203,7 @@ class Catalogue:
         )
 
     def schema(self, name: str) -> str | None:
-        """A schema's name as it was written when it was created."""
+        """A schema's name as created."""
         if self.in_master:
             return None
         query = f'SELECT SCHEMA_NAME FROM "{SCHEMA}"."SCHEMATA" WHERE SCHEMA_NAME = ?'
@@ -216,7 +216,7 @@ class Catalogue:
         return self._connection.execute(query, [schema]).fetchone() is not None
 
     def enter(self, table: Table) -> None:
-        """Enter a table that was created."""
+        """Add a table."""
         self._change()
         where = [self.database, table.schema, table.name]
         self._connection.execute(
@@ -228,11 +228,11 @@ class Catalogue:
                 f'INSERT INTO "{SCHEMA}"."COLUMNS" VALUES ({", ".join("?" * 17)})',
                 [*where, column.name, position, column.default or None, "YES" if column.nullable else "NO",
                  column.type.name, *column.type.described, column.type.collation or None, column.type.declared,
-                 object_id(table.told), column.identity, column.computed],
+                 object_id(table.full_name), column.identity, column.computed],
             )  # fmt: skip
 
     def remove(self, table: Table) -> None:
-        """Take out a table that was dropped."""
+        """Remove a table."""
         self._change()
         for catalogue in ("TABLES", "COLUMNS", "triggers"):
             self._connection.execute(
@@ -241,7 +241,7 @@ class Catalogue:
             )
 
     def enter_trigger(self, name: str, table: Table, trigger: Trigger) -> None:
-        """Enter a trigger that was created."""
+        """Add a trigger."""
         self._change()
         self._connection.execute(
             f'INSERT INTO "{SCHEMA}".triggers VALUES (?, ?, ?, ?, ?)',
@@ -249,11 +249,11 @@ class Catalogue:
         )
 
     def forget(self) -> None:
-        """Look up anew what was known of all tables: they are others now."""
+        """Invalidate the cache of tables."""
         self._change()
 
     def settle(self) -> None:
-        """Tell the others of what has been committed or undone."""
+        """Invalidate the other sessions' caches, after a commit or rollback."""
         if self._changing:
             self._changing = False
             self._changes.count += 1
@@ -264,17 +264,17 @@ class Catalogue:
 
 
 def create_catalogue(connection: Connection) -> None:
-    """Create what the catalogue is kept in, unless the database has it."""
+    """Create the catalogue's tables and views if they are missing."""
     connection.execute(_STATEMENTS)
 
 
 def object_id(name: str) -> int:
-    """A number for a table or schema, the same for the same name."""
+    """Id of a table or schema, derived from its name."""
     return crc32(name.lower().encode()) & 0x7FFF_FFFF
 
 
 def quote(name: str) -> str:
-    """An identifier for DuckDB."""
+    """An identifier, quoted for DuckDB."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -1,4 +1,4 @@
-"""DuckDB as the store: the database, its macros, and its errors in SQL Server's words."""
+"""DuckDB as the store: the database, its macros, and the translation of its errors to SQL Server's."""
 
 import re
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from dev.sandbox.sqlserver.engine.principals import create_principals
 from dev.sandbox.sqlserver.errors import SqlError, deadlock_victim, duplicate_key, null_not_allowed, unknown_object
 
 EXPRESS, AZURE = 4, 5
-"""SERVERPROPERTY('EngineEdition') of what the stand-in stands in for."""
+"""SERVERPROPERTY('EngineEdition') that the double reports."""
 _CATALOG = "stand-in store"
 # Lengths are in UTF-16 code units: DuckDB counts code points, of which those beyond the BMP take two.
 # Few texts need the slow count: no text has more code units than UTF-8 bytes.
 _MACROS = r"""
 CREATE TEMP MACRO standin_units(x) AS length(x) + length(regexp_replace(x, '[^\x{10000}-\x{10FFFF}]', '', 'g'));
 CREATE TEMP MACRO standin_length(x) AS CAST(standin_units(rtrim(x, ' ')) AS INTEGER);
-CREATE TEMP MACRO standin_too_long(told, start) AS error(
-    'standin 2628 String or binary data would be truncated in ' || told || '. Truncated value: ''' || start || '''.');
-CREATE TEMP MACRO standin_fit_text(x, size, told) AS CASE
+CREATE TEMP MACRO standin_too_long(target, start) AS error(
+    'standin 2628 String or binary data would be truncated in ' || target || '. Truncated value: ''' || start || '''.');
+CREATE TEMP MACRO standin_fit_text(x, size, target) AS CASE
     WHEN x IS NULL OR strlen(x) <= size OR standin_units(x) <= size THEN x
-    ELSE standin_too_long(told, left(x, size)) END;
-CREATE TEMP MACRO standin_fit_bytes(x, size, told) AS CASE
-    WHEN x IS NULL OR octet_length(x) <= size THEN x ELSE standin_too_long(told, '') END;
+    ELSE standin_too_long(target, left(x, size)) END;
+CREATE TEMP MACRO standin_fit_bytes(x, size, target) AS CASE
+    WHEN x IS NULL OR octet_length(x) <= size THEN x ELSE standin_too_long(target, '') END;
 CREATE TEMP MACRO standin_password_matches(x, hashed) AS CASE
     WHEN hashed IS NULL THEN NULL WHEN sha256(left(hashed, 16) || x) = substr(hashed, 17) THEN 1 ELSE 0 END;
 CREATE TEMP MACRO standin_divisor(x) AS CASE
@@ -43,16 +43,16 @@ _TSQL_NAMES = {
 
 
 class Engine:
-    """What all sessions share, in memory or in a file.
+    """The DuckDB database that all sessions share, in memory or in a file.
 
-    `database` is created where it is not there; without a name, that is left to CREATE DATABASE. Raises ValueError
-    where the file has a database of another name. `offline` is set while nobody may use the database. In the
-    edition AZURE a session stays in the database that it has logged in to.
+    `database` is created if missing; without a name, CREATE DATABASE does. Raises ValueError if the file has a database
+    of another name. `offline` is set while the database may not be used. In the edition AZURE a session stays in the
+    database of its login.
     """
 
     def __init__(self, database: str, path: Path | None = None, edition: int = EXPRESS) -> None:
         self._root = duckdb.connect()
-        # The name is one that no schema can be mistaken for.
+        # A name that no schema has.
         target = str(path or ":memory:").replace("'", "''")
         self._root.execute(f"ATTACH '{target}' AS \"{_CATALOG}\"")
         self._root.execute(f'USE "{_CATALOG}"')
@@ -80,14 +80,14 @@ class Engine:
             raise ValueError(f"the file has the database {there}, not {database}")
 
     def close(self) -> None:
-        """Write what is in memory to the file, and close it."""
+        """Write the memory to the file, and close it."""
         self._root.execute(f'USE memory; DETACH "{_CATALOG}"')
         self._root.close()
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A statement that DuckDB has refused: DuckDB's words, and what they are about."""
+    """A statement that DuckDB has refused: its message, and the statement's table and verb."""
 
     text: str
     session_id: int
@@ -96,15 +96,15 @@ class Failure:
     verb: str
 
     def explain(self) -> SqlError:
-        """The error as SQL Server would put it."""
-        # What a CHECK says ends in what the error() within it says.
+        """The error translated to SQL Server's."""
+        # The message of a CHECK ends with that of the error() in it.
         _, is_check, words = self.text.rpartition("(Error: ")
         if own := _OWN.search(words.removesuffix(")") if is_check else self.text):
             return SqlError(int(own[1]), own[2])
         for pattern, explain in _EXPLANATIONS:
             if pattern.search(self.text) and (found := explain(self)) is not None:
                 return found
-        return SqlError(50000, f"the stand-in could not run this: {self.text}")
+        return SqlError(50000, f"the SQL Server double could not run this: {self.text}")
 
 
 def _conflict(failure: Failure) -> SqlError:
@@ -112,7 +112,7 @@ def _conflict(failure: Failure) -> SqlError:
 
 
 def _gone(failure: Failure) -> SqlError | None:
-    """Another session has dropped the table after this one had found it."""
+    """Error 208, if another session has dropped the table after this one had found it."""
     match = re.search(r"Table with name (\S+) does not exist", failure.text)
     return unknown_object(match[1]) if match else None
 
@@ -124,7 +124,7 @@ def _duplicate(failure: Failure) -> SqlError | None:
     named = ", ".join(f"{re.escape(name)}: (.*)" for name in table.key)
     match = re.search(f'uplicate key "{named}"', failure.text, re.DOTALL)
     match = match or re.search('uplicate key "(.*)"', failure.text, re.DOTALL)
-    return duplicate_key(table.key_name, table.told, ", ".join(match.groups()) if match else "")
+    return duplicate_key(table.key_name, table.full_name, ", ".join(match.groups()) if match else "")
 
 
 def _null(failure: Failure) -> SqlError | None:
@@ -132,7 +132,7 @@ def _null(failure: Failure) -> SqlError | None:
     if failure.table is None or match is None:
         return None
     column = match[1].removeprefix(f"{failure.table.name}.")
-    return null_not_allowed(column, f"{failure.database}.{failure.table.told}", failure.verb)
+    return null_not_allowed(column, f"{failure.database}.{failure.table.full_name}", failure.verb)
 
 
 def _overflow(failure: Failure) -> SqlError:
@@ -143,8 +143,8 @@ def _conversion(failure: Failure) -> SqlError:
     if re.search(r"date|time", failure.text, re.IGNORECASE):
         return SqlError(241, "Conversion failed when converting date and/or time from character string.")
     value = re.search(r"string '(.*)' to|\"(.*)\" to", failure.text, re.DOTALL)
-    told = f" the nvarchar value '{value[1] or value[2]}'" if value else ""
-    return SqlError(245, f"Conversion failed when converting{told} to data type {_target(failure)}.")
+    converted = f" the nvarchar value '{value[1] or value[2]}'" if value else ""
+    return SqlError(245, f"Conversion failed when converting{converted} to data type {_target(failure)}.")
 
 
 def _target(failure: Failure) -> str:

@@ -19,7 +19,7 @@ from dev.sandbox.sqlserver.types import SqlType
 def create_table(store: Store, statement: CreateTable) -> list[tuple[int, str]]:
     """Create a table; returns warnings with their numbers.
 
-    Raises SqlError 2714 where there is one, 2760 where there is no such schema, 262 who may not, and those of limits.
+    Raises SqlError 2714 if it exists, 2760 without the schema, 262 without permission, and those of limits.
     """
     table = statement.table
     if not store.principals.allows("CREATE TABLE"):
@@ -45,7 +45,7 @@ def create_table(store: Store, statement: CreateTable) -> list[tuple[int, str]]:
 
 
 def create_trigger(store: Store, statement: CreateTrigger) -> None:
-    """Put a trigger on a table. Raises SqlError 8197 where there is no such table, or who may not."""
+    """Create a trigger on a table. Raises SqlError 8197 without the table or the permission."""
     schema = statement.table[-2] if len(statement.table) > 1 else "dbo"
     table = store.catalogue.table(schema, statement.table[-1])
     if table is None or not store.principals.allows("ALTER", table.schema, table.name):
@@ -55,7 +55,7 @@ def create_trigger(store: Store, statement: CreateTrigger) -> None:
 
 
 def drop_table(store: Store, statement: DropTable) -> None:
-    """Drop a table. Raises SqlError 3701 where there is none, unless that may be, and who may not."""
+    """Drop a table. Raises SqlError 3701 without the table, unless IF EXISTS, or without permission."""
     table = store.catalogue.table(statement.schema, statement.name)
     if table is None and statement.if_exists:
         return
@@ -76,7 +76,7 @@ def drop_table(store: Store, statement: DropTable) -> None:
 
 
 def truncate_table(store: Store, statement: TruncateTable) -> None:
-    """Delete all rows of a table. Raises SqlError 1088 who may not."""
+    """Delete all rows of a table. Raises SqlError 1088 without permission."""
     table = statement.table
     if not store.principals.allows("ALTER", table.schema, table.name):
         raise SqlError(
@@ -86,7 +86,7 @@ def truncate_table(store: Store, statement: TruncateTable) -> None:
 
 
 def create_schema(store: Store, statement: CreateSchema) -> None:
-    """Create a schema. Raises SqlError 2714 where there is one, 262 who may not."""
+    """Create a schema. Raises SqlError 2714 if it exists, 262 without permission."""
     if not store.principals.is_administrator:
         raise SqlError(262, f"CREATE SCHEMA permission denied in database '{store.catalogue.database}'.", 14)
     if store.catalogue.schema(statement.name) is not None:
@@ -101,7 +101,7 @@ def create_schema(store: Store, statement: CreateSchema) -> None:
 
 
 def drop_schema(store: Store, statement: DropSchema) -> None:
-    """Drop a schema. Raises SqlError 3729 where it has tables, 15151 where there is none."""
+    """Drop a schema. Raises SqlError 3729 if it has tables, 15151 if it does not exist."""
     name = store.catalogue.schema(statement.name)
     if name is None and statement.if_exists:
         return

@@ -1,4 +1,4 @@
-"""Indexes, as sys.indexes and sys.index_columns list them: DuckDB reads its tables as it does without."""
+"""Indexes, listed in sys.indexes and sys.index_columns only: DuckDB does not use them."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dev.sandbox.sqlserver.engine.store import Store
 
 _HEAP, _CLUSTERED, _NONCLUSTERED = 0, 1, 2
-"""Types of indexes; the first two are also the number of the only index of that type that a table can have."""
+"""Types of indexes; the first two are also their index_id, as a table has only one of them."""
 _STATEMENTS = f"""
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."INDEXES" (
     object_id INTEGER, name VARCHAR COLLATE NOCASE, index_id INTEGER, type UTINYINT, is_unique BOOLEAN,
@@ -21,12 +21,12 @@ CREATE TABLE IF NOT EXISTS "{SCHEMA}"."INDEX_COLUMNS" (
 
 
 def create_indexes(connection: Connection) -> None:
-    """Create what indexes are kept in, unless the database has it."""
+    """Create the tables of indexes if they are missing."""
     connection.execute(_STATEMENTS)
 
 
 def enter_table(store: "Store", table: Table) -> None:
-    """Within a write: enter the key of a new table, and the indexes of its declaration."""
+    """Add the key of a new table and the indexes of its declaration; called in a write."""
     _enter(store, table, _CLUSTERED if table.key else _HEAP, Index(table.key_name, table.key))
     for number, index in enumerate(table.indexes, _NONCLUSTERED):
         check_columns(table, index)
@@ -34,13 +34,13 @@ def enter_table(store: "Store", table: Table) -> None:
 
 
 def remove_table(store: "Store", table: Table) -> None:
-    """Within a write: take out what was entered of a table that was dropped."""
+    """Remove the indexes of a dropped table; called in a write."""
     for kept in ("INDEXES", "INDEX_COLUMNS"):
-        store.run(f'DELETE FROM "{SCHEMA}"."{kept}" WHERE object_id = $o', {"o": object_id(table.told)})
+        store.run(f'DELETE FROM "{SCHEMA}"."{kept}" WHERE object_id = $o', {"o": object_id(table.full_name)})
 
 
 def create_index(store: "Store", statement: CreateIndex) -> None:
-    """Enter an index. Raises SqlError 1088 where there is no such table, or who may not; 1911 and 1913."""
+    """Add an index. Raises SqlError 1088 without the table or the permission; 1911 and 1913."""
     table = store.catalogue.table(statement.schema, statement.table)
     if table is None or not store.principals.allows("ALTER", table.schema, table.name):
         raise SqlError(
@@ -50,26 +50,26 @@ def create_index(store: "Store", statement: CreateIndex) -> None:
         )
     check_columns(table, statement.index)
     query = f'SELECT index_id, name = $n FROM "{SCHEMA}"."INDEXES" WHERE object_id = $o'
-    there = store.run(query, {"o": object_id(table.told), "n": statement.index.name}).fetchall()
+    there = store.run(query, {"o": object_id(table.full_name), "n": statement.index.name}).fetchall()
     if any(is_same for _, is_same in there):
         raise SqlError(
             1913,
             f"The operation failed because an index or statistics with name '{statement.index.name}' already exists on"
-            f" table '{table.told}'.",
+            f" table '{table.full_name}'.",
         )
     number = max([_CLUSTERED, *(number for number, _ in there)]) + 1
     store.write(lambda: _enter(store, table, number, statement.index))
 
 
 def check_columns(table: Table, index: Index) -> None:
-    """Raise SqlError 1911 where an index names a column that its table has not."""
+    """Raise SqlError 1911 if an index names a column that its table lacks."""
     for name in index.columns:
         if table.column(name) is None:
             raise SqlError(1911, f"Column name '{name}' does not exist in the target table or view.")
 
 
 def _enter(store: "Store", table: Table, number: int, index: Index) -> None:
-    row = {"o": object_id(table.told), "i": number, "unique": number == _CLUSTERED}
+    row = {"o": object_id(table.full_name), "i": number, "unique": number == _CLUSTERED}
     store.run(
         f'INSERT INTO "{SCHEMA}"."INDEXES" VALUES ($o, $n, $i, $kind, $unique, $unique, false, false, false)',
         {**row, "n": index.name or None, "kind": min(number, _NONCLUSTERED)},

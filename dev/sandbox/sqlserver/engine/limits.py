@@ -1,4 +1,4 @@
-"""SQL Server's limits of keys and rows, in bytes: at the creation of a table, and as checks of its rows.
+"""SQL Server's size limits of keys and rows, checked for a new table and for its rows.
 
 https://learn.microsoft.com/sql/sql-server/maximum-capacity-specifications-for-sql-server
 """
@@ -11,27 +11,27 @@ from dev.sandbox.sqlserver.types import MAX, SqlType
 
 _KEY_COLUMNS, _KEY_BYTES, _ROW_BYTES = 32, 900, 8060
 _POINTER_BYTES = 24
-"""What is left in the row of a value that is kept outside of it."""
+"""Bytes that an off-row value takes in its row."""
 _FIXED = {"bit": 1, "date": 3, "time": 5, "datetime2": 8, "datetimeoffset": 10, "uniqueidentifier": 16}
 _DIGITS = ((9, 5), (19, 9), (28, 13), (38, 17))
 
 
 def check_table(table: Table) -> list[tuple[int, str]]:
-    """Warnings, with their numbers. Raises SqlError 1701, 1904, 1919 or 1944 for a table that cannot be."""
+    """Warnings, with their numbers. Raises SqlError 1701, 1904, 1919 or 1944 for a table beyond the limits."""
     _check_row(table)
     key = _key(table)
     if len(key) > _KEY_COLUMNS:
         raise SqlError(
             1904,
-            f"The index '{table.key_name}' on table '{table.told}' has {len(key)} columns in the key list. The maximum"
-            f" limit for index key column list is {_KEY_COLUMNS}.",
+            f"The index '{table.key_name}' on table '{table.full_name}' has {len(key)} columns in the key list."
+            f" The maximum limit for index key column list is {_KEY_COLUMNS}.",
         )
     for column in key:
         if column.type.length == MAX:
             raise SqlError(
                 1919,
-                f"Column '{column.name}' in table '{table.told}' is of a type that is invalid for use as a key column"
-                " in an index.",
+                f"Column '{column.name}' in table '{table.full_name}' is of a type that is invalid for use as a key"
+                " column in an index.",
             )
     least, most = sum(map(_least_bytes, key)), sum(map(_most_bytes, key))
     if least > _KEY_BYTES:
@@ -54,7 +54,7 @@ def check_table(table: Table) -> list[tuple[int, str]]:
 
 
 def checks(table: Table) -> Iterator[str]:
-    """Conditions in DuckDB's SQL that end in error 1946 or 511, where rows of the table can be beyond the limits."""
+    """CHECK conditions in DuckDB's SQL that raise error 1946 or 511, if rows of the table can exceed the limits."""
     key = _key(table)
     if sum(map(_most_bytes, key)) > _KEY_BYTES:
         size = " + ".join(map(_bytes, key))
@@ -92,7 +92,7 @@ def _check_row(table: Table) -> None:
 
 
 def _overhead(table: Table) -> int:
-    """Header, bitmap of NULLs, and the ends of the columns of variable length."""
+    """Bytes of header, NULL bitmap, and offsets of variable-length columns."""
     varying = sum(_varies(column.type) for column in table.columns)
     return 6 + (len(table.columns) + 7) // 8 + (2 + 2 * varying if varying else 0)
 
@@ -123,7 +123,7 @@ def _most_bytes(column: TableColumn) -> int:
 
 
 def _bytes(column: TableColumn, at_most: int = 0) -> str:
-    """How many bytes a value has, in DuckDB's SQL; a longer one has `at_most`, if that is not zero."""
+    """Bytes of a value, as DuckDB's SQL; at most `at_most`, unless that is zero."""
     name, declared = quote(column.name), column.type
     if not _varies(declared):
         return str(_most_bytes(column))

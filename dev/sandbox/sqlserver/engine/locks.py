@@ -1,4 +1,4 @@
-"""Application locks, exclusive and owned by a transaction or a session, as sp_getapplock gives them."""
+"""Application locks of sp_getapplock: exclusive, owned by a transaction or a session."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ _POLL_SECONDS = 0.2
 
 
 class AppLocks:
-    """Who holds which resource; resources are told apart byte by byte, as SQL Server does."""
+    """Owners of resources; names of resources are compared byte by byte, as in SQL Server."""
 
     def __init__(self) -> None:
         self._holders: dict[str, object] = {}
@@ -18,7 +18,7 @@ class AppLocks:
     def acquire(self, owner: object, resource: str, timeout_ms: int, given_up: Callable[[], bool]) -> int:
         """Wait for a resource (-1: without limit); returns what sp_getapplock returns.
 
-        `given_up` is asked a few times a second whether the client still wants it.
+        `given_up`: whether the client has cancelled; called a few times a second.
         """
         deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms >= 0 else float("inf")
         waited = False
@@ -33,7 +33,7 @@ class AppLocks:
         return GRANTED_AFTER_WAITING if waited else GRANTED
 
     def release(self, owner: object) -> None:
-        """Let go of whatever an owner holds."""
+        """Release all locks of an owner."""
         with self._changed:
             self._holders = {resource: holder for resource, holder in self._holders.items() if holder is not owner}
             self._changed.notify_all()

@@ -1,6 +1,6 @@
-"""Logins, users, roles and grants, kept beside the data in DuckDB; and what a session may do by them.
+"""Logins, users, roles and grants, stored in DuckDB beside the data; and the permissions of a session.
 
-The administrator is not among them: its name and password are given to the stand-in when it is started.
+The administrator is not stored: its name and password are given at the start.
 """
 
 import hashlib
@@ -11,9 +11,9 @@ from dev.sandbox.sqlserver.engine.catalogue import MASTER, SCHEMA, Connection, T
 from dev.sandbox.sqlserver.errors import SqlError
 
 USER, ROLE = "S", "R"
-"""Kinds of principals, as sys.database_principals has them in its column `type`."""
+"""Kinds of principals: sys.database_principals.type."""
 SERVER_GRANTS = "server_grants"
-"""Where it is kept what logins may do on the whole server."""
+"""Table of the permissions of logins on the server."""
 _COVERED_BY = {"VIEW SERVER PERFORMANCE STATE": "VIEW SERVER STATE"}
 _SALT_DIGITS = 16
 _STATEMENTS = f"""
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS "{SCHEMA}".grants (
     schema_name VARCHAR COLLATE NOCASE, table_name VARCHAR COLLATE NOCASE);
 CREATE TABLE IF NOT EXISTS "{SCHEMA}".{SERVER_GRANTS} (login VARCHAR COLLATE NOCASE, permission VARCHAR);
 """
-# Whoever owns a schema may do everything in it. A grant on a schema is one on its tables, one on '' on everything.
+# The owner of a schema has all permissions in it. A grant on a schema covers its tables, one on '' all schemas.
 _ALLOWED = f"""
 WITH users AS (
     SELECT p.name FROM "{SCHEMA}"."DATABASE_PRINCIPALS" AS p
@@ -43,14 +43,14 @@ LIMIT 1
 
 @dataclass(frozen=True)
 class Administrator:
-    """The login that may do everything."""
+    """The login with all permissions."""
 
     login: str
     password: str
 
 
 class Principals:
-    """Who the session is, once it has logged in, and what it may do."""
+    """Login of a session, and its permissions."""
 
     def __init__(self, connection: Connection, administrator: Administrator) -> None:
         self._connection = connection
@@ -59,11 +59,11 @@ class Principals:
 
     @property
     def is_administrator(self) -> bool:
-        """Whether the session may do everything."""
+        """Whether the session is the administrator's."""
         return self._login.lower() == self._administrator.login.lower()
 
     def log_in(self, login: str, password: str) -> bool:
-        """Become whoever gives the right password; whether it is right."""
+        """Log in; whether the password is right."""
         if login.lower() == self._administrator.login.lower():
             known = password == self._administrator.password
         else:
@@ -73,7 +73,7 @@ class Principals:
         return known
 
     def may_enter(self, database: str) -> bool:
-        """Whether the session has a user in a database; in master everyone is a guest."""
+        """Whether the session has a user in a database; in master every login is a guest."""
         if self.is_administrator or database == MASTER:
             return True
         user = "SELECT p.name FROM {0}.DATABASE_PRINCIPALS AS p JOIN {0}.SQL_LOGINS AS l ON l.sid = p.sid"
@@ -110,16 +110,16 @@ class Principals:
             )
 
     def require_administrator(self) -> None:
-        """Raise SqlError 15247 for anyone else."""
+        """Raise SqlError 15247 unless the session is the administrator's."""
         if not self.is_administrator:
             raise SqlError(15247, "User does not have permission to perform this action.")
 
     def knows_login(self, login: str) -> bool:
-        """Whether there is a login of that name."""
+        """Whether a login exists."""
         return login.lower() == self._administrator.login.lower() or self.sid(login) is not None
 
     def sid(self, login: str) -> bytes | None:
-        """What tells a login from another that had its name before."""
+        """Security identifier of a login: it differs from that of a dropped login of the same name."""
         query = f'SELECT sid FROM "{SCHEMA}".SQL_LOGINS WHERE name = ?'
         found = self._connection.execute(query, [login]).fetchone()
         return None if found is None else bytes(found[0])
@@ -130,11 +130,11 @@ class Principals:
         return self._connection.execute(query, [sid]).fetchone() is not None
 
     def kind(self, principal: str) -> str | None:
-        """Whether a name of the database is a USER's or a ROLE's; None where it has neither."""
+        """USER or ROLE; None if the database has no principal of that name."""
         return self._one("SELECT type FROM {}.DATABASE_PRINCIPALS WHERE name = ?", principal)
 
     def is_member(self, role: str, member: str) -> bool | None:
-        """Whether a user is in a role; None where there is no such user or role."""
+        """Whether a user is in a role; None without the user or the role."""
         if self.kind(role) != ROLE or self.kind(member) is None:
             return None
         query = f'SELECT 1 FROM "{SCHEMA}".members WHERE role = ? AND member = ?'
@@ -146,11 +146,11 @@ class Principals:
 
 
 def create_principals(connection: Connection) -> None:
-    """Create what logins, users, roles and grants are kept in, unless the database has it."""
+    """Create the tables of logins, users, roles and grants if they are missing."""
     connection.execute(_STATEMENTS)
 
 
 def hash_password(password: str, salt: str = "") -> str:
-    """A password as it is kept: 16 digits of salt, then SHA-256, as the macro standin_password_matches reads it."""
+    """Stored form of a password: 16 digits of salt, then SHA-256; read by the macro standin_password_matches."""
     salt = salt or secrets.token_hex(_SALT_DIGITS // 2)
     return salt + hashlib.sha256(f"{salt}{password}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Databases, logins, users, roles and grants: what the statements about them do."""
+"""Statements about databases, logins, users, roles and grants."""
 
 import re
 import uuid
@@ -24,13 +24,13 @@ _LEAST_PASSWORD, _LEAST_KINDS = 8, 3
 
 
 def create_database(store: Store, statement: CreateDatabase) -> None:
-    """Create the one database beside master. Raises SqlError 1801 where there is one of that name."""
+    """Create the database beside master. Raises SqlError 1801 if it exists."""
     require_create_database(store)
     outside_transaction(store, "CREATE DATABASE")
     if store.catalogue.database_named(statement.name) is not None:
         raise SqlError(1801, f"Database '{statement.name}' already exists. Choose a different database name.")
     if store.catalogue.own_database() is not None:
-        raise SqlError(50000, "the stand-in keeps one database beside master, and has it already")
+        raise SqlError(50000, "the SQL Server double keeps one database beside master, and has it already")
     store.write(lambda: store.catalogue.create_database(statement.name))
 
 
@@ -41,7 +41,7 @@ def require_create_database(store: Store) -> None:
 
 
 def set_database_option(store: Store, statement: SetDatabaseOption) -> None:
-    """Take note of an option. None changes anything here: readers never wait, say, and there is no log."""
+    """Store an option for sys.databases. None has an effect here: readers never wait, and there is no log."""
     store.principals.require_administrator()
     outside_transaction(store, "ALTER DATABASE")
     if statement.database.lower() == MASTER or store.catalogue.database_named(statement.database) is None:
@@ -51,7 +51,7 @@ def set_database_option(store: Store, statement: SetDatabaseOption) -> None:
 
 
 def set_login(store: Store, statement: SetLogin) -> None:
-    """Create a login, or give it another password. Raises SqlError 15025, 15151, or 15116 and 15118 for a weak one."""
+    """Create a login, or change its password. Raises SqlError 15025, 15151, or 15116 and 15118 for a weak one."""
     store.principals.require_administrator()
     _check_password(statement.password)
     hashed = hash_password(statement.password)
@@ -69,7 +69,7 @@ def set_login(store: Store, statement: SetLogin) -> None:
 
 
 def disable_login(store: Store, statement: DisableLogin) -> None:
-    """Let a login in no longer."""
+    """Disable a login."""
     store.principals.require_administrator()
     if store.principals.sid(statement.name) is None:
         raise _not_there("alter", "login", statement.name)
@@ -77,7 +77,7 @@ def disable_login(store: Store, statement: DisableLogin) -> None:
 
 
 def drop_login(store: Store, statement: DropLogin) -> None:
-    """Drop a login; users that it had stay without one."""
+    """Drop a login; its users stay, as orphaned users."""
     store.principals.require_administrator()
     if store.principals.sid(statement.name) is None:
         raise _not_there("drop", "login", statement.name)
@@ -101,14 +101,14 @@ def set_user(store: Store, statement: SetUser) -> None:
 
 
 def create_role(store: Store, statement: CreateRole) -> None:
-    """Create a role. Raises SqlError 15023 where the name is taken."""
+    """Create a role. Raises SqlError 15023 if the name is taken."""
     _inside_database(store)
     _check_free(store, statement.name)
     _write(store, "INSERT INTO {}.DATABASE_PRINCIPALS VALUES ($n, $k, NULL)", n=statement.name, k=ROLE)
 
 
 def add_member(store: Store, statement: AddMember) -> None:
-    """Put a user into a role."""
+    """Add a user to a role."""
     _inside_database(store)
     is_member = store.principals.is_member(statement.role, statement.member)
     if is_member is None:
@@ -118,7 +118,7 @@ def add_member(store: Store, statement: AddMember) -> None:
 
 
 def change_owner(store: Store, statement: ChangeOwner) -> None:
-    """Give a schema to another owner; what was granted on it and in it is gone, as in SQL Server."""
+    """Change the owner of a schema; this drops all grants on it and its tables, as in SQL Server."""
     _inside_database(store)
     schema = store.catalogue.schema(statement.schema)
     if schema is None or schema == "dbo":
@@ -133,7 +133,7 @@ def change_owner(store: Store, statement: ChangeOwner) -> None:
 
 
 def grant(store: Store, statement: Grant) -> None:
-    """Grant permissions to a principal, or take them back; twice is once."""
+    """Grant permissions to a principal, or revoke them; idempotent."""
     if statement.on_server:
         _grant_on_server(store, statement)
         return
@@ -181,7 +181,7 @@ def _run(store: Store, statement: str, **values: str | bytes) -> None:
 
 
 def outside_transaction(store: Store, verb: str) -> None:
-    """Raise SqlError 226 inside of a transaction."""
+    """Raise SqlError 226 in a transaction."""
     if store.trancount:
         raise SqlError(226, f"{verb} statement not allowed within multi-statement transaction.")
 
@@ -189,7 +189,7 @@ def outside_transaction(store: Store, verb: str) -> None:
 def _inside_database(store: Store) -> None:
     store.principals.require_administrator()
     if store.catalogue.in_master:
-        raise SqlError(50000, "the stand-in keeps users, roles and grants in its own database, not in master")
+        raise SqlError(50000, "the SQL Server double keeps users, roles and grants in its database, not in master")
 
 
 def _check_free(store: Store, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The statements that the stand-in knows: a closed list, everything else is error 102."""
+"""The statements that the double knows: a closed list, everything else is error 102."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from dev.sandbox.sqlserver.wire.tokens import Column
 
 @dataclass(frozen=True)
 class Select:
-    """A query; `values` go to DuckDB beside the SQL."""
+    """A query; `values`: its parameters for DuckDB."""
 
     sql: str
     columns: Sequence[Column]
@@ -37,7 +37,7 @@ class CreateTable:
 
 @dataclass(frozen=True)
 class CreateIndex:
-    """CREATE INDEX, of no other kind than a nonclustered one that is not unique."""
+    """CREATE INDEX: nonclustered and not unique only."""
 
     schema: str
     table: str
@@ -63,7 +63,7 @@ class Throw:
 
 @dataclass(frozen=True)
 class SetLanguage:
-    """SET LANGUAGE: that of the session's messages."""
+    """SET LANGUAGE, of the session's messages."""
 
     name: str
 
@@ -148,7 +148,7 @@ class VerifyBackup:
 
 @dataclass(frozen=True)
 class RestoreDatabase:
-    """RESTORE DATABASE over whatever is there."""
+    """RESTORE DATABASE … WITH REPLACE."""
 
     database: str
     path: str
@@ -156,7 +156,7 @@ class RestoreDatabase:
 
 @dataclass(frozen=True)
 class SetLogin:
-    """CREATE LOGIN, or ALTER LOGIN with another password; `sid` is empty where the server makes one."""
+    """CREATE LOGIN, or ALTER LOGIN with another password; without a `sid` the server makes one."""
 
     name: str
     password: str = field(repr=False)
@@ -204,9 +204,9 @@ class AddMember:
 
 @dataclass(frozen=True)
 class Grant:
-    """GRANT, or REVOKE, on a table; with an empty `table` on a schema; without either on the database.
+    """GRANT or REVOKE on a table; on a schema if `table` is empty; on the database if both are.
 
-    With `on_server` on the server, to a login.
+    `on_server`: on the server, to a login.
     """
 
     permissions: tuple[str, ...]
@@ -219,7 +219,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class SetOption:
-    """SET of an option that changes what the session does."""
+    """SET of an option that has an effect."""
 
     option: Literal["NOCOUNT", "XACT_ABORT"]
     on: bool
@@ -227,7 +227,7 @@ class SetOption:
 
 @dataclass(frozen=True)
 class Nothing:
-    """A statement that is known and needs nothing done."""
+    """A known statement without effect."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class GetAppLock:
 
 @dataclass(frozen=True)
 class InjectFault:
-    """standin_inject: have a fault happen `times` times."""
+    """standin_inject: a fault that happens `times` times."""
 
     fault: str
     value: int
@@ -273,12 +273,12 @@ class InjectFault:
 
 @dataclass(frozen=True)
 class ClearFaults:
-    """standin_clear_faults: have no more faults happen."""
+    """standin_clear_faults: remove all faults."""
 
 
 @dataclass(frozen=True)
 class InsertBulk:
-    """INSERT BULK: announces rows in a message of their own, in the order of these columns."""
+    """INSERT BULK: announces a message with rows, in the order of these columns."""
 
     table: Table
     columns: tuple[str, ...] = field(default=())

@@ -1,4 +1,4 @@
-"""One session's view of the store: its transaction, and the statements that run in it."""
+"""A session's view of the store: its transaction, and the statements that run in it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -21,10 +21,10 @@ _T = TypeVar("_T")
 
 
 class Store:
-    """Runs statements in DuckDB as SQL Server would in READ COMMITTED, as far as DuckDB lets it.
+    """Runs statements in DuckDB under READ COMMITTED, as far as DuckDB allows.
 
-    A DuckDB transaction sees the data as they were when it began. So that a transaction sees what others have
-    committed, as in SQL Server, it is begun only with the first statement that writes.
+    A DuckDB transaction sees the data as of its beginning. It is therefore begun with the first statement that writes,
+    so that statements before see what others have committed.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Store:
         self.edition = engine.edition
 
     def interrupt(self) -> None:
-        """Give up what is running; may be called from another thread."""
+        """Cancel the running statement; may be called from another thread."""
         self.given_up.set()
         self._connection.interrupt()
 
@@ -56,7 +56,7 @@ class Store:
         return database == MASTER or not self.offline.is_set()
 
     def begin(self) -> None:
-        """Begin a transaction, or one more level of it."""
+        """Begin a transaction, or a nested level of it."""
         self.trancount += 1
 
     def commit(self) -> None:
@@ -80,22 +80,22 @@ class Store:
             raise ConnectionCutError("fault: drop_connection_after_commit")
 
     def rollback(self) -> None:
-        """Undo the transaction. Raises SqlError 3903 where there is none."""
+        """Roll back the transaction. Raises SqlError 3903 if there is none."""
         if not self.trancount:
             raise SqlError(3903, "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION.")
         self.abandon()
 
     def abandon(self) -> None:
-        """Undo the transaction, if there is one, and let go of its locks."""
+        """Roll back the transaction, if there is one, and release its locks."""
         if self._writing:
             self._undo()
         self._end()
 
     def fail(self, error: SqlError) -> bool:
-        """Do to the transaction what an error does to it; returns whether that ended it.
+        """Apply an error to the transaction; returns whether it ended.
 
-        DuckDB cannot undo one statement of a transaction. Where SQL Server would, without XACT_ABORT, the
-        transaction stays open for nothing but ROLLBACK.
+        DuckDB cannot roll back a single statement. Where SQL Server would, without XACT_ABORT, the transaction then
+        accepts only ROLLBACK.
         """
         if not self.trancount:
             return False
@@ -140,7 +140,7 @@ class Store:
                 return
 
     def change(self, change: Change) -> int:
-        """Run an INSERT, UPDATE or DELETE; returns how many rows it touched."""
+        """Run an INSERT, UPDATE or DELETE; returns the number of rows."""
         self._delay()
         if self.trancount and self._faults.take("deadlock_victim") is not None:
             raise deadlock_victim(self._session_id)
@@ -149,7 +149,7 @@ class Store:
         return int(count)
 
     def insert_arrow(self, table: Table, columns: Mapping[str, str], rows: pa.Table) -> None:
-        """Append an Arrow table; `columns`: the columns to fill, and with what in DuckDB's SQL."""
+        """Append an Arrow table; `columns`: each column to fill, with its expression in DuckDB's SQL."""
         names = ", ".join(map(quote, columns))
         sql = f"INSERT INTO {table.sql} ({names}) SELECT {', '.join(columns.values())} FROM standin_bulk"
         self._translated(lambda: self._insert(sql, rows), table, "INSERT")
@@ -159,7 +159,7 @@ class Store:
         self._connection.execute(sql)
 
     def write(self, work: Callable[[], _T]) -> _T:
-        """Do what writes: within the session's transaction, or in one of its own."""
+        """Call `work`, which writes, in the session's transaction or else in a separate one."""
         self.check_doomed()
         if not self._writing:
             self.run("BEGIN TRANSACTION")
@@ -185,12 +185,12 @@ class Store:
         return self._translated(lambda: self._connection.execute(sql, values or None), table, verb)
 
     def reset(self) -> None:
-        """Undo what was not committed, and let go of all locks."""
+        """Roll back, and release all locks."""
         self.abandon()
         self._locks.release(self._session)
 
     def close(self) -> None:
-        """Undo what was not committed, and let go of everything."""
+        """Roll back, release all locks, and close the connection."""
         self.reset()
         self._connection.close()
 

@@ -1,4 +1,4 @@
-"""The system's views that are known, as tables of the catalogue."""
+"""System views, as tables of the catalogue."""
 
 from dev.sandbox.sqlserver.engine.catalogue import COUNTERS, SCHEMA, SYS_COLUMNS, Table, TableColumn
 from dev.sandbox.sqlserver.types import (
@@ -36,7 +36,7 @@ OF_SERVER: dict[str, dict[str, SqlType | None]] = {
     },
     "SQL_LOGINS": {"name": None, "sid": _SID, "password_hash": None, "is_disabled": BIT},
 }
-"""The system's views that are of the whole server, and no part of the database."""
+"""System views of the server, which do not belong to a database."""
 _SYS = OF_SERVER | {
     "DATABASE_PRINCIPALS": {"name": None, "type": None, "sid": _SID},
     "DATABASE_FILES": {"type_desc": None, "size": INT},
@@ -58,16 +58,16 @@ _SYS = OF_SERVER | {
     "INDEX_COLUMNS": {"object_id": INT, "index_id": INT, "column_id": INT, "key_ordinal": TINYINT},
 }  # fmt: skip
 _SYSTEM_TABLES = {"INFORMATION_SCHEMA": _INFORMATION_SCHEMA, "SYS": _SYS}
-"""The system's views that are known: columns and their types (None is nvarchar(128))."""
+"""Known system views: columns and their types (None: nvarchar(128))."""
 
 
 def is_system_schema(name: str) -> bool:
-    """Whether a schema is one of the system's own."""
+    """Whether a schema is a system schema."""
     return name.upper() in _SYSTEM_TABLES
 
 
 def system_table(schema: str, name: str, in_master: bool) -> Table | None:
-    """A view of the system as a table; in master only those of the whole server."""
+    """A system view as a table; in master only those of the server."""
     columns = _SYSTEM_TABLES[schema.upper()].get(name.upper())
     if columns is None or (in_master and name.upper() not in OF_SERVER):
         return None

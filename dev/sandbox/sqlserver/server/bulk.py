@@ -1,4 +1,4 @@
-"""Bulk loads (MS-TDS 2.2.6.1): rows in a message of their own, after INSERT BULK has announced them."""
+"""Bulk loads (MS-TDS 2.2.6.1): a message with rows, announced by INSERT BULK."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -21,14 +21,14 @@ _INSERT_BYTES = 16 << 20
 
 
 def load(request: InsertBulk, message: Iterable[bytes], store: Store, faults: Faults) -> int:
-    """Put the rows of a bulk message into a table, as they arrive; returns how many the message held.
+    """Insert the rows of a bulk message as they arrive; returns their number.
 
-    All or none of them stay. Raises SqlError for rows that the table cannot take.
+    All or none are kept. Raises SqlError for rows that the table refuses.
     """
     if faults.take("disk_full") is not None:
         raise SqlError(
             1105,
-            f"Could not allocate space for object '{request.table.told}' in database '{store.catalogue.database}'"
+            f"Could not allocate space for object '{request.table.full_name}' in database '{store.catalogue.database}'"
             " because the 'PRIMARY' filegroup is full.",
             17,
         )
@@ -36,7 +36,7 @@ def load(request: InsertBulk, message: Iterable[bytes], store: Store, faults: Fa
 
 
 def discard(message: Iterable[bytes]) -> int:
-    """Receive a bulk message and forget it; returns how many rows stay, which is none."""
+    """Receive a bulk message and discard it; returns the number of rows kept: 0."""
     for _ in message:
         pass
     return 0
@@ -63,7 +63,7 @@ def _load(request: InsertBulk, portions: Iterator[bytes], store: Store, faults: 
             waiting_bytes = 0
         if data[:1] and data[0] != _ROW:
             break
-        # Where not even one row was complete, the next portion has to be larger.
+        # If not even one row was complete, the next portion has to be larger.
         more = [next(portions, b"")]
         if not more[0]:
             raise SqlError(4002, "The incoming tabular data stream (TDS) protocol stream is incorrect.")
@@ -77,7 +77,7 @@ def _load(request: InsertBulk, portions: Iterator[bytes], store: Store, faults: 
 
 
 def _portions(message: Iterable[bytes]) -> Iterator[bytes]:
-    """The packets of a message, joined to portions that are worth a decoder's call."""
+    """The packets of a message, joined to larger portions: each costs a call of the decoder."""
     parts: list[bytes] = []
     size = 0
     for packet in message:
@@ -90,7 +90,7 @@ def _portions(message: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _read_columns(data: bytes) -> tuple[list[SqlType], int]:
-    """The types that the message's metadata tells, and the position of the first row."""
+    """Column types in the message's metadata, and the position of the first row."""
     token, count = struct.unpack_from("<BH", data)
     if token != _COLUMN_METADATA:
         raise SqlError(4002, "The incoming tabular data stream (TDS) protocol stream is incorrect.")
@@ -110,7 +110,7 @@ def _assignments(request: InsertBulk, types: list[SqlType], database: str) -> di
         column = table.column(name)
         if column is None:
             raise unknown_column(name)
-        columns[column.name] = assign(Expr(f"c{at}", declared), column, f"{database}.{table.told}")
+        columns[column.name] = assign(Expr(f"c{at}", declared), column, f"{database}.{table.full_name}")
     for column in table.columns:
         if column.default and column.name not in columns:
             columns[column.name] = utc_now().sql

@@ -1,15 +1,15 @@
-"""What the drivers' bulk copy asks before it begins: the columns of the table."""
+"""Metadata query of the drivers' bulk copy: the columns of the table."""
 
 import re
 
-from dev.sandbox.sqlserver.sql.expressions import Context
-from dev.sandbox.sqlserver.sql.queries import Queries
+from dev.sandbox.sqlserver.sql.batch import Batch, Context
+from dev.sandbox.sqlserver.sql.names import Names
 from dev.sandbox.sqlserver.types import INT, binary_type, text_type
 from dev.sandbox.sqlserver.wire.tokens import Column, Reply
 from dev.sandbox.sqlserver.wire.typeinfo import COLLATION
 from dev.sandbox.sqlserver.wire.values import encoder
 
-# They ask in one batch of dynamic SQL, which nobody else sends.
+# One batch of dynamic SQL, which only bulk copy sends.
 _BULK_METADATA = re.compile(r"FMTONLY.*sp_tablecollations_100\s+N'((?:[^']|'')*)'", re.DOTALL | re.IGNORECASE)
 _COLLATION_COLUMNS = [
     Column("colid", INT),
@@ -20,7 +20,7 @@ _COLLATION_COLUMNS = [
 
 
 def table_asked_for(batch: str) -> str | None:
-    """The name of the table that a batch asks the columns of; None for any other batch."""
+    """Name of the table in a metadata query of bulk copy; None for any other batch."""
     match = _BULK_METADATA.search(batch)
     return match[1].replace("''", "'") if match else None
 
@@ -28,9 +28,9 @@ def table_asked_for(batch: str) -> str | None:
 def describe_table(name: str, context: Context, reply: Reply) -> None:
     """Answer with three results: @@TRANCOUNT, one of the table's columns without rows, and their collations.
 
-    Raises SqlError 208 where there is no such table.
+    Raises SqlError 208 if there is no such table.
     """
-    asked = Queries(name, context)
+    asked = Names(Batch(name, context))
     table = asked.table()
     asked.require("SELECT", table)
     reply.columns([Column("", INT)])

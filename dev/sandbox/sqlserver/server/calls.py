@@ -28,7 +28,7 @@ class Prepared:
 
 
 class Calls:
-    """The prepared statements of a session, and the calls that make, run and drop them."""
+    """Prepared statements of a session, and the procedures that create, run and drop them."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -47,7 +47,7 @@ class Calls:
             reply.done(DONE_PROC, EXECUTED)
 
     def _call(self, call: Call, reply: Reply) -> int | None:
-        """Run a procedure; returns the handle that it has prepared, if any."""
+        """Run a procedure; returns the handle of a statement that it prepared."""
         given = [parameter.value for parameter in call.parameters]
         if call.number in (PREPARE, PREPEXEC):
             self._prepared.pop(given[0], None)

@@ -1,4 +1,4 @@
-"""Runs the statements of a batch or of a prepared call, and writes what they answer."""
+"""Execution of a batch or a prepared call: runs its statements and writes the reply."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -46,7 +46,7 @@ from dev.sandbox.sqlserver.engine.statements import (
 from dev.sandbox.sqlserver.engine.store import Store
 from dev.sandbox.sqlserver.errors import SqlError
 from dev.sandbox.sqlserver.faults import Faults
-from dev.sandbox.sqlserver.sql.expressions import Context
+from dev.sandbox.sqlserver.sql.batch import Context
 from dev.sandbox.sqlserver.sql.languages import DEFAULT, in_language
 from dev.sandbox.sqlserver.sql.parser import Parser
 from dev.sandbox.sqlserver.types import INT
@@ -54,15 +54,15 @@ from dev.sandbox.sqlserver.wire.rpc import Parameter
 from dev.sandbox.sqlserver.wire.tokens import DELETE, DONE, DONE_IN_PROC, ENV_ROLLBACK, INSERT, SELECT, UPDATE, Reply
 from dev.sandbox.sqlserver.wire.values import encoder
 
-VERSION = "Stand-in for Microsoft SQL Server: a test double over DuckDB, not SQL Server (TDS 7.4)"
+VERSION = "Double of Microsoft SQL Server: a test double over DuckDB, not SQL Server (TDS 7.4)"
 _COMMANDS = {"INSERT": INSERT, "UPDATE": UPDATE, "DELETE": DELETE}
 
 
 class Executor:
     """A session's statements and its options.
 
-    `bulk`: the INSERT BULK that waits for its rows. `injected`: the request has injected a fault, which is not to
-    hit the answer to it. `transaction_descriptor`: of the transaction, if a request of its own has begun it.
+    `bulk`: the INSERT BULK that waits for its rows. `injected`: the request has injected a fault, which must not hit
+    its own reply. `transaction_descriptor`: of a transaction that a transaction manager request has begun.
     """
 
     def __init__(self, store: Store, faults: Faults) -> None:
@@ -115,17 +115,17 @@ class Executor:
         }
 
     def run(self, text: str, parameters: Iterable[Parameter], reply: Reply, done: int = DONE) -> None:
-        """Run a text's statements and answer each with a DONE of a kind. Raises SqlError, which `fail` answers."""
+        """Run the statements of a text and reply to each with a DONE token. Raises SqlError; then call `fail`."""
         self._variables = {parameter.name.upper(): parameter for parameter in parameters}
         self._reply, self._done = reply, done
         parser = Parser(text, self.context())
         while (statement := parser.next_statement()) is not None:
             self._row_count = 0
             self._actions[type(statement)](statement)
-            parser.context = self.context()
+            parser.batch.context = self.context()
 
     def fail(self, error: SqlError, reply: Reply, done: int = DONE) -> None:
-        """Answer with an error, after doing to the transaction what the error does to it."""
+        """Apply an error to the transaction, and reply with it."""
         if self.store.fail(error) and self.transaction_descriptor:
             reply.transaction_ended(ENV_ROLLBACK, self.transaction_descriptor)
             self.transaction_descriptor = b""
@@ -133,14 +133,14 @@ class Executor:
         reply.done(done, error=True)
 
     def reset(self) -> None:
-        """Make the session as new."""
+        """Reset the session, as for another user of a connection pool."""
         self.store.reset()
         self.store.xact_abort = self.no_count = False
         self.transaction_descriptor = b""
         self.bulk = None
 
     def context(self) -> Context:
-        """What the next statement can refer to."""
+        """Names and state that the next statement can refer to."""
         store = self.store
         return Context(
             *(store.catalogue, store.principals, VERSION, store.trancount, self._row_count, store.edition),
@@ -167,7 +167,7 @@ class Executor:
             self._reply.done(self._done, _COMMANDS[change.verb], count)
 
     def _with_triggers(self, change: Change, triggers: Iterable[Trigger]) -> int:
-        """Change rows and do what that triggers, all or nothing; what a trigger counts is answered first."""
+        """Change rows and run triggers, all or nothing; the row counts of triggers come first in the reply."""
         no_count, done = self.no_count, self._done
         self.store.begin()
         try:
@@ -190,7 +190,7 @@ class Executor:
             if isinstance(statement, Transaction) and statement.verb == "ROLLBACK":
                 raise SqlError(3609, "The transaction ended in the trigger. The batch has been aborted.")
             self._actions[type(statement)](statement)
-            parser.context = self.context()
+            parser.batch.context = self.context()
 
     def _throw(self, statement: Throw) -> None:
         raise SqlError(statement.number, statement.message)

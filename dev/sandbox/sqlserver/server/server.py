@@ -16,15 +16,15 @@ from dev.sandbox.sqlserver.wire.packets import Wire
 from dev.sandbox.sqlserver.wire.watch import AttentionWatch
 
 log = logging.getLogger(__name__)
-_FIRST_SESSION = 51  # SQL Server keeps the numbers below for itself
+_FIRST_SESSION = 51  # SQL Server reserves lower numbers
 _BACKLOG = 128
 
 
 class Server:
-    """Listens, and serves whoever connects until it is closed. Port 0 is any free one.
+    """Listens, and serves clients until it is closed. Port 0: any free port.
 
-    `discard`: the rows of bulk loads are thrown away, to measure how fast a client alone can send them. `tls`: all is
-    encrypted, and this is what clients are shown.
+    `discard`: the rows of bulk loads are discarded, to measure how fast a client can send them. `tls`: the certificate;
+    all is then encrypted.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Server:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
+        """Host and port."""
         host, port = self._listener.getsockname()[:2]
         return str(host), int(port)
 
     def close(self) -> None:
-        """Cut all connections, roll back what they had not committed, and close the database."""
+        """Close all connections, rolling back their transactions, and close the database."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join()
         self._listener.close()
@@ -97,7 +97,7 @@ class Server:
 
 
 def _keep_alive(client: socket.socket) -> None:
-    """Notice a client that went away without a word, as SQL Server does: after 30 s, and then within seconds."""
+    """Detect a client that is gone by TCP keep-alive, as SQL Server does: after 30 s, then within seconds."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)

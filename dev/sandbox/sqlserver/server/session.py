@@ -1,4 +1,4 @@
-"""One connection, from login to leave."""
+"""A session: one connection, from its login to its end."""
 
 import logging
 import re
@@ -40,7 +40,7 @@ _BEGIN_ANOTHER = 1
 
 @dataclass(frozen=True)
 class Shared:
-    """What all sessions share."""
+    """Objects that all sessions share."""
 
     engine: Engine
     administrator: Administrator
@@ -69,7 +69,7 @@ class Session:
         }
 
     def run(self) -> None:
-        """Serve the client. Raises ConnectionCutError when it has left, or has not been let in."""
+        """Serve the client. Raises ConnectionCutError when it has left, or its login failed."""
         try:
             if self._shared.tls and begins_with_tls(self._wire.socket):
                 self._tunnel = Tunnel(self._wire, self._shared.tls)
@@ -113,7 +113,7 @@ class Session:
             self._tunnel.open()
 
     def _refusals(self, login: Login) -> list[SqlError]:
-        """Why a login is not let in, if it is not; a database that does not open is followed by a login that fails."""
+        """Errors of a refused login; none if it is accepted. 4060 (database cannot be opened) is followed by 18456."""
         known = self._store.principals.log_in(login.user, login.password)
         if not known or self._shared.faults.take("login_failure") is not None:
             return [login_failed(login.user)]

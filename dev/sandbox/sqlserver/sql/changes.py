@@ -5,22 +5,26 @@ from dev.sandbox.sqlserver.engine.statements import Change
 from dev.sandbox.sqlserver.errors import SqlError, unknown_column
 from dev.sandbox.sqlserver.sql.conversions import Expr, assign, common_type, convert
 from dev.sandbox.sqlserver.sql.expressions import utc_now
+from dev.sandbox.sqlserver.sql.names import Names
 from dev.sandbox.sqlserver.sql.queries import Queries
 from dev.sandbox.sqlserver.sql.scope import Scope, Source
 from dev.sandbox.sqlserver.sql.sources import Join
 from dev.sandbox.sqlserver.types import INT, SqlType
 
 
-class Changes(Queries):
+class Changes:
     """Reads statements that change rows."""
+
+    def __init__(self, names: Names, queries: Queries) -> None:
+        self.batch, self.names, self.queries = names.batch, names, queries
 
     def insert(self) -> Change:
         """Read what follows INSERT."""
-        self.accept("INTO")
-        table = self.table()
-        self.require("INSERT", table)
-        self.hints()
-        columns = [_column(table, name) for name in self.column_names()] or _given(table)
+        self.batch.accept("INTO")
+        table = self.names.table()
+        self.names.require("INSERT", table)
+        self.names.hints()
+        columns = [_column(table, name) for name in self.names.column_names()] or _given(table)
         for column in columns:
             _refuse_computed(column)
             if column.identity:
@@ -29,16 +33,16 @@ class Changes(Queries):
                     f"Cannot insert explicit value for identity column in table '{table.name}' when IDENTITY_INSERT is"
                     " set to OFF.",
                 )
-        if self.accept("VALUES"):
+        if self.batch.accept("VALUES"):
             sql, given = self._rows()
         else:
-            query = self.query()
+            query = self.queries.query()
             sql = query.sql
             given = [Expr(f"q.c{at}", column.type) for at, column in enumerate(query.columns)]
         if len(given) != len(columns):
             raise SqlError(213, "Column name or number of supplied values does not match table definition.")
-        told = self.told(table)
-        assigned = {column.name: assign(value, column, told) for column, value in zip(columns, given, strict=True)}
+        name = self._name_in_messages(table)
+        assigned = {column.name: assign(value, column, name) for column, value in zip(columns, given, strict=True)}
         for column in table.columns:
             if column.default and column.name not in assigned:
                 assigned[column.name] = utc_now().sql
@@ -48,74 +52,63 @@ class Changes(Queries):
         names = ", ".join(quote(name) for name in assigned)
         inner = ", ".join(f"c{at}" for at in range(len(given)))
         select = f"SELECT {', '.join(assigned.values())} FROM ({sql}) AS q({inner})"
-        return Change("INSERT", f"INSERT INTO {table.sql} ({names}) {select}", table, self.values)
+        return Change("INSERT", f"INSERT INTO {table.sql} ({names}) {select}", table, self.batch.values)
 
     def update(self) -> Change:
         """Read what follows UPDATE; FROM may join the table, under its alias, with others."""
-        target = self.dotted_name()
-        self.hints()
-        self.expect("SET")
-        # What the assignments mean is known only after FROM, so that is read first.
-        self.scope = Scope()
-        set_at, from_at = self.at, self._find_from()
+        target = self.names.dotted_name()
+        self.names.hints()
+        self.batch.expect("SET")
+        # FROM is read first: it has the sources of the assignments' columns.
+        self.batch.scope = Scope()
+        set_at, from_at = self.batch.position, self.queries.find_from()
         joins: list[Join] = []
         if from_at:
-            self.at = from_at
-            self.expect("FROM")
-            joins = self.from_clause()
+            self.batch.position = from_at
+            self.batch.expect("FROM")
+            joins = self.queries.sources.from_clause()
         else:
-            table = self.table_named(target)
-            self.scope.sources.append(Source(table.name, table.columns, table))
-        after, self.at = self.at, set_at
+            table = self.names.table_named(target)
+            self.batch.scope.sources.append(Source(table.name, table.columns, table))
+        after, self.batch.position = self.batch.position, set_at
         changed = self._changed(target)
         if changed.table is not None:
-            self.require("UPDATE", changed.table)
+            self.names.require("UPDATE", changed.table)
         assignments = [self._assignment(changed)]
-        while self.accept(","):
+        while self.batch.accept(","):
             assignments.append(self._assignment(changed))
         if from_at:
-            if self.at != from_at:
-                raise self.unknown()
-            self.at = after
+            if self.batch.position != from_at:
+                raise self.batch.unknown()
+            self.batch.position = after
         return self._update(changed, assignments, joins)
 
     def delete(self) -> Change:
         """Read what follows DELETE."""
-        limit = f" LIMIT {self.top()}" if self.accept("TOP") else ""
-        self.accept("FROM")
-        table = self.table()
-        self.require("DELETE", table)
-        self.hints()
-        self.scope = Scope([Source(table.name, table.columns, table)])
-        condition = f" WHERE {self._chosen(table)}" if self.accept("WHERE") else ""
+        limit = f" LIMIT {self.queries.top()}" if self.batch.accept("TOP") else ""
+        self.batch.accept("FROM")
+        table = self.names.table()
+        self.names.require("DELETE", table)
+        self.names.hints()
+        self.batch.scope = Scope([Source(table.name, table.columns, table)])
+        condition = f" WHERE {self._chosen(table)}" if self.batch.accept("WHERE") else ""
         if limit:
             condition = f" WHERE rowid IN (SELECT rowid FROM {table.sql} AS {quote(table.name)}{condition}{limit})"
         sql = f"DELETE FROM {table.sql} AS {quote(table.name)}{condition}"
-        return Change("DELETE", sql, table, self.values)
+        return Change("DELETE", sql, table, self.batch.values)
 
-    def column_names(self) -> list[str]:
-        """Read names in parentheses, if any follow."""
-        if not self.sees("(") or self.sees("(", "SELECT"):
-            return []
-        self.expect("(")
-        names = [self.name()]
-        while self.accept(","):
-            names.append(self.name())
-        self.expect(")")
-        return names
-
-    def told(self, table: Table) -> str:
-        """A table's name as messages about its rows tell it."""
-        return f"{self.context.catalogue.database}.{table.told}"
+    def _name_in_messages(self, table: Table) -> str:
+        """A table's name in messages about its rows."""
+        return f"{self.batch.context.catalogue.database}.{table.full_name}"
 
     def _chosen(self, table: Table) -> str:
-        """Read the condition after WHERE, by which the rows to change are chosen: they are read for it."""
-        self.require("SELECT", table)
-        return self.condition()
+        """Read the condition after WHERE of a change, which also needs the permission to SELECT."""
+        self.names.require("SELECT", table)
+        return self.queries.conditions.condition()
 
     def _rows(self) -> tuple[str, list[Expr]]:
         rows = [self._row()]
-        while self.accept(","):
+        while self.batch.accept(","):
             rows.append(self._row())
         if any(len(row) != len(rows[0]) for row in rows):
             raise SqlError(10709, "The number of columns for each row in a table value constructor must be the same.")
@@ -125,51 +118,52 @@ class Changes(Queries):
         return f"VALUES {sql}", [Expr(f"q.c{at}", each or INT) for at, each in enumerate(types)]
 
     def _row(self) -> list[Expr]:
-        self.expect("(")
-        row = self.values_list()
-        self.expect(")")
+        self.batch.expect("(")
+        row = self.queries.expressions.values_list()
+        self.batch.expect(")")
         return row
 
     def _changed(self, target: list[str]) -> Source:
-        """The source that an UPDATE changes: one of its FROM, by alias or by name, or the only one."""
-        for source in self.scope.sources:
+        """Target of an UPDATE: a source of its FROM, by alias or by name, or the only one."""
+        for source in self.batch.scope.sources:
             if len(target) == 1 and source.alias.lower() == target[0].lower():
                 return source
-        table = self.table_named(target)
-        for source in self.scope.sources:
+        table = self.names.table_named(target)
+        for source in self.batch.scope.sources:
             if source.table == table:
                 return source
-        raise self.unknown()
+        raise self.batch.unknown()
 
     def _assignment(self, changed: Source) -> str:
-        name = self.name()
-        if self.accept("."):
+        name = self.batch.name()
+        if self.batch.accept("."):
             if name.lower() != changed.alias.lower():
-                raise self.unknown()
-            name = self.name()
+                raise self.batch.unknown()
+            name = self.batch.name()
         if changed.table is None:
-            raise self.unknown()
+            raise self.batch.unknown()
         column = _column(changed.table, name)
         _refuse_computed(column)
         if column.identity:
             raise SqlError(8102, f"Cannot update identity column '{column.name}'.")
-        self.expect("=")
-        return f"{quote(column.name)} = {assign(self.value(), column, self.told(changed.table))}"
+        self.batch.expect("=")
+        value = self.queries.expressions.value()
+        return f"{quote(column.name)} = {assign(value, column, self._name_in_messages(changed.table))}"
 
     def _update(self, changed: Source, assignments: list[str], joins: list[Join]) -> Change:
-        """Write the UPDATE. DuckDB joins the table with what is in FROM by WHERE, which serves inner joins only."""
+        """The UPDATE in DuckDB's SQL, which joins the table with FROM by WHERE, and so knows inner joins only."""
         assert changed.table is not None  # there are assignments to its columns
         conditions = []
-        if self.accept("WHERE"):
+        if self.batch.accept("WHERE"):
             conditions.append(f"({self._chosen(changed.table)})")
         if any(join.how == "LEFT JOIN" for join in joins):
-            raise self.unknown()
+            raise self.batch.unknown()
         conditions += [f"({join.condition})" for join in joins if join.condition]
         others = ", ".join(join.source.sql for join in joins if join.source is not changed)
         sql = f"UPDATE {changed.table.sql} AS {quote(changed.alias)} SET {', '.join(assignments)}"
         sql += f" FROM {others}" if others else ""
         sql += f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return Change("UPDATE", sql, changed.table, self.values)
+        return Change("UPDATE", sql, changed.table, self.batch.values)
 
 
 def _column(table: Table, name: str) -> TableColumn:
@@ -180,7 +174,7 @@ def _column(table: Table, name: str) -> TableColumn:
 
 
 def _given(table: Table) -> list[TableColumn]:
-    """The columns that an INSERT without a list of columns gives values for."""
+    """Columns of an INSERT without a list of columns."""
     return [column for column in table.columns if not (column.identity or column.computed)]
 
 
@@ -194,7 +188,7 @@ def _refuse_computed(column: TableColumn) -> None:
 
 
 def _unified(value: Expr, target: SqlType | None) -> str:
-    """A value of VALUES as the type that its column has over all rows."""
+    """A value of VALUES in the common type of its column."""
     if target is None or value.type is None:
         return "NULL"
     return value.sql if value.type.is_text and target.is_text else convert(value, target)

@@ -1,7 +1,7 @@
-"""How values pass from one SQL Server type to another, written in DuckDB's SQL.
+"""Conversions between SQL Server types, as DuckDB's SQL.
 
-Where the two differ: SQL Server cuts decimals and floats to integers, DuckDB rounds them; texts of dates differ;
-what does not fit a column is an error with a number of its own.
+Where the two differ: SQL Server truncates decimals and floats to integers, DuckDB rounds them; dates as text differ;
+a value that does not fit its column is an error with a specific number.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _ISO_8601 = 126
 class Expr:
     """A value in DuckDB's SQL with its SQL Server type (None: an untyped NULL).
 
-    `column`: it is a column as it stands. `known`: a text that is known before the statement runs.
+    `column`: it is a plain column. `known`: text that is known before the statement runs.
     """
 
     sql: str
@@ -30,7 +30,7 @@ class Expr:
 
 
 def convert(value: Expr, target: SqlType) -> str:
-    """The value as another type, as CAST does it. Raises SqlError 206 where there is no such conversion."""
+    """CAST of the value to another type. Raises SqlError 206 if there is no such conversion."""
     source = value.type
     if source is None:
         return f"CAST(NULL AS {target.duckdb})"
@@ -49,9 +49,9 @@ def convert(value: Expr, target: SqlType) -> str:
 
 
 def assign(value: Expr, column: TableColumn, table: str) -> str:
-    """The value as it goes into a column of a table (with database and schema).
+    """The value converted for a column of a table (with database and schema).
 
-    Too long a text or too many bytes end in error 2628. Fixed-length texts are stored without their padding.
+    Too long text or binary raises error 2628. nchar is stored without its padding.
     """
     target = column.type
     if not (target.is_text or target.is_binary):
@@ -62,14 +62,14 @@ def assign(value: Expr, column: TableColumn, table: str) -> str:
     if target.length == MAX or (value.type == target and value.column):
         return sql
     macro = "standin_fit_text" if target.is_text else "standin_fit_bytes"
-    told = f"table '{table}', column '{column.name}'".replace("'", "''")
-    return f"{macro}({sql}, {target.length}, '{told}')"
+    target_name = f"table '{table}', column '{column.name}'".replace("'", "''")
+    return f"{macro}({sql}, {target.length}, '{target_name}')"
 
 
 def convert_styled(value: Expr, target: SqlType, style: int) -> str | None:
     """CONVERT of a datetime2 to text with style 126 (ISO 8601); None for anything else.
 
-    The fraction is left out where it is zero, as the documentation of CAST and CONVERT says.
+    A fraction of zero is omitted, as documented for CAST and CONVERT.
     """
     if style != _ISO_8601 or value.type is None or value.type.name != "datetime2" or not target.is_text:
         return None
@@ -78,7 +78,7 @@ def convert_styled(value: Expr, target: SqlType, style: int) -> str | None:
 
 
 def comparable(left: Expr, right: Expr, operation: str = "equal to") -> tuple[str, str]:
-    """Both sides of a comparison, made comparable. Raises SqlError 206, or 468 for columns of different collations."""
+    """Both sides of a comparison in a common type. Raises SqlError 206, or 468 for different collations."""
     if left.type is None or right.type is None:
         return left.sql, right.sql
     if left.type.is_text and right.type.is_text:
@@ -95,10 +95,10 @@ def comparable(left: Expr, right: Expr, operation: str = "equal to") -> tuple[st
 
 
 def arithmetic(operator: str, left: Expr, right: Expr) -> Expr | None:
-    """`left operator right`; None where the stand-in does not know how.
+    """`left operator right`; None for unsupported types.
 
     Result types: https://learn.microsoft.com/sql/t-sql/data-types/precision-scale-and-length-transact-sql
-    Decimal division is left out: DuckDB divides them as floats.
+    Division of decimals is unsupported: DuckDB divides them as floats.
     """
     a, b = left.type or INT, right.type or INT
     if operator == "+" and a.is_text and b.is_text:
@@ -120,7 +120,7 @@ def arithmetic(operator: str, left: Expr, right: Expr) -> Expr | None:
 
 
 def common_type(values: list[Expr]) -> SqlType | None:
-    """The type that CASE, COALESCE or UNION gives to several values: that of the highest precedence."""
+    """Result type of CASE, COALESCE or UNION: that of the highest precedence."""
     types = [value.type for value in values if value.type is not None]
     if not types:
         return None

@@ -1,4 +1,4 @@
-"""The functions that the stand-in knows. Each reads its arguments; the parentheses are the caller's."""
+"""The functions of T-SQL that the double knows. Each reads its arguments, without the parentheses."""
 
 from dataclasses import replace
 
@@ -13,38 +13,38 @@ from dev.sandbox.sqlserver.types import BIGINT, INT, MAX, SqlType, text_type
 def _arguments(at: Expressions, count: int) -> list[Expr]:
     found = at.values_list()
     if len(found) != count:
-        raise at.unknown()
+        raise at.batch.unknown()
     return found
 
 
 def _cast(at: Expressions) -> Expr:
     value = at.value()
-    at.expect("AS")
-    target = at.type_name()
+    at.batch.expect("AS")
+    target = at.batch.type_name()
     return Expr(convert(value, target), target, known=value.known if target.is_text else None)
 
 
 def _convert(at: Expressions) -> Expr | None:
-    target = at.type_name()
-    at.expect(",")
+    target = at.batch.type_name()
+    at.batch.expect(",")
     value = at.value()
-    if not at.accept(","):
+    if not at.batch.accept(","):
         return Expr(_bytes_of_text(value, target) or convert(value, target), target)
-    styled = convert_styled(value, target, int(at.of_kind("number")))
+    styled = convert_styled(value, target, int(at.batch.of_kind("number")))
     return None if styled is None else Expr(styled, target)
 
 
 def _bytes_of_text(value: Expr, target: SqlType) -> str:
-    """A text as varbinary(max), which only CONVERT makes of it: in UTF-8, where SQL Server has UTF-16."""
+    """Text as varbinary(max), which only CONVERT allows: as UTF-8, where SQL Server has UTF-16."""
     if value.type is None or not value.type.is_text or not target.is_binary or target.length != MAX:
         return ""
     return f"encode({value.sql})"
 
 
 def _count(at: Expressions) -> Expr:
-    if at.accept("*"):
+    if at.batch.accept("*"):
         return Expr("CAST(count(*) AS INTEGER)", INT)
-    distinct = "DISTINCT " if at.accept("DISTINCT") else ""
+    distinct = "DISTINCT " if at.batch.accept("DISTINCT") else ""
     return Expr(f"CAST(count({distinct}{at.value().sql}) AS INTEGER)", INT)
 
 
@@ -132,12 +132,12 @@ def _absolute(at: Expressions) -> Expr | None:
 
 
 def _database_name(at: Expressions) -> Expr:
-    return at.literal(at.context.catalogue.database, text_type(128))
+    return at.literal(at.batch.context.catalogue.database, text_type(128))
 
 
 def _schema_id(at: Expressions) -> Expr:
     (name,) = _arguments(at, 1)
-    schema = at.context.catalogue.schema(name.known or "")
+    schema = at.batch.context.catalogue.schema(name.known or "")
     return at.literal(None if schema is None else object_id(schema), INT)
 
 
@@ -152,8 +152,8 @@ def _object_id(at: Expressions) -> Expr | None:
     if len(parts) > 3 or words.token.kind != "end":
         raise unknown_statement(f"OBJECT_ID('{name.known}')")
     schema = (parts[-2] if len(parts) > 1 else "") or "dbo"
-    table = at.context.catalogue.table(schema, parts[-1])
-    return at.literal(None if table is None else object_id(table.told), INT)
+    table = at.batch.context.catalogue.table(schema, parts[-1])
+    return at.literal(None if table is None else object_id(table.full_name), INT)
 
 
 def _password_matches(at: Expressions) -> Expr:
@@ -165,10 +165,10 @@ def _has_database_access(at: Expressions) -> Expr | None:
     (name,) = _arguments(at, 1)
     if name.known is None:
         return None
-    database = at.context.catalogue.database_named(name.known)
+    database = at.batch.context.catalogue.database_named(name.known)
     if database is None:
         return at.literal(None, INT)
-    may_enter = at.context.principals.may_enter(database) and at.context.catalogue.is_online(database)
+    may_enter = at.batch.context.principals.may_enter(database) and at.batch.context.catalogue.is_online(database)
     return at.literal(int(may_enter), INT)
 
 
@@ -176,14 +176,14 @@ def _server_property(at: Expressions) -> Expr | None:
     (name,) = _arguments(at, 1)
     if name.known == "ProductMajorVersion":
         return at.literal("16", text_type(128))
-    return at.literal(at.context.edition, INT) if name.known == "EngineEdition" else None
+    return at.literal(at.batch.context.edition, INT) if name.known == "EngineEdition" else None
 
 
 def _is_role_member(at: Expressions) -> Expr | None:
     role, member = _arguments(at, 2)
     if role.known is None or member.known is None:
         return None
-    found = at.context.principals.is_member(role.known, member.known)
+    found = at.batch.context.principals.is_member(role.known, member.known)
     return at.literal(None if found is None else int(found), INT)
 
 

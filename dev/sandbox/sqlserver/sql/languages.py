@@ -1,4 +1,4 @@
-"""The language of messages: us_english, or Deutsch for those errors that a test makes; their numbers are the same."""
+"""Language of messages: us_english, or Deutsch for the errors that tests cause; numbers are the same."""
 
 import re
 
@@ -6,7 +6,7 @@ from dev.sandbox.sqlserver.errors import SqlError, unknown_statement
 
 DEFAULT = "us_english"
 _GERMAN = "deutsch"
-# As sys.messages has them; what is in quotes stays as it is, in its order.
+# From sys.messages; the quoted parts of the English message are filled in, in their order.
 _MESSAGES = {
     207: "Ungültiger Spaltenname {}.",
     208: "Ungültiger Objektname {}.",
@@ -19,14 +19,14 @@ _NAMES = re.compile(r"'[^']*'|\([^)]*\)")
 
 
 def check_language(name: str) -> str:
-    """The name of a language as it is kept. Raises SqlError 102 for one that is not known."""
+    """Normalized name of a language. Raises SqlError 102 for an unknown one."""
     if name.lower() not in (DEFAULT, _GERMAN):
         raise unknown_statement(f"LANGUAGE {name}")
     return name.lower()
 
 
 def in_language(error: SqlError, language: str) -> SqlError:
-    """The error in a language, if it is to be had there."""
+    """The error in a language, if there is a translation."""
     if language == DEFAULT or error.number not in _MESSAGES:
         return error
     words = _MESSAGES[error.number].format(*_NAMES.findall(error.message))

@@ -23,7 +23,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Token:
-    """A token: `value` is what it stands for (names and texts without quotes), `start` its place in the text."""
+    """A token: `value` without quotes, `start` its position in the text."""
 
     kind: Kind
     value: str
@@ -31,7 +31,7 @@ class Token:
 
 
 def tokenize(text: str) -> list[Token]:
-    """Cut a batch into tokens, the last of kind `end`. Raises SqlError 102 for what is no token."""
+    """Split a batch into tokens, the last of kind `end`. Raises SqlError 102 for an unknown character."""
     tokens = []
     at = 0
     while at < len(text):
@@ -54,48 +54,48 @@ def _value(kind: str, text: str) -> str:
 
 
 class Cursor:
-    """A place in a batch. Words are compared without regard to case."""
+    """A position in a batch. Words are compared case-insensitively."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens = tokenize(text)
-        self.at = 0
+        self.position = 0
         self.statement_start = 0
 
     @property
     def token(self) -> Token:
-        """The token that comes next."""
-        return self.tokens[self.at]
+        """The next token."""
+        return self.tokens[self.position]
 
     def take(self) -> Token:
         """Take the next token."""
-        token = self.tokens[self.at]
-        self.at += token.kind != "end"
+        token = self.tokens[self.position]
+        self.position += token.kind != "end"
         return token
 
     def sees(self, *words: str, after: int = 0) -> bool:
-        """Whether these words or marks come next, or after so many tokens; a quoted name is neither."""
-        tokens: Sequence[Token] = self.tokens[self.at + after : self.at + after + len(words)]
+        """Whether these words or marks come next, or `after` a number of tokens; a quoted name is neither."""
+        tokens: Sequence[Token] = self.tokens[self.position + after : self.position + after + len(words)]
         return [t.value.upper() for t in tokens if t.kind in ("word", "mark", "variable")] == list(words)
 
     def sees_end(self) -> bool:
-        """Whether nothing comes next."""
+        """Whether the batch is at its end."""
         return self.token.kind == "end"
 
     def accept(self, *words: str) -> bool:
         """Take these words or marks if they come next."""
         found = self.sees(*words)
         if found:
-            self.at += len(words)
+            self.position += len(words)
         return found
 
     def expect(self, *words: str) -> None:
-        """Take these words or marks. Raises SqlError 102 where something else comes next."""
+        """Take these words or marks. Raises SqlError 102 if something else comes next."""
         if not self.accept(*words):
             raise self.unknown()
 
     def accept_any(self, *words: str) -> str:
-        """Take whichever of these words or marks comes next; empty where none does."""
+        """Take one of these words or marks, if it comes next; else empty."""
         return next((word for word in words if self.accept(word)), "")
 
     def name(self) -> str:
@@ -111,5 +111,5 @@ class Cursor:
         return self.take().value
 
     def unknown(self) -> SqlError:
-        """Error 102, quoting the statement from its beginning."""
+        """Error 102 for the current statement."""
         return unknown_statement(self.text[self.statement_start :])

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from dev.sandbox.sqlserver.engine.catalogue import quote
 from dev.sandbox.sqlserver.errors import SqlError
+from dev.sandbox.sqlserver.sql.conditions import Conditions
 from dev.sandbox.sqlserver.sql.conversions import Expr, common_type, convert
+from dev.sandbox.sqlserver.sql.expressions import Expressions
 from dev.sandbox.sqlserver.sql.functions import FUNCTIONS
+from dev.sandbox.sqlserver.sql.names import Names
 from dev.sandbox.sqlserver.sql.scope import Scope, Source
 from dev.sandbox.sqlserver.sql.sources import Join, Query, Sources
 from dev.sandbox.sqlserver.types import INT
@@ -22,23 +25,27 @@ class _Item:
     name: str
 
 
-class Queries(Sources):
-    """Reads queries."""
+class Queries:
+    """Reads queries, with the readers of their parts."""
 
-    functions = FUNCTIONS
+    def __init__(self, names: Names) -> None:
+        self.batch = names.batch
+        self.expressions = Expressions(self.batch, FUNCTIONS, lambda: self.conditions.condition())
+        self.conditions = Conditions(self.batch, self.expressions, self.subquery)
+        self.sources = Sources(names, self.conditions.condition, self.query)
 
     def subquery(self) -> str:
         """Read a query inside of parentheses, the first of which has been taken."""
-        outer = self.scope
+        outer = self.batch.scope
         found = self.query(outer)
-        self.scope = outer
-        self.expect(")")
+        self.batch.scope = outer
+        self.batch.expect(")")
         return found.sql
 
     def query(self, outer: Scope | None = None) -> Query:
         """Read a query, with UNION ALL and ORDER BY."""
         selects = [self._select(outer)]
-        while self.accept("UNION", "ALL"):
+        while self.batch.accept("UNION", "ALL"):
             selects.append(self._select(outer))
         if len(selects) > 1:
             return self._union(selects)
@@ -69,42 +76,42 @@ class Queries(Sources):
 
     def _select(self, outer: Scope | None) -> tuple[str, list[_Item], str]:
         """Read one SELECT without its ORDER BY: its SQL, its columns, and its LIMIT."""
-        self.expect("SELECT")
-        distinct = "DISTINCT " if self.accept("DISTINCT") else ""
-        limit = f" LIMIT {self.top()}" if self.accept("TOP") else ""
-        # What the columns mean is known only after FROM, so that is read first.
-        self.scope = Scope(outer=outer)
-        items_at, from_at = self.at, self._find_from()
+        self.batch.expect("SELECT")
+        distinct = "DISTINCT " if self.batch.accept("DISTINCT") else ""
+        limit = f" LIMIT {self.top()}" if self.batch.accept("TOP") else ""
+        # FROM is read first: it has the sources of the selected columns.
+        self.batch.scope = Scope(outer=outer)
+        items_at, from_at = self.batch.position, self.find_from()
         sources = ""
         after = from_at
         if from_at:
-            self.at = from_at
-            self.expect("FROM")
-            sources = " FROM " + "".join(map(_joined, self.from_clause()))
-            after, self.at = self.at, items_at
+            self.batch.position = from_at
+            self.batch.expect("FROM")
+            sources = " FROM " + "".join(map(_joined, self.sources.from_clause()))
+            after, self.batch.position = self.batch.position, items_at
         items = self._items()
         if from_at:
-            if self.at != from_at:
-                raise self.unknown()
-            self.at = after
+            if self.batch.position != from_at:
+                raise self.batch.unknown()
+            self.batch.position = after
         selected = ", ".join(_selected(item) for item in items)
         return f"SELECT {distinct}{selected}{sources}{self._filters()}", items, limit
 
     def _filters(self) -> str:
         sql = ""
-        if self.accept("WHERE"):
-            sql += f" WHERE {self.condition()}"
-        if self.accept("GROUP", "BY"):
-            sql += f" GROUP BY {', '.join(value.sql for value in self.values_list())}"
-        if self.accept("HAVING"):
-            sql += f" HAVING {self.condition()}"
+        if self.batch.accept("WHERE"):
+            sql += f" WHERE {self.conditions.condition()}"
+        if self.batch.accept("GROUP", "BY"):
+            sql += f" GROUP BY {', '.join(value.sql for value in self.expressions.values_list())}"
+        if self.batch.accept("HAVING"):
+            sql += f" HAVING {self.conditions.condition()}"
         return sql
 
-    def _find_from(self) -> int:
-        """The place of this SELECT's own FROM; 0 where it has none."""
+    def find_from(self) -> int:
+        """Position of this statement's FROM; 0 if it has none."""
         depth = 0
-        for at in range(self.at, len(self.tokens)):
-            token = self.tokens[at]
+        for at in range(self.batch.position, len(self.batch.tokens)):
+            token = self.batch.tokens[at]
             if token.kind == "mark":
                 depth += {"(": 1, ")": -1}.get(token.value, 0)
                 if depth < 0 or token.value == ";":
@@ -118,60 +125,60 @@ class Queries(Sources):
         return 0
 
     def top(self) -> str:
-        """Read how many rows, as it follows TOP."""
-        if self.accept("("):
-            count = self.value()
-            self.expect(")")
+        """Read the number of rows after TOP."""
+        if self.batch.accept("("):
+            count = self.expressions.value()
+            self.batch.expect(")")
         else:
-            count = Expr(self.of_kind("number"), INT)
+            count = Expr(self.batch.of_kind("number"), INT)
         if count.type is None or not count.type.is_integer:
-            raise self.unknown()
+            raise self.batch.unknown()
         return count.sql
 
     def _items(self) -> list[_Item]:
         found: list[_Item] = []
         while True:
-            if self.accept("*"):
-                found += [item for source in self.scope.sources for item in _star(source)]
-            elif self.sees(".", "*", after=1):
-                alias = self.name()
-                self.expect(".", "*")
-                found += _star(self.scope.source(alias))
+            if self.batch.accept("*"):
+                found += [item for source in self.batch.scope.sources for item in _star(source)]
+            elif self.batch.sees(".", "*", after=1):
+                alias = self.batch.name()
+                self.batch.expect(".", "*")
+                found += _star(self.batch.scope.source(alias))
             else:
                 found.append(self._item())
-            if not self.accept(","):
+            if not self.batch.accept(","):
                 break
         if not found:
-            raise self.unknown()
+            raise self.batch.unknown()
         return found
 
     def _item(self) -> _Item:
-        value = self.value()
-        # An unquoted column keeps the name that it was written with.
-        own = self.tokens[self.at - 1].value if value.column else ""
-        return _Item(value, self.alias() or own)
+        value = self.expressions.value()
+        # A column keeps its name as written.
+        own = self.batch.tokens[self.batch.position - 1].value if value.column else ""
+        return _Item(value, self.sources.alias() or own)
 
     def _order(self, items: list[_Item]) -> str:
-        if not self.accept("ORDER", "BY"):
+        if not self.batch.accept("ORDER", "BY"):
             return ""
         terms = [self._order_term(items)]
-        while self.accept(","):
+        while self.batch.accept(","):
             terms.append(self._order_term(items))
         return f" ORDER BY {', '.join(terms)}"
 
     def _order_term(self, items: list[_Item]) -> str:
         names = [item.name.lower() for item in items]
-        token, is_more = self.token, self.sees(".", after=1) or self.sees("(", after=1)
+        token, is_more = self.batch.token, self.batch.sees(".", after=1) or self.batch.sees("(", after=1)
         if token.kind == "number":
-            sql = str(int(self.take().value))
+            sql = str(int(self.batch.take().value))
         elif token.kind in ("word", "quoted") and not is_more and token.value.lower() in names:
-            sql = str(names.index(self.name().lower()) + 1)
+            sql = str(names.index(self.batch.name().lower()) + 1)
         else:
-            sql = self.value().sql
-        # NULL is the least of values in SQL Server.
-        if self.accept("DESC"):
+            sql = self.expressions.value().sql
+        # NULL sorts first in SQL Server.
+        if self.batch.accept("DESC"):
             return f"{sql} DESC NULLS LAST"
-        self.accept("ASC")
+        self.batch.accept("ASC")
         return f"{sql} ASC NULLS FIRST"
 
 

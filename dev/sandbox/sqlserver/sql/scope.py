@@ -1,4 +1,4 @@
-"""Which columns an expression may name: the tables of its query, then those of the queries around it."""
+"""Scope of an expression: the columns of its query's tables, then those of the queries around it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Source:
 
     @property
     def sql(self) -> str:
-        """The source as DuckDB wants it in FROM."""
+        """The source in DuckDB's FROM."""
         return f"{self.table.sql if self.table else f'({self.query})'} AS {quote(self.alias)}"
 
     def find(self, name: str) -> Expr | None:
@@ -38,7 +38,7 @@ class Scope:
     outer: "Scope | None" = None
 
     def column(self, name: str) -> Expr:
-        """A column by its bare name. Raises SqlError 207 or 209 where there is none or more than one."""
+        """A column by its bare name. Raises SqlError 207 for none, 209 for more than one."""
         found = [expr for source in self.sources if (expr := source.find(name))]
         if len(found) > 1:
             raise SqlError(209, f"Ambiguous column name '{name}'.")
@@ -49,7 +49,7 @@ class Scope:
         return self.outer.column(name)
 
     def qualified(self, alias: str, name: str) -> Expr:
-        """A column of one source. Raises SqlError 4104 or 207 where there is no such source or column."""
+        """A column of one source. Raises SqlError 4104 without the source, 207 without the column."""
         for source in self.sources:
             if source.alias.lower() == alias.lower():
                 found = source.find(name)
@@ -61,7 +61,7 @@ class Scope:
         return self.outer.qualified(alias, name)
 
     def source(self, alias: str) -> Source:
-        """A source by its alias. Raises SqlError 4104 where there is none."""
+        """A source by its alias. Raises SqlError 4104 if there is none."""
         for source in self.sources:
             if source.alias.lower() == alias.lower():
                 return source

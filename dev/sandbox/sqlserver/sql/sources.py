@@ -1,26 +1,18 @@
-"""What stands in FROM: tables, subqueries, and how they are joined."""
+"""FROM: tables, subqueries and joins."""
 
-from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from dev.sandbox.sqlserver.engine.catalogue import COUNTERS, SCHEMA, Table, TableColumn
-from dev.sandbox.sqlserver.engine.database import AZURE
-from dev.sandbox.sqlserver.engine.views import is_system_schema, system_table
-from dev.sandbox.sqlserver.errors import SqlError, unknown_object
-from dev.sandbox.sqlserver.sql.conditions import Conditions
+from dev.sandbox.sqlserver.engine.catalogue import TableColumn
 from dev.sandbox.sqlserver.sql.expressions import RESERVED
-from dev.sandbox.sqlserver.sql.scope import Scope, Source
+from dev.sandbox.sqlserver.sql.names import Names
+from dev.sandbox.sqlserver.sql.scope import Source
 from dev.sandbox.sqlserver.wire.tokens import Column
-
-_HINTS = {
-    "HOLDLOCK", "NOLOCK", "PAGLOCK", "READCOMMITTED", "ROWLOCK", "SERIALIZABLE", "TABLOCK", "TABLOCKX", "UPDLOCK",
-    "XLOCK",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query for DuckDB, and what its columns are in SQL Server."""
+    """A query in DuckDB's SQL, and its columns in SQL Server's types."""
 
     sql: str
     columns: list[Column]
@@ -28,114 +20,62 @@ class Query:
 
 @dataclass(frozen=True)
 class Join:
-    """A source of FROM, and how it is joined to those before; `how` is empty for the first."""
+    """A source of FROM with its kind of join; `how` is empty for the first."""
 
     how: str
     source: Source
     condition: str
 
 
-class Sources(Conditions):
-    """Reads the names of tables, and FROM."""
+class Sources:
+    """Reads FROM. `condition` reads a condition, `query` a query."""
 
-    @abstractmethod
-    def query(self, outer: Scope | None = None) -> Query:
-        """Read a query."""
-
-    def table(self) -> Table:
-        """Read the name of a table. Raises SqlError 208 where there is none of that name."""
-        return self.table_named(self.dotted_name())
-
-    def table_named(self, parts: list[str]) -> Table:
-        """The table of a name. Raises SqlError 208 where there is none."""
-        schema = parts[-2] if len(parts) > 1 else "dbo"
-        if is_system_schema(schema):
-            found = system_table(schema, parts[-1], self.context.catalogue.in_master)
-        else:
-            found = self.context.catalogue.table(schema, parts[-1])
-        if found is None:
-            raise unknown_object(".".join(parts))
-        return found
-
-    def dotted_name(self) -> list[str]:
-        """Read a name of up to three parts: database, schema, table. Raises SqlError 208 for another database."""
-        parts = [self.name()]
-        while self.accept("."):
-            parts.append(self.name())
-        if len(parts) > 3:
-            raise self.unknown()
-        if len(parts) == 3 and parts[0].lower() != self.context.catalogue.database.lower():
-            raise unknown_object(".".join(parts))
-        return parts
-
-    def require(self, permission: str, table: Table) -> None:
-        """Raise SqlError unless the session has a permission on a table; most of the system's views all may read."""
-        if table.schema != SCHEMA:
-            self.context.principals.require(permission, table, self.context.catalogue.database)
-        elif permission != "SELECT":
-            raise SqlError(259, "Ad hoc updates to system catalogs are not allowed.")
-        elif table.name == COUNTERS:
-            self._require_counters()
-
-    def _require_counters(self) -> None:
-        """Raise SqlError 300 unless the session may see the server's counters; 262 in an Azure SQL Database."""
-        principals, permission = self.context.principals, "VIEW SERVER PERFORMANCE STATE"
-        if self.context.edition == AZURE:
-            principals.require_on_database("VIEW DATABASE STATE", self.context.catalogue.database)
-        elif not principals.allows_on_server(permission):
-            raise SqlError(300, f"{permission} permission was denied on object 'server', database 'master'.", 14)
+    def __init__(self, names: Names, condition: Callable[[], str], query: Callable[[], Query]) -> None:
+        self.batch, self.names = names.batch, names
+        self._condition, self._query = condition, query
 
     def from_clause(self) -> list[Join]:
         """Read the sources that follow FROM, into the scope."""
         found = [Join("", self._source(), "")]
         while how := self._join():
             source = self._source()
-            self.expect("ON")
-            found.append(Join(how, source, self.condition()))
+            self.batch.expect("ON")
+            found.append(Join(how, source, self._condition()))
         return found
-
-    def hints(self) -> None:
-        """Read table hints. DuckDB has no locks to apply them to."""
-        if self.accept("WITH"):
-            self.expect("(")
-            while not self.accept(")"):
-                if self.name().upper() not in _HINTS:
-                    raise self.unknown()
-                self.accept(",")
 
     def alias(self) -> str:
         """Read an alias, if there is one."""
-        is_free = self.token.kind == "word" and self.token.value.upper() not in RESERVED
-        return self.name() if self.accept("AS") or self.token.kind == "quoted" or is_free else ""
+        is_free = self.batch.token.kind == "word" and self.batch.token.value.upper() not in RESERVED
+        return self.batch.name() if self.batch.accept("AS") or self.batch.token.kind == "quoted" or is_free else ""
 
     def _join(self) -> str:
-        if self.accept("LEFT"):
-            self.accept("OUTER")
-            self.expect("JOIN")
+        if self.batch.accept("LEFT"):
+            self.batch.accept("OUTER")
+            self.batch.expect("JOIN")
             return "LEFT JOIN"
-        if self.accept("INNER"):
-            self.expect("JOIN")
+        if self.batch.accept("INNER"):
+            self.batch.expect("JOIN")
             return "JOIN"
-        return self.accept_any("JOIN")
+        return self.batch.accept_any("JOIN")
 
     def _source(self) -> Source:
-        source = self._derived() if self.accept("(") else self._named()
-        self.scope.sources.append(source)
+        source = self._derived() if self.batch.accept("(") else self._named()
+        self.batch.scope.sources.append(source)
         return source
 
     def _named(self) -> Source:
-        table = self.table()
-        self.require("SELECT", table)
+        table = self.names.table()
+        self.names.require("SELECT", table)
         alias = self.alias() or table.name
-        self.hints()
+        self.names.hints()
         return Source(alias, table.columns, table)
 
     def _derived(self) -> Source:
-        outer = self.scope
-        found = self.query()
-        self.scope = outer
-        self.expect(")")
+        outer = self.batch.scope
+        found = self._query()
+        self.batch.scope = outer
+        self.batch.expect(")")
         alias = self.alias()
         if not alias or any(not column.name for column in found.columns):
-            raise self.unknown()
+            raise self.batch.unknown()
         return Source(alias, [TableColumn(c.name, c.type) for c in found.columns], query=found.sql)

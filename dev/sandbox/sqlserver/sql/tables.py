@@ -1,37 +1,41 @@
-"""CREATE TABLE and CREATE TRIGGER: T-SQL in, statements out."""
+"""CREATE TABLE, CREATE INDEX and CREATE TRIGGER: T-SQL in, statements out."""
 
 from dataclasses import replace
 
 from dev.sandbox.sqlserver.engine.catalogue import Index, Table, TableColumn, Trigger
 from dev.sandbox.sqlserver.engine.statements import CreateIndex, CreateTable, CreateTrigger
 from dev.sandbox.sqlserver.errors import SqlError
-from dev.sandbox.sqlserver.sql.others import OtherLoaders
+from dev.sandbox.sqlserver.sql.expressions import Expressions
+from dev.sandbox.sqlserver.sql.names import Names
 from dev.sandbox.sqlserver.sql.scope import Scope, Source
 from dev.sandbox.sqlserver.types import DEFAULT_COLLATION, INT
 
 
-class Tables(OtherLoaders):
-    """Reads what defines tables."""
+class Tables:
+    """Reads definitions of tables, their indexes and triggers."""
+
+    def __init__(self, names: Names, expressions: Expressions) -> None:
+        self.batch, self.names, self.expressions = names.batch, names, expressions
 
     def create_table(self) -> CreateTable:
         """Read what follows CREATE."""
-        self.expect("TABLE")
-        parts = self.dotted_name()
-        self.expect("(")
+        self.batch.expect("TABLE")
+        parts = self.names.dotted_name()
+        self.batch.expect("(")
         columns: list[TableColumn] = []
         indexes: list[Index] = []
         key_name = ""
         key: tuple[str, ...] = ()
         while True:
-            if self.sees("CONSTRAINT") or self.sees("PRIMARY", "KEY"):
+            if self.batch.sees("CONSTRAINT") or self.batch.sees("PRIMARY", "KEY"):
                 key_name, key = self._primary_key(parts[-1])
-            elif self.accept("INDEX"):
-                indexes.append(Index(self.name(), self._indexed()))
+            elif self.batch.accept("INDEX"):
+                indexes.append(Index(self.batch.name(), self._indexed()))
             else:
                 columns.append(self._column_definition(columns))
-            if not self.accept(","):
+            if not self.batch.accept(","):
                 break
-        self.expect(")")
+        self.batch.expect(")")
         # The columns of a primary key are never NULL.
         in_key = {name.lower() for name in key}
         settled = (replace(column, nullable=False) if column.name.lower() in in_key else column for column in columns)
@@ -40,60 +44,60 @@ class Tables(OtherLoaders):
 
     def create_index(self) -> CreateIndex:
         """Read what follows CREATE INDEX."""
-        name = self.name()
-        self.expect("ON")
-        parts = self.dotted_name()
+        name = self.batch.name()
+        self.batch.expect("ON")
+        parts = self.names.dotted_name()
         return CreateIndex(parts[-2] if len(parts) > 1 else "dbo", parts[-1], Index(name, self._indexed()))
 
     def create_trigger(self) -> CreateTrigger:
-        """Read a trigger, which takes the whole rest of the batch."""
-        if any(token.kind != "mark" for token in self.tokens[: self.at - 2]):
+        """Read a trigger: the whole rest of the batch."""
+        if any(token.kind != "mark" for token in self.batch.tokens[: self.batch.position - 2]):
             raise SqlError(111, "'CREATE TRIGGER' must be the first statement in a query batch.", 15)
-        name = self.dotted_name()[-1]
-        self.expect("ON")
-        table = self.dotted_name()
-        self.expect("AFTER")
-        verbs = [self.accept_any("INSERT", "UPDATE", "DELETE")]
-        while self.accept(","):
-            verbs.append(self.accept_any("INSERT", "UPDATE", "DELETE"))
-        self.expect("AS")
+        name = self.names.dotted_name()[-1]
+        self.batch.expect("ON")
+        table = self.names.dotted_name()
+        self.batch.expect("AFTER")
+        verbs = [self.batch.accept_any("INSERT", "UPDATE", "DELETE")]
+        while self.batch.accept(","):
+            verbs.append(self.batch.accept_any("INSERT", "UPDATE", "DELETE"))
+        self.batch.expect("AS")
         if not all(verbs):
-            raise self.unknown()
-        body, self.at = self.text[self.token.start :], len(self.tokens) - 1
+            raise self.batch.unknown()
+        body, self.batch.position = self.batch.text[self.batch.token.start :], len(self.batch.tokens) - 1
         return CreateTrigger(name, table, Trigger(tuple(verbs), body))
 
     def _indexed(self) -> tuple[str, ...]:
-        names = tuple(self.column_names())
+        names = tuple(self.names.column_names())
         if not names:
-            raise self.unknown()
+            raise self.batch.unknown()
         return names
 
     def _primary_key(self, table: str) -> tuple[str, tuple[str, ...]]:
-        name = self.name() if self.accept("CONSTRAINT") else f"PK__{table}"
-        self.expect("PRIMARY", "KEY")
-        self.accept_any("CLUSTERED", "NONCLUSTERED")
-        return name, tuple(self.column_names())
+        name = self.batch.name() if self.batch.accept("CONSTRAINT") else f"PK__{table}"
+        self.batch.expect("PRIMARY", "KEY")
+        self.batch.accept_any("CLUSTERED", "NONCLUSTERED")
+        return name, tuple(self.names.column_names())
 
     def _column_definition(self, columns: list[TableColumn]) -> TableColumn:
-        name = self.name()
-        if self.accept("AS"):
-            self.expect("(")
-            self.scope = Scope([Source("", columns)])
-            value = self.value()
-            self.expect(")")
+        name = self.batch.name()
+        if self.batch.accept("AS"):
+            self.batch.expect("(")
+            self.batch.scope = Scope([Source("", columns)])
+            value = self.expressions.value()
+            self.batch.expect(")")
             return TableColumn(name, value.type or INT, computed=value.sql.replace('"".', ""))
-        declared = self.type_name()
+        declared = self.batch.type_name()
         if declared.is_text:
-            collation = self.name() if self.accept("COLLATE") else DEFAULT_COLLATION
+            collation = self.batch.name() if self.batch.accept("COLLATE") else DEFAULT_COLLATION
             declared = declared.collated(collation)
         nullable, default, identity = True, "", False
         while True:
-            if self.accept("IDENTITY"):
+            if self.batch.accept("IDENTITY"):
                 nullable, identity = False, True
-            elif self.accept("NOT", "NULL"):
+            elif self.batch.accept("NOT", "NULL"):
                 nullable = False
-            elif self.accept("DEFAULT"):
-                self.expect("SYSUTCDATETIME", "(", ")")
+            elif self.batch.accept("DEFAULT"):
+                self.batch.expect("SYSUTCDATETIME", "(", ")")
                 default = "(sysutcdatetime())"
-            elif not self.accept("NULL"):
+            elif not self.batch.accept("NULL"):
                 return TableColumn(name, declared, nullable, default, identity)

@@ -1,4 +1,4 @@
-"""sp_datatype_info_100: how long the types are, which pyodbc asks when it connects."""
+"""sp_datatype_info_100: sizes of types, which pyodbc queries when it connects."""
 
 from dev.sandbox.sqlserver.types import INT, SMALLINT, text_type
 from dev.sandbox.sqlserver.wire.tokens import DONE_IN_PROC, SELECT, Column, Reply
@@ -16,7 +16,7 @@ _COLUMNS = [
         "NUM_PREC_RADIX": INT, "INTERVAL_PRECISION": SMALLINT, "USERTYPE": SMALLINT,
     }.items()
 ]  # fmt: skip
-# Those that are asked for, by ODBC's number of the type: the name, the longest, the most digits of a second.
+# Types that pyodbc queries, by ODBC's number: name, maximum size, maximum scale of seconds.
 _TYPES = {
     12: ("varchar", 8000, None),
     -9: ("nvarchar", 4000, None),
@@ -26,7 +26,7 @@ _TYPES = {
 
 
 def describe_datatype(number: int, reply: Reply) -> None:
-    """Answer with the type's row; with none for one that nobody asks for."""
+    """Reply with the row of a type; with no row for others."""
     found = _TYPES.get(number)
     reply.columns(_COLUMNS)
     if found:

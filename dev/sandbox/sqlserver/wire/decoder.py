@@ -26,7 +26,7 @@ _FIXED = {
     "time": (8, pa.int64()), "datetime2": (8, pa.int64()), "uniqueidentifier": (16, pa.binary(16)),
     "decimal": (16, None),
 }  # fmt: skip
-# How the value at d[p] (its length) goes into a column's buffer, where it is not just copied.
+# How the value at d[p] (its length) is converted for a column's buffer, unless it is just copied.
 _COPIES = {
     "date": "d[p + 1 : p + 4] + b'\\0'",
     "uniqueidentifier": "d[p + 4 : p : -1] + d[p + 6 : p + 4 : -1] + d[p + 8 : p + 6 : -1] + d[p + 9 : p + 17]",
@@ -35,7 +35,7 @@ _COPIES = {
 
 
 class RowDecoder:
-    """Collects the rows of one bulk load, until they are taken as an Arrow table with columns c0, c1 and so on."""
+    """Collects the rows of one bulk load, for an Arrow table with columns c0, c1 and so on."""
 
     def __init__(self, types: Sequence[SqlType]) -> None:
         self._types = types
@@ -44,10 +44,10 @@ class RowDecoder:
         self._clear()
 
     def decode(self, data: bytes) -> int:
-        """Decode the complete rows that the data begins with; returns how many bytes they took."""
+        """Decode the complete rows at the beginning of the data; returns their length in bytes."""
         at, self.rows = self._decode(data, self.rows, *self._values, *self._nulls)
         for values, declared in zip(self._values, self._types, strict=True):
-            # A row that was cut off has left values in the columns.
+            # An incomplete row has left values in the columns.
             del values[self.rows * _width(declared) :]
         for nulls in self._nulls:
             while nulls and nulls[-1] >= self.rows:
@@ -55,7 +55,7 @@ class RowDecoder:
         return int(at)
 
     def take(self, skip: int = 0) -> pa.Table:
-        """Hand over the rows, without the first few. Raises SqlError 8023 for a number that is none."""
+        """Return the rows but the first `skip`, and clear them. Raises SqlError 8023 for NaN or infinity."""
         arrays = [
             _array(declared, values, nulls, self.rows)
             for declared, values, nulls in zip(self._types, self._values, self._nulls, strict=True)

@@ -13,7 +13,7 @@ _PASSWORD_MASK = 0xA5
 
 @dataclass(frozen=True)
 class Login:
-    """What a client wants to be let in with; `packet_size` in bytes."""
+    """A client's LOGIN7 message; `packet_size` in bytes."""
 
     user: str
     password: str
@@ -22,7 +22,7 @@ class Login:
 
 
 def prelogin_answer(encrypted: bool) -> bytes:
-    """Say that all is to be encrypted or nothing can be, and that several results at once (MARS) are not to be had."""
+    """PRELOGIN reply: encryption of everything or of nothing, no MARS."""
     options = [
         (_VERSION, bytes([16, 0, 0, 0, 0, 0])),
         (_ENCRYPTION, _REQUIRED if encrypted else _NOT_SUPPORTED),

@@ -15,10 +15,10 @@ _READ_SIZE = 1 << 18
 
 
 class Wire:
-    """One client's socket, as packets. `delay` says how many seconds to wait before each packet.
+    """One client's socket, as packets. `delay`: seconds to wait before each packet.
 
-    `reset_requested`: the last message asked for the session to be as new (a pool hands it to another user).
-    `prompt`: nothing is delayed for now.
+    `reset_requested`: the last message asked for a reset of the session (a pool hands it to another user).
+    `prompt`: delays are suspended.
     """
 
     def __init__(self, sock: socket.socket, session_id: int, delay: Callable[[], float]) -> None:
@@ -45,14 +45,14 @@ class Wire:
         return kind, b"".join(payload)
 
     def peek_type(self) -> int:
-        """Wait for the next message and say its type, without taking it."""
+        """Wait for the next message; returns its type without consuming it."""
         self._fill(1)
         return self._received[self._position]
 
     def stream_message(self) -> Iterator[bytes]:
         """Yield the payload of the next message packet by packet, as it arrives.
 
-        Raises AttentionError where an attention comes instead; that is left to be read.
+        Raises AttentionError if an attention comes instead, which is not consumed.
         """
         last = False
         while not last:
@@ -62,11 +62,11 @@ class Wire:
             yield part
 
     def attention_is_waiting(self) -> bool:
-        """Whether the next thing to be read, of what has been received, is an attention."""
+        """Whether the next received message is an attention."""
         return self._received[self._position : self._position + 1] == bytes([ATTENTION])
 
     def write(self, data: bytes) -> None:
-        """Add to the reply; full packets go out at once, the rest with `finish`."""
+        """Add to the reply; full packets are sent at once, the rest by `finish`."""
         self._unsent += data
         room = self.packet_size - _HEADER.size
         if len(self._unsent) > room:
@@ -75,7 +75,7 @@ class Wire:
             del self._unsent[:whole]
 
     def finish(self, kind: int = REPLY) -> None:
-        """Send what is left of the reply, as the end of the message."""
+        """Send the rest of the reply, as the end of the message."""
         self._send(memoryview(bytes(self._unsent)), self.packet_size - _HEADER.size, last=True, kind=kind)
         self._unsent.clear()
 

@@ -36,13 +36,13 @@ class Call:
 
 
 def skip_headers(data: bytes) -> bytes:
-    """A request without the ALL_HEADERS it begins with."""
+    """A request without its ALL_HEADERS."""
     (size,) = struct.unpack_from("<I", data)
     return data[size:]
 
 
 def read_calls(data: bytes) -> Iterator[Call]:
-    """Read the calls of one request."""
+    """Read the calls of a request."""
     at = 0
     while at < len(data):
         call, at = _read_call(data, at)
@@ -72,7 +72,7 @@ def _read_parameter(data: bytes, at: int) -> tuple[Parameter, int]:
     length = data[at]
     name = data[at + 1 : at + 1 + 2 * length].decode("utf-16-le")
     at += 1 + 2 * length + 1  # the name, and one byte of status flags
-    if data[at] == _NULL_TYPE:  # Go's driver does not say of which type a NULL is
+    if data[at] == _NULL_TYPE:  # Go's driver sends NULL without a type
         return Parameter(name, text_type(1), None), at + 1
     declared, at = read_type(data, at)
     value, at = read_value(data, at, declared)

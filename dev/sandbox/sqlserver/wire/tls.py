@@ -1,6 +1,6 @@
 """TLS of a connection: its handshake in PRELOGIN packets (MS-TDS 3.2.5.2), or before everything else (TDS 8, "strict").
 
-The session goes on reading and writing plain packets: a thread stands between it and the client.
+The session reads and writes plain packets; a thread between it and the client encrypts them.
 """
 
 import select
@@ -14,11 +14,11 @@ from dev.sandbox.sqlserver.errors import ConnectionCutError
 from dev.sandbox.sqlserver.wire.packets import PRELOGIN, Wire
 
 _SIZE = 1 << 16
-_HANDSHAKE = 22  # what the first byte of a TLS connection says
+_HANDSHAKE = 22  # first byte of a TLS connection
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What the server has to show. The handshake in packets ends with its last message, as it does up to TLS 1.2."""
+    """TLS context of the server; at most TLS 1.2, where the handshake in packets ends with a message of the server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -32,7 +32,7 @@ def begins_with_tls(client: socket.socket) -> bool:
 
 
 class Tunnel:
-    """A thread that decrypts what comes for a wire, and encrypts what it sends."""
+    """A thread that decrypts what a wire receives, and encrypts what it sends."""
 
     def __init__(self, wire: Wire, context: ssl.SSLContext) -> None:
         self._wire = wire
@@ -42,7 +42,7 @@ class Tunnel:
         self._thread = Thread(target=self._run, name="tls", daemon=True)
 
     def shake_hands(self) -> None:
-        """Agree with the client by PRELOGIN packets. Raises ConnectionCutError where it does not like the server."""
+        """TLS handshake in PRELOGIN packets. Raises ConnectionCutError if the client rejects the certificate."""
         done = False
         while not done:
             try:
@@ -62,18 +62,18 @@ class Tunnel:
                 self._incoming.write(data)
 
     def open(self) -> None:
-        """From now on all is encrypted."""
+        """Encrypt everything from now on."""
         self._wire.socket, self._inner = socket.socketpair()
         self._thread.start()
 
     def close(self) -> None:
-        """Send what was answered last, and end."""
+        """Send the last reply, and end."""
         if self._thread.is_alive():
             self._wire.socket.close()
             self._thread.join()
 
     def _run(self) -> None:
-        with suppress(OSError, ssl.SSLError):  # whichever side leaves ends the other
+        with suppress(OSError, ssl.SSLError):  # either side may close first
             while self._pass_on():
                 pass
         with suppress(OSError):
@@ -81,13 +81,13 @@ class Tunnel:
         self._inner.close()
 
     def _pass_on(self) -> bool:
-        """Pass on what either side has sent; False where one has left."""
+        """Forward data in both directions; False if one side has closed."""
         ready, _, _ = select.select([self._client, self._inner], [], [])
         if self._client in ready:
             received = self._client.recv(_SIZE)
             self._incoming.write(received)
             with suppress(ssl.SSLWantReadError):
-                while received := self._tls.read(_SIZE):  # nothing once the client has said goodbye
+                while received := self._tls.read(_SIZE):  # empty after the client's close_notify
                     self._inner.sendall(received)
             if not received:
                 return False

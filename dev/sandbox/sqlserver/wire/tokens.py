@@ -1,4 +1,4 @@
-"""TDS token streams (MS-TDS 2.2.7): what a reply is made of."""
+"""TDS token streams (MS-TDS 2.2.7), of which replies consist."""
 
 import struct
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ENV_COMMIT, ENV_ROLLBACK = 9, 10
 _LOGINACK = 0xAD
 _TDS_7_4 = bytes.fromhex("74000004")
 _LONGEST_MESSAGE = 2047
-_SERVER = "stand-in"
+_SERVER = "sqlserver-double"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Column:
 
 
 class Reply:
-    """Writes the reply to one request. A DONE is held back until it is known whether more follows it."""
+    """Writes the reply to a request. A DONE is held back until it is known whether another follows."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -44,13 +44,13 @@ class Reply:
         self._wire.write(data)
 
     def done(self, kind: int = DONE, command: int = 0, count: int | None = None, *, error: bool = False) -> None:
-        """End a statement (`count`: the rows it touched or returned)."""
+        """End a statement; `count`: its rows, changed or returned."""
         self._release(more=True)
         status = (_ERROR if error else 0) | (_COUNT if count is not None else 0)
         self._held = (kind, status, command, count or 0)
 
     def attention(self) -> None:
-        """Acknowledge that what was running has been given up."""
+        """Acknowledge an attention: the running statement was cancelled."""
         self._release(more=True)
         self._held = (DONE, _ATTENTION, 0, 0)
 
@@ -67,37 +67,37 @@ class Reply:
         self.write(head + b"".join(_column(column) for column in columns))
 
     def error(self, error: SqlError) -> None:
-        """Report an error."""
+        """Send an error."""
         self.write(_message(0xAA, error.number, error.severity, error.message))
 
     def info(self, number: int, text: str) -> None:
-        """Tell something that is no error."""
+        """Send an informational message."""
         self.write(_message(0xAB, number, 10, text))
 
     def database(self, name: str) -> None:
-        """Tell which database is the current one."""
+        """Send the current database."""
         self.write(_environment(_ENV_DATABASE, _short(name) + _short("master")))
         self.info(5701, f"Changed database context to '{name}'.")
 
     def language(self, name: str) -> None:
-        """Tell the language of messages."""
+        """Send the language of messages."""
         self.write(_environment(_ENV_LANGUAGE, _short(name) + _short("us_english")))
         self.info(5703, f"Changed language setting to {name}.")
 
     def collation(self) -> None:
-        """Tell the server's collation."""
+        """Send the server's collation."""
         self.write(_environment(_ENV_COLLATION, bytes([len(COLLATION)]) + COLLATION + b"\x00"))
 
     def packet_size(self, size: int) -> None:
-        """Tell how long packets may be from now on."""
+        """Send the packet size."""
         self.write(_environment(_ENV_PACKET_SIZE, _short(str(size)) + _short(str(size))))
 
     def transaction_begun(self, descriptor: bytes) -> None:
-        """Tell the descriptor of a transaction that was begun by a request of its own."""
+        """Send the descriptor of a transaction begun by a transaction manager request."""
         self.write(_environment(_ENV_BEGIN, b"\x08" + descriptor + b"\x00"))
 
     def transaction_ended(self, how: int, descriptor: bytes) -> None:
-        """Tell that the transaction was committed or rolled back (`how`: ENV_COMMIT or ENV_ROLLBACK)."""
+        """Send the end of such a transaction; `how`: ENV_COMMIT or ENV_ROLLBACK."""
         self.write(_environment(how, b"\x00\x08" + descriptor))
 
     def login_accepted(self) -> None:

@@ -1,4 +1,4 @@
-"""TYPE_INFO (MS-TDS 2.2.5.6): how a type is told in column metadata and parameters."""
+"""TYPE_INFO (MS-TDS 2.2.5.6): types in column metadata and parameters."""
 
 import struct
 
@@ -18,7 +18,7 @@ _U16 = struct.Struct("<H")
 
 
 def write_type(declared: SqlType) -> bytes:
-    """The TYPE_INFO of a type; every type in its nullable form."""
+    """TYPE_INFO of a type, always in its nullable form."""
     name = declared.name
     if declared.is_integer:
         return bytes([0x26, declared.bytes])
@@ -39,7 +39,7 @@ def write_type(declared: SqlType) -> bytes:
 def read_type(data: bytes, at: int) -> tuple[SqlType, int]:
     """Read the TYPE_INFO at a position: the type and the position after it.
 
-    Raises ValueError for a type that the stand-in does not know.
+    Raises ValueError for an unknown type.
     """
     token = data[at]
     if token in (0x26, 0x6D):
@@ -58,8 +58,8 @@ def read_type(data: bytes, at: int) -> tuple[SqlType, int]:
     if token in (0x68, 0x28, 0x24):
         return {0x68: BIT, 0x28: DATE, 0x24: GUID}[token], at + (1 if token == 0x28 else 2)
     if token in _FIXED_INTEGERS:
-        raise ValueError(f"the stand-in reads {_FIXED_INTEGERS[token]} in its nullable form only")
-    raise ValueError(f"the stand-in does not know the wire type {token:#04x}")
+        raise ValueError(f"the SQL Server double reads {_FIXED_INTEGERS[token]} in its nullable form only")
+    raise ValueError(f"the SQL Server double does not know the wire type {token:#04x}")
 
 
 def _size(size: int) -> bytes:

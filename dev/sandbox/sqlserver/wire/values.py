@@ -20,7 +20,7 @@ Encoder = Callable[[Any], bytes]
 
 
 def encoder(declared: SqlType) -> Encoder:
-    """A function that writes a value of a type, as DuckDB gives it to Python; None is NULL."""
+    """Encoder of a type, for values as DuckDB returns them; None is NULL."""
     null = _null(declared)
     write = _writer(declared)
     return lambda value: null if value is None else write(value)
@@ -62,7 +62,7 @@ def _text_writer(declared: SqlType) -> Encoder:
     encoding = "utf-16-le" if declared.name.startswith("n") else "cp1252"
     pack = _chunked if declared.length == MAX else _sized
     if declared.name in ("nchar", "char"):
-        # Fixed-length texts are stored without the blanks that SQL Server pads them with.
+        # nchar is stored without SQL Server's padding.
         size = len(" ".encode(encoding)) * declared.length
         blank = " ".encode(encoding)
         return lambda value: _padded(value.encode(encoding, "replace"), blank, size)
@@ -111,7 +111,7 @@ def read_value(data: bytes, at: int, declared: SqlType) -> tuple[Any, int]:
 def read_plp(data: bytes, at: int) -> tuple[bytes | None, int]:
     """Read a value of a (max) type, which comes in chunks; None is NULL.
 
-    The position returned lies behind the data where the data ends too early.
+    If the data ends too early, the position returned is behind its end.
     """
     (total,) = _U64.unpack_from(data, at)
     at += 8

@@ -1,4 +1,4 @@
-"""Sees to it that a client can interrupt a statement while it runs."""
+"""Watch for attentions: a client can cancel a statement while it runs."""
 
 import os
 import select
@@ -11,9 +11,9 @@ from dev.sandbox.sqlserver.wire.packets import ATTENTION
 
 
 class AttentionWatch:
-    """One thread that looks at the sockets of all busy sessions for an attention, or for the client's leaving.
+    """A thread that watches the sockets of all busy sessions for an attention, or for their closing.
 
-    It only peeks: the session itself reads the attention once it has stopped.
+    It only peeks: the session reads the attention once its statement has stopped.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A pipeline between a source database and a sink, as a test sees them: run its steps, look at both ends."""
+"""Fixture of one pipeline between a source and a sink: run its steps, query and change both databases."""
 
 import json
 import os
@@ -33,14 +33,14 @@ from pydantic import SecretStr
 from dev.sandbox.pipelines import make, whole
 
 MARK = "[etl].[demo]"
-"""A table that marks a sink as one that demos and tests may empty."""
+"""A table that marks a sink whose data demos and tests may delete."""
 STEPS = {"extract": extract, "filter": filter_rows, "load": load}
 _COMMANDS = {**STEPS, "run": run}
 
 
 @dataclass(frozen=True)
-class Site:
-    """One pipeline and both of its ends. Its name and sink table are its own, so that sites do not meet."""
+class PipelineFixture:
+    """One pipeline, its settings, and the URLs of both databases."""
 
     pipeline: Pipeline
     settings: Settings
@@ -48,19 +48,19 @@ class Site:
     sink_url: str
 
     def work(self, run_id: str = "run", partition: Partition | None = None, **changes: Any) -> StepContext:
-        """The work of one partition; `changes` are made to the settings."""
+        """The StepContext of one partition; `changes` override settings."""
         settings = self.settings.model_copy(update=changes)
         return StepContext(self.pipeline, run_id, partition or whole(), settings)
 
     def run(self, run_id: str = "run", partition: Partition | None = None, *steps: str) -> dict[str, Any]:
-        """Run steps (the three where none are named; `run` does them at once) here; returns what each gave."""
+        """Run steps in this process (default: the three; `run` fuses them); returns their results."""
         return {step: _COMMANDS[step](self.work(run_id, partition)) for step in steps or STEPS}
 
     def command(self, step: str, run_id: str = "run", partition: Partition | None = None) -> list[str]:
         """The command line of a step."""
         options = {"--run-id": run_id, "--partition": (partition or whole()).model_dump_json()}
-        words = [word for option in options.items() for word in option]
-        return [sys.executable, "-m", "etl", step, "--pipeline", self.pipeline.model_dump_json(), *words]
+        arguments = [argument for option in options.items() for argument in option]
+        return [sys.executable, "-m", "etl", step, "--pipeline", self.pipeline.model_dump_json(), *arguments]
 
     def environment(self, **changes: str) -> dict[str, str]:
         """The environment of a command line."""
@@ -68,17 +68,17 @@ class Site:
         return os.environ | urls | changes
 
     def cli(self, step: str, run_id: str = "run", **changes: str) -> "subprocess.CompletedProcess[str]":
-        """Run a step as a process of its own."""
+        """Run a step as a separate process."""
         command = self.command(step, run_id)
         return subprocess.run(command, env=self.environment(**changes), capture_output=True, text=True, check=False)
 
     def change(self, statement: str, *parameters: object) -> None:
-        """Change something at the source."""
+        """Run a statement in the source."""
         with psycopg.connect(self.source_url, autocommit=True, client_encoding="UTF8") as connection:
             connection.execute(statement.encode(), parameters or None)
 
     def source_rows(self, condition: str = "true") -> dict[Any, tuple[Any, ...]]:
-        """The rows of the source by key, times in UTC without a zone as the sink has them."""
+        """The rows of the source by key; times in UTC without a zone, as in the sink."""
         names = ", ".join(quoting.quote_name(name) for name in self.pipeline.columns)
         query = f"SELECT {names} FROM {source_sql.quote_table(self.pipeline.source)} WHERE {condition}"
         with psycopg.connect(
@@ -87,7 +87,7 @@ class Site:
             return self._by_key(connection.execute(query.encode()).fetchall())
 
     def sink_exists(self) -> bool:
-        """Whether there is a sink table yet."""
+        """Whether the sink table exists."""
         return self._exists(self._sink)
 
     def sink_rows(self) -> dict[Any, tuple[Any, ...]]:
@@ -103,7 +103,7 @@ class Site:
         return [dict(zip(names, row, strict=True)) for row in self.query(query, self.pipeline.name)]
 
     def staging_tables(self) -> list[str]:
-        """The staging tables of the pipeline that stand in the sink."""
+        """The staging tables of the pipeline in the sink."""
         rows = self.query("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?", sink_sql.STAGING)
         return [name for (name,) in rows if name.startswith(self.pipeline.name)]
 
@@ -119,9 +119,9 @@ class Site:
             cursor.execute(statement)
 
     def claim(self) -> None:
-        """Empty the sink for a pipeline under its real name, and mark it as ours.
+        """Delete the data of a pipeline under its real name from the sink, and mark the sink.
 
-        Raises RuntimeError where the sink holds rows that no earlier demo or test has marked so.
+        Raises RuntimeError if the sink has rows and no earlier demo or test has marked it.
         """
         marked = self._exists(MARK)
         if self.sink_exists() and not marked and self.query(f"SELECT TOP (1) 1 FROM {self._sink}"):
@@ -159,14 +159,14 @@ class Site:
         for row in rows:
             values = tuple(value.replace(tzinfo=None) if isinstance(value, datetime) else value for value in row)
             key = tuple(values[place] for place in places)
-            assert key not in found, f"{key} stands twice"
+            assert key not in found, f"{key} is there twice"
             found[key] = values
         return found
 
 
 @contextmanager
 def connect(settings: Settings, *, autocommit: bool = True) -> Iterator[mssql_python.Connection]:
-    """A connection to the sink in which every statement stands at once, or else in a transaction."""
+    """A connection to the sink, by default with autocommit."""
     connection = open_sink(settings, settings.sink(), autocommit=autocommit)
     try:
         yield connection
@@ -174,18 +174,22 @@ def connect(settings: Settings, *, autocommit: bool = True) -> Iterator[mssql_py
         connection.close()
 
 
-def existing_site(pipeline: Pipeline, source_url: str, sink_url: str, staging: Path = Path("/proc/none")) -> Site:
-    """A site for a pipeline as it is."""
+def existing_fixture(
+    pipeline: Pipeline, source_url: str, sink_url: str, staging: Path = Path("/proc/none")
+) -> PipelineFixture:
+    """Fixture of a pipeline under its real name."""
     settings = Settings(source_url=SecretStr(source_url), sink_url=SecretStr(sink_url), staging_url=f"file://{staging}")
-    return Site(pipeline, settings, source_url, sink_url)
+    return PipelineFixture(pipeline, settings, source_url, sink_url)
 
 
 @contextmanager
-def site(definition: dict[str, Any], source_url: str, sink_url: str, staging: Path, **changes: Any) -> Iterator[Site]:
-    """A site for a definition under a name of its own, cleaned up in the sink afterwards."""
+def pipeline_fixture(
+    definition: dict[str, Any], source_url: str, sink_url: str, staging: Path, **changes: Any
+) -> Iterator[PipelineFixture]:
+    """Fixture of a definition under a unique name and sink table, removed from the sink afterwards."""
     name = f"{definition['name']}_{uuid.uuid4().hex[:8]}"
     pipeline = make(definition, **{"name": name, "sink": f"dbo.{name}", **changes})
-    made = existing_site(pipeline, source_url, sink_url, staging)
+    made = existing_fixture(pipeline, source_url, sink_url, staging)
     try:
         yield made
     finally:
