@@ -49,7 +49,7 @@ e2e: setup ## A user's first day on a real cluster: that of KUBECONFIG, else one
 acceptance: setup ## All tests of such a deployment, before a release; writes docs/acceptance.md
 	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
 	$(PYTHON) -m pytest --capture=no --timeout=3600 --figures=docs/acceptance.md tests/e2e \
-		--deselect=tests/e2e/test_ordeal.py::test_one_fault_of_each_kind_loses_doubles_and_leaves_nothing
+		--deselect=tests/e2e/test_fault_campaign.py::test_one_fault_of_each_kind_loses_doubles_and_leaves_nothing
 
 .PHONY: machines
 machines: setup ## Try these commands on minimal Debian 12 and 13, as root and as a user without rights; takes root
@@ -89,7 +89,7 @@ bench: setup ## Measure how fast rows move, beside peers and raw limits; OPTIONS
 	@$(PYTHON) -m tests.bench.speed $(OPTIONS)
 
 .PHONY: fuzz
-fuzz: setup ## Look for inputs that break a claim of tests/support/hostile_claims.py; SECONDS_LONG=60, PAIRS=100000
+fuzz: setup ## Look for inputs that break a claim of tests/fuzz/claims.py; SECONDS_LONG=60, PAIRS=100000
 	@$(PYTHON) -m tests.fuzz.filters $(or $(PAIRS),100000)
 	@$(UV) sync --quiet --frozen --inexact --group fuzz
 	PYTHONPATH=dags:airflow_image/config $(PYTHON) -m tests.fuzz -max_total_time=$(or $(SECONDS_LONG),60) $(OPTIONS)

@@ -34,7 +34,7 @@ def _own_log_context() -> Iterator[None]:
 
 def pytest_report_header() -> str:
     """Say which Loki the tests have that need no cluster."""
-    from tests.support.loki import told
+    from tests.harness.logs.loki import told
 
     return told()
 
@@ -44,4 +44,4 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.harness.fixtures"]

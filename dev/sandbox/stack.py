@@ -38,8 +38,8 @@ class Stack:
         subprocess.run(command, env=os.environ | self.environment, check=True, capture_output=quiet, cwd=ROOT)
 
     def run_dag(self, dag_id: str, *, retry: bool = True, **params: Any) -> dict[str, Any]:
-        """Run a DAG once; returns what tests.support.run_dag does. Its output goes to `log`."""
-        command = [sys.executable, "-m", "tests.support.run_dag", dag_id, "--conf", json.dumps(params)]
+        """Run a DAG once; returns what dev.sandbox.run_dag does. Its output goes to `log`."""
+        command = [sys.executable, "-m", "dev.sandbox.run_dag", dag_id, "--conf", json.dumps(params)]
         command += [] if retry else ["--no-retry"]
         with self.log.open("ab") as log:
             completed = subprocess.run(

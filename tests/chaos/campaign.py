@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.faults import Fault
-from tests.chaos.scene import Scene
 from tests.chaos.schedule import Drawn, draw
+from tests.faults import Fault
+from tests.faults.target import Scene
 
 PATIENCE = 25.0
 """Seconds that a fault waits for its moment; then the next one comes, and it does not count."""

@@ -10,8 +10,8 @@ from etl.sqlserver.connection import Sink
 
 from dev.sandbox.site import Site, connect
 from tests.chaos.orders import Rows
-from tests.chaos.pods import Pod
 from tests.chaos.runs import Run
+from tests.harness.e2e.live_pods import Pod
 
 _SUMS = {"extracted": ("kept", "dropped", "rejected"), "kept": ("inserted", "updated", "unchanged")}
 _MOST_SHOWN = 5

@@ -18,7 +18,7 @@ from etl.model.pipeline import Pipeline
 from ops.cluster.airflow_api import AirflowApi
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import Kubectl
-from tests.e2e.deployment import Airflow
+from tests.harness.e2e.deployment import Airflow
 
 _Found = TypeVar("_Found")
 AWAY = (DeployError, OSError, UnreachableError, mssql_python.Error, psycopg.Error, RuntimeError)

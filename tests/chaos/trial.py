@@ -13,14 +13,14 @@ from dev.sandbox.postgres import Postgres
 from ops.cluster.kubectl import NAMESPACE
 from tests.chaos import invariants
 from tests.chaos.campaign import Campaign, Happened
-from tests.chaos.faults import all_faults
 from tests.chaos.orders import LONGEST_TRANSACTION, Rows, Traffic, make_tables, must_be_after_run, must_be_in_sink
-from tests.chaos.pods import watching_pods
 from tests.chaos.runs import LONGEST_OUTAGE, Run, Runs, patiently, running, signed_in
-from tests.chaos.scene import Node, Scene, volume_folder
 from tests.cluster import Cluster
 from tests.e2e.dags.chaos_etl import FUSED, LONGEST_RUN, LONGEST_TASK, SEPARATE
-from tests.e2e.deployment import Airflow, Deployment, wait_for
+from tests.faults import all_faults
+from tests.faults.target import Node, Scene, volume_folder
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.live_pods import watching_pods
 
 PIPELINES = (SEPARATE, FUSED)
 RETENTION = timedelta(minutes=20)

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from tests.cluster import ClusterError, run_cluster
-from tests.cluster.binaries import FOR_TESTS, build
-from tests.cluster.building import build_environment
+from tests.cluster.building.binaries import FOR_TESTS, build
+from tests.cluster.building.buildah import build_environment
 from tests.cluster.machine import add_system_folders, install_programs
 
 

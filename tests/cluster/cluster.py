@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from dev.sandbox.process import die_with_parent
-from tests.cluster import images, network
-from tests.cluster.binaries import TRAEFIK_KINDS, build_binaries
-from tests.cluster.building import build_environment, forget_layers
-from tests.cluster.configuration import Place
+from tests.cluster.building import images
+from tests.cluster.building.binaries import TRAEFIK_KINDS, build_binaries
+from tests.cluster.building.buildah import build_environment, forget_layers
 from tests.cluster.errors import ClusterError, end_of
-from tests.cluster.keeping import Keeper
 from tests.cluster.machine import check_machine
+from tests.cluster.node import network
+from tests.cluster.node.configuration import Place
+from tests.cluster.node.supervised import Keeper
 from tests.cluster.nodes import Node
 from tests.cluster.system import DEPLOYMENTS, create_system
 
@@ -40,7 +41,7 @@ class Cluster:
     node_address: str
     """The cluster's node, as this machine and the pods see it."""
     connections: Path
-    """What `tests.cluster.connections` reads: who talked to whom."""
+    """What `tests.cluster.traffic.connections` reads: who talked to whom."""
     build_environment: dict[str, str] = field(repr=False)
     """The environment in which `buildah` builds images for it."""
     system_images: list[Path] = field(repr=False)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.cluster.cache import cache_folder
+from tests.cluster.building.cache import cache_folder
 from tests.cluster.errors import ClusterError
 
 _GIGABYTE = 10**9

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import cgroups, network
-from tests.cluster.configuration import Place
 from tests.cluster.errors import ClusterError
+from tests.cluster.node import cgroups, network
+from tests.cluster.node.configuration import Place
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dev.sandbox.waiting import wait_for
-from tests.cluster import images, network
+from tests.cluster.building import images
+from tests.cluster.node import network
 
 _MANIFESTS = Path(__file__).with_name("manifests")
 DEPLOYMENTS = ("coredns", "traefik", "metrics-server")

@@ -14,10 +14,10 @@ import pytest
 
 from tests.bench.speed.document import Claim, Section, Table
 from tests.bench.speed.report import write_section
-from tests.e2e.built import loki_told
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.three_steps import CONTENDERS, DEFAULTS, FUSED, SEPARATE, WAITS, Comparison, compare
-from tests.e2e.usage import usage_of_pods
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.images import loki_told
+from tests.harness.e2e.three_steps import CONTENDERS, DEFAULTS, FUSED, SEPARATE, WAITS, Comparison, compare
+from tests.harness.e2e.usage import usage_of_pods
 
 RUNS = 5
 IDLE_SECONDS = 180

@@ -1,4 +1,4 @@
-"""A campaign of faults in full: `make chaos`. Its short form is test_ordeal.py."""
+"""A campaign of faults in full: `make chaos`. Its short form is test_fault_campaign.py."""
 
 import secrets
 
@@ -6,8 +6,8 @@ import pytest
 
 from dev.sandbox.postgres import Postgres
 from tests.chaos.trial import endure
-from tests.e2e.conftest import EVIDENCE, TestBed
-from tests.e2e.deployment import Deployment
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.testbed import EVIDENCE, TestBed
 
 
 def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(

@@ -17,9 +17,9 @@ from orders_etl import ORDERS
 from dev.sandbox.site import existing_site
 from dev.sandbox.stack import ROOT
 from ops.cluster.console import DeployError
-from tests.e2e.bookkeeping import watermark, windows
-from tests.e2e.conftest import PASSWORD, TestBed
-from tests.e2e.deployment import Deployment, through_loopback, wait_for
+from tests.harness.e2e.deployment import Deployment, through_loopback, wait_for
+from tests.harness.e2e.ledger import watermark, windows
+from tests.harness.e2e.testbed import PASSWORD, TestBed
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 CONFIRM = "UPDATE orders SET status = 'confirmed', amount = amount + 1 WHERE order_id = %s"

@@ -18,14 +18,14 @@ import pytest
 
 from tests.bench.speed.document import Claim, Section, Table
 from tests.bench.speed.report import FOLDER, write_section
-from tests.chaos.pods import Pod, read_pod
-from tests.e2e import many_pipelines
-from tests.e2e.built import loki_told
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.one_more_table import pipeline_of
-from tests.e2e.panels_picture import draw_panels
-from tests.e2e.usage import Usage, usage_of_pods
-from tests.e2e.watching import watching
+from tests.harness.e2e import many_pipelines
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.images import loki_told
+from tests.harness.e2e.live_pods import Pod, read_pod
+from tests.harness.e2e.observability import watching
+from tests.harness.e2e.one_more_table import pipeline_of
+from tests.harness.e2e.panels_picture import draw_panels
+from tests.harness.e2e.usage import Usage, usage_of_pods
 
 PICTURE = "load.svg"
 MOST_WAIT = 2.0

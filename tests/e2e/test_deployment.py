@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from tests.e2e.deployment import Deployment, task_name, wait_for
-from tests.e2e.one_more_table import ACTIVE
-from tests.e2e.pods import PodWatch
+from tests.harness.e2e.deployment import Deployment, task_name, wait_for
+from tests.harness.e2e.one_more_table import ACTIVE
+from tests.harness.e2e.pod_history import PodWatch
 
 DAGS = ("orders_etl", "stock_etl", "pallets_etl")
 STEPS = {"partition.extract[0]", "partition.filter[0]", "partition.load[0]"}

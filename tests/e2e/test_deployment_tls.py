@@ -10,8 +10,8 @@ from etl.sqlserver.connection import connect_to_prepare
 from orders_etl import ORDERS
 from pydantic import SecretStr
 
-from tests.e2e.conftest import SOURCE_NAME
-from tests.e2e.deployment import Deployment
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.testbed import SOURCE_NAME
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.one_more_table import ACTIVE
-from tests.e2e.pods import PodWatch
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.one_more_table import ACTIVE
+from tests.harness.e2e.pod_history import PodWatch
 
 pytestmark = pytest.mark.acceptance
 DAG = "pallets_etl"

@@ -10,7 +10,7 @@ import pytest
 from orders_etl import ORDERS
 
 from dev.sandbox.site import existing_site
-from tests.e2e.deployment import Deployment, through_loopback, wait_for
+from tests.harness.e2e.deployment import Deployment, through_loopback, wait_for
 
 pytestmark = pytest.mark.acceptance
 UNDER_WAY = "--field-selector=status.phase!=Succeeded,status.phase!=Failed"

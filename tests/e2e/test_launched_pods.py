@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from tests.e2e.deployment import Deployment
-from tests.manifests.rendering import Object
-from tests.support.launched_pods import SCHEDULER, WORKER, Attack, each_attack, sound
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.manifests.launched_pods import SCHEDULER, WORKER, Attack, each_attack, sound
+from tests.harness.manifests.rendering import Object
 
 pytestmark = pytest.mark.acceptance
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import OVERLAY, TestBed
-from tests.e2e.deployment import Deployment, wait_for
-from tests.e2e.probing import NAME, NAMES, TRIES, Target, reached, targets_of_pods, targets_of_the_cluster
-from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, documented_flows
+from tests.harness.e2e.deployment import Deployment, wait_for
+from tests.harness.e2e.probing import NAME, NAMES, TRIES, Target, reached, targets_of_pods, targets_of_the_cluster
+from tests.harness.e2e.testbed import OVERLAY, TestBed
+from tests.harness.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, documented_flows
 
 IMAGE = "localhost/etl:0.1.0"
 WAITS = ["python", "-c", "import time; time.sleep(600)"]

@@ -13,9 +13,9 @@ import pytest
 
 from ops.cluster.airflow_api import NotFoundError
 from ops.cluster.kubectl import OBSERVABILITY
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.watching import Watching
-from tests.support.queries import queries
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.observability import Watching
+from tests.harness.metrics.queries import queries
 
 
 def numbers(lines: list[dict[str, object]]) -> list[int]:

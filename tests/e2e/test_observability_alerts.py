@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.watching import Watching
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.observability import Watching
 
 pytestmark = pytest.mark.acceptance
 FAILING_DAG = "fails_unless_mended"

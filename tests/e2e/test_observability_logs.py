@@ -5,9 +5,9 @@ import json
 import pytest
 
 from ops.cluster.kubectl import OBSERVABILITY
-from tests.e2e.conftest import TestBed
-from tests.e2e.deployment import Deployment
-from tests.support.loki_proxy import STATE, Proxy
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.testbed import TestBed
+from tests.harness.logs.loki_proxy import STATE, Proxy
 
 
 @pytest.mark.parametrize("port", [3100, 3101, 3102, 3103, 3104])

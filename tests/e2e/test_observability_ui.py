@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.e2e.conftest import EVIDENCE
-from tests.e2e.deployment import Deployment
-from tests.e2e.way_in import WayIn
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.front_door import WayIn
+from tests.harness.e2e.testbed import EVIDENCE
 
 A_RUN = 240_000
 """Milliseconds that a run may take."""

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from ops.cluster.kubectl import NAMESPACE, OBSERVABILITY
-from tests.e2e import faults
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.doctoring import look
+from tests.faults import misconfigurations as faults
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.doctor import look
 
 pytestmark = pytest.mark.acceptance
 FAULTS = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.e2e.deployment import Airflow
-from tests.e2e.three_steps import CONTENDERS, FUSED, SEPARATE, compare
+from tests.harness.e2e.deployment import Airflow
+from tests.harness.e2e.three_steps import CONTENDERS, FUSED, SEPARATE, compare
 
 pytestmark = pytest.mark.acceptance
 

@@ -16,14 +16,14 @@ import pytest
 from orders_etl import ORDERS
 
 from ops.cluster.kubectl import NAMESPACES, OBSERVABILITY
-from tests.chaos import processes
-from tests.chaos.scene import Node
 from tests.cluster import Cluster
-from tests.e2e.conftest import TestBed
-from tests.e2e.deployment import Deployment, wait_for
-from tests.e2e.watching import Watching, watching
-from tests.support.documented_metrics import documented_metrics
-from tests.support.queries import queries
+from tests.faults import processes
+from tests.faults.target import Node
+from tests.harness.e2e.deployment import Deployment, wait_for
+from tests.harness.e2e.observability import Watching, watching
+from tests.harness.e2e.testbed import TestBed
+from tests.harness.metrics.documented import documented_metrics
+from tests.harness.metrics.queries import queries
 
 pytestmark = pytest.mark.acceptance
 DAG = "orders_etl"

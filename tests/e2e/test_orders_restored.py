@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from tests.e2e.bookkeeping import watermark, windows
-from tests.e2e.deployment import Deployment
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.ledger import watermark, windows
 
 pytestmark = pytest.mark.acceptance
 CONFIRM = (

@@ -14,10 +14,9 @@ from orders_etl import ORDERS
 
 from ops.cluster.kubectl import OBSERVABILITY
 from tests.cluster.certificates import Authority
-from tests.e2e.conftest import OVERLAY, TestBed
-from tests.e2e.deployment import Deployment, wait_for
-from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table
-from tests.e2e.outside import (
+from tests.harness.e2e.deployment import Deployment, wait_for
+from tests.harness.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table
+from tests.harness.e2e.outside import (
     KEYS,
     TEST_IMAGES,
     GitRepository,
@@ -28,6 +27,7 @@ from tests.e2e.outside import (
     serve_sink,
     sink_authority,
 )
+from tests.harness.e2e.testbed import OVERLAY, TestBed
 
 pytestmark = pytest.mark.acceptance
 BUCKET = "etl-staging"

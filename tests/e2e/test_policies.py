@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.connections import read_connections
-from tests.e2e.conftest import TestBed
-from tests.e2e.deployment import Deployment, wait_for
-from tests.e2e.probing import Target, reached, targets_of_the_cluster
-from tests.manifests.documents import OUTSIDE
+from tests.cluster.traffic.connections import read_connections
+from tests.harness.e2e.deployment import Deployment, wait_for
+from tests.harness.e2e.probing import Target, reached, targets_of_the_cluster
+from tests.harness.e2e.testbed import TestBed
+from tests.harness.manifests.documents import OUTSIDE
 
 pytestmark = pytest.mark.acceptance
 HERE, THERE = "kinds-of-policies", "kinds-of-policies-beside"

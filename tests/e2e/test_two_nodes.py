@@ -17,11 +17,11 @@ import pytest
 
 from ops.cluster.kubectl import NAMESPACE, OBSERVABILITY
 from tests.cluster.nodes import Node
-from tests.e2e.conftest import OVERLAY, POSTGRES_IMAGE, TestBed, import_images
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table, pipeline_of
-from tests.e2e.outside import KEYS, TEST_IMAGES, names_in_bucket, serve_bucket, serve_sink, sink_authority
-from tests.e2e.pods import PodWatch
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table, pipeline_of
+from tests.harness.e2e.outside import KEYS, TEST_IMAGES, names_in_bucket, serve_bucket, serve_sink, sink_authority
+from tests.harness.e2e.pod_history import PodWatch
+from tests.harness.e2e.testbed import OVERLAY, POSTGRES_IMAGE, TestBed, import_images
 
 pytestmark = pytest.mark.acceptance
 BUCKET, NAME, DAG = "etl-two-nodes", "crates", "crates_etl"

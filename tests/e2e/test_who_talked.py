@@ -6,13 +6,13 @@ import pytest
 
 from ops.cluster import policy_probe
 from ops.cluster.kubectl import NAMESPACES
-from tests.cluster import network
-from tests.cluster.connections import Connection, read_connections
-from tests.e2e.built import loki_is_a_double
-from tests.e2e.conftest import OVERLAY, TestBed
-from tests.e2e.faults import NOBODYS_PORT
-from tests.e2e.probing import NAME, TRIES
-from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
+from tests.cluster.node import network
+from tests.cluster.traffic.connections import Connection, read_connections
+from tests.faults.misconfigurations import NOBODYS_PORT
+from tests.harness.e2e.images import loki_is_a_double
+from tests.harness.e2e.probing import NAME, TRIES
+from tests.harness.e2e.testbed import OVERLAY, TestBed
+from tests.harness.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
 
 pytestmark = pytest.mark.acceptance
 WAYS = ({OVERLAY, "oidc"}, {"multi-node", "external-sink", "git-dags"})

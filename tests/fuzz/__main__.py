@@ -1,4 +1,4 @@
-"""Looks for a text of which a claim in tests/support/hostile_claims.py does not hold: `make fuzz`.
+"""Looks for a text of which a claim in tests/fuzz/claims.py does not hold: `make fuzz`.
 
     python -m tests.fuzz [FILE …] [-max_total_time=60]      the options are libFuzzer's
 
@@ -16,8 +16,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["etl", "etl_airflow.dag.plan"]):
-    from tests.support import hostile_claims as claims
-    from tests.support.hostile import SIGNS, definition
+    from tests.fuzz import claims as claims
+    from tests.fuzz.statements import SIGNS, definition
 from dev.sandbox.pipelines import EVERYTHING, ORDERS
 
 FOLDER = Path(".fuzz")

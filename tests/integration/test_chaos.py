@@ -21,17 +21,17 @@ from dev.sandbox.site import Site, site
 from dev.sandbox.stack import INIT_SQL
 from dev.sandbox.waiting import wait_for
 from tests.chaos import invariants
-from tests.chaos.faults.of_machines import FillStaging
-from tests.chaos.faults.of_network import network_faults
 from tests.chaos.invariants import ViolationError
 from tests.chaos.orders import LONGEST_TRANSACTION, Traffic, make_tables, must_be_after_run, must_be_in_sink
-from tests.chaos.pods import Pods
 from tests.chaos.runs import Run
-from tests.chaos.scene import Node, Scene
 from tests.cluster import Cluster
-from tests.cluster.configuration import Place
+from tests.cluster.node.configuration import Place
 from tests.cluster.nodes import Node as ClusterNode
 from tests.e2e.dags.chaos_etl import SEPARATE
+from tests.faults.machines import FillStaging
+from tests.faults.network import network_faults
+from tests.faults.target import Node, Scene
+from tests.harness.e2e.live_pods import Pods
 
 SYSTEM_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 PARTITION = Partition(window=whole().window, id="0001")

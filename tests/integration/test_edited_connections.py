@@ -10,7 +10,7 @@ import pytest
 
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.stack import ROOT, airflow_environment
-from tests.manifests.kustomizations import K8S
+from tests.harness.manifests.kustomizations import K8S
 
 ENDS = {"SOURCE_URL": "postgresql://orders@source.example.com/orders", "SINK_URL": "mssql://etl@sink.example.com/sink"}
 OURS = ("source", "sink", "kubernetes_default", "git_default")

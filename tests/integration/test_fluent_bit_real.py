@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from dev.sandbox.waiting import wait_for
-from tests.support.door import Door, door
-from tests.support.fluent_bit_process import NODE, PROGRAM, ContainerLog, FluentBit, run_fluent_bit
-from tests.support.loki import LokiServer, loki_of_our_own, run_loki
-from tests.support.loki_proxy import AUDIT, NODES, READ, run_proxy
+from tests.faults.silence import Door, door
+from tests.harness.logs.fluent_bit_process import NODE, PROGRAM, ContainerLog, FluentBit, run_fluent_bit
+from tests.harness.logs.loki import LokiServer, loki_of_our_own, run_loki
+from tests.harness.logs.loki_proxy import AUDIT, NODES, READ, run_proxy
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="no registry has Fluent Bit: name a program in FLUENT_BIT_PROGRAM")
 

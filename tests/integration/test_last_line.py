@@ -12,7 +12,7 @@ import pytest
 from dev.sandbox.pipelines import whole
 from dev.sandbox.process import free_port
 from dev.sandbox.stack import ROOT, airflow_environment
-from tests.support.run_task import log_path
+from tests.harness.airflow.run_task import log_path
 
 PORT = free_port()
 RUN_ID = "manual__2026-01-01T00:00:00+00:00"
@@ -31,7 +31,7 @@ def run(folder: Path, task: str, map_index: int = -1, **facts: Any) -> list[dict
     connection = {"conn_type": "mssql", "host": "127.0.0.1", "port": PORT, "schema": "sink", "login": "etl"}
     extra = {"extra": {"encryption": "off"}, "password": "of-no-server"}
     command = [
-        sys.executable, "-m", "tests.support.run_task", "orders_etl.py", "orders_etl", task,
+        sys.executable, "-m", "tests.harness.airflow.run_task", "orders_etl.py", "orders_etl", task,
         f"--run-id={RUN_ID}", f"--map-index={map_index}", f"--run={json.dumps(facts)}",
         f"--xcom={json.dumps([whole().model_dump_json()])}",
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dev.sandbox.postgres import Postgres
-from tests.support.api_server import PASSWORD, STRANGER, Server, new_client, run_api_server
+from tests.harness.airflow.api_server import PASSWORD, STRANGER, Server, new_client, run_api_server
 
 slow = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

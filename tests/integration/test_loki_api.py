@@ -17,7 +17,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.support.loki import LokiServer, loki_of_our_own, real_loki, run_loki
+from tests.harness.logs.loki import LokiServer, loki_of_our_own, real_loki, run_loki
 
 SECOND = 10**9
 HOUR = 3600 * SECOND

@@ -1,6 +1,6 @@
 """What whoever reaches Loki can do there: at each port what its name says, and nothing else.
 
-The proxy is the real one, and Loki the one that tests have (tests/support/loki.py). Who reaches which port is in
+The proxy is the real one, and Loki the one that tests have (tests/harness/logs/loki.py). Who reaches which port is in
 tests/manifests/test_network.py.
 """
 
@@ -15,8 +15,8 @@ import pytest
 from etl_airflow.task_logs.identity import Identity
 from etl_airflow.task_logs.loki import Loki, LokiUnavailableError
 
-from tests.support.loki import LokiServer, loki_of_our_own, real_loki, run_loki
-from tests.support.loki_proxy import AUDIT, NODES, PUSH, QUERY, READ, STATE, TASKS, Proxy, run_proxy
+from tests.harness.logs.loki import LokiServer, loki_of_our_own, real_loki, run_loki
+from tests.harness.logs.loki_proxy import AUDIT, NODES, PUSH, QUERY, READ, STATE, TASKS, Proxy, run_proxy
 
 pytestmark = loki_of_our_own
 HARM = [

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.support.loki import LokiServer, loki_of_our_own, run_loki
+from tests.harness.logs.loki import LokiServer, loki_of_our_own, run_loki
 
 HOUR = 3600 * 10**9
 NARROW = {

@@ -14,11 +14,11 @@ from dev.sandbox.postgres import Postgres
 from dev.sandbox.site import existing_site
 from dev.sandbox.stack import INIT_SQL, Stack, airflow_environment
 from dev.sandbox.waiting import came_true
-from tests.cluster.binaries import STATSD_EXPORTER, build
+from tests.cluster.building.binaries import STATSD_EXPORTER, build
 from tests.cluster.errors import ClusterError
-from tests.support.documented_metrics import documented_metrics
-from tests.support.metrics_capture import MAPPING, Capture, as_series, capture_run, deployed_settings
-from tests.support.statsd import Line, run_statsd_exporter, scrape
+from tests.harness.metrics.capture import MAPPING, Capture, as_series, capture_run, deployed_settings
+from tests.harness.metrics.documented import documented_metrics
+from tests.harness.metrics.statsd import Line, run_statsd_exporter, scrape
 
 pytestmark = pytest.mark.timeout(900)
 DOCUMENTED = {metric.name: metric for metric in documented_metrics()}

@@ -12,7 +12,7 @@ from etl.postgres import sql as source_sql
 
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.site import STEPS, Site, site
-from tests.support.statsd import Line, Listener
+from tests.harness.metrics.statsd import Line, Listener
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)
 

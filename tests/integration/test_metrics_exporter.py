@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import free_port
 from dev.sandbox.site import Site
-from tests.support.statsd import scrape
+from tests.harness.metrics.statsd import scrape
 
 
 @contextmanager

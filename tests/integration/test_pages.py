@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from dev.sandbox.postgres import Postgres
-from tests.support.api_server import PASSWORD, Server, run_api_server
+from tests.harness.airflow.api_server import PASSWORD, Server, run_api_server
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="There is no chromium.")

@@ -29,7 +29,7 @@ from pydantic import SecretStr
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.process import free_port
 from dev.sandbox.site import Site, as_json, existing_site
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 PASSWORD = "p@ss;w}o{r/d:€ %41'?%(x)s--1A"
 OTHER_PASSWORD = "Another-1'"

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.site import Site, existing_site, site
-from tests.support.filter_databases import fill
-from tests.support.filters import BROKEN, EDGES, SOURCE_TABLE, VALUES, filters
+from tests.harness.filter_databases import fill
+from tests.harness.filters import BROKEN, EDGES, SOURCE_TABLE, VALUES, filters
 
 
 @pytest.fixture(scope="module")

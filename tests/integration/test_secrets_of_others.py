@@ -13,8 +13,8 @@ import yaml
 from ops.cluster.console import Console
 from ops.cluster.kubectl import Kubectl
 from ops.deploy.secrets.secrets import GENERATED, ensure_secrets, namespace_of
-from tests.manifests.rendering import kubectl
-from tests.support.kubernetes_api import ApiServer, run_api_server
+from tests.harness.kubernetes_api import ApiServer, run_api_server
+from tests.harness.manifests.rendering import kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
 LACKING = ("airflow-keys", "AIRFLOW__API__SECRET_KEY")

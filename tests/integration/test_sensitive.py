@@ -25,9 +25,9 @@ from pydantic import SecretStr
 
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.site import Site, site
+from tests.harness.metrics.statsd import Listener
+from tests.harness.runs import Runs
 from tests.integration.test_hostile_input import table
-from tests.support.runs import Runs
-from tests.support.statsd import Listener
 
 MASK_KEY = "a key that masks are made with"
 COLUMNS = {"k": "varchar(60)", "v": "varchar(60)", "n": "numeric(20,4) null", "note": "text null", "at": "timestamptz"}

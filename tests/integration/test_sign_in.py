@@ -19,8 +19,8 @@ from playwright.sync_api import expect, sync_playwright
 
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.stack import ROOT
-from tests.support.api_server import PASSWORD, Server, new_client, run_api_server
-from tests.support.identity_provider import CLIENT, CLIENT_SECRET, IdentityProvider, run_identity_provider
+from tests.doubles.identity_provider import CLIENT, CLIENT_SECRET, IdentityProvider, run_identity_provider
+from tests.harness.airflow.api_server import PASSWORD, Server, new_client, run_api_server
 
 COMPONENT = ROOT / "k8s" / "components" / "oidc"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

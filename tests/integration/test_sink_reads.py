@@ -13,7 +13,7 @@ from etl_airflow.dag.hooks import SinkHook
 
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.site import Site, site
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 VERSION = r"CAST\(N'[-0-9T:.]+' AS datetime2\(6\)\)"
 A_WINDOW = re.compile(rf"WHERE \[updated_at\] <= {VERSION} AND \[updated_at\] > {VERSION}$")

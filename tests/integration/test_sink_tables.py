@@ -7,7 +7,7 @@ from etl.errors import ConfigurationError, DataError, EtlError
 
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.site import Site, site
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 COLUMNS = {
     "order_id": "bigint NOT NULL",

@@ -14,7 +14,7 @@ from etl.errors import ConfigurationError
 
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.site import Site, site
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 
 @pytest.fixture

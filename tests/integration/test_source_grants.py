@@ -14,7 +14,7 @@ from etl.postgres.connection import connect_source
 
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.site import Site, existing_site
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 PASSWORD = "only-for-tests-1"
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()

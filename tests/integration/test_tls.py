@@ -29,7 +29,7 @@ from dev.sandbox.site import Site, as_json, site
 from dev.sandbox.sqlserver import SqlServerDouble
 from dev.sandbox.stack import INIT_SQL
 from tests.cluster.certificates import Authority
-from tests.support.tls_front import tls_front
+from tests.harness.postgres_tls import tls_front
 
 SOURCE = "orders-db.example.com"
 ENCRYPTED = "encrypt=yes&trustservercertificate=yes"

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.cluster.cache import say
+from tests.cluster.building.cache import say
 from tests.cluster.errors import ClusterError
 from tests.machines.proxy import Proxy, run_proxy
 from tests.machines.root import Root, minimal_root

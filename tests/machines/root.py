@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.cache import made
+from tests.cluster.building.cache import made
+from tests.cluster.building.images import debian_sources
 from tests.cluster.errors import ClusterError
-from tests.cluster.images import debian_sources
 
 PACKAGES = ("ca-certificates", "git", "make", "python3", "python3-venv")
 """What README asks for, and git, with which the project was fetched."""

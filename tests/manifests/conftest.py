@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.manifests.rendering import kubectl
+from tests.harness.manifests.rendering import kubectl
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:

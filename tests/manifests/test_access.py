@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.manifests.documents import documented_rights
-from tests.manifests.pods import Pod, pods
-from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, manifests, renderings
+from tests.harness.manifests.documents import documented_rights
+from tests.harness.manifests.pods import Pod, pods
+from tests.harness.manifests.rendering import NAMESPACE, Manifest, Rendering, manifests, renderings
 
 READING = ("get", "list", "watch")
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)

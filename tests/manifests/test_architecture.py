@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from tests.manifests.documents import DRAWING, documented_rights, drawn_objects, objects_in_text
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import JOBS, SERVERS, all_pods, step, worker
-from tests.manifests.rendering import Rendering, name_of, rendering
+from tests.harness.manifests.documents import DRAWING, documented_rights, drawn_objects, objects_in_text
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import JOBS, SERVERS, all_pods, step, worker
+from tests.harness.manifests.rendering import Rendering, name_of, rendering
 
 COMPONENTS = (*SERVERS, *JOBS, "Service", "Ingress", "PersistentVolume", "HorizontalPodAutoscaler")
 """The kinds of which every object is named."""

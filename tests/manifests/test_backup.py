@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.manifests.pods import Container, Pod, pods_of, selected
-from tests.manifests.rendering import Rendering, renderings
+from tests.harness.manifests.pods import Container, Pod, pods_of, selected
+from tests.harness.manifests.rendering import Rendering, renderings
 
 BACKUPS = ("CronJob/metadata-backup", "CronJob/sink-backup", "CronJob/backup-copy")
 FOLDER = "/var/lib/etl/backup"

@@ -7,10 +7,10 @@ from typing import NamedTuple, Self
 import pytest
 from kubernetes.utils import parse_quantity
 
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import JOBS, Pod, controller, pods_of, step, worker
-from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, renderings
-from tests.manifests.rendering import rendering as overlay
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import JOBS, Pod, controller, pods_of, step, worker
+from tests.harness.manifests.rendering import NAMESPACE, Manifest, Rendering, renderings
+from tests.harness.manifests.rendering import rendering as overlay
 
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 

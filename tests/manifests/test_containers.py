@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kubernetes.utils import parse_quantity
 
-from tests.manifests.pods import Container, Pod, distinct_pods
+from tests.harness.manifests.pods import Container, Pod, distinct_pods
 
 WRITES_TO_ITS_ROOT = {
     "mssql": "SQL Server writes to /.system, /tmp and its own folders, and Microsoft supports no read-only root.",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.manifests.kustomizations import COMPONENTS, K8S, KUSTOMIZATION, OVERLAYS, named, reached, resources
+from tests.harness.manifests.kustomizations import COMPONENTS, K8S, KUSTOMIZATION, OVERLAYS, named, reached, resources
 
 FILES = sorted(path for path in K8S.rglob("*") if path.is_file())
 KUSTOMIZATIONS = [file.parent for file in FILES if file.name == KUSTOMIZATION]

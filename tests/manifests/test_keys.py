@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.manifests.pods import SECRET, Pod, all_pods
-from tests.manifests.rendering import Rendering, renderings
+from tests.harness.manifests.pods import SECRET, Pod, all_pods
+from tests.harness.manifests.rendering import Rendering, renderings
 
 FERNET, API, JWT = "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"
 DATABASE = {"METADATA_PASSWORD"}

@@ -16,11 +16,11 @@ from ops.deploy.down import going
 from ops.deploy.manifests import rendering as deployed
 from ops.deploy.manifests.launched_pods import IMAGES_BEFORE
 from ops.deploy.manifests.pruning import leftovers
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import pods_of, step, worker
-from tests.manifests.rendering import NAMESPACE, Object, Rendering, kubectl, name_of, rendering, renderings
-from tests.support.kubernetes_api import ApiServer, run_api_server
-from tests.support.launched_pods import NAME, SCHEDULER, WORKER, Attack, container, each_attack, named, sound
+from tests.harness.kubernetes_api import ApiServer, run_api_server
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.launched_pods import NAME, SCHEDULER, WORKER, Attack, container, each_attack, named, sound
+from tests.harness.manifests.pods import pods_of, step, worker
+from tests.harness.manifests.rendering import NAMESPACE, Object, Rendering, kubectl, name_of, rendering, renderings
 
 ACCESS = ("Namespace", "ServiceAccount", "Role", "RoleBinding")
 POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")

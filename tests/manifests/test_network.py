@@ -10,12 +10,12 @@ import pytest
 
 from ops.cluster.kubectl import NAMESPACES
 from ops.deploy.manifests.network import API_PORT, PODS_NETWORK, ApiServers, set_api_servers, set_pods_network
-from tests.manifests.addresses import full_name, servers_in, variables
-from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import Pod, all_pods, configured_pods, selected
-from tests.manifests.rendering import Manifest, Object, Rendering, manifests, rendering, renderings
-from tests.support.network_policies import DIRECTIONS, NAME_OF_NAMESPACE, Member, Rule, matches, rules
+from tests.doubles.network_policies import DIRECTIONS, NAME_OF_NAMESPACE, Member, Rule, matches, rules
+from tests.harness.manifests.addresses import full_name, servers_in, variables
+from tests.harness.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import Pod, all_pods, configured_pods, selected
+from tests.harness.manifests.rendering import Manifest, Object, Rendering, manifests, rendering, renderings
 
 NAME = "app.kubernetes.io/name"
 NAMES, WEB = "kube-dns", "traefik"

@@ -4,8 +4,8 @@ import pytest
 
 from ops.cluster.kubectl import NAMESPACES
 from ops.deploy.manifests.rendering import PART_OF, PARTS
-from tests.manifests.pods import Pod, controller, pods_of
-from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, distinct, manifests, renderings
+from tests.harness.manifests.pods import Pod, controller, pods_of
+from tests.harness.manifests.rendering import NAMESPACE, Manifest, Rendering, distinct, manifests, renderings
 
 OF_THE_CLUSTER = {
     "ClusterRole",

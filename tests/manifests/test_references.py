@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from ops.deploy.secrets.secrets import GENERATED, SINK_BACKUP, SOURCE_KEY
-from tests.manifests.pods import SECRETS, Container, Pod, all_pods, configured_pods, pods
-from tests.manifests.rendering import Rendering, renderings
+from tests.harness.manifests.pods import SECRETS, Container, Pod, all_pods, configured_pods, pods
+from tests.harness.manifests.rendering import Rendering, renderings
 
 each_pod = pytest.mark.parametrize("pod", pods(), ids=str)
 each_container = pytest.mark.parametrize("container", [one for pod in pods() for one in pod.containers], ids=str)

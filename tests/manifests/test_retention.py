@@ -10,9 +10,9 @@ import yaml
 from etl.config.settings import Settings
 from etl.steps import erase
 
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import pods_of
-from tests.manifests.rendering import rendering
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import pods_of
+from tests.harness.manifests.rendering import rendering
 
 ROOT = Path(__file__).resolve().parents[2]
 OBSERVABILITY = ROOT / "k8s" / "base" / "observability"

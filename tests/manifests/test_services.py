@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.manifests.addresses import full_name, servers_in, variables
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import Pod, all_pods, pods_of, selected
-from tests.manifests.rendering import Manifest, Object, Rendering, manifests, renderings
-from tests.manifests.rendering import rendering as overlay
+from tests.harness.manifests.addresses import full_name, servers_in, variables
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import Pod, all_pods, pods_of, selected
+from tests.harness.manifests.rendering import Manifest, Object, Rendering, manifests, renderings
+from tests.harness.manifests.rendering import rendering as overlay
 
 SERVICES = manifests("Service")
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)

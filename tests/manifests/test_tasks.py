@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 import pytest
 from etl_airflow.task_logs.remote import TOLD_TO_END
 
-from tests.manifests.pods import Container, Pod, all_pods, pods_of, step, worker
-from tests.manifests.rendering import NAMESPACE, Rendering, renderings
+from tests.harness.manifests.pods import Container, Pod, all_pods, pods_of, step, worker
+from tests.harness.manifests.rendering import NAMESPACE, Rendering, renderings
 
 SECRET_NAMES = re.compile(r"PASSWORD|SECRET|FERNET|JWT|SQL_ALCHEMY|_CONN_|CONNECTION|TOKEN", re.IGNORECASE)
 SETTINGS = "AIRFLOW__KUBERNETES_EXECUTOR"

@@ -11,10 +11,10 @@ from etl_airflow.pods.spec import TRUST, TRUST_PATH
 from pydantic import SecretStr
 
 from ops.deploy.manifests.trust import FOLDER, NAME
-from tests.manifests.kustomizations import DEFAULT, K8S
-from tests.manifests.pods import Container, Pod, all_pods, pods_of, worker
-from tests.manifests.rendering import Rendering, renderings
-from tests.manifests.rendering import rendering as overlay
+from tests.harness.manifests.kustomizations import DEFAULT, K8S
+from tests.harness.manifests.pods import Container, Pod, all_pods, pods_of, worker
+from tests.harness.manifests.rendering import Rendering, renderings
+from tests.harness.manifests.rendering import rendering as overlay
 
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from ops.deploy.images.images import DOCKERFILES
-from tests.cluster.binaries import Module
-from tests.e2e.built import MODULES
-from tests.manifests.kustomizations import IMAGES, K8S, OVERLAYS, reached, read, resources
-from tests.manifests.pods import JOBS, SERVERS
+from tests.cluster.building.binaries import Module
+from tests.harness.e2e.images import MODULES
+from tests.harness.manifests.kustomizations import IMAGES, K8S, OVERLAYS, reached, read, resources
+from tests.harness.manifests.pods import JOBS, SERVERS
 
 ROOT = Path(__file__).resolve().parents[2]
 LIST: dict[str, dict[str, str]] = {image["name"]: image for image in read(IMAGES)["images"]}

@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from ops.cluster.ingresses import entry_points
-from tests.manifests.kustomizations import DEFAULT, K8S
-from tests.manifests.pods import Container, pods_of
-from tests.manifests.rendering import Manifest, Rendering, manifests, renderings
-from tests.manifests.rendering import rendering as overlay
+from tests.harness.manifests.kustomizations import DEFAULT, K8S
+from tests.harness.manifests.pods import Container, pods_of
+from tests.harness.manifests.rendering import Manifest, Rendering, manifests, renderings
+from tests.harness.manifests.rendering import rendering as overlay
 
 FRONT_DOOR = K8S.parent / "airflow_image" / "etl_airflow" / "web" / "front_door.py"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kubernetes.utils import parse_quantity
 
-from tests.manifests.pods import (
+from tests.harness.manifests.pods import (
     JOBS,
     SERVERS,
     Container,
@@ -20,7 +20,7 @@ from tests.manifests.pods import (
     step,
     worker,
 )
-from tests.manifests.rendering import Manifest, distinct, manifests, rendering
+from tests.harness.manifests.rendering import Manifest, distinct, manifests, rendering
 
 RUN_FOR_EVER = [pod for pod in distinct_pods() if pod.kind in SERVERS]
 KINDS_OF_PROBES = ("startupProbe", "livenessProbe", "readinessProbe")

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from dev.sandbox.stack import ROOT
-from tests.support.promtool import amtool, promtool
-from tests.support.queries import OBSERVABILITY, RULES, Query, queries, rules
+from tests.harness.metrics.promtool import amtool, promtool
+from tests.harness.metrics.queries import OBSERVABILITY, RULES, Query, queries, rules
 
 # Where the tools are not built yet they are first.
 pytestmark = pytest.mark.timeout(1800)

@@ -11,10 +11,10 @@ import pytest
 
 from tests.chaos import campaign
 from tests.chaos.campaign import Campaign
-from tests.chaos.faults import Fault, all_faults
-from tests.chaos.pods import Pod, Pods, read_pod
-from tests.chaos.scene import Scene
 from tests.chaos.schedule import Drawn, draw
+from tests.faults import Fault, all_faults
+from tests.faults.target import Scene
+from tests.harness.e2e.live_pods import Pod, Pods, read_pod
 
 NAMES = sorted(all_faults())
 SCENE: Any = None

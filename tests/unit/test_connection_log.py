@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.connections import Connection, ConnectionLog, Pod, pods_by_address, read_connections
-from tests.cluster.packet_log import Packet
+from tests.cluster.traffic.connections import Connection, ConnectionLog, Pod, pods_by_address, read_connections
+from tests.cluster.traffic.packet_log import Packet
 
 TO_DATA = Packet("10.42.0.2", "10.42.0.3", "TCP 1433")
 

@@ -13,8 +13,8 @@ from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse
 
 from dev.dashboards.__main__ import FOLDER, rendered
 from dev.sandbox.stack import ROOT
-from tests.support.documented_metrics import documented_metrics
-from tests.support.queries import DASHBOARDS, EMPTY_IS_WELL, OBSERVABILITY, Query, panel_queries, queries
+from tests.harness.metrics.documented import documented_metrics
+from tests.harness.metrics.queries import DASHBOARDS, EMPTY_IS_WELL, OBSERVABILITY, Query, panel_queries, queries
 
 BUILT_IN = {"__range", "__rate_interval", "__interval", "__url_time_range"}
 OWN = ("airflow_", "etl_", "sink_", "metadata_")

@@ -21,8 +21,8 @@ from ops.deploy.closing import try_all
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.secrets import certificates
 from ops.deploy.secrets.certificates import Wanted, for_ui
-from tests.support.fake_cluster import FakeCluster, ingress, node, prepare, with_certificate, workload
-from tests.support.front import Front, front
+from tests.doubles.fake_cluster import FakeCluster, ingress, node, prepare, with_certificate, workload
+from tests.doubles.front_door import Front, front
 
 NAME, ADDRESS = "etl.example.com", "127.0.0.1"
 UI = for_ui([NAME, "one", ADDRESS])

@@ -11,7 +11,7 @@ from ops.deploy.cli import main
 from ops.deploy.data.volumes import data_folders, data_home
 from ops.deploy.manifests.rendering import DATA_FOLDER
 from ops.deploy.secrets.secrets import KEPT_FILE
-from tests.support.fake_cluster import FakeCluster, named, prepare
+from tests.doubles.fake_cluster import FakeCluster, named, prepare
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ops.deploy.cli import main
-from tests.support.fake_cluster import FakeCluster, prepare
+from tests.doubles.fake_cluster import FakeCluster, prepare
 
 RECONCILED = {"extracted": 4000, "kept": 1600, "verdict": "adds up"}
 

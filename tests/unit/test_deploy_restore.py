@@ -11,8 +11,8 @@ import pytest
 from ops.cluster.kubectl import Kubectl
 from ops.deploy.data.restore import SERVERS, main
 from ops.deploy.secrets.secrets import temporary_secret
-from tests.support.arguments import commands_of, leaks, started_with, value_of
-from tests.support.fake_cluster import FakeCluster, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, prepare, workload
+from tests.harness.arguments import commands_of, leaks, started_with, value_of
 
 LIST = "\n".join(
     f"{size} {name}"

@@ -13,9 +13,9 @@ from ops.deploy.cli import main
 from ops.deploy.manifests import traefik
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.manifests.traefik import await_kinds, fit
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.rendering import rendering
-from tests.support.fake_cluster import FakeCluster, prepare
+from tests.doubles.fake_cluster import FakeCluster, prepare
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.rendering import rendering
 
 SERVED = ["v1", "traefik.io/v1alpha1", "helm.cattle.io/v1"]
 CHART = {"kind": "HelmChart", "metadata": {"name": "traefik", "namespace": "kube-system"}}

@@ -11,7 +11,7 @@ import pytest
 
 from ops.deploy.cli import NOT_ALL_READY, main
 from ops.deploy.secrets.secrets import KEPT_FILE
-from tests.support.fake_cluster import (
+from tests.doubles.fake_cluster import (
     SOURCE_PASSWORD,
     FakeCluster,
     named,

@@ -18,9 +18,9 @@ from ops.deploy.secrets.certificates import for_ui
 from ops.doctor import probing
 from ops.doctor.cli import NOT_SEEN, WELL, WRONG, main
 from ops.doctor.snapshot import Snapshot
-from tests.support.fake_cluster import FakeCluster, prepare
-from tests.support.front import Front, front
-from tests.support.well_deployment import DISK, NODE, event, target, well
+from tests.doubles.fake_cluster import FakeCluster, prepare
+from tests.doubles.front_door import Front, front
+from tests.harness.doctor.healthy_deployment import DISK, NODE, event, target, well
 
 SUMMARY = f"/api/v1/nodes/{NODE}/proxy/stats/summary"
 PASSWORD = "the-password-of-the-administrator"

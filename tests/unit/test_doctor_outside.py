@@ -7,8 +7,8 @@ import pytest
 from ops.cluster.pages import Trouble
 from ops.cluster.policy_probe import Tried
 from ops.doctor.snapshot import USER, Snapshot
-from tests.support.doctoring import get, only, remove, unready, verdict
-from tests.support.well_deployment import NODE, NOW, well
+from tests.harness.doctor.healthy_deployment import NODE, NOW, well
+from tests.harness.doctor.verdict import get, only, remove, unready, verdict
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from etl_airflow.task_logs.identity import Identity
 from etl_airflow.task_logs.sender import print_undelivered
 
-from tests.support.fluent_bit import Pipeline, Sent
+from tests.doubles.fluent_bit import Pipeline, Sent
 
 CONFIGURATION = (
     Path(__file__).resolve().parents[2] / "k8s" / "base" / "observability" / "fluent-bit" / "fluent-bit.yaml"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dev.sandbox.pipelines import ORDERS, make
-from tests.support import hostile_claims as claims
-from tests.support.hostile import SIGNS, definition
+from tests.fuzz import claims as claims
+from tests.fuzz.statements import SIGNS, definition
 
 hostile = st.lists(st.sampled_from(SIGNS), min_size=1, max_size=12).map("".join)
 printable = hostile.map(lambda text: "".join(sign for sign in text if sign.isprintable())).filter(bool)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bare_machine import CONFIG, PINNED, SCRIPT, BareMachine
-from tests.support.firewalls import turn_on
+from tests.doubles.bare_machine import CONFIG, PINNED, SCRIPT, BareMachine
+from tests.doubles.firewalls import turn_on
 
 # What changes a machine. After the step whose number is in $STOP_AT, all processes of the run are killed.
 STEPS = (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bare_machine import AGENT, IMAGES, PINNED, SUMS, BareMachine
+from tests.doubles.bare_machine import AGENT, IMAGES, PINNED, SUMS, BareMachine
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.support.documented_metrics import documented_metrics
-from tests.support.metrics_capture import MAPPING
-from tests.support.statsd import Line, Mapping
+from tests.harness.metrics.capture import MAPPING
+from tests.harness.metrics.documented import documented_metrics
+from tests.harness.metrics.statsd import Line, Mapping
 
 DOCUMENTED = {metric.name: metric for metric in documented_metrics()}
 MADE = Mapping(MAPPING)

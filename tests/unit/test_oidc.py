@@ -17,9 +17,9 @@ from dev.sandbox.stack import ROOT
 from ops.deploy.manifests.identity import mismatches
 from ops.doctor.outside import look_at_identity
 from ops.doctor.snapshot import Snapshot
-from tests.support.doctoring import get, only, verdict
-from tests.support.identity_provider import CLIENT, IdentityProvider, run_identity_provider
-from tests.support.well_deployment import well
+from tests.doubles.identity_provider import CLIENT, IdentityProvider, run_identity_provider
+from tests.harness.doctor.healthy_deployment import well
+from tests.harness.doctor.verdict import get, only, verdict
 
 ISSUER = "https://login.example.org"
 ENDS = {"authorization": "authorize", "token": "token", "userinfo": "userinfo"}

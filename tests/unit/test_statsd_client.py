@@ -17,8 +17,8 @@ from airflow.sdk.observability.metrics import stats_utils as task_factory
 
 from dev.sandbox.stack import ROOT
 from dev.sandbox.waiting import wait_for
-from tests.support.metrics_capture import deployed_settings
-from tests.support.statsd import Listener
+from tests.harness.metrics.capture import deployed_settings
+from tests.harness.metrics.statsd import Listener
 
 EXPORTER = "statsd-exporter.observability"
 SIDES = {"servers": (server_stats, server_factory), "tasks": (task_stats, task_factory)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bare_machine import AGENT, CONFIG, IMAGES, UNIT, BareMachine
+from tests.doubles.bare_machine import AGENT, CONFIG, IMAGES, UNIT, BareMachine
 
 
 @pytest.fixture

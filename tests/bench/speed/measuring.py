@@ -131,7 +131,7 @@ def _run(commands: list[tuple[list[str], dict[str, str]]], folder: Path) -> list
         for at, (words, environment) in enumerate(commands):
             log = stack.enter_context((folder / f"output-{at}").open("wb"))
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.peak", *words],
+                [sys.executable, "-m", "tests.bench.speed.peak", *words],
                 cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, preexec_fn=die_with_parent,
                 start_new_session=True,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Three steps of one second each and no rows: what a run costs beyond its work. For tests/e2e/three_steps.py.
+"""Three steps of one second each and no rows: what a run costs beyond its work. For tests/harness/e2e/three_steps.py.
 
 `defaults` is what one gets from Airflow as it comes: the stock operator, and workers without our settings.
 """

@@ -1,4 +1,4 @@
-# A double of Loki's API as an image: not Loki, for clusters in tests. Context: tests/support.
+# A double of Loki's API as an image: not Loki, for clusters in tests. Context: tests/doubles.
 FROM debian:trixie-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-yaml \

@@ -1,0 +1,92 @@
+"""The process that keeps a cluster, as those see it who started it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dev.sandbox.process import die_with_parent
+from tests.cluster.errors import ClusterError, end_of
+from tests.cluster.node.cgroups import name_for
+from tests.cluster.node.configuration import Place
+from tests.cluster.node.supervisor import cgroup_of, clean_up, remove_folder
+from tests.cluster.nodes import Node
+
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+class Keeper:
+    """The process that keeps the cluster's namespaces, as a context: the cluster has ended when it does."""
+
+    def __init__(self, folder: Path, programs: dict[str, Path], logs: Path | None) -> None:
+        self._folder = folder
+        self._logs = logs
+        self._ctr = programs["ctr"]
+        names = json.dumps({name: str(path) for name, path in programs.items()})
+        with (folder / "logs" / "node.log").open("wb") as log:
+            # Its session is its own: Ctrl-C is for the one who started it, who then ends it in order.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.cluster.node.supervisor", folder, names],
+                cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                preexec_fn=die_with_parent, start_new_session=True, env=_without_proxies(),
+            )  # fmt: skip
+
+    def __enter__(self) -> "Keeper":
+        return self
+
+    def first_node(self) -> Node:
+        """The first node, when its components run. Raises ClusterError where one does not."""
+        return self._started(Place(self._folder))
+
+    def start_node(self, number: int) -> Node:
+        """Start a further node. Raises ClusterError where one of its components does not run."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{number}\n")
+        self._process.stdin.flush()
+        return self._started(Place(self._folder, number))
+
+    def _started(self, place: Place) -> Node:
+        namespaces = 0
+        for told in self._told():
+            namespaces = told.get("namespaces", namespaces)
+            if told.get("ready"):
+                return Node(place, cgroup_of(name_for(self._process.pid), place), namespaces, self._ctr)
+        raise ClusterError(f"The cluster ended before it was ready:\n{end_of(self._folder / 'logs' / 'node.log')}")
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._logs:
+                shutil.copytree(self._folder / "logs", self._logs, dirs_exist_ok=True)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            for _told in self._told():
+                pass
+        finally:
+            killed = self._process.wait() != 0
+            # All of this is done already, unless the keeper was killed.
+            clean_up(name_for(self._process.pid))
+            remove_folder(self._folder)
+        if killed:
+            raise ClusterError("The process that kept the cluster was killed.")
+
+    def _told(self) -> Iterator[dict[str, Any]]:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            told = json.loads(line)
+            if "failed" in told:
+                raise ClusterError(told["failed"])
+            yield told
+
+
+def _without_proxies() -> dict[str, str]:
+    """No component may look for another one beyond a proxy."""
+    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}

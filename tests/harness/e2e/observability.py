@@ -1,0 +1,79 @@
+"""Prometheus, Alertmanager and Loki, as one asks them."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from ops.cluster.kubectl import OBSERVABILITY
+from tests.harness.e2e.deployment import Deployment, wait_for
+from tests.harness.metrics.queries import Query
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Watching:
+    """Open ports to the three."""
+
+    prometheus: str
+    alertmanager: str
+    loki: str
+
+    def metrics(self, query: str) -> list[dict[str, Any]]:
+        """What Prometheus answers now."""
+        return list(_get(f"{self.prometheus}/api/v1/query", query=query)["data"]["result"])
+
+    def metrics_since(self, query: str, since: float) -> list[dict[str, Any]]:
+        """What Prometheus answers from a time on (of the epoch, in seconds) until now, a value each 15 s."""
+        span = {"start": f"{since:.0f}", "end": f"{time.time():.0f}", "step": "15"}
+        return list(_get(f"{self.prometheus}/api/v1/query_range", query=query, **span)["data"]["result"])
+
+    def answer(self, query: Query) -> list[Any]:
+        """What the one or the other answers. Fails the test where it refuses."""
+        return self.metrics(query.text) if query.language == "promql" else self.logs(query.text)
+
+    def alerts(self) -> set[str]:
+        """Names of the alerts that Alertmanager has."""
+        return {alert["labels"]["alertname"] for alert in self.details()}
+
+    def details(self) -> list[dict[str, Any]]:
+        """Those alerts."""
+        return list(_get(f"{self.alertmanager}/api/v2/alerts", active="true"))
+
+    def await_calm(self, name: str, **labels: str) -> None:
+        """Wait until that alert is resolved."""
+        wait_for(f"the end of the alert {name}", lambda: not self.with_labels(name, **labels), seconds=420)
+
+    def with_labels(self, name: str, **labels: str) -> list[dict[str, Any]]:
+        """The alerts of a name that have these labels too."""
+        return [alert for alert in self.details() if {"alertname": name, **labels}.items() <= alert["labels"].items()]
+
+    def logs(self, query: str) -> list[Any]:
+        """What Loki answers for the last hour."""
+        now = time.time()
+        span = {"start": f"{now - 3600:.0f}", "end": f"{now + 60:.0f}", "limit": "1000", "step": "60"}
+        return list(_get(f"{self.loki}/loki/api/v1/query_range", query=query, **span)["data"]["result"])
+
+
+@contextmanager
+def watching(deployment: Deployment) -> Iterator[Watching]:
+    """Ports to Prometheus, Alertmanager and Loki, until the block ends."""
+    with (
+        deployment.forwarded("prometheus", 9090, OBSERVABILITY) as prometheus,
+        deployment.forwarded("alertmanager", 9093, OBSERVABILITY) as alertmanager,
+        deployment.forwarded("loki", 3100, OBSERVABILITY) as loki,
+    ):
+        yield Watching(*(f"http://127.0.0.1:{port}" for port in (prometheus, alertmanager, loki)))
+
+
+def _get(url: str, **parameters: str) -> Any:
+    try:
+        with _DIRECT.open(f"{url}?{urlencode(parameters)}", timeout=60) as response:
+            return json.load(response)
+    except urllib.request.HTTPError as error:
+        raise AssertionError(f"{url} answers {error.code} to {parameters}: {error.read().decode()}") from None
