@@ -1,4 +1,4 @@
-"""Settings that every test needs before Airflow is imported: a home of its own, and no examples. Nothing is timed."""
+"""Settings of all tests, made before Airflow is imported: a temporary home, no examples. No test is timed."""
 
 import os
 import shutil

@@ -79,7 +79,7 @@ class Campaign:
             self._heal(place)
 
     def _do(self, drawn: Drawn) -> str:
-        """Do one fault; returns what happened, in words."""
+        """Inject one fault; returns a description."""
         fault = self._faults[drawn.fault]
         self._wait_for_the_run()
         target = self._await_target(fault, drawn)

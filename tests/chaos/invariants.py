@@ -1,4 +1,4 @@
-"""What must hold after every run, and at the end: nothing lost, doubled, wrongly green, hanging, or left behind."""
+"""Invariants after every run and at the end: nothing lost, doubled, wrongly green, hanging, or left behind."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,7 +39,7 @@ def check_audit(run: Run, audits: list[dict[str, Any]]) -> None:
 
 
 def check_rows(run: Run, rows: Rows, expected: Rows) -> None:
-    """What a green run must have met stands in the sink, at that version or at a newer one."""
+    """The rows that a green run must have read are in the sink, at that version or a newer one."""
     if run.state != "success":
         return
     lost = {key: row for key, row in expected.items() if key not in rows or rows[key][-1] < row[-1]}

@@ -94,7 +94,7 @@ def _plain(value: Any) -> Any:
 
 
 class Traffic:
-    """Changes orders from a thread of its own, as long as the source answers, until it is stopped."""
+    """Changes orders from a thread, as long as the source answers, until it is stopped."""
 
     def __init__(self, url: str, seed: int) -> None:
         self.read_until = datetime.min.replace(tzinfo=UTC)

@@ -108,7 +108,7 @@ def running(runs: Runs, pipelines: Sequence[Pipeline]) -> Iterator["Background"]
 
 
 class Background:
-    """Runs in a thread of its own, until one of them shows that something is wrong."""
+    """Runs in a background thread, until one of them violates an invariant."""
 
     def __init__(self, runs: Runs, pipelines: Sequence[Pipeline]) -> None:
         self._runs, self._pipelines = runs, pipelines

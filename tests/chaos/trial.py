@@ -136,7 +136,7 @@ def _leave(airflow: Airflow) -> None:
 
 
 def _summarise(folder: Path, seed: int, happened: list[Happened], runs: Runs, traffic: Traffic) -> None:
-    """What the campaign was, as a person reads it and as a file keeps it."""
+    """Log a summary of the campaign, and write it to a file."""
     states = Counter(run.state for run in runs.ended)
     kinds = Counter(fault.fault for fault in happened)
     told = {"seed": seed, "faults": len(happened), "runs": states, "changes": traffic.done, "kinds": kinds}

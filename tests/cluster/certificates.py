@@ -12,7 +12,7 @@ _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc
 
 
 class Authority:
-    """A certificate authority that trusts nobody else and lives as long as its folder."""
+    """A self-signed certificate authority, kept in a folder."""
 
     def __init__(self, folder: Path) -> None:
         """The one whose folder this is; it is made where there is none."""
@@ -36,12 +36,12 @@ class Authority:
 
     @property
     def certificate(self) -> Path:
-        """What clients must trust."""
+        """The certificate that clients must trust."""
         return self.certificate_of("ca")
 
     @property
     def key(self) -> Path:
-        """What signs."""
+        """The signing key."""
         return self.key_of("ca")
 
     def certificate_of(self, name: str) -> Path:

@@ -101,7 +101,7 @@ class Cluster:
         return node
 
     def call(self, *arguments: str, stdin: str | None = None) -> str:
-        """What `kubectl` prints. Raises ClusterError."""
+        """Output of `kubectl`. Raises ClusterError."""
         ran = subprocess.run(
             [self.kubectl, *arguments], env=self.environment, input=stdin, capture_output=True, text=True, check=False
         )

@@ -51,7 +51,7 @@ class Node:
                 os.kill(process, signal.SIGKILL)
 
     def lose(self) -> int:
-        """Cut the node off and end all its processes at once, as when its machine loses power: nobody hears of it.
+        """Cut the node off and kill all its processes at once, as on a power failure: no other node is notified.
 
         Returns a file descriptor of its network, which lasts, and swallows what is sent to it, until that is closed.
         """

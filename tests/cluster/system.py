@@ -1,4 +1,4 @@
-"""What K3s brings along with Kubernetes: names for services, Traefik, and metrics-server."""
+"""The components that K3s adds to Kubernetes: CoreDNS, Traefik, and metrics-server."""
 
 import json
 import string

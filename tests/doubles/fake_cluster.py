@@ -123,7 +123,7 @@ class FakeCluster:
 
     @property
     def objects(self) -> dict[str, Any]:
-        """What the cluster has, by kind and name."""
+        """The cluster's objects, by kind and name."""
         objects: dict[str, Any] = json.loads((self.folder / "state.json").read_text())["objects"]
         return objects
 

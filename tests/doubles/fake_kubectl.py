@@ -65,7 +65,7 @@ KINDS = {
 
 
 class RefusedError(Exception):
-    """What kubectl says on standard error before it ends with 1."""
+    """The text that kubectl prints on standard error before it exits with 1."""
 
 
 def main(arguments: list[str]) -> int:

@@ -31,7 +31,7 @@ class Sent:
 
 
 class Pipeline:
-    """What a configuration does with lines."""
+    """The pipeline of a Fluent Bit configuration."""
 
     def __init__(self, file: Path, environment: dict[str, str]) -> None:
         text = file.read_text()
@@ -55,7 +55,7 @@ class Pipeline:
         ]
 
     def container_lines(self, path: str, text: str) -> list[Sent]:
-        """What Loki gets of a container's log, in order."""
+        """A container's log as sent to Loki, in order."""
         found: list[Sent] = []
         for plugin in self.readers(path):
             named = {plugin["path_key"]: path} if "path_key" in plugin else {}
@@ -64,7 +64,7 @@ class Pipeline:
         return found
 
     def send(self, tag: str, record: Record) -> Iterator[Sent]:
-        """What Loki gets of one record."""
+        """One record as sent to Loki."""
         found: Record | None = dict(record)
         for plugin in self._matching("filters", tag):
             if found is not None and (again := _new_tag(plugin, found)):
@@ -115,7 +115,7 @@ def _joined(text: str) -> Iterator[Record]:
 
 
 def _parsed(record: Record, plugin: Record, parser: Record) -> Record:
-    """What a parser finds in a key, beside what stays of the record; where it does not fit, the record as it is."""
+    """The fields that a parser finds in a key, and the rest of the record; unchanged if it does not match."""
     key = plugin["key_name"]
     fields = _FORMATS[parser["format"]](parser, str(record.get(key, "")))
     if fields is None:

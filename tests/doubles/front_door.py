@@ -13,7 +13,7 @@ LOGIN = {"/auth/login/": (200, '<div id="loginbox">'), "/grafana/login": (200, "
 
 @dataclass
 class Front:
-    """What it answers; a test changes it."""
+    """The responses; a test may change them."""
 
     pages: dict[str, tuple[int, str]] = field(default_factory=lambda: dict(LOGIN))
     plain: int = 308

@@ -1,4 +1,4 @@
-"""What NetworkPolicies mean: whom they select, and whom they let through. As networking.k8s.io/v1 says it."""
+"""Semantics of NetworkPolicies, as in networking.k8s.io/v1: the pods that they select, the traffic that they allow."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a run costs beyond its work, and what everything takes while nothing is to be done: `make bench-cluster`.
+"""Overhead of a run beyond its work, and resource usage of an idle deployment: `make bench-cluster`.
 
 On the cluster and the deployment of the end-to-end tests. The figures are written to docs/benchmarks; ratios within one
 run of this are what counts.

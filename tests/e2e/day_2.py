@@ -26,7 +26,7 @@ CONFIRM = "UPDATE orders SET status = 'confirmed', amount = amount + 1 WHERE ord
 
 
 def section(heading: str) -> str:
-    """What stands below a heading."""
+    """Text below a heading."""
     return OPERATIONS.split(f"### {heading}\n")[1].split("\n### ")[0]
 
 

@@ -40,7 +40,7 @@ _SERVERS = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", 
 
 @dataclass
 class Seen:
-    """What was seen while the load went on."""
+    """Observations during the load."""
 
     pipelines: list[str]
     began: datetime

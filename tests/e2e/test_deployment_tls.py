@@ -16,7 +16,7 @@ from tests.harness.e2e.testbed import SOURCE_NAME
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set for the driver is gone after the test."""
+    """Environment variables for the driver, restored after the test."""
     monkeypatch.setenv("SSL_CERT_FILE", "")
 
 

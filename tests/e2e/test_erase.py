@@ -36,7 +36,7 @@ def erase(deployment: Deployment, key: int, *options: str) -> "subprocess.Comple
 
 
 def last_erasure(deployment: Deployment) -> tuple[object, ...]:
-    """What is recorded of it, which the administrator alone may read."""
+    """The last recorded erasure, which the administrator alone may read."""
     query = "SELECT [rows_erased], [source_asked] FROM [etl].[erasure] ORDER BY [erased_at]"
     if sink := deployment.sink:
         url = sink.url(sink.admin, sink.admin_password)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.acceptance
 
 
 def refusal(deployment: Deployment, account: str, pod: Object) -> str:
-    """What the cluster says to a pod of an account; empty where it would make it."""
+    """The API server's refusal of a pod of an account; empty if it would create the pod."""
     command = ["kubectl", "create", "--dry-run=server", f"--as=system:serviceaccount:{account}", "--filename=-"]
     ran = subprocess.run(
         command, env=deployment.environment, input=json.dumps(pod), capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Who reaches whom, by trying: what docs/security.md says, and nothing else."""
+"""Connections between pods, tried: those of docs/security.md succeed, and no others."""
 
 import socket
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def targets(observed: Deployment, bed: TestBed) -> Iterator[set[Target]]:
 
 
 def allowed(deployment: Deployment, app: str) -> set[tuple[str, str]]:
-    """Whom and at which port a pod may reach, as the table has it."""
+    """The targets and ports that a pod may reach, from the table."""
     parts = {OVERLAY, "external-sink"} if deployment.sink else {OVERLAY}
     return {(flow.target, flow.port) for flow in documented_flows(parts) if flow.source in (app, EVERY_POD)}
 

@@ -1,4 +1,4 @@
-"""What an operator sees: every line of every task after its pod is gone, and metrics behind every panel and rule."""
+"""Observability for an operator: every line of every task after its pod is gone, and data for every panel and rule."""
 
 import contextlib
 import json

@@ -24,7 +24,7 @@ def way_in(observed: Deployment) -> WayIn:
 
 @pytest.fixture(scope="module")
 def browser(way_in: WayIn) -> Iterator[Browser]:
-    """One that believes the certificate of `ui-tls` and no other that nobody has signed."""
+    """A browser that trusts the certificate of `ui-tls` and no other self-signed one."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     assert program, "There is no chromium; tests/cluster/setup-system.sh installs it."
     flags = [
@@ -42,7 +42,7 @@ def browser(way_in: WayIn) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def refused() -> list[str]:
-    """What the browser did not load or run, as a page's own policy says."""
+    """Resources that the browser blocked by a page's Content-Security-Policy."""
     return []
 
 
@@ -157,7 +157,7 @@ def test_after_ten_wrong_passwords_from_an_address_the_right_one_is_refused_too(
 
 
 def opened(browser: Browser, host: str) -> Page:
-    """A window of its own for a host."""
+    """A browser window for a host."""
     page = browser.new_page(viewport={"width": 1366, "height": 768}, base_url=f"https://{host}")
     page.set_default_timeout(60_000)
     return page

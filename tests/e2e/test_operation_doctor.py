@@ -52,7 +52,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def told(observed: Deployment, airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What was found of each fault, by its name. All is mended by then."""
+    """The doctor's findings for each fault, by name. All faults are reverted by then."""
     folder = tmp_path_factory.mktemp("faults")
     airflow.await_dag("breaks_on_demand")
     airflow.pause("orders_etl", True)  # also so that no run of its schedule meets the other faults
@@ -107,7 +107,7 @@ def test_it_leaves_no_pod_behind(told: dict[str, dict[str, Any]], observed: Depl
 
 @contextmanager
 def _stopped(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[None]:
-    """Airflow is silent, nobody is let in, and pods beside it are unwell."""
+    """Airflow is silent, no login succeeds, and pods beside it are unhealthy."""
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -147,7 +147,7 @@ def _stopped(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator
 
 @contextmanager
 def _broken(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[None]:
-    """What runs is sound, and what it needs is not."""
+    """The servers run, but what they depend on is broken."""
     meta = {"name": "of-tests", "namespace": NAMESPACE}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"KEY": "old"}}
     reader = faults.pod("reads-a-secret", "sleep 600", container={"envFrom": [{"secretRef": {"name": "of-tests"}}]})
@@ -176,7 +176,7 @@ def _broken(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[
 
 @contextmanager
 def _cut_off(deployment: Deployment, folder: Path) -> Iterator[None]:
-    """Things lead nowhere, and a pod gets anywhere, as where nobody enforces policies."""
+    """References lead nowhere, and a pod reaches every address, as without enforcement of policies."""
     with (
         faults.applied(deployment, folder / "anywhere.json", faults.ANYWHERE),
         faults.source_elsewhere(deployment),

@@ -1,4 +1,4 @@
-"""The machine restarts: everything starts at once, DNS answers last, and nobody has to put anything right.
+"""The machine restarts: everything starts at once, DNS answers last, and no manual step is needed.
 
 A reboot, as far as a cluster sees it: all containers end in the same moment, and so does the network of each pod.
 """
@@ -38,7 +38,7 @@ Series = set[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Rebooted:
-    """What there was before, and what there is again."""
+    """The state before the restart, and after it."""
 
     run_id: str
     before: Series
@@ -99,7 +99,7 @@ def test_every_series_that_a_table_or_a_panel_knows_is_there_again(rebooted: Reb
 
 
 def _series_of_one_run(deployment: Deployment) -> Series:
-    """What is measured when all is well: of an exporter that counts from zero, as it does after a reboot."""
+    """Metrics of a healthy deployment, from exporters that count from zero as after a reboot."""
     began = time.time()
     deployment.kubectl("rollout", "restart", f"deployment/{EXPORTER}", namespace=OBSERVABILITY)
     _await_servers(deployment, OBSERVABILITY)
@@ -119,7 +119,7 @@ def _complete(found: Series, heartbeats: Series) -> bool:
 
 
 def _series(watch: Watching, since: float) -> Series:
-    """What Prometheus has a sample of that is not older; it would find those of the last five minutes otherwise.
+    """Series with a sample that is not older; an instant query would find those of the last five minutes otherwise.
 
     Of the watchers' own metrics only those that a panel shows: others begin with events, and none happens here.
     """
@@ -132,7 +132,7 @@ def _series(watch: Watching, since: float) -> Series:
 
 @cache
 def _always_there() -> set[str]:
-    """What the documents have as sent after every run, and what panels show when all is well."""
+    """Series that the documents list as sent after every run, and that panels show when all is well."""
     documented = {metric.name for metric in documented_metrics() if metric.seen in ("", "on Kubernetes")}
     parts = {f"{name}{part}" for name in documented for part in ("", "_bucket", "_sum", "_count")}
     return parts | {

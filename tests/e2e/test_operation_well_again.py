@@ -1,4 +1,4 @@
-"""Some minutes after all has gone wrong and was mended, nobody says a word of it any more.
+"""Some minutes after all faults are reverted, no alert and no check reports them any more.
 
 The file is named so that it comes after the faults of the alerts' and the doctor's tests, with something else between.
 """

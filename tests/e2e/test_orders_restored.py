@@ -26,7 +26,7 @@ CONFIRM = (
 
 @dataclass(frozen=True)
 class Backups:
-    """What was in the databases when they were backed up."""
+    """Contents of the databases at the time of the backup."""
 
     rows: dict[Any, tuple[Any, ...]]
     watermark: datetime

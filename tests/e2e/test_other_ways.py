@@ -54,7 +54,7 @@ def authority_of_sink(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def sink(bed: TestBed, authority_of_sink: Authority) -> Iterator[OutsideSink]:
-    """One of its own, also where SINK_URL names another: it must be empty."""
+    """A separate SQL Server, also where SINK_URL names another: it must be empty."""
     with serve_sink(bed.source_address, authority_of_sink) as served:
         yield served
 

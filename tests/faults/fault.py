@@ -1,4 +1,4 @@
-"""What a fault is: it finds what it can hit, hits it, and after a while puts right what does not heal by itself."""
+"""The interface of a fault: finds its targets, hits one, and later reverts what does not heal without help."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Fault(ABC):
 
     @abstractmethod
     def targets(self, scene: Scene) -> Sequence[Any]:
-        """What it could hit now, none where its moment has not come."""
+        """The targets that it could hit now; none if there is no suitable one."""
 
     @abstractmethod
     def inject(self, scene: Scene, target: Any) -> None:

@@ -48,7 +48,7 @@ class PauseKubelet(Fault):
 
 
 class KillKubelet(Fault):
-    """The kubelet dies; whoever watches over it, as systemd does, starts it again."""
+    """The kubelet dies; its supervisor, as systemd does, starts it again."""
 
     def __init__(self) -> None:
         super().__init__("kill kubelet")

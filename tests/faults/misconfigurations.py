@@ -143,7 +143,7 @@ def another_password_at_sink(deployment: Deployment) -> Iterator[None]:
 
 @fault
 def sink_without_a_grant(deployment: Deployment) -> Iterator[None]:
-    """What `etl prepare-sink` granted is taken back."""
+    """The grants of `etl prepare-sink` are revoked."""
     with _sink_of_administrator(deployment) as sink:
         sink.execute("REVOKE SELECT ON OBJECT::[etl].[watermark] FROM [etl_loader]")
         yield
@@ -237,7 +237,7 @@ def folder_that_is_gone(deployment: Deployment) -> Iterator[None]:
 
 @fault
 def source_elsewhere(deployment: Deployment) -> Iterator[None]:
-    """SOURCE_URL has a port where nobody answers."""
+    """SOURCE_URL has a port that no server listens on."""
     (settings,) = deployment.objects("configmaps", "--field-selector=metadata.name=etl-connections")
     right = settings["data"]["SOURCE_URL"]
     wrong = right.replace(":5432/", f":{NOBODYS_PORT}/")
@@ -279,7 +279,7 @@ def quota_that_is_met(deployment: Deployment) -> Iterator[None]:
 
 
 def ready_addresses(deployment: Deployment, service: str, namespace: str) -> list[str]:
-    """Where a Service leads."""
+    """Addresses of the ready endpoints of a Service."""
     selector = f"--selector=kubernetes.io/service-name={service}"
     found = json.loads(deployment.kubectl("get", "endpointslices", selector, "--output=json", namespace=namespace))
     return [
@@ -292,7 +292,7 @@ def ready_addresses(deployment: Deployment, service: str, namespace: str) -> lis
 
 
 def states(deployment: Deployment) -> dict[str, str]:
-    """What keeps the containers of pods, by pod: why one waits, ended, or ended before."""
+    """Reasons for which the containers of pods are not running, by pod: waiting, terminated, or terminated before."""
     return {
         item["metadata"]["name"]: " ".join(
             str((state.get("waiting") or state.get("terminated") or {}).get("reason", ""))

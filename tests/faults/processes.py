@@ -38,7 +38,7 @@ def with_words(*words: str) -> list[int]:
 
 
 def started(process: int) -> str:
-    """When a process started, in the kernel's ticks; with its number that tells one process from all others."""
+    """Start time of a process in the kernel's ticks; with its number that identifies it."""
     words = _read(Path("/proc", str(process), "stat")).rpartition(")")[2].split()
     return words[19] if len(words) > 19 else ""
 

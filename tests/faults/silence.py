@@ -1,4 +1,4 @@
-"""A door before a server on loopback, which can be made to lead to where nobody answers."""
+"""A TCP proxy on loopback that can be made to accept connections and never answer."""
 
 import selectors
 import socket
@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 
 class Door:
-    """Passes connections on; whoever comes while it is `silent` is let in and never told anything."""
+    """Forwards connections; those accepted while it is `silent` get no answer."""
 
     def __init__(self, behind: int) -> None:
         self.silent = False

@@ -1,4 +1,4 @@
-"""What there is to be hit: the deployment with its pods, the node below it, and the databases on both sides."""
+"""The targets of faults: the deployment with its pods, the node below it, and the databases on both sides."""
 
 import json
 import subprocess
@@ -54,7 +54,7 @@ class Node:
 
     @property
     def staging_seen_from_here(self) -> Path:
-        """That folder as the node sees it: its mounts are its own."""
+        """The folder in the node's mount namespace."""
         return Path(f"/proc/{self.cluster.namespaces}/root", self.staging.relative_to("/"))
 
     def _call(self, namespace: str, *command: str, check: bool = True) -> str:
@@ -77,7 +77,7 @@ class Scene:
     sink_is_stand_in: bool
 
     def kubectl(self, *arguments: str, namespace: str = NAMESPACE, stdin: str | None = None) -> str:
-        """What kubectl prints. Raises OSError where it fails or takes long: faults hit what it needs as well."""
+        """Output of kubectl. Raises OSError on failure or timeout: faults hit what it needs as well."""
         command = ["kubectl", "--namespace", namespace, "--request-timeout=20s", *arguments]
         try:
             ran = subprocess.run(

@@ -87,7 +87,7 @@ TARGETS: list[Callable[[Provider], None]] = [
 
 
 def try_one(data: bytes) -> None:
-    """Try one input. Raises whatever is not a refusal in words."""
+    """Try one input. Raises on anything but a refusal with an error sentence."""
     provider = atheris.FuzzedDataProvider(data[1:])
     TARGETS[(data[0] if data else 0) % len(TARGETS)](provider)
 

@@ -1,4 +1,4 @@
-"""What must hold of every text that others write. Property tests and the fuzzer look for one of which it does not."""
+"""Claims that hold for every text from outside. Property tests and the fuzzer look for counterexamples."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What the processes of a container are started with: whoever is on a node can read it in /proc.
+"""The command lines of a container's processes: readable in /proc by every user of the node.
 
 A shell script is not read but run, with a stub in the place of each command that it could mean, which writes down what
 it is given.
@@ -19,7 +19,7 @@ _REFERENCE = re.compile(r"\$(\$)?\((\w+)\)")
 
 
 def value_of(name: str) -> str:
-    """What stands for the value of a secret: found wherever it is a part of something longer."""
+    """A placeholder for the value of a secret, recognized as a part of any longer text."""
     return f"the-secret-value-of-{name}-"
 
 

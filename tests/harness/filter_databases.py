@@ -108,7 +108,7 @@ class FilterDatabases:
         return {k for (k,) in self._postgres.execute(f"SELECT k FROM edges WHERE {condition}".encode())}
 
     def _as_written(self, text: str) -> list[tuple[int, bool]] | None:
-        """What Postgres itself says of each row it can decide about; None where it does not read the filter."""
+        """Postgres' result for each row it can decide about; None if it rejects the filter."""
         condition = f"({text}\n)"
         try:
             return self._postgres.execute(f"SELECT k, coalesce({condition}, false) FROM edges".encode()).fetchall()

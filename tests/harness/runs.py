@@ -43,6 +43,6 @@ class Runs:
         return self.reconcile(run_id, partitions)
 
     def watermark(self) -> Any:
-        """Where the watermark is, in UTC without a zone."""
+        """The watermark, in UTC without a zone."""
         query = "SELECT [value] FROM [etl].[watermark] WHERE [pipeline] = ?"
         return self.made.query(query, self.made.pipeline.name)[0][0]

@@ -1,4 +1,4 @@
-"""What a campaign of faults looks at: it agrees where all is well, and tells what is wrong where it is not."""
+"""The invariants of a fault campaign: they hold where all is well, and name the violation where it is not."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def chaos(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
 
 
 def a_run(made: Site, began: datetime, state: str = "success", load: str = "success") -> Run:
-    """A run of one partition as Airflow tells of it."""
+    """A run of one partition as Airflow's API returns it."""
     told: dict[str, Any] = {"task_id": "partition.load", "map_index": 0, "state": load}
     moments = {"start_date": began.isoformat(), "end_date": datetime.now(UTC).isoformat()}
     return Run(made.pipeline, "run", state, began, datetime.now(UTC), {"partition.load[0]": {**told, **moments}})

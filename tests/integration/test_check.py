@@ -29,7 +29,7 @@ def check(site: Site, *arguments: str, **environment: str) -> tuple[int, dict[st
 
 
 def problem(site: Site, name: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
-    """The exit code, and the one thing that is wrong, in a word and in words; everything else is well."""
+    """The exit code, and the only failed check, by code and text; all others pass."""
     code, lines = check(site, *arguments, **environment)
     assert {other for other, line in lines.items() if line["problem"]} == {name}, lines
     return code, lines[name]["problem"], lines[name]["words"]

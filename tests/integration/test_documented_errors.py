@@ -36,7 +36,7 @@ SETUP = (
 
 
 class Documented(NamedTuple):
-    """What a statement provokes: number, severity, a pattern of the whole message, and the kind of error for `etl`."""
+    """A provoked error: statement, number, severity, a pattern of the message, and the kind of error for `etl`."""
 
     statement: str
     number: int

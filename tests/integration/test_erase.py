@@ -79,7 +79,7 @@ class Place:
         return self.server.as_administrator(f"SELECT {columns} FROM [etl].[erasure] ORDER BY [erased_at]")
 
     def files(self) -> set[str]:
-        """What is in staging."""
+        """The files in staging."""
         return {str(path.relative_to(self.staging)) for path in self.staging.rglob("*") if path.is_file()}
 
     def holds(self, text: str) -> bool:

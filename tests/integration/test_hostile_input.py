@@ -1,4 +1,4 @@
-"""Names, keys and values as an enemy would write them, through a real Postgres: they arrive exactly, or are told."""
+"""Names, keys and values of an attacker, through a real Postgres: they arrive exactly, or are refused."""
 
 import uuid
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def quoted(name: str) -> str:
 
 @contextmanager
 def table(postgres: Postgres, sink_url: str, staging: Path, encoding: str = "UTF8", **pipeline: Any) -> Iterator[Site]:
-    """A database of its own with the table of a pipeline, empty."""
+    """A database with the empty table of a pipeline."""
     name = f"hostile_{uuid.uuid4().hex[:8]}"
     definition: dict[str, Any] = {
         "name": "hostile", "source": "public.t", "columns": {"k": "varchar(40)", "v": "text null", "at": "timestamptz"},

@@ -1,4 +1,4 @@
-"""What the project relies on of Loki's API: claims of Loki itself, and of the double that stands in for it in tests.
+"""Loki's API as far as the project relies on it: claims about Loki, and about its double in tests.
 
 With LOKI_PROGRAM or LOKI_URL a real Loki has to keep them. What it refuses is in test_loki_refusals.py.
 """

@@ -1,4 +1,4 @@
-"""What whoever reaches Loki can do there: at each port what its name says, and nothing else.
+"""Access to Loki through the proxy: each port allows what its name says, and nothing else.
 
 The proxy is the real one, and Loki the one that tests have (tests/harness/logs/loki.py). Who reaches which port is in
 tests/manifests/test_network.py.
@@ -92,7 +92,7 @@ def test_who_asks_for_metrics_may_neither_read_nor_send(proxy: Proxy) -> None:
 def test_a_worker_writes_no_line_of_a_pod_or_node_and_none_of_the_audit_trail(
     proxy: Proxy, app: str, said: str
 ) -> None:
-    """Whatever labels and tenant it says: its lines are told from Fluent Bit's by a label that it cannot set."""
+    """Whatever labels and tenant it sends, its lines differ from Fluent Bit's by a label that it cannot set."""
     headers = {"X_Scope_OrgID": said} if said else {}
     assert proxy.push(TASKS, {"job": "audit", "app": app, "__tenant_id__": "nodes"}, "forged", **headers)[0] in (
         204,
@@ -134,7 +134,7 @@ def test_a_task_sends_its_log_and_airflow_reads_it(proxy: Proxy, app: str) -> No
 
 @real_loki
 def test_loki_itself_deletes_nothing_when_asked_to(proxy: Proxy, loki: LokiServer) -> None:
-    """Nor for whoever came past the proxy."""
+    """Nor for a client that bypassed the proxy."""
     asked = urllib.request.Request(
         f"{loki.url}/loki/api/v1/delete?query=%7Bjob%3D%22airflow-task%22%7D&start=0",
         method="POST",

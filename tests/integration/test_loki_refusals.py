@@ -1,4 +1,4 @@
-"""What Loki refuses, with which status and in which words: of a real one where it is given, else of the double.
+"""Loki's rejections, with status and message: of a real one where it is given, else of the double.
 
 The task logs' sender and Fluent Bit act by these: 400 is for good, 429 is for now.
 """

@@ -1,4 +1,4 @@
-"""What the steps and the DAG measure of a pipeline, seen on the wire."""
+"""Metrics of a pipeline's steps and DAG, seen on the wire."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta

@@ -44,7 +44,7 @@ def settings(sink_url: str, metadata_url: str) -> Settings:
 
 
 def polled(made: Settings) -> dict[str, Metric]:
-    """What is shown after one look at each database."""
+    """The metrics after one poll of each database."""
     server, pollers = make_server([sink_database(made), metadata_database(made)], 0)
     for poller in pollers:
         poller.poll()

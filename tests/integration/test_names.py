@@ -1,4 +1,4 @@
-"""Tables whose columns, keys and tables are called as it pleases: they move, are checked, and rejected rows are told.
+"""Tables with unusual names of columns, keys and tables: they move, are checked, and rejected rows are logged.
 
 Each example is a wide table of such names, brought through whole runs: plan, the steps, reconcile.
 """

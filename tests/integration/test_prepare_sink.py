@@ -53,7 +53,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What `etl prepare-sink` reads from its environment."""
+        """The environment of `etl prepare-sink`."""
         admin = urlsplit(self.admin_url)
         return {
             "SINK_URL": self.sink_url,
@@ -85,7 +85,7 @@ class Server:
         return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
     def checked(self, pipeline: Pipeline) -> list[str]:
-        """What `etl check` says that the pipeline's sink table lacks."""
+        """The sink table's deviations from the pipeline, by `etl check`."""
         command = [sys.executable, "-m", "etl", "check", "sink", "--pipeline", pipeline.model_dump_json()]
         ran = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, check=True)
         (line,) = [json.loads(line) for line in ran.stderr.splitlines() if '"check": "sink"' in line]
@@ -118,7 +118,7 @@ def run(url: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def refused(told: str) -> Iterator[None]:
-    """What runs here is refused by the server, in such words."""
+    """The server refuses the block's statement with this message."""
     with pytest.raises(mssql_python.Error) as caught:
         yield
     assert told in str(caught.value)
@@ -312,7 +312,7 @@ def test_of_a_database_that_is_there_its_options_are_said_and_left(
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_table_without_its_index_gets_it_where_that_takes_no_time(prepared: Server, rows: int) -> None:
-    """Where it has rows the statement is said, by `etl check` too."""
+    """If it has rows the statement is printed, by `etl check` too."""
     prepared.as_administrator("CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [updated_at] datetime2(6))")
     for _ in range(rows):
         prepared.as_administrator("INSERT INTO [dbo].[orders] ([order_id]) VALUES (1)")

@@ -37,7 +37,7 @@ def edges(postgres: Postgres) -> Iterator[str]:
 
 
 def judged(made: Site) -> tuple[Manifest, set[str], set[str]]:
-    """What became of the rows, the kept rows and the rejected ones."""
+    """The manifest, the kept rows and the rejected ones."""
     work = made.work()
     folder = work.staging.new_folder("run")
     with reading(work) as source, Classifier(work, source.schema, f"{folder}/rows.parquet", Progress("test")) as judge:

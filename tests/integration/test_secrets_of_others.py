@@ -1,4 +1,4 @@
-"""Secrets that somebody else has put into the cluster stay as they are: by hand, by SOPS, by whatever tool."""
+"""Foreign Secrets stay as they are: created by hand, by SOPS, or by another tool."""
 
 import os
 import re
@@ -88,7 +88,7 @@ def by_sops(file: Path) -> None:
 
 
 def state(cluster: Kubectl) -> dict[tuple[str, str], tuple[object, object]]:
-    """What is in each Secret, and what is on it."""
+    """Data and labels of each Secret."""
     items = [item for name in ("etl-poc", "observability") for item in cluster.items("secrets", "--namespace", name)]
     return {
         (item["metadata"]["namespace"], item["metadata"]["name"]): (item["data"], item["metadata"]["labels"])

@@ -178,7 +178,7 @@ class Scene:
             yield
 
     def prepare(self) -> None:
-        """What is to go wrong."""
+        """Make the changes that cause the failure."""
         for _ in range(3):
             self.insert()
         match self.fault:

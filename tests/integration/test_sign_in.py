@@ -73,7 +73,7 @@ def provider(running: IdentityProvider) -> IdentityProvider:
 
 
 class Visit:
-    """A browser without a screen, in which somebody comes by Traefik."""
+    """A headless browser whose requests come through Traefik."""
 
     def __init__(self, server: Server) -> None:
         self.server, self.cookies = server, dict[str, str]()
@@ -90,7 +90,7 @@ class Visit:
         return status, headers["Location"] or "", text
 
     def begin(self) -> dict[str, str]:
-        """What the provider is asked, once the button of the login page is pressed."""
+        """The request to the provider after the login page's button is pressed."""
         self.get("/auth/login/")
         status, location, _ = self.get("/auth/login/SSO?next=")
         assert status == 302
@@ -107,7 +107,7 @@ class Visit:
         raise AssertionError(f"There is no end of redirects: {back}")
 
     def sign_in(self, provider: IdentityProvider, name: str) -> "Visit":
-        """Sign in as somebody whom the provider knows."""
+        """Sign in as a user known to the provider."""
         return self.end(provider.authorize(self.begin(), name))
 
     @property
@@ -117,7 +117,7 @@ class Visit:
 
     @property
     def claims(self) -> dict[str, Any]:
-        """What that token says."""
+        """The claims of the token."""
         part = self.cookies["_token"].split(".")[1]
         content: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
         return content

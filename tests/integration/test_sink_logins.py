@@ -41,7 +41,7 @@ class Logins(Server):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What `etl prepare-sink` reads from its environment."""
+        """The environment of `etl prepare-sink`."""
         return super().environment | self.own
 
     def holding(self, *names: str, **more: str) -> Settings:
@@ -56,7 +56,7 @@ class Logins(Server):
         return run(self.url(user, database), statement)
 
     def metrics(self) -> dict[str, Metric]:
-        """What `etl export-metrics` shows, with the password of the exporter alone."""
+        """Metrics of `etl export-metrics`, with the password of the exporter alone."""
         poller = Poller(sink_database(self.holding("SINK_EXPORTER_PASSWORD")))
         poller.poll()
         return {metric.name: metric for metric in poller.collect()}

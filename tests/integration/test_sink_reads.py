@@ -54,7 +54,7 @@ class Recorder:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What plan and reconcile send to the sink."""
+    """Statements that plan and reconcile send to the sink."""
     found: list[str] = []
     connect = SinkHook.get_conn
     monkeypatch.setattr(SinkHook, "get_conn", lambda hook: Recorder(connect(hook), found))

@@ -1,4 +1,4 @@
-"""A database that does not open is told from a wrong password, of which SQL Server says the same: Login failed."""
+"""An unavailable database is distinguished from a wrong password: SQL Server says Login failed for both."""
 
 import os
 import re

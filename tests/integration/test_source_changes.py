@@ -1,4 +1,4 @@
-"""What happens at the source between two runs: its tables change, its clock, its settings; it is put back in time."""
+"""Changes at the source between two runs: its tables, its clock, its settings; a restore to an earlier time."""
 
 import logging
 import re

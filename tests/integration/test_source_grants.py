@@ -121,7 +121,7 @@ def test_what_the_message_says_to_do_then_shows_all_rows(reader: Runs, orders: S
 
 
 def test_a_read_that_a_policy_would_cut_short_is_refused_by_the_source_too(reader: Runs, orders: Site) -> None:
-    """What the check does not see, as a policy that comes in between."""
+    """A difference that the check does not see, such as a policy added in between."""
     orders.change("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
     with psycopg.connect(reader.made.source_url) as connection:
         for statement in source_sql.SESSION:

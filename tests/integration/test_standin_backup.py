@@ -1,4 +1,4 @@
-"""BACKUP and RESTORE of the stand-in: the database alone, and only while nobody is in it."""
+"""BACKUP and RESTORE of the double: of the database alone, and only without other sessions in it."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the stand-in knows for the sake of the loaders that this project is measured against; and its discard mode."""
+"""Statements of the SQL Server double that only the benchmark's other loaders use; and its discard mode."""
 
 import struct
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Who may do what in the stand-in: logins that are checked, and grants that are enforced."""
+"""Permissions in the SQL Server double: logins are checked, and grants enforced."""
 
 from collections.abc import Iterator
 from typing import Any

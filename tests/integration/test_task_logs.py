@@ -52,7 +52,7 @@ class Worker:
         }
 
     def start(self, task: str = "count", try_number: int = 1, map_index: int = -1, **environment: Any) -> Any:
-        """Start an attempt in a session of its own, as a pod is one."""
+        """Start an attempt in a new session, as in a pod."""
         command = [
             sys.executable, "-m", "tests.harness.airflow.run_task", "counting.py", "counting", task,
             f"--run-id={RUN_ID}", f"--try-number={try_number}", f"--map-index={map_index}",
@@ -82,7 +82,7 @@ class Worker:
         return self.wait(self.start(*what, **environment))
 
     def remove_logs(self) -> None:
-        """What the end of the pod does."""
+        """Remove the logs, as the end of the pod does."""
         shutil.rmtree(self.folder / "logs")
 
     def written(self, task: str = "count") -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ ENCRYPTED = "encrypt=yes&trustservercertificate=yes"
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set for drivers in a test is gone after it."""
+    """Environment variables for drivers, restored after the test."""
     for name in ("SSL_CERT_FILE", "FREETDSCONF"):
         monkeypatch.setenv(name, "")
 

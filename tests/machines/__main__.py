@@ -33,7 +33,7 @@ _INSTALL = (
 
 @dataclass(frozen=True)
 class Conditions:
-    """Who runs the commands, and where."""
+    """User and folder of the commands."""
 
     name: str
     user: str

@@ -1,4 +1,4 @@
-"""A forward proxy for HTTPS that refuses, and remembers, whoever asks it for this machine itself."""
+"""A forward proxy for HTTPS that refuses and records requests for this machine."""
 
 import http.client
 import select

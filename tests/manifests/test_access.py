@@ -1,4 +1,4 @@
-"""Who may do what with the Kubernetes API: the least, or only to read, as docs/architecture.md says."""
+"""Rights in the Kubernetes API: the least, or read-only, as docs/architecture.md says."""
 
 import pytest
 

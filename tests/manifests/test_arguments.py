@@ -28,7 +28,7 @@ TEXTS = (
 
 
 def scripts_of(container: Container) -> dict[str, str]:
-    """What is mounted of ConfigMaps, by path."""
+    """Files mounted from ConfigMaps, by path."""
     volumes = {one["name"]: one["configMap"]["name"] for one in container.pod.volumes if "configMap" in one}
     found = {}
     for mount in container.content.get("volumeMounts", []):

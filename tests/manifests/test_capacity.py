@@ -1,4 +1,4 @@
-"""What the pods ask for is there: the namespace's quota admits it, and one small machine carries it."""
+"""Resource requests: the namespace's quota admits them, and one small machine has room for them."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -24,7 +24,7 @@ class Amount(NamedTuple):
 
     @classmethod
     def of(cls, pod: Pod, count: int = 1) -> Self:
-        """What so many pods ask for: the containers together, or the largest of those that end before."""
+        """The requests of so many pods: of the containers together, or the largest of the init containers."""
         cpu, memory = (max(_asked(pod, name)) for name in ("cpu", "memory"))
         return cls(count, count * cpu, count * memory)
 

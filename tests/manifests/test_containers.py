@@ -1,4 +1,4 @@
-"""What every container is: a pinned image, without rights, within bounds. Also those that Airflow starts."""
+"""Every container: a pinned image, no privileges, limits. Also those that Airflow starts."""
 
 import re
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What worker and scheduler may do with pods, and what they may not, on a real API server with the rendered overlay."""
+"""The pods that worker and scheduler may create, and those refused, on a real API server with the rendered overlay."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def admitted(server: ApiServer, account: str, pod: Object) -> bool:
 
 
 def stranger() -> Object:
-    """A step with an image of somebody else."""
+    """A step with a foreign image."""
     attack = Attack(lambda pod: container(pod).update(image="evil.example.com/x"), "")
     return attack.of(sound(WORKER, "stranger"))
 

@@ -1,4 +1,4 @@
-"""Who talks to whom: the policies allow what docs/security.md says, at both ends, and nothing else."""
+"""NetworkPolicies allow the connections of docs/security.md, at both ends, and nothing else."""
 
 import ipaddress
 import json
@@ -66,7 +66,7 @@ def block_in_words(block: Object, found: Rendering) -> str:
 
 
 def far_ends(rule: Rule, found: Rendering) -> Iterator[str]:
-    """Who is at the other end of a rule, in the words of the table."""
+    """The other end of a rule, in the words of the table."""
     if not rule.peers:
         yield "anybody"
     for peer in rule.peers:
@@ -149,7 +149,7 @@ def test_a_pod_is_talked_to_at_ports_that_it_has(found: Rendering) -> None:
 
 
 def service_ends(found: Rendering) -> dict[tuple[str, int], str]:
-    """Whose port each port of a Service is, in the words of the table."""
+    """The owner of each port of a Service, in the words of the table."""
     ends = {}
     for service in found.of_kind("Service"):
         behind = selected(found, service["spec"].get("selector") or {})
@@ -160,7 +160,7 @@ def service_ends(found: Rendering) -> dict[tuple[str, int], str]:
 
 
 def texts(pod: Pod) -> list[str]:
-    """All that a pod is told: its variables, and the files that it mounts."""
+    """All of a pod's settings: its variables, and the files that it mounts."""
     mounted = [volume["configMap"]["name"] for volume in pod.volumes if "configMap" in volume]
     # The scheduler's own file is what its workers are made of.
     files = [pod.rendering.find("ConfigMap", name) for name in mounted if name != "airflow-pod-template"]
@@ -168,7 +168,7 @@ def texts(pod: Pod) -> list[str]:
 
 
 def asked(pod: Pod) -> set[Flow]:
-    """What a pod's settings tell it to talk to: Services, StatsD, and the pods that Prometheus finds by itself."""
+    """The targets in a pod's settings: Services, StatsD, and the pods that Prometheus discovers."""
     ends, flows = service_ends(pod.rendering), set()
     for text in texts(pod):
         for server in servers_in(text, pod.namespace) & ends.keys():

@@ -1,4 +1,4 @@
-"""What every object is: of a stage, in a namespace of the deployment, once, and no secret."""
+"""Every object: has a stage, is in a namespace of the deployment, is there once, and is no Secret."""
 
 import pytest
 

@@ -17,7 +17,7 @@ _VOLUMES = {"configMap": ("ConfigMap", "name"), "secret": ("Secret", "secretName
 
 
 class Reference(NamedTuple):
-    """What a pod needs: an object, or a key in it."""
+    """A pod's reference to an object, or to a key in it."""
 
     kind: str
     name: str

@@ -35,7 +35,7 @@ def days(what: str) -> int:
 
 
 def words(owner: str) -> str:
-    """What a pod runs, and the values of its variables."""
+    """A pod's commands, and the values of its variables."""
     (pod,) = (pod for pod in pods_of(rendering(DEFAULT)) if pod.owner == owner)
     container = pod.containers[-1]
     variables = [f"{one['name']}={one['value']}" for one in container.content.get("env", []) if "value" in one]

@@ -1,4 +1,4 @@
-"""What every workload is: it selects its own pods, is watched by probes that cost little, and may be moved."""
+"""Every workload: selects its own pods, has cheap probes, and may be evicted."""
 
 import re
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Every alert fires when it should and not before, is told in words, and has a page."""
+"""Every alert fires when it should and not before, has a readable text, and links to a runbook."""
 
 import re
 from pathlib import Path

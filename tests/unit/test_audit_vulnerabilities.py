@@ -49,7 +49,7 @@ def record(*affected: dict[str, Any], identifier: str = "PYSEC-1", **more: Any) 
 def of(
     name: str, *events: dict[str, str], versions: tuple[str, ...] = (), ecosystem: str = "PyPI", **more: Any
 ) -> dict[str, Any]:
-    """What a record says of a package."""
+    """An affected package of a vulnerability record."""
     ranges = [{"type": "ECOSYSTEM", "events": list(events)}] if events else []
     package = {"name": name, "ecosystem": ecosystem}
     return {"package": package, "ranges": ranges, "versions": list(versions), **more}

@@ -1,4 +1,4 @@
-"""What clusters leave in the cache does not grow without end."""
+"""Leftovers of clusters in the cache do not grow without limit."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A value either fits the sink's type exactly or is told; what is converted equals what was."""
+"""A value either fits the sink's type exactly or is rejected; a converted one equals the original."""
 
 import uuid
 from datetime import date, datetime, time

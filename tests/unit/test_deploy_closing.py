@@ -1,4 +1,4 @@
-"""What `apply-all.sh` tries at its end: that network policies hold, and that the UI opens as people open it."""
+"""The final checks of `apply-all.sh`: network policies are enforced, and the UI opens in a browser."""
 
 import base64
 import json
@@ -180,7 +180,7 @@ def test_who_comes_without_tls_has_to_be_sent_on(serve: Any, ui: tuple[str, str]
 
 
 def ask(*places: str, seconds: str = "0") -> dict[str, Any]:
-    """What the pod prints that tries places: one that it may reach, then those that it must not."""
+    """Output of the probe pod: a target that it may reach, then those that it must not."""
     command = [sys.executable, "-c", SCRIPT, seconds, *places]
     told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return told
@@ -188,7 +188,7 @@ def ask(*places: str, seconds: str = "0") -> dict[str, Any]:
 
 @pytest.fixture
 def open_and_closed() -> Iterator[tuple[str, str]]:
-    """A place where somebody listens, and one where a connection is refused, as by a policy."""
+    """A listening port, and one that refuses connections, as a policy does."""
     with socket.socket() as listening, socket.socket() as closed:
         for one in (listening, closed):
             one.bind((ADDRESS, 0))

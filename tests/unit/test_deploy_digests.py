@@ -1,4 +1,4 @@
-"""What a tag was when it was first pulled, it stays: pods name the digest, and the registry can change nothing."""
+"""A tag keeps the content of its first pull: pods name the digest, and the registry can change nothing."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ OTHER = f"sha256:{'0' * 64}"
 
 
 def digest(image: str) -> str:
-    """What the registry has under a tag."""
+    """The registry's content under a tag."""
     return f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
 
 
@@ -43,7 +43,7 @@ def has_pulled(cluster: FakeCluster, name: str = "one") -> None:
 
 
 def images(cluster: FakeCluster) -> set[str]:
-    """What the pods of the deployment name."""
+    """The images of the deployment's pods."""
     found = set()
     for item in cluster.objects.values():
         spec = item.get("spec", {})

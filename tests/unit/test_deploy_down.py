@@ -135,7 +135,7 @@ def test_with_all_data_goes_that_of_a_volume_which_the_overlay_has_no_more(
 def test_a_folder_that_only_bears_the_name_of_a_volume_stays_and_is_told(
     moved: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of one that an attempt left which was stopped, or of somebody else."""
+    """One left by an interrupted attempt, or by another tool."""
     for name in ("mssql", "metadata"):
         moved.change(f"PersistentVolume/etl-poc-{name}", None)
     arguments = [word for word in moved.arguments() if not word.startswith("--data-folder")]

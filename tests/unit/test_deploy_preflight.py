@@ -49,7 +49,7 @@ def let_out(cluster: FakeCluster) -> None:
 
 
 def refused(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    """What stands in the way, where nothing was changed."""
+    """The problems found, with nothing changed."""
     assert main(cluster.arguments(*options)) == 1
     assert cluster.changes() == []
     return capsys.readouterr().err
@@ -251,7 +251,7 @@ def test_as_much_disk_is_asked_for_as_is_taken_where_it_is_taken(
 
 
 class Free:
-    """What `shutil.disk_usage` says."""
+    """The result of `shutil.disk_usage`."""
 
     def __init__(self, gigabytes: float) -> None:
         self.free = gigabytes * 1000**3

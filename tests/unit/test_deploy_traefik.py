@@ -1,4 +1,4 @@
-"""`apply-all.sh` sets up the Traefik that K3s brings, and leaves alone what is not there or somebody else has set."""
+"""`apply-all.sh` configures K3s's Traefik, and leaves it alone if it is absent or configured by another party."""
 
 import base64
 import copy
@@ -32,12 +32,12 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
 
 
 def special(name: str = DEFAULT) -> Rendering:
-    """What is for Traefik, of the real manifests."""
+    """Traefik's objects, of the real manifests."""
     return Rendering(copy.deepcopy(rendering(name).of_kind("TLSStore", "HelmChartConfig")), [])
 
 
 def fitted() -> tuple[set[str], list[str]]:
-    """What is left to be applied, and what is said."""
+    """The objects to apply, and the messages."""
     found = special()
     told = fit(Kubectl(), found)
     return {item["kind"] for item in found.objects}, told
@@ -137,7 +137,7 @@ def overlay(cluster: FakeCluster) -> list[str]:
 
 @pytest.mark.parametrize(("name", "everywhere"), [(DEFAULT, False), ("multi-node", True)])
 def test_every_node_that_leads_people_on_has_a_traefik(name: str, everywhere: bool) -> None:
-    """With externalTrafficPolicy: Local a node leads nowhere but to a pod of its own."""
+    """With externalTrafficPolicy: Local a node forwards only to its own pods."""
     (settings,) = (item for item in special(name).objects if item["kind"] == "HelmChartConfig")
     values = settings["spec"]["valuesContent"]
     assert "externalTrafficPolicy: Local" in values

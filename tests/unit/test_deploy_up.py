@@ -32,7 +32,7 @@ def without(cluster: FakeCluster, option: str) -> list[str]:
 
 
 def applied(cluster: FakeCluster) -> list[list[str]]:
-    """What was applied together, in order."""
+    """The objects applied together, in order."""
     return [
         [f"{item['kind']}/{item['metadata']['name']}" for item in json.loads(call["stdin"])["items"]]
         for call in cluster.calls("apply")

@@ -1,4 +1,4 @@
-"""`doctor.sh` finds nothing where all is well, tells causes from what follows, and says it so that one can act."""
+"""`doctor.sh` finds nothing where all is well, separates causes from effects, and says what to do."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What `doctor.sh` finds at the ends of pipelines, in Airflow, and in what watches. One fault each, and no other."""
+"""Findings of `doctor.sh` at pipelines' connections, in Airflow, and in monitoring. One fault each, and no other."""
 
 import pytest
 from orders_etl import dag as orders_dag

@@ -1,4 +1,4 @@
-"""What `doctor.sh` finds in the cluster itself: nodes, DNS, quota, Secrets, storage. One fault each, and no other."""
+"""Findings of `doctor.sh` in the cluster: nodes, DNS, quota, Secrets, storage. One fault each, and no other."""
 
 import re
 from datetime import timedelta

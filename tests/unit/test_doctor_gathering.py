@@ -103,7 +103,7 @@ def ui() -> tuple[str, str]:
 
 @pytest.fixture
 def way_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ui: tuple[str, str]) -> Iterator[Front]:
-    """What people open."""
+    """The front door that users open."""
     with front(tmp_path, ui[1]) as answers:
         monkeypatch.setattr(pages, "PORT", answers.port)
         monkeypatch.setattr(pages, "PLAIN_PORT", answers.plain_port)
@@ -156,7 +156,7 @@ def answer(cluster: FakeCluster, **raw: Any) -> None:
 
 
 def doctor(capfd: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
-    """The exit code, and what is told to programs."""
+    """The exit code, and the report as JSON."""
     code = main(["--json"])
     return code, json.loads(capfd.readouterr().out)
 

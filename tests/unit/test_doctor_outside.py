@@ -1,4 +1,4 @@
-"""What `doctor.sh` finds from outside of the pods: policies, the way in, certificates. One fault each."""
+"""Findings of `doctor.sh` from outside the pods: policies, ingress, certificates. One fault each."""
 
 from datetime import timedelta
 

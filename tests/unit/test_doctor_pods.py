@@ -1,4 +1,4 @@
-"""What `doctor.sh` finds in pods, servers, Jobs and Services. One fault each, and no other."""
+"""Findings of `doctor.sh` in pods, servers, Jobs and Services. One fault each, and no other."""
 
 import pytest
 

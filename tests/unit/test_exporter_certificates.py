@@ -1,4 +1,4 @@
-"""`etl export-metrics` tells until when certificates are valid, of Secrets that come and go."""
+"""`etl export-metrics` shows the expiry of certificates, of Secrets that come and go."""
 
 import subprocess
 import urllib.request

@@ -1,4 +1,4 @@
-"""Whatever a pipeline's author, a Param or a key says is refused in words, or is one token in every statement."""
+"""Input of a pipeline's author, a Param or a key is refused with a sentence, or is one token in every statement."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

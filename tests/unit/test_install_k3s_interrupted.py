@@ -1,4 +1,4 @@
-"""install-k3s.sh killed after any one step, and run again: the machine is as after a run that nobody disturbed."""
+"""install-k3s.sh killed after any one step, and run again: the machine is as after an undisturbed run."""
 
 import shutil
 import subprocess

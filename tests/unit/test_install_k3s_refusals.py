@@ -1,4 +1,4 @@
-"""What install-k3s.sh refuses, in sentences, before it changes anything."""
+"""install-k3s.sh refuses, with sentences, before it changes anything."""
 
 from pathlib import Path
 

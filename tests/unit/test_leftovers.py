@@ -1,4 +1,4 @@
-"""What ended runs have left is deleted, and nothing that anybody still needs."""
+"""Leftovers of ended runs are deleted, and nothing that is still needed."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -57,7 +57,7 @@ def test_of_an_ended_run_only_workers_that_have_ended_are_deleted() -> None:
 
 
 def test_the_step_of_a_run_that_was_deleted_is_deleted() -> None:
-    """As the supervisor tells of what the API server has not."""
+    """As the supervisor reports what the API server does not have."""
     gone = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 404, "message": "Not Found"})
     client = mock.Mock()
     client.list_namespaced_pod.return_value = k8s.V1PodList(items=[step("deleted"), step(ENDED)])

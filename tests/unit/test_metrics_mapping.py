@@ -1,4 +1,4 @@
-"""What a run on one machine does not show of the StatsD exporter's mapping: Kubernetes, several executors, time."""
+"""The StatsD exporter's mapping beyond a run on one machine: Kubernetes, several executors, time."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is read ahead comes in order, not too far ahead, and ends with who takes it."""
+"""Prefetched batches come in order, not too far ahead, and end with their consumer."""
 
 import threading
 import weakref

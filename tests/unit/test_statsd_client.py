@@ -26,7 +26,7 @@ SIDES = {"servers": (server_stats, server_factory), "tasks": (task_stats, task_f
 
 
 class Dns:
-    """What the resolver says of the exporter: an error while `address` is None, and nothing while it `hangs`."""
+    """The resolver's answer for the exporter: an error while `address` is None, and nothing while it `hangs`."""
 
     def __init__(self) -> None:
         self.address: tuple[str, int] | None = None

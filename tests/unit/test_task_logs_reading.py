@@ -1,4 +1,4 @@
-"""A log of any length comes back in order, without gaps, once; where Loki does not answer, the UI says so in words."""
+"""A log of any length is read in order, without gaps, once; if Loki does not answer, the UI says so."""
 
 import json
 import os

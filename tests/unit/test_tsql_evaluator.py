@@ -1,4 +1,4 @@
-"""What the tests take for SQL Server decides as Microsoft documents it, and as nothing else does."""
+"""The tests' T-SQL evaluator decides as Microsoft documents it, and refuses all else."""
 
 import uuid
 from datetime import date, datetime

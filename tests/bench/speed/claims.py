@@ -1,4 +1,4 @@
-"""What is claimed about the speed, and whether the figures bear it out."""
+"""The claims about speed, checked against the figures."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""What was measured, as it is kept in docs/benchmarks/figures.json, and the ratios that follow from it."""
+"""The measurements, as kept in docs/benchmarks/figures.json, and the ratios computed from them."""
 
 from statistics import median
 from typing import NamedTuple, Self
@@ -46,7 +46,7 @@ class Series(BaseModel):
 
     @property
     def rates_of_client(self) -> list[float]:
-        """What the rates would be if the sink had used no CPU.
+        """Rates without the sink's CPU time.
 
         The stand-in is slower at single statements than a server is, which is no fault of those who send them.
         """
@@ -66,7 +66,7 @@ class Series(BaseModel):
         return max(run.cpu_s - (self.start.cpu_s if self.start else 0), 1e-3)
 
     def _least(self, run: Run) -> float:
-        """What a run takes at least: its CPU, which several cores may have shared."""
+        """The least time of a run: its CPU time, which several cores may have shared."""
         return min(self._cpu(run), run.seconds)
 
 
@@ -141,5 +141,5 @@ def number(value: float) -> str:
 
 
 def told(ratio: Spread) -> str:
-    """A ratio with its spread, in words of a table."""
+    """A ratio with its spread, as text for a table."""
     return f"{number(ratio.median)} ({number(ratio.low)} to {number(ratio.high)})"

@@ -1,4 +1,4 @@
-"""Runs a contender as processes of its own, takes its time, memory and CPU, and checks what is in the sink."""
+"""Runs a contender as processes, takes time, memory and CPU, and checks the rows in the sink."""
 
 import json
 import os
@@ -81,7 +81,7 @@ class Bench:
         )
 
     def sink_told(self) -> str:
-        """What the sink says it is."""
+        """The sink's name and version, as it reports them."""
         if self.sink_pid:
             return "the stand-in of the tests, which is not SQL Server"
         site = existing_site(make(ORDERS), self.source_url, self.sink_url)

@@ -1,4 +1,4 @@
-"""What is measured at which size, and how long it will take."""
+"""The measurements at each size, and how long they will take."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ def _is_worth(contender: Contender, shape: Shape, rows: int, with_slow: bool) ->
 
 @dataclass
 class Remaining:
-    """What is still to be run, and how long that takes: as runs have taken so far, or by a guess before the first."""
+    """The remaining runs and their duration: from runs so far, or an estimate before the first."""
 
     waiting: list[tuple[Group, Contender]]
     _known: dict[tuple[str, int, str], float] = field(default_factory=dict)

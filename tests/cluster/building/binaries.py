@@ -41,7 +41,7 @@ class Module:
 
     @property
     def folder(self) -> Path:
-        """Where `go build` runs where the module has no version: it holds go.mod."""
+        """The working directory of `go build` for a module without a version: it holds go.mod."""
         return _SOURCES / (self.requirements or self.name)
 
 
@@ -149,7 +149,7 @@ def _go(module: Module, flags: list[str], target: Path) -> None:
 
 
 def _replace(module: Module, path: str, folder: Path) -> None:
-    """Let go.mod in the folder lead to a copy of a module in which our packages have the place of its own."""
+    """Replace a module in go.mod by a copy in which our packages replace those of the module."""
     ours, copied = module.folder / "replaced" / path, folder / "copied" / path
     copied.parent.mkdir(parents=True)
     # In the cache of modules nothing may be written.

@@ -1,4 +1,4 @@
-"""Where binaries and images are kept between runs: each thing in a folder named after what decides its content."""
+"""The cache of binaries and images between runs: each in a folder named after a hash of its inputs."""
 
 import fcntl
 import hashlib

@@ -1,4 +1,4 @@
-"""What the file system below a folder can do."""
+"""Capabilities of the file system below a folder."""
 
 import subprocess
 from pathlib import Path

@@ -84,13 +84,13 @@ def _delegate(parent: Path) -> None:
 
 
 def _roots() -> list[Path]:
-    """Where the kubelet keeps cgroups: beside hierarchies of version 1 it does not use the one of version 2."""
+    """The roots of the kubelet's cgroups: beside hierarchies of version 1 it does not use the one of version 2."""
     mounts = _mounts()
     return [path for path, kind in mounts.items() if kind == "cgroup"] or list(mounts)
 
 
 def _mounts() -> dict[Path, str]:
-    """Where hierarchies are mounted, and of which kind each is."""
+    """Mount points of the cgroup hierarchies, with their types."""
     mounts = (line.split() for line in _MOUNTS.read_text().splitlines() if " - cgroup" in line)
     kinds = {Path(mount[4]): mount[mount.index("-") + 1] for mount in mounts}
     return {path: kind for path, kind in kinds.items() if path.is_relative_to("/sys/fs/cgroup")}

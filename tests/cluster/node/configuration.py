@@ -32,22 +32,22 @@ class Place:
 
     @property
     def folder(self) -> Path:
-        """Where the node keeps everything."""
+        """The node's folder."""
         return self.cluster / self.name if self.number else self.cluster
 
     @property
     def logs(self) -> Path:
-        """Where the logs of its components are."""
+        """The folder of its components' logs."""
         return self.cluster / "logs" / self.name if self.number else self.cluster / "logs"
 
     @property
     def containerd_socket(self) -> Path:
-        """Where containerd listens: in the folder, so that it can be reached from outside of the namespaces."""
+        """Containerd's socket: in the folder, so that it can be reached from outside the namespaces."""
         return self.folder / "containerd.sock"
 
     @property
     def connections(self) -> Path:
-        """Where `recording` notes who talked to whom."""
+        """The log of connections that `traffic.recorder` writes."""
         return self.logs / "connections.jsonl"
 
 
@@ -157,7 +157,7 @@ def _proxy(kubeconfig: Path) -> dict[str, Any]:
 
 
 def _pod_network(place: Place) -> dict[str, Any]:
-    """A cable of its own for each pod. Between ports of one bridge, services would take a module of the kernel."""
+    """CNI configuration: a veth pair per pod. On a bridge, Services would need the br_netfilter module."""
     addresses = {
         "type": "host-local",
         "ranges": [[{"subnet": network.pods_of(place.number)}]],

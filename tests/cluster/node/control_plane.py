@@ -109,7 +109,7 @@ class ControlPlane:
 
 
 def server_url(address: str) -> str:
-    """Where the API server is on the node of an address."""
+    """URL of the API server on the node with an address."""
     return f"https://{address}:{API_PORT}"
 
 

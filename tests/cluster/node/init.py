@@ -52,7 +52,7 @@ class Components:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def start(self, name: str, command: list[str]) -> None:
-        """Start a component, with a log of its own."""
+        """Start a component; its output goes to a log file."""
         environment = os.environ | {"TMPDIR": str(self._place.cluster / "tmp")}
         with self._log(name).open("ab") as log:
             process = subprocess.Popen(

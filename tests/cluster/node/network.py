@@ -112,7 +112,7 @@ def _forward() -> None:
 
 
 def _plug_in(outside: int) -> Cable:
-    """Make the pair of interfaces; the first name that nobody has taken decides the addresses too."""
+    """Create the veth pair; the first free name decides the addresses too."""
     taken = _taken(outside)
     said = ""
     for number, network in enumerate(_CABLES.subnets(new_prefix=30)):
@@ -134,7 +134,7 @@ def _plug_in(outside: int) -> Cable:
 
 
 def _taken(outside: int) -> list[ipaddress.IPv4Network]:
-    """What the machine outside has routes to, or uses itself."""
+    """Networks that the machine outside routes to, or has addresses in."""
     routes = json.loads(_ip("-json", "-4", "route", "show", "table", "all", outside=outside))
     destinations = (route["dst"] for route in routes if route["dst"] not in ("default", "0.0.0.0/0"))
     return [ipaddress.IPv4Network(destination, strict=False) for destination in destinations]

@@ -1,4 +1,4 @@
-"""Keeps a cluster's namespaces: makes them, ends them with whoever started it, and cleans up after them.
+"""Supervises a cluster's namespaces: creates them, ends them with the process that started it, and cleans up.
 
 It is a process of its own, outside of the namespaces, so that this also happens when the one who started it is killed.
 Stdin is the line to that one: a number in it starts a further node, and it is closed when the cluster must end. Stdout
@@ -73,7 +73,7 @@ def remove_folder(folder: Path, seconds: float = 20) -> None:
 
 
 def _remove_stale() -> None:
-    """Remove what earlier clusters left whose keeper was killed together with whoever started it."""
+    """Remove leftovers of earlier clusters whose supervisor was killed together with its parent."""
     for name in filter(cgroups.is_stale, {*cgroups.names(), *network.owners().values()}):
         network.remove(name)
         # Where pods still end, the next cluster does it.

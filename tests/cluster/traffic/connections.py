@@ -1,4 +1,4 @@
-"""Who talked to whom in the cluster: a line of JSON for each pair of ends and port, and for each refusal."""
+"""Connections in the cluster: a line of JSON for each pair of ends and port, and for each refused one."""
 
 import ipaddress
 import json
@@ -21,7 +21,7 @@ _WAIT_SECONDS = 10.0
 
 
 class Pod(NamedTuple):
-    """A pod that has an address of its own."""
+    """A pod with its own address, not the node's."""
 
     name: str
     """With its namespace."""
@@ -118,7 +118,7 @@ class ConnectionLog:
         self._file.write(json.dumps({"at": time.strftime("%H:%M:%S"), **asdict(found)}) + "\n")
 
     def _end(self, address: str) -> _End | None:
-        """What is at an address; None for a pod that is not known."""
+        """The pod or address at an end; None for a pod that is not known."""
         if pod := self._pods.get(address):
             return _End(pod.app, pod.name)
         return None if ipaddress.IPv4Address(address) in _PODS else _End(address)

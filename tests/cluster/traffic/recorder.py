@@ -29,7 +29,7 @@ _RULES = (
 
 
 def main(server: str, authority: str, certificate: str, key: str, connections: str) -> None:
-    """Note until the process is ended. It ends by itself where any part of it fails: nothing may be missed."""
+    """Record until the process is ended. It exits when any part of it fails: no connection may be missed."""
     api = Api(server, authority, certificate, key)
     news, log = threading.Event(), ConnectionLog(Path(connections))
     pods = Watched(api, "/api/v1/pods", news)

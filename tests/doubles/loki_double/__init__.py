@@ -13,7 +13,7 @@ real Loki.
 
 
 class RefusedError(Exception):
-    """A request that is not answered; the message is what the client is told."""
+    """A rejected request; the message is the response's body."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""The LogQL that this project uses: read here, and all other refused in words."""
+"""The part of LogQL that this project uses; all else is refused with an error."""
 
 import json
 import re
@@ -30,7 +30,7 @@ _NEEDS_A_VALUE = (
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked for: lines, or with a `window` how many there are, summed up `by` labels."""
+    """A parsed query: of lines or, with a `window`, of their number, summed up `by` labels."""
 
     matchers: tuple[Stage, ...]
     stages: tuple[Stage, ...]

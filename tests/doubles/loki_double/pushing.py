@@ -39,7 +39,7 @@ class Bucket:
 
 
 class Intake:
-    """What takes lines in. Counts what came and, by reason, what was refused."""
+    """Accepts pushed lines. Counts the received ones and, by reason, the rejected ones."""
 
     def __init__(self, limits: Limits, store: Store) -> None:
         self.limits, self.store = limits, store

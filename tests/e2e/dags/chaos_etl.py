@@ -1,4 +1,4 @@
-"""The orders pipeline over a table of its own, in three steps and in one, with short waits. For tests/chaos."""
+"""The orders pipeline over a separate table, in three steps and in one, with short waits. For tests/chaos."""
 
 from datetime import timedelta
 from typing import Literal

@@ -34,7 +34,7 @@ _numbers = count(1)
 
 
 def new_client() -> str:
-    """An address from which nobody has asked yet."""
+    """A client address that has sent no request yet."""
     return f"198.51.100.{next(_numbers)}"
 
 
@@ -74,7 +74,7 @@ class Server:
     def post(
         self, password: str, client: str, user: str, path: str = "/auth/token", by: str = TRAEFIK
     ) -> tuple[int, http.client.HTTPMessage, str]:
-        """A login by an API, of a client of which the proxy tells."""
+        """A login by the API, with a client address that the proxy sends."""
         body = json.dumps({"username": user, "password": password, "provider": "db"})
         headers = {"Content-Type": "application/json", "X-Forwarded-For": client, "X-Forwarded-Proto": "https"}
         return self.ask("POST", path, body, by, **headers)
@@ -102,7 +102,7 @@ class Server:
         return name
 
     def token_of(self, user: str) -> str:
-        """A token by the user's password, as for whoever comes by `kubectl port-forward`."""
+        """A token by the user's password, as over `kubectl port-forward`."""
         status, answer = self.call("POST", "/auth/token", {"username": user, "password": PASSWORD})
         assert status == 201
         return str(answer["access_token"])

@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _nod(changes: dict[str, Any], xcom: Any, request: httpx.Request) -> httpx.Response:
-    """What the API server answers; the states that are reported to it are told on stderr."""
+    """The API server's answers; the states that are reported to it are written to stderr."""
     if request.url.path.endswith("/run"):
         time = "2026-01-01T00:00:00Z"
         run = {"dag_id": "any", "run_id": "any", "run_type": "manual", "state": "running", "consumed_asset_events": []}

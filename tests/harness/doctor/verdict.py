@@ -1,4 +1,4 @@
-"""What tests of ops/doctor do to a snapshot, and what they ask of its verdict."""
+"""Changes of a snapshot for tests of ops/doctor, and assertions on its findings."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.harness.manifests.rendering import Object
 
 
 def verdict(seen: Snapshot) -> Verdict:
-    """What all checks say."""
+    """The findings of all checks."""
     return judge(CHECKS, seen)
 
 

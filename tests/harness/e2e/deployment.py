@@ -38,7 +38,7 @@ class Deployment:
     """None where the sink is in the cluster."""
 
     def apply_all(self, *arguments: str) -> str:
-        """Run scripts/apply-all.sh as README tells it; returns what it printed. Fails the test where it fails."""
+        """Run scripts/apply-all.sh as in the README; returns its output. Fails the test if it fails."""
         overlay = [f"--overlay={self.overlay}"] if self.overlay else []
         return self._script("apply-all.sh", *arguments, *overlay, *self.options)
 
@@ -48,7 +48,7 @@ class Deployment:
 
     @property
     def data_folder(self) -> Path:
-        """Where the volumes lie, on this machine."""
+        """The folder of the volumes, on this machine."""
         (option,) = (option for option in self.options if option.startswith("--data-folder="))
         return Path(option.partition("=")[2])
 
@@ -66,7 +66,7 @@ class Deployment:
         return "".join(lines)
 
     def kubectl(self, *arguments: str, namespace: str = NAMESPACE) -> str:
-        """What kubectl prints, in the namespace of the deployment."""
+        """Output of kubectl, in the namespace of the deployment."""
         command = ["kubectl", "--namespace", namespace, *arguments]
         ran = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, f"`kubectl {' '.join(arguments)}` failed: {ran.stderr}"
@@ -182,7 +182,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Airflow:
-    """What people do in Airflow's UI, over the same API."""
+    """A user of Airflow's UI, over the same API."""
 
     api: AirflowApi
 
@@ -304,7 +304,7 @@ def wait_for(what: str, find: Callable[[], _Found | None], seconds: float) -> _F
 
 
 def _ports(outside: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    """What docs/operations.md says to do where a server outside has a port of its own."""
+    """The edits that docs/operations.md describes for external servers with a non-default port."""
     for policy, port in outside.items():
         change = [{"op": "replace", "path": "/spec/egress/0/ports", "value": [{"port": port}]}]
         yield {"target": {"kind": "NetworkPolicy", "name": policy}, "patch": yaml.safe_dump(change)}

@@ -14,7 +14,7 @@ OF_THE_MACHINE = {"volume-nearly-full", "alert-firing", "node-under-pressure"}
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor said: its exit code, and the causes by name."""
+    """The doctor's report: its exit code, and the causes by name."""
 
     code: int
     causes: dict[str, list[dict[str, Any]]]

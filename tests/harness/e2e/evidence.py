@@ -1,4 +1,4 @@
-"""What one wants to see after a failure: events, the state of every pod, and the logs, in one folder."""
+"""Evidence after a failure: events, the state of every pod, and the logs, in one folder."""
 
 import subprocess
 from pathlib import Path

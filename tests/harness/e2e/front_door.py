@@ -21,7 +21,7 @@ SYSTEM = "kube-system"
 
 @dataclass(frozen=True)
 class WayIn:
-    """Where people find the UI, and what they must trust for that."""
+    """The UI's addresses, and the certificate to trust for them."""
 
     name: str
     """In the certificate; no DNS knows it."""
@@ -31,7 +31,7 @@ class WayIn:
 
     @classmethod
     def of(cls, deployment: Deployment) -> "WayIn":
-        """What Traefik's Service tells, and what is in the Secret."""
+        """Read the address of Traefik's Service and the certificate of the Secret."""
         service = json.loads(deployment.kubectl("get", "service", "traefik", "--output=json", namespace=SYSTEM))
         (node, *_) = json.loads(deployment.kubectl("get", "nodes", "--output=json"))["items"]
         address = service["status"]["loadBalancer"]["ingress"][0]["ip"]
@@ -39,7 +39,7 @@ class WayIn:
 
     @property
     def key_digest(self) -> str:
-        """The certificate as Chromium names it where it is to believe one that nobody has signed."""
+        """The public key's hash, by which Chromium is made to trust a self-signed certificate."""
         key = x509.load_pem_x509_certificate(self.certificate.encode()).public_key()
         content = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return base64.b64encode(hashlib.sha256(content).digest()).decode()

@@ -37,7 +37,7 @@ def loki_is_a_double() -> bool:
 
 
 def loki_told() -> str:
-    """Which Loki the cluster has, in words for whoever reads what was measured there."""
+    """The Loki of the cluster, for reports of measurements."""
     if loki_is_a_double():
         return "Loki in the cluster: a double of its API, not Loki."
     if os.environ.get("OVERLAY", "e2e") != "e2e":
@@ -46,7 +46,7 @@ def loki_told() -> str:
 
 
 def image_name(name: str) -> str:
-    """What the overlay e2e names an image of the manifests."""
+    """The name of a manifest's image in the overlay e2e."""
     tags = {image["name"]: image["newTag"] for image in read(IMAGES)["images"]}
     return f"localhost/e2e-{name}:{tags[name]}"
 
@@ -68,5 +68,5 @@ def built_images() -> list[Path]:
 
 
 def _program(image: str) -> str:
-    """What the module calls it: its exporters have an underscore."""
+    """The program's name in its Go module: exporters have an underscore."""
     return image.replace("-exporter", "_exporter")

@@ -1,4 +1,4 @@
-"""How far the sink is with the orders, as its own tables say."""
+"""Watermark and runs of the orders, from the sink's ledger."""
 
 from datetime import datetime
 

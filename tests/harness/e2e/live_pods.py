@@ -11,7 +11,7 @@ from tests.harness.e2e.pod_events import PodEvents
 
 @dataclass(frozen=True)
 class Pod:
-    """What faults and invariants want to know of a pod."""
+    """The state of a pod that faults and invariants use."""
 
     namespace: str
     name: str
@@ -58,7 +58,7 @@ class Pods:
         return [pod for pod in self.all() if pod.role == role and pod.runs]
 
     def begin(self, namespace: str) -> None:
-        """Forget what there was: a new watch tells it all again."""
+        """Clear the state: a new watch sends it again."""
         self._pods[namespace] = {}
 
     def take(self, event: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def watching_pods(namespaces: list[str], environment: dict[str, str]) -> Iterato
 
 
 def read_pod(item: dict[str, Any]) -> Pod:
-    """A pod of what the API tells."""
+    """Parse a pod of the API."""
     metadata, status = item["metadata"], item.get("status", {})
     labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
     containers = status.get("containerStatuses") or [{}]

@@ -25,16 +25,16 @@ class Watching:
     loki: str
 
     def metrics(self, query: str) -> list[dict[str, Any]]:
-        """What Prometheus answers now."""
+        """Result of an instant query of Prometheus."""
         return list(_get(f"{self.prometheus}/api/v1/query", query=query)["data"]["result"])
 
     def metrics_since(self, query: str, since: float) -> list[dict[str, Any]]:
-        """What Prometheus answers from a time on (of the epoch, in seconds) until now, a value each 15 s."""
+        """Result of a range query of Prometheus from a time (seconds of the epoch) until now, a value each 15 s."""
         span = {"start": f"{since:.0f}", "end": f"{time.time():.0f}", "step": "15"}
         return list(_get(f"{self.prometheus}/api/v1/query_range", query=query, **span)["data"]["result"])
 
     def answer(self, query: Query) -> list[Any]:
-        """What the one or the other answers. Fails the test where it refuses."""
+        """The response of either server. Fails the test on an error."""
         return self.metrics(query.text) if query.language == "promql" else self.logs(query.text)
 
     def alerts(self) -> set[str]:
@@ -54,7 +54,7 @@ class Watching:
         return [alert for alert in self.details() if {"alertname": name, **labels}.items() <= alert["labels"].items()]
 
     def logs(self, query: str) -> list[Any]:
-        """What Loki answers for the last hour."""
+        """Lines of the last hour from Loki."""
         now = time.time()
         span = {"start": f"{now - 3600:.0f}", "end": f"{now + 60:.0f}", "limit": "1000", "step": "60"}
         return list(_get(f"{self.loki}/loki/api/v1/query_range", query=query, **span)["data"]["result"])

@@ -49,7 +49,7 @@ def dag_file(name: str, schedule: str = EVERY_MINUTE) -> str:
 
 
 def pipeline_of(name: str) -> Pipeline:
-    """As much of its pipeline as tells where its rows are."""
+    """The part of its pipeline that locates its rows."""
     columns = {"sku": "integer", "active": "boolean", "changed_at": "timestamptz"}
     return Pipeline(
         name=name,

@@ -1,4 +1,4 @@
-"""What a company has beside its cluster: a SQL Server, a bucket, a git server. Here they run on this machine."""
+"""Servers outside the cluster, run on this machine: a SQL Server, a bucket, a git server."""
 
 import ipaddress
 import logging
@@ -34,7 +34,7 @@ class OutsideSink:
 
     @classmethod
     def of(cls, url: str, this_machine: str) -> "OutsideSink":
-        """What the URL of an administrator says; loopback is `this_machine` to pods."""
+        """Parse an administrator's URL; loopback is `this_machine` to pods."""
         parts = urlsplit(url)
         host, options = parts.hostname or "", dict(parse_qsl(parts.query))
         if host == "localhost" or (host[:1].isdigit() and ipaddress.ip_address(host).is_loopback):
@@ -47,7 +47,7 @@ class OutsideSink:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The server's port."""
         return urlsplit(f"//{self.address}").port or 1433
 
     def url(self, user: str, password: str = "") -> str:
@@ -89,7 +89,7 @@ def serve_bucket(address: str, bucket: str) -> Iterator[str]:
 
 
 def names_in_bucket(url: str, bucket: str) -> list[str]:
-    """What lies in the bucket."""
+    """The objects in the bucket."""
     import boto3
 
     client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **KEYS_OF_CLIENT)

@@ -1,4 +1,4 @@
-"""What happens to pods, from a watch that is begun anew when the API server ends it, as it does after half an hour."""
+"""Events of pods from a watch, which is restarted when the API server ends it, as it does after half an hour."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from dev.sandbox.process import die_with_parent
 
 
 class PodEvents(Thread):
-    """Hands on the events of one namespace. `begin` is called before a watch, which tells all that there is again."""
+    """Passes on the events of one namespace. `begin` is called before each watch, which sends all pods again."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What pods there were: most of them live for seconds, so they are watched from the beginning."""
+"""The history of pods: most live for seconds, so they are watched from the beginning."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a pod can reach: all that there is to be reached is tried at once, from inside the pod."""
+"""The reachability of all possible targets, tried at once from inside a pod."""
 
 import json
 import subprocess
@@ -83,7 +83,7 @@ def targets_of_the_cluster(deployment: Deployment) -> Iterator[Target]:
 
 
 def reached(deployment: Deployment, pod: str, targets: Collection[Target], namespace: str = NAMESPACE) -> set[Target]:
-    """What the pod reaches of the targets now. A datagram counts as arrived where nobody refuses it."""
+    """The targets that the pod reaches now. A datagram counts as delivered unless it is refused."""
     command = ["kubectl", "--namespace", namespace, "exec", "--stdin", pod, "--", "python", "-c", _SCRIPT]
     asked = json.dumps([(each.name, each.address, each.port) for each in targets])
     ran = subprocess.run(

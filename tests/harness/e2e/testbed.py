@@ -31,7 +31,7 @@ PASSWORD = secrets.token_urlsafe(24)
 
 @dataclass(frozen=True)
 class TestBed:
-    """Where the deployment goes: a cluster, how images get into it, and where its pods find the source."""
+    """The place to deploy to: a cluster, its way to import images, and the source's address for pods."""
 
     __test__ = False
     environment: dict[str, str] = field(repr=False)
@@ -68,7 +68,7 @@ def given_bed() -> Iterator[TestBed]:
 
 
 def build_images(environment: dict[str, str]) -> None:
-    """What a registry would give where the sink is the stand-in: PostgreSQL, the stand-in, Loki and their like."""
+    """Build the images that a registry would serve otherwise: PostgreSQL, the SQL Server double, Loki and others."""
     if OVERLAY != "e2e":
         return
     secret = ["--secret", f"id=ca,src={os.environ['SSL_CERT_FILE']}"] if "SSL_CERT_FILE" in os.environ else []

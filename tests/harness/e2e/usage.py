@@ -1,4 +1,4 @@
-"""What pods use of the machine, as the kubelet tells it."""
+"""Resource usage of pods, from the kubelet."""
 
 import json
 from dataclasses import dataclass

@@ -80,11 +80,11 @@ class FluentBit:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """What the kubelet's liveness probe finds."""
+        """The result of the kubelet's liveness probe."""
         return _status(f"http://127.0.0.1:{self._alive_port}/health") == 200
 
     def is_healthy(self) -> bool:
-        """What it says of itself."""
+        """The result of Fluent Bit's health check."""
         return _status(f"http://127.0.0.1:{self.port}/api/v1/health") == 200
 
     def metric(self, name: str, of: str = "") -> float:

@@ -39,7 +39,7 @@ loki_of_our_own = pytest.mark.skipif(
 
 
 def told() -> str:
-    """Which Loki tests have, in words for whoever reads their output."""
+    """The Loki that the tests use, for the header of their output."""
     if URL:
         return "Loki: the one that LOKI_URL names"
     return f"Loki: the program {PROGRAM}" if PROGRAM else "Loki: a double of its API, not Loki"

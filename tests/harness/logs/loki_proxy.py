@@ -31,7 +31,7 @@ class Proxy:
     ports: Mapping[int, int]
 
     def url(self, port: int) -> str:
-        """Where a port that is deployed is."""
+        """The local URL for a deployed port."""
         return f"http://127.0.0.1:{self.ports[port]}"
 
     def call(self, port: int, method: str, path: str, body: bytes = b"", /, **headers: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Where settings say that something is."""
+"""Addresses of servers in settings."""
 
 import re
 from string import Template

@@ -1,4 +1,4 @@
-"""What the documents say is deployed: architecture.md, architecture.html, and who talks to whom in security.md."""
+"""The deployment as documented: in architecture.md, architecture.html, and the table of flows in security.md."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -15,7 +15,7 @@ EVERY_POD, SOURCE, OUTSIDE = "every pod", "the source", "outside"
 
 
 class Flow(NamedTuple):
-    """Who talks to whom, by the label of the pods or in the words of the table, and at what port."""
+    """A row of the table of flows: both ends, by the pods' label or the table's words, and the port."""
 
     source: str
     target: str
@@ -51,7 +51,7 @@ def objects_in_text() -> set[str]:
 
 
 def documented_rights() -> dict[str, set[tuple[str, str]]]:
-    """What each service account may do, as pairs of resource and verb, from the table in the text."""
+    """The rights of each service account, as pairs of resource and verb, from the table in the text."""
     found: dict[str, set[tuple[str, str]]] = {}
     for accounts, rights in re.findall(
         r"^\| (`[^|]+) \| (`[a-z/]+`: [^|]+) \|", section("What is deployed"), re.MULTILINE

@@ -1,4 +1,4 @@
-"""What a compromised worker or scheduler would try with pods, each as a change of the pod that it makes by right."""
+"""Attacks with pods by a compromised worker or scheduler, each as a change of a pod that it may create."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -18,7 +18,7 @@ SECRETS = ("airflow-keys", "airflow-admin", "airflow-metadata", "mssql", "mssql-
 
 @dataclass(frozen=True)
 class Attack:
-    """A pod that nobody may make, as a change of a sound one; and a word of why the API server refuses it."""
+    """A forbidden pod, as a change of an allowed one; and a word of the reason that the API server gives."""
 
     change: Callable[[Object], Any]
     told: str

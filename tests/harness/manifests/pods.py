@@ -103,7 +103,7 @@ class Pod:
 
     @property
     def namespace(self) -> str:
-        """Where it is: where its owner is, and what Airflow starts with all pipelines."""
+        """Its namespace: its owner's, or for a pod that Airflow starts, the pipelines'."""
         made_by = self.rendering.find(*self.owner.split("/"))
         return str(made_by["metadata"]["namespace"]) if made_by else NAMESPACE
 
@@ -132,7 +132,7 @@ def pods_of(rendering: Rendering) -> list[Pod]:
 
 
 def specification(item: Object) -> Object:
-    """What a workload says of its pods: of a CronJob, what it says of its Jobs."""
+    """The specification of a workload's pods: a CronJob's, of its Jobs."""
     found: Object = item["spec"]
     return found["jobTemplate"]["spec"] if item["kind"] == "CronJob" else found
 
@@ -184,7 +184,7 @@ def pods() -> list[Pod]:
 
 
 def distinct_pods() -> list[Pod]:
-    """Without those that are in an earlier rendering just so: for claims about a pod by itself."""
+    """Without those equal in an earlier rendering: for claims about single pods."""
     found: dict[str, Pod] = {}
     for pod in pods():
         # Airflow gives each pod of a step a name of its own.

@@ -1,4 +1,4 @@
-"""A real run of Airflow whose metrics are kept: what was sent over StatsD, and what the databases then told."""
+"""Metrics of a real run of Airflow: sent over StatsD, and read from the databases afterwards."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ DEFERS = "waits"
 
 @dataclass(frozen=True)
 class Capture:
-    """What was sent, what the exporter of the databases showed a moment later, and the states of the runs."""
+    """The lines sent, the database exporter's metrics a moment later, and the states of the runs."""
 
     texts: list[str] = field(repr=False)
     databases: dict[str, Metric] = field(repr=False)
@@ -37,12 +37,12 @@ class Capture:
 
     @property
     def lines(self) -> list[Line]:
-        """What was sent, line by line."""
+        """The lines sent."""
         return [Line.parse(text) for text in self.texts]
 
     @property
     def series(self) -> set[Series]:
-        """What Prometheus gets of it."""
+        """The lines as Prometheus gets them."""
         mapping = Mapping(MAPPING)
         return {series for line in self.lines if (series := mapping.series(line))}
 
@@ -155,7 +155,7 @@ def run_dags(airflow: AirflowServer, *dag_ids: str) -> dict[str, str]:
 
 
 def wait_until_complete(take: Callable[[], Capture]) -> Capture:
-    """What was captured once it has all that is documented, or when the time is up: what lacks, the tests tell."""
+    """The capture, once all documented metrics are there or the time is up: the tests report missing ones."""
     needed = {metric.name for metric in documented_metrics() if metric.is_always_sent}
     taken = [take()]
 

@@ -101,7 +101,7 @@ def panel_queries(run_id: str = ".+") -> Iterator[Query]:
 
 
 def variable_queries() -> Iterator[Query]:
-    """What each variable chooses from: the series or streams whose label it lists."""
+    """The query behind each variable: the series or streams whose label it lists."""
     for file in DASHBOARDS:
         dashboard = json.loads(file.read_text())
         for variable in _variables(dashboard):

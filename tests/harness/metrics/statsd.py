@@ -1,4 +1,4 @@
-"""What was sent over StatsD: a server that keeps it, and the mapping of the StatsD exporter as a model of it."""
+"""StatsD: a server that keeps the lines sent to it, and a model of the StatsD exporter's mapping."""
 
 import re
 import socket
@@ -57,7 +57,7 @@ class Listener:
 
     @property
     def lines(self) -> list[Line]:
-        """What has come until now."""
+        """The lines so far."""
         return [Line.parse(text) for text in list(self.texts)]
 
     def catch_up(self) -> None:
@@ -98,7 +98,7 @@ class Mapping:
         self._rules = yaml.safe_load(file.read_text())["mappings"]
 
     def series(self, line: Line) -> Series | None:
-        """What becomes of a line; None where a rule drops it."""
+        """The series of a line; None if a rule drops it."""
         kind = "histogram" if line.kind == "observer" else line.kind
         labels = {name for name, _ in line.labels}
         rule, found = self._rule(line)
