@@ -21,9 +21,9 @@ class Authority:
         if folder.exists():
             return
         folder.mkdir(mode=0o700)
-        # The system's own settings of openssl would add extensions of theirs.
+        # The system's openssl.cnf would add extensions.
         self._settings.write_text("[req]\ndistinguished_name = name\n[name]\n")
-        # Python 3.13 and later refuse an authority that does not say what its key is for.
+        # Python 3.13 and later refuse an authority without keyUsage.
         usage = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
         self._request("ca", "/CN=cluster", usage)
 

@@ -19,8 +19,8 @@ from tests.cluster.errors import ClusterError, end_of
 from tests.cluster.machine import check_machine
 from tests.cluster.node import network
 from tests.cluster.node.configuration import Place
-from tests.cluster.node.supervised import Keeper
 from tests.cluster.nodes import Node
+from tests.cluster.supervisor import Supervisor
 from tests.cluster.system import DEPLOYMENTS, create_system
 
 _CLONE_NEWNET = 0x40000000
@@ -41,11 +41,11 @@ class Cluster:
     node_address: str
     """The cluster's node, as this machine and the pods see it."""
     connections: Path
-    """What `tests.cluster.traffic.connections` reads: who talked to whom."""
+    """The log of connections (`tests.cluster.traffic.connections`)."""
     build_environment: dict[str, str] = field(repr=False)
     """The environment in which `buildah` builds images for it."""
     system_images: list[Path] = field(repr=False)
-    """The archives of the images of the system's own pods, which every node needs."""
+    """The archives of the images of system pods, which every node needs."""
     start_node: Callable[[int], Node] = field(repr=False)
 
     @property
@@ -133,8 +133,8 @@ def run_cluster(
     except BaseException:
         shutil.rmtree(folder)
         raise
-    with Keeper(folder, programs, logs) as keeper:
-        node, cable = keeper.first_node(), network.Cable.read(folder)
+    with Supervisor(folder, programs, logs) as supervisor:
+        node, cable = supervisor.first_node(), network.Cable.read(folder)
         cluster = Cluster(
             folder=folder,
             kubeconfig=folder / "kubeconfig",
@@ -145,7 +145,7 @@ def run_cluster(
             connections=node.place.connections,
             build_environment=environment,
             system_images=archives,
-            start_node=keeper.start_node,
+            start_node=supervisor.start_node,
         )
         _start_system(cluster, programs[TRAEFIK_KINDS])
         yield cluster
@@ -159,7 +159,7 @@ def _prepare_builds(beside: Callable[[dict[str, str]], object] | None) -> dict[s
 
 
 def _start_system(cluster: Cluster, kinds: Path) -> None:
-    """Run the system's own pods, and wait until they and the node are ready. `kinds` are those of Traefik."""
+    """Run the system pods, and wait until they and the node are ready. `kinds` is the file of Traefik's CRDs."""
     cluster.node.import_images(cluster.system_images)
     create_system(cluster.call, kinds, cluster.node_address)
     _wait_for(cluster, "kubelet", f"node/{cluster.node.name}", "Ready")

@@ -29,7 +29,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Module:
-    """Programs of one Go module: of the release `version`, or as a folder of our own names it (`name`, if no other)."""
+    """Programs of one Go module: of the release `version`, or by go.mod in one of our folders (default: `name`)."""
 
     name: str
     packages: tuple[str, ...]
@@ -37,7 +37,7 @@ class Module:
     tags: str = ""
     requirements: str = ""
     files: tuple[tuple[str, str], ...] = ()
-    """What belongs to the programs, as pairs: a module that go.mod requires, and the path in it."""
+    """Further files, as pairs: a module that go.mod requires, and the path in it."""
 
     @property
     def folder(self) -> Path:
@@ -60,7 +60,7 @@ KUBERNETES = Module(
     ),
 )
 TRAEFIK_KINDS = "kubernetes-crd-definition-v1.yml"
-"""The definitions of Traefik's own kinds of objects."""
+"""Traefik's CustomResourceDefinitions."""
 _TRAEFIK = "github.com/traefik/traefik/v3"
 _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
 MODULES = (
@@ -99,7 +99,7 @@ KUBE_STATE_METRICS = Module("kube-state-metrics", ("k8s.io/kube-state-metrics/v2
 KUBECTL = replace(KUBERNETES, packages=("k8s.io/kubernetes/cmd/kubectl",))
 API_SERVER = replace(KUBERNETES, packages=("k8s.io/kubernetes/cmd/kube-apiserver",))
 FOR_TESTS = (KUBECTL, API_SERVER, PROMETHEUS, ALERTMANAGER, STATSD_EXPORTER, CADDY)
-"""What tests call that need no cluster."""
+"""The programs of tests that need no cluster."""
 
 
 def build_binaries() -> dict[str, Path]:
@@ -132,7 +132,7 @@ def _go(module: Module, flags: list[str], target: Path) -> None:
         packages = [f"{package}@{module.version}" for package in module.packages]
         _run_go(module, ["install", *flags, *packages], target, {"GOBIN": str(target)})
         return
-    # Our own sources may lie in a checkout that git refuses to read; its state says nothing here.
+    # Our sources may lie in a checkout that git refuses to read; its state does not matter here.
     command = ["build", *flags, "-buildvcs=false", "-o", f"{target}/", *module.packages]
     replaced = module.folder / "replaced"
     if replaced.exists():

@@ -12,13 +12,13 @@ from tests.cluster.building.storage import can_overlay
 from tests.cluster.errors import ClusterError
 
 MOST_BYTES = 15 * 2**30
-"""Of images and layers in the cache, from one cluster to the next."""
+"""Limit of the images and layers in the cache."""
 
 
 def forget_layers(most: int = MOST_BYTES) -> None:
-    """Empty the cache of images where it has grown beyond that.
+    """Empty the cache of images if it has grown beyond the limit.
 
-    Each build leaves layers, and each base image a folder of them; nothing asks for most.
+    Each build leaves layers, and each base image a folder of them; most are never used again.
     """
     folders = list(cache_folder().glob("buildah-*"))
     used = sum(map(_bytes_in, folders))
@@ -53,7 +53,7 @@ def build_environment() -> dict[str, str]:
 
 
 def _configure(folder: Path) -> dict[str, str]:
-    # A mount of its own would stay behind after each call.
+    # A separate mount would stay behind after each call.
     overlay = can_overlay(folder)
     (folder / "storage.conf").write_text(
         f"[storage]\ndriver = {json.dumps('overlay' if overlay else 'vfs')}\n"

@@ -47,5 +47,5 @@ def _fill(folder: Path, make: Callable[[Path], None]) -> None:
 
 
 def say(message: str) -> None:
-    """Tell a person what happens. On stderr: stdout is for what programs read."""
+    """Print progress. On stderr: stdout is read by programs."""
     print(message, file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ _FORMAT = "2"
 
 
 def system_images(programs: dict[str, Path]) -> list[Path]:
-    """The archives of all images that the system's own pods run from."""
+    """The archives of the images of all system pods."""
     images = {
         PAUSE_IMAGE: "pause",
         COREDNS_IMAGE: "coredns",
@@ -101,7 +101,7 @@ def program_image(archive: Path, name: str, program: Path) -> None:
 
 
 def debian_sources(suite: str) -> list[str]:
-    """Lines of sources.list with the mirror that this machine uses; none where it uses none: mmdebstrap has its own."""
+    """Lines of sources.list with the mirror of this machine; empty without one: mmdebstrap has a default."""
     command = ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]
     listed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.splitlines()
     mirrors = dict(line.split(maxsplit=1) for line in listed if " " in line)

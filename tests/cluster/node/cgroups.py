@@ -58,7 +58,7 @@ def names() -> set[str]:
 
 
 def is_stale(name: str) -> bool:
-    """Whether a name is that of a cluster whose keeper is no more."""
+    """Whether a name is that of a cluster whose supervisor has ended."""
     process = name.removeprefix(_PREFIX)
     return process != name and not Path("/proc", process).exists()
 

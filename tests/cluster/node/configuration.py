@@ -66,7 +66,7 @@ class Configuration:
         self._write("kubelet.json", _kubelet(place, cgroup, self.authority))
         self._write("proxy.json", _proxy(place.cluster / "kubeconfigs" / "proxy"))
         self._write("cni/pods.conflist", _pod_network(place))
-        # Pods that ask for the node's own DNS get none: there is none to be reached.
+        # Pods with dnsPolicy Default get no DNS: none is reachable.
         (self._folder / "resolv.conf").touch()
         (self._folder / "containerd.toml").write_text(_containerd(place))
         self.authority.issue(place.name, f"system:node:{place.name}", "system:nodes")
@@ -137,7 +137,7 @@ def _kubelet(place: Place, cgroup: str, authority: Authority) -> dict[str, Any]:
         "protectKernelDefaults": True,
         # Lowering it takes a capability that root may lack in a container or a small virtual machine.
         "oomScoreAdj": 0,
-        # A test's disk is somebody else's disk: how full that is must not evict pods.
+        # The disk is shared with other programs: how full it is must not evict pods.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {},
     }

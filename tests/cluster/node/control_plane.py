@@ -9,7 +9,7 @@ from tests.cluster.node import network
 API_PORT = 6443
 _AUDIT_POLICY = Path(__file__).resolve().parents[3] / "ops" / "k3s" / "audit-policy.yaml"
 _AGGREGATOR = "system:auth-proxy"
-"""As whom the API server speaks to servers that answer for a part of the API, as metrics-server."""
+"""The API server's user towards aggregated API servers such as metrics-server."""
 _USERS = {
     # The name of a kubeconfig and certificate: the user, and the group that gives it its rights.
     "admin": ("admin", "system:masters"),

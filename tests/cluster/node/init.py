@@ -1,8 +1,8 @@
 """The first process in a node's namespaces: prepares them, starts the components, and watches over them.
 
-Called by `keeper`. It ends when its stdin is closed, or when a component ends; with it the kernel ends all others in
-the namespaces, and removes their mounts, interfaces and rules. A kubelet that was killed is started again: tests do
-that, and on a node the service manager brings it back.
+Started by `supervisor`. It ends when its stdin is closed, or when a component ends; with it the kernel ends all others
+in the namespaces, and removes their mounts, interfaces and rules. A killed kubelet is restarted, as by the service
+manager of a node: tests kill it.
 """
 
 import http.client
@@ -27,9 +27,9 @@ from tests.cluster.node.configuration import Configuration, Place
 from tests.cluster.node.control_plane import ControlPlane, server_url
 
 TOLD = 3
-"""The exit status after a failure of which stdout has told."""
+"""The exit status after a failure that was reported on stdout."""
 _KERNEL_SETTINGS = {
-    # What the kubelet insists on, and would else change for the whole machine.
+    # The kubelet requires these, and would otherwise set them for the whole machine.
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
     "kernel/panic": "10",
@@ -45,7 +45,7 @@ class Components:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._running: dict[int, tuple[str, list[str], subprocess.Popen[bytes]]] = {}
-        # A child's end must wake up whoever waits for something else.
+        # The end of a child must interrupt every wait.
         self._ended, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -85,7 +85,7 @@ class Components:
             self._reap()
 
     def _reap(self) -> None:
-        """Take note of all children that ended: components, and what others left to the first process."""
+        """Reap all children that ended: components, and orphans of other processes."""
         while True:
             try:
                 process, status = os.waitpid(-1, os.WNOHANG)
@@ -106,7 +106,7 @@ class Components:
 
 
 def main(place: Place, cgroup: str, outside: int, programs: dict[str, str]) -> None:
-    """Run a node until its end; tell on stdout when it is ready or what failed.
+    """Run a node until its end; report on stdout when it is ready or what failed.
 
     `outside` is a network namespace: for the first node that of the machine, for a further one that of the first.
     """

@@ -19,7 +19,7 @@ API_SERVICE = "10.43.0.1"
 DNS = "10.43.0.10"
 _CABLES = ipaddress.IPv4Network("10.99.0.0/24")
 _BETWEEN_NODES = ipaddress.IPv4Network("10.98.0.0/24")
-"""Known in the cluster's own namespaces alone."""
+"""Of use in the cluster's namespaces only."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Supervises a cluster's namespaces: creates them, ends them with the process that started it, and cleans up.
 
-It is a process of its own, outside of the namespaces, so that this also happens when the one who started it is killed.
-Stdin is the line to that one: a number in it starts a further node, and it is closed when the cluster must end. Stdout
-tells what `node` tells.
+It is a separate process, outside of the namespaces, so that this also happens when its parent is killed. A number on
+stdin starts a further node; closing stdin ends the cluster. Stdout has the messages of `init`.
 """
 
 import ctypes
@@ -30,7 +29,7 @@ _UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "-
 
 def main(folder: Path, programs: str) -> None:
     """Keep the cluster in a folder until it ends or stdin is closed, then remove the folder."""
-    # Orphans come to this process and not to the machine's first one, so it can wait for the last to end.
+    # Orphans are reparented to this process and not to the machine's init, so it can wait for the last to end.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     cgroup = cgroups.name_for(os.getpid())
@@ -42,12 +41,12 @@ def main(folder: Path, programs: str) -> None:
         _tell(failed=str(error))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # However long the kernel takes: whoever waits for this process must hear that something is left.
+        # If the kernel takes longer, the process that waits for this one must learn that something is left.
         signal.alarm(_LONGEST_END)
         _end_children()
         signal.alarm(0)
         clean_up(cgroup)
-        # Whoever started this may still want to read the logs.
+        # The parent may still read the logs.
         sys.stdin.read()
         remove_folder(folder)
 
@@ -122,7 +121,7 @@ def _end_children() -> None:
 
 
 def _tell(**what: object) -> None:
-    # When nobody listens any more, there is still all to clean up.
+    # The clean-up goes on when the parent has ended.
     with suppress(BrokenPipeError):
         print(json.dumps(what), flush=True)
 

@@ -15,9 +15,9 @@ from tests.cluster.traffic.packet_log import Packet
 
 _PODS = ipaddress.IPv4Network(network.PODS)
 _LEARNT_SECONDS = 3.0
-"""So long after the API told of a pod, or that it is gone, kube-router may not have made its rules for that."""
+"""Time within which kube-router applies its rules after a pod was created or deleted."""
 _WAIT_SECONDS = 10.0
-"""So long an address may wait for the API to tell whose it is."""
+"""Time within which the API reports the pod of an address."""
 
 
 class Pod(NamedTuple):
@@ -26,21 +26,21 @@ class Pod(NamedTuple):
     name: str
     """With its namespace."""
     app: str
-    """What it is a pod of, as people call it."""
+    """The name of its application."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """One that was begun. Its ends are what they are pods of, or addresses."""
+    """A connection that was opened. Its ends are applications of pods, or addresses."""
 
     source: str
     target: str
     port: str
     refused: bool
     settled: bool
-    """Whether the rules knew both ends. They do not know a pod in its first seconds, nor one that is gone."""
+    """Whether the rules were in force for both ends: not in a pod's first seconds, nor once it is gone."""
     pods: tuple[str, str]
-    """Their names, with their namespaces; empty for what is no pod."""
+    """Their names, with their namespaces; empty for other ends."""
 
 
 class _End(NamedTuple):
@@ -54,11 +54,11 @@ class _Noted:
     time: float
     refused: bool
     ends: "list[_End | None]"
-    """None for a pod of which the API has not told yet."""
+    """None for a pod that the API has not reported yet."""
 
 
 class ConnectionLog:
-    """Takes packets as they are noted, and writes them when it is known whose they are."""
+    """Collects packets, and writes each once the pods of its addresses are known."""
 
     def __init__(self, file: Path) -> None:
         self._file = file.open("w")
@@ -69,7 +69,7 @@ class ConnectionLog:
         self._since: dict[str, float] = {}
 
     def know(self, pods: Mapping[str, Pod]) -> None:
-        """The pods by their addresses, from now on."""
+        """Set the pods by their addresses."""
         with self._lock:
             now = time.monotonic()
             # The address of a pod that is gone may be another's.
@@ -80,7 +80,7 @@ class ConnectionLog:
             self._pods = pods
 
     def note(self, packet: Packet, *, refused: bool) -> None:
-        """A connection was begun now."""
+        """Add a connection that is opened now."""
         with self._lock:
             if not refused:
                 if packet in self._seen:
@@ -90,7 +90,7 @@ class ConnectionLog:
             self._noted.append(_Noted(packet, time.monotonic(), refused, ends))
 
     def write(self) -> None:
-        """Write those whose ends are known, or will not be known any more."""
+        """Write those whose ends are known, or have been unknown for too long."""
         with self._lock:
             waiting = []
             for noted in self._noted:
@@ -124,7 +124,7 @@ class ConnectionLog:
         return None if ipaddress.IPv4Address(address) in _PODS else _End(address)
 
     def _since_when(self, address: str) -> float:
-        """When what is there now came there; what is no pod was always there."""
+        """The time since when an address belongs to its pod; -inf for other addresses."""
         return self._since.get(address, math.inf if self._end(address) is None else -math.inf)
 
 

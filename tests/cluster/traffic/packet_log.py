@@ -1,4 +1,4 @@
-"""Reads what rules of iptables with the target NFLOG note: between which two ends a packet was to go."""
+"""Reads the packets that iptables rules with the target NFLOG log."""
 
 import socket
 import struct
@@ -28,7 +28,7 @@ class Packet(NamedTuple):
 
 
 def read_packets(group: int) -> Iterator[Packet]:
-    """The packets that rules of this group note, as they come, for ever. Of TCP only those that open a connection."""
+    """The packets logged to a group, as they come, without end. Of TCP only those that open a connection."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as log:
         log.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         log.bind((0, 0))
@@ -38,7 +38,7 @@ def read_packets(group: int) -> Iterator[Packet]:
         log.send(_configured(group, _TIMEOUT, struct.pack(">I", 1)))
         log.send(_configured(group, _THRESHOLD, struct.pack(">I", 1)))
         while True:
-            # Where the kernel had to leave some out it says so.
+            # The kernel reports dropped messages as an error.
             with suppress(OSError):
                 yield from _packets(log.recv(65536))
 

@@ -1,8 +1,8 @@
-"""Notes who talked to whom on a node, as its kernel saw it.
+"""Records the connections of a node, from packets that its kernel logs.
 
 Runs as a component of a node: `python -m tests.cluster.traffic.recorder SERVER AUTHORITY CERTIFICATE KEY CONNECTIONS`.
-What passes is noted by rules of its own, behind all that may refuse it; what is refused is noted by kube-router itself,
-in the group of NFLOG that K3s's documentation names, for each pod ten times a minute at most.
+Accepted packets are logged by extra rules, after all that may refuse them; refused ones by kube-router, to the group of
+NFLOG that K3s's documentation names, at most ten times a minute for each pod.
 """
 
 import os
@@ -21,7 +21,7 @@ _PASSED_GROUP, _REFUSED_GROUP = 1, 100
 _NOT_OF_THE_NODE = ("-m", "addrtype", "!", "--src-type", "LOCAL")
 _NOTED = ("-j", "NFLOG", "--nflog-group", str(_PASSED_GROUP))
 _RULES = (
-    # To other pods and to the world. The source is still the pod's own.
+    # To other pods and to outside. The source is still the pod's address.
     ("mangle", "POSTROUTING", "-m", "conntrack", "--ctstate", "NEW", *_NOT_OF_THE_NODE, *_NOTED),
     # To the node itself: here come only packets that open a connection, and only when nothing refused them.
     ("nat", "INPUT", *_NOT_OF_THE_NODE, *_NOTED),
@@ -55,7 +55,7 @@ def _note(log: ConnectionLog, group: int, *, refused: bool) -> None:
 
 
 def _or_end(run: Callable[[], None]) -> None:
-    """Do something for ever, or end the process."""
+    """Run without end, or exit the process."""
     try:
         run()
     finally:

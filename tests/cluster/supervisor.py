@@ -1,4 +1,4 @@
-"""The process that keeps a cluster, as those see it who started it."""
+"""The client side of the supervisor process."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from tests.cluster.node.configuration import Place
 from tests.cluster.node.supervisor import cgroup_of, clean_up, remove_folder
 from tests.cluster.nodes import Node
 
-_ROOT = Path(__file__).resolve().parents[3]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
-class Keeper:
-    """The process that keeps the cluster's namespaces, as a context: the cluster has ended when it does."""
+class Supervisor:
+    """The supervisor process as a context manager: on exit the cluster has ended."""
 
     def __init__(self, folder: Path, programs: dict[str, Path], logs: Path | None) -> None:
         self._folder = folder
@@ -28,14 +28,14 @@ class Keeper:
         self._ctr = programs["ctr"]
         names = json.dumps({name: str(path) for name, path in programs.items()})
         with (folder / "logs" / "node.log").open("wb") as log:
-            # Its session is its own: Ctrl-C is for the one who started it, who then ends it in order.
+            # In a new session: Ctrl-C is for the parent, which then ends it in order.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.cluster.node.supervisor", folder, names],
                 cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                 preexec_fn=die_with_parent, start_new_session=True, env=_without_proxies(),
             )  # fmt: skip
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> "Supervisor":
         return self
 
     def first_node(self) -> Node:
@@ -72,11 +72,11 @@ class Keeper:
                 pass
         finally:
             killed = self._process.wait() != 0
-            # All of this is done already, unless the keeper was killed.
+            # All of this is done already, unless the supervisor was killed.
             clean_up(name_for(self._process.pid))
             remove_folder(self._folder)
         if killed:
-            raise ClusterError("The process that kept the cluster was killed.")
+            raise ClusterError("The supervisor of the cluster was killed.")
 
     def _told(self) -> Iterator[dict[str, Any]]:
         assert self._process.stdout
@@ -88,5 +88,5 @@ class Keeper:
 
 
 def _without_proxies() -> dict[str, str]:
-    """No component may look for another one beyond a proxy."""
+    """The environment without proxies: components reach each other directly."""
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
