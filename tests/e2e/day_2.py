@@ -3,7 +3,6 @@
 import re
 import secrets
 import subprocess
-import urllib.request
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ from orders_etl import ORDERS
 from dev.sandbox.site import existing_site
 from dev.sandbox.stack import ROOT
 from ops.cluster.console import DeployError
+from tests.harness.direct import DIRECT
 from tests.harness.e2e.deployment import Deployment, through_loopback, wait_for
 from tests.harness.e2e.ledger import watermark, windows
 from tests.harness.e2e.testbed import PASSWORD, TestBed
@@ -160,8 +160,7 @@ def await_metric(hands: Hands, shown: str) -> None:
         asked = f"http://127.0.0.1:{port}/metrics"
 
         def is_up() -> bool:
-            with urllib.request.urlopen(asked, timeout=10) as answer:
-                return shown in answer.read().decode()
+            return shown in DIRECT.get(asked, timeout=10).text
 
         wait_for(f"the exporter to show {shown}", is_up, 60)
 

@@ -4,16 +4,17 @@ The manifests for several nodes with PgBouncer, staging in S3, DAGs from git, an
 """
 
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from orders_etl import ORDERS
 
 from ops.cluster.kubectl import OBSERVABILITY
 from tests.cluster.certificates import Authority
+from tests.harness.direct import DIRECT
 from tests.harness.e2e.deployment import Deployment, wait_for
 from tests.harness.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table
 from tests.harness.e2e.outside import (
@@ -149,12 +150,11 @@ def test_the_autoscaler_starts_more_api_servers_while_they_have_much_to_do(other
 def busy(url: str, threads: int = 4) -> Iterator[None]:
     """Keep a server busy until the block ends."""
     ended = threading.Event()
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask() -> None:
         while not ended.is_set():
-            with suppress(OSError), opener.open(url, timeout=30) as answer:
-                answer.read()
+            with suppress(httpx.TransportError):
+                DIRECT.get(url, timeout=30)
 
     running = [threading.Thread(target=ask, daemon=True) for _ in range(threads)]
     for thread in running:

@@ -1,19 +1,15 @@
 """Prometheus, Alertmanager and Loki, as one asks them."""
 
-import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from ops.cluster.kubectl import OBSERVABILITY
+from tests.harness.direct import DIRECT
 from tests.harness.e2e.deployment import Deployment, wait_for
 from tests.harness.metrics.queries import Query
-
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -72,8 +68,6 @@ def watching(deployment: Deployment) -> Iterator[Watching]:
 
 
 def _get(url: str, **parameters: str) -> Any:
-    try:
-        with _DIRECT.open(f"{url}?{urlencode(parameters)}", timeout=60) as response:
-            return json.load(response)
-    except urllib.request.HTTPError as error:
-        raise AssertionError(f"{url} answers {error.code} to {parameters}: {error.read().decode()}") from None
+    response = DIRECT.get(url, params=parameters)
+    assert response.is_success, f"{url} answers {response.status_code} to {parameters}: {response.text}"
+    return response.json()

@@ -3,23 +3,22 @@
 import os
 import re
 import subprocess
-import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.error import HTTPError
 
+import httpx
 import yaml
 
 from dev.sandbox.process import die_with_parent, free_port
 from dev.sandbox.stack import ROOT
 from dev.sandbox.waiting import wait_for
+from tests.harness.direct import DIRECT
 
 PROGRAM = os.environ.get("FLUENT_BIT_PROGRAM", "")
 NODE = "node-1"
 _DEPLOYED = ROOT / "k8s" / "base" / "observability" / "fluent-bit" / "fluent-bit.yaml"
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class FluentBit:
@@ -89,23 +88,18 @@ class FluentBit:
 
     def metric(self, name: str, of: str = "") -> float:
         """The sum of a metric's series, or of those whose label `name` is this."""
-        try:
-            with _DIRECT.open(f"http://127.0.0.1:{self.port}/api/v2/metrics/prometheus", timeout=10) as response:
-                text: str = response.read().decode()
-        except HTTPError:  # in its first second it has none
+        response = DIRECT.get(f"http://127.0.0.1:{self.port}/api/v2/metrics/prometheus", timeout=10)
+        if response.is_error:  # in its first second it has none
             return 0
-        found = re.findall(rf"^{name}\{{(.*)\}} = ?(\S+)$|^{name}\{{(.*)\}} (\S+)$", text, re.MULTILINE)
+        found = re.findall(rf"^{name}\{{(.*)\}} = ?(\S+)$|^{name}\{{(.*)\}} (\S+)$", response.text, re.MULTILINE)
         wanted = f'name="{of}"' if of else ""
         return sum(float(one[1] or one[3]) for one in found if wanted in (one[0] or one[2]))
 
 
 def _status(url: str) -> int:
     try:
-        with _DIRECT.open(url, timeout=2) as response:
-            return int(response.status)
-    except HTTPError as error:
-        return error.code
-    except OSError:
+        return DIRECT.get(url, timeout=2).status_code
+    except httpx.TransportError:
         return 0
 
 

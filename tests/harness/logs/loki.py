@@ -9,26 +9,25 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 import yaml
 
 from dev.sandbox.process import die_with_parent, free_port
 from dev.sandbox.stack import ROOT
+from tests.harness.direct import DIRECT
 
 URL, PROGRAM = os.environ.get("LOKI_URL", ""), os.environ.get("LOKI_PROGRAM", "")
 # As it is deployed, but for where it listens and writes.
 CONFIGURATION = ROOT / "k8s" / "base" / "observability" / "loki" / "loki.yaml"
 _DEPLOYED_FOLDER = "/var/lib/loki"
 _START_SECONDS = 90
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 real_loki = pytest.mark.skipif(
     not (URL or PROGRAM), reason="only a real Loki shows this: give one in LOKI_PROGRAM or LOKI_URL"
@@ -127,17 +126,14 @@ class LokiServer:
 
     def call(self, path: str, body: bytes | None = None, kind: str = "") -> tuple[int, str]:
         """The status and the text of an answer."""
-        request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {})
-        try:
-            with _DIRECT.open(request, timeout=60) as response:
-                return int(response.status), response.read().decode()
-        except HTTPError as error:
-            return error.code, error.read().decode().strip()
+        headers = {"Content-Type": kind} if kind else {}
+        response = DIRECT.request("GET" if body is None else "POST", self.url + path, content=body, headers=headers)
+        return response.status_code, response.text.strip()
 
     def _is_ready(self) -> bool:
         try:
             return "ready" in self.call("/ready")[1].splitlines()
-        except (URLError, OSError):
+        except httpx.TransportError:
             return False
 
     def _log_end(self) -> str:

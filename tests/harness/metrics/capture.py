@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 from orders_etl import ORDERS
 from prometheus_client import Metric
 
@@ -117,7 +118,7 @@ def run_database_exporter(**environment: str) -> Iterator[str]:
     def is_up() -> bool:
         try:
             return scrape(url)["metadata_up"].samples[0].value == 1
-        except OSError:
+        except httpx.HTTPError:
             return False
 
     try:

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from dev.sandbox.process import die_with_parent, free_port
+from tests.harness.direct import DIRECT
 
 KINDS = {"c": "counter", "g": "gauge", "ms": "observer"}
 
@@ -157,9 +157,7 @@ def run_statsd_exporter(program: Path, mapping: Path) -> Iterator[tuple[int, str
 
 def scrape(url: str) -> dict[str, Metric]:
     """The metrics of an exporter by name; that of a counter without its _total, where its samples have that."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=10) as answer:
-        text = answer.read().decode()
+    text = DIRECT.get(url, timeout=10).raise_for_status().text
     metrics = {metric.name: metric for metric in text_string_to_metric_families(text)}
     shown = set(re.findall(r"^\w+", text, re.MULTILINE))
     for metric in metrics.values():
