@@ -9,8 +9,7 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from dev.sandbox.site import existing_site
-from tests.harness.e2e.deployment import Deployment, through_loopback, wait_for
+from tests.harness.e2e.deployment import Deployment, wait_for
 
 pytestmark = pytest.mark.acceptance
 UNDER_WAY = "--field-selector=status.phase!=Succeeded,status.phase!=Failed"
@@ -38,12 +37,8 @@ def erase(deployment: Deployment, key: int, *options: str) -> "subprocess.Comple
 def last_erasure(deployment: Deployment) -> tuple[object, ...]:
     """The last recorded erasure, which the administrator alone may read."""
     query = "SELECT [rows_erased], [source_asked] FROM [etl].[erasure] ORDER BY [erased_at]"
-    if sink := deployment.sink:
-        url = sink.url(sink.admin, sink.admin_password)
-        return existing_site(ORDERS, deployment.source_url, url).query(query)[-1]
-    password = deployment.secret("mssql", "MSSQL_SA_PASSWORD")
-    with deployment.forwarded("mssql-svc", 1433) as port:
-        return existing_site(ORDERS, deployment.source_url, through_loopback("sa", password, port)).query(query)[-1]
+    with deployment.sink_as_administrator() as site:
+        return site.query(query)[-1]
 
 
 def objects_of_erase(deployment: Deployment, *kinds: str) -> list[dict[str, object]]:

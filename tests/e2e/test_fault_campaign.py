@@ -1,12 +1,12 @@
-"""Short campaigns of faults, the same ones every time, on the deployment that the tests before have used.
+"""Short fault campaigns with a fixed seed, on the deployment of the tests before.
 
-`make chaos` injects hundreds, of a seed that it draws.
+`make chaos` injects hundreds, with a random seed.
 """
 
 import pytest
 
 from dev.sandbox.postgres import Postgres
-from tests.chaos.trial import endure
+from tests.chaos.trial import run_campaign
 from tests.harness.e2e.deployment import Deployment
 from tests.harness.e2e.testbed import EVIDENCE, TestBed
 
@@ -31,7 +31,7 @@ def test_one_fault_of_each_kind_loses_doubles_and_leaves_nothing(
     folder = EVIDENCE / "chaos-of-each-kind"
     folder.mkdir()
     count = len(ONE_OF_EACH_KIND)
-    endure(observed, source, bed.cluster, SEED, count, folder, ONE_OF_EACH_KIND)
+    run_campaign(observed, source, bed.cluster, SEED, count, folder, ONE_OF_EACH_KIND)
 
 
 @pytest.mark.acceptance
@@ -40,4 +40,4 @@ def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(
 ) -> None:
     folder = EVIDENCE / "chaos"
     folder.mkdir()
-    endure(observed, source, bed.cluster, SEED, FAULTS, folder)
+    run_campaign(observed, source, bed.cluster, SEED, FAULTS, folder)

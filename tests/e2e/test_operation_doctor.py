@@ -180,7 +180,7 @@ def _cut_off(deployment: Deployment, folder: Path) -> Iterator[None]:
     with (
         faults.applied(deployment, folder / "anywhere.json", faults.ANYWHERE),
         faults.source_elsewhere(deployment),
-        faults.rules_that_bind_nobody(deployment, "etl-poc-launched-pods"),
+        faults.policy_without_binding(deployment, "etl-poc-launched-pods"),
         faults.another_password_of_administrator(deployment),
         faults.service_of_other_labels(deployment, "statsd-exporter", OBSERVABILITY),
     ):

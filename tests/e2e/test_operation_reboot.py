@@ -18,7 +18,7 @@ from orders_etl import ORDERS
 from ops.cluster.kubectl import NAMESPACES, OBSERVABILITY
 from tests.cluster import Cluster
 from tests.faults import processes
-from tests.faults.target import Node
+from tests.faults.system import Node
 from tests.harness.e2e.deployment import Deployment, wait_for
 from tests.harness.e2e.observability import Watching, watching
 from tests.harness.e2e.testbed import TestBed

@@ -1,4 +1,4 @@
-"""Every fault that a campaign draws from, by name."""
+"""Faults to inject into a deployment; `all_faults` are those of campaigns."""
 
 from tests.faults.fault import Fault
 from tests.faults.machines import machine_faults
@@ -10,6 +10,6 @@ __all__ = ["Fault", "all_faults"]
 
 
 def all_faults() -> dict[str, Fault]:
-    """One of each."""
+    """One of each kind, by name."""
     found = [*pod_faults(), *network_faults(), *machine_faults(), *sink_faults()]
     return {fault.name: fault for fault in found}

@@ -4,27 +4,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from tests.faults.target import Scene
+from tests.faults.system import SystemUnderTest
 
 
 class Fault(ABC):
-    """One kind. A campaign has one of each, so that it knows what it has to heal."""
+    """A kind of fault. A campaign has one instance of each, which keeps the state to heal."""
 
     longest: float = 0
-    """Seconds after which it is healed at the latest; nothing is to be healed where it is 0."""
+    """Seconds after which it is healed at the latest; 0 for one that needs no healing."""
 
     def __init__(self, name: str, place: str = "") -> None:
         self.name = name
         self.place = place or name
-        """Of faults at one place that are to be healed, one is active at a time."""
+        """At most one fault at a place is active at a time."""
 
     @abstractmethod
-    def targets(self, scene: Scene) -> Sequence[Any]:
+    def targets(self, system: SystemUnderTest) -> Sequence[Any]:
         """The targets that it could hit now; none if there is no suitable one."""
 
     @abstractmethod
-    def inject(self, scene: Scene, target: Any) -> None:
-        """Do it. Raises OSError where it turns out not to be possible."""
+    def inject(self, system: SystemUnderTest, target: Any) -> None:
+        """Inject the fault. Raises OSError if that is not possible."""
 
-    def heal(self, scene: Scene) -> None:  # noqa: B027 - most heal by themselves
-        """Put right what was done. May be called twice."""
+    def heal(self, system: SystemUnderTest) -> None:  # noqa: B027 - most need no healing
+        """Revert the fault. May be called twice."""

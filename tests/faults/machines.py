@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.faults import processes
 from tests.faults.fault import Fault
-from tests.faults.pods import Stopped
-from tests.faults.target import Scene
+from tests.faults.pause import PauseProcesses
+from tests.faults.system import SystemUnderTest
 
 _BLOCK = bytes(1 << 16)
 
@@ -22,29 +22,25 @@ def machine_faults() -> Iterator[Fault]:
     yield FillStaging()
 
 
-def _kubelet(scene: Scene) -> list[int]:
-    return processes.with_words("/kubelet ", f"--root-dir={scene.node.cluster.folder}/kubelet") if scene.node else []
+def _kubelet(system: SystemUnderTest) -> list[int]:
+    return (
+        processes.with_arguments("/kubelet ", f"--root-dir={system.node.cluster.folder}/kubelet") if system.node else []
+    )
 
 
-class PauseKubelet(Fault):
-    """The node says nothing and starts nothing for some seconds; what runs goes on."""
+class PauseKubelet(PauseProcesses):
+    """The node reports nothing and starts nothing for some seconds; running containers go on."""
 
     longest = 20.0
 
     def __init__(self) -> None:
         super().__init__("pause kubelet", place="kubelet")
-        self._stopped: Stopped | None = None
 
-    def targets(self, scene: Scene) -> Sequence[int]:
-        return _kubelet(scene)
+    def targets(self, system: SystemUnderTest) -> Sequence[int]:
+        return _kubelet(system)
 
-    def inject(self, scene: Scene, target: int) -> None:
-        self._stopped = Stopped([target])
-
-    def heal(self, scene: Scene) -> None:
-        if self._stopped:
-            self._stopped.go_on()
-            self._stopped = None
+    def processes(self, system: SystemUnderTest, target: int) -> list[int]:
+        return [target]
 
 
 class KillKubelet(Fault):
@@ -53,12 +49,12 @@ class KillKubelet(Fault):
     def __init__(self) -> None:
         super().__init__("kill kubelet")
 
-    def targets(self, scene: Scene) -> Sequence[int]:
-        return _kubelet(scene)
+    def targets(self, system: SystemUnderTest) -> Sequence[int]:
+        return _kubelet(system)
 
-    def inject(self, scene: Scene, target: int) -> None:
+    def inject(self, system: SystemUnderTest, target: int) -> None:
         if not processes.kill([target], signal.SIGKILL):
-            raise OSError("the kubelet has ended by itself")
+            raise OSError("the kubelet has ended before")
 
 
 class KillSource(Fault):
@@ -69,38 +65,32 @@ class KillSource(Fault):
     def __init__(self) -> None:
         super().__init__("kill source", place="source")
 
-    def targets(self, scene: Scene) -> Sequence[str]:
-        return ["source"] if scene.source.server else []
+    def targets(self, system: SystemUnderTest) -> Sequence[str]:
+        return ["source"] if system.source.server else []
 
-    def inject(self, scene: Scene, target: str) -> None:
-        assert scene.source.server
-        scene.source.server.crash()
+    def inject(self, system: SystemUnderTest, target: str) -> None:
+        assert system.source.server
+        system.source.server.crash()
 
-    def heal(self, scene: Scene) -> None:
-        if scene.source.server:
-            scene.source.server.start()
+    def heal(self, system: SystemUnderTest) -> None:
+        if system.source.server:
+            system.source.server.start()
 
 
-class PauseSource(Fault):
+class PauseSource(PauseProcesses):
     """The operational Postgres stands still for some seconds."""
 
     longest = 12.0
 
     def __init__(self) -> None:
         super().__init__("pause source", place="source")
-        self._stopped: Stopped | None = None
 
-    def targets(self, scene: Scene) -> Sequence[str]:
-        return ["source"] if scene.source.server else []
+    def targets(self, system: SystemUnderTest) -> Sequence[str]:
+        return ["source"] if system.source.server else []
 
-    def inject(self, scene: Scene, target: str) -> None:
-        assert scene.source.server
-        self._stopped = Stopped(scene.source.server.processes())
-
-    def heal(self, scene: Scene) -> None:
-        if self._stopped:
-            self._stopped.go_on()
-            self._stopped = None
+    def processes(self, system: SystemUnderTest, target: str) -> list[int]:
+        assert system.source.server
+        return system.source.server.processes()
 
 
 class FillStaging(Fault):
@@ -111,14 +101,14 @@ class FillStaging(Fault):
     def __init__(self) -> None:
         super().__init__("fill staging")
 
-    def targets(self, scene: Scene) -> Sequence[Path]:
-        return [scene.node.staging_seen_from_here / "filler"] if scene.node else []
+    def targets(self, system: SystemUnderTest) -> Sequence[Path]:
+        return [system.node.staging_from_outside / "filler"] if system.node else []
 
-    def inject(self, scene: Scene, target: Path) -> None:
+    def inject(self, system: SystemUnderTest, target: Path) -> None:
         with target.open("wb", buffering=0) as file, suppress(OSError):  # it is full
             while True:
                 file.write(_BLOCK)
 
-    def heal(self, scene: Scene) -> None:
-        if scene.node:
-            (scene.node.staging_seen_from_here / "filler").unlink(missing_ok=True)
+    def heal(self, system: SystemUnderTest) -> None:
+        if system.node:
+            (system.node.staging_from_outside / "filler").unlink(missing_ok=True)

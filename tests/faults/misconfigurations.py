@@ -1,4 +1,4 @@
-"""Real faults, put into a running deployment: each is mended when its block ends."""
+"""Faults of configuration, data and servers in a running deployment, each reverted when its block ends."""
 
 import base64
 import json
@@ -10,24 +10,22 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import psycopg
-from orders_etl import ORDERS
 from psycopg import sql
 
-from dev.sandbox.site import Site, existing_site
 from ops.cluster import policy_probe
 from ops.cluster.kubectl import NAMESPACE
 from ops.cluster.pod_problems import container_statuses
-from tests.harness.e2e.deployment import Airflow, Deployment, through_loopback, wait_for
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
 from tests.harness.e2e.testbed import PASSWORD
 
 SILENT = {"scheduler": "airflow-scheduler", "dag_processor": "airflow-dag-processor", "triggerer": "airflow-triggerer"}
-"""The parts of Airflow that write a heartbeat, as its health names them, and their Deployments."""
+"""Airflow's components with a heartbeat, by their names in its health endpoint, and their Deployments."""
 BROKEN = "/tmp/broken"
 NOBODYS_PORT = 5439
-"""Where nobody answers, and where no policy lets anybody go."""
+"""A port without a server, and allowed by no policy."""
 JOB_SAID = "relation job does not exist"
 CRASH_SAID = "this container ends on purpose"
-# Sends a signal to every process of a container but the first one and itself.
+# Sends a signal to every process of a container except the first one and itself.
 _SIGNAL = (
     "import os, signal, sys\n"
     "for name in os.listdir('/proc'):\n"
@@ -47,7 +45,7 @@ _Given = ParamSpec("_Given")
 
 
 def fault(steps: Callable[_Given, Iterator[None]]) -> Callable[_Given, AbstractContextManager[None]]:
-    """A context manager of a generator that does something and yields; its rest mends that, also after a failure."""
+    """Make a context manager of a generator that injects, yields, and reverts, also after a failure."""
 
     @contextmanager
     @wraps(steps)
@@ -96,7 +94,7 @@ ANYWHERE = {
         "egress": [{}],
     },
 }
-"""The pod that tries policies gets past them."""
+"""Lets the pod that probes policies bypass them."""
 
 
 @fault
@@ -111,14 +109,14 @@ def silent(deployment: Deployment, airflow: Airflow) -> Iterator[None]:
 
 
 def unhealthy(airflow: Airflow) -> set[str]:
-    """The parts of Airflow that it calls so."""
+    """The components that Airflow reports as unhealthy."""
     health = airflow.api.get("/monitor/health")
     return {part for part in SILENT if health[part]["status"] != "healthy"}
 
 
 @fault
 def another_password_at_source(deployment: Deployment) -> Iterator[None]:
-    """The role of the pipelines gets another password there."""
+    """The password of the pipelines' role is changed at the source."""
     _at_source(deployment, sql.SQL("ALTER ROLE orders PASSWORD {}").format(sql.Literal(secrets.token_urlsafe())))
     yield
     _at_source(deployment, sql.SQL("ALTER ROLE orders PASSWORD {}").format(sql.Literal(PASSWORD)))
@@ -126,7 +124,7 @@ def another_password_at_source(deployment: Deployment) -> Iterator[None]:
 
 @fault
 def table_that_may_not_be_read(deployment: Deployment) -> Iterator[None]:
-    """The grant on the source's table is taken back."""
+    """The grant on the source's table is revoked."""
     _at_source(deployment, sql.SQL("REVOKE SELECT ON orders FROM orders"))
     yield
     _at_source(deployment, sql.SQL("GRANT SELECT ON orders TO orders"))
@@ -134,8 +132,8 @@ def table_that_may_not_be_read(deployment: Deployment) -> Iterator[None]:
 
 @fault
 def another_password_at_sink(deployment: Deployment) -> Iterator[None]:
-    """The login of the pipelines gets another password there."""
-    with _sink_of_administrator(deployment) as sink:
+    """The password of the pipelines' login is changed in the sink."""
+    with deployment.sink_as_administrator() as sink:
         sink.execute(f"ALTER LOGIN [etl] WITH PASSWORD = N'Aa1-{secrets.token_hex(16)}'")
         yield
         sink.execute(f"ALTER LOGIN [etl] WITH PASSWORD = N'{deployment.secret('etl-connections', 'SINK_PASSWORD')}'")
@@ -144,7 +142,7 @@ def another_password_at_sink(deployment: Deployment) -> Iterator[None]:
 @fault
 def sink_without_a_grant(deployment: Deployment) -> Iterator[None]:
     """The grants of `etl prepare-sink` are revoked."""
-    with _sink_of_administrator(deployment) as sink:
+    with deployment.sink_as_administrator() as sink:
         sink.execute("REVOKE SELECT ON OBJECT::[etl].[watermark] FROM [etl_loader]")
         yield
         sink.execute("GRANT SELECT ON OBJECT::[etl].[watermark] TO [etl_loader]")
@@ -152,7 +150,7 @@ def sink_without_a_grant(deployment: Deployment) -> Iterator[None]:
 
 @fault
 def pool_of_no_slots(airflow: Airflow) -> Iterator[None]:
-    """Nothing may run in the default pool."""
+    """The default pool has no slots."""
     pool = airflow.api.get("/pools/default_pool")
     airflow.resize_pool(0)
     yield
@@ -161,7 +159,7 @@ def pool_of_no_slots(airflow: Airflow) -> Iterator[None]:
 
 @fault
 def scaled_to_zero(deployment: Deployment, server: str, service: str, namespace: str = NAMESPACE) -> Iterator[None]:
-    """None of a server runs."""
+    """A workload is scaled to zero."""
     deployment.kubectl("scale", server, "--replicas=0", namespace=namespace)
     wait_for(f"the end of {server}", lambda: not ready_addresses(deployment, service, namespace), seconds=150)
     yield
@@ -171,7 +169,7 @@ def scaled_to_zero(deployment: Deployment, server: str, service: str, namespace:
 
 @fault
 def secret_without_a_key(deployment: Deployment, name: str, key: str, namespace: str) -> Iterator[None]:
-    """A value is taken out of a Secret, and put back as it was."""
+    """A key is removed from a Secret."""
     kept = json.loads(deployment.kubectl("get", "secret", name, "--output=json", namespace=namespace))["data"][key]
     _patch(deployment, "secret", name, {"data": {key: None}}, namespace)
     yield
@@ -179,8 +177,8 @@ def secret_without_a_key(deployment: Deployment, name: str, key: str, namespace:
 
 
 @fault
-def rules_that_bind_nobody(deployment: Deployment, name: str) -> Iterator[None]:
-    """The binding of an admission policy is gone."""
+def policy_without_binding(deployment: Deployment, name: str) -> Iterator[None]:
+    """The binding of an admission policy is deleted."""
     kind = "validatingadmissionpolicybinding"
     (kept,) = deployment.objects(kind, f"--field-selector=metadata.name={name}")
     deployment.kubectl("delete", kind, name)
@@ -191,7 +189,7 @@ def rules_that_bind_nobody(deployment: Deployment, name: str) -> Iterator[None]:
 
 @fault
 def another_password_of_administrator(deployment: Deployment) -> Iterator[None]:
-    """The Secret says another password than Airflow has."""
+    """The Secret has another password than Airflow."""
     kept = deployment.secret("airflow-admin", "ADMIN_PASSWORD")
     for password in ("another", kept):
         encoded = base64.b64encode(password.encode()).decode()
@@ -202,7 +200,7 @@ def another_password_of_administrator(deployment: Deployment) -> Iterator[None]:
 
 @fault
 def import_error(deployment: Deployment, airflow: Airflow) -> Iterator[None]:
-    """A DAG file breaks, and is read again at once."""
+    """A DAG file breaks, and is parsed at once."""
     token = airflow.api.get("/dags/breaks_on_demand")["file_token"]
 
     def read_again(command: str, count: int) -> None:
@@ -218,7 +216,7 @@ def import_error(deployment: Deployment, airflow: Airflow) -> Iterator[None]:
 
 @fault
 def failed_run(airflow: Airflow) -> Iterator[None]:
-    """The last run of a DAG failed; then one is good."""
+    """The last run of a DAG failed; then one succeeds."""
     dag = "fails_unless_mended"
     airflow.await_run(dag, airflow.trigger(dag), "failed")
     yield
@@ -227,7 +225,7 @@ def failed_run(airflow: Airflow) -> Iterator[None]:
 
 @fault
 def folder_that_is_gone(deployment: Deployment) -> Iterator[None]:
-    """The folder of the staging volume has another name."""
+    """The folder of the staging volume is renamed."""
     option = next(one for one in deployment.options if one.startswith("--data-folder="))
     folder = Path(option.partition("=")[2]) / "staging"
     away = folder.rename(folder.with_name("staging-away"))
@@ -248,7 +246,7 @@ def source_elsewhere(deployment: Deployment) -> Iterator[None]:
 
 @fault
 def service_of_other_labels(deployment: Deployment, name: str, namespace: str) -> Iterator[None]:
-    """A Service looks for pods that there are none of."""
+    """A Service selects no pods."""
 
     def lead_to(label: str) -> None:
         _patch(deployment, "service", name, {"spec": {"selector": {"app.kubernetes.io/name": label}}}, namespace)
@@ -265,7 +263,7 @@ def service_of_other_labels(deployment: Deployment, name: str, namespace: str) -
 
 @fault
 def quota_that_is_met(deployment: Deployment) -> Iterator[None]:
-    """No more pods than there are may be made."""
+    """The quota of pods is used up."""
     (quota,) = deployment.objects("resourcequota")
     for pods in (quota["status"]["used"]["pods"], quota["spec"]["hard"]["pods"]):
         _patch(deployment, "resourcequota", quota["metadata"]["name"], {"spec": {"hard": {"pods": pods}}})
@@ -306,17 +304,6 @@ def states(deployment: Deployment) -> dict[str, str]:
 def _at_source(deployment: Deployment, statement: sql.SQL | sql.Composed) -> None:
     with psycopg.connect(deployment.source_url, autocommit=True) as connection:
         connection.execute(statement)
-
-
-@contextmanager
-def _sink_of_administrator(deployment: Deployment) -> Iterator[Site]:
-    if deployment.sink:
-        url = deployment.sink.url(deployment.sink.admin, deployment.sink.admin_password)
-        yield existing_site(ORDERS, deployment.source_url, url)
-        return
-    password = deployment.secret("mssql", "MSSQL_SA_PASSWORD")
-    with deployment.forwarded("mssql-svc", 1433) as port:
-        yield existing_site(ORDERS, deployment.source_url, through_loopback("sa", password, port))
 
 
 def _patch(deployment: Deployment, kind: str, name: str, change: Any, namespace: str = NAMESPACE) -> None:

@@ -1,4 +1,4 @@
-"""Faults of single pods: deleted, evicted, killed, out of memory, standing still."""
+"""Faults of single pods: deleted, evicted, killed, out of memory, paused."""
 
 import json
 import signal
@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from tests.faults import processes
 from tests.faults.fault import Fault
-from tests.faults.target import Scene
+from tests.faults.pause import PauseProcesses
+from tests.faults.system import SystemUnderTest
 from tests.harness.e2e.live_pods import Pod
 
 STEPS = ("extract", "filter", "load", "run")
@@ -25,7 +26,7 @@ _OOM_SECONDS = 6.0
 
 
 def pod_faults() -> Iterator[Fault]:
-    """All of them, for every role that they make sense for."""
+    """All of them, for every role to which they apply."""
     for role in ROLES:
         yield Delete(role)
         yield Kill(role)
@@ -38,7 +39,7 @@ def pod_faults() -> Iterator[Fault]:
 
 
 class PodFault(Fault):
-    """Hits a pod of a role."""
+    """A fault of a pod with a role."""
 
     verb: str
 
@@ -46,35 +47,35 @@ class PodFault(Fault):
         super().__init__(f"{self.verb} {role}", place=role)
         self.role = role
 
-    def targets(self, scene: Scene) -> Sequence[Pod]:
-        """Pods with a process in them; servers only when they are up again after the last time."""
-        return [pod for pod in scene.pods.of(self.role) if pod.ready]
+    def targets(self, system: SystemUnderTest) -> Sequence[Pod]:
+        """Ready pods: servers only when they have recovered from the last fault."""
+        return [pod for pod in system.pods.of(self.role) if pod.ready]
 
 
 class Delete(PodFault):
-    """Deletes a pod without giving it time to end in order."""
+    """Deletes a pod without grace period."""
 
     verb = "delete"
 
-    def inject(self, scene: Scene, target: Pod) -> None:
-        # To forget a database's pod while it may still write would be to have two on one volume: it gets a second.
+    def inject(self, system: SystemUnderTest, target: Pod) -> None:
+        # Forced deletion of a database's pod that still writes would allow two on one volume: it gets a second.
         how = ["--grace-period=1"] if self.role in DATABASES else ["--grace-period=0", "--force"]
-        scene.kubectl("delete", "pod", target.name, "--wait=false", *how, namespace=target.namespace)
+        system.kubectl("delete", "pod", target.name, "--wait=false", *how, namespace=target.namespace)
 
 
 class Evict(PodFault):
-    """Has a pod leave, as for the drain of a node."""
+    """Evicts a pod, as the drain of a node does."""
 
     verb = "evict"
 
-    def inject(self, scene: Scene, target: Pod) -> None:
+    def inject(self, system: SystemUnderTest, target: Pod) -> None:
         eviction = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"name": target.name, "namespace": target.namespace},
         }
         path = f"/api/v1/namespaces/{target.namespace}/pods/{target.name}/eviction"
-        scene.kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))
+        system.kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))
 
 
 class Kill(PodFault):
@@ -82,17 +83,17 @@ class Kill(PodFault):
 
     verb = "kill"
 
-    def targets(self, scene: Scene) -> Sequence[Pod]:
-        """Not what Kubernetes has begun to start again more and more slowly: Delete gets that out of there."""
-        return [pod for pod in super().targets(scene) if pod.restarts < _MOST_RESTARTS]
+    def targets(self, system: SystemUnderTest) -> Sequence[Pod]:
+        """Without pods in a long back-off, which only Delete ends."""
+        return [pod for pod in super().targets(system) if pod.restarts < _MOST_RESTARTS]
 
-    def inject(self, scene: Scene, target: Pod) -> None:
+    def inject(self, system: SystemUnderTest, target: Pod) -> None:
         if not processes.kill(processes.of_container(target.container), signal.SIGKILL):
-            raise OSError(f"{target} has ended by itself")
+            raise OSError(f"{target} has ended before")
 
 
 class OutOfMemory(Kill):
-    """Lets a container have no more memory than it has: the kernel kills what asks for more."""
+    """Limits a container to the memory that it uses: the kernel kills the process that allocates more."""
 
     verb = "out of memory:"
     longest = _OOM_SECONDS
@@ -101,46 +102,22 @@ class OutOfMemory(Kill):
         super().__init__(role)
         self._limit: processes.MemoryLimit | None = None
 
-    def inject(self, scene: Scene, target: Pod) -> None:
+    def inject(self, system: SystemUnderTest, target: Pod) -> None:
         self._limit = processes.MemoryLimit(target.container)
         if not self._limit.squeeze():
-            raise OSError(f"{target} has ended by itself")
+            raise OSError(f"{target} has ended before")
 
-    def heal(self, scene: Scene) -> None:
+    def heal(self, system: SystemUnderTest) -> None:
         if self._limit:
             self._limit.restore()
             self._limit = None
 
 
-class Pause(PodFault):
-    """Stops the processes of a container for some seconds: nothing answers, and no connection ends."""
+class Pause(PodFault, PauseProcesses):
+    """Stops the processes of a container for some seconds: it answers nothing, and no connection ends."""
 
     verb = "pause"
     longest = 12.0
 
-    def __init__(self, role: str) -> None:
-        super().__init__(role)
-        self._stopped: Stopped | None = None
-
-    def inject(self, scene: Scene, target: Pod) -> None:
-        self._stopped = Stopped(processes.of_container(target.container))
-        if not self._stopped.reached:
-            raise OSError(f"{target} has ended by itself")
-
-    def heal(self, scene: Scene) -> None:
-        if self._stopped:
-            self._stopped.go_on()
-            self._stopped = None
-
-
-class Stopped:
-    """Processes that stand still."""
-
-    def __init__(self, ids: list[int]) -> None:
-        self._ids = {process: processes.started(process) for process in ids}
-        self.reached = processes.kill(ids, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let them go on; one that has ended meanwhile may have left its number to another."""
-        still = [process for process, started in self._ids.items() if processes.started(process) == started]
-        processes.kill(still, signal.SIGCONT)
+    def processes(self, system: SystemUnderTest, target: Pod) -> list[int]:
+        return processes.of_container(target.container)

@@ -1,6 +1,6 @@
-"""The processes of a container, seen from the machine that the node runs on: signals, and too little memory.
+"""The processes of a container, from outside the node's namespaces: signals, and limits of memory.
 
-A process is known by its cgroup, whose path holds the id of its container: no other process can be meant.
+A process is identified by its cgroup, whose path holds the id of its container: no other process can match.
 """
 
 import os
@@ -9,26 +9,26 @@ from contextlib import suppress
 from pathlib import Path
 
 _ROOMS = (64, 1024, 4096)
-"""KiB left above what a container has: version 1 refuses a limit that cannot be reached by swapping out."""
+"""KiB above a container's usage: version 1 refuses a limit that reclaim cannot reach."""
 
 
 def of_container(container: str) -> list[int]:
-    """The processes of a container, none where it has ended."""
+    """The processes of a container; none if it has ended."""
     return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cgroup") if container in _read(path)]
 
 
 def kill(processes: list[int], number: signal.Signals) -> int:
-    """Send a signal to processes; returns how many there still were."""
+    """Send a signal to processes; returns the number of those that still ran."""
     reached = 0
     for process in processes:
-        with suppress(ProcessLookupError):  # it went with the first one of its container
+        with suppress(ProcessLookupError):  # ended with the first process of its container
             os.kill(process, number)
             reached += 1
     return reached
 
 
-def with_words(*words: str) -> list[int]:
-    """The processes whose command line has each of these words in it."""
+def with_arguments(*words: str) -> list[int]:
+    """The processes whose command line contains each of these words."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         line = _read(path).replace("\0", " ")
@@ -44,14 +44,14 @@ def started(process: int) -> str:
 
 
 class MemoryLimit:
-    """The limit of a container's memory, as the kernel has it: the kubelet would not go below what is in use."""
+    """A container's memory limit, set in its cgroup: the kubelet would not go below the usage."""
 
     def __init__(self, container: str) -> None:
         self._file = _limit_of(container)
         self._before = _read(self._file).strip() if self._file else ""
 
     def squeeze(self) -> bool:
-        """Leave hardly more than what the processes hold, so that soon they ask for too much; whether that was done."""
+        """Limit the memory to little more than the usage, so that new allocations exceed it; whether that was done."""
         if self._file is None:
             return False
         words = _read(self._file.with_name("memory.stat")).split()
@@ -63,7 +63,7 @@ class MemoryLimit:
         return False
 
     def restore(self) -> None:
-        """Give back what there was, where the container is still there."""
+        """Restore the limit, if the container still exists."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.write_text(self._before)

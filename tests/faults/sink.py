@@ -1,4 +1,4 @@
-"""Faults that the stand-in for SQL Server has on demand: in the middle of a load, whenever the next one comes."""
+"""Faults of the SQL Server double on demand: in the middle of the next load."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -7,12 +7,12 @@ import mssql_python
 from etl.config.reach import UnreachableError
 
 from tests.faults.fault import Fault
-from tests.faults.target import Scene
+from tests.faults.system import SystemUnderTest
 from tests.harness.e2e.live_pods import Pod
 
 
 class OnDemand(NamedTuple):
-    """A fault of dev.sandbox.sqlserver.faults, how much of it, and how often."""
+    """A fault of dev.sandbox.sqlserver.faults, its value, and the number of times."""
 
     fault: str
     value: int = 0
@@ -40,19 +40,19 @@ def sink_faults() -> Iterator[Fault]:
 
 
 class InSink(Fault):
-    """Has the stand-in fail; what asks it next meets the fault."""
+    """Makes the double fail at the next matching request."""
 
     def __init__(self, told: str, demanded: OnDemand) -> None:
         super().__init__(f"sink: {told}")
         self._demanded = demanded
 
-    def targets(self, scene: Scene) -> Sequence[Pod]:
-        return [pod for pod in scene.pods.of("mssql") if pod.ready] if scene.sink_is_stand_in else []
+    def targets(self, system: SystemUnderTest) -> Sequence[Pod]:
+        return [pod for pod in system.pods.of("mssql") if pod.ready] if system.sink_is_double else []
 
-    def inject(self, scene: Scene, target: Pod) -> None:
+    def inject(self, system: SystemUnderTest, target: Pod) -> None:
         fault, value, times = self._demanded
         try:
-            with scene.sink_as_administrator() as sink:
+            with system.deployment.sink_as_administrator() as sink:
                 sink.execute(f"EXEC standin_inject @fault = N'{fault}', @value = {value}, @times = {times}")
         except (mssql_python.Error, UnreachableError, RuntimeError) as error:
-            raise OSError(f"the stand-in does not answer: {error}") from error
+            raise OSError(f"the SQL Server double does not answer: {error}") from error

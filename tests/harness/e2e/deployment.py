@@ -5,7 +5,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import yaml
 from etl.model.pipeline import Pipeline
+from orders_etl import ORDERS
 
 from dev.sandbox.site import Site, existing_site
 from ops.cluster.airflow_api import AirflowApi, NotFoundError
@@ -87,15 +88,23 @@ class Deployment:
         with AirflowApi(Kubectl()) as api:
             yield Airflow(api)
 
-    @contextmanager
-    def site(self, pipeline: Pipeline) -> Iterator[Site]:
-        """A pipeline's rows at both ends, the sink with the login of the steps."""
-        password = self.secret("etl-connections", "SINK_PASSWORD")
+    def site(self, pipeline: Pipeline) -> AbstractContextManager[Site]:
+        """A pipeline's rows in source and sink, with the steps' login."""
+        return self._site(pipeline, "etl", self.secret("etl-connections", "SINK_PASSWORD"))
+
+    def sink_as_administrator(self) -> AbstractContextManager[Site]:
+        """The sink with the administrator's login."""
         if self.sink:
-            yield existing_site(pipeline, self.source_url, self.sink.url("etl", password))
+            return self._site(ORDERS, self.sink.admin, self.sink.admin_password)
+        return self._site(ORDERS, "sa", self.secret("mssql", "MSSQL_SA_PASSWORD"))
+
+    @contextmanager
+    def _site(self, pipeline: Pipeline, user: str, password: str) -> Iterator[Site]:
+        if self.sink:
+            yield existing_site(pipeline, self.source_url, self.sink.url(user, password))
             return
         with self.forwarded("mssql-svc", 1433) as port:
-            yield existing_site(pipeline, self.source_url, through_loopback("etl", password, port))
+            yield existing_site(pipeline, self.source_url, through_loopback(user, password, port))
 
     @contextmanager
     def forwarded(self, service: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:

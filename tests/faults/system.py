@@ -1,4 +1,4 @@
-"""The targets of faults: the deployment with its pods, the node below it, and the databases on both sides."""
+"""The system under test: the deployment with its pods, the node below it, source and sink."""
 
 import json
 import subprocess
@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.site import Site, existing_site
 from ops.cluster.kubectl import NAMESPACE
 from tests.cluster import Cluster
-from tests.e2e.dags.chaos_etl import SEPARATE
-from tests.harness.e2e.deployment import Deployment, through_loopback
+from tests.harness.e2e.deployment import Deployment
 from tests.harness.e2e.live_pods import Pods
 
 CHAIN = "CHAOS"
-"""Of the node's firewall; holds nothing but what a fault has put there."""
+"""Chain of the node's firewall that holds the rules of faults only."""
 _STAGING_MEGABYTES = 48
 
 
 @dataclass(frozen=True)
 class Node:
-    """The node of a cluster of our own, from inside. What is done here is seen nowhere else on the machine."""
+    """The node of our own cluster. Changes in its namespaces do not affect the machine."""
 
     cluster: Cluster
     staging: Path = Path("/proc/none")
@@ -39,7 +37,7 @@ class Node:
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """With a place for rules, and a staging volume that can be filled, until the block ends."""
+        """With a chain for rules, and a small staging volume that can be filled, until the block ends."""
         options = f"size={_STAGING_MEGABYTES}m,mode=2770,uid=10001,gid=10001"
         self.firewall("--new-chain", CHAIN)
         self.firewall("--insert", "FORWARD", "--jump", CHAIN)
@@ -53,8 +51,8 @@ class Node:
             self.firewall("--delete-chain", CHAIN, check=False)
 
     @property
-    def staging_seen_from_here(self) -> Path:
-        """The folder in the node's mount namespace."""
+    def staging_from_outside(self) -> Path:
+        """The staging folder in the node's mount namespace, as a path of the machine."""
         return Path(f"/proc/{self.cluster.namespaces}/root", self.staging.relative_to("/"))
 
     def _call(self, namespace: str, *command: str, check: bool = True) -> str:
@@ -66,15 +64,15 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Everything that faults and invariants look at."""
+class SystemUnderTest:
+    """The parts that faults and invariants access."""
 
     deployment: Deployment
     pods: Pods
     source: Postgres
     node: Node | None
-    """None where the cluster is somebody else's."""
-    sink_is_stand_in: bool
+    """None on a given cluster."""
+    sink_is_double: bool
 
     def kubectl(self, *arguments: str, namespace: str = NAMESPACE, stdin: str | None = None) -> str:
         """Output of kubectl. Raises OSError on failure or timeout: faults hit what it needs as well."""
@@ -96,16 +94,8 @@ class Scene:
         return ran.stdout
 
     def patch(self, what: str, content: dict[str, Any]) -> None:
-        """Merge something into an object."""
+        """Merge a patch into an object."""
         self.kubectl("patch", what, "--type=merge", f"--patch={json.dumps(content)}")
-
-    @contextmanager
-    def sink_as_administrator(self) -> Iterator[Site]:
-        """The sink, to have faults happen in the stand-in."""
-        password = self.deployment.secret("mssql", "MSSQL_SA_PASSWORD")
-        with self.deployment.forwarded("mssql-svc", 1433) as port:
-            url = through_loopback("sa", password, port)
-            yield existing_site(SEPARATE, self.deployment.source_url, url)
 
 
 def volume_folder(deployment: Deployment, name: str) -> Path:
