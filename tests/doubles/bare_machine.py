@@ -22,7 +22,7 @@ CONFIG = Path("etc/rancher/k3s/config.yaml")
 AGENT = ("--server", "https://192.0.2.1:6443", "--token-file")
 INOTIFY = {"proc/sys/fs/inotify/max_user_instances": 128, "proc/sys/fs/inotify/max_user_watches": 8192}
 
-# All that the script may take from a machine: what is not here, it does not find.
+# The only programs of the machine that the script finds.
 TOOLS = (
     *("awk", "bash", "cat", "chmod", "cp", "curl", "cut", "dirname", "grep", "install", "ln", "mkdir", "mktemp"),
     *("mv", "readlink", "rm", "rmdir", "sed", "sha256sum", "sort", "stat", "tail", "touch"),
@@ -96,7 +96,7 @@ class BareMachine:
         return (self.root / path).read_text()
 
     def double(self, name: str, body: str) -> None:
-        """Put a program on the PATH that notes its arguments and then does what `body` says."""
+        """Put a program on the PATH that records its arguments and then runs `body`."""
         (self.bin / name).unlink(missing_ok=True)
         (self.bin / name).write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >>"$CALLS"\n{body}\n')
         (self.bin / name).chmod(0o755)
@@ -118,7 +118,7 @@ class BareMachine:
         self.write("proc/net/route", "".join(f"{line}\t0\t0\t0\n" for line in (header, own, *routes)))
 
     def restart(self) -> None:
-        """Forget what does not outlive a restart: limits of the kernel, and /run."""
+        """Clear what a restart clears: kernel settings, and /run."""
         for name, limit in INOTIFY.items():
             self.write(name, f"{limit}\n")
         shutil.rmtree(self.root / "run")
@@ -172,7 +172,7 @@ class BareMachine:
 
     @contextmanager
     def mirror(self) -> Iterator[str]:
-        """Serve the releases on loopback, and note what is asked for."""
+        """Serve the releases on loopback, and record the requests."""
         machine = self
 
         class Handler(SimpleHTTPRequestHandler):

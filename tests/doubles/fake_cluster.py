@@ -74,7 +74,7 @@ class Processes:
 
 
 class FakeCluster:
-    """The state that the stubs read and write, and what they were called with."""
+    """The state that the stubs read and write, and the recorded calls."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -109,7 +109,7 @@ class FakeCluster:
         return [f"{name}={value}" for name, value in options.items()] + list(more)
 
     def write_overlay(self) -> None:
-        """Put the objects where the kubectl stub renders them from."""
+        """Write the objects that the kubectl stub renders."""
         text = "\n".join(json.dumps(item, indent=4) for item in self.objects_to_render)
         (self.overlay / "rendered.json").write_text(text)
         # As much of YAML as is looked at.
@@ -164,7 +164,7 @@ class FakeCluster:
         return [line.split()[3] for line in self.tools() if line.startswith("import-stub images label ")]
 
     def forget_calls(self) -> None:
-        """Begin to record anew."""
+        """Clear the recorded calls."""
         for name in ("calls.jsonl", "tools.log", "imported.log"):
             (self.folder / name).unlink(missing_ok=True)
 

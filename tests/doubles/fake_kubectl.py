@@ -107,7 +107,7 @@ def answer(arguments: list[str], stdin: str) -> str:
     before = json.dumps(state)
     told = VERBS[verb](state, rest, flags, stdin)
     if json.dumps(state) != before:
-        # Whoever forwards a port reads it at any time.
+        # The forwarding process reads it at any time.
         file.with_suffix(".new").write_text(json.dumps(state))
         file.with_suffix(".new").replace(file)
     return told

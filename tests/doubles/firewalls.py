@@ -1,4 +1,4 @@
-"""Doubles of firewalld and ufw on a bare machine: they keep rules in files, and answer what the real ones would."""
+"""Doubles of firewalld and ufw on a bare machine: they keep rules in files, and answer as the real ones do."""
 
 from tests.doubles.bare_machine import BareMachine
 
@@ -26,7 +26,7 @@ esac"""
 
 
 def turn_on(machine: BareMachine, firewall: str) -> None:
-    """Install the firewall, and have it keep out what no rule lets in."""
+    """Install the firewall, with a policy to reject all that no rule allows."""
     if firewall == "firewalld":
         machine.double("firewall-cmd", FIREWALL_CMD)
         machine.write("etc/firewalld.always", "")

@@ -1,4 +1,4 @@
-"""Reads Fluent Bit's configuration as its manual says, and does on recorded lines what it says there.
+"""A model of Fluent Bit: interprets its configuration by its manual, on recorded lines.
 
 No Fluent Bit runs here: it cannot be had from a package registry. So this shows that the patterns fit what containerd
 writes, that a line goes one way only, and what Loki gets of it; not that Fluent Bit reads the configuration so. Nothing
@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 Record = dict[str, Any]
-# As it is in Fluent Bit: its multiline parser `cri`.
+# Fluent Bit's built-in multiline parser `cri`.
 _CRI = re.compile(r"^(?P<time>.+?) (?P<stream>stdout|stderr) (?P<_p>F|P) (?P<log>.*)$")
 
 
@@ -95,7 +95,7 @@ class Pipeline:
 
 
 def _new_tag(plugin: Record, record: Record) -> str | None:
-    """The tag under which a record begins anew."""
+    """The tag under which a record re-enters the pipeline."""
     if plugin["name"] != "rewrite_tag":
         return None
     key, pattern, tag, _keep = plugin["rule"].split(" ")
@@ -146,7 +146,7 @@ def _sent(plugin: Record, record: Record) -> Sent:
         kind: {name: value for name, text in pairs.items() if (value := translated(text, record))}
         for kind, pairs in named.items()
     }
-    # What has become a label or metadata is taken out of the line.
+    # Fields that become labels or metadata are removed from the line.
     for text in [text for pairs in named.values() for text in pairs.values()]:
         record.pop(text.removeprefix("$"), None)
     (only,) = record.values() if len(record) == 1 else (None,)
@@ -159,6 +159,6 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def translated(text: str, record: Record) -> str:
-    """A fixed text as it is, the name of a field as what is in it; empty where there is nothing."""
+    """The value of a label: a literal, or the content of a field; empty for a missing one."""
     value = record.get(text[1:]) if text.startswith("$") else text
     return "" if value is None else str(value)

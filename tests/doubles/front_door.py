@@ -23,7 +23,7 @@ class Front:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that hang up are what is tested."""
+        """No log: tests have clients that hang up."""
 
 
 @contextmanager

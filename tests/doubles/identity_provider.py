@@ -48,7 +48,7 @@ class IdentityProvider:
         self.people[name] = {"email": f"{name}@example.com", "given_name": name, "groups": list(groups), **claims}
 
     def authorize(self, query: dict[str, str], name: str) -> str:
-        """Sign a user in; returns where the browser is sent."""
+        """Sign a user in; returns the URL that the browser is redirected to."""
         assert query["client_id"] == CLIENT
         assert query["response_type"] == "code"
         assert query["code_challenge_method"] == "S256"
@@ -58,7 +58,7 @@ class IdentityProvider:
         return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state']})}"
 
     def exchange(self, form: dict[str, str], login: tuple[str | None, str | None]) -> dict[str, Any] | None:
-        """The tokens for a code, once; None where the client, its redirect URI or its verifier is another."""
+        """The tokens for a code, once; None if client, redirect URI or verifier differ."""
         asked = self._codes.pop(form["code"], None)
         verifier = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).decode()
         if login != (CLIENT, CLIENT_SECRET) or not asked or form["redirect_uri"] != asked["redirect_uri"]:

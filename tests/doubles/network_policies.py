@@ -22,14 +22,14 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """One rule of a policy: who is at the other end, and at what ports of the target. No peers or ports are all."""
+    """A rule of a policy: its peers, and the target's ports. No peers or ports: all."""
 
     policy: Object
     peers: tuple[Object, ...]
     ports: tuple[Object, ...]
 
     def admits(self, peer: Object, member: Member) -> bool:
-        """Whether a peer of this rule is that pod. One that is an ipBlock is none: those are of what is outside."""
+        """Whether a peer of this rule selects the pod. An ipBlock selects none: these are for outside addresses."""
         if "ipBlock" in peer:
             return False
         if "namespaceSelector" in peer:
@@ -40,7 +40,7 @@ class Rule:
 
 
 def rules(policies: Iterable[Object], member: Member, direction: str) -> list[Rule] | None:
-    """The rules of all policies that select a pod; None where none does, and so everything is let through."""
+    """The rules of all policies that select a pod; None if none does: all traffic is allowed."""
     selecting = [policy for policy in policies if _selects(policy, member, direction)]
     if not selecting:
         return None
@@ -62,7 +62,7 @@ def matches(selector: Object, labels: Mapping[str, str]) -> bool:
 
 def _selects(policy: Object, member: Member, direction: str) -> bool:
     spec = policy["spec"]
-    # Without types a policy is about what comes in, and about what goes out where it has rules for that.
+    # Default of policyTypes: Ingress, and Egress if there are egress rules.
     types = spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])]
     return (
         direction in types

@@ -41,7 +41,7 @@ def add_image(folder: Path, tag: str, architecture: str, size: int) -> None:
     index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [found | {"platform": platform}]}
     content = json.dumps(index).encode()
     (folder / tag).write_bytes(content)
-    # Whoever has asked for the tag goes on to ask for what it is now.
+    # A client that has resolved the tag then requests its current digest.
     _put(folder, _INDEX, content)
 
 
@@ -58,7 +58,7 @@ def _digest(content: bytes) -> str:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     default_request_version = "HTTP/1.1"
-    """TLS is answered in words of HTTP, by which containerd sees that it must speak plainly."""
+    """TLS is answered with plain HTTP, so that containerd falls back to that."""
     folder: Path
 
     def do_HEAD(self) -> None:

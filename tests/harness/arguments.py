@@ -13,7 +13,7 @@ from typing import Any
 
 SHELLS = ("bash", "sh")
 _STUB = '#!/bin/sh\nprintf "%s\\0" "$0" "$@" >> "$ARGUMENTS_FILE"\nexec /bin/cat > /dev/null\n'
-"""It reads what it is given, so that nobody writes to it in vain."""
+"""It reads its stdin, so that no writer gets SIGPIPE."""
 _WORD = re.compile(r"[A-Za-z_][\w.-]*")
 _REFERENCE = re.compile(r"\$(\$)?\((\w+)\)")
 
@@ -47,7 +47,7 @@ def commands_of(container: Mapping[str, Any]) -> list[list[str]]:
 def started_with(
     command: Sequence[str], environment: Mapping[str, str], folder: Path, files: "Mapping[str, str] | None" = None
 ) -> list[str]:
-    """The arguments of the command and, where it is a shell script, of every command that this starts.
+    """The arguments of the command and, if it is a shell script, of every command that this starts.
 
     `files` are the contents of scripts by the paths that they are mounted at; they and the stubs are put into `folder`.
     """
@@ -73,12 +73,12 @@ def started_with(
         cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, f"{words} could not be followed: {ran.stderr}"
-    # What it prints as well: a secret in a log is no better.
+    # Its output as well: a secret in a log is no better.
     return [*words, *said.read_text().split("\0"), ran.stdout, ran.stderr]
 
 
 def _with_names(text: str) -> str:
-    """Commands by their names, as on PATH, where they are called by the place of the image that they are in."""
+    """Absolute paths of the image's commands replaced by their names, as on PATH."""
     return re.sub(r"(?<![\w.$}])(?:/[\w.-]+)*/s?bin/([\w.-]+)", r"\1", text)
 
 

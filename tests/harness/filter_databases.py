@@ -25,7 +25,7 @@ from tests.doubles.tsql.evaluator import read_condition
 from tests.harness.filters import COLUMNS, EDGES, VALUES
 
 _PIPELINE = make(EDGES)
-# Row by row, where a whole query ends in an error: what of the rows Postgres decides about.
+# Row by row, if a whole query fails: the rows that Postgres can decide about.
 _ROW_BY_ROW = """
 CREATE FUNCTION row_by_row(condition text) RETURNS TABLE (k integer, kept boolean) LANGUAGE plpgsql AS $$
 DECLARE each integer;
@@ -65,7 +65,7 @@ class FilterDatabases:
         self._rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def compare(self, text: str) -> None:
-        """Count a filter as refused, or compare what becomes of every row. Raises DisagreementError."""
+        """Count a filter as refused, or compare the decisions on every row. Raises DisagreementError."""
         try:
             predicate = parse_predicate(text, _PIPELINE.types)
         except ValueError as error:
@@ -122,7 +122,7 @@ class FilterDatabases:
 
 @contextmanager
 def filter_databases(postgres: Postgres) -> Iterator[FilterDatabases]:
-    """Databases with rows at the edges of what columns of the declared types can have, alone and in company."""
+    """Databases with edge values of the declared column types, alone and combined."""
     with edges(postgres) as url, psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(_ROW_BY_ROW)

@@ -54,7 +54,7 @@ BROKEN: dict[str, list[str]] = {
     "day": _BEYOND, "due": _BEYOND, "clock": ["24:00:00"],
     "local": _BEYOND, "seen": _BEYOND, "moment": _BEYOND, "ratio": ["NaN", "Infinity", "-Infinity"], "half": ["NaN"],
 }  # fmt: skip
-"""What the source can have and no sink can take."""
+"""Values that the source can have and no sink can store."""
 SOURCE_TABLE = """
 CREATE TABLE edges (
     k integer PRIMARY KEY, version timestamptz NOT NULL DEFAULT '2026-01-01', flag boolean, other boolean,

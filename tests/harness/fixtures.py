@@ -1,4 +1,4 @@
-"""A real Postgres, the SQL Server that SINK_URL names or the stand-in for it, and a bucket."""
+"""A real Postgres, the SQL Server of SINK_URL or its double, and a bucket."""
 
 import os
 import uuid
@@ -17,7 +17,7 @@ from dev.sandbox.stack import INIT_SQL, run_sink
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """The server that SOURCE_URL names (its user may create databases), else one of our own."""
+    """The server of SOURCE_URL (its user may create databases), or one started here."""
     if url := os.environ.get("SOURCE_URL"):
         parts = urlsplit(url)
         yield Postgres(
@@ -45,7 +45,7 @@ def template(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def source_url(postgres: Postgres, template: str) -> Iterator[str]:
-    """An orders database of the test's own."""
+    """An orders database for one test."""
     name = f"orders_{uuid.uuid4().hex[:8]}"
     yield postgres.create_database(name, template=template)
     postgres.drop_database(name)
@@ -53,7 +53,7 @@ def source_url(postgres: Postgres, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def orders(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[Site]:
-    """The orders pipeline between databases of the test's own."""
+    """The orders pipeline between databases for one test."""
     with site(ORDERS, source_url, sink_url, tmp_path) as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""A real API server of Kubernetes with its etcd, and nothing else: what it admits, where no pod would ever run."""
+"""A real Kubernetes API server with etcd and nothing else: for admission; pods never run."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ class ApiServer:
     kubeconfig: Path
 
     def apply(self, objects: Iterable[Any]) -> str:
-        """Apply objects as apply-all.sh does; returns what kubectl printed."""
+        """Apply objects as apply-all.sh does; returns kubectl's output."""
         listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         ran = self._kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=listed)
         assert ran.returncode == 0, ran.stderr

@@ -1,4 +1,4 @@
-"""TLS before a Postgres that was built without it, as the tests' own is: its clients see what they see of one with it.
+"""A TLS proxy for a Postgres built without TLS, as the tests' is: clients see a server with TLS.
 
 Real are the certificate, the client that verifies it, and the server behind; in between PostgreSQL's own request for
 TLS is answered here.

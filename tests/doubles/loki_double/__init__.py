@@ -1,4 +1,4 @@
-"""A double of Loki's HTTP API for tests, and not Loki: what this project sends to it and asks of it, no more.
+"""A double of Loki's HTTP API for tests, and not Loki: the requests that this project sends, no others.
 
 It takes pushes in JSON, and refuses what Loki refuses by the limits of the same loki.yaml, with Loki's status and
 words. It answers the LogQL that task logs and dashboards use, and refuses all other in words. What it has is in one
@@ -21,5 +21,5 @@ class RefusedError(Exception):
 
 
 def not_implemented(what: str, status: int = 400) -> RefusedError:
-    """A refusal of what Loki may well know: it must not pass for one of Loki's own."""
+    """An error for a request that Loki may support: it must not look like an error of Loki."""
     return RefusedError(f"the double of Loki's API does not implement {what}", status)

@@ -27,7 +27,7 @@ Answer = tuple[int, str, str]
 
 
 class Double(ThreadingHTTPServer):
-    """The server, and what takes lines in."""
+    """The server, and its intake of lines."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         raise not_implemented(f"GET {path}", 404)
 
     def _tenants(self) -> list[str]:
-        """As whom is sent or asked: by the header, or as the one that there is where there are no tenants."""
+        """The tenant of a request: by the header, or the only one without tenants."""
         if not self.server.has_tenants:
             return [ALONE]
         if not (said := self.headers.get("X-Scope-OrgID", "")):

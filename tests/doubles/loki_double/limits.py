@@ -1,4 +1,4 @@
-"""The limits that the double keeps, from a configuration file of Loki's; what else stands there is Loki's business."""
+"""The limits that the double enforces, from a configuration file of Loki; other settings are ignored."""
 
 import os
 import re

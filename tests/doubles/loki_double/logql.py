@@ -16,7 +16,7 @@ _TOKEN = re.compile(
     r"""\s*(?:(?P<string>"(?:\\.|[^"\\])*"|`[^`]*`)|(?P<duration>\d+(?:ms|[smhd])\w*)|(?P<word>[A-Za-z_]\w*)"""
     r"""|(?P<mark>\|=|\|~|!=|!~|=~|[=|{}()\[\],]))"""
 )
-# What means the same in Go's regular expressions and in Python's.
+# Syntax with the same meaning in Go's regular expressions and in Python's.
 _COMMON = re.compile(
     r"(?:\\(?:[\W_]|[dDwWsSbB])|\(\?(?::|i\)|P<)|\((?!\?)|[*+?}](?!\+)|\{(?!,)|\[(?!\[)|[^\\(*+?}{\[$])*", re.DOTALL
 )
@@ -42,7 +42,7 @@ class Query:
         return all(matches("", labels) for matches in self.matchers)
 
     def keeps(self, line: str, labels: Labels) -> bool:
-        """Whether a line is. What the stages find in it is added to the labels."""
+        """Whether a line matches. Fields that the stages extract are added to the labels."""
         return all(keep(line, labels) for keep in self.stages)
 
 
@@ -77,7 +77,7 @@ class _Parser:
         return Query(inner.matchers, inner.stages, window, tuple(by))
 
     def lines(self) -> Query:
-        """`{…}` and what follows it."""
+        """A stream selector `{…}` and its stages."""
         self._take("{")
         matchers = [self._matcher()]
         while self._if_next(","):
@@ -135,12 +135,12 @@ class _Parser:
             raise not_implemented(f"the string {quoted}") from None
 
     def next_is(self, *what: str) -> bool:
-        """Whether one of these comes next."""
+        """Whether the next token is one of these."""
         found = _TOKEN.match(self._text, self._at)
         return bool(found) and found[0].strip() in what  # type: ignore[index]
 
     def end(self) -> None:
-        """Refuse where anything is left."""
+        """Raise RefusedError if any input is left."""
         if self._text[self._at :].strip():
             raise self._unknown()
 
@@ -167,7 +167,7 @@ class _Parser:
 
 
 def _compare(name: str, mark: str, value: str | re.Pattern[str]) -> Stage:
-    """Whether a label is as it should be; one that is not there is empty."""
+    """Whether a label matches; a missing one is empty."""
     if isinstance(value, str) and mark in ("=", "!="):
         return lambda _, labels: (labels.get(name, "") == value) is (mark == "=")
     if isinstance(value, re.Pattern) and mark in ("=~", "!~"):

@@ -17,7 +17,7 @@ _ASK = "contact your Loki administrator to see if the limit can be increased"
 _SHOWN = 10
 """Loki names so many lines of a stream at most."""
 Problem = tuple[str, str]
-"""The reason as the metric has it, and in words."""
+"""The reason for the metric, and the message."""
 
 
 class Bucket:
@@ -48,7 +48,7 @@ class Intake:
         self._each: dict[int, Bucket] = {}
 
     def push(self, body: bytes, tenant: str) -> None:
-        """Keep a tenant's lines of a push that may be kept. Raises RefusedError where others were in it."""
+        """Store the valid lines of a push. Raises RefusedError if there were others."""
         streams = _read(body)
         if not streams:
             raise RefusedError("error at least one valid stream is required for ingestion", 422)
@@ -58,7 +58,7 @@ class Intake:
             valid = [(labels, list(self._valid(labels, entries, problems))) for labels, entries in streams]
             self.discarded.update(reason for reason, _ in problems)
             self._allow([entry for _, entries in valid for entry in entries])
-            # Loki tells what the last stream met with, and nothing of the others.
+            # Loki reports the error of the last stream only.
             refusals = [self._keep(tenant, labels, entries) for labels, entries in valid if entries]
         if refusals and refusals[-1]:
             raise refusals[-1]
@@ -68,7 +68,7 @@ class Intake:
             raise RefusedError(told if len(problems) > 1 else problems[0][1])
 
     def _valid(self, labels: Labels, entries: list[Entry], problems: list[Problem]) -> Iterator[Entry]:
-        """The lines that keep the limits; what is wrong with the others is added to `problems`."""
+        """The lines within the limits; errors of the others are added to `problems`."""
         if entries and (problem := self._of_labels(labels)):
             problems.append(problem)
             self.discarded[problem[0]] += len(entries) - 1  # the one is counted with the problems

@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS entry (
   stream INTEGER NOT NULL, at INTEGER NOT NULL, line TEXT NOT NULL, metadata TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS by_time ON entry (stream, at);
 """
-# Of lines that are equal in all there is one.
+# Duplicates are stored once.
 _INSERT = """
 INSERT INTO entry SELECT :stream, :at, :line, :metadata WHERE NOT EXISTS (
   SELECT 1 FROM entry WHERE stream = :stream AND at = :at AND line = :line AND metadata = :metadata)
@@ -28,14 +28,14 @@ INSERT INTO entry SELECT :stream, :at, :line, :metadata WHERE NOT EXISTS (
 
 
 ALONE = "fake"
-"""The tenant where there are none."""
+"""The tenant if tenants are off."""
 _TENANT = "__tenant_id__"
-"""The label by which lines of several tenants are told apart."""
+"""The label with the tenant of a line."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line, and what is known of it beside its stream's labels."""
+    """A line with its structured metadata."""
 
     at: int
     line: str
@@ -65,7 +65,7 @@ class Store:
         self._connection = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
         self._connection.executescript(_SCHEMA)
         self.lock = threading.Lock()
-        """Held by whoever changes something."""
+        """Held for each change."""
         self.streams: dict[str, Stream] = {}
         for number, labels in self._connection.execute("SELECT id, labels FROM stream"):
             (newest,) = self._connection.execute("SELECT MAX(at) FROM entry WHERE stream = ?", [number]).fetchone()
@@ -73,7 +73,7 @@ class Store:
             self.streams[labels] = Stream(number, known, known.pop(_TENANT, ALONE), newest or 0)
 
     def stream(self, labels: Labels, tenant: str) -> Stream | None:
-        """A tenant's stream of these labels, where there is one."""
+        """A tenant's stream with these labels, if there is one."""
         return self.streams.get(_key(labels, tenant))
 
     def make_stream(self, labels: Labels, tenant: str) -> Stream:

@@ -1,4 +1,4 @@
-"""A condition of T-SQL, read and evaluated by Microsoft's documented rules: the judge of what the renderer writes.
+"""Parses and evaluates a condition of T-SQL by Microsoft's documented rules: the oracle for the renderer.
 
 A recursive-descent parser that knows nothing of the renderer. Each value has a type before a row is seen, as in
 SQL Server; there are no values that are true or false, and no conditions that are values.
@@ -40,7 +40,7 @@ _COMPARISONS: dict[str, Callable[[int], bool]] = {
 
 @dataclass(frozen=True)
 class Value:
-    """An expression: its type, and what it is for a row."""
+    """An expression: its type, and its value for a row."""
 
     type: Type
     of: Callable[[Row], Any]

@@ -27,7 +27,7 @@ BINARY = "Latin1_General_BIN2"
 
 
 class TsqlError(Exception):
-    """An error of SQL Server, by its number; 0: what it does is not documented."""
+    """An error of SQL Server, by its number; 0: the behaviour is not documented."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(f"Msg {number}: {message}")
@@ -50,7 +50,7 @@ class Type:
 
     @property
     def as_decimal(self) -> "Type":
-        """The decimal that an integer becomes beside one."""
+        """The decimal type that an integer is converted to."""
         return Type("decimal", _INTEGERS[self.name][0]) if self.name in _INTEGERS else self
 
 
@@ -89,7 +89,7 @@ def stored(value: Any, type_: Type) -> Any:
 
 
 def higher(a: Type, b: Type) -> Type:
-    """The type that two operands are converted to. Raises TsqlError 206 where they clash."""
+    """The type that two operands are converted to. Raises TsqlError 206 if they clash."""
     first, second = sorted((a, b), key=lambda each: _PRECEDENCE.index(each.name))
     if first.is_text and second.is_text:
         length = None if None in (a.length, b.length) else max(a.length or 0, b.length or 0)
@@ -104,7 +104,7 @@ def higher(a: Type, b: Type) -> Type:
 
 
 def common_decimal(a: Type, b: Type) -> Type:
-    """The decimal that holds both; what happens beyond 38 digits is not documented for comparisons."""
+    """The decimal that holds both; beyond 38 digits comparisons are not documented."""
     scale = max(a.scale, b.scale)
     precision = max(a.precision - a.scale, b.precision - b.scale) + scale
     if precision > 38:
@@ -113,7 +113,7 @@ def common_decimal(a: Type, b: Type) -> Type:
 
 
 def collation(a: Type, b: Type) -> str | None:
-    """The collation of two texts; 468 where two are said that differ."""
+    """The collation of two texts; 468 if both have one and they differ."""
     if a.collation and b.collation and a.collation != b.collation:
         raise TsqlError(468, "Cannot resolve the collation conflict")
     return a.collation or b.collation
@@ -156,7 +156,7 @@ def computed(operator: str, a: Any, b: Any, type_: Type) -> Any:
 
 
 def fitted(value: Any, type_: Type) -> Any:
-    """An exact number in an exact type: rounded to the scale, 8115 where it is too great."""
+    """An exact number in an exact type: rounded to the scale, 8115 if it is too great."""
     if type_.name == "bit":
         return int(value != 0)
     if type_.name in _INTEGERS:
@@ -235,7 +235,7 @@ def compared(a: Any, b: Any, type_: Type) -> int:
 def _key(text: str, type_: Type) -> str:
     if type_.collation == BINARY:
         return text
-    # Any collation that a database may have by default: neither case nor accents are told apart.
+    # For any default collation of a database: case and accents are not distinguished.
     whole = struct.pack(f"<{len(text)}H", *map(ord, text)).decode("utf-16-le", "replace")
     letters = unicodedata.normalize("NFKD", whole.casefold())
     return "".join(sign for sign in letters if not unicodedata.combining(sign))

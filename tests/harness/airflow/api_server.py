@@ -28,7 +28,7 @@ TAKEN = re.compile(r"AIRFLOW__(?:FAB__|CORE__AUTH_MANAGER|API__).*")
 PASSWORD = secrets.token_urlsafe(16)
 """Of every user."""
 TRAEFIK, STRANGER = "127.0.0.1", "127.0.0.2"
-"""Where a proxy that is believed is, and somebody who only says that he is one."""
+"""The address of a trusted proxy, and one of an impostor."""
 START_SECONDS = 120
 _numbers = count(1)
 
@@ -40,7 +40,7 @@ def new_client() -> str:
 
 @dataclass(frozen=True)
 class Server:
-    """The API server, as it is spoken to at its two ports."""
+    """A client of the API server, at its two ports."""
 
     ui: int
     workers: int
@@ -176,7 +176,7 @@ def run_api_server(postgres: Postgres, folder: Path, *before: list[str], **servi
 
 
 def _deployed() -> list[str]:
-    """The command of the deployment, after what waits for the database."""
+    """The command of the deployment, without the wait for the database."""
     (container,) = yaml.safe_load((AIRFLOW / "api-server" / "deployment.yaml").read_text())["spec"]["template"]["spec"][
         "containers"
     ]

@@ -19,7 +19,7 @@ RUN_ID = "manual__2026-01-01T00:00:00+00:00"
 
 
 def attempt(task_id: str = "count", **facts: Any) -> Any:
-    """A task instance as the database has it, ended just now; `facts` are what differs."""
+    """A task instance as in the database, ended just now; `facts` override its fields."""
     now = datetime.now(UTC)
     template = SimpleNamespace(filename=conf.get("logging", "log_filename_template"))
     run = SimpleNamespace(
@@ -70,7 +70,7 @@ def reading_from(url: str, pod_lines: str = "") -> Iterator[None]:
 
 
 def read_log(ti: Any) -> list[dict[str, Any]]:
-    """The log of the attempt, as the UI gets it, without the lines on where it is from."""
+    """The log of the attempt, as the UI gets it, without the lines on its sources."""
     lines = [json.loads(line) for line in TaskLogReader().read_log_stream(ti, ti.try_number, {})]  # type: ignore[typeddict-item]
     events = [line["event"] for line in lines]
     begin = events.index("::group::Log message source details")

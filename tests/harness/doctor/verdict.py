@@ -71,7 +71,7 @@ def waiting(reason: str, message: str = "") -> Object:
 
 
 def unready(seen: Snapshot, service: str) -> None:
-    """Take the endpoints of a Service away, as a cluster does where none of its pods is ready."""
+    """Remove the endpoints of a Service, as a cluster does if none of its pods is ready."""
     for item in seen.objects:
         if item["kind"] == "EndpointSlice" and item["metadata"]["labels"]["kubernetes.io/service-name"] == service:
             item["endpoints"][0]["conditions"]["ready"] = False

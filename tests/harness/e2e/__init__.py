@@ -1,1 +1,1 @@
-"""Deployments on a cluster: the checkout, its users' tools, and observers of what it does."""
+"""Deployments on a cluster: the checkout, the tools of its users, and observers."""

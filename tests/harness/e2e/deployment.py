@@ -31,12 +31,12 @@ class Deployment:
     checkout: Path
     environment: dict[str, str] = field(repr=False)
     options: list[str]
-    """Options of apply-all.sh: where the source is, how images get into the node."""
+    """Options of apply-all.sh: the source's address, the import of images."""
     source_url: str = field(repr=False)
     overlay: str
     """Empty: the one that is deployed."""
     sink: OutsideSink | None = None
-    """None where the sink is in the cluster."""
+    """None for the sink in the cluster."""
 
     def apply_all(self, *arguments: str) -> str:
         """Run scripts/apply-all.sh as in the README; returns its output. Fails the test if it fails."""
@@ -44,7 +44,7 @@ class Deployment:
         return self._script("apply-all.sh", *arguments, *overlay, *self.options)
 
     def restore(self, *arguments: str) -> str:
-        """Run scripts/restore.sh; returns what it printed. Fails the test where it fails."""
+        """Run scripts/restore.sh; returns its output. Fails the test if it fails."""
         return self._script("restore.sh", *arguments)
 
     @property
@@ -141,7 +141,7 @@ class Deployment:
             self.kubectl("delete", "pod", name, "--grace-period=1", namespace=namespace)
 
     def bring_secret(self, name: str, values: Mapping[str, str], namespace: str = NAMESPACE) -> None:
-        """Put values of one's own into a Secret, before apply-all.sh makes others up."""
+        """Create a Secret with given values, before apply-all.sh generates them."""
         self.apply({"kind": "Namespace", "metadata": {"name": namespace}})
         self.apply({"kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": dict(values)})
 
@@ -209,7 +209,7 @@ class Airflow:
         self.api.call("PATCH", "/api/v2/pools/default_pool?update_mask=slots", {"slots": slots})
 
     def rest(self, *dag_ids: str) -> None:
-        """Pause DAGs, each between two runs: of a paused one the run that goes on would stay where it is."""
+        """Pause DAGs, each between two runs: a paused DAG's run would not go on."""
         awake = list(dag_ids)
 
         def is_quiet(dag_id: str) -> bool:
@@ -259,7 +259,7 @@ class Airflow:
         return {task_name(task): task for task in found}
 
     def await_run(self, dag_id: str, run_id: str, state: str = "success", seconds: float = 420) -> None:
-        """Wait for the end of a run. Fails the test where it ends otherwise."""
+        """Wait for the end of a run. Fails the test if it ends in another state."""
 
         def ended() -> str | None:
             found = self.api.get(f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"]
@@ -286,7 +286,7 @@ class Airflow:
         return lines
 
     def clear(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
-        """Clear one mapped task with what follows, as the UI does."""
+        """Clear one mapped task with its downstream tasks, as the UI does."""
         body = {
             "dry_run": False,
             "dag_run_id": run_id,
@@ -304,7 +304,7 @@ def task_name(task: dict[str, Any]) -> str:
 
 
 def wait_for(what: str, find: Callable[[], _Found | None], seconds: float) -> _Found:
-    """Look again until something is found; fails the test where nothing is in time."""
+    """Poll until something is found; fails the test if nothing is in time."""
     deadline = time.monotonic() + seconds
     while not (found := find()):
         assert time.monotonic() < deadline, f"Waited {seconds:.0f} s for {what}."

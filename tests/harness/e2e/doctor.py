@@ -9,7 +9,7 @@ from typing import Any
 from tests.harness.e2e.deployment import Deployment
 
 OF_THE_MACHINE = {"volume-nearly-full", "alert-firing", "node-under-pressure"}
-"""What may also be found where the disk of the machine is nearly full."""
+"""Findings that the machine's disk may cause when it is nearly full."""
 
 
 @dataclass(frozen=True)

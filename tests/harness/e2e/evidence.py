@@ -9,7 +9,7 @@ NAMESPACES = (*kubectl.NAMESPACES, "kube-system")
 
 
 def collect(folder: Path, environment: dict[str, str]) -> None:
-    """Write what kubectl can still tell. Never fails: it is called when something has failed already."""
+    """Write the output of kubectl. Never fails: it is called after a failure."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "events.txt", environment, "get", "events", "--all-namespaces", "--sort-by=.lastTimestamp")
     _write(folder / "pods.txt", environment, "get", "pods", "--all-namespaces", "--output=wide")

@@ -46,7 +46,7 @@ class WayIn:
 
     @contextmanager
     def connected(self, called: str) -> Iterator[ssl.SSLSocket]:
-        """A connection over TLS, by the name or the address. Raises SSLError where another certificate is shown."""
+        """A connection over TLS, by the name or the address. Raises SSLError for another certificate."""
         context = ssl.create_default_context(cadata=self.certificate)
         with (
             socket.create_connection((self.address, 443), timeout=60) as plain,
@@ -71,7 +71,7 @@ class WayIn:
             return answer.status, answer.headers
 
     def plain(self, path: str) -> tuple[int, str | None]:
-        """The status of the answer to who comes without TLS, and where it sends him."""
+        """Status and Location of a request without TLS."""
         connection = http.client.HTTPConnection(self.address, timeout=60)
         connection.request("GET", path)
         response = connection.getresponse()
@@ -79,7 +79,7 @@ class WayIn:
 
 
 def heed_helm_chart_config(deployment: Deployment) -> None:
-    """Do with Traefik's Service what K3s's Helm controller does when it finds a HelmChartConfig of Traefik."""
+    """Change Traefik's Service as K3s's Helm controller does for a HelmChartConfig of Traefik."""
     kind = ("helmchartconfigs.helm.cattle.io", "--field-selector=metadata.name=traefik")
     for item in json.loads(deployment.kubectl("get", *kind, "--output=json", namespace=SYSTEM))["items"]:
         values = yaml.safe_load(item["spec"]["valuesContent"])

@@ -1,4 +1,4 @@
-"""Images of the deployment with one program each, where a registry would give them: most are built from Go modules.
+"""Images of the deployment with one program each, in place of a registry's: most are built from Go modules.
 
 For Loki it is the program LOKI_PROGRAM where one is given. Else a double of its API is built from a Dockerfile.
 """

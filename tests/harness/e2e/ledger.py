@@ -8,14 +8,14 @@ from tests.harness.e2e.deployment import Deployment
 
 
 def watermark(deployment: Deployment) -> datetime:
-    """Up to where all is read."""
+    """The watermark."""
     with deployment.site(ORDERS) as site:
         ((value,),) = site.query("SELECT [value] FROM [etl].[watermark] WHERE [pipeline] = N'orders'")
     return datetime.fromisoformat(str(value))
 
 
 def windows(deployment: Deployment) -> dict[str, tuple[datetime, datetime]]:
-    """The runs that it knows, and from where to where they read; the first from the beginning of time."""
+    """The audited runs with their windows; the first begins at the beginning of time."""
     query = "SELECT [run_id], [window_low], [window_high] FROM [etl].[audit] WHERE [pipeline] = N'orders'"
     with deployment.site(ORDERS) as site:
         return {run_id: (low or datetime.min, high) for run_id, low, high in site.query(query)}

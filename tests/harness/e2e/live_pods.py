@@ -20,9 +20,9 @@ class Pod:
     phase: str
     ready: bool
     going: bool
-    """Whether it has been told to end."""
+    """Whether it is terminating."""
     container: str
-    """The id of its container where that runs, as it stands in the names of its cgroups."""
+    """The id of its running container, as in the names of its cgroups."""
     restarts: int
     dag_id: str = ""
     run_id: str = ""
@@ -33,7 +33,7 @@ class Pod:
 
     @property
     def runs(self) -> bool:
-        """Whether there is a process to be hit."""
+        """Whether it has a process."""
         return bool(self.container) and not self.going
 
     @property

@@ -50,7 +50,7 @@ def names(count: int) -> list[str]:
 
 
 def dag_file(count: int, until: datetime) -> str:
-    """The text of the file with their DAGs. Their schedules end at a time; what is under way then goes on."""
+    """The text of the file with their DAGs. Their schedules end at a time; runs under way then go on."""
     return _FILE.format(count=count, prefix=PREFIX, until=until.isoformat())
 
 

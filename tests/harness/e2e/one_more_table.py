@@ -37,7 +37,7 @@ def make_table(source_url: str, name: str) -> None:
     with psycopg.connect(source_url, autocommit=True) as connection:
         connection.execute(
             f"CREATE TABLE {name} (sku integer PRIMARY KEY, weight real NOT NULL, active boolean NOT NULL,"
-            # What Kubernetes would expand on the way to a step.
+            # Kubernetes would expand this in a step's arguments.
             " label text NOT NULL DEFAULT '$$ $(SINK_PASSWORD)', changed_at timestamptz NOT NULL DEFAULT now());"
             f" INSERT INTO {name} SELECT n, n / 2.0, n % 3 > 0 FROM generate_series(1, 120) AS n".encode()
         )

@@ -25,7 +25,7 @@ KEYS_OF_CLIENT = {name.lower(): value for name, value in KEYS.items()}
 
 @dataclass(frozen=True)
 class OutsideSink:
-    """A SQL Server that runs already: where pods find it, and its administrator."""
+    """A running SQL Server: its address for pods, and its administrator."""
 
     address: str
     """host:port/database?options"""
@@ -39,7 +39,7 @@ class OutsideSink:
         host, options = parts.hostname or "", dict(parse_qsl(parts.query))
         if host == "localhost" or (host[:1].isdigit() and ipaddress.ip_address(host).is_loopback):
             host = this_machine
-            # As on loopback, where TLS is off unless asked for.
+            # As on loopback, where TLS is off by default.
             options = {"encrypt": "no"} | options
         options.setdefault("encrypt", "yes")
         address = f"{host}:{parts.port or 1433}{parts.path}?{urlencode(options)}"

@@ -10,7 +10,7 @@ from tests.harness.e2e.pod_events import PodEvents
 
 
 class PodWatch:
-    """Every pod of the namespace as it was last seen, by name. What happened is also in a file, as evidence."""
+    """Every pod of the namespace as last seen, by name. All events are also in a file, as evidence."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

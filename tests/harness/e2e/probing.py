@@ -68,7 +68,7 @@ def targets_of_pods(deployment: Deployment) -> Iterator[Target]:
 
 
 def targets_of_the_cluster(deployment: Deployment) -> Iterator[Target]:
-    """The Kubernetes API where its Service leads to, a kubelet, and who knows the names."""
+    """The Kubernetes API behind its Service, a kubelet, and DNS."""
     listed = deployment.kubectl(
         *("get", "endpointslices", "--selector=kubernetes.io/service-name=kubernetes", "--output=json"),
         namespace="default",

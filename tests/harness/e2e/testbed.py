@@ -22,7 +22,7 @@ OVERLAY = os.environ.get("OVERLAY", "e2e")
 IMAGES = ROOT / "tests" / "e2e" / "images"
 POSTGRES_IMAGE, STANDIN_IMAGE = "localhost/e2e-postgres:0.1.0", "localhost/e2e-standin:0.1.0"
 LOKI_IMAGES = [] if LOKI_PROGRAM else [image_name("loki")]
-"""That of the double, where no program is given."""
+"""Of the double, unless a program is given."""
 SOURCE_NAME = "orders-db.example.com"
 """In the certificate of the source; pods reach it by address."""
 PASSWORD = secrets.token_urlsafe(24)
@@ -40,7 +40,7 @@ class TestBed:
     build_options: tuple[str, ...] = ()
     """Options of apply-all.sh."""
     cluster: Cluster | None = field(default=None, repr=False)
-    """The cluster where it is one of our own, whose node can be disturbed too."""
+    """Our own cluster, whose node faults may affect; None for a given one."""
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def build_images(environment: dict[str, str]) -> None:
     secret = ["--secret", f"id=ca,src={os.environ['SSL_CERT_FILE']}"] if "SSL_CERT_FILE" in os.environ else []
     builds = [
         (POSTGRES_IMAGE, IMAGES / "postgres.Dockerfile", IMAGES),
-        # The stand-in for SQL Server is made of it.
+        # The SQL Server double's image is based on it.
         ("localhost/etl:0.1.0", ROOT / "etl_image" / "Dockerfile", ROOT),
         (STANDIN_IMAGE, IMAGES / "standin.Dockerfile", ROOT / "dev"),
         *((name, IMAGES / "loki.Dockerfile", ROOT / "tests" / "doubles") for name in LOKI_IMAGES),

@@ -16,7 +16,7 @@ class Usage:
 
 
 def usage_of_pods(deployment: Deployment) -> dict[str, Usage]:
-    """The pods of our namespaces, by name; one that has only just begun may be missing."""
+    """The pods of our namespaces, by name; one that has just started may be missing."""
     (node,) = deployment.objects("nodes")
     summary = f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary"
     return {

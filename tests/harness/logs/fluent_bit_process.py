@@ -22,7 +22,7 @@ _DEPLOYED = ROOT / "k8s" / "base" / "observability" / "fluent-bit" / "fluent-bit
 
 
 class FluentBit:
-    """A Fluent Bit on loopback that reads the logs of a folder, and keeps there what it keeps over stops and starts."""
+    """A Fluent Bit on loopback that reads the logs of a folder, and keeps its state there over restarts."""
 
     def __init__(self, folder: Path, loki_port: int) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""A Loki on loopback for tests, which can be stopped and started again and keeps what it has.
+"""A Loki on loopback for tests, which can be restarted and keeps its data.
 
 It is the program LOKI_PROGRAM, or a double of Loki's API, which is a test double and says so. Where LOKI_URL names one,
 it is that, which is neither stopped nor configured.
@@ -24,7 +24,7 @@ from dev.sandbox.stack import ROOT
 from tests.harness.direct import DIRECT
 
 URL, PROGRAM = os.environ.get("LOKI_URL", ""), os.environ.get("LOKI_PROGRAM", "")
-# As it is deployed, but for where it listens and writes.
+# As deployed, except for addresses and folders.
 CONFIGURATION = ROOT / "k8s" / "base" / "observability" / "loki" / "loki.yaml"
 _DEPLOYED_FOLDER = "/var/lib/loki"
 _START_SECONDS = 90
@@ -48,9 +48,9 @@ class LokiServer:
     """A Loki; `url` stays the same over stops and starts."""
 
     def __init__(self, folder: Path, limits: Mapping[str, Any] | None = None, *, tenants: bool = False) -> None:
-        """`limits` are what differs from the limits_config that is deployed.
+        """`limits` override the deployed limits_config.
 
-        With `tenants`, as it is deployed, it is to be asked by way of the proxy (tests/harness/logs/loki_proxy.py).
+        With `tenants`, as deployed, requests go through the proxy (tests/harness/logs/loki_proxy.py).
         """
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -91,7 +91,7 @@ class LokiServer:
             time.sleep(0.2)
 
     def stop(self, *, kindly: bool = False) -> None:
-        """End it, as a node that goes away does: at once; or as Kubernetes does."""
+        """End it: at once, as on the loss of a node; or `kindly`, as Kubernetes does."""
         if self._process is not None:
             (self._process.terminate if kindly else self._process.kill)()
             self._process.wait()
@@ -106,21 +106,21 @@ class LokiServer:
         return sorted(found, key=lambda entry: entry[0])
 
     def ask(self, **parameters: str | int) -> list[dict[str, Any]]:
-        """The result of a query over a range. Fails the test where it is refused."""
+        """The result of a range query. Fails the test on an error."""
         result: list[dict[str, Any]] = self.answer(f"/loki/api/v1/query_range?{urlencode(parameters)}")["data"][
             "result"
         ]
         return result
 
     def answer(self, path: str) -> dict[str, Any]:
-        """The whole answer, of JSON. Fails the test where it is refused."""
+        """The whole response as JSON. Fails the test on an error."""
         status, text = self.call(path)
         assert status == 200, f"{told()}, answers {status}: {text}"
         answer: dict[str, Any] = json.loads(text)
         return answer
 
     def push(self, *streams: tuple[dict[str, str], list[list[Any]]]) -> tuple[int, str]:
-        """Send streams, pairs of labels and values; returns the status and what it says."""
+        """Push streams, pairs of labels and values; returns status and message."""
         sent = {"streams": [{"stream": labels, "values": values} for labels, values in streams]}
         return self.call("/loki/api/v1/push", json.dumps(sent).encode(), "application/json")
 

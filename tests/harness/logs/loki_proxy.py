@@ -35,7 +35,7 @@ class Proxy:
         return f"http://127.0.0.1:{self.ports[port]}"
 
     def call(self, port: int, method: str, path: str, body: bytes = b"", /, **headers: str) -> tuple[int, str]:
-        """Status and text of an answer. The path is sent as it is."""
+        """Status and text of a response. The path is sent unchanged."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=30)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
@@ -71,7 +71,7 @@ def run_proxy(folder: Path, loki: LokiServer) -> Iterator[Proxy]:
     (folder / "Caddyfile").write_text(text)
     options = ("--config", str(folder / "Caddyfile"), "--adapter", "caddyfile")
     with (folder / "caddy.log").open("ab") as log:
-        # As in its container, where it may write nowhere.
+        # As in its container, whose file system is read-only.
         environment = os.environ | {"HOME": "/proc/none", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
         process = subprocess.Popen(
             [build(CADDY) / "caddy", "run", *options],

@@ -15,7 +15,7 @@ _HOST_AND_PORT = re.compile(
 
 
 def servers_in(text: str, namespace: str) -> set[tuple[str, int]]:
-    """The Services, with their namespace, and their ports that a text of a namespace names. What is outside is none."""
+    """The Services, with namespace and port, that a text in a namespace names; no servers outside."""
     found = set()
     for match in _HOST_AND_PORT.findall(text):
         host, port = filter(None, match)
@@ -25,7 +25,7 @@ def servers_in(text: str, namespace: str) -> set[tuple[str, int]]:
 
 
 def full_name(host: str, namespace: str) -> str:
-    """A Service with its namespace, as it is reached from everywhere."""
+    """A Service with its namespace, as a name for any namespace."""
     return host if "." in host else f"{host}.{namespace}"
 
 

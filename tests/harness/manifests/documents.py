@@ -11,7 +11,7 @@ DOCS = Path(__file__).resolve().parents[3] / "docs"
 DRAWING = DOCS / "architecture.html"
 _OBJECT = re.compile(r"`([A-Z][A-Za-z]+/[a-z][a-z0-9-]*)`")
 EVERY_POD, SOURCE, OUTSIDE = "every pod", "the source", "outside"
-"""In the table of who talks to whom: what is no label of a pod."""
+"""Words in the table of flows that are no labels of pods."""
 
 
 class Flow(NamedTuple):
@@ -31,7 +31,7 @@ def section(title: str, document: str = "architecture.md") -> str:
 
 
 def documented_flows(parts: Collection[str]) -> set[Flow]:
-    """The flows of the table where an overlay is made of these parts: its own name and those of components."""
+    """The flows of the table for an overlay of these parts: its name and those of components."""
     found: set[Flow] = set()
     for row in re.findall(r"^\| (.+) \|$", section("Who talks to whom", "security.md"), re.MULTILINE)[1:]:
         sources, targets, ports, when, _why = (cell.strip() for cell in row.split("|"))
@@ -66,7 +66,7 @@ def documented_rights() -> dict[str, set[tuple[str, str]]]:
 
 
 def drawing() -> ElementTree.Element:
-    """The drawing as an SVG element. What is in it must be XML."""
+    """The drawing as an SVG element, which must be valid XML."""
     found = re.search(r"<svg.*</svg>", DRAWING.read_text(), re.DOTALL)
     assert found, f"{DRAWING} has no drawing."
     return ElementTree.fromstring(found[0])

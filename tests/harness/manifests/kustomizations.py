@@ -1,4 +1,4 @@
-"""The kustomizations as files: what each of them names."""
+"""The kustomizations as files, and the files that each names."""
 
 from functools import cache
 from pathlib import Path
@@ -9,7 +9,7 @@ import yaml
 K8S = Path(__file__).resolve().parents[3] / "k8s"
 KUSTOMIZATION = "kustomization.yaml"
 DEFAULT = "single-node"
-"""The overlay of one machine, which comes first: the others are told by what they change."""
+"""The overlay of one machine, which comes first: the others are compared with it."""
 OVERLAYS = sorted(
     (file.parent for file in (K8S / "overlays").glob(f"*/{KUSTOMIZATION}")),
     key=lambda folder: (folder.name != DEFAULT, folder.name),

@@ -72,7 +72,7 @@ def _as_database(pod: Object) -> None:
     pod["spec"]["securityContext"].update(runAsUser=999, runAsGroup=999, fsGroup=999)
 
 
-# With a host of its own it is refused by the namespace's standard as well, since Kubernetes 1.34.
+# A probe with a host is refused by the namespace's Pod Security standard as well, since Kubernetes 1.34.
 _REQUEST = {"httpGet": {"port": 80, "path": "/stolen"}}
 _KEY = [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "airflow-keys", "key": "FERNET_KEY"}}}]
 _TOKEN = {"sources": [{"serviceAccountToken": {"path": "token"}}]}

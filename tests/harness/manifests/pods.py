@@ -22,16 +22,16 @@ from tests.harness.manifests.rendering import NAMESPACE, Manifest, Object, Rende
 
 SERVERS = ("Deployment", "StatefulSet", "DaemonSet")
 JOBS = ("Job", "CronJob")
-"""What comes to an end."""
+"""Kinds of workloads whose pods end."""
 _KEYS = (*GENERATED, SOURCE_KEY, *OIDC_KEYS)
 SECRETS: dict[str, set[str]] = {owner: {key for name, key in _KEYS if name == owner} for owner, _ in _KEYS} | {
     SQL_SERVER.secret: {"tls.crt", "tls.key"}
 }
 """The keys of the Secrets that apply-all.sh makes."""
 LEFT_OUT = {"Deployment/grafana", "DaemonSet/fluent-bit"}
-"""What the component e2e-images takes out: their images can only be pulled."""
+"""The workloads that the component e2e-images removes: their images can only be pulled."""
 SECRET = "(secret)"
-"""What stands for the value of a variable that a Secret has."""
+"""A placeholder for a value from a Secret."""
 _WORKER = "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER"
 
 
@@ -56,7 +56,7 @@ class Container:
         return next((context[setting] for context in contexts if setting in context), None)
 
     def sources(self) -> Iterator[tuple[str, str]]:
-        """Kind and name of what all of its variables are taken from, in order."""
+        """Kind and name of the sources of its envFrom, in order."""
         for source in self.content.get("envFrom", []):
             if "configMapRef" in source:
                 yield "ConfigMap", source["configMapRef"]["name"]
@@ -81,7 +81,7 @@ class Container:
 
 @dataclass(frozen=True, eq=False)
 class Pod:
-    """A pod as something makes it. `owner` is kind and name of what does, or what the pod itself is called."""
+    """A pod as created. `owner` is kind and name of its creator, or the pod's name."""
 
     rendering: Rendering
     owner: str
@@ -170,7 +170,7 @@ def all_pods(rendering: Rendering) -> list[Pod]:
 
 
 def configured_pods(found: Rendering) -> list[Pod]:
-    """All pods of an overlay, and those that the tests leave out while they keep what configures them."""
+    """All pods of an overlay, and those that tests leave out while their configuration stays."""
     if "e2e" not in found.name:
         return all_pods(found)
     component = found.name.partition("+")[2]
@@ -187,7 +187,7 @@ def distinct_pods() -> list[Pod]:
     """Without those equal in an earlier rendering: for claims about single pods."""
     found: dict[str, Pod] = {}
     for pod in pods():
-        # Airflow gives each pod of a step a name of its own.
+        # Airflow gives each pod of a step a unique name.
         found.setdefault(json.dumps([pod.owner, pod.labels, pod.spec]), pod)
     return list(found.values())
 

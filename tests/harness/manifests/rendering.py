@@ -73,7 +73,7 @@ class Manifest:
 
 @cache
 def kubectl() -> Path:
-    """Kubectl of the version that the cluster of the end-to-end test runs; built where it is not in the cache."""
+    """The kubectl of the version of the tests' cluster; built unless it is cached."""
     return build(KUBECTL) / "kubectl"
 
 
@@ -114,7 +114,7 @@ def name_of(item: Object) -> str:
 
 def _render(overlay: Path, components: tuple[Path, ...]) -> list[Object]:
     with tempfile.TemporaryDirectory() as folder:
-        # As a user would lay a component over an overlay: by a kustomization of one's own.
+        # As users add a component to an overlay: by another kustomization.
         relative = {path: os.path.relpath(path, Path(folder).resolve()) for path in (overlay, *components)}
         content = {"resources": [relative[overlay]], "components": [relative[path] for path in components]}
         (Path(folder) / KUSTOMIZATION).write_text(yaml.safe_dump(content))

@@ -98,7 +98,7 @@ def capture_run(stack: Stack, folder: Path) -> Capture:
 
 
 def deployed_settings(port: int) -> dict[str, str]:
-    """The settings of metrics as they are deployed, but for where the server is."""
+    """The deployed settings of metrics, except for the server's address."""
     lines = (ROOT / "k8s" / "base" / "airflow" / "common.env").read_text().splitlines()
     deployed = dict(line.split("=", 1) for line in lines if line.startswith("AIRFLOW__METRICS__"))
     ours = {"AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1", "AIRFLOW__METRICS__STATSD_PORT": str(port)}

@@ -7,12 +7,12 @@ from tests.cluster.building.binaries import ALERTMANAGER, PROMETHEUS, build
 
 
 def promtool(*arguments: str | Path) -> str:
-    """Call promtool; returns what it said. Raises AssertionError, with that, where it finds a fault."""
+    """Run promtool; returns its output. Raises AssertionError, with the output, if it fails."""
     return _call(build(PROMETHEUS) / "promtool", *arguments)
 
 
 def amtool(*arguments: str | Path) -> str:
-    """Call amtool; returns what it said. Raises AssertionError, with that, where it finds a fault."""
+    """Run amtool; returns its output. Raises AssertionError, with the output, if it fails."""
     return _call(build(ALERTMANAGER) / "amtool", *arguments)
 
 

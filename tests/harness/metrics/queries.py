@@ -38,13 +38,13 @@ _WORDS = {"and", "or", "unless", "by", "without", "on", "ignoring", "group_left"
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"')
 _TIME = re.compile(r"\[[^\]]*\]|\boffset \w+")
-# A name that is not called, with what stands in its braces.
+# A name that is no function, with the content of its braces.
 _SELECTOR = re.compile(r"\b([a-zA-Z_:][\w:]*)\b(?![\w:]*\s*\()(?:\{([^}]*)\})?")
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query without variables, and where it is from."""
+    """A query with its variables filled in, and its origin."""
 
     where: str
     language: Literal["promql", "logql"]
@@ -77,7 +77,7 @@ class Query:
 
 
 def queries(run_id: str = ".+") -> Iterator[Query]:
-    """All of them; where a dashboard asks for a run, `run_id` is asked for."""
+    """All of them; `run_id` is filled in for a dashboard's variable of runs."""
     yield from panel_queries(run_id)
     yield from variable_queries()
     yield from rule_queries()
@@ -119,7 +119,7 @@ def variable_queries() -> Iterator[Query]:
 
 
 def rule_queries() -> Iterator[Query]:
-    """The expression of each rule. Those of alerts find nothing where all is well."""
+    """The expression of each rule. Those of alerts return nothing if all is well."""
     for file, rule in rules():
         is_alert = "alert" in rule
         name = rule["alert"] if is_alert else rule["record"]

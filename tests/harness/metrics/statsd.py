@@ -32,7 +32,7 @@ class Line:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a line. Raises ValueError where a tag is not NAME=VALUE."""
+        """Parse a line. Raises ValueError if a tag is not NAME=VALUE."""
         about, measured = text.rsplit(":", 1)
         name, *tags = about.split(",")
         value, kind = measured.split("|")[:2]
@@ -92,7 +92,7 @@ class Series:
 
 
 class Mapping:
-    """The exporter's mapping file; knows of it what the file uses."""
+    """A model of the exporter's mapping file, as far as the file uses its features."""
 
     def __init__(self, file: Path) -> None:
         self._rules = yaml.safe_load(file.read_text())["mappings"]
@@ -110,7 +110,7 @@ class Mapping:
         return Series(name, kind, frozenset(labels | set(rule.get("labels", {}))))
 
     def ttl(self, line: Line) -> str:
-        """How long after a line its series goes away; empty: it stays."""
+        """The ttl of a line's series; empty: it stays."""
         rule, _ = self._rule(line)
         return str((rule or {}).get("ttl", ""))
 
@@ -156,7 +156,7 @@ def run_statsd_exporter(program: Path, mapping: Path) -> Iterator[tuple[int, str
 
 
 def scrape(url: str) -> dict[str, Metric]:
-    """The metrics of an exporter by name; that of a counter without its _total, where its samples have that."""
+    """The metrics of an exporter by name; a counter's without _total, if its samples have that."""
     text = DIRECT.get(url, timeout=10).raise_for_status().text
     metrics = {metric.name: metric for metric in text_string_to_metric_families(text)}
     shown = set(re.findall(r"^\w+", text, re.MULTILINE))
