@@ -15,7 +15,7 @@ class Authority:
     """A self-signed certificate authority, kept in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """The one whose folder this is; it is made where there is none."""
+        """Load the authority of a folder, or create it."""
         self._folder = folder
         self._settings = folder / "openssl.cnf"
         if folder.exists():

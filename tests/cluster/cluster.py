@@ -29,7 +29,7 @@ _LONGEST_SOCKET_PATH = 107
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster: where it is, and how to reach it."""
+    """A running cluster."""
 
     folder: Path
     kubeconfig: Path

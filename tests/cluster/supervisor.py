@@ -39,11 +39,11 @@ class Supervisor:
         return self
 
     def first_node(self) -> Node:
-        """The first node, when its components run. Raises ClusterError where one does not."""
+        """The first node, once its components run. Raises ClusterError if one does not."""
         return self._started(Place(self._folder))
 
     def start_node(self, number: int) -> Node:
-        """Start a further node. Raises ClusterError where one of its components does not run."""
+        """Start a further node. Raises ClusterError if one of its components does not run."""
         assert self._process.stdin
         self._process.stdin.write(f"{number}\n")
         self._process.stdin.flush()

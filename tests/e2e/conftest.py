@@ -68,7 +68,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Write the record of a whole run where one is asked for."""
+    """Write the record of a whole run, if requested."""
     if file := config.getoption("--figures"):
         stats = terminalreporter.stats
         reports = [(outcome, report) for outcome, found in stats.items() for report in found]
@@ -86,7 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Collect evidence at once where a test fails: the next one may change everything."""
+    """Collect evidence at once when a test fails: the next one may change everything."""
     report = yield
     if report.failed:
         bed = getattr(item.session, "e2e_bed", None)
@@ -216,7 +216,7 @@ def watch(observed: Deployment) -> Iterator[Watching]:
 
 @contextmanager
 def _sink_of_environment(deployment: Deployment, this_machine: str) -> Iterator[Deployment]:
-    """The deployment with the SQL Server of SINK_URL, where that is set; our tables are removed from it at the end."""
+    """The deployment with the SQL Server of SINK_URL, if set; our tables are removed from it at the end."""
     url = os.environ.get("SINK_URL")
     if not url:
         yield deployment

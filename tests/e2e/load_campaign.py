@@ -50,7 +50,7 @@ class Seen:
     pods_of_runs: list[int] = field(default_factory=list)
 
     def look(self, deployment: Deployment, airflow: Airflow) -> None:
-        """Look once, and tell."""
+        """Observe once, and print a line."""
         self.look_at_runs(airflow)
         used, now = usage_of_pods(deployment), datetime.now(UTC)
         self.pods_of_runs.append(len(pods_of_runs(deployment)))
@@ -115,7 +115,7 @@ def until(pytestconfig: pytest.Config) -> datetime:
 
 @pytest.fixture(scope="module")
 def airflow(first_run: str, deployment: Deployment, count: int, until: datetime) -> Iterator[Airflow]:
-    """With those pipelines, of which none has begun."""
+    """With those pipelines, before their first run."""
     many_pipelines.make_tables(deployment.source_url, count)
     (deployment.checkout / "dags" / "many_etl.py").write_text(many_pipelines.dag_file(count, until))
     deployment.apply_all()

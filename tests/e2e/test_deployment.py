@@ -1,4 +1,4 @@
-"""From nothing to a green run, and what a user does next: each test goes on where the one before it ended."""
+"""From nothing to a green run, and a user's next steps: each test goes on from the state of the one before."""
 
 import json
 from dataclasses import replace

@@ -44,7 +44,7 @@ def test_a_run_under_way_goes_on_when_the_old_version_comes_back(
 
 @contextmanager
 def _run_under_way(deployment: Deployment) -> Iterator[str]:
-    """A run of all rows, whose extracts read nothing before the block ends; then it goes on to its end."""
+    """A run of all rows, whose extracts are blocked until the block ends; then the run finishes."""
     with psycopg.connect(deployment.source_url) as source:
         source.execute("UPDATE pallets SET changed_at = now(), weight = weight + 1")
         source.commit()

@@ -53,7 +53,7 @@ def test_a_row_is_erased_and_its_key_is_in_no_object_of_the_cluster(at_rest: Dep
         assert refused.returncode == 1
         assert "still has this row" in refused.stdout, refused.stderr
         assert (key,) in site.sink_rows()
-        # What failed stays for an hour, to be looked at.
+        # Failed objects stay for an hour, for diagnosis.
         failed = objects_of_erase(at_rest, "jobs", "pods")
         assert [one["kind"] for one in failed] == ["Job", "Pod"]
         assert not re.search(rf"\b{key}\b", json.dumps([one["spec"] for one in failed]))

@@ -1,4 +1,4 @@
-"""In the cluster that runs: a worker's and the scheduler's account make pods of their own kind, and no others."""
+"""In the running cluster: the worker's and the scheduler's accounts may create their kinds of pods, and no others."""
 
 import json
 import subprocess

@@ -16,7 +16,7 @@ WAITS = ["python", "-c", "import time; time.sleep(600)"]
 
 @pytest.fixture(scope="module")
 def targets(observed: Deployment, bed: TestBed) -> Iterator[set[Target]]:
-    """All that there is to be reached, and a port outside of which no policy knows."""
+    """All targets, and a port outside that no policy allows."""
     with socket.create_server((bed.source_address, 0)) as server:
         yield {
             *targets_of_pods(observed),

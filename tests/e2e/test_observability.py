@@ -90,7 +90,7 @@ def test_every_query_of_every_panel_and_rule_is_answered_with_data(watch: Watchi
     empty = list(queries(run))
 
     def answered() -> bool:
-        """Whether all are: what is measured over a minute has nothing at first."""
+        """Whether all have data: rates over a minute have none at first."""
         empty[:] = [query for query in empty if not watch.answer(query) and query.has_data]
         return not empty
 

@@ -22,7 +22,7 @@ ALERTS = {
     "PodOomKilled": {"pod": "hungry"},
     "SchedulerSilent": {},
 }
-"""What is looked for, and the labels that say where."""
+"""The alerts to expect, with the labels of their objects."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Loki on the cluster: at each port what its name says, and the audit log of the Kubernetes API beside it."""
+"""Loki on the cluster: access by port, and the audit log of the Kubernetes API."""
 
 import json
 

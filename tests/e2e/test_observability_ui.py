@@ -148,7 +148,7 @@ def test_after_ten_wrong_passwords_from_an_address_the_right_one_is_refused_too(
     assert statuses == {401}
     right = observed.secret("airflow-admin", "ADMIN_PASSWORD")
     assert way_in.log_in(right) == 429
-    # Traefik lets nobody name another address, or take away that it is named.
+    # Traefik replaces forged addresses, and does not let a client remove its header.
     assert way_in.log_in(right, **{"X-Forwarded-For": "203.0.113.9", "X-Real-Ip": "203.0.113.9"}) == 429
     for path in ("/auth//token", "/auth/%74oken", "/auth/token/cli", "/AUTH/token"):
         assert way_in.log_in(right, path) >= 400
@@ -178,7 +178,7 @@ def cell(row: Locator, text: str) -> Locator:
 
 
 def keep(page: Page, name: str) -> None:
-    """Keep what is on the screen."""
+    """Save a screenshot."""
     folder = EVIDENCE / "screens"
     folder.mkdir(exist_ok=True)
     page.screenshot(path=folder / f"{name}.png")

@@ -1,4 +1,4 @@
-"""`scripts/doctor.sh` names what is wrong with a real deployment: many faults at once, in four waves.
+"""`scripts/doctor.sh` names the faults of a real deployment: many at once, in four waves.
 
 The file is named so that it comes after the tests that watch the deployment, and before those that replace it. That
 the doctor finds nothing once all is mended, minutes later, is in test_operation_well_again.py.
@@ -47,7 +47,7 @@ FAULTS = {
     "quota-met": "resourcequota etl-poc/etl-poc",
     "dns-down": "dns",
 }
-"""What is put in, and where it must be found; the last one only in a cluster of our own."""
+"""The faults, and the objects named in the findings; the last one only in our own cluster."""
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def _broken(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[
         "metadata": {"name": "airflow-migrate", "namespace": NAMESPACE},
         "spec": {"backoffLimit": 0, "template": {"spec": template["spec"]}},
     }
-    # apply-all.sh makes it again, with the next change or where it is gone.
+    # apply-all.sh creates it again, with the next change or if it is missing.
     deployment.kubectl("delete", "job", "airflow-migrate", "--ignore-not-found")
     with ExitStack() as stack:
         enter = stack.enter_context

@@ -1,4 +1,4 @@
-"""A run costs less beyond its work than with what Airflow brings. `make bench-cluster` measures by how much."""
+"""A run has less overhead than with Airflow's operator. `make bench-cluster` measures by how much."""
 
 import pytest
 

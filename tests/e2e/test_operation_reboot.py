@@ -30,7 +30,7 @@ DAG = "orders_etl"
 EXPORTER = "statsd-exporter"
 DNS = ("FORWARD", "--protocol", "udp", "--dport", "53", "--jump", "DROP")
 BY_SCHEDULE = ("airflow_dagrun_schedule_delay", "airflow_dagrun_first_task_scheduling_delay")
-"""Metrics of runs that a schedule began: whether there is one before and after is chance."""
+"""Metrics of scheduled runs: their presence before and after is chance."""
 
 Series = set[tuple[str, str]]
 """Job and name."""
@@ -172,7 +172,7 @@ def _no_exporter(deployment: Deployment) -> Iterator[None]:
 
 
 def _containers(deployment: Deployment) -> dict[str, tuple[str, int]]:
-    """The containers of servers: their ids, empty where one does not run, and how often they were started again."""
+    """The containers of servers: their ids, empty for one that does not run, and their restarts."""
     found = {}
     for namespace in NAMESPACES:
         listed = deployment.kubectl("get", "pods", "--output=json", namespace=namespace)

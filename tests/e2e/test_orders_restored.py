@@ -77,7 +77,7 @@ def test_everything_is_lost_and_the_next_run_goes_on_from_the_watermark_of_the_b
     assert _secrets(observed) == secrets
     assert any((data / "mssql").iterdir())
     assert any((data / "metadata").iterdir())
-    # What docs/operations.md says is to be kept off the machine.
+    # To be kept off the machine, by docs/operations.md.
     kept = [data / "backup", data / "generated-secrets.json"]
     subprocess.run(["cp", "--archive", *kept, tmp_path], check=True)
     observed.apply_all("down", "--delete-data", "--yes")
@@ -110,7 +110,7 @@ def test_everything_is_lost_and_the_next_run_goes_on_from_the_watermark_of_the_b
 
 
 def _run_now(deployment: Deployment, *cron_jobs: str) -> None:
-    """Have CronJobs do now what they do every night."""
+    """Run the nightly CronJobs now."""
     for name in cron_jobs:
         deployment.kubectl("create", "job", f"--from=cronjob/{name}", f"{name}-now")
     names = [f"job/{name}-now" for name in cron_jobs]
@@ -128,6 +128,6 @@ def _runs(deployment: Deployment) -> dict[str, str]:
 
 
 def _secrets(deployment: Deployment) -> dict[str, Any]:
-    """But for certificates, which are made anew."""
+    """Except certificates, which are issued again."""
     found = deployment.objects("secrets", "--field-selector=type!=kubernetes.io/tls")
     return {secret["metadata"]["name"]: secret["data"] for secret in found}

@@ -134,7 +134,7 @@ def test_the_autoscaler_starts_more_api_servers_while_they_have_much_to_do(other
         return int(found["spec"]["replicas"])
 
     def knows() -> bool:
-        """Whether it knows what they use; not in their first minute."""
+        """Whether it knows their usage; not in their first minute."""
         (scaler,) = other.objects("horizontalpodautoscalers")
         conditions = {each["type"]: each["status"] for each in scaler["status"].get("conditions", [])}
         return conditions.get("ScalingActive") == "True"

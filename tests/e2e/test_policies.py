@@ -1,4 +1,4 @@
-"""Each kind of NetworkPolicy, by trying: what it does not let through is refused, and passes again when it is gone."""
+"""Each kind of NetworkPolicy, tried: forbidden connections are refused, and succeed after its deletion."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ class Kind:
 
     spec: Mapping[str, Any]
     refused: tuple[str, str]
-    """From what pod to what target."""
+    """The source and target of a connection."""
     passes: tuple[str, str]
 
 

@@ -1,4 +1,4 @@
-"""The overlay for several nodes on two: it runs on both, goes on when the first restarts, and when the second is lost.
+"""The overlay for several nodes, on two: it runs on both, and survives a restart of one and the loss of the other.
 
 The second node is lost as when its machine loses power: its cable is cut, then all its processes end; nobody is told.
 """
@@ -44,7 +44,7 @@ def bucket(bed: TestBed) -> Iterator[str]:
 def several(
     bed: TestBed, deployment: Deployment, bucket: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
-    """The overlay for several nodes, on the one that there is yet, with one more pipeline and a sink outside."""
+    """The overlay for several nodes, still on one, with one more pipeline and a sink outside."""
     if bed.cluster is None:
         pytest.skip("Only a cluster of our own can have a node that is lost.")
     make_table(deployment.source_url, NAME)
@@ -143,7 +143,7 @@ def test_servers_are_on_both_nodes_and_data_on_the_first(several: Deployment, no
 
 
 def restarts(deployment: Deployment, node: str) -> dict[str, int]:
-    """How often the containers of each server's pod on a node were started again; none where one is not ready."""
+    """The restarts of each server's pod on a node; empty if one is not ready."""
     found = {}
     for namespace in (NAMESPACE, OBSERVABILITY):
         for pod in json.loads(deployment.kubectl("get", "pods", "--output=json", namespace=namespace))["items"]:

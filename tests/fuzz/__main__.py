@@ -83,7 +83,7 @@ TARGETS: list[Callable[[Provider], None]] = [
     lambda data: claims.a_partition_is_refused_in_words_or_survives_being_written(data.ConsumeUnicode(500)),
     lambda data: claims.a_url_is_refused_without_showing_it_or_names_one_server(f"mssql://{text(data)}"),
 ]
-"""What is tried; the first byte of an input says which."""
+"""The claims; the first byte of an input selects one."""
 
 
 def try_one(data: bytes) -> None:

@@ -52,7 +52,7 @@ def a_name_or_key_is_one_token(names: list[str], schema: str, table: str, keys: 
 
 
 def a_pipeline_is_refused_in_words_or_survives_being_written(given: dict[str, Any]) -> None:
-    """And what is let through can be handed to a pod."""
+    """An accepted pipeline can be passed to a pod."""
     try:
         pipeline = Pipeline.model_validate(given)
     except ValidationError:
@@ -100,7 +100,7 @@ def a_text_in_a_filter_is_that_text_everywhere(text: str) -> None:
 
 
 def a_column_type_is_refused_in_words_or_is_written_the_same_again(text: str) -> None:
-    """Nothing of what is declared but its numbers reaches a statement."""
+    """Only the numbers of a declared type reach a statement."""
     try:
         column = parse_column_type(text)
     except ValueError as error:

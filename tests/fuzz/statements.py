@@ -22,7 +22,7 @@ SIGNS = [
     *"\t\n\r\0\x1b\x7f\xa0\u200b\u2028\u202e\ufeff\ud800\uffff",
     *"äßéЖ漢🚚ａﬁİſ\u0301",
 ]
-"""What an enemy would write: quotes of every kind, comments, controls, letters that look alike or change their case."""
+"""An attacker's characters: quotes of every kind, comments, controls, lookalikes, letters whose case changes length."""
 WINDOW = window("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")
 REFRESHED = WINDOW.model_copy(update={"refresh": "all"})
 
@@ -43,7 +43,7 @@ def definition(names: list[str], schema: str, table: str, **more: Any) -> dict[s
 
 
 def quoted(name: str) -> str:
-    """A name as it is written in a filter."""
+    """A name as written in a filter."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -24,7 +24,7 @@ NO_SINK = (
 
 
 def run(folder: Path, task: str, map_index: int = -1, **facts: Any) -> list[dict[str, Any]]:
-    """Run an attempt of a task of orders_etl where neither source nor sink answers; returns the lines of its log."""
+    """Run an attempt of a task of orders_etl without a reachable source or sink; returns the lines of its log."""
     source, sink = f"postgresql://orders@{NOT_THERE}/orders", f"mssql://etl@{NOT_THERE}/sink?encrypt=no"
     environment = airflow_environment(folder, "sqlite://", source, sink)
     logs = {"AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"), "LOKI_URL": ""}

@@ -107,7 +107,7 @@ def test_of_lines_too_far_behind_ten_are_named(loki: LokiServer, app: str) -> No
 
 
 def test_what_a_stream_before_the_last_of_a_push_met_with_is_not_told(loki: LokiServer, app: str) -> None:
-    """Nor what it lost: who must know sends one stream at a time, as the task logs do."""
+    """Nor which lines it dropped: clients that must know push one stream at a time, as the task logs do."""
     now = time.time_ns()
     behind = ({"app": app, "n": "1"}, [[str(now), "newest"], [str(now - 73 * HOUR), "far"]])
     well = ({"app": app, "n": "2"}, [[str(now), "well"]])

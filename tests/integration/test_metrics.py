@@ -98,7 +98,7 @@ def test_rows_are_counted_by_outcome(capture: Capture) -> None:
 def test_what_the_databases_tell_is_documented(capture: Capture) -> None:
     for metric in capture.databases.values():
         series = as_series(metric)
-        # When a histogram was born: in OpenMetrics no metric of its own.
+        # The creation time of a histogram: in OpenMetrics no separate metric.
         if metric.samples and not metric.name.endswith("_created"):
             assert series.name in DOCUMENTED, f"{series.name} is not in the table"
             row = DOCUMENTED[series.name]

@@ -1,4 +1,4 @@
-"""`etl export-metrics` answers whatever the databases do, and shows what they say."""
+"""`etl export-metrics` answers in every state of the databases, and shows their metrics."""
 
 import os
 import socket
@@ -128,7 +128,7 @@ def is_up(poller: Poller) -> bool:
 
 
 def test_the_counters_of_the_server_are_shown_where_they_may_be_read() -> None:
-    """The rows as SQL Server has them; the stand-in has no counters."""
+    """The rows as SQL Server returns them; the double has no counters."""
     rows = [("User Connections", 7), ("Transactions", 1), ("Number of Deadlocks/sec", 3), ("Lock Waits/sec", 12)]
     answers = {_COUNTERS: rows}
     shown = {sample.name: sample.value for metric in _counters(answers.__getitem__) for sample in metric.samples}

@@ -28,7 +28,7 @@ ROBOT = "robot"
 """A script's account, which OIDC_LOCAL_USERS names."""
 PEOPLE = {"vera": "etl-viewers", "uwe": "etl-users", "olga": "etl-operators", "ada": "etl-admins"}
 ALLOWED = {"vera": (403, 403, 403), "uwe": (200, 403, 403), "olga": (200, 200, 403), "ada": (200, 200, 200)}
-"""What they get for changing a DAG, reading connections, and listing users."""
+"""The status for changing a DAG, reading connections, and listing users, by role."""
 
 
 def settings(provider: IdentityProvider) -> dict[str, str]:
@@ -43,7 +43,7 @@ def settings(provider: IdentityProvider) -> dict[str, str]:
         "OIDC_CA_FILE": str(provider.authority),
         "OIDC_CLIENT_SECRET": CLIENT_SECRET,
         "OIDC_LOCAL_USERS": ROBOT,
-        # What this machine may have counts more than the settings for requests; no pod has it.
+        # If set on this machine it would override the settings for requests; no pod has it.
         **dict.fromkeys(("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), ""),
     }
 
@@ -97,7 +97,7 @@ class Visit:
         return dict(parse_qsl(urlsplit(location).query))
 
     def end(self, back: str) -> "Visit":
-        """Come back from the provider, and follow where that leads."""
+        """Return from the provider, and follow the redirects."""
         for _ in range(5):
             status, location, text = self.get(back)
             if status != 302 or self.is_signed_in:
@@ -221,7 +221,7 @@ def test_an_answer_of_the_provider_is_good_once_and_where_it_was_asked_for(
     victim.cookies.pop("_token")
     victim.cookies.pop("session")
     assert not victim.end(back).is_signed_in
-    # Whoever is made to follow a link does not become somebody else.
+    # A forged link does not sign a user in as another.
     stranger = provider.authorize(thief.begin(), "vera")
     query = dict(parse_qsl(urlsplit(stranger).query))
     bare = f"{stranger.partition('?')[0]}?{urlencode({'code': query['code']})}"

@@ -122,7 +122,7 @@ def test_ten_thousand_lines_in_ten_thousand_out_in_order_once_after_the_pod_is_g
     with reading_from(loki.url):
         shown = read_log(this())
     assert numbers(shown) == list(range(MANY))
-    # Airflow orders lines by their time: what came by stdout, between lines that were on their way by then.
+    # Airflow orders lines by time, so that lines of stdout may come between others in flight.
     assert sorted(line["event"] for line in shown) == sorted(line["event"] for line in written)
     stdout, stderr = (
         next(line for line in shown if line.get("logger") == f"task.std{name}") for name in ("out", "err")

@@ -15,7 +15,7 @@ _BUFFER = 1 << 16
 
 @dataclass
 class Proxy:
-    """Its URL, and what it was wrongly asked for."""
+    """Its URL, and the requests that should not have been sent to it."""
 
     url: str = ""
     local: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ def run_proxy() -> Iterator[Proxy]:
 
 
 def _join(near: socket.socket, far: socket.socket) -> None:
-    """Pass on what comes from either side until one of them ends."""
+    """Forward data in both directions until one side closes."""
     while True:
         ready, _, _ = select.select([near, far], [], [], 300)
         if not ready:

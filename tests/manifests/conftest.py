@@ -1,4 +1,4 @@
-"""Says what takes time before the tests below are collected."""
+"""Shows the progress of builds before the tests below are collected."""
 
 from contextlib import nullcontext
 from pathlib import Path

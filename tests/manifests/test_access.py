@@ -47,7 +47,7 @@ def test_who_has_rights_in_the_whole_cluster_observes_and_may_only_read(renderin
 
 @each_rendering
 def test_what_is_of_the_whole_cluster_bears_the_name_of_the_deployment(rendering: Rendering) -> None:
-    """Others may have a role of the same name; apply-all.sh deletes only what begins so."""
+    """Others may have a role of the same name; apply-all.sh deletes only roles with this prefix."""
     kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
     for item in rendering.of_kind("ClusterRole", "ClusterRoleBinding", *kinds):
         assert item["metadata"]["name"].startswith(f"{NAMESPACE}-")

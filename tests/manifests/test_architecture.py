@@ -1,4 +1,4 @@
-"""docs/architecture.md and the drawing in docs/architecture.html name what is deployed, all of it and nothing else."""
+"""docs/architecture.md and the drawing in docs/architecture.html name the deployed objects, all and no others."""
 
 import re
 

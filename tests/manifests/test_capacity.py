@@ -29,7 +29,7 @@ class Amount(NamedTuple):
         return cls(count, count * cpu, count * memory)
 
     def fits(self, room: "Amount") -> bool:
-        """Whether there is room for it."""
+        """Whether it fits."""
         return self.pods <= room.pods and self.cpu <= room.cpu and self.memory <= room.memory
 
 

@@ -35,7 +35,7 @@ def settings_of(found: Rendering) -> Object:
 
 
 def refusal(call: Callable[..., Any], *arguments: Any, **named: Any) -> str:
-    """Why the API server refuses a call that it would otherwise carry out; empty where it does not."""
+    """The reason for which the API server refuses a call, in a dry run; empty if it does not."""
     try:
         call(*arguments, dry_run="All", **named)
     except ApiException as error:
@@ -161,7 +161,7 @@ def test_what_the_version_before_runs_goes_on_through_an_upgrade(server: ApiServ
     try:
         server.apply([newer])
         wait_for(lambda: refused() == {WORKER, SCHEDULER}, LEARNT_SECONDS)
-        # What is there is followed to its end, whatever its image.
+        # An existing pod is followed to its end, whatever its image.
         for account, pod, metadata in CHANGES.values():
             change = {"metadata": metadata}
             assert not refusal(server.pods(account).patch_namespaced_pod, f"live-{pod}", NAMESPACE, change)
@@ -228,7 +228,7 @@ def test_the_rules_are_applied_twice_and_go_with_airflow(server: ApiServer, monk
     before = server.versions()
     server.apply(policies)
     assert server.versions() == before
-    # `down` takes them with Airflow, after what is in the namespace; `up` where no overlay has them any more.
+    # `down` deletes them with Airflow, after the namespace's objects; `up`, if no overlay has them any more.
     gone = [name_of(item) for item in going(deployed.Rendering(default.objects, []), ["airflow"], data=False)]
     assert set(gone[-2:]) == names
     monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))

@@ -33,7 +33,7 @@ NOT_USED = {
     "sink-backup": {SOURCE, "statsd-exporter"},
     "database-exporter": {SOURCE, "statsd-exporter"},
 }
-"""What pods are told because they share their settings with others, and never talk to: all of it, or one port."""
+"""Targets in shared settings that a pod never connects to: a whole server, or one port."""
 
 each_rendering = pytest.mark.parametrize("found", renderings(), ids=str)
 each_policy = pytest.mark.parametrize("policy", manifests("NetworkPolicy"), ids=str)
@@ -162,7 +162,7 @@ def service_ends(found: Rendering) -> dict[tuple[str, int], str]:
 def texts(pod: Pod) -> list[str]:
     """All of a pod's settings: its variables, and the files that it mounts."""
     mounted = [volume["configMap"]["name"] for volume in pod.volumes if "configMap" in volume]
-    # The scheduler's own file is what its workers are made of.
+    # The scheduler's file is the template of its workers.
     files = [pod.rendering.find("ConfigMap", name) for name in mounted if name != "airflow-pod-template"]
     return [*variables(pod), *(text for file in files if file for text in file["data"].values())]
 
@@ -202,7 +202,7 @@ def test_the_network_of_pods_is_that_of_the_cluster_wherever_it_is_named(found: 
 
 @each_rendering
 def test_at_the_port_of_the_kubernetes_api_nothing_else_is_reached(found: Rendering) -> None:
-    """By apply-all.sh, which knows where the API is; the manifests do not."""
+    """By apply-all.sh, which knows the API's address; the manifests do not."""
     objects = json.loads(json.dumps(found.objects))
     set_api_servers(objects, ApiServers(("203.0.113.5",), (API_PORT,)))
     policies = [item for item in objects if item["kind"] == "NetworkPolicy"]

@@ -1,4 +1,4 @@
-"""There is no password that everybody knows: none stands in a manifest, a setting or an image."""
+"""There are no default passwords: none is in a manifest, a setting or an image."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How long what is kept: the figures of docs/personal-data.md are those of the manifests and settings."""
+"""Retention: the figures of docs/personal-data.md are those of the manifests and settings."""
 
 import re
 from datetime import timedelta

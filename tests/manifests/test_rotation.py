@@ -1,4 +1,4 @@
-"""Every Secret of a deployment can be exchanged by what docs/operations.md says, and `make operate` does it."""
+"""Every Secret of a deployment has a procedure of rotation in docs/operations.md, which `make operate` executes."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every object is what the API servers of the last four minor versions of Kubernetes accept."""
+"""Every object is valid for the last four minor versions of Kubernetes."""
 
 import re
 from collections.abc import Iterator

@@ -64,7 +64,7 @@ def test_a_stateful_set_has_its_service(workload: Manifest) -> None:
 
 
 def settings(rendering: Rendering) -> Iterator[tuple[str, str]]:
-    """Every text that says where something is, after the namespace in which it is said.
+    """Every text that may name a server, after its namespace.
 
     It is in a ConfigMap, or put together in a variable.
     """
@@ -77,7 +77,7 @@ def settings(rendering: Rendering) -> Iterator[tuple[str, str]]:
 
 
 def ports(rendering: Rendering) -> set[tuple[str, int]]:
-    """Every port of every Service; what configures a pod that is left out may name its Service too."""
+    """Every port of every Service, also of pods that are left out: their configuration may name it."""
     found = [*rendering.of_kind("Service"), *overlay(DEFAULT).of_kind("Service")]
     return {
         (full_name(item["metadata"]["name"], item["metadata"]["namespace"]), port["port"])

@@ -51,7 +51,7 @@ SINK_PASSWORDS = {"SINK_PASSWORD", "SINK_EXPORTER_PASSWORD", "SINK_BACKUP_PASSWO
 
 @each_rendering
 def test_whoever_connects_finds_whom_to_believe(rendering: Rendering) -> None:
-    """The API server only says where that is."""
+    """The API server only names the file."""
     connect = [
         pod
         for pod in all_pods(rendering)
@@ -90,7 +90,7 @@ def test_prometheus_verifies_whom_it_sends_its_token() -> None:
     assert {job["job_name"] for job in with_token} == {"kubelet", "containers"}
     for job in with_token:
         assert job["scheme"] == "https"
-        # What every pod is given: in K3s its kubelets' certificates are signed by the same.
+        # Mounted in every pod: in K3s it also signs the kubelets' certificates.
         assert job["tls_config"] == {"ca_file": "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"}
 
 

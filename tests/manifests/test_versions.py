@@ -1,4 +1,4 @@
-"""Images and versions stand in one place; where they must stand twice, both say the same."""
+"""Images and versions are defined once; necessary duplicates agree."""
 
 import re
 import tomllib
@@ -49,7 +49,7 @@ def test_a_manifest_leaves_name_and_version_of_its_image_to_the_list(file: Path)
 
 
 def test_every_image_of_the_list_is_used() -> None:
-    # What all of Airflow's servers have in common is a patch.
+    # The common part of Airflow's servers is a patch.
     files = [*WORKLOADS, K8S / "base" / "airflow" / "server.yaml"]
     assert {image for file in files for image in re.findall(r"\bimage: (\S+)", file.read_text())} == set(LIST)
 

@@ -25,7 +25,7 @@ def test_the_ui_is_reached_over_tls_alone(ingress: Manifest) -> None:
     if entry_points(ingress.object) == ["websecure"]:
         assert annotations["traefik.ingress.kubernetes.io/router.tls"] == "true"
         return
-    # Plain HTTP leads to nothing but what sends it on to HTTPS.
+    # Plain HTTP leads only to the redirect to HTTPS.
     assert entry_points(ingress.object) == ["web"]
     (path,) = [path for rule in ingress.spec["rules"] for path in rule["http"]["paths"]]
     assert path["backend"]["service"]["name"] == "airflow-api-server"

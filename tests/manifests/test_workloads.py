@@ -153,7 +153,7 @@ def test_an_autoscaler_alone_decides_how_many_there_are(autoscaler: Manifest) ->
 
 @each_container
 def test_sql_server_knows_that_it_may_not_use_all_of_its_memory(container: Container) -> None:
-    """It takes up to a quarter more than what it calls its memory."""
+    """It uses up to a quarter more than its memory setting."""
     if "mssql/server" in container.content["image"]:
         own = int(container.environment()["MSSQL_MEMORY_LIMIT_MB"]) * 2**20
         assert own * 5 / 4 <= parse_quantity(container.content["resources"]["limits"]["memory"])

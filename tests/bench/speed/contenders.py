@@ -77,7 +77,7 @@ class Contender:
         return None
 
     def prepare(self, place: Place) -> None:
-        """Make the sink as it is before a run."""
+        """Prepare the sink for a run."""
         self.clean(place)
         if self.makes != "itself":
             pipeline = place.site.pipeline

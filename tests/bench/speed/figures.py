@@ -110,7 +110,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: list[float]) -> Spread:
-    """The spread of values, of which there is at least one."""
+    """The spread of one or more values."""
     return Spread(median(values), min(values), max(values))
 
 
@@ -130,7 +130,7 @@ def growth(small: Series, large: Series) -> Spread:
 
 
 def slower_limit(figures: Figures, table: str, rows: int, limits: list[str]) -> Series | None:
-    """Of the raw limits of both sides, the lower; None where one of them was not measured."""
+    """The lower of the raw limits of both sides; None if one of them was not measured."""
     found = [series for name in limits if (series := figures.find(name, table, rows))]
     return min(found, key=lambda series: median(series.rates)) if len(found) == len(limits) else None
 

@@ -31,7 +31,7 @@ LONGEST_RUN = 900.0
 
 
 class FailedError(Exception):
-    """A contender has not done what was asked; says why."""
+    """A contender failed; the message says why."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Bench:
         self._tables.clear()
 
     def measure(self, contender: Contender, table: SourceTable) -> Run:
-        """Run a contender once. Raises FailedError where it fails, or where the sink does not hold the rows."""
+        """Run a contender once. Raises FailedError if it fails, or the sink does not hold the rows."""
         with self._own_folder() as folder:
             sink_url = self.discard_url if contender.discards else self.sink_url
             place = Place(table, self.source_url, sink_url, folder, self._arrow_file(table))
@@ -177,7 +177,7 @@ def _check(place: Place, sink: str) -> None:
 
 
 def _cpu_seconds(pid: int | None) -> float:
-    """Seconds of CPU that a process has used (proc(5)); 0 where there is none to look at."""
+    """Seconds of CPU that a process has used (proc(5)); 0 without a process."""
     if pid is None:
         return 0
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

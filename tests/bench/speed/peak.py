@@ -1,4 +1,4 @@
-"""Runs a command and prints what it took, as JSON: `python -m tests.bench.speed.peak COMMAND …`.
+"""Runs a command and prints its time, memory and CPU as JSON: `python -m tests.bench.speed.peak COMMAND …`.
 
 A process of its own, because the kernel counts a child's peak from the memory of the process that started it.
 """

@@ -19,9 +19,9 @@ def cache_folder() -> Path:
 
 
 def made(name: str, *decides: str, make: Callable[[Path], None]) -> Path:
-    """The folder of a thing, after `make` has filled it where it is not there yet.
+    """The folder of an artifact, after `make` has filled it unless it exists.
 
-    `decides` is all that decides the content. `make` fills a temporary folder, so a folder that is there is complete.
+    `decides` are all inputs of the content. `make` fills a temporary folder, so an existing folder is complete.
     """
     digest = hashlib.sha256("\0".join((name, *decides)).encode()).hexdigest()[:12]
     folder = cache_folder() / f"{name}-{digest}"

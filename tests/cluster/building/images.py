@@ -1,4 +1,4 @@
-"""Images without a registry: the system's from scratch, and what stands in for `debian:trixie-slim`."""
+"""Images without a registry: those of system pods from scratch, and a substitute for `debian:trixie-slim`."""
 
 import hashlib
 import io

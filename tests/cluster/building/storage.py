@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def can_overlay(folder: Path) -> bool:
-    """Whether images can be layered there without copying: not where the folder is itself in an overlay."""
+    """Whether overlayfs works there: not if the folder is itself in an overlay."""
     command = ["stat", "--file-system", "--format=%T", str(folder)]
     kind = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     return kind in {"btrfs", "ext2/ext3", "tmpfs", "xfs"}

@@ -9,7 +9,7 @@ from tests.cluster.errors import ClusterError
 _PREFIX = "orders-e2e-"
 _MOUNTS = Path("/proc/self/mountinfo")
 _PODS_NEED = {"cpu", "cpuset", "hugetlb", "memory", "pids"}
-"""What the kubelet wants to find in a hierarchy of version 2, as far as the machine has it."""
+"""The controllers that the kubelet needs in a hierarchy of version 2, as far as the machine has them."""
 
 
 def name_for(process: int) -> str:

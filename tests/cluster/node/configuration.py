@@ -133,7 +133,7 @@ def _kubelet(place: Place, cgroup: str, authority: Authority) -> dict[str, Any]:
         "enforceNodeAllocatable": [],
         "failCgroupV1": False,
         "failSwapOn": False,
-        # Settings of the kernel belong to the whole machine: `node` shows the kubelet what it wants to see.
+        # Kernel settings are of the whole machine: `init` mounts the expected values for the kubelet.
         "protectKernelDefaults": True,
         # Lowering it takes a capability that root may lack in a container or a small virtual machine.
         "oomScoreAdj": 0,

@@ -61,7 +61,7 @@ class Components:
         self._running[process.pid] = (name, command, process)
 
     def wait_until(self, name: str, ready: Callable[[], bool], seconds: float = 60) -> None:
-        """Wait until a component is ready. Raises ClusterError where any component ends instead, or time does."""
+        """Wait until a component is ready. Raises ClusterError if any component ends, or on a timeout."""
         deadline = time.monotonic() + seconds
         while not ready():
             self._wait(0.1)
@@ -71,7 +71,7 @@ class Components:
                 )
 
     def serve(self) -> None:
-        """Watch until stdin is closed. Raises ClusterError where a component ends before."""
+        """Watch the components until stdin is closed. Raises ClusterError if one ends before."""
         while True:
             self._wait(None)
 
@@ -162,7 +162,7 @@ def _accepts(path: Path) -> bool:
 
 
 def _prepare_mounts(folder: Path) -> None:
-    """Let the components see and change what is theirs, and nothing of the machine's."""
+    """Mount private folders for the components, so that they change nothing of the machine."""
     # Volumes that the kubelet mounts must show up in containers, here but not outside.
     _mount("--make-rshared", "/")
     _mount("-t", "tmpfs", "-o", "mode=0755", "run", "/run")
@@ -176,7 +176,7 @@ def _prepare_mounts(folder: Path) -> None:
 
 
 def _shadow(original: Path, aside: Path) -> None:
-    """Keep what is in a folder, but let what is made beside it go to memory.
+    """Keep the content of a folder, but create new files in memory.
 
     The kubelet's sockets for devices and the results of CNI are in /var/lib, wherever everything else is.
     """

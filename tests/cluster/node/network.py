@@ -84,7 +84,7 @@ def join(first: int, node: int) -> str:
 
 
 def unplug(node: int) -> None:
-    """Cut off the node whose namespace this is: what is sent to it is lost, as with a machine without power."""
+    """Cut off the node of this namespace: packets to it are lost, as on a power failure."""
     _ip("link", "set", "outside", "down", outside=node)
 
 

@@ -57,7 +57,7 @@ def cgroup_of(cluster: str, place: Place) -> str:
 
 
 def clean_up(cgroup: str) -> None:
-    """Remove what a cluster that has ended left outside its namespaces and its folder."""
+    """Remove leftovers of an ended cluster outside its namespaces and its folder."""
     network.remove(cgroup)
     cgroups.remove(cgroup)
 
@@ -75,7 +75,7 @@ def _remove_stale() -> None:
     """Remove leftovers of earlier clusters whose supervisor was killed together with its parent."""
     for name in filter(cgroups.is_stale, {*cgroups.names(), *network.owners().values()}):
         network.remove(name)
-        # Where pods still end, the next cluster does it.
+        # If pods are still ending, the next cluster does it.
         with suppress(ClusterError):
             cgroups.remove(name, seconds=0)
 

@@ -1,4 +1,4 @@
-"""Three steps of one second each and no rows: what a run costs beyond its work. For tests/harness/e2e/three_steps.py.
+"""Three steps of one second each and no rows, to measure a run's overhead. For tests/harness/e2e/three_steps.py.
 
 `defaults` is what one gets from Airflow as it comes: the stock operator, and workers without our settings.
 """
@@ -16,7 +16,7 @@ from kubernetes.client import models as k8s
 START = pendulum.datetime(2026, 1, 1, tz="UTC")
 STEPS = ("one", "two", "three")
 ARGUMENTS = {"retries": 0}
-# What the namespace asks of every pod, and nothing that makes a difference in time.
+# Required of every pod by the namespace, without effect on times.
 RESTRICTED = {
     "namespace": pod.NAMESPACE,
     "image": pod.IMAGE,
@@ -25,7 +25,7 @@ RESTRICTED = {
     "container_security_context": pod.CONTAINER_SECURITY,
     "automount_service_account_token": False,
 }
-# The log of a task in a file, as it is where nothing is set.
+# The log of a task in a file, as by default.
 PLAIN_WORKER = k8s.V1Pod(
     spec=k8s.V1PodSpec(
         containers=[
