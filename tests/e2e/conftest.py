@@ -30,7 +30,7 @@ from tests.harness.e2e.front_door import heed_helm_chart_config
 from tests.harness.e2e.images import loki_told
 from tests.harness.e2e.observability import Watching, watching
 from tests.harness.e2e.one_more_table import EVERY_MINUTE, EVERY_YEAR, dag_file, make_table, pipeline_of
-from tests.harness.e2e.outside import OutsideSink
+from tests.harness.e2e.outside import OutsideSink, serve_bucket
 from tests.harness.e2e.pod_history import PodWatch, watch_pods
 from tests.harness.e2e.record import write_figures
 from tests.harness.e2e.testbed import (
@@ -200,6 +200,13 @@ def observed(first_run: str, deployment: Deployment, bed: TestBed) -> Deployment
             airflow.await_dag(dag)
             airflow.pause(dag, False)
     return deployment
+
+
+@pytest.fixture(scope="module")
+def bucket(bed: TestBed, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An S3 server with the bucket that the test's module names."""
+    with serve_bucket(bed.source_address, request.module.BUCKET) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

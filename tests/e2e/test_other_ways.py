@@ -23,7 +23,6 @@ from tests.harness.e2e.outside import (
     GitRepository,
     OutsideSink,
     names_in_bucket,
-    serve_bucket,
     serve_git,
     serve_sink,
     sink_authority,
@@ -32,12 +31,6 @@ from tests.harness.e2e.testbed import OVERLAY, TestBed
 
 pytestmark = pytest.mark.acceptance
 BUCKET = "etl-staging"
-
-
-@pytest.fixture(scope="module")
-def bucket(bed: TestBed) -> Iterator[str]:
-    with serve_bucket(bed.source_address, BUCKET) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

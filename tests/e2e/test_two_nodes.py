@@ -19,7 +19,7 @@ from ops.cluster.kubectl import NAMESPACE, OBSERVABILITY
 from tests.cluster.nodes import Node
 from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
 from tests.harness.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table, pipeline_of
-from tests.harness.e2e.outside import KEYS, TEST_IMAGES, names_in_bucket, serve_bucket, serve_sink, sink_authority
+from tests.harness.e2e.outside import KEYS, TEST_IMAGES, names_in_bucket, serve_sink, sink_authority
 from tests.harness.e2e.pod_history import PodWatch
 from tests.harness.e2e.testbed import OVERLAY, POSTGRES_IMAGE, TestBed, import_images
 
@@ -32,12 +32,6 @@ TRIED_AGAIN = 900
 """Seconds, on a slow machine. After a node was lost it takes 50 until Kubernetes notices, 30 until it deletes the pods,
 120 that a worker has to end, 45 until the scheduler gives it up, a retry after 30 more, and the work."""
 SPREAD = ("airflow-scheduler", "airflow-api-server", "pgbouncer")
-
-
-@pytest.fixture(scope="module")
-def bucket(bed: TestBed) -> Iterator[str]:
-    with serve_bucket(bed.source_address, BUCKET) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import mssql_python
 from etl.config.reach import UnreachableError
 
+from tests.faults.double import inject
 from tests.faults.fault import Fault
 from tests.faults.system import SystemUnderTest
 from tests.harness.e2e.live_pods import Pod
@@ -50,9 +51,8 @@ class InSink(Fault):
         return [pod for pod in system.pods.of("mssql") if pod.ready] if system.sink_is_double else []
 
     def inject(self, system: SystemUnderTest, target: Pod) -> None:
-        fault, value, times = self._demanded
         try:
             with system.deployment.sink_as_administrator() as sink:
-                sink.execute(f"EXEC standin_inject @fault = N'{fault}', @value = {value}, @times = {times}")
+                inject(sink, *self._demanded)
         except (mssql_python.Error, UnreachableError, RuntimeError) as error:
             raise OSError(f"the SQL Server double does not answer: {error}") from error

@@ -30,7 +30,7 @@ from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.site import Site, as_json
 from dev.sandbox.sqlserver import SqlServerDouble
 from tests.harness.runs import Runs
-from tests.integration.test_prepare_sink import Server, refused
+from tests.harness.sink_server import Server, refused
 
 pytestmark = pytest.mark.skipif("SINK_URL" in environ, reason="a real server's disk is not to be seen from here")
 PIPELINE = make(ORDERS)

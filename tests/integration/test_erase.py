@@ -26,7 +26,7 @@ from dev.sandbox.postgres import Postgres
 from dev.sandbox.site import Site, as_json, connect
 from dev.sandbox.sqlserver import SqlServerDouble
 from tests.harness.runs import Runs
-from tests.integration.test_prepare_sink import Server, refused
+from tests.harness.sink_server import Server, refused
 
 pytestmark = pytest.mark.skipif("SINK_URL" in os.environ, reason="needs an administrator of a sink of the test's own")
 MASK_KEY = "a key that masks are made with"

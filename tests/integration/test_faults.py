@@ -3,7 +3,6 @@
 Only the stand-in fails on demand; against a real server (SINK_URL) these tests are skipped.
 """
 
-import os
 import subprocess
 from collections.abc import Iterator
 
@@ -14,8 +13,9 @@ from etl.model.window import Partition
 from dev.sandbox.pipelines import window
 from dev.sandbox.site import Site
 from dev.sandbox.waiting import wait_for
+from tests.faults.double import inject, needs_double
 
-pytestmark = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server does not fail on demand")
+pytestmark = needs_double
 
 
 @pytest.fixture
@@ -27,10 +27,6 @@ def filtered(orders: Site) -> Iterator[Site]:
     orders.run("run", None, "extract", "filter")
     yield orders
     orders.execute("EXEC standin_clear_faults")
-
-
-def inject(made: Site, fault: str, value: int = 0, times: int = 1) -> None:
-    made.execute(f"EXEC standin_inject @fault = N'{fault}', @value = {value}, @times = {times}")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from dev.sandbox.postgres import Postgres
 from dev.sandbox.site import Site, site
 from tests.harness.metrics.statsd import Listener
 from tests.harness.runs import Runs
-from tests.integration.test_hostile_input import table
+from tests.harness.tables import table
 
 MASK_KEY = "a key that masks are made with"
 COLUMNS = {"k": "varchar(60)", "v": "varchar(60)", "n": "numeric(20,4) null", "note": "text null", "at": "timestamptz"}

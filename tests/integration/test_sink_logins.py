@@ -20,7 +20,7 @@ from etl.sqlserver.backup import backup_sink, restore_sink
 from prometheus_client import Metric
 
 from dev.sandbox.sqlserver import SqlServerDouble
-from tests.integration.test_prepare_sink import ORDERS_PIPELINE, Server, refused, run
+from tests.harness.sink_server import ORDERS_PIPELINE, Server, refused, run
 
 pytestmark = pytest.mark.skipif("SINK_URL" in environ, reason="a real server's logins are not the tests' own")
 EXPORTER, BACKUP = "Exporter-1", "B@ckups;-1"

@@ -13,8 +13,8 @@ from etl.sqlserver.state import read
 from pydantic import SecretStr
 
 from dev.sandbox.site import Site
+from tests.harness.etl_check import problem
 from tests.harness.runs import Runs
-from tests.integration.test_check import problem
 
 needs_stand_in = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server is not recovering on demand")
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time as clock
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -23,8 +23,7 @@ import pytest
 
 from dev.sandbox import sqlserver
 from dev.sandbox.sqlserver import SqlServerDouble
-
-mssql_python.pooling(enabled=False)
+from tests.harness.sqlserver_clients import bulk_copy, connect, connect_pymssql, error_of, numbers, rows
 
 TYPES = {
     "id": "int NOT NULL",
@@ -91,46 +90,6 @@ def quote(name: str) -> str:
     return "[" + name.replace("]", "]]") + "]"
 
 
-def connect(
-    server: SqlServerDouble, *, autocommit: bool = True, user: str = "sa", password: str = "", database: str = ""
-) -> Any:
-    return mssql_python.connect(
-        f"Server={server.host},{server.port};Database={database or server.database};UID={user};"
-        f"PWD={password or server.password};Encrypt=no;TrustServerCertificate=yes",
-        autocommit=autocommit,
-    )
-
-
-def connect_pymssql(
-    server: SqlServerDouble, *, autocommit: bool = False, user: str = "sa", password: str = "", database: str = ""
-) -> Any:
-    return pymssql.connect(
-        server=server.host,
-        port=str(server.port),
-        user=user,
-        password=password or server.password,
-        database=database or server.database,
-        autocommit=autocommit,
-        use_datetime2=True,
-    )
-
-
-def rows(connection: Any, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-    cursor = connection.cursor()
-    cursor.execute(statement, *parameters)
-    return [tuple(row) for row in cursor.fetchall()]
-
-
-def bulk_copy(connection: Any, table: str, batch: pa.RecordBatch, **options: Any) -> Any:
-    reader = pa.RecordBatchReader.from_batches(batch.schema, [batch])
-    settings = {"batch_size": 1000, "timeout": 0, "column_mappings": list(batch.schema.names)} | options
-    return connection.cursor().bulkcopy_arrow(table, reader, **settings)
-
-
-def numbers(count: int) -> pa.RecordBatch:
-    return pa.record_batch({"n": pa.array(range(count), pa.int32())})
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[SqlServerDouble]:
     with SqlServerDouble() as running:
@@ -162,12 +121,6 @@ def table(sink: Any) -> str:
     """A table with one number, which is its key."""
     sink.cursor().execute("CREATE TABLE [dbo].[t] ([n] int NOT NULL, CONSTRAINT [pk_t] PRIMARY KEY ([n]))")
     return "[dbo].[t]"
-
-
-def error_of(run: Callable[[], object]) -> str:
-    with pytest.raises((mssql_python.Error, pymssql.Error, RuntimeError)) as caught:
-        run()
-    return str(caught.value)
 
 
 class TestLogin:

@@ -7,7 +7,7 @@ import mssql_python
 import pytest
 
 from dev.sandbox.sqlserver import SqlServerDouble
-from tests.integration.test_sqlserver_double import connect, error_of, rows
+from tests.harness.sqlserver_clients import connect, error_of, rows
 
 PASSWORD = "Loader-1"
 

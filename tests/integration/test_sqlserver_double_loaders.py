@@ -10,7 +10,7 @@ import pytest
 
 from dev.sandbox.sqlserver import SqlServerDouble
 from dev.sandbox.sqlserver.wire.rpc import EXECUTE_SQL, read_calls
-from tests.integration.test_sqlserver_double import bulk_copy, connect, connect_pymssql, error_of, numbers, rows
+from tests.harness.sqlserver_clients import bulk_copy, connect, connect_pymssql, error_of, numbers, rows
 
 DROP = 'IF OBJECT_ID(N\'"dbo"."t"\', N\'U\') IS NOT NULL DROP TABLE "dbo"."t"'
 CREATE = "CREATE TABLE [dbo].[t] ([n] int NOT NULL)"

@@ -7,7 +7,7 @@ import mssql_python
 import pytest
 
 from dev.sandbox.sqlserver import SqlServerDouble
-from tests.integration.test_sqlserver_double import bulk_copy, connect, connect_pymssql, error_of, numbers, rows
+from tests.harness.sqlserver_clients import bulk_copy, connect, connect_pymssql, error_of, numbers, rows
 
 PASSWORD = "Loader-1"
 TABLES = ("[dbo].[t]", "[theirs].[t]", "[closed].[t]", "[closed].[seen]", "[closed].[filled]")
