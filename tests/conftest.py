@@ -34,9 +34,9 @@ def _own_log_context() -> Iterator[None]:
 
 def pytest_report_header() -> str:
     """Say which Loki the tests have that need no cluster."""
-    from tests.harness.logs.loki import told
+    from tests.harness.logs.loki import description
 
-    return told()
+    return description()
 
 
 def pytest_unconfigure() -> None:

@@ -51,9 +51,9 @@ class Supervisor:
 
     def _started(self, place: Place) -> Node:
         namespaces = 0
-        for told in self._told():
-            namespaces = told.get("namespaces", namespaces)
-            if told.get("ready"):
+        for message in self._messages():
+            namespaces = message.get("namespaces", namespaces)
+            if message.get("ready"):
                 return Node(place, cgroup_of(name_for(self._process.pid), place), namespaces, self._ctr)
         raise ClusterError(f"The cluster ended before it was ready:\n{end_of(self._folder / 'logs' / 'node.log')}")
 
@@ -68,7 +68,7 @@ class Supervisor:
         assert self._process.stdin
         self._process.stdin.close()
         try:
-            for _told in self._told():
+            for _ in self._messages():
                 pass
         finally:
             killed = self._process.wait() != 0
@@ -78,13 +78,13 @@ class Supervisor:
         if killed:
             raise ClusterError("The supervisor of the cluster was killed.")
 
-    def _told(self) -> Iterator[dict[str, Any]]:
+    def _messages(self) -> Iterator[dict[str, Any]]:
         assert self._process.stdout
         for line in self._process.stdout:
-            told = json.loads(line)
-            if "failed" in told:
-                raise ClusterError(told["failed"])
-            yield told
+            message = json.loads(line)
+            if "failed" in message:
+                raise ClusterError(message["failed"])
+            yield message
 
 
 def _without_proxies() -> dict[str, str]:

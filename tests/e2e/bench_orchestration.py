@@ -15,7 +15,7 @@ import pytest
 from tests.bench.speed.document import Claim, Section, Table
 from tests.bench.speed.report import write_section
 from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
-from tests.harness.e2e.images import loki_told
+from tests.harness.e2e.images import loki_description
 from tests.harness.e2e.three_steps import CONTENDERS, DEFAULTS, FUSED, SEPARATE, WAITS, Comparison, compare
 from tests.harness.e2e.usage import usage_of_pods
 
@@ -93,7 +93,7 @@ def _three_steps(compared: Comparison) -> Section:
     title = "Seconds of a run, and of one task: scheduled, queued (until its worker has begun), running"
     return Section(
         title="What a run costs beyond its work",
-        text=[text, loki_told()],
+        text=[text, loki_description()],
         claims=claims,
         tables=[Table(title=title, columns=columns, rows=rows)],
     )
@@ -113,4 +113,6 @@ def _idle(pods: dict[str, tuple[float, float]], cores: float, mib: float) -> Sec
         [name, f"{used[1]:,.0f}", f"{used[0]:.4f}"] for name, used in sorted(pods.items(), key=lambda pod: -pod[1][1])
     ]
     table = Table(title="The largest first", columns=["pod", "MiB", "cores"], rows=rows)
-    return Section(title="What an idle deployment takes", text=[text, loki_told()], claims=claims, tables=[table])
+    return Section(
+        title="What an idle deployment takes", text=[text, loki_description()], claims=claims, tables=[table]
+    )

@@ -1,8 +1,8 @@
 """One cluster and one deployment for all end-to-end tests, in the order of a user's first day.
 
-The cluster is the one of KUBECONFIG, else one of our own that ends with the tests. The sink is the SQL Server of
-SINK_URL, else the overlay's own: that of OVERLAY, else `e2e`, which has the stand-in. Where a test fails, what the
-cluster can still tell is kept in the folder .e2e.
+The cluster is that of KUBECONFIG, or one that is started here and ends with the tests. The sink is the SQL Server of
+SINK_URL, or the one of the overlay: of OVERLAY, or of `e2e`, which has the SQL Server double. When a test fails,
+events, pods and logs are written to the folder .e2e.
 """
 
 import os
@@ -26,8 +26,8 @@ from tests.chaos.orders import make_tables
 from tests.cluster.certificates import Authority
 from tests.harness.e2e import evidence
 from tests.harness.e2e.deployment import Airflow, Deployment, copy_checkout
-from tests.harness.e2e.front_door import heed_helm_chart_config
-from tests.harness.e2e.images import loki_told
+from tests.harness.e2e.front_door import apply_helm_chart_config
+from tests.harness.e2e.images import loki_description
 from tests.harness.e2e.observability import Watching, watching
 from tests.harness.e2e.one_more_table import EVERY_MINUTE, EVERY_YEAR, dag_file, make_table, pipeline_of
 from tests.harness.e2e.outside import OutsideSink, serve_bucket
@@ -64,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header() -> str:
     """Say which Loki the tests have."""
-    return loki_told()
+    return loki_description()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -194,7 +194,7 @@ def observed(first_run: str, deployment: Deployment, bed: TestBed) -> Deployment
         file.write_text(file.read_text().replace("10m", "2m"))
     deployment.apply_all()
     if bed.cluster:
-        heed_helm_chart_config(deployment)
+        apply_helm_chart_config(deployment)
     with deployment.airflow() as airflow:
         for dag in ("ten_thousand_lines", "slow_lines", "fails_unless_mended"):
             airflow.await_dag(dag)

@@ -20,7 +20,7 @@ from tests.bench.speed.document import Claim, Section, Table
 from tests.bench.speed.report import FOLDER, write_section
 from tests.harness.e2e import many_pipelines
 from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
-from tests.harness.e2e.images import loki_told
+from tests.harness.e2e.images import loki_description
 from tests.harness.e2e.live_pods import Pod, read_pod
 from tests.harness.e2e.observability import watching
 from tests.harness.e2e.one_more_table import pipeline_of
@@ -238,6 +238,6 @@ def _write(seen: Seen, everybody: float, longest: float) -> None:
     columns = ["pod", "middle third, MiB", "last third, MiB", "ratio"]
     title = "Memory of what stays, the largest first; that of databases holds their files, too"
     table = Table(title=title, columns=columns, rows=rows)
-    texts = [text, loki_told()]
+    texts = [text, loki_description()]
     section = Section(title="Many pipelines at once", text=texts, claims=claims, plot=PICTURE, tables=[table])
     write_section("load.json", section)

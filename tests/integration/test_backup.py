@@ -1,6 +1,6 @@
 """The sink in a file and back: the next run goes on from the watermark that came back with the rows.
 
-Against the stand-in: a real server writes its backups to a folder of its own machine.
+Against the SQL Server double: a real server writes its backups to a folder of its own machine.
 """
 
 import shutil

@@ -1,6 +1,6 @@
 """Errors as Microsoft documents them (sys.messages), and what `etl` makes of each.
 
-On the stand-in, or on the server that SINK_URL names: https://learn.microsoft.com/sql/relational-databases/errors-events/
+On the SQL Server double, or on the server that SINK_URL names: https://learn.microsoft.com/sql/relational-databases/errors-events/
 """
 
 import os

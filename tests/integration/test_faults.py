@@ -1,6 +1,6 @@
 """The sink fails on demand in the middle of a load: the load says so, and repeated it is in, once.
 
-Only the stand-in fails on demand; against a real server (SINK_URL) these tests are skipped.
+Only the SQL Server double fails on demand; against a real server (SINK_URL) these tests are skipped.
 """
 
 import subprocess

@@ -30,7 +30,7 @@ OTHER_PASSWORD = "Another-1'"
 
 @pytest.fixture(scope="session")
 def admin_url() -> Iterator[str]:
-    """An administrator's URL of the server that SINK_URL names, else of a stand-in without a database."""
+    """An administrator's URL of the server that SINK_URL names, else of the double without a database."""
     if url := os.environ.get("SINK_URL"):
         if run(url, "SELECT IS_SRVROLEMEMBER(N'sysadmin')") != [(1,)]:
             pytest.skip("the login of SINK_URL is no administrator's")

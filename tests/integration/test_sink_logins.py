@@ -1,6 +1,6 @@
 """The logins of the sink beside the loader's: the exporter's reads what metrics are made of, that of backups backs up.
 
-Against the stand-in, which answers as Microsoft documents these permissions.
+Against the SQL Server double, which answers as Microsoft documents these permissions.
 """
 
 from collections.abc import Iterator

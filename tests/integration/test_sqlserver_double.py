@@ -1,4 +1,4 @@
-"""The stand-in for SQL Server does what the loader, its checks and the drivers need of one, and refuses the rest."""
+"""the SQL Server double does what the loader, its checks and the drivers need of one, and refuses the rest."""
 
 import ast
 import json

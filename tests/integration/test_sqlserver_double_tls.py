@@ -1,4 +1,4 @@
-"""The stand-in with a certificate: everything goes over TLS, as with SQL Server's forceencryption, and as well."""
+"""The SQL Server double with a certificate: it requires TLS, as SQL Server with forceencryption."""
 
 import socket
 import struct

@@ -143,7 +143,7 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, run_bench(Path(folder)) as bench:
         suite = Suite(bench, plan, options.runs, console)
         suite.run()
-        sink = bench.sink_told()
+        sink = bench.sink_version()
     figures = Figures(
         machine=machine(), sink=sink, versions=versions(), series=suite.series, absent=suite.why_absent
     )  # fmt: skip

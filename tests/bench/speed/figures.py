@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 class Run(BaseModel):
     """One run of a contender: seconds on the clock, megabytes of its largest process, seconds of CPU.
 
-    `sink_cpu_s`: what the stand-in used meanwhile; not known of a server of somebody else's.
+    `sink_cpu_s`: CPU time of the SQL Server double during the run; unknown for a given server.
     """
 
     seconds: float = Field(gt=0)
@@ -48,7 +48,7 @@ class Series(BaseModel):
     def rates_of_client(self) -> list[float]:
         """Rates without the sink's CPU time.
 
-        The stand-in is slower at single statements than a server is, which is no fault of those who send them.
+        The double is slower at single statements than a server, which is no fault of the contenders that send them.
         """
         start = self.start or Run(seconds=1e-9, peak_mb=0, cpu_s=0)
         return [

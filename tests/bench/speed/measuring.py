@@ -80,7 +80,7 @@ class Bench:
             sink_cpu_s=round(used, 2) if self.sink_pid and not contender.discards else None,
         )
 
-    def sink_told(self) -> str:
+    def sink_version(self) -> str:
         """The sink's name and version, as it reports them."""
         if self.sink_pid:
             return "the stand-in of the tests, which is not SQL Server"

@@ -26,7 +26,7 @@ from tests.cluster.node import network
 from tests.cluster.node.configuration import Configuration, Place
 from tests.cluster.node.control_plane import ControlPlane, server_url
 
-TOLD = 3
+REPORTED = 3
 """The exit status after a failure that was reported on stdout."""
 _KERNEL_SETTINGS = {
     # The kubelet requires these, and would otherwise set them for the whole machine.
@@ -124,7 +124,7 @@ def main(place: Place, cgroup: str, outside: int, programs: dict[str, str]) -> N
             _start(components, ControlPlane(place.cluster, server, programs).commands(), place, server)
         os.close(outside)
         _start(components, Configuration(place, server, address, cgroup, programs).commands(), place, server)
-        _tell(ready=True)
+        _report(ready=True)
         components.serve()
     except ClusterError as error:
         _fail(str(error))
@@ -198,11 +198,11 @@ def _mount(*arguments: str) -> None:
 
 
 def _fail(reason: str) -> NoReturn:
-    _tell(failed=reason)
-    sys.exit(TOLD)
+    _report(failed=reason)
+    sys.exit(REPORTED)
 
 
-def _tell(**what: object) -> None:
+def _report(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.cluster.errors import ClusterError
 from tests.cluster.node import cgroups, network
 from tests.cluster.node.configuration import Place
-from tests.cluster.node.init import TOLD
+from tests.cluster.node.init import REPORTED
 
 _LONGEST_END = 60
 _PR_SET_PDEATHSIG = 1
@@ -38,7 +38,7 @@ def main(folder: Path, programs: str) -> None:
         cgroups.create(cgroup)
         _keep(folder, cgroup, programs)
     except ClusterError as error:
-        _tell(failed=str(error))
+        _report(failed=str(error))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # If the kernel takes longer, the process that waits for this one must learn that something is left.
@@ -95,8 +95,8 @@ def _keep(folder: Path, cgroup: str, programs: str) -> None:
     # `unshare` takes the first process in the namespaces with it, and the kernel all others.
     for node in nodes:
         node.kill()
-    if first.wait() != TOLD and sys.stdin.fileno() not in ended:
-        _tell(failed="The cluster's first process was killed.")
+    if first.wait() != REPORTED and sys.stdin.fileno() not in ended:
+        _report(failed="The cluster's first process was killed.")
 
 
 def _start_node(place: Place, cgroup: str, outside: Path, programs: str) -> "subprocess.Popen[bytes]":
@@ -107,7 +107,7 @@ def _start_node(place: Place, cgroup: str, outside: Path, programs: str) -> "sub
         pass_fds=[namespace], preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
     )  # fmt: skip
     os.close(namespace)
-    _tell(namespaces=node.pid)
+    _report(namespaces=node.pid)
     return node
 
 
@@ -120,7 +120,7 @@ def _end_children() -> None:
             return
 
 
-def _tell(**what: object) -> None:
+def _report(**what: object) -> None:
     # The clean-up goes on when the parent has ended.
     with suppress(BrokenPipeError):
         print(json.dumps(what), flush=True)

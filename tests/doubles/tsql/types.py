@@ -1,6 +1,6 @@
 """Values of T-SQL as Microsoft documents them: type precedence, conversions, decimal arithmetic, comparison, LIKE.
 
-It shares nothing with the renderer that it is to judge, nor with the stand-in. What is not documented is an error here,
+It shares no code with the renderer under test, nor with the SQL Server double. Undocumented behaviour is an error here,
 so that no claim rests on it.
 """
 

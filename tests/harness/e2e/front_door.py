@@ -78,7 +78,7 @@ class WayIn:
         return response.status, response.getheader("Location")
 
 
-def heed_helm_chart_config(deployment: Deployment) -> None:
+def apply_helm_chart_config(deployment: Deployment) -> None:
     """Change Traefik's Service as K3s's Helm controller does for a HelmChartConfig of Traefik."""
     kind = ("helmchartconfigs.helm.cattle.io", "--field-selector=metadata.name=traefik")
     for item in json.loads(deployment.kubectl("get", *kind, "--output=json", namespace=SYSTEM))["items"]:

@@ -36,7 +36,7 @@ def loki_is_a_double() -> bool:
     return os.environ.get("OVERLAY", "e2e") == "e2e" and not os.environ.get("LOKI_PROGRAM")
 
 
-def loki_told() -> str:
+def loki_description() -> str:
     """The Loki of the cluster, for reports of measurements."""
     if loki_is_a_double():
         return "Loki in the cluster: a double of its API, not Loki."

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dev.sandbox.stack import ROOT
-from tests.harness.e2e.images import loki_told
+from tests.harness.e2e.images import loki_description
 
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 _HEAD = """# Acceptance
@@ -44,6 +44,6 @@ def write_figures(file: Path, reports: Iterable[tuple[str, pytest.TestReport]], 
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
     minutes = f"{seconds // 60:.0f}:{seconds % 60:02.0f} minutes"
-    day, loki = datetime.now(UTC).date(), loki_told()
+    day, loki = datetime.now(UTC).date(), loki_description()
     head = _HEAD.format(day=day, loki=loki, commit=commit or "unknown", counts=counts, minutes=minutes)
     file.write_text(head + "\n".join(rows) + "\n")

@@ -37,7 +37,7 @@ loki_of_our_own = pytest.mark.skipif(
 )
 
 
-def told() -> str:
+def description() -> str:
     """The Loki that the tests use, for the header of their output."""
     if URL:
         return "Loki: the one that LOKI_URL names"
@@ -87,7 +87,7 @@ class LokiServer:
         deadline = time.monotonic() + _START_SECONDS
         while not self._is_ready():
             if (self._process and self._process.poll() is not None) or time.monotonic() > deadline:
-                raise RuntimeError(f"{told()}, at {self.url}, does not start; its log ends:\n{self._log_end()}")
+                raise RuntimeError(f"{description()}, at {self.url}, does not start; its log ends:\n{self._log_end()}")
             time.sleep(0.2)
 
     def stop(self, *, kindly: bool = False) -> None:
@@ -115,7 +115,7 @@ class LokiServer:
     def answer(self, path: str) -> dict[str, Any]:
         """The whole response as JSON. Fails the test on an error."""
         status, text = self.call(path)
-        assert status == 200, f"{told()}, answers {status}: {text}"
+        assert status == 200, f"{description()}, answers {status}: {text}"
         answer: dict[str, Any] = json.loads(text)
         return answer
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
-class Door:
+class SilentProxy:
     """Forwards connections; those accepted while it is `silent` get no answer."""
 
     def __init__(self, behind: int) -> None:
@@ -18,7 +18,7 @@ class Door:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, name="door", daemon=True).start()
+        threading.Thread(target=self._accept, name="silent_proxy", daemon=True).start()
 
     def close(self) -> None:
         """End it, with all connections."""
@@ -34,7 +34,7 @@ class Door:
                 self.taken += 1
                 self._open.append(client)
                 if not self.silent:
-                    threading.Thread(target=self._pass_on, args=(client,), name="door", daemon=True).start()
+                    threading.Thread(target=self._pass_on, args=(client,), name="silent_proxy", daemon=True).start()
 
     def _pass_on(self, client: socket.socket) -> None:
         with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._behind)) as server:
@@ -53,9 +53,9 @@ class Door:
 
 
 @contextmanager
-def door(behind: int) -> Iterator[Door]:
-    """A door before a port until the block ends."""
-    one = Door(behind)
+def silent_proxy(behind: int) -> Iterator[SilentProxy]:
+    """A proxy to a port of loopback until the block ends."""
+    one = SilentProxy(behind)
     try:
         yield one
     finally:
