@@ -16,9 +16,9 @@ from tests.chaos.campaign import Campaign, Injected
 from tests.chaos.orders import LONGEST_TRANSACTION, Rows, Traffic, expected_after_run, expected_in_sink, make_tables
 from tests.chaos.runs import LONGEST_OUTAGE, Run, Runs, retrying, running, signed_in
 from tests.cluster import Cluster
-from tests.e2e.dags.chaos_etl import FUSED, LONGEST_RUN, LONGEST_TASK, SEPARATE
 from tests.faults import all_faults
 from tests.faults.system import Node, SystemUnderTest, volume_folder
+from tests.harness.e2e.dags.chaos_etl import FUSED, LONGEST_RUN, LONGEST_TASK, SEPARATE
 from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
 from tests.harness.e2e.live_pods import watching_pods
 

@@ -8,7 +8,6 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from tests.bench.speed.document import Claim, Section, Table
 from tests.bench.speed.report import write_section
 from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
 from tests.harness.e2e.images import loki_description
+from tests.harness.e2e.testbed import DAGS
 from tests.harness.e2e.three_steps import CONTENDERS, DEFAULTS, FUSED, SEPARATE, WAITS, Comparison, compare
 from tests.harness.e2e.usage import usage_of_pods
 
@@ -31,7 +31,7 @@ NAMES = {
 @pytest.fixture(scope="module")
 def airflow(deployment: Deployment) -> Iterator[Airflow]:
     """With the DAGs of the benchmark, and nothing else to do."""
-    shutil.copy(Path(__file__).parent / "dags" / "three_steps.py", deployment.checkout / "dags")
+    shutil.copy(DAGS / "three_steps.py", deployment.checkout / "dags")
     deployment.apply_all("--wait-for-first-run")
     with deployment.airflow() as made:
         made.pause("orders_etl", True)

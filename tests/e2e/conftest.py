@@ -34,6 +34,7 @@ from tests.harness.e2e.outside import OutsideSink, serve_bucket
 from tests.harness.e2e.pod_history import PodWatch, watch_pods
 from tests.harness.e2e.record import write_figures
 from tests.harness.e2e.testbed import (
+    DAGS,
     EVIDENCE,
     LOKI_IMAGES,
     OVERLAY,
@@ -48,7 +49,6 @@ from tests.harness.e2e.testbed import (
 )
 from tests.harness.postgres_tls import tls_front
 
-DAGS = Path(__file__).parent / "dags"
 RULES = "k8s/base/observability/prometheus/rules"
 _BEGAN = pytest.StashKey[float]()
 

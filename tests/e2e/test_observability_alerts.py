@@ -11,18 +11,9 @@ import psycopg
 import pytest
 
 from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
-from tests.harness.e2e.observability import Watching
+from tests.harness.e2e.observability import ALERTS, FAILING_DAG, Watching
 
 pytestmark = pytest.mark.acceptance
-FAILING_DAG = "fails_unless_mended"
-ALERTS = {
-    "DagFailing": {"dag_id": FAILING_DAG},
-    "RejectsAboveTolerance": {"pipeline": "orders"},
-    "ImagePullFailing": {"pod": "no-such-image"},
-    "PodOomKilled": {"pod": "hungry"},
-    "SchedulerSilent": {},
-}
-"""The alerts to expect, with the labels of their objects."""
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.test_observability_alerts import ALERTS
 from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
 from tests.harness.e2e.doctor import OF_THE_MACHINE, Diagnosis, look
-from tests.harness.e2e.observability import Watching
+from tests.harness.e2e.observability import ALERTS, Watching
 
 pytestmark = pytest.mark.acceptance
 

@@ -27,10 +27,10 @@ from tests.chaos.runs import Run
 from tests.cluster import Cluster
 from tests.cluster.node.configuration import Place
 from tests.cluster.nodes import Node as ClusterNode
-from tests.e2e.dags.chaos_etl import SEPARATE
 from tests.faults.machines import FillStaging
 from tests.faults.network import network_faults
 from tests.faults.system import Node, SystemUnderTest
+from tests.harness.e2e.dags.chaos_etl import SEPARATE
 from tests.harness.e2e.live_pods import Pods
 
 SYSTEM_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"

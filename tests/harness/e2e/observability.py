@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager and Loki, as one asks them."""
+"""A client of Prometheus, Alertmanager and Loki on the cluster."""
 
 import time
 from collections.abc import Iterator
@@ -10,6 +10,16 @@ from ops.cluster.kubectl import OBSERVABILITY
 from tests.harness.direct import DIRECT
 from tests.harness.e2e.deployment import Deployment, wait_for
 from tests.harness.metrics.queries import Query
+
+FAILING_DAG = "fails_unless_mended"
+ALERTS = {
+    "DagFailing": {"dag_id": FAILING_DAG},
+    "RejectsAboveTolerance": {"pipeline": "orders"},
+    "ImagePullFailing": {"pod": "no-such-image"},
+    "PodOomKilled": {"pod": "hungry"},
+    "SchedulerSilent": {},
+}
+"""The alerts that the end-to-end tests cause, with the labels of their objects."""
 
 
 @dataclass(frozen=True)

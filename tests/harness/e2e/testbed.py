@@ -19,7 +19,8 @@ from tests.harness.logs.loki import PROGRAM as LOKI_PROGRAM
 
 EVIDENCE = ROOT / ".e2e"
 OVERLAY = os.environ.get("OVERLAY", "e2e")
-IMAGES = ROOT / "tests" / "e2e" / "images"
+DAGS = ROOT / "tests" / "harness" / "e2e" / "dags"
+IMAGES = ROOT / "tests" / "harness" / "e2e" / "dockerfiles"
 POSTGRES_IMAGE, STANDIN_IMAGE = "localhost/e2e-postgres:0.1.0", "localhost/e2e-standin:0.1.0"
 LOKI_IMAGES = [] if LOKI_PROGRAM else [image_name("loki")]
 """Of the double, unless a program is given."""
