@@ -4,12 +4,13 @@ import hashlib
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.doubles.http_server import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "ops" / "k3s" / "install-k3s.sh"
@@ -180,11 +181,5 @@ class BareMachine:
                 with machine.calls.open("a") as calls:
                     calls.write(f"served {self.path}\n")
 
-        with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(self.release))) as server:
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            try:
-                yield f"http://127.0.0.1:{server.server_address[1]}"
-            finally:
-                server.shutdown()
-                thread.join()
+        with serving(ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(self.release)))) as url:
+            yield url

@@ -1,12 +1,13 @@
 """A front as Traefik is one, for tests: TLS at one port, plain HTTP at another, and Airflow's login page behind."""
 
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+
+from tests.doubles.http_server import Handler, serving
 
 LOGIN = {"/auth/login/": (200, '<div id="loginbox">'), "/grafana/login": (200, "<title>Grafana</title>")}
 
@@ -31,15 +32,12 @@ def front(folder: Path, default: str, by_name: "dict[str, str] | None" = None) -
     """Serve on loopback until the block ends. Certificates are PEM with their keys: the default, and others by name."""
     answers = Front()
 
-    class Secure(BaseHTTPRequestHandler):
+    class Secure(Handler):
         def do_GET(self) -> None:
             status, text = answers.pages.get(self.path, (404, "404 page not found"))
             self.send_response(status)
             self.end_headers()
             self.wfile.write(text.encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
 
     class Plain(Secure):
         def do_GET(self) -> None:
@@ -55,14 +53,11 @@ def front(folder: Path, default: str, by_name: "dict[str, str] | None" = None) -
 
     context = _context(folder, default)
     context.sni_callback = choose
-    with _Server(("127.0.0.1", 0), Secure) as secure, _Server(("127.0.0.1", 0), Plain) as plain:
-        secure.socket = context.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
-        answers.port, answers.plain_port = secure.server_address[1], plain.server_address[1]
-        for server in (secure, plain):
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+    secure, plain = _Server(("127.0.0.1", 0), Secure), _Server(("127.0.0.1", 0), Plain)
+    secure.socket = context.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
+    answers.port, answers.plain_port = secure.server_address[1], plain.server_address[1]
+    with serving(secure), serving(plain):
         yield answers
-        for server in (secure, plain):
-            server.shutdown()
 
 
 def _context(folder: Path, certificate: str) -> ssl.SSLContext:

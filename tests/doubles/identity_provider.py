@@ -8,7 +8,6 @@ import base64
 import hashlib
 import secrets
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from werkzeug.serving import make_server
 
 from dev.sandbox.process import free_port
 from tests.cluster.certificates import Authority
+from tests.doubles.http_server import serving
 
 CLIENT, CLIENT_SECRET = "etl", secrets.token_urlsafe(16)
 REDIRECT_PATH = "/auth/oauth-authorized/SSO"
@@ -87,14 +87,8 @@ def run_identity_provider(folder: Path, host: str = "localhost") -> Iterator[Ide
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tls.certificate_of("identity-provider"), tls.key_of("identity-provider"))
     server = make_server(host, port, _app(made), threaded=True, ssl_context=context)
-    thread = threading.Thread(target=server.serve_forever, name="identity-provider", daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield made
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _app(provider: IdentityProvider) -> Flask:

@@ -51,7 +51,9 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def told(observed: Deployment, airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def findings(
+    observed: Deployment, airflow: Airflow, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
     """The doctor's findings for each fault, by name. All faults are reverted by then."""
     folder = tmp_path_factory.mktemp("faults")
     airflow.await_dag("breaks_on_demand")
@@ -73,34 +75,34 @@ def told(observed: Deployment, airflow: Airflow, tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_is_named(told: dict[str, dict[str, Any]], observed: Deployment, name: str) -> None:
+def test_each_fault_is_named(findings: dict[str, dict[str, Any]], observed: Deployment, name: str) -> None:
     if name == "dns-down" and "--builder=buildah" not in observed.options:
         pytest.skip("The DNS of a cluster that was given is left alone.")
-    assert name in told
-    assert told[name]["what"]
-    assert told[name]["do"]
+    assert name in findings
+    assert findings[name]["what"]
+    assert findings[name]["do"]
 
 
-def test_it_says_the_last_words_of_what_ended(told: dict[str, dict[str, Any]]) -> None:
-    assert faults.CRASH_SAID in told["crash-looping"]["what"]
-    assert faults.JOB_SAID in told["migrations-failed"]["what"]
-    assert "This task fails unless it is mended." in told["run-failed"]["what"]
-    assert "line 9: ValueError: This file breaks on demand." in told["import-error"]["what"]
+def test_it_says_the_last_words_of_what_ended(findings: dict[str, dict[str, Any]]) -> None:
+    assert faults.CRASH_SAID in findings["crash-looping"]["what"]
+    assert faults.JOB_SAID in findings["migrations-failed"]["what"]
+    assert "This task fails unless it is mended." in findings["run-failed"]["what"]
+    assert "line 9: ValueError: This file breaks on demand." in findings["import-error"]["what"]
 
 
-def test_it_tells_the_servers_own_words(told: dict[str, dict[str, Any]]) -> None:
-    assert "password authentication failed" in told["source-login"]["what"]
-    assert "Login failed" in told["sink-login"]["what"]
-    assert "permission denied for table orders" in told["source-not-readable"]["what"]
-    assert "permission was denied" in told["sink-not-prepared"]["what"]
-    assert "does not exist" in told["mount-failing"]["what"]
+def test_it_tells_the_servers_own_words(findings: dict[str, dict[str, Any]]) -> None:
+    assert "password authentication failed" in findings["source-login"]["what"]
+    assert "Login failed" in findings["sink-login"]["what"]
+    assert "permission denied for table orders" in findings["source-not-readable"]["what"]
+    assert "permission was denied" in findings["sink-not-prepared"]["what"]
+    assert "does not exist" in findings["mount-failing"]["what"]
 
 
-def test_what_follows_from_a_server_that_is_scaled_to_zero_is_told_with_it(told: dict[str, dict[str, Any]]) -> None:
-    assert {"service-without-endpoints", "loki-away"} <= {one["name"] for one in told["scaled-to-zero"]["follows"]}
+def test_what_follows_from_a_server_that_is_scaled_to_zero_is_told_with_it(findings: dict[str, dict[str, Any]]) -> None:
+    assert {"service-without-endpoints", "loki-away"} <= {one["name"] for one in findings["scaled-to-zero"]["follows"]}
 
 
-def test_it_leaves_no_pod_behind(told: dict[str, dict[str, Any]], observed: Deployment) -> None:
+def test_it_leaves_no_pod_behind(findings: dict[str, dict[str, Any]], observed: Deployment) -> None:
     selector = "--selector=app.kubernetes.io/component=doctor"
     wait_for("the pods of the doctor to go", lambda: not observed.objects("pods", selector), seconds=60)
 

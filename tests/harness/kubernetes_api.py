@@ -3,19 +3,19 @@
 import json
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config
 
-from dev.sandbox.process import die_with_parent, free_port
-from dev.sandbox.waiting import wait_for
+from dev.sandbox.process import free_port
 from tests.cluster.building.binaries import API_SERVER, build, installed
 from tests.cluster.certificates import Authority
 from tests.cluster.node.control_plane import command
 from tests.harness.manifests.rendering import kubectl
+from tests.harness.server import running
 
 START_SECONDS = 120
 
@@ -80,19 +80,8 @@ def run_api_server(folder: Path) -> Iterator[ApiServer]:
     kubeconfig = folder / "kubeconfig"
     authority.write_kubeconfig("admin", f"https://127.0.0.1:{port}", kubeconfig)
     made = ApiServer(kubeconfig)
-    with ExitStack() as stack:
-        for name, arguments in (("etcd", etcd), ("apiserver", server)):
-            stack.enter_context(_process(arguments, folder / f"{name}.log"))
-        wait_for(made.is_ready, START_SECONDS)
+    with (
+        running(etcd, folder / "etcd.log", lambda: True, end=subprocess.Popen.kill),
+        running(server, folder / "apiserver.log", made.is_ready, START_SECONDS, end=subprocess.Popen.kill),
+    ):
         yield made
-
-
-@contextmanager
-def _process(arguments: list[str], log: Path) -> Iterator[None]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(arguments, stdout=output, stderr=output, preexec_fn=die_with_parent)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()

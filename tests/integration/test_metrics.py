@@ -5,6 +5,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from orders_etl import ORDERS
@@ -110,12 +111,12 @@ def test_the_queue_time_of_every_attempt_is_measured_once(capture: Capture) -> N
     assert capture.queue_times == capture.attempts
 
 
-def test_the_real_exporter_makes_of_it_what_is_documented(capture: Capture) -> None:
+def test_the_real_exporter_makes_of_it_what_is_documented(capture: Capture, tmp_path: Path) -> None:
     try:
         program = build(STATSD_EXPORTER) / "statsd_exporter"
     except ClusterError as error:
         pytest.skip(f"statsd_exporter cannot be built here: {str(error).splitlines()[-1]}")
-    with run_statsd_exporter(program, MAPPING) as (port, url):
+    with run_statsd_exporter(program, MAPPING, tmp_path / "log") as (port, url):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall("".join(f"{text}\n" for text in [*capture.texts, "end.of.capture:1|c"]).encode())
         # Lines are counted when they are read, and handled later, in their order.

@@ -8,9 +8,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,18 +22,8 @@ from pydantic import SecretStr
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import free_port
 from dev.sandbox.site import Site
+from tests.doubles.http_server import serving
 from tests.harness.metrics.statsd import scrape
-
-
-@contextmanager
-def serving(server: ThreadingHTTPServer) -> Iterator[str]:
-    """A server that runs; yields its URL."""
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def settings(sink_url: str, metadata_url: str) -> Settings:

@@ -3,11 +3,12 @@
 import http.client
 import select
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+
+from tests.doubles.http_server import Handler, serving
 
 _LOCAL = ("localhost", "127.", "::1", "0.0.0.0")
 _BUFFER = 1 << 16
@@ -29,7 +30,7 @@ def run_proxy() -> Iterator[Proxy]:
     """Run a proxy on loopback until the block ends."""
     proxy = Proxy()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Tunnel(Handler):
         def do_CONNECT(self) -> None:
             host, _, port = self.path.rpartition(":")
             if host.strip("[]").startswith(_LOCAL):
@@ -51,16 +52,10 @@ def run_proxy() -> Iterator[Proxy]:
             proxy.local.append(self.path)
             self.send_error(http.client.FORBIDDEN, "Only https takes this proxy")
 
-        do_POST = do_PUT = do_HEAD = do_DELETE = do_PATCH = do_GET  # noqa: N815
+        do_POST = do_PUT = do_HEAD = do_DELETE = do_PATCH = do_GET
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing: the commands that are tried say enough."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        proxy.url = f"http://127.0.0.1:{server.server_port}"
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Tunnel)) as proxy.url:
         yield proxy
-        server.shutdown()
 
 
 def _join(near: socket.socket, far: socket.socket) -> None:

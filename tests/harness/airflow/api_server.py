@@ -7,7 +7,7 @@ import re
 import secrets
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from itertools import count
@@ -19,9 +19,9 @@ import yaml
 from etl_airflow.web.failed_logins import MOST_FAILURES
 
 from dev.sandbox.postgres import Postgres
-from dev.sandbox.process import die_with_parent, free_port
+from dev.sandbox.process import free_port
 from dev.sandbox.stack import ROOT, airflow_environment
-from dev.sandbox.waiting import came_true
+from tests.harness.server import running
 
 AIRFLOW = ROOT / "k8s" / "base" / "airflow"
 TAKEN = re.compile(r"AIRFLOW__(?:FAB__|CORE__AUTH_MANAGER|API__).*")
@@ -158,20 +158,14 @@ def run_api_server(postgres: Postgres, folder: Path, *before: list[str], **servi
     with made.log.open("wb") as output:
         for command in (["db", "migrate"], ["users", "create", *admin, f"--password={PASSWORD}"], *before):
             subprocess.run(["airflow", *command], env=environment, check=True, stdout=output, stderr=output)
-        process = subprocess.Popen(
-            _deployed(),
-            env=environment | serving,
-            stdout=output,
-            stderr=output,
-            preexec_fn=die_with_parent,
-            start_new_session=True,
-        )
+
+    def is_up() -> bool:
+        return made.ask("GET", "/api/v2/version")[0] == 200
+
     try:
-        _wait_until_up(made, process)
-        yield made
+        with running(_deployed(), made.log, is_up, START_SECONDS, env=environment | serving, start_new_session=True):
+            yield made
     finally:
-        process.terminate()
-        process.wait()
         postgres.drop_database(name)
 
 
@@ -181,13 +175,3 @@ def _deployed() -> list[str]:
         "containers"
     ]
     return list(container["args"][container["args"].index("--") + 1 :])
-
-
-def _wait_until_up(server: Server, process: "subprocess.Popen[bytes]") -> None:
-    def is_up_or_ended() -> bool:
-        with suppress(OSError):
-            return server.ask("GET", "/api/v2/version")[0] == 200
-        return process.poll() is not None
-
-    is_up = came_true(is_up_or_ended, START_SECONDS, 0.5) and process.poll() is None
-    assert is_up, f"The API server did not start:\n{server.log.read_text()[-4000:]}"

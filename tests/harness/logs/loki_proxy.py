@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import re
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from dev.sandbox.process import die_with_parent, free_port
-from dev.sandbox.waiting import wait_for
+from dev.sandbox.process import free_port
 from tests.cluster.building.binaries import CADDY, build
 from tests.harness.logs.loki import CONFIGURATION, LokiServer
+from tests.harness.server import running
 
 READ, TASKS, NODES, AUDIT, STATE = 3100, 3101, 3102, 3103, 3104
 PUSH, QUERY = "/loki/api/v1/push", "/loki/api/v1/query_range"
@@ -70,26 +69,11 @@ def run_proxy(folder: Path, loki: LokiServer) -> Iterator[Proxy]:
     text = re.sub(r"^:(\d+) \{$", lambda found: f":{proxy.ports[int(found[1])]} {{", text, flags=re.MULTILINE)
     (folder / "Caddyfile").write_text(text)
     options = ("--config", str(folder / "Caddyfile"), "--adapter", "caddyfile")
-    with (folder / "caddy.log").open("ab") as log:
-        # As in its container, whose file system is read-only.
-        environment = os.environ | {"HOME": "/proc/none", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
-        process = subprocess.Popen(
-            [build(CADDY) / "caddy", "run", *options],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            preexec_fn=die_with_parent,
-        )
-    try:
-        wait_for(lambda: _is_alive(proxy))
-        yield proxy
-    finally:
-        process.terminate()
-        process.wait()
+    # As in its container, whose file system is read-only.
+    environment = os.environ | {"HOME": "/proc/none", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
 
-
-def _is_alive(proxy: Proxy) -> bool:
-    try:
+    def is_alive() -> bool:
         return proxy.call(STATE, "GET", "/alive")[0] == 200
-    except OSError:
-        return False
+
+    with running([build(CADDY) / "caddy", "run", *options], folder / "caddy.log", is_alive, env=environment):
+        yield proxy

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import urllib.error
 from collections import Counter
@@ -11,16 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 from orders_etl import ORDERS
 from prometheus_client import Metric
 
 from dev.sandbox.airflow_server import AirflowServer, run_airflow
-from dev.sandbox.process import die_with_parent, free_port
+from dev.sandbox.process import free_port
 from dev.sandbox.stack import ROOT, Stack
 from dev.sandbox.waiting import came_true
 from tests.harness.metrics.documented import documented_metrics
 from tests.harness.metrics.statsd import Line, Listener, Mapping, Series, scrape
+from tests.harness.server import running
 
 MAPPING = ROOT / "k8s" / "base" / "observability" / "statsd-exporter" / "mapping.yml"
 LONGEST_SECONDS = 240
@@ -82,7 +81,9 @@ def capture_run(stack: Stack, folder: Path) -> Capture:
     metadata_url = stack.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
     with (
         Listener() as statsd,
-        run_database_exporter(METADATA_URL=metadata_url, SINK_URL=stack.sink_url) as metrics_url,
+        run_database_exporter(
+            folder / "exporter.log", METADATA_URL=metadata_url, SINK_URL=stack.sink_url
+        ) as metrics_url,
         run_airflow(
             stack,
             free_port(),
@@ -106,28 +107,17 @@ def deployed_settings(port: int) -> dict[str, str]:
 
 
 @contextmanager
-def run_database_exporter(**environment: str) -> Iterator[str]:
+def run_database_exporter(log: Path, **environment: str) -> Iterator[str]:
     """`etl export-metrics`, once it has asked; yields the URL of its metrics."""
     port = free_port()
     command = [sys.executable, "-m", "etl", "export-metrics", "--port", str(port)]
-    process = subprocess.Popen(
-        command, env=os.environ | environment, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
-    )
     url = f"http://127.0.0.1:{port}/metrics"
 
     def is_up() -> bool:
-        try:
-            return scrape(url)["metadata_up"].samples[0].value == 1
-        except httpx.HTTPError:
-            return False
+        return scrape(url)["metadata_up"].samples[0].value == 1
 
-    try:
-        if not came_true(lambda: process.poll() is not None or is_up(), 60) or process.poll() is not None:
-            raise RuntimeError("etl export-metrics did not start.")
+    with running(command, log, is_up, env=os.environ | environment):
         yield url
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def run_dags(airflow: AirflowServer, *dag_ids: str) -> dict[str, str]:

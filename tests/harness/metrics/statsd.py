@@ -2,7 +2,6 @@
 
 import re
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +14,9 @@ import yaml
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from dev.sandbox.process import die_with_parent, free_port
+from dev.sandbox.process import free_port
 from tests.harness.direct import DIRECT
+from tests.harness.server import running
 
 KINDS = {"c": "counter", "g": "gauge", "ms": "observer"}
 
@@ -127,7 +127,7 @@ class Mapping:
 
 
 @contextmanager
-def run_statsd_exporter(program: Path, mapping: Path) -> Iterator[tuple[int, str]]:
+def run_statsd_exporter(program: Path, mapping: Path, log: Path) -> Iterator[tuple[int, str]]:
     """Run the real exporter; yields its TCP port for StatsD lines, and the URL of its metrics."""
     statsd, web = free_port(), free_port()
     command = [
@@ -137,22 +137,9 @@ def run_statsd_exporter(program: Path, mapping: Path) -> Iterator[tuple[int, str
         f"--statsd.listen-tcp=127.0.0.1:{statsd}",
         f"--web.listen-address=127.0.0.1:{web}",
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", web), timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    process.kill()
-                    raise RuntimeError(f"statsd_exporter did not start:\n{process.communicate()[1]}") from None
-                time.sleep(0.05)
-        yield statsd, f"http://127.0.0.1:{web}/metrics"
-    finally:
-        process.terminate()
-        process.communicate()
+    url = f"http://127.0.0.1:{web}/metrics"
+    with running(command, log, lambda: DIRECT.get(url)):
+        yield statsd, url
 
 
 def scrape(url: str) -> dict[str, Metric]:
