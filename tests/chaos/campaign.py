@@ -63,11 +63,14 @@ class Campaign:
                 if len(self.injected) == count:
                     break
                 before = len(self.injected)
-                told = self._do(drawn)
+                did = self._do(drawn)
                 missed = 0 if len(self.injected) > before else missed + 1
-                assert missed <= _MOST_MISSED, f"{missed} faults in a row had nothing to hit; the last: {told}"
+                assert missed <= _MOST_MISSED, f"{missed} faults in a row had nothing to hit; the last: {did}"
                 passed = time.monotonic() - began
-                print(f"  {len(self.injected):3}/{count}  {passed // 60:2.0f}:{passed % 60:02.0f}  {told}", flush=True)
+                print(
+                    f"  {len(self.injected):3}/{count}  {passed // 60:2.0f}:{passed % 60:02.0f}  {did}",
+                    flush=True,
+                )
                 self._wait(_GAP * drawn.lasts)
         finally:
             self.heal()

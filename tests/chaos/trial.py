@@ -143,6 +143,6 @@ def _summarise(folder: Path, seed: int, injected: list[Injected], runs: Runs, tr
     """Log a summary of the campaign, and write it to a file."""
     states = Counter(run.state for run in runs.ended)
     kinds = Counter(fault.fault for fault in injected)
-    told = {"seed": seed, "faults": len(injected), "runs": states, "changes": traffic.done, "kinds": kinds}
-    (folder / "summary.json").write_text(json.dumps(told, indent=1) + "\n")
+    summary = {"seed": seed, "faults": len(injected), "runs": states, "changes": traffic.done, "kinds": kinds}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(f"Seed {seed}: {len(injected)} faults of {len(kinds)} kinds, {traffic.done} changes, runs: {dict(states)}")

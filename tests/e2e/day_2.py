@@ -167,7 +167,7 @@ def await_metric(hands: Hands, shown: str) -> None:
 
 def test_the_password_of_the_backups_of_the_sink(hands: Hands) -> None:
     if hands.deployment.sink:
-        pytest.skip("A sink outside is backed up by whoever's it is.")
+        pytest.skip("A sink outside is backed up by its operators.")
     hands.rotate("the sink's for backups", new_password())
     job = "sink-backup-rotated"
     hands.do(f"kubectl --namespace etl-poc create job --from=cronjob/sink-backup {job}")

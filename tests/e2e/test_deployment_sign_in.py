@@ -1,4 +1,4 @@
-"""The component `oidc` on the cluster: pods reach a provider outside, and no password gets anybody in from outside.
+"""The component `oidc` on the cluster: pods reach a provider outside, and logins from outside take no password.
 
 This runs while the first overlay is deployed: test_other_ways.py takes it down, and brings another sink.
 """

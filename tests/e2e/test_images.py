@@ -71,7 +71,7 @@ def test_an_image_is_pulled_by_the_digest_that_its_tag_had_first(registry: Path)
     add_image(registry, "moving", "amd64", BYTES)
     digest = pull_images(Console(), Kubectl(), [tagged]).digests[tagged.image]
     assert digest in {file.name for file in registry.iterdir()}
-    add_image(registry, "moving", "amd64", BYTES)  # somebody puts another image under the tag
+    add_image(registry, "moving", "amd64", BYTES)  # the tag is moved to another image
     pinned = pull(f"image:moving@{digest}")
     assert pull_images(Console(), Kubectl(), [pinned]).digests == {pinned.image: digest}
     again = replace(tagged, again=True)

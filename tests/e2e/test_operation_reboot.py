@@ -53,7 +53,7 @@ class Rebooted:
 def rebooted(observed: Deployment, bed: TestBed) -> Rebooted:
     """A reboot while a run is in flight; the last name that DNS knows again is that of the StatsD exporter."""
     if bed.cluster is None:
-        pytest.skip("The machine of somebody else's cluster is not restarted.")
+        pytest.skip("The machine of a given cluster is not restarted.")
     before = _series_of_one_run(observed)
     with observed.airflow() as airflow:
         run_id = airflow.trigger(DAG, full_refresh=True)

@@ -42,7 +42,7 @@ class Backups:
 def backups(observed: Deployment) -> Backups:
     """Backups by the CronJobs: first of the sink; then an order is confirmed and moved; then of Airflow's database."""
     if observed.sink:
-        pytest.skip("A sink outside is backed up by whoever's it is.")
+        pytest.skip("A sink outside is backed up by its operators.")
     with observed.airflow() as airflow:
         airflow.rest("orders_etl")
         with observed.site(ORDERS) as site:

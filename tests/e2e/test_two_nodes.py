@@ -1,6 +1,6 @@
 """The overlay for several nodes, on two: it runs on both, and survives a restart of one and the loss of the other.
 
-The second node is lost as when its machine loses power: its cable is cut, then all its processes end; nobody is told.
+The loss of the second node is a power failure: it is cut off, then all its processes are killed, without notice.
 """
 
 import json

@@ -26,8 +26,8 @@ NEVER = {
     Flow("airflow-triggerer", "loki", "TCP 3101"),
     Flow("alertmanager", OUTSIDE, ANY_PORT),
 }
-"""What these tests do not cause: no task is deferred to the triggerer, nobody reads the log of a running task while
-Loki is down, and Alertmanager has no receiver."""
+"""Connections that these tests do not cause: no task is deferred to the triggerer, no log of a running task is read
+while Loki is down, and Alertmanager has no receiver."""
 if loki_is_a_double():
     NEVER.add(Flow("loki", OUTSIDE, ANY_PORT))  # it stores nothing in a bucket
 LEFT_OUT = {"grafana", "fluent-bit"}

@@ -268,10 +268,10 @@ def quota_that_is_met(deployment: Deployment) -> Iterator[None]:
     for pods in (quota["status"]["used"]["pods"], quota["spec"]["hard"]["pods"]):
         _patch(deployment, "resourcequota", quota["metadata"]["name"], {"spec": {"hard": {"pods": pods}}})
 
-        def told(wanted: str = pods) -> bool:
+        def met(wanted: str = pods) -> bool:
             return bool(deployment.objects("resourcequota")[0]["status"]["hard"]["pods"] == wanted)
 
-        wait_for("the quota", told, seconds=60)
+        wait_for("the quota", met, seconds=60)
         if pods != quota["spec"]["hard"]["pods"]:
             yield
 

@@ -36,15 +36,15 @@ FAULTS = {
 
 def sink_faults() -> Iterator[Fault]:
     """All of them."""
-    for told, demanded in FAULTS.items():
-        yield InSink(told, demanded)
+    for name, demanded in FAULTS.items():
+        yield InSink(name, demanded)
 
 
 class InSink(Fault):
     """Makes the double fail at the next matching request."""
 
-    def __init__(self, told: str, demanded: OnDemand) -> None:
-        super().__init__(f"sink: {told}")
+    def __init__(self, name: str, demanded: OnDemand) -> None:
+        super().__init__(f"sink: {name}")
         self._demanded = demanded
 
     def targets(self, system: SystemUnderTest) -> Sequence[Pod]:

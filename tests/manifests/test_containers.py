@@ -19,7 +19,7 @@ READS_THE_NODE = {
     "node-exporter": "It reads the node's CPU, memory and disks.",
 }
 """The pods that mount folders of their node, in a separate namespace."""
-RUNS_AS_ROOT = {"fluent-bit": "The kubelet lets nobody else read the containers' logs."}
+RUNS_AS_ROOT = {"fluent-bit": "Only root may read the containers' logs."}
 WRITES_TO_THE_NODE = {("fluent-bit", "/var/lib/fluent-bit")}
 MOUNTABLE = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
 

@@ -1,4 +1,4 @@
-"""The component `oidc`: settings that are written once count for Airflow and Grafana, and no password gets anybody in.
+"""The component `oidc`: one set of settings for Airflow and Grafana, and no logins by password.
 
 Grafana cannot be run here; its settings are those of its documentation ([auth.generic_oauth], [auth], [auth.basic]).
 """

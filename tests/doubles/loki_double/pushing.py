@@ -63,9 +63,9 @@ class Intake:
         if refusals and refusals[-1]:
             raise refusals[-1]
         if problems:
-            counts = Counter(told for _, told in problems)
-            told = "; ".join(f"{count} errors like: {told}" for told, count in counts.items())
-            raise RefusedError(told if len(problems) > 1 else problems[0][1])
+            counts = Counter(note for _, note in problems)
+            note = "; ".join(f"{count} errors like: {note}" for note, count in counts.items())
+            raise RefusedError(note if len(problems) > 1 else problems[0][1])
 
     def _valid(self, labels: Labels, entries: list[Entry], problems: list[Problem]) -> Iterator[Entry]:
         """The lines within the limits; errors of the others are added to `problems`."""
@@ -85,8 +85,8 @@ class Intake:
         if not labels:
             return "missing_labels", "error at least one label pair is required per stream"
         if len(labels) > limits.max_label_names_per_series:
-            told = f"has {len(labels)} label names; limit {limits.max_label_names_per_series}"
-            return "max_label_names_per_series", f"entry for stream '{stream}' {told}"
+            note = f"has {len(labels)} label names; limit {limits.max_label_names_per_series}"
+            return "max_label_names_per_series", f"entry for stream '{stream}' {note}"
         for name, value in sorted(labels.items()):
             if len(name.encode()) > limits.max_label_name_length:
                 return "label_name_too_long", f"stream '{stream}' has label name too long: '{name}'"
@@ -99,19 +99,19 @@ class Intake:
         stream, length = labels_text(labels), len(entry.line.encode())
         metadata, most = entry.bytes - length, limits.max_structured_metadata_size
         if limits.reject_old_samples and entry.at < oldest:
-            told = f"too old: {_time(entry.at)}, oldest acceptable timestamp is: {_time(oldest)}"
-            return "greater_than_max_sample_age", f"entry for stream '{stream}' has timestamp {told}"
+            note = f"too old: {_time(entry.at)}, oldest acceptable timestamp is: {_time(oldest)}"
+            return "greater_than_max_sample_age", f"entry for stream '{stream}' has timestamp {note}"
         if entry.at > now + limits.creation_grace_period:
             return "too_far_in_future", f"entry for stream '{stream}' has timestamp too new: {_time(entry.at)}"
         if length > limits.max_line_size:
-            told = f"for stream '{stream}' while adding an entry with length '{length}' bytes"
-            return "line_too_long", f"max entry size '{limits.max_line_size}' bytes exceeded {told}"
+            note = f"for stream '{stream}' while adding an entry with length '{length}' bytes"
+            return "line_too_long", f"max entry size '{limits.max_line_size}' bytes exceeded {note}"
         if metadata > most:
-            told = f"has structured metadata too large: '{metadata}' bytes, limit: '{most}' bytes. {_see('size')}"
-            return "structured_metadata_too_large", f"stream '{stream}' {told}"
+            note = f"has structured metadata too large: '{metadata}' bytes, limit: '{most}' bytes. {_see('size')}"
+            return "structured_metadata_too_large", f"stream '{stream}' {note}"
         if (count := len(entry.metadata)) > (most := limits.max_structured_metadata_entries_count):
-            told = f"has too many structured metadata labels: '{count}', limit: '{most}'. {_see('entries_count')}"
-            return "structured_metadata_too_many", f"stream '{stream}' {told}"
+            note = f"has too many structured metadata labels: '{count}', limit: '{most}'. {_see('entries_count')}"
+            return "structured_metadata_too_many", f"stream '{stream}' {note}"
         return None
 
     def _allow(self, entries: list[Entry]) -> None:
@@ -119,16 +119,16 @@ class Intake:
         if not self._all.take(size):
             self.discarded["rate_limited"] += len(entries)
             limit = f"limit: {self.limits.ingestion_rate_mb * MB} bytes/sec"
-            told = f"({limit}) while attempting to ingest '{len(entries)}' lines totaling '{size}' bytes"
-            raise RefusedError(f"ingestion rate limit exceeded for user fake {told}, reduce log volume or {_ASK}", 429)
+            note = f"({limit}) while attempting to ingest '{len(entries)}' lines totaling '{size}' bytes"
+            raise RefusedError(f"ingestion rate limit exceeded for user fake {note}, reduce log volume or {_ASK}", 429)
 
     def _keep(self, tenant: str, labels: Labels, entries: list[Entry]) -> RefusedError | None:
         limits, stream = self.limits, self.store.stream(labels, tenant)
         if stream is None and len(self.store.streams) >= limits.max_global_streams_per_user:
             self.discarded["stream_limit"] += len(entries)
-            told = f"{labels_text(labels)}, reduce the number of active streams (reduce labels or reduce label values)"
-            told = f"when trying to create stream {told}, or {_ASK}, user: 'fake'"
-            return RefusedError(f"maximum active stream limit exceeded {told}", 429)
+            note = f"{labels_text(labels)}, reduce the number of active streams (reduce labels or reduce label values)"
+            note = f"when trying to create stream {note}, or {_ASK}, user: 'fake'"
+            return RefusedError(f"maximum active stream limit exceeded {note}", 429)
         stream = stream or self.store.make_stream(labels, tenant)
         rate = limits.per_stream_rate_limit
         bucket = self._each.setdefault(stream.number, Bucket(rate, limits.per_stream_rate_limit_burst))
@@ -165,9 +165,9 @@ class Intake:
         if not refused:
             return None
         self.discarded[reason] += len(refused)
-        told = [f"entry with timestamp {_exact(entry.at)} ignored, reason: '{why}',\n" for entry, why in refused]
+        note = [f"entry with timestamp {_exact(entry.at)} ignored, reason: '{why}',\n" for entry, why in refused]
         total = f"user 'fake', total ignored: {len(refused)} out of {of} for stream: {labels_text(stream.labels)}"
-        return RefusedError("".join(told[:_SHOWN]) + total, status)
+        return RefusedError("".join(note[:_SHOWN]) + total, status)
 
 
 def _read(body: bytes) -> list[tuple[Labels, list[Entry]]]:

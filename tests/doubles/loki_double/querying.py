@@ -34,17 +34,17 @@ def query_range(store: Store, limits: Limits, asked: dict[str, str], tenants: li
         raise RefusedError(f"invalid direction '{direction}'")
     step = _step(asked.get("step")) or max((end - start) // (250 * SECOND), 1) * SECOND
     if (end - start) // step > 11000:
-        told = "11,000 points per time series. Try increasing the value of the step parameter"
-        raise RefusedError(f"exceeded maximum resolution of {told}")
+        detail = "11,000 points per time series. Try increasing the value of the step parameter"
+        raise RefusedError(f"exceeded maximum resolution of {detail}")
     query = parse(asked.get("query", ""))
     if not query.window and limit > (most := limits.max_entries_limit_per_query):
-        told = f"limit > max_entries_limit_per_query ({limit} > {most})"
-        raise RefusedError(f"max entries limit per query exceeded, {told}")
+        detail = f"limit > max_entries_limit_per_query ({limit} > {most})"
+        raise RefusedError(f"max entries limit per query exceeded, {detail}")
     if limits.max_query_lookback:
         start = max(start, min(end, now - limits.max_query_lookback))
     if end - start > limits.max_query_length:
-        told = f"query length: {duration_text(end - start)}, limit: {limits.max_query_length // (24 * HOUR)}d"
-        raise RefusedError(f"the query time range exceeds the limit ({told})")
+        detail = f"query length: {duration_text(end - start)}, limit: {limits.max_query_length // (24 * HOUR)}d"
+        raise RefusedError(f"the query time range exceeds the limit ({detail})")
     if not query.window:
         found = list(islice(store.find(query, start, end, tenants, forward=direction == "forward"), limit))
         return _answer("streams", _streams(found, limits.grpc_server_max_send_msg_size))
@@ -57,8 +57,8 @@ def query_range(store: Store, limits: Limits, asked: dict[str, str], tenants: li
 def _streams(found: list[tuple[int, str, Labels]], most: int) -> list[dict[str, Any]]:
     size = sum(len(line.encode()) for _, line, _ in found)
     if size > most:
-        told = f"trying to send message larger than max ({size} vs. {most})"
-        raise RefusedError(f"rpc error: code = ResourceExhausted desc = {told}", 500)
+        detail = f"trying to send message larger than max ({size} vs. {most})"
+        raise RefusedError(f"rpc error: code = ResourceExhausted desc = {detail}", 500)
     streams: dict[str, dict[str, Any]] = {}
     for at, line, labels in found:
         stream = streams.setdefault(json.dumps(labels, sort_keys=True), {"stream": labels, "values": []})

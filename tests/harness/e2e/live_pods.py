@@ -102,11 +102,11 @@ def read_pod(item: dict[str, Any]) -> Pod:
         restarts=int(containers[0].get("restartCount", 0)),
     )
     if labels.get("kubernetes_executor") == "True":
-        told = {name: annotations.get(name, "") for name in ("dag_id", "run_id", "task_id")}
-        return Pod(**{**pod.__dict__, "role": "worker", **told})
+        annotated = {name: annotations.get(name, "") for name in ("dag_id", "run_id", "task_id")}
+        return Pod(**{**pod.__dict__, "role": "worker", **annotated})
     if labels.get("kubernetes_pod_operator") == "True":
         words = item["spec"]["containers"][0].get("args") or []
         run_id = words[words.index("--run-id") + 1] if "--run-id" in words else ""
-        told = {"dag_id": labels.get("dag_id", ""), "run_id": run_id, "task_id": labels.get("task_id", "")}
-        return Pod(**{**pod.__dict__, "role": labels.get("app.kubernetes.io/component", ""), **told})
+        annotated = {"dag_id": labels.get("dag_id", ""), "run_id": run_id, "task_id": labels.get("task_id", "")}
+        return Pod(**{**pod.__dict__, "role": labels.get("app.kubernetes.io/component", ""), **annotated})
     return pod

@@ -51,7 +51,7 @@ class OutsideSink:
         return urlsplit(f"//{self.address}").port or 1433
 
     def url(self, user: str, password: str = "") -> str:
-        """The URL for a login. With the password it is for the tests themselves, which believe anybody."""
+        """The URL for a login. With a password it is for the tests, which do not verify certificates."""
         if not password:
             return f"mssql://{user}@{self.address}"
         return f"mssql://{user}:{password}@{self.address}&trustservercertificate=yes"
