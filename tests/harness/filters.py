@@ -1,4 +1,4 @@
-"""Filters as people write them, and as they should not; and values at the edges of every column type."""
+"""Filters, valid and malformed, and edge values of every column type."""
 
 import re
 from typing import Any
@@ -63,7 +63,7 @@ CREATE TABLE edges (
     local timestamp, seen timestamp, moment timestamptz, ratio double precision, half real, doc jsonb, raw bytea
 )
 """
-"""As an old table is: wider than the pipeline declares."""
+"""A table whose columns are wider than the pipeline declares."""
 
 _NUMBERS = ["small", "count", "big", "price", "exact"]
 _FAMILIES = {
@@ -184,7 +184,7 @@ filters = st.recursive(
     ),
     max_leaves=4,
 )
-"""Filters of which most are let through."""
+"""Filters of which most are valid."""
 
 _PARTS = re.compile(r"'(?:[^']|'')*'|\w+|[<>=!]+|\s+|.", re.DOTALL)
 _WORDS = """

@@ -1,8 +1,8 @@
-"""Runs an attempt of a task as a worker pod does, under Airflow's own supervisor, with an API server that nods.
+"""Runs an attempt of a task as a worker pod does, under Airflow's supervisor, with a mock API server.
 
     python -m tests.harness.airflow.run_task DAG_FILE DAG_ID TASK_ID --try-number 2 --map-index 1
 
-The task's log file, its lines on stdout and what goes to Loki are the supervisor's doing.
+The supervisor writes the log file, stdout and the lines for Loki.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A deployment that is well, as ops/doctor gathers it: the real manifests, with the states that a cluster adds."""
+"""A healthy deployment as ops/doctor reads it: the real manifests, with the states that a cluster adds."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -21,12 +21,12 @@ STARTED = "2026-03-01T08:00:00Z"
 
 
 def ago(seconds: float) -> str:
-    """A time before now, as Kubernetes and Airflow write it."""
+    """A time before now, in the format of Kubernetes and Airflow."""
     return f"{NOW - timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def well() -> Snapshot:
-    """A snapshot of a test's own."""
+    """A fresh copy of the snapshot."""
     return copy.deepcopy(_well())
 
 
@@ -53,7 +53,7 @@ def _well() -> Snapshot:
 
 
 def airflow() -> Airflow:
-    """Airflow with one DAG, which is switched on, and nothing that waits."""
+    """Airflow with one DAG, which is not paused, and no waiting tasks."""
     parts = ("scheduler", "triggerer", "dag_processor")
     alive = {part: {"status": "healthy", f"latest_{part}_heartbeat": ago(3)} for part in parts}
     pool = {"name": "default_pool", "slots": 4, "open_slots": 4, "occupied_slots": 0}
@@ -75,7 +75,7 @@ def task(state: str, seconds: float) -> dict[str, Any]:
 
 
 def target(job: str, instance: str) -> dict[str, Any]:
-    """A target of Prometheus that answers."""
+    """A target of Prometheus that is up."""
     return {"health": "up", "labels": {"job": job, "instance": instance}, "lastError": ""}
 
 
@@ -93,7 +93,7 @@ def event(item: Object, reason: str, message: str) -> Object:
 
 
 def pod(name: str, template: Object, namespace: str = "etl-poc", owner: "tuple[str, str] | None" = None) -> Object:
-    """A pod of a template that runs and is ready."""
+    """A ready pod of a template."""
     meta = {"name": name, "namespace": namespace, "uid": f"uid-of-{name}", "creationTimestamp": STARTED}
     labels = template["metadata"].get("labels", {})
     owners = [{"kind": owner[0], "name": owner[1]}] if owner else []

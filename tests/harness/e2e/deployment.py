@@ -34,7 +34,7 @@ class Deployment:
     """Options of apply-all.sh: the source's address, the import of images."""
     source_url: str = field(repr=False)
     overlay: str
-    """Empty: the one that is deployed."""
+    """Empty: that of the deployment."""
     sink: OutsideSink | None = None
     """None for the sink in the cluster."""
 
@@ -108,7 +108,7 @@ class Deployment:
 
     @contextmanager
     def forwarded(self, service: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:
-        """A port of loopback that leads to one of a Service."""
+        """A port of loopback, forwarded to one of a Service."""
         with ForwardedPort(Kubectl(), service, port, namespace) as opened:
             yield opened.number
 
@@ -122,7 +122,7 @@ class Deployment:
         namespace: str = NAMESPACE,
         labels: "Mapping[str, str] | None" = None,
     ) -> Iterator[None]:
-        """A pod of one container beside the deployment's own, until the block ends."""
+        """A pod of one container beside those of the deployment, until the block ends."""
         resources = {"requests": {"cpu": "10m", "memory": memory}, "limits": {"memory": memory}}
         security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
         container = {"name": name, "image": image, "command": command, "imagePullPolicy": "IfNotPresent"}
@@ -154,7 +154,7 @@ class Deployment:
         outside: "Mapping[str, int] | None" = None,
         name: str = "",
     ) -> "Deployment":
-        """The same with an overlay of the user's own, over one of those that are there, and with settings in it.
+        """The same with a user's overlay over an existing one, and with settings in it.
 
         `outside` are ports that differ from those of network policies, by the policy's name.
         """
@@ -173,7 +173,7 @@ class Deployment:
         return replace(self, overlay=name)
 
     def with_sink_outside(self, sink: OutsideSink) -> "Deployment":
-        """The same with a SQL Server that is there already."""
+        """The same with an existing SQL Server."""
         self.bring_secret("mssql", {"MSSQL_SA_PASSWORD": sink.admin_password})
         connections = {"SINK_URL": sink.url("etl"), "SINK_ADMIN_USER": sink.admin}
         made = self.lay_over(
