@@ -12,7 +12,7 @@ from dev.sandbox.process import die_with_parent
 from dev.sandbox.waiting import came_true
 from tests.cluster.errors import end_of
 
-Process: TypeAlias = "subprocess.Popen[bytes]"
+Process: TypeAlias = subprocess.Popen[bytes]
 
 
 @contextmanager
