@@ -49,7 +49,7 @@ e2e: setup ## Test a first deployment on the cluster of KUBECONFIG, else on one 
 acceptance: setup ## All tests of a deployment, before a release; writes docs/acceptance.md
 	@if [ -z "$${KUBECONFIG:-}" ]; then tests/cluster/setup-system.sh; fi
 	$(PYTHON) -m pytest --capture=no --timeout=3600 --figures=docs/acceptance.md tests/e2e \
-		--deselect=tests/e2e/test_ordeal.py::test_one_fault_of_each_kind_loses_doubles_and_leaves_nothing
+		--deselect=tests/e2e/test_fault_campaign.py::test_one_fault_of_each_kind_loses_doubles_and_leaves_nothing
 
 .PHONY: machines
 machines: setup ## Test these commands on minimal Debian 12 and 13, as root and unprivileged; needs root
@@ -89,7 +89,7 @@ bench: setup ## Measure the speed of rows, beside other loaders and raw limits; 
 	@$(PYTHON) -m tests.bench.speed $(OPTIONS)
 
 .PHONY: fuzz
-fuzz: setup ## Search for inputs that break tests/support/hostile_claims.py; SECONDS_LONG=60, PAIRS=100000
+fuzz: setup ## Search for inputs that break tests/fuzz/claims.py; SECONDS_LONG=60, PAIRS=100000
 	@$(PYTHON) -m tests.fuzz.filters $(or $(PAIRS),100000)
 	@$(UV) sync --quiet --frozen --inexact --group fuzz
 	PYTHONPATH=dags:airflow_image/config $(PYTHON) -m tests.fuzz -max_total_time=$(or $(SECONDS_LONG),60) $(OPTIONS)

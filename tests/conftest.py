@@ -1,4 +1,4 @@
-"""Settings that every test needs before Airflow is imported: a home of its own, and no examples. Nothing is timed."""
+"""Settings of all tests, made before Airflow is imported: a temporary home, no examples. No test is timed."""
 
 import os
 import shutil
@@ -34,9 +34,9 @@ def _own_log_context() -> Iterator[None]:
 
 def pytest_report_header() -> str:
     """Say which Loki the tests have that need no cluster."""
-    from tests.support.loki import told
+    from tests.harness.logs.loki import description
 
-    return told()
+    return description()
 
 
 def pytest_unconfigure() -> None:
@@ -44,4 +44,4 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.harness.fixtures"]

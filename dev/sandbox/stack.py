@@ -39,7 +39,7 @@ class Stack:
 
     def run_dag(self, dag_id: str, *, retry: bool = True, **params: Any) -> dict[str, Any]:
         """Run a DAG once; returns the result of tests.support.run_dag. Its output goes to `log`."""
-        command = [sys.executable, "-m", "tests.support.run_dag", dag_id, "--conf", json.dumps(params)]
+        command = [sys.executable, "-m", "dev.sandbox.run_dag", dag_id, "--conf", json.dumps(params)]
         command += [] if retry else ["--no-retry"]
         with self.log.open("ab") as log:
             completed = subprocess.run(

@@ -86,7 +86,7 @@ def peaks(
     """The most memory that each step took, in MB; `changes` are made to the environment."""
     found = []
     for step in steps:
-        command = [sys.executable, "-m", "tests.support.peak", *made.command(step)]
+        command = [sys.executable, "-m", "tests.bench.speed.peak", *made.command(step)]
         environment = made.environment(**changes)
         completed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         used = json.loads(completed.stdout)

@@ -15,7 +15,7 @@ from tests.bench.speed.tables import NARROW
 ROWS, MANY, FEW = 80_000, 320_000, 2_000
 ROUNDS = 3
 LEAST_OF_LIMIT = 0.3
-"""Half of what `make bench` is to show at a million rows: here the start of the process still counts."""
+"""Half of the factor that `make bench` claims at a million rows: here the process's start still counts."""
 LEAST_OF_NAIVE = 10
 MOST_GROWTH = 1.5
 Measured = dict[tuple[str, int], Series]
@@ -62,5 +62,5 @@ def test_it_is_a_good_part_of_the_raw_limit_and_many_times_the_naive_script(
 def test_time_grows_linearly(measured: Measured) -> None:
     few, many = measured[OURS, ROWS], measured[OURS, MANY]
     assert growth(few, many).median <= MOST_GROWTH, measured
-    # The same of its own CPU, which a machine at work elsewhere does not stretch.
+    # The same for its CPU time, which other load on the machine does not increase.
     assert many.cpu_of_a_million() <= MOST_GROWTH * few.cpu_of_a_million()

@@ -1,4 +1,4 @@
-"""What must hold after every run, and at the end: nothing lost, doubled, wrongly green, hanging, or left behind."""
+"""Invariants after every run and at the end: nothing lost, doubled, wrongly green, hanging, or left behind."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,21 +10,21 @@ from etl.sqlserver.sink import Sink
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, connect
 from tests.chaos.orders import Rows
-from tests.chaos.pods import Pod
 from tests.chaos.runs import Run
+from tests.harness.e2e.live_pods import Pod
 
 _SUMS = {"extracted": ("kept", "dropped", "rejected"), "kept": ("inserted", "updated", "unchanged")}
 _MOST_SHOWN = 5
 _SLACK = timedelta(minutes=2)
-"""What a task may take beyond its time limit, to end and to be noticed."""
+"""The time to end a task after its limit, and to notice that."""
 
 
 class ViolationError(AssertionError):
-    """The deployment has done what it must never do."""
+    """A violated invariant."""
 
 
 def check_audit(run: Run, audits: list[dict[str, Any]]) -> None:
-    """Every load that is green has said in the sink, in the transaction with its rows, what it did; and it adds up."""
+    """Every green load has an audit row, written in the transaction with its rows; and it adds up."""
     found = {audit["partition_id"]: audit for audit in audits if audit["run_id"] == run.run_id}
     green = {f"{index + 1:04d}" for index in run.green("partition.load", "partition.run")}
     if missing := green - found.keys():
@@ -39,7 +39,7 @@ def check_audit(run: Run, audits: list[dict[str, Any]]) -> None:
 
 
 def check_rows(run: Run, rows: Rows, expected: Rows) -> None:
-    """What a green run must have met stands in the sink, at that version or at a newer one."""
+    """The rows that a green run must have read are in the sink, at that version or a newer one."""
     if run.state != "success":
         return
     lost = {key: row for key, row in expected.items() if key not in rows or rows[key][-1] < row[-1]}
@@ -60,7 +60,7 @@ def check_times(run: Run, longest_task: timedelta) -> None:
 
 
 def check_equal(site: PipelineFixture, expected: Rows) -> None:
-    """The sink holds what it must and nothing else. No key stands twice: `sink_rows` would tell."""
+    """The sink holds the expected rows and no others. No key is there twice: `sink_rows` would raise."""
     rows = site.sink_rows()
     for words, wrong in (
         ("are lost", {key: row for key, row in expected.items() if key not in rows}),
@@ -90,7 +90,7 @@ def leftover_pods(pods: list[Pod]) -> list[str]:
 
 
 def check_staging(folder: Path, pipeline: Pipeline, retention: timedelta, last_run: datetime) -> None:
-    """No files of a run have stayed beyond their time; a run sweeps when it extracts."""
+    """No files of a run are older than the retention; `extract` of a later run deletes expired ones."""
     for run in (folder / pipeline.name).glob("*"):
         times = [path.stat().st_mtime for path in (run, *run.rglob("*"))]
         youngest = datetime.fromtimestamp(max(times), UTC)

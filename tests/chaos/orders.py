@@ -1,8 +1,8 @@
-"""Orders that change all the time, and what of them must be in the sink.
+"""Orders that change all the time, and the rows expected in the sink.
 
-The source keeps every version of every order beside the orders, in the same transactions. A confirmed order is changed
-at any moment, but is cancelled or deleted only when a green run has read it as it is: so what must be in the sink is
-exactly the last confirmed version of each order, however many runs fail.
+A trigger keeps every version of every order in a history table. A confirmed order may change at any moment, but is
+cancelled or deleted only after a green run has read it: so the sink must hold exactly the last confirmed version of
+each order, however many runs fail.
 """
 
 import random
@@ -17,7 +17,7 @@ from etl.model.pipeline import Pipeline
 Rows = dict[Any, tuple[Any, ...]]
 """Rows by their key, as dev.sandbox.pipeline_fixture gives them."""
 LONGEST_TRANSACTION = timedelta(seconds=8)
-"""The server ends longer ones; well below the look-back of the pipelines."""
+"""The server aborts longer ones; well below the look-back of the pipelines."""
 _OPERATIONS_A_SECOND = 6.0
 _TABLES = """
 CREATE TABLE chaos_orders (LIKE orders INCLUDING ALL);
@@ -65,19 +65,19 @@ updated_at < %s AND NOT EXISTS
 
 
 def make_tables(url: str) -> None:
-    """Make the orders of the campaign, beside those of the deployment; what an earlier one left is gone."""
+    """Create the campaign's tables, beside those of the deployment; those of an earlier one are dropped."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS chaos_orders, chaos_history; DROP FUNCTION IF EXISTS chaos_keep")
         connection.execute(_TABLES)
 
 
-def must_be_in_sink(url: str, pipeline: Pipeline) -> Rows:
-    """The last confirmed version of each order: all that the sink holds, once a run has read everything."""
+def expected_in_sink(url: str, pipeline: Pipeline) -> Rows:
+    """The last confirmed version of each order: the sink's content once a run has read everything."""
     return _rows(url, pipeline, "true")
 
 
-def must_be_after_run(url: str, pipeline: Pipeline, began: datetime, ended: datetime) -> Rows:
-    """The confirmed versions that a run must have met: in before it began, and still standing when it had ended."""
+def expected_after_run(url: str, pipeline: Pipeline, began: datetime, ended: datetime) -> Rows:
+    """The confirmed versions that a run must have read: committed before it began, and current when it had ended."""
     return _rows(url, pipeline, _UNTOUCHED, began - LONGEST_TRANSACTION, ended)
 
 
@@ -94,7 +94,7 @@ def _plain(value: Any) -> Any:
 
 
 class Traffic:
-    """Changes orders from a thread of its own, as long as the source answers, until it is stopped."""
+    """Changes orders from a thread, as long as the source answers, until it is stopped."""
 
     def __init__(self, url: str, seed: int) -> None:
         self.read_until = datetime.min.replace(tzinfo=UTC)
@@ -113,7 +113,7 @@ class Traffic:
         self.stop()
 
     def stop(self) -> None:
-        """Stop, and wait until nothing is under way."""
+        """Stop, and wait for the thread."""
         self._stop.set()
         self._thread.join(timeout=60)
         assert not self._thread.is_alive(), "The traffic at the source does not end."
@@ -128,14 +128,14 @@ class Traffic:
     def _work(self) -> None:
         limit = f"-c transaction_timeout={LONGEST_TRANSACTION / timedelta(milliseconds=1):.0f}"
         with (
-            # It cannot wait for what it holds itself in the other.
+            # It must not wait for locks of the other connection.
             psycopg.connect(self._url, autocommit=True, connect_timeout=5, options="-c lock_timeout=500") as connection,
             psycopg.connect(self._url, connect_timeout=5, options=limit) as slow,
         ):
             commit_at = 0.0
             while not self._stop.wait(self._choice.expovariate(_OPERATIONS_A_SECOND)):
                 if self._choice.random() < 0.1:
-                    # It commits later than others that began after it: what the look-back is for.
+                    # It commits later than others that began after it: the case for the look-back.
                     self._operation(slow)
                     commit_at = commit_at or time.monotonic() + self._choice.uniform(0.5, 5)
                 else:

@@ -1,4 +1,4 @@
-"""Runs of the pipelines one after the other, each looked at when it has ended."""
+"""Runs of the pipelines one after the other, each checked when it has ended."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +18,13 @@ from etl.model.pipeline import Pipeline
 from ops.cluster.airflow_api import AirflowApi
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import Kubectl
-from tests.e2e.deployment import Airflow
+from tests.harness.e2e.deployment import Airflow
 
 _Found = TypeVar("_Found")
-AWAY = (DeployError, OSError, UnreachableError, mssql_python.Error, psycopg.Error, RuntimeError)
-"""What is raised while a fault is at what is asked."""
+OUTAGE_ERRORS = (DeployError, OSError, UnreachableError, mssql_python.Error, psycopg.Error, RuntimeError)
+"""Errors of requests during a fault."""
 LONGEST_OUTAGE = 420.0
-"""Seconds: no fault lasts so long, with all that Kubernetes waits before it starts a thing again."""
+"""Seconds: longer than any fault, with Kubernetes' back-off before restarts."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Run:
     tasks: dict[str, dict[str, Any]]
 
     def green(self, *task_ids: str) -> list[int]:
-        """The map indices of the tasks of these ids that are green."""
+        """The map indices of the green tasks with these ids."""
         tasks = self.tasks.values()
         return sorted(task["map_index"] for task in tasks if task["task_id"] in task_ids and task["state"] == "success")
 
 
 class Runs:
-    """Triggers runs, waits for their ends, and has each looked at before the next one may hide what it left undone."""
+    """Triggers runs, waits for their ends, and checks each before the next one may hide its defects."""
 
     def __init__(self, airflow: Airflow, longest: timedelta, look: Callable[[Run], None]) -> None:
         self._airflow = airflow
@@ -57,22 +57,22 @@ class Runs:
         """When the present run was triggered, by time.monotonic."""
 
     def one(self, pipeline: Pipeline) -> Run:
-        """One run. Fails the test where it does not end in time, or the look at it finds something wrong."""
+        """One run. Fails the test if it does not end in time, or violates an invariant."""
         dag_id, run_id = f"{pipeline.name}_etl", next(self._names)
         began = datetime.now(UTC)
         path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
         self.under_way_since = time.monotonic()
-        patiently(lambda: self._trigger(dag_id, run_id))
+        retrying(lambda: self._trigger(dag_id, run_id))
         state = self._await_end(path, f"{run_id} of {dag_id}")
         ended = datetime.now(UTC)
         self.under_way_since = None
-        run = Run(pipeline, run_id, state, began, ended, patiently(lambda: self._airflow.tasks(dag_id, run_id)))
+        run = Run(pipeline, run_id, state, began, ended, retrying(lambda: self._airflow.tasks(dag_id, run_id)))
         self._look(run)
         self.ended.append(run)
         return run
 
     def until_green(self, pipeline: Pipeline, tries: int = 3) -> Run:
-        """Runs until one is green. Fails the test where that takes more."""
+        """Runs until one is green. Fails the test if none of the tries is."""
         for _ in range(tries):
             if (run := self.one(pipeline)).state == "success":
                 return run
@@ -84,13 +84,13 @@ class Runs:
             body: dict[str, Any] = {"dag_run_id": run_id, "logical_date": None, "conf": {}}
             self._airflow.api.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
         except DeployError as error:
-            if "answered 409" not in str(error):  # it was made, and the answer got lost
+            if "answered 409" not in str(error):  # it was created, and the response got lost
                 raise
 
     def _await_end(self, path: str, what: str) -> str:
         deadline = time.monotonic() + (self._longest + timedelta(seconds=LONGEST_OUTAGE)).total_seconds()
         while True:
-            state = str(patiently(lambda: self._airflow.api.get(path))["state"])
+            state = str(retrying(lambda: self._airflow.api.get(path))["state"])
             if state in ("success", "failed"):
                 return state
             assert time.monotonic() < deadline, f"{what} is {state}, long after it should have ended."
@@ -99,7 +99,7 @@ class Runs:
 
 @contextmanager
 def running(runs: Runs, pipelines: Sequence[Pipeline]) -> Iterator["Background"]:
-    """Run pipelines in turn beside the block; where that goes well, its end waits for the run that is under way."""
+    """Run pipelines in turn during the block; its normal end waits for the run that is under way."""
     background = Background(runs, pipelines)
     background.thread.start()
     yield background
@@ -108,7 +108,7 @@ def running(runs: Runs, pipelines: Sequence[Pipeline]) -> Iterator["Background"]
 
 
 class Background:
-    """Runs in a thread of its own, until one of them shows that something is wrong."""
+    """Runs in a background thread, until one of them violates an invariant."""
 
     def __init__(self, runs: Runs, pipelines: Sequence[Pipeline]) -> None:
         self._runs, self._pipelines = runs, pipelines
@@ -117,12 +117,12 @@ class Background:
         self.thread = Thread(target=self._run, name="runs", daemon=True)
 
     def check(self) -> None:
-        """Raise what a run has shown."""
+        """Raise the failure of a run."""
         if self.failure:
             raise self.failure
 
     def stop(self) -> None:
-        """Trigger no more, and wait for the run that is under way."""
+        """Trigger no more runs, and wait for the one that is under way."""
         self._stopping.set()
         self.thread.join()
 
@@ -136,13 +136,13 @@ class Background:
             self.failure = failure
 
 
-def patiently(ask: Callable[[], _Found], seconds: float = LONGEST_OUTAGE) -> _Found:
-    """Ask again while what is asked is disturbed. Raises what it raised last where that lasts too long."""
+def retrying(ask: Callable[[], _Found], seconds: float = LONGEST_OUTAGE) -> _Found:
+    """Retry a request during an outage. Raises the last error when that lasts too long."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             return ask()
-        except AWAY:
+        except OUTAGE_ERRORS:
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
@@ -150,6 +150,6 @@ def patiently(ask: Callable[[], _Found], seconds: float = LONGEST_OUTAGE) -> _Fo
 
 @contextmanager
 def signed_in() -> Iterator[Airflow]:
-    """Airflow's API, over a port that is opened anew as often as it takes."""
+    """Airflow's API, over a forwarded port that is reopened when needed."""
     with AirflowApi(Kubectl()) as api:
         yield Airflow(api)

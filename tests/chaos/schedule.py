@@ -1,29 +1,29 @@
-"""Which faults come, in which order and for how long: all of it follows from the seed."""
+"""The faults, their order and durations: all determined by the seed."""
 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LONGEST_DELAY = 2.0
-"""Seconds that pass at most between the moment that a fault waits for and the fault."""
+"""Maximal seconds between a fault's first target and its injection."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A fault as the seed has it."""
+    """A drawn fault."""
 
     number: int
     fault: str
     delay: float
-    """Seconds after its moment."""
+    """Seconds after its first target."""
     lasts: float
-    """From 0 to 1: how much of the time that such a fault may last."""
+    """From 0 to 1: the part of its longest duration."""
     target: float
-    """From 0 to 1: which of the targets that there are then."""
+    """From 0 to 1: the choice among its targets."""
 
 
 def draw(seed: int, faults: Sequence[str]) -> Iterator[Drawn]:
-    """Faults without an end. Each kind comes as often as the others: they are dealt like cards, again and again."""
+    """An endless sequence of faults. Each kind comes equally often: the kinds are shuffled, again and again."""
     choice = random.Random(seed)
     number = 0
     while True:

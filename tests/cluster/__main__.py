@@ -1,7 +1,7 @@
-"""`python -m tests.cluster up` keeps a cluster up for people until Ctrl-C.
+"""`python -m tests.cluster up` keeps a cluster up until Ctrl-C.
 
-`python -m tests.cluster environment` prints the environment in which `buildah` builds without a registry.
-`python -m tests.cluster programs` builds what tests call that need no cluster, where it is not there yet.
+`python -m tests.cluster environment` prints the environment for `buildah` without a registry.
+`python -m tests.cluster programs` builds the programs of tests that need no cluster, unless they are cached.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from tests.cluster import ClusterError, run_cluster
-from tests.cluster.binaries import FOR_TESTS, build
-from tests.cluster.building import build_environment
+from tests.cluster.building.binaries import FOR_TESTS, build
+from tests.cluster.building.buildah import build_environment
 from tests.cluster.machine import add_system_folders, install_programs
 
 
@@ -34,7 +34,7 @@ def up(logs: Path | None, nodes: int) -> None:
             print("# Folders for volumes: not below /var/lib, where the node sees only what was there when it started.")
             print(f"# This machine is {cluster.host_address} there; the node is {cluster.node_address}.")
             print("# Ctrl-C ends and removes the cluster.", flush=True)
-            # A cluster that ends by itself ends this too; run_cluster says why it did.
+            # A cluster that fails ends this too; run_cluster raises the reason.
             select.select([os.pidfd_open(cluster.namespaces)], [], [])
     except KeyboardInterrupt:
         print("The cluster has ended, and nothing of it is left.", file=sys.stderr)
@@ -48,7 +48,7 @@ def _print_exports(environment: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Parse the command line and do what it says."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     upwards = commands.add_parser("up", help="keep a cluster up until Ctrl-C")

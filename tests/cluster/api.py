@@ -1,4 +1,4 @@
-"""What the cluster's API server has, kept up to date by watching it."""
+"""Objects of the cluster's API server, kept up to date by a watch."""
 
 import http.client
 import json

@@ -12,18 +12,18 @@ _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc
 
 
 class Authority:
-    """A certificate authority that trusts nobody else and lives as long as its folder."""
+    """A self-signed certificate authority, kept in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """The one whose folder this is; it is made where there is none."""
+        """Load the authority of a folder, or create it."""
         self._folder = folder
         self._settings = folder / "openssl.cnf"
         if folder.exists():
             return
         folder.mkdir(mode=0o700)
-        # The system's own settings of openssl would add extensions of theirs.
+        # The system's openssl.cnf would add extensions.
         self._settings.write_text("[req]\ndistinguished_name = name\n[name]\n")
-        # Python 3.13 and later refuse an authority that does not say what its key is for.
+        # Python 3.13 and later refuse an authority without keyUsage.
         usage = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
         self._request("ca", "/CN=cluster", usage)
 
@@ -36,12 +36,12 @@ class Authority:
 
     @property
     def certificate(self) -> Path:
-        """What clients must trust."""
+        """The certificate that clients must trust."""
         return self.certificate_of("ca")
 
     @property
     def key(self) -> Path:
-        """What signs."""
+        """The signing key."""
         return self.key_of("ca")
 
     def certificate_of(self, name: str) -> Path:

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from dev.sandbox.process import die_with_parent
-from tests.cluster import images, network
-from tests.cluster.binaries import TRAEFIK_KINDS, build_binaries
-from tests.cluster.building import build_environment, forget_layers
-from tests.cluster.configuration import Place
+from tests.cluster.building import images
+from tests.cluster.building.binaries import TRAEFIK_KINDS, build_binaries
+from tests.cluster.building.buildah import build_environment, forget_layers
 from tests.cluster.errors import ClusterError, end_of
-from tests.cluster.keeping import Keeper
 from tests.cluster.machine import check_machine
+from tests.cluster.node import network
+from tests.cluster.node.configuration import Place
 from tests.cluster.nodes import Node
+from tests.cluster.supervisor import Supervisor
 from tests.cluster.system import DEPLOYMENTS, create_system
 
 _CLONE_NEWNET = 0x40000000
@@ -28,7 +29,7 @@ _LONGEST_SOCKET_PATH = 107
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster: where it is, and how to reach it."""
+    """A running cluster."""
 
     folder: Path
     kubeconfig: Path
@@ -40,11 +41,11 @@ class Cluster:
     node_address: str
     """The cluster's node, as this machine and the pods see it."""
     connections: Path
-    """What `tests.cluster.connections` reads: who talked to whom."""
+    """The log of connections (`tests.cluster.traffic.connections`)."""
     build_environment: dict[str, str] = field(repr=False)
     """The environment in which `buildah` builds images for it."""
     system_images: list[Path] = field(repr=False)
-    """The archives of the images of the system's own pods, which every node needs."""
+    """The archives of the images of system pods, which every node needs."""
     start_node: Callable[[int], Node] = field(repr=False)
 
     @property
@@ -100,7 +101,7 @@ class Cluster:
         return node
 
     def call(self, *arguments: str, stdin: str | None = None) -> str:
-        """What `kubectl` prints. Raises ClusterError."""
+        """Output of `kubectl`. Raises ClusterError."""
         ran = subprocess.run(
             [self.kubectl, *arguments], env=self.environment, input=stdin, capture_output=True, text=True, check=False
         )
@@ -132,8 +133,8 @@ def run_cluster(
     except BaseException:
         shutil.rmtree(folder)
         raise
-    with Keeper(folder, programs, logs) as keeper:
-        node, cable = keeper.first_node(), network.Cable.read(folder)
+    with Supervisor(folder, programs, logs) as supervisor:
+        node, cable = supervisor.first_node(), network.Cable.read(folder)
         cluster = Cluster(
             folder=folder,
             kubeconfig=folder / "kubeconfig",
@@ -144,7 +145,7 @@ def run_cluster(
             connections=node.place.connections,
             build_environment=environment,
             system_images=archives,
-            start_node=keeper.start_node,
+            start_node=supervisor.start_node,
         )
         _start_system(cluster, programs[TRAEFIK_KINDS])
         yield cluster
@@ -158,7 +159,7 @@ def _prepare_builds(beside: Callable[[dict[str, str]], object] | None) -> dict[s
 
 
 def _start_system(cluster: Cluster, kinds: Path) -> None:
-    """Run the system's own pods, and wait until they and the node are ready. `kinds` are those of Traefik."""
+    """Run the system pods, and wait until they and the node are ready. `kinds` is the file of Traefik's CRDs."""
     cluster.node.import_images(cluster.system_images)
     create_system(cluster.call, kinds, cluster.node_address)
     _wait_for(cluster, "kubelet", f"node/{cluster.node.name}", "Ready")

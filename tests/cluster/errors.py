@@ -1,4 +1,4 @@
-"""What can go wrong with the cluster, said in a sentence."""
+"""Errors of the cluster, as sentences."""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.cluster.cache import cache_folder
+from tests.cluster.building.cache import cache_folder
 from tests.cluster.errors import ClusterError
 
 _GIGABYTE = 10**9
@@ -46,7 +46,7 @@ def check_machine(folder: Path) -> None:
 
 
 def install_programs() -> None:
-    """Install the programs of the system that are missing. Raises ClusterError where that is not possible."""
+    """Install missing system programs. Raises ClusterError if that is not possible."""
     ran = subprocess.run([_SETUP], stderr=subprocess.PIPE, text=True, check=False)
     if ran.returncode:
         raise ClusterError(ran.stderr.strip() or f"{_SETUP} failed.")

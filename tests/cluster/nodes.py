@@ -1,4 +1,4 @@
-"""The nodes of a running cluster: how images get into one, and what can happen to it."""
+"""The nodes of a running cluster: import of images, reboot and loss."""
 
 import os
 import signal
@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import cgroups, network
-from tests.cluster.configuration import Place
 from tests.cluster.errors import ClusterError
+from tests.cluster.node import cgroups, network
+from tests.cluster.node.configuration import Place
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Node:
     def import_command(self) -> list[str]:
         """Takes the archive of an image as one more argument."""
         connect = [str(self.ctr), "--address", str(self.place.containerd_socket), "--namespace", "k8s.io"]
-        # Half the work of the import in the daemon, which also reads again what it has.
+        # Half the work of the import in the daemon, which would also read existing layers again.
         return [*connect, "images", "import", "--local"]
 
     def import_images(self, archives: Iterable[Path]) -> None:
@@ -44,14 +44,14 @@ class Node:
                 raise ClusterError(f"containerd does not take the image {archive}: {imported.stderr.strip()}")
 
     def restart(self) -> None:
-        """Kill all its containers, and the kubelet, which is started again: what pods see when a machine reboots."""
+        """Kill all its containers, and the kubelet, which is restarted: a reboot, as pods see it."""
         kubelet = _processes_with(f"--root-dir={self.place.folder}/kubelet")
         for process in (*kubelet, *cgroups.processes(self.cgroup)):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
     def lose(self) -> int:
-        """Cut the node off and end all its processes at once, as when its machine loses power: nobody hears of it.
+        """Cut the node off and kill all its processes at once, as on a power failure: no other node is notified.
 
         Returns a file descriptor of its network, which lasts, and swallows what is sent to it, until that is closed.
         """

@@ -50,7 +50,7 @@ missing_packages() {
     echo containernetworking-plugins
   fi
   if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then echo chromium; fi
-  # Without it mmdebstrap cannot tell Debian's packages from anybody else's.
+  # Without it mmdebstrap cannot verify Debian's packages.
   if [[ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]]; then echo debian-archive-keyring; fi
 }
 

@@ -1,4 +1,4 @@
-"""What K3s brings along with Kubernetes: names for services, Traefik, and metrics-server."""
+"""The components that K3s adds to Kubernetes: CoreDNS, Traefik, and metrics-server."""
 
 import json
 import string
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dev.sandbox.waiting import wait_for
-from tests.cluster import images, network
+from tests.cluster.building import images
+from tests.cluster.node import network
 
 _MANIFESTS = Path(__file__).with_name("manifests")
 DEPLOYMENTS = ("coredns", "traefik", "metrics-server")
@@ -26,7 +27,7 @@ def create_system(kubectl: Callable[..., str], traefik_kinds: Path, node_address
     for part in DEPLOYMENTS:
         manifest = string.Template((_MANIFESTS / f"{part}.yaml").read_text()).substitute(values)
         kubectl("create", "--filename=-", stdin=manifest)
-    # What K3s's load balancer does: the address of the node is that of the Service. Where to, kube-proxy knows.
+    # As K3s's load balancer: the Service gets the node's address, from which kube-proxy forwards.
     status = {"status": {"loadBalancer": {"ingress": [{"ip": node_address}]}}}
     place = ("service", "traefik", "--namespace=kube-system", "--subresource=status", "--type=merge")
     kubectl("patch", *place, f"--patch={json.dumps(status)}")

@@ -1,4 +1,4 @@
-"""What a run costs beyond its work, and what everything takes while nothing is to be done: `make bench-cluster`.
+"""Overhead of a run beyond its work, and resource usage of an idle deployment: `make bench-cluster`.
 
 On the cluster and the deployment of the end-to-end tests. The figures are written to docs/benchmarks; ratios within one
 run of this are what counts.
@@ -8,16 +8,16 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.bench.speed.document import Claim, Section, Table
 from tests.bench.speed.report import write_section
-from tests.e2e.built import loki_told
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.three_steps import CONTENDERS, DEFAULTS, FUSED, SEPARATE, WAITS, Comparison, compare
-from tests.e2e.usage import usage_of_pods
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.images import loki_description
+from tests.harness.e2e.testbed import DAGS
+from tests.harness.e2e.three_steps import CONTENDERS, DEFAULTS, FUSED, SEPARATE, WAITS, Comparison, compare
+from tests.harness.e2e.usage import usage_of_pods
 
 RUNS = 5
 IDLE_SECONDS = 180
@@ -31,7 +31,7 @@ NAMES = {
 @pytest.fixture(scope="module")
 def airflow(deployment: Deployment) -> Iterator[Airflow]:
     """With the DAGs of the benchmark, and nothing else to do."""
-    shutil.copy(Path(__file__).parent / "dags" / "three_steps.py", deployment.checkout / "dags")
+    shutil.copy(DAGS / "three_steps.py", deployment.checkout / "dags")
     deployment.apply_all("--wait-for-first-run")
     with deployment.airflow() as made:
         made.pause("orders_etl", True)
@@ -93,7 +93,7 @@ def _three_steps(compared: Comparison) -> Section:
     title = "Seconds of a run, and of one task: scheduled, queued (until its worker has begun), running"
     return Section(
         title="What a run costs beyond its work",
-        text=[text, loki_told()],
+        text=[text, loki_description()],
         claims=claims,
         tables=[Table(title=title, columns=columns, rows=rows)],
     )
@@ -113,4 +113,6 @@ def _idle(pods: dict[str, tuple[float, float]], cores: float, mib: float) -> Sec
         [name, f"{used[1]:,.0f}", f"{used[0]:.4f}"] for name, used in sorted(pods.items(), key=lambda pod: -pod[1][1])
     ]
     table = Table(title="The largest first", columns=["pod", "MiB", "cores"], rows=rows)
-    return Section(title="What an idle deployment takes", text=[text, loki_told()], claims=claims, tables=[table])
+    return Section(
+        title="What an idle deployment takes", text=[text, loki_description()], claims=claims, tables=[table]
+    )

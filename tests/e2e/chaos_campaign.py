@@ -1,13 +1,13 @@
-"""A campaign of faults in full: `make chaos`. Its short form is test_ordeal.py."""
+"""A full fault campaign: `make chaos`. The short one is test_fault_campaign.py."""
 
 import secrets
 
 import pytest
 
 from dev.sandbox.postgres import Postgres
-from tests.chaos.trial import endure
-from tests.e2e.conftest import EVIDENCE, TestBed
-from tests.e2e.deployment import Deployment
+from tests.chaos.trial import run_campaign
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.testbed import EVIDENCE, TestBed
 
 
 def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(
@@ -18,4 +18,4 @@ def test_whatever_fails_nothing_is_lost_doubled_or_left_behind(
     print(f'{faults} faults of seed {seed}; again by: make chaos OPTIONS="--faults {faults} --seed {seed}"', flush=True)
     folder = EVIDENCE / "chaos"
     folder.mkdir()
-    endure(observed, source, bed.cluster, seed, faults, folder)
+    run_campaign(observed, source, bed.cluster, seed, faults, folder)

@@ -1,20 +1,17 @@
 """One cluster and one deployment for all end-to-end tests, in the order of a user's first day.
 
-The cluster is the one of KUBECONFIG, else one of our own that ends with the tests. The sink is the SQL Server of
-SINK_URL, else the overlay's own: that of OVERLAY, else `e2e`, which has the stand-in. Where a test fails, what the
-cluster can still tell is kept in the folder .e2e.
+The cluster is that of KUBECONFIG, or one that is started here and ends with the tests. The sink is the SQL Server of
+SINK_URL, or the one of the overlay: of OVERLAY, or of `e2e`, which has the SQL Server double. When a test fails,
+events, pods and logs are written to the folder .e2e.
 """
 
 import os
-import secrets
 import shlex
 import shutil
-import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -26,47 +23,34 @@ from dev.sandbox.postgres import Postgres, run_postgres
 from dev.sandbox.stack import INIT_SQL, ROOT
 from ops.cluster.kubectl import NAMESPACE
 from tests.chaos.orders import make_tables
-from tests.cluster import Cluster, run_cluster
-from tests.cluster.cache import say
 from tests.cluster.certificates import Authority
-from tests.e2e import evidence
-from tests.e2e.built import built_images, image_name, loki_told
-from tests.e2e.deployment import Airflow, Deployment, copy_checkout
-from tests.e2e.figures import write_figures
-from tests.e2e.one_more_table import EVERY_MINUTE, EVERY_YEAR, dag_file, make_table, pipeline_of
-from tests.e2e.outside import OutsideSink
-from tests.e2e.pods import PodWatch, watch_pods
-from tests.e2e.watching import Watching, watching
-from tests.e2e.way_in import heed_helm_chart_config
-from tests.support.loki import PROGRAM as LOKI_PROGRAM
-from tests.support.tls_front import tls_front
+from tests.harness.e2e import evidence
+from tests.harness.e2e.deployment import Airflow, Deployment, copy_checkout
+from tests.harness.e2e.front_door import apply_helm_chart_config
+from tests.harness.e2e.images import loki_description
+from tests.harness.e2e.observability import Watching, watching
+from tests.harness.e2e.one_more_table import EVERY_MINUTE, EVERY_YEAR, dag_file, make_table, pipeline_of
+from tests.harness.e2e.outside import OutsideSink, serve_bucket
+from tests.harness.e2e.pod_history import PodWatch, watch_pods
+from tests.harness.e2e.record import write_figures
+from tests.harness.e2e.testbed import (
+    DAGS,
+    EVIDENCE,
+    LOKI_IMAGES,
+    OVERLAY,
+    PASSWORD,
+    POSTGRES_IMAGE,
+    SOURCE_NAME,
+    STANDIN_IMAGE,
+    TestBed,
+    given_bed,
+    import_images,
+    own_bed,
+)
+from tests.harness.postgres_tls import tls_front
 
-EVIDENCE = ROOT / ".e2e"
-OVERLAY = os.environ.get("OVERLAY", "e2e")
-DAGS = Path(__file__).parent / "dags"
 RULES = "k8s/base/observability/prometheus/rules"
-IMAGES = Path(__file__).parent / "images"
-POSTGRES_IMAGE, STANDIN_IMAGE = "localhost/e2e-postgres:0.1.0", "localhost/e2e-standin:0.1.0"
-LOKI_IMAGES = [] if LOKI_PROGRAM else [image_name("loki")]
-"""That of the double, where no program is given."""
-SOURCE_NAME = "orders-db.example.com"
-"""In the certificate of the source; pods reach it by address."""
 _BEGAN = pytest.StashKey[float]()
-PASSWORD = secrets.token_urlsafe(24)
-"""Of the role `orders` at the source."""
-
-
-@dataclass(frozen=True)
-class TestBed:
-    """Where the deployment goes: a cluster, how images get into it, and where its pods find the source."""
-
-    environment: dict[str, str] = field(repr=False)
-    import_command: list[str]
-    source_address: str
-    build_options: tuple[str, ...] = ()
-    """Options of apply-all.sh."""
-    cluster: Cluster | None = field(default=None, repr=False)
-    """The cluster where it is one of our own, whose node can be disturbed too."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,11 +64,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header() -> str:
     """Say which Loki the tests have."""
-    return loki_told()
+    return loki_description()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Write the record of a whole run where one is asked for."""
+    """Write the record of a whole run, if requested."""
     if file := config.getoption("--figures"):
         stats = terminalreporter.stats
         reports = [(outcome, report) for outcome, found in stats.items() for report in found]
@@ -102,10 +86,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Collect evidence at once where a test fails: the next one may change everything."""
+    """Collect evidence at once when a test fails: the next one may change everything."""
     report = yield
     if report.failed:
-        bed = getattr(item.session, "e2e_ground", None)
+        bed = getattr(item.session, "e2e_bed", None)
         folder = EVIDENCE / item.name
         if bed:
             evidence.collect(folder, bed.environment)
@@ -117,8 +101,8 @@ def pytest_runtest_makereport(
 def bed(request: pytest.FixtureRequest) -> Iterator[TestBed]:
     shutil.rmtree(EVIDENCE, ignore_errors=True)
     EVIDENCE.mkdir()
-    with _given_ground() if os.environ.get("KUBECONFIG") else _own_ground() as made:
-        request.session.e2e_ground = made  # type: ignore[attr-defined]
+    with given_bed() if os.environ.get("KUBECONFIG") else own_bed() as made:
+        request.session.e2e_bed = made  # type: ignore[attr-defined]
         # The tests' own calls of kubectl reach the same cluster.
         before = dict(os.environ)
         os.environ.update(made.environment)
@@ -127,30 +111,6 @@ def bed(request: pytest.FixtureRequest) -> Iterator[TestBed]:
         finally:
             os.environ.clear()
             os.environ.update(before)
-
-
-@contextmanager
-def _own_ground() -> Iterator[TestBed]:
-    with (
-        tempfile.TemporaryDirectory(prefix="e2e-") as folder,
-        # While the one waits for the network, the other compiles.
-        run_cluster(Path(folder) / "cluster", logs=EVIDENCE / "cluster", beside=_build_images) as cluster,
-    ):
-        import_command = list(map(str, cluster.import_command))
-        build_options = ("--builder=buildah", "--no-pull")
-        yield TestBed(cluster.environment, import_command, cluster.host_address, build_options, cluster)
-
-
-@contextmanager
-def _given_ground() -> Iterator[TestBed]:
-    """A cluster of the user's, on this machine; everything of ours in it is removed again."""
-    command = ["kubectl", "get", "nodes", "--output=jsonpath={.items[0].status.addresses[0].address}"]
-    address = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = subprocess.run(["kubectl", "get", "namespace", NAMESPACE], capture_output=True, check=False)
-    assert found.returncode != 0, f"The cluster of KUBECONFIG already has a namespace {NAMESPACE}; give an empty one."
-    import_command = shlex.split(os.environ.get("IMPORT_COMMAND", "k3s ctr images import"))
-    _build_images({})
-    yield TestBed(dict(os.environ), import_command, address)
 
 
 @pytest.fixture(scope="session")
@@ -234,12 +194,19 @@ def observed(first_run: str, deployment: Deployment, bed: TestBed) -> Deployment
         file.write_text(file.read_text().replace("10m", "2m"))
     deployment.apply_all()
     if bed.cluster:
-        heed_helm_chart_config(deployment)
+        apply_helm_chart_config(deployment)
     with deployment.airflow() as airflow:
         for dag in ("ten_thousand_lines", "slow_lines", "fails_unless_mended"):
             airflow.await_dag(dag)
             airflow.pause(dag, False)
     return deployment
+
+
+@pytest.fixture(scope="module")
+def bucket(bed: TestBed, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An S3 server with the bucket that the test's module names."""
+    with serve_bucket(bed.source_address, request.module.BUCKET) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +223,7 @@ def watch(observed: Deployment) -> Iterator[Watching]:
 
 @contextmanager
 def _sink_of_environment(deployment: Deployment, this_machine: str) -> Iterator[Deployment]:
-    """The deployment with the SQL Server of SINK_URL, where that is set; our tables are removed from it at the end."""
+    """The deployment with the SQL Server of SINK_URL, if set; our tables are removed from it at the end."""
     url = os.environ.get("SINK_URL")
     if not url:
         yield deployment
@@ -270,41 +237,3 @@ def _sink_of_environment(deployment: Deployment, this_machine: str) -> Iterator[
     yield deployment.with_sink_outside(OutsideSink.of(url, this_machine))
     for site in sites:
         site.clean()
-
-
-def _build_images(environment: dict[str, str]) -> None:
-    """What a registry would give where the sink is the stand-in: PostgreSQL, the stand-in, Loki and their like."""
-    if OVERLAY != "e2e":
-        return
-    secret = ["--secret", f"id=ca,src={os.environ['SSL_CERT_FILE']}"] if "SSL_CERT_FILE" in os.environ else []
-    builds = [
-        (POSTGRES_IMAGE, IMAGES / "postgres.Dockerfile", IMAGES),
-        # The stand-in for SQL Server is made of it.
-        ("localhost/etl:0.1.0", ROOT / "etl_image" / "Dockerfile", ROOT),
-        (STANDIN_IMAGE, IMAGES / "standin.Dockerfile", ROOT / "dev"),
-        *((name, IMAGES / "loki.Dockerfile", ROOT / "tests" / "support") for name in LOKI_IMAGES),
-    ]
-    for name, dockerfile, context in builds:
-        say(f"Building {name} …")
-        build = ["buildah", "build", "--layers", "--network=host", "--pull=false", *secret, f"--file={dockerfile}"]
-        _call(os.environ | environment, *build, f"--tag={name}", str(context))
-    built_images()
-
-
-def import_images(bed: TestBed, command: Sequence[str], names: Iterable[str]) -> None:
-    """Import images that were built here into a node, by the command for that node."""
-    with tempfile.TemporaryDirectory(prefix="e2e-images-") as folder:
-        archive = Path(folder) / "image.tar"
-        for name in names:
-            say(f"Importing {name} …")
-            _call(bed.environment, "buildah", "push", name, f"docker-archive:{archive}:{name}")
-            _call(bed.environment, *command, str(archive))
-            archive.unlink()
-    for built in built_images():
-        say(f"Importing {built.stem} …")
-        _call(bed.environment, *command, str(built))
-
-
-def _call(environment: Mapping[str, str], *command: str) -> None:
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, f"{' '.join(command)} failed:\n{ran.stdout}{ran.stderr}"

@@ -1,9 +1,8 @@
-"""Day 2 of docs/operations.md, done as it is written there on a deployment: `make operate`."""
+"""Day 2 of docs/operations.md, executed as written there on a deployment: `make operate`."""
 
 import re
 import secrets
 import subprocess
-import urllib.request
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -17,16 +16,17 @@ from orders_etl import ORDERS
 from dev.sandbox.pipeline_fixture import existing_fixture
 from dev.sandbox.stack import ROOT
 from ops.cluster.console import DeployError
-from tests.e2e.bookkeeping import watermark, windows
-from tests.e2e.conftest import PASSWORD, TestBed
-from tests.e2e.deployment import Deployment, through_loopback, wait_for
+from tests.harness.direct import DIRECT
+from tests.harness.e2e.deployment import Deployment, through_loopback, wait_for
+from tests.harness.e2e.ledger import watermark, windows
+from tests.harness.e2e.testbed import PASSWORD, TestBed
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 CONFIRM = "UPDATE orders SET status = 'confirmed', amount = amount + 1 WHERE order_id = %s"
 
 
 def section(heading: str) -> str:
-    """What stands below a heading."""
+    """Text below a heading."""
     return OPERATIONS.split(f"### {heading}\n")[1].split("\n### ")[0]
 
 
@@ -39,7 +39,7 @@ FUNCTIONS = blocks(section("Rotate every secret"))[0]
 
 
 class Hands:
-    """Does what the document says, in a shell with the functions that it defines."""
+    """Executes the document's commands, in a shell with the functions that it defines."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -58,7 +58,7 @@ class Hands:
         assert not waiting, f"Nothing has read {len(waiting)} of the values."
 
     def do(self, command: str, read: str = "") -> str:
-        """One command; `read` is what it is given to read. Returns what it printed."""
+        """Run one command with `read` on stdin; returns its output."""
         if command == "apply-all.sh":
             return self.deployment.apply_all()
         print(f"  $ {command}", flush=True)
@@ -121,7 +121,7 @@ def test_the_password_of_the_sink(hands: Hands, works: "Callable[[], None]") -> 
 
 def test_the_password_of_the_administrator_of_sql_server(hands: Hands, works: "Callable[[], None]") -> None:
     old, new = hands.deployment.secret("mssql", "MSSQL_SA_PASSWORD"), new_password()
-    # The stand-in takes its administrator's password from the Secret whenever it starts.
+    # The SQL Server double takes its administrator's password from the Secret at each start.
     if hands.deployment.overlay != "e2e":
         with hands.deployment.forwarded("mssql-svc", 1433) as port:
             site = existing_fixture(ORDERS, hands.deployment.source_url, through_loopback("sa", old, port))
@@ -160,15 +160,14 @@ def await_metric(hands: Hands, shown: str) -> None:
         asked = f"http://127.0.0.1:{port}/metrics"
 
         def is_up() -> bool:
-            with urllib.request.urlopen(asked, timeout=10) as answer:
-                return shown in answer.read().decode()
+            return shown in DIRECT.get(asked, timeout=10).text
 
         wait_for(f"the exporter to show {shown}", is_up, 60)
 
 
 def test_the_password_of_the_backups_of_the_sink(hands: Hands) -> None:
     if hands.deployment.sink:
-        pytest.skip("A sink outside is backed up by whoever's it is.")
+        pytest.skip("A sink outside is backed up by its operators.")
     hands.rotate("the sink's for backups", new_password())
     job = "sink-backup-rotated"
     hands.do(f"kubectl --namespace etl-poc create job --from=cronjob/sink-backup {job}")
@@ -254,7 +253,7 @@ def test_the_data_moves_to_another_disk(
     commands, _fstab = blocks(section("Grow a volume"))
     assert [line.split()[1] for line in commands.splitlines()][1:4] == ["cp", "mv", "mount"]
     hands.deployment.apply_all("down")
-    # As it is written there, on this machine and in what is the node here: its mounts are its own.
+    # As written there, on this machine and in the mount namespace of the node.
     subprocess.run(["cp", "--archive", f"{data}/.", f"{larger}/"], check=True)
     before = {file: file.stat().st_mtime_ns for file in (data / "mssql").rglob("*") if file.is_file()}
     old = data.rename(data.with_name("old"))

@@ -18,14 +18,14 @@ import pytest
 
 from tests.bench.speed.document import Claim, Section, Table
 from tests.bench.speed.report import FOLDER, write_section
-from tests.chaos.pods import Pod, read_pod
-from tests.e2e import many_pipelines
-from tests.e2e.built import loki_told
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.one_more_table import pipeline_of
-from tests.e2e.panels_picture import draw_panels
-from tests.e2e.usage import Usage, usage_of_pods
-from tests.e2e.watching import watching
+from tests.harness.e2e import many_pipelines
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.images import loki_description
+from tests.harness.e2e.live_pods import Pod, read_pod
+from tests.harness.e2e.observability import watching
+from tests.harness.e2e.one_more_table import pipeline_of
+from tests.harness.e2e.panels_picture import draw_panels
+from tests.harness.e2e.usage import Usage, usage_of_pods
 
 PICTURE = "load.svg"
 MOST_WAIT = 2.0
@@ -40,7 +40,7 @@ _SERVERS = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", 
 
 @dataclass
 class Seen:
-    """What was seen while the load went on."""
+    """Observations during the load."""
 
     pipelines: list[str]
     began: datetime
@@ -50,7 +50,7 @@ class Seen:
     pods_of_runs: list[int] = field(default_factory=list)
 
     def look(self, deployment: Deployment, airflow: Airflow) -> None:
-        """Look once, and tell."""
+        """Observe once, and print a line."""
         self.look_at_runs(airflow)
         used, now = usage_of_pods(deployment), datetime.now(UTC)
         self.pods_of_runs.append(len(pods_of_runs(deployment)))
@@ -115,7 +115,7 @@ def until(pytestconfig: pytest.Config) -> datetime:
 
 @pytest.fixture(scope="module")
 def airflow(first_run: str, deployment: Deployment, count: int, until: datetime) -> Iterator[Airflow]:
-    """With those pipelines, of which none has begun."""
+    """With those pipelines, before their first run."""
     many_pipelines.make_tables(deployment.source_url, count)
     (deployment.checkout / "dags" / "many_etl.py").write_text(many_pipelines.dag_file(count, until))
     deployment.apply_all()
@@ -238,6 +238,6 @@ def _write(seen: Seen, everybody: float, longest: float) -> None:
     columns = ["pod", "middle third, MiB", "last third, MiB", "ratio"]
     title = "Memory of what stays, the largest first; that of databases holds their files, too"
     table = Table(title=title, columns=columns, rows=rows)
-    texts = [text, loki_told()]
+    texts = [text, loki_description()]
     section = Section(title="Many pipelines at once", text=texts, claims=claims, plot=PICTURE, tables=[table])
     write_section("load.json", section)

@@ -1,8 +1,6 @@
-"""From nothing to a green run, and what a user does next: each test goes on where the one before it ended."""
+"""From nothing to a green run, and a user's next steps: each test goes on from the state of the one before."""
 
 import json
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +9,10 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from tests.e2e.deployment import Deployment, task_name, wait_for
-from tests.e2e.one_more_table import ACTIVE
-from tests.e2e.pods import PodWatch
+from tests.harness.direct import DIRECT
+from tests.harness.e2e.deployment import Deployment, task_name, wait_for
+from tests.harness.e2e.one_more_table import ACTIVE
+from tests.harness.e2e.pod_history import PodWatch
 
 DAGS = ("orders_etl", "stock_etl", "pallets_etl")
 STEPS = {"partition.extract[0]", "partition.filter[0]", "partition.load[0]"}
@@ -111,10 +110,7 @@ def test_applying_again_changes_nothing(first_run: str, deployment: Deployment) 
 
 def test_the_api_is_closed_to_strangers(first_run: str, deployment: Deployment) -> None:
     with deployment.forwarded("airflow-api-server", 8080) as port:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            opener.open(f"http://127.0.0.1:{port}/api/v2/dags")
-    assert refused.value.code == 401
+        assert DIRECT.get(f"http://127.0.0.1:{port}/api/v2/dags").status_code == 401
 
 
 def test_a_pipeline_added_as_one_file_appears_and_its_schedule_fires(stock: str, deployment: Deployment) -> None:

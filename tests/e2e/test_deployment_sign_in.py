@@ -1,4 +1,4 @@
-"""The component `oidc` on the cluster: pods reach a provider outside, and no password gets anybody in from outside.
+"""The component `oidc` on the cluster: pods reach a provider outside, and logins from outside take no password.
 
 This runs while the first overlay is deployed: test_other_ways.py takes it down, and brings another sink.
 """
@@ -11,10 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from tests.e2e.conftest import TestBed
-from tests.e2e.deployment import Deployment
-from tests.e2e.way_in import WayIn
-from tests.support.identity_provider import CLIENT_SECRET, IdentityProvider, run_identity_provider
+from tests.doubles.identity_provider import CLIENT_SECRET, IdentityProvider, run_identity_provider
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.front_door import WayIn
+from tests.harness.e2e.testbed import TestBed
 
 pytestmark = pytest.mark.acceptance
 

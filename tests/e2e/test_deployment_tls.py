@@ -10,13 +10,13 @@ from etl.sqlserver.connection import connect_to_prepare
 from orders_etl import ORDERS
 from pydantic import SecretStr
 
-from tests.e2e.conftest import SOURCE_NAME
-from tests.e2e.deployment import Deployment
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.testbed import SOURCE_NAME
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set for the driver is gone after the test."""
+    """Environment variables for the driver, restored after the test."""
     monkeypatch.setenv("SSL_CERT_FILE", "")
 
 

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.one_more_table import ACTIVE
-from tests.e2e.pods import PodWatch
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.one_more_table import ACTIVE
+from tests.harness.e2e.pod_history import PodWatch
 
 pytestmark = pytest.mark.acceptance
 DAG = "pallets_etl"
@@ -44,7 +44,7 @@ def test_a_run_under_way_goes_on_when_the_old_version_comes_back(
 
 @contextmanager
 def _run_under_way(deployment: Deployment) -> Iterator[str]:
-    """A run of all rows, whose extracts read nothing before the block ends; then it goes on to its end."""
+    """A run of all rows, whose extracts are blocked until the block ends; then the run finishes."""
     with psycopg.connect(deployment.source_url) as source:
         source.execute("UPDATE pallets SET changed_at = now(), weight = weight + 1")
         source.commit()

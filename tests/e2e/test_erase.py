@@ -9,8 +9,7 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from dev.sandbox.pipeline_fixture import existing_fixture
-from tests.e2e.deployment import Deployment, through_loopback, wait_for
+from tests.harness.e2e.deployment import Deployment, wait_for
 
 pytestmark = pytest.mark.acceptance
 UNDER_WAY = "--field-selector=status.phase!=Succeeded,status.phase!=Failed"
@@ -36,14 +35,10 @@ def erase(deployment: Deployment, key: int, *options: str) -> "subprocess.Comple
 
 
 def last_erasure(deployment: Deployment) -> tuple[object, ...]:
-    """What is recorded of it, which the administrator alone may read."""
+    """The last recorded erasure, which the administrator alone may read."""
     query = "SELECT [rows_erased], [source_asked] FROM [etl].[erasure] ORDER BY [erased_at]"
-    if sink := deployment.sink:
-        url = sink.url(sink.admin, sink.admin_password)
-        return existing_fixture(ORDERS, deployment.source_url, url).query(query)[-1]
-    password = deployment.secret("mssql", "MSSQL_SA_PASSWORD")
-    with deployment.forwarded("mssql-svc", 1433) as port:
-        return existing_fixture(ORDERS, deployment.source_url, through_loopback("sa", password, port)).query(query)[-1]
+    with deployment.sink_as_administrator() as site:
+        return site.query(query)[-1]
 
 
 def objects_of_erase(deployment: Deployment, *kinds: str) -> list[dict[str, object]]:
@@ -58,7 +53,7 @@ def test_a_row_is_erased_and_its_key_is_in_no_object_of_the_cluster(at_rest: Dep
         assert refused.returncode == 1
         assert "still has this row" in refused.stdout, refused.stderr
         assert (key,) in site.sink_rows()
-        # What failed stays for an hour, to be looked at.
+        # Failed objects stay for an hour, for diagnosis.
         failed = objects_of_erase(at_rest, "jobs", "pods")
         assert [one["kind"] for one in failed] == ["Job", "Pod"]
         assert not re.search(rf"\b{key}\b", json.dumps([one["spec"] for one in failed]))

@@ -13,11 +13,11 @@ from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import Kubectl, as_list
 from ops.deploy.images.images import import_images, pin_command
 from ops.deploy.images.pulling import Pull, pull_images
-from tests.cluster.configuration import NODE
-from tests.cluster.images import program_image
-from tests.e2e.conftest import TestBed
-from tests.e2e.deployment import wait_for
-from tests.support.registry import add_image
+from tests.cluster.building.images import program_image
+from tests.cluster.node.configuration import NODE
+from tests.doubles.registry import add_image
+from tests.harness.e2e.deployment import wait_for
+from tests.harness.e2e.testbed import TestBed
 
 PORT = 5000
 REGISTRY = f"127.0.0.1:{PORT}/some"
@@ -40,7 +40,7 @@ def registry(bed: TestBed, tmp_path: Path) -> Iterator[Path]:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     Kubectl().run("apply", "--filename=-", stdin=as_list([namespace]))
     network = f"--net=/proc/{bed.cluster.namespaces}/ns/net"
-    command = ["nsenter", network, sys.executable, "-m", "tests.support.registry", str(tmp_path), str(PORT)]
+    command = ["nsenter", network, sys.executable, "-m", "tests.doubles.registry", str(tmp_path), str(PORT)]
     with subprocess.Popen(command, preexec_fn=die_with_parent) as process:
         probe = ["nsenter", network, "bash", "-c", f": < /dev/tcp/127.0.0.1/{PORT}"]
         wait_for("the registry", lambda: subprocess.run(probe, capture_output=True, check=False).returncode == 0, 30)
@@ -71,7 +71,7 @@ def test_an_image_is_pulled_by_the_digest_that_its_tag_had_first(registry: Path)
     add_image(registry, "moving", "amd64", BYTES)
     digest = pull_images(Console(), Kubectl(), [tagged]).digests[tagged.image]
     assert digest in {file.name for file in registry.iterdir()}
-    add_image(registry, "moving", "amd64", BYTES)  # somebody puts another image under the tag
+    add_image(registry, "moving", "amd64", BYTES)  # the tag is moved to another image
     pinned = pull(f"image:moving@{digest}")
     assert pull_images(Console(), Kubectl(), [pinned]).digests == {pinned.image: digest}
     again = replace(tagged, again=True)

@@ -1,19 +1,19 @@
-"""In the cluster that runs: a worker's and the scheduler's account make pods of their own kind, and no others."""
+"""In the running cluster: the worker's and the scheduler's accounts may create their kinds of pods, and no others."""
 
 import json
 import subprocess
 
 import pytest
 
-from tests.e2e.deployment import Deployment
-from tests.manifests.rendering import Object
-from tests.support.launched_pods import SCHEDULER, WORKER, Attack, each_attack, sound
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.manifests.launched_pods import SCHEDULER, WORKER, Attack, each_attack, sound
+from tests.harness.manifests.rendering import Object
 
 pytestmark = pytest.mark.acceptance
 
 
 def refusal(deployment: Deployment, account: str, pod: Object) -> str:
-    """What the cluster says to a pod of an account; empty where it would make it."""
+    """The API server's refusal of a pod of an account; empty if it would create the pod."""
     command = ["kubectl", "create", "--dry-run=server", f"--as=system:serviceaccount:{account}", "--filename=-"]
     ran = subprocess.run(
         command, env=deployment.environment, input=json.dumps(pod), capture_output=True, text=True, check=False

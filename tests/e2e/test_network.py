@@ -1,14 +1,14 @@
-"""Who reaches whom, by trying: what docs/security.md says, and nothing else."""
+"""Connections between pods, tried: those of docs/security.md succeed, and no others."""
 
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import OVERLAY, TestBed
-from tests.e2e.deployment import Deployment, wait_for
-from tests.e2e.probing import NAME, NAMES, TRIES, Target, reached, targets_of_pods, targets_of_the_cluster
-from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, documented_flows
+from tests.harness.e2e.deployment import Deployment, wait_for
+from tests.harness.e2e.probing import NAME, NAMES, TRIES, Target, reached, targets_of_pods, targets_of_the_cluster
+from tests.harness.e2e.testbed import OVERLAY, TestBed
+from tests.harness.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, documented_flows
 
 IMAGE = "localhost/etl:0.1.0"
 WAITS = ["python", "-c", "import time; time.sleep(600)"]
@@ -16,7 +16,7 @@ WAITS = ["python", "-c", "import time; time.sleep(600)"]
 
 @pytest.fixture(scope="module")
 def targets(observed: Deployment, bed: TestBed) -> Iterator[set[Target]]:
-    """All that there is to be reached, and a port outside of which no policy knows."""
+    """All targets, and a port outside that no policy allows."""
     with socket.create_server((bed.source_address, 0)) as server:
         yield {
             *targets_of_pods(observed),
@@ -27,7 +27,7 @@ def targets(observed: Deployment, bed: TestBed) -> Iterator[set[Target]]:
 
 
 def allowed(deployment: Deployment, app: str) -> set[tuple[str, str]]:
-    """Whom and at which port a pod may reach, as the table has it."""
+    """The targets and ports that a pod may reach, from the table."""
     parts = {OVERLAY, "external-sink"} if deployment.sink else {OVERLAY}
     return {(flow.target, flow.port) for flow in documented_flows(parts) if flow.source in (app, EVERY_POD)}
 

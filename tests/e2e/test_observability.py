@@ -1,4 +1,4 @@
-"""What an operator sees: every line of every task after its pod is gone, and metrics behind every panel and rule."""
+"""Observability for an operator: every line of every task after its pod is gone, and data for every panel and rule."""
 
 import contextlib
 import json
@@ -13,9 +13,9 @@ import pytest
 
 from ops.cluster.airflow_api import NotFoundError
 from ops.cluster.kubectl import OBSERVABILITY
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.watching import Watching
-from tests.support.queries import queries
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.observability import Watching
+from tests.harness.metrics.queries import queries
 
 
 def numbers(lines: list[dict[str, object]]) -> list[int]:
@@ -90,7 +90,7 @@ def test_every_query_of_every_panel_and_rule_is_answered_with_data(watch: Watchi
     empty = list(queries(run))
 
     def answered() -> bool:
-        """Whether all are: what is measured over a minute has nothing at first."""
+        """Whether all have data: rates over a minute have none at first."""
         empty[:] = [query for query in empty if not watch.answer(query) and query.has_data]
         return not empty
 

@@ -10,27 +10,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.watching import Watching
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.observability import ALERTS, FAILING_DAG, Watching
 
 pytestmark = pytest.mark.acceptance
-FAILING_DAG = "fails_unless_mended"
-ALERTS = {
-    "DagFailing": {"dag_id": FAILING_DAG},
-    "RejectsAboveTolerance": {"pipeline": "orders"},
-    "ImagePullFailing": {"pod": "no-such-image"},
-    "PodOomKilled": {"pod": "hungry"},
-    "SchedulerSilent": {},
-}
-"""What is looked for, and the labels that say where."""
 
 
 @pytest.fixture(scope="module")
-def told(observed: Deployment, airflow: Airflow, watch: Watching) -> dict[str, dict[str, Any]]:
+def alerts(observed: Deployment, airflow: Airflow, watch: Watching) -> dict[str, dict[str, Any]]:
     """The alerts that came while everything was wrong, by name. All is mended by then."""
     seen: dict[str, dict[str, Any]] = {}
 
-    def all_told() -> bool:
+    def all_fired() -> bool:
         for name, labels in ALERTS.items():
             for alert in watch.with_labels(name, **labels):
                 seen.setdefault(name, alert)
@@ -43,7 +34,7 @@ def told(observed: Deployment, airflow: Airflow, watch: Watching) -> dict[str, d
         _rejected_rows(observed, airflow),
         _no_scheduler(observed),
     ):
-        wait_for("the alerts", all_told, seconds=300)
+        wait_for("the alerts", all_fired, seconds=300)
     return seen
 
 
@@ -53,9 +44,9 @@ def test_alerts_have_nothing_to_say_when_all_is_well(watch: Watching) -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_what_is_wrong_is_told_with_its_runbook(told: dict[str, dict[str, Any]], name: str) -> None:
-    assert told[name]["labels"]["severity"] in ("warning", "critical")
-    assert told[name]["annotations"]["runbook_url"].endswith(f"{name}.md")
+def test_what_is_wrong_is_told_with_its_runbook(alerts: dict[str, dict[str, Any]], name: str) -> None:
+    assert alerts[name]["labels"]["severity"] in ("warning", "critical")
+    assert alerts[name]["annotations"]["runbook_url"].endswith(f"{name}.md")
 
 
 @contextmanager

@@ -1,13 +1,13 @@
-"""Loki on the cluster: at each port what its name says, and the audit log of the Kubernetes API beside it."""
+"""Loki on the cluster: access by port, and the audit log of the Kubernetes API."""
 
 import json
 
 import pytest
 
 from ops.cluster.kubectl import OBSERVABILITY
-from tests.e2e.conftest import TestBed
-from tests.e2e.deployment import Deployment
-from tests.support.loki_proxy import STATE, Proxy
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.testbed import TestBed
+from tests.harness.logs.loki_proxy import STATE, Proxy
 
 
 @pytest.mark.parametrize("port", [3100, 3101, 3102, 3103, 3104])

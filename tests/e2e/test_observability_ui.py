@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.e2e.conftest import EVIDENCE
-from tests.e2e.deployment import Deployment
-from tests.e2e.way_in import WayIn
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.front_door import WayIn
+from tests.harness.e2e.testbed import EVIDENCE
 
 A_RUN = 240_000
 """Milliseconds that a run may take."""
@@ -24,7 +24,7 @@ def way_in(observed: Deployment) -> WayIn:
 
 @pytest.fixture(scope="module")
 def browser(way_in: WayIn) -> Iterator[Browser]:
-    """One that believes the certificate of `ui-tls` and no other that nobody has signed."""
+    """A browser that trusts the certificate of `ui-tls` and no other self-signed one."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     assert program, "There is no chromium; tests/cluster/setup-system.sh installs it."
     flags = [
@@ -42,7 +42,7 @@ def browser(way_in: WayIn) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def refused() -> list[str]:
-    """What the browser did not load or run, as a page's own policy says."""
+    """Resources that the browser blocked by a page's Content-Security-Policy."""
     return []
 
 
@@ -148,7 +148,7 @@ def test_after_ten_wrong_passwords_from_an_address_the_right_one_is_refused_too(
     assert statuses == {401}
     right = observed.secret("airflow-admin", "ADMIN_PASSWORD")
     assert way_in.log_in(right) == 429
-    # Traefik lets nobody name another address, or take away that it is named.
+    # Traefik replaces forged addresses, and does not let a client remove its header.
     assert way_in.log_in(right, **{"X-Forwarded-For": "203.0.113.9", "X-Real-Ip": "203.0.113.9"}) == 429
     for path in ("/auth//token", "/auth/%74oken", "/auth/token/cli", "/AUTH/token"):
         assert way_in.log_in(right, path) >= 400
@@ -157,7 +157,7 @@ def test_after_ten_wrong_passwords_from_an_address_the_right_one_is_refused_too(
 
 
 def opened(browser: Browser, host: str) -> Page:
-    """A window of its own for a host."""
+    """A browser window for a host."""
     page = browser.new_page(viewport={"width": 1366, "height": 768}, base_url=f"https://{host}")
     page.set_default_timeout(60_000)
     return page
@@ -178,7 +178,7 @@ def cell(row: Locator, text: str) -> Locator:
 
 
 def keep(page: Page, name: str) -> None:
-    """Keep what is on the screen."""
+    """Save a screenshot."""
     folder = EVIDENCE / "screens"
     folder.mkdir(exist_ok=True)
     page.screenshot(path=folder / f"{name}.png")

@@ -1,4 +1,4 @@
-"""`scripts/doctor.sh` names what is wrong with a real deployment: many faults at once, in four waves.
+"""`scripts/doctor.sh` names the faults of a real deployment: many at once, in four waves.
 
 The file is named so that it comes after the tests that watch the deployment, and before those that replace it. That
 the doctor finds nothing once all is mended, minutes later, is in test_operation_well_again.py.
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from ops.cluster.kubectl import NAMESPACE, OBSERVABILITY
-from tests.e2e import faults
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.doctoring import look
+from tests.faults import misconfigurations as faults
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.doctor import look
 
 pytestmark = pytest.mark.acceptance
 FAULTS = {
@@ -47,12 +47,14 @@ FAULTS = {
     "quota-met": "resourcequota etl-poc/etl-poc",
     "dns-down": "dns",
 }
-"""What is put in, and where it must be found; the last one only in a cluster of our own."""
+"""The faults, and the objects named in the findings; the last one only in our own cluster."""
 
 
 @pytest.fixture(scope="module")
-def told(observed: Deployment, airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What was found of each fault, by its name. All is mended by then."""
+def findings(
+    observed: Deployment, airflow: Airflow, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """The doctor's findings for each fault, by name. All faults are reverted by then."""
     folder = tmp_path_factory.mktemp("faults")
     airflow.await_dag("breaks_on_demand")
     airflow.pause("orders_etl", True)  # also so that no run of its schedule meets the other faults
@@ -73,41 +75,41 @@ def told(observed: Deployment, airflow: Airflow, tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_is_named(told: dict[str, dict[str, Any]], observed: Deployment, name: str) -> None:
+def test_each_fault_is_named(findings: dict[str, dict[str, Any]], observed: Deployment, name: str) -> None:
     if name == "dns-down" and "--builder=buildah" not in observed.options:
         pytest.skip("The DNS of a cluster that was given is left alone.")
-    assert name in told
-    assert told[name]["what"]
-    assert told[name]["do"]
+    assert name in findings
+    assert findings[name]["what"]
+    assert findings[name]["do"]
 
 
-def test_it_says_the_last_words_of_what_ended(told: dict[str, dict[str, Any]]) -> None:
-    assert faults.CRASH_SAID in told["crash-looping"]["what"]
-    assert faults.JOB_SAID in told["migrations-failed"]["what"]
-    assert "This task fails unless it is mended." in told["run-failed"]["what"]
-    assert "line 9: ValueError: This file breaks on demand." in told["import-error"]["what"]
+def test_it_says_the_last_words_of_what_ended(findings: dict[str, dict[str, Any]]) -> None:
+    assert faults.CRASH_SAID in findings["crash-looping"]["what"]
+    assert faults.JOB_SAID in findings["migrations-failed"]["what"]
+    assert "This task fails unless it is mended." in findings["run-failed"]["what"]
+    assert "line 9: ValueError: This file breaks on demand." in findings["import-error"]["what"]
 
 
-def test_it_tells_the_servers_own_words(told: dict[str, dict[str, Any]]) -> None:
-    assert "password authentication failed" in told["source-login"]["what"]
-    assert "Login failed" in told["sink-login"]["what"]
-    assert "permission denied for table orders" in told["source-not-readable"]["what"]
-    assert "permission was denied" in told["sink-not-prepared"]["what"]
-    assert "does not exist" in told["mount-failing"]["what"]
+def test_it_tells_the_servers_own_words(findings: dict[str, dict[str, Any]]) -> None:
+    assert "password authentication failed" in findings["source-login"]["what"]
+    assert "Login failed" in findings["sink-login"]["what"]
+    assert "permission denied for table orders" in findings["source-not-readable"]["what"]
+    assert "permission was denied" in findings["sink-not-prepared"]["what"]
+    assert "does not exist" in findings["mount-failing"]["what"]
 
 
-def test_what_follows_from_a_server_that_is_scaled_to_zero_is_told_with_it(told: dict[str, dict[str, Any]]) -> None:
-    assert {"service-without-endpoints", "loki-away"} <= {one["name"] for one in told["scaled-to-zero"]["follows"]}
+def test_what_follows_from_a_server_that_is_scaled_to_zero_is_told_with_it(findings: dict[str, dict[str, Any]]) -> None:
+    assert {"service-without-endpoints", "loki-away"} <= {one["name"] for one in findings["scaled-to-zero"]["follows"]}
 
 
-def test_it_leaves_no_pod_behind(told: dict[str, dict[str, Any]], observed: Deployment) -> None:
+def test_it_leaves_no_pod_behind(findings: dict[str, dict[str, Any]], observed: Deployment) -> None:
     selector = "--selector=app.kubernetes.io/component=doctor"
     wait_for("the pods of the doctor to go", lambda: not observed.objects("pods", selector), seconds=60)
 
 
 @contextmanager
 def _stopped(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[None]:
-    """Airflow is silent, nobody is let in, and pods beside it are unwell."""
+    """Airflow is silent, no login succeeds, and pods beside it are unhealthy."""
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -147,7 +149,7 @@ def _stopped(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator
 
 @contextmanager
 def _broken(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[None]:
-    """What runs is sound, and what it needs is not."""
+    """The servers run, but what they depend on is broken."""
     meta = {"name": "of-tests", "namespace": NAMESPACE}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"KEY": "old"}}
     reader = faults.pod("reads-a-secret", "sleep 600", container={"envFrom": [{"secretRef": {"name": "of-tests"}}]})
@@ -158,7 +160,7 @@ def _broken(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[
         "metadata": {"name": "airflow-migrate", "namespace": NAMESPACE},
         "spec": {"backoffLimit": 0, "template": {"spec": template["spec"]}},
     }
-    # apply-all.sh makes it again, with the next change or where it is gone.
+    # apply-all.sh creates it again, with the next change or if it is missing.
     deployment.kubectl("delete", "job", "airflow-migrate", "--ignore-not-found")
     with ExitStack() as stack:
         enter = stack.enter_context
@@ -176,11 +178,11 @@ def _broken(deployment: Deployment, airflow: Airflow, folder: Path) -> Iterator[
 
 @contextmanager
 def _cut_off(deployment: Deployment, folder: Path) -> Iterator[None]:
-    """Things lead nowhere, and a pod gets anywhere, as where nobody enforces policies."""
+    """References lead nowhere, and a pod reaches every address, as without enforcement of policies."""
     with (
         faults.applied(deployment, folder / "anywhere.json", faults.ANYWHERE),
         faults.source_elsewhere(deployment),
-        faults.rules_that_bind_nobody(deployment, "etl-poc-launched-pods"),
+        faults.policy_without_binding(deployment, "etl-poc-launched-pods"),
         faults.another_password_of_administrator(deployment),
         faults.service_of_other_labels(deployment, "statsd-exporter", OBSERVABILITY),
     ):

@@ -1,9 +1,9 @@
-"""A run costs less beyond its work than with what Airflow brings. `make bench-cluster` measures by how much."""
+"""A run has less overhead than with Airflow's operator. `make bench-cluster` measures by how much."""
 
 import pytest
 
-from tests.e2e.deployment import Airflow
-from tests.e2e.three_steps import CONTENDERS, FUSED, SEPARATE, compare
+from tests.harness.e2e.deployment import Airflow
+from tests.harness.e2e.three_steps import CONTENDERS, FUSED, SEPARATE, compare
 
 pytestmark = pytest.mark.acceptance
 

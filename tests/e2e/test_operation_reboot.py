@@ -1,4 +1,4 @@
-"""The machine restarts: everything starts at once, DNS answers last, and nobody has to put anything right.
+"""The machine restarts: everything starts at once, DNS answers last, and no manual step is needed.
 
 A reboot, as far as a cluster sees it: all containers end in the same moment, and so does the network of each pod.
 """
@@ -16,21 +16,21 @@ import pytest
 from orders_etl import ORDERS
 
 from ops.cluster.kubectl import NAMESPACES, OBSERVABILITY
-from tests.chaos import processes
-from tests.chaos.scene import Node
 from tests.cluster import Cluster
-from tests.e2e.conftest import TestBed
-from tests.e2e.deployment import Deployment, wait_for
-from tests.e2e.watching import Watching, watching
-from tests.support.documented_metrics import documented_metrics
-from tests.support.queries import queries
+from tests.faults import processes
+from tests.faults.system import Node
+from tests.harness.e2e.deployment import Deployment, wait_for
+from tests.harness.e2e.observability import Watching, watching
+from tests.harness.e2e.testbed import TestBed
+from tests.harness.metrics.documented import documented_metrics
+from tests.harness.metrics.queries import queries
 
 pytestmark = pytest.mark.acceptance
 DAG = "orders_etl"
 EXPORTER = "statsd-exporter"
 DNS = ("FORWARD", "--protocol", "udp", "--dport", "53", "--jump", "DROP")
 BY_SCHEDULE = ("airflow_dagrun_schedule_delay", "airflow_dagrun_first_task_scheduling_delay")
-"""Metrics of runs that a schedule began: whether there is one before and after is chance."""
+"""Metrics of scheduled runs: their presence before and after is chance."""
 
 Series = set[tuple[str, str]]
 """Job and name."""
@@ -38,7 +38,7 @@ Series = set[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Rebooted:
-    """What there was before, and what there is again."""
+    """The state before the restart, and after it."""
 
     run_id: str
     before: Series
@@ -53,7 +53,7 @@ class Rebooted:
 def rebooted(observed: Deployment, bed: TestBed) -> Rebooted:
     """A reboot while a run is in flight; the last name that DNS knows again is that of the StatsD exporter."""
     if bed.cluster is None:
-        pytest.skip("The machine of somebody else's cluster is not restarted.")
+        pytest.skip("The machine of a given cluster is not restarted.")
     before = _series_of_one_run(observed)
     with observed.airflow() as airflow:
         run_id = airflow.trigger(DAG, full_refresh=True)
@@ -99,7 +99,7 @@ def test_every_series_that_a_table_or_a_panel_knows_is_there_again(rebooted: Reb
 
 
 def _series_of_one_run(deployment: Deployment) -> Series:
-    """What is measured when all is well: of an exporter that counts from zero, as it does after a reboot."""
+    """Metrics of a healthy deployment, from exporters that count from zero as after a reboot."""
     began = time.time()
     deployment.kubectl("rollout", "restart", f"deployment/{EXPORTER}", namespace=OBSERVABILITY)
     _await_servers(deployment, OBSERVABILITY)
@@ -119,7 +119,7 @@ def _complete(found: Series, heartbeats: Series) -> bool:
 
 
 def _series(watch: Watching, since: float) -> Series:
-    """What Prometheus has a sample of that is not older; it would find those of the last five minutes otherwise.
+    """Series with a sample that is not older; an instant query would find those of the last five minutes otherwise.
 
     Of the watchers' own metrics only those that a panel shows: others begin with events, and none happens here.
     """
@@ -132,7 +132,7 @@ def _series(watch: Watching, since: float) -> Series:
 
 @cache
 def _always_there() -> set[str]:
-    """What the documents have as sent after every run, and what panels show when all is well."""
+    """Series that the documents list as sent after every run, and that panels show when all is well."""
     documented = {metric.name for metric in documented_metrics() if metric.seen in ("", "on Kubernetes")}
     parts = {f"{name}{part}" for name in documented for part in ("", "_bucket", "_sum", "_count")}
     return parts | {
@@ -172,7 +172,7 @@ def _no_exporter(deployment: Deployment) -> Iterator[None]:
 
 
 def _containers(deployment: Deployment) -> dict[str, tuple[str, int]]:
-    """The containers of servers: their ids, empty where one does not run, and how often they were started again."""
+    """The containers of servers: their ids, empty for one that does not run, and their restarts."""
     found = {}
     for namespace in NAMESPACES:
         listed = deployment.kubectl("get", "pods", "--output=json", namespace=namespace)

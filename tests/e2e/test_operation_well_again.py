@@ -1,4 +1,4 @@
-"""Some minutes after all has gone wrong and was mended, nobody says a word of it any more.
+"""Some minutes after all faults are reverted, no alert and no check reports them any more.
 
 The file is named so that it comes after the faults of the alerts' and the doctor's tests, with something else between.
 """
@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.doctoring import OF_THE_MACHINE, Diagnosis, look
-from tests.e2e.test_observability_alerts import ALERTS
-from tests.e2e.watching import Watching
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.doctor import OF_THE_MACHINE, Diagnosis, look
+from tests.harness.e2e.observability import ALERTS, Watching
 
 pytestmark = pytest.mark.acceptance
 

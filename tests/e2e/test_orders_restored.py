@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from orders_etl import ORDERS
 
-from tests.e2e.bookkeeping import watermark, windows
-from tests.e2e.deployment import Deployment
+from tests.harness.e2e.deployment import Deployment
+from tests.harness.e2e.ledger import watermark, windows
 
 pytestmark = pytest.mark.acceptance
 CONFIRM = (
@@ -26,7 +26,7 @@ CONFIRM = (
 
 @dataclass(frozen=True)
 class Backups:
-    """What was in the databases when they were backed up."""
+    """Contents of the databases at the time of the backup."""
 
     rows: dict[Any, tuple[Any, ...]]
     watermark: datetime
@@ -42,7 +42,7 @@ class Backups:
 def backups(observed: Deployment) -> Backups:
     """Backups by the CronJobs: first of the sink; then an order is confirmed and moved; then of Airflow's database."""
     if observed.sink:
-        pytest.skip("A sink outside is backed up by whoever's it is.")
+        pytest.skip("A sink outside is backed up by its operators.")
     with observed.airflow() as airflow:
         airflow.rest("orders_etl")
         with observed.site(ORDERS) as site:
@@ -77,7 +77,7 @@ def test_everything_is_lost_and_the_next_run_goes_on_from_the_watermark_of_the_b
     assert _secrets(observed) == secrets
     assert any((data / "mssql").iterdir())
     assert any((data / "metadata").iterdir())
-    # What docs/operations.md says is to be kept off the machine.
+    # To be kept off the machine, by docs/operations.md.
     kept = [data / "backup", data / "generated-secrets.json"]
     subprocess.run(["cp", "--archive", *kept, tmp_path], check=True)
     observed.apply_all("down", "--delete-data", "--yes")
@@ -110,7 +110,7 @@ def test_everything_is_lost_and_the_next_run_goes_on_from_the_watermark_of_the_b
 
 
 def _run_now(deployment: Deployment, *cron_jobs: str) -> None:
-    """Have CronJobs do now what they do every night."""
+    """Run the nightly CronJobs now."""
     for name in cron_jobs:
         deployment.kubectl("create", "job", f"--from=cronjob/{name}", f"{name}-now")
     names = [f"job/{name}-now" for name in cron_jobs]
@@ -128,6 +128,6 @@ def _runs(deployment: Deployment) -> dict[str, str]:
 
 
 def _secrets(deployment: Deployment) -> dict[str, Any]:
-    """But for certificates, which are made anew."""
+    """Except certificates, which are issued again."""
     found = deployment.objects("secrets", "--field-selector=type!=kubernetes.io/tls")
     return {secret["metadata"]["name"]: secret["data"] for secret in found}

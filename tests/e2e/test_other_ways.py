@@ -4,39 +4,33 @@ The manifests for several nodes with PgBouncer, staging in S3, DAGs from git, an
 """
 
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from orders_etl import ORDERS
 
 from ops.cluster.kubectl import OBSERVABILITY
 from tests.cluster.certificates import Authority
-from tests.e2e.conftest import OVERLAY, TestBed
-from tests.e2e.deployment import Deployment, wait_for
-from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table
-from tests.e2e.outside import (
+from tests.harness.direct import DIRECT
+from tests.harness.e2e.deployment import Deployment, wait_for
+from tests.harness.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table
+from tests.harness.e2e.outside import (
     KEYS,
     TEST_IMAGES,
     GitRepository,
     OutsideSink,
     names_in_bucket,
-    serve_bucket,
     serve_git,
     serve_sink,
     sink_authority,
 )
+from tests.harness.e2e.testbed import OVERLAY, TestBed
 
 pytestmark = pytest.mark.acceptance
 BUCKET = "etl-staging"
-
-
-@pytest.fixture(scope="module")
-def bucket(bed: TestBed) -> Iterator[str]:
-    with serve_bucket(bed.source_address, BUCKET) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +48,7 @@ def authority_of_sink(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def sink(bed: TestBed, authority_of_sink: Authority) -> Iterator[OutsideSink]:
-    """One of its own, also where SINK_URL names another: it must be empty."""
+    """A separate SQL Server, also where SINK_URL names another: it must be empty."""
     with serve_sink(bed.source_address, authority_of_sink) as served:
         yield served
 
@@ -133,7 +127,7 @@ def test_the_autoscaler_starts_more_api_servers_while_they_have_much_to_do(other
         return int(found["spec"]["replicas"])
 
     def knows() -> bool:
-        """Whether it knows what they use; not in their first minute."""
+        """Whether it knows their usage; not in their first minute."""
         (scaler,) = other.objects("horizontalpodautoscalers")
         conditions = {each["type"]: each["status"] for each in scaler["status"].get("conditions", [])}
         return conditions.get("ScalingActive") == "True"
@@ -149,12 +143,11 @@ def test_the_autoscaler_starts_more_api_servers_while_they_have_much_to_do(other
 def busy(url: str, threads: int = 4) -> Iterator[None]:
     """Keep a server busy until the block ends."""
     ended = threading.Event()
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask() -> None:
         while not ended.is_set():
-            with suppress(OSError), opener.open(url, timeout=30) as answer:
-                answer.read()
+            with suppress(httpx.TransportError):
+                DIRECT.get(url, timeout=30)
 
     running = [threading.Thread(target=ask, daemon=True) for _ in range(threads)]
     for thread in running:

@@ -1,4 +1,4 @@
-"""Each kind of NetworkPolicy, by trying: what it does not let through is refused, and passes again when it is gone."""
+"""Each kind of NetworkPolicy, tried: forbidden connections are refused, and succeed after its deletion."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.connections import read_connections
-from tests.e2e.conftest import TestBed
-from tests.e2e.deployment import Deployment, wait_for
-from tests.e2e.probing import Target, reached, targets_of_the_cluster
-from tests.manifests.documents import OUTSIDE
+from tests.cluster.traffic.connections import read_connections
+from tests.harness.e2e.deployment import Deployment, wait_for
+from tests.harness.e2e.probing import Target, reached, targets_of_the_cluster
+from tests.harness.e2e.testbed import TestBed
+from tests.harness.manifests.documents import OUTSIDE
 
 pytestmark = pytest.mark.acceptance
 HERE, THERE = "kinds-of-policies", "kinds-of-policies-beside"
@@ -33,7 +33,7 @@ class Kind:
 
     spec: Mapping[str, Any]
     refused: tuple[str, str]
-    """From what pod to what target."""
+    """The source and target of a connection."""
     passes: tuple[str, str]
 
 

@@ -1,6 +1,6 @@
-"""The overlay for several nodes on two: it runs on both, goes on when the first restarts, and when the second is lost.
+"""The overlay for several nodes, on two: it runs on both, and survives a restart of one and the loss of the other.
 
-The second node is lost as when its machine loses power: its cable is cut, then all its processes end; nobody is told.
+The loss of the second node is a power failure: it is cut off, then all its processes are killed, without notice.
 """
 
 import json
@@ -17,11 +17,11 @@ import pytest
 
 from ops.cluster.kubectl import NAMESPACE, OBSERVABILITY
 from tests.cluster.nodes import Node
-from tests.e2e.conftest import OVERLAY, POSTGRES_IMAGE, TestBed, import_images
-from tests.e2e.deployment import Airflow, Deployment, wait_for
-from tests.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table, pipeline_of
-from tests.e2e.outside import KEYS, TEST_IMAGES, names_in_bucket, serve_bucket, serve_sink, sink_authority
-from tests.e2e.pods import PodWatch
+from tests.harness.e2e.deployment import Airflow, Deployment, wait_for
+from tests.harness.e2e.one_more_table import ACTIVE, EVERY_YEAR, dag_file, make_table, pipeline_of
+from tests.harness.e2e.outside import KEYS, TEST_IMAGES, names_in_bucket, serve_sink, sink_authority
+from tests.harness.e2e.pod_history import PodWatch
+from tests.harness.e2e.testbed import OVERLAY, POSTGRES_IMAGE, TestBed, import_images
 
 pytestmark = pytest.mark.acceptance
 BUCKET, NAME, DAG = "etl-two-nodes", "crates", "crates_etl"
@@ -35,16 +35,10 @@ SPREAD = ("airflow-scheduler", "airflow-api-server", "pgbouncer")
 
 
 @pytest.fixture(scope="module")
-def bucket(bed: TestBed) -> Iterator[str]:
-    with serve_bucket(bed.source_address, BUCKET) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def several(
     bed: TestBed, deployment: Deployment, bucket: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
-    """The overlay for several nodes, on the one that there is yet, with one more pipeline and a sink outside."""
+    """The overlay for several nodes, still on one, with one more pipeline and a sink outside."""
     if bed.cluster is None:
         pytest.skip("Only a cluster of our own can have a node that is lost.")
     make_table(deployment.source_url, NAME)
@@ -143,7 +137,7 @@ def test_servers_are_on_both_nodes_and_data_on_the_first(several: Deployment, no
 
 
 def restarts(deployment: Deployment, node: str) -> dict[str, int]:
-    """How often the containers of each server's pod on a node were started again; none where one is not ready."""
+    """The restarts of each server's pod on a node; empty if one is not ready."""
     found = {}
     for namespace in (NAMESPACE, OBSERVABILITY):
         for pod in json.loads(deployment.kubectl("get", "pods", "--output=json", namespace=namespace))["items"]:

@@ -1,4 +1,4 @@
-"""After everything else: who talked to whom in all of these tests, as the cluster noted it."""
+"""After all other tests: the connections during them, from the cluster's log."""
 
 from ipaddress import IPv4Address, IPv4Network
 
@@ -6,17 +6,17 @@ import pytest
 
 from ops.cluster import policy_probe
 from ops.cluster.kubectl import NAMESPACES
-from tests.cluster import network
-from tests.cluster.connections import Connection, read_connections
-from tests.e2e.built import loki_is_a_double
-from tests.e2e.conftest import OVERLAY, TestBed
-from tests.e2e.faults import NOBODYS_PORT
-from tests.e2e.probing import NAME, TRIES
-from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
+from tests.cluster.node import network
+from tests.cluster.traffic.connections import Connection, read_connections
+from tests.faults.misconfigurations import NOBODYS_PORT
+from tests.harness.e2e.images import loki_is_a_double
+from tests.harness.e2e.probing import NAME, TRIES
+from tests.harness.e2e.testbed import OVERLAY, TestBed
+from tests.harness.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
 
 pytestmark = pytest.mark.acceptance
 WAYS = ({OVERLAY, "oidc"}, {"multi-node", "external-sink", "git-dags"})
-"""What was deployed."""
+"""The deployed parts."""
 OF_NODES = ("TCP 6443", "TCP 10250")
 ANY_PORT = "a port of a server outside"
 """A bucket, a repository, a SQL Server or an identity provider of the tests is not at the port of the table."""
@@ -26,8 +26,8 @@ NEVER = {
     Flow("airflow-triggerer", "loki", "TCP 3101"),
     Flow("alertmanager", OUTSIDE, ANY_PORT),
 }
-"""What these tests do not cause: no task is deferred to the triggerer, nobody reads the log of a running task while
-Loki is down, and Alertmanager has no receiver."""
+"""Connections that these tests do not cause: no task is deferred to the triggerer, no log of a running task is read
+while Loki is down, and Alertmanager has no receiver."""
 if loki_is_a_double():
     NEVER.add(Flow("loki", OUTSIDE, ANY_PORT))  # it stores nothing in a bucket
 LEFT_OUT = {"grafana", "fluent-bit"}
@@ -35,7 +35,7 @@ PROBE = policy_probe.LABELS[NAME]
 """The pods with which `apply-all.sh` tries whether policies are enforced: the table does not have them."""
 OURS = tuple(f"{namespace}/" for namespace in NAMESPACES)
 UNKNOWN = f"{network.PODS.removesuffix('.0.0/16')}."
-"""So begins the address of a pod of which the API never told whose it is."""
+"""The prefix of pods' addresses that the API never reported."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def flow_of(connection: Connection, this_machine: str) -> Flow:
 
 
 def is_tried(connection: Connection) -> bool:
-    """Whether it was made to be refused: by a pod that tries what it may not, or at a source that is elsewhere."""
+    """Whether the refusal was intended: of a probe pod, or of a source at a wrong port."""
     names = (pod.partition("/")[2] for pod in connection.pods)
     return connection.port == f"TCP {NOBODYS_PORT}" or any(name.startswith(TRIES) for name in names)
 
@@ -96,7 +96,7 @@ def test_nobody_was_refused_what_it_needed(noted: list[Connection], bed: TestBed
         if flow_of(one, bed.source_address) not in first ^ second
     ]  # fmt: skip
     assert {(one.pods[0], one.target, one.port) for one in refused if not is_tried(one)} == set()
-    # What was tried was refused, and that was noted: nothing is missed.
+    # The intended refusals are logged: the log is complete.
     assert any(map(is_tried, refused)) or not any(map(is_tried, noted))
 
 

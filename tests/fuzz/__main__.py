@@ -1,4 +1,4 @@
-"""Looks for a text of which a claim in tests/support/hostile_claims.py does not hold: `make fuzz`.
+"""Looks for a text of which a claim in tests/fuzz/claims.py does not hold: `make fuzz`.
 
     python -m tests.fuzz [FILE …] [-max_total_time=60]      the options are libFuzzer's
 
@@ -16,8 +16,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["etl", "etl_airflow.dag.plan"]):
-    from tests.support import hostile_claims as claims
-    from tests.support.hostile import SIGNS, definition
+    from tests.fuzz import claims as claims
+    from tests.fuzz.statements import SIGNS, definition
 from dev.sandbox.pipelines import EVERYTHING, ORDERS
 
 FOLDER = Path(".fuzz")
@@ -83,11 +83,11 @@ TARGETS: list[Callable[[Provider], None]] = [
     lambda data: claims.a_partition_is_refused_in_words_or_survives_being_written(data.ConsumeUnicode(500)),
     lambda data: claims.a_url_is_refused_without_showing_it_or_names_one_server(f"mssql://{text(data)}"),
 ]
-"""What is tried; the first byte of an input says which."""
+"""The claims; the first byte of an input selects one."""
 
 
 def try_one(data: bytes) -> None:
-    """Try one input. Raises whatever is not a refusal in words."""
+    """Try one input. Raises on anything but a refusal with an error sentence."""
     provider = atheris.FuzzedDataProvider(data[1:])
     TARGETS[(data[0] if data else 0) % len(TARGETS)](provider)
 

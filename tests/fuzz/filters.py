@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
 
 from dev.sandbox.postgres import run_postgres
-from tests.support.filter_databases import FilterDatabases, filter_databases
-from tests.support.filters import filters, mutated
+from tests.harness.filter_databases import FilterDatabases, filter_databases
+from tests.harness.filters import filters, mutated
 
 PAIRS = 100_000
 _AT_ONCE = 200

@@ -15,8 +15,8 @@ from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import die_with_parent, kill_session
 from dev.sandbox.stack import airflow_environment
 from dev.sandbox.waiting import wait_for
-from tests.manifests.pods import SECRET, pods_of
-from tests.manifests.rendering import rendering
+from tests.harness.manifests.pods import SECRET, pods_of
+from tests.harness.manifests.rendering import rendering
 
 DAG = """
 from airflow.sdk import DAG, Variable

@@ -59,9 +59,7 @@ def test_the_latest_run_stays_however_old_it_is(orders: PipelineFixture, request
     assert orders.query("SELECT [run_id] FROM [etl].[audit] WHERE [pipeline] = ?", other) == [("of another",)]
 
 
-def test_a_load_deletes_no_more_than_it_has_time_for(
-    orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_load_deletes_no_more_than_it_has_time_for(orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_PRUNED_AT_ONCE", 2)
     orders.run("first")
     for number in range(5):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from dev.sandbox.postgres import Postgres
-from tests.support.api_server import Server, run_api_server
+from tests.harness.airflow.api_server import Server, run_api_server
 
 
 def log_in(server: Server, password: str, user: str = "admin") -> int:

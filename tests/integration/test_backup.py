@@ -1,6 +1,6 @@
 """The sink in a file and back: the next run goes on from the watermark that came back with the rows.
 
-Against the stand-in: a real server writes its backups to a folder of its own machine.
+Against the SQL Server double: a real server writes its backups to a folder of its own machine.
 """
 
 import shutil
@@ -29,8 +29,8 @@ from etl_airflow.dag.reconcile import reconcile_run
 from dev.sandbox.pipeline_fixture import PipelineFixture, as_json
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.sqlserver import SqlServerDouble
-from tests.integration.test_prepare_sink import Server, refused
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
+from tests.harness.sink_server import Server, refused
 
 pytestmark = pytest.mark.skipif("SINK_URL" in environ, reason="a real server's disk is not to be seen from here")
 PIPELINE = make(ORDERS)

@@ -58,7 +58,7 @@ class Place:
             connection.execute(statement.encode())
 
     def rows(self) -> list[int]:
-        """What is in it."""
+        """Its rows."""
         with psycopg.connect(self.server.url(self.database)) as connection:
             return [number for (number,) in connection.execute("SELECT n FROM runs ORDER BY n")]
 

@@ -19,7 +19,7 @@ CONFIGURATION, DATA, TRY_AGAIN = ExitCode.CONFIGURATION, ExitCode.DATA, ExitCode
 
 
 def refused(made: PipelineFixture, step: str, exit_code: int, *told: str, **environment: str) -> None:
-    """The step, run as a command, fails so, in one line that tells so, and no secret is shown."""
+    """The step, run as a command, fails with one line of this text, and shows no secret."""
     completed = made.cli(step, **environment)
     assert completed.returncode == exit_code, completed.stderr
     lines = as_json(completed)
@@ -181,7 +181,7 @@ def test_rejects_above_the_tolerance_load_nothing_and_name_key_and_column(orders
 
 @pytest.mark.parametrize("step", ["extract", "run"])
 def test_a_row_that_memory_does_not_hold_is_refused_by_key_and_column(orders: PipelineFixture, step: str) -> None:
-    """What counts is all texts, documents and bytea of a row together."""
+    """The limit is on all texts, documents and bytea of a row together."""
     others = "octet_length(customer) + octet_length(status) + octet_length(currency)"
     orders.change(f"UPDATE orders SET note = repeat('a', 100000 - ({others})) WHERE order_id = 10")
     completed = orders.cli(step, LONGEST_ROW="100000")

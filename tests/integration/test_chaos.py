@@ -1,4 +1,4 @@
-"""What a campaign of faults looks at: it agrees where all is well, and tells what is wrong where it is not."""
+"""The invariants of a fault campaign: they hold where all is well, and name the violation where it is not."""
 
 import os
 import shutil
@@ -21,17 +21,17 @@ from dev.sandbox.postgres import Postgres, run_postgres
 from dev.sandbox.stack import INIT_SQL
 from dev.sandbox.waiting import wait_for
 from tests.chaos import invariants
-from tests.chaos.faults.of_machines import FillStaging
-from tests.chaos.faults.of_network import network_faults
 from tests.chaos.invariants import ViolationError
-from tests.chaos.orders import LONGEST_TRANSACTION, Traffic, make_tables, must_be_after_run, must_be_in_sink
-from tests.chaos.pods import Pods
+from tests.chaos.orders import LONGEST_TRANSACTION, Traffic, expected_after_run, expected_in_sink, make_tables
 from tests.chaos.runs import Run
-from tests.chaos.scene import Node, Scene
 from tests.cluster import Cluster
-from tests.cluster.configuration import Place
+from tests.cluster.node.configuration import Place
 from tests.cluster.nodes import Node as ClusterNode
-from tests.e2e.dags.chaos_etl import SEPARATE
+from tests.faults.machines import FillStaging
+from tests.faults.network import network_faults
+from tests.faults.system import Node, SystemUnderTest
+from tests.harness.e2e.dags.chaos_etl import SEPARATE
+from tests.harness.e2e.live_pods import Pods
 
 SYSTEM_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 PARTITION = Partition(window=whole().window, id="0001")
@@ -46,7 +46,7 @@ def chaos(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFi
 
 
 def a_run(made: PipelineFixture, began: datetime, state: str = "success", load: str = "success") -> Run:
-    """A run of one partition as Airflow tells of it."""
+    """A run of one partition as Airflow's API returns it."""
     told: dict[str, Any] = {"task_id": "partition.load", "map_index": 0, "state": load}
     moments = {"start_date": began.isoformat(), "end_date": datetime.now(UTC).isoformat()}
     return Run(made.pipeline, "run", state, began, datetime.now(UTC), {"partition.load[0]": {**told, **moments}})
@@ -64,32 +64,32 @@ def test_while_orders_change_runs_bring_exactly_what_must_be_in(chaos: PipelineF
             began = datetime.now(UTC)
             chaos.run(f"run {number}", PARTITION)
             run = replace(a_run(chaos, began), run_id=f"run {number}")
-            expected = must_be_after_run(chaos.source_url, chaos.pipeline, run.began, run.ended)
+            expected = expected_after_run(chaos.source_url, chaos.pipeline, run.began, run.ended)
             invariants.check_rows(run, chaos.sink_rows(), expected)
             invariants.check_audit(run, chaos.audits())
             traffic.read_until = began - LONGEST_TRANSACTION
             await_changes(traffic, 20)
-    assert must_be_after_run(chaos.source_url, chaos.pipeline, datetime.now(UTC) + timedelta(hours=1), began)
+    assert expected_after_run(chaos.source_url, chaos.pipeline, datetime.now(UTC) + timedelta(hours=1), began)
     chaos.run("last", PARTITION)
-    invariants.check_equal(chaos, must_be_in_sink(chaos.source_url, chaos.pipeline))
+    invariants.check_equal(chaos, expected_in_sink(chaos.source_url, chaos.pipeline))
     invariants.check_sink_is_tidy(chaos)
 
 
 def test_cancelled_and_deleted_orders_stay_in_the_model_as_they_were(chaos: PipelineFixture) -> None:
-    before = must_be_in_sink(chaos.source_url, chaos.pipeline)
+    before = expected_in_sink(chaos.source_url, chaos.pipeline)
     first, second, third = sorted(before)[:3]
     with psycopg.connect(chaos.source_url, autocommit=True) as connection:
         connection.execute("UPDATE chaos_orders SET status = 'cancelled' WHERE order_id = %s", first)
         connection.execute("DELETE FROM chaos_orders WHERE order_id = %s", second)
         connection.execute("UPDATE chaos_orders SET amount = 77 WHERE order_id = %s", third)
-    after = must_be_in_sink(chaos.source_url, chaos.pipeline)
+    after = expected_in_sink(chaos.source_url, chaos.pipeline)
     assert {key for key in before if before[key] != after[key]} == {third}
 
 
 def test_a_row_that_is_lost_after_a_green_run_is_told(chaos: PipelineFixture) -> None:
     began = datetime.now(UTC) + LONGEST_TRANSACTION
     run = a_run(chaos, began)
-    expected = must_be_after_run(chaos.source_url, chaos.pipeline, began, datetime.now(UTC))
+    expected = expected_after_run(chaos.source_url, chaos.pipeline, began, datetime.now(UTC))
     chaos.run("run", PARTITION)
     rows = chaos.sink_rows()
     invariants.check_rows(run, rows, expected)
@@ -114,7 +114,7 @@ def test_a_row_that_is_lost_after_a_green_run_is_told(chaos: PipelineFixture) ->
 )
 def test_a_sink_that_is_not_the_model_is_told(chaos: PipelineFixture, change: str, told: str) -> None:
     chaos.run("run", PARTITION)
-    expected = must_be_in_sink(chaos.source_url, chaos.pipeline)
+    expected = expected_in_sink(chaos.source_url, chaos.pipeline)
     invariants.check_equal(chaos, expected)
     chaos.execute(change.format(sink=f"[dbo].[{chaos.pipeline.name}]"))
     with pytest.raises(ViolationError, match=told):
@@ -192,27 +192,27 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 def test_faults_of_the_network_are_in_the_nodes_firewall_until_they_are_healed(node: Node) -> None:
     before = node.rules()
-    scene = Scene(deployment=None, pods=Pods(), source=Postgres(5432), node=node, sink_is_stand_in=True)  # type: ignore[arg-type]
+    system = SystemUnderTest(deployment=None, pods=Pods(), source=Postgres(5432), node=node, sink_is_double=True)  # type: ignore[arg-type]
     with node.prepared():
         for fault in network_faults():
             quiet = node.rules()
-            (target,) = fault.targets(scene)
-            fault.inject(scene, target)
+            (target,) = fault.targets(system)
+            fault.inject(system, target)
             assert len(node.rules()) - len(quiet) == (1 if fault.name.startswith("refuse") else 2)
-            fault.heal(scene)
+            fault.heal(system)
             assert node.rules() == quiet
     assert node.rules() == before
 
 
 def test_a_full_staging_volume_has_no_room_until_it_is_healed(node: Node) -> None:
-    scene = Scene(deployment=None, pods=Pods(), source=Postgres(5432), node=node, sink_is_stand_in=True)  # type: ignore[arg-type]
+    system = SystemUnderTest(deployment=None, pods=Pods(), source=Postgres(5432), node=node, sink_is_double=True)  # type: ignore[arg-type]
     with node.prepared():
-        fault, file = FillStaging(), node.staging_seen_from_here / "rows"
-        (target,) = fault.targets(scene)
-        fault.inject(scene, target)
+        fault, file = FillStaging(), node.staging_from_outside / "rows"
+        (target,) = fault.targets(system)
+        fault.inject(system, target)
         with pytest.raises(OSError, match="No space left"):
             file.write_bytes(b"rows")
-        fault.heal(scene)
+        fault.heal(system)
         file.write_bytes(b"rows")
     assert not list(node.staging.iterdir())
 

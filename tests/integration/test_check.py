@@ -1,9 +1,6 @@
 """`etl check` says of each end what is wrong first, in one line, with the real servers' own words and no secret."""
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,26 +10,10 @@ from etl.errors import ExitCode
 
 from dev.sandbox.pipeline_fixture import PipelineFixture
 from dev.sandbox.process import free_port
+from tests.harness.etl_check import check, problem
 
 TABLE = "--table=public.orders"
 needs_stand_in = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server's grants are its administrator's")
-
-
-def check(site: PipelineFixture, *arguments: str, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    """The exit code, and the lines by what they are about."""
-    command = [sys.executable, "-m", "etl", "check", *arguments]
-    ran = subprocess.run(command, env=site.environment(**environment), capture_output=True, text=True, check=False)
-    for url in (site.source_url, site.sink_url):
-        assert (urlsplit(url).password or "no password") not in ran.stderr + ran.stdout
-    lines = [json.loads(line) for line in ran.stderr.splitlines()]
-    return ran.returncode, {line["check"]: line for line in lines if "check" in line}
-
-
-def problem(site: PipelineFixture, name: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
-    """The exit code, and the one thing that is wrong, in a word and in words; everything else is well."""
-    code, lines = check(site, *arguments, **environment)
-    assert {other for other, line in lines.items() if line["problem"]} == {name}, lines
-    return code, lines[name]["problem"], lines[name]["words"]
 
 
 def elsewhere(url: str, **changes: Any) -> str:

@@ -1,4 +1,4 @@
-"""`make demo`, as README tells it: two runs that add up, and an honest word about the sink."""
+"""`make demo`, as in the README: two runs that add up, and a statement that the sink is a double."""
 
 import io
 import os
@@ -41,7 +41,7 @@ def test_the_demo_stops_with_its_first_failed_run_and_says_why() -> None:
 
 
 def test_dev_reads_the_postgres_that_source_url_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And without one, orders of its own, whatever else a shell has from a deployment."""
+    """Without one it uses its own orders, whatever a shell has set for a deployment."""
     theirs = "postgresql://reader@db.example.com/shop"
     monkeypatch.setenv("SOURCE_PASSWORD", "of-theirs")
     with run_stack(tmp_path, theirs) as stack:

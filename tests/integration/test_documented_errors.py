@@ -1,6 +1,6 @@
 """Errors as Microsoft documents them (sys.messages), and what `etl` makes of each.
 
-On the stand-in, or on the server that SINK_URL names: https://learn.microsoft.com/sql/relational-databases/errors-events/
+On the SQL Server double, or on the server that SINK_URL names: https://learn.microsoft.com/sql/relational-databases/errors-events/
 """
 
 import os
@@ -37,7 +37,7 @@ SETUP = (
 
 
 class Documented(NamedTuple):
-    """What a statement provokes: number, severity, a pattern of the whole message, and the kind of error for `etl`."""
+    """A provoked error: statement, number, severity, a pattern of the message, and the kind of error for `etl`."""
 
     statement: str
     number: int

@@ -1,4 +1,4 @@
-"""Whoever may edit Airflow's connections changes none that pipelines use: those are answered before its database."""
+"""Edited Airflow connections do not change those of pipelines: these are answered before its database."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.stack import ROOT, airflow_environment
-from tests.manifests.kustomizations import K8S
+from tests.harness.manifests.kustomizations import K8S
 
 ENDS = {"SOURCE_URL": "postgresql://orders@source.example.com/orders", "SINK_URL": "mssql://etl@sink.example.com/sink"}
 OURS = ("source", "sink", "kubernetes_default", "git_default")
@@ -19,7 +19,7 @@ EDITED = {"conn_type": "kubernetes", "host": "evil.example.com", "extra": {"kube
 
 @pytest.fixture(scope="module")
 def environment(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Of Airflow's servers, in whose database somebody has edited the connections."""
+    """The environment of Airflow's servers, with a database in which the connections were edited."""
     name = f"airflow_{secrets.token_hex(4)}"
     git = (K8S / "components" / "git-dags" / "servers.env").read_text().splitlines()[-1]
     made = airflow_environment(tmp_path_factory.mktemp("airflow"), postgres.create_database(name), *ENDS.values())

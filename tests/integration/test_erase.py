@@ -25,8 +25,8 @@ from dev.sandbox.pipeline_fixture import PipelineFixture, as_json, connect
 from dev.sandbox.pipelines import EVERYTHING, ORDERS, make
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.sqlserver import SqlServerDouble
-from tests.integration.test_prepare_sink import Server, refused
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
+from tests.harness.sink_server import Server, refused
 
 pytestmark = pytest.mark.skipif("SINK_URL" in os.environ, reason="needs an administrator of a sink of the test's own")
 MASK_KEY = "a key that masks are made with"
@@ -79,7 +79,7 @@ class Place:
         return self.server.as_administrator(f"SELECT {columns} FROM [etl].[erasure] ORDER BY [erased_at]")
 
     def files(self) -> set[str]:
-        """What is in staging."""
+        """The files in staging."""
         return {str(path.relative_to(self.staging)) for path in self.staging.rglob("*") if path.is_file()}
 
     def holds(self, text: str) -> bool:

@@ -1,9 +1,8 @@
 """The sink fails on demand in the middle of a load: the load says so, and repeated it is in, once.
 
-Only the stand-in fails on demand; against a real server (SINK_URL) these tests are skipped.
+Only the SQL Server double fails on demand; against a real server (SINK_URL) these tests are skipped.
 """
 
-import os
 import subprocess
 from collections.abc import Iterator
 
@@ -14,8 +13,9 @@ from etl.model.window import Partition
 from dev.sandbox.pipeline_fixture import PipelineFixture
 from dev.sandbox.pipelines import window
 from dev.sandbox.waiting import wait_for
+from tests.faults.double import inject, needs_double
 
-pytestmark = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server does not fail on demand")
+pytestmark = needs_double
 
 
 @pytest.fixture
@@ -27,10 +27,6 @@ def filtered(orders: PipelineFixture) -> Iterator[PipelineFixture]:
     orders.run("run", None, "extract", "filter")
     yield orders
     orders.execute("EXEC standin_clear_faults")
-
-
-def inject(made: PipelineFixture, fault: str, value: int = 0, times: int = 1) -> None:
-    made.execute(f"EXEC standin_inject @fault = N'{fault}', @value = {value}, @times = {times}")
 
 
 @pytest.mark.parametrize(

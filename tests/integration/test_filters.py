@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import make, window
 from dev.sandbox.postgres import Postgres
-from tests.support.filter_databases import FilterDatabases, edges, filter_databases
-from tests.support.filters import EDGES, filters, mutated
+from tests.harness.filter_databases import FilterDatabases, edges, filter_databases
+from tests.harness.filters import EDGES, filters, mutated
 
 LEAST_PAIRS = 2000
 AS_WRITTEN = [

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from dev.sandbox.waiting import wait_for
-from tests.support.door import Door, door
-from tests.support.fluent_bit_process import NODE, PROGRAM, ContainerLog, FluentBit, run_fluent_bit
-from tests.support.loki import LokiServer, loki_of_our_own, run_loki
-from tests.support.loki_proxy import AUDIT, NODES, READ, run_proxy
+from tests.faults.silent_proxy import SilentProxy, silent_proxy
+from tests.harness.logs.fluent_bit_process import NODE, PROGRAM, ContainerLog, FluentBit, run_fluent_bit
+from tests.harness.logs.loki import LokiServer, loki_of_our_own, run_loki
+from tests.harness.logs.loki_proxy import AUDIT, NODES, READ, run_proxy
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="no registry has Fluent Bit: name a program in FLUENT_BIT_PROGRAM")
 
@@ -27,13 +27,13 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
 
 
 @pytest.fixture
-def way(loki: LokiServer) -> Iterator[Door]:
-    with door(urlsplit(loki.url).port or 80) as one:
+def way(loki: LokiServer) -> Iterator[SilentProxy]:
+    with silent_proxy(urlsplit(loki.url).port or 80) as one:
         yield one
 
 
 @pytest.fixture
-def fluent_bit(tmp_path: Path, way: Door) -> Iterator[FluentBit]:
+def fluent_bit(tmp_path: Path, way: SilentProxy) -> Iterator[FluentBit]:
     with run_fluent_bit(tmp_path, way.port) as one:
         yield one
 
@@ -164,7 +164,7 @@ def test_nothing_is_lost_where_it_is_killed(fluent_bit: FluentBit, loki: LokiSer
 
 @loki_of_our_own
 def test_nothing_is_lost_while_loki_is_away_and_it_is_no_reason_to_end_it(
-    tmp_path: Path, loki: LokiServer, way: Door
+    tmp_path: Path, loki: LokiServer, way: SilentProxy
 ) -> None:
     fluent_bit = FluentBit(tmp_path, way.port)
     fluent_bit.configuration["service"]["storage.max_chunks_up"] = 3  # in memory, so that it need not take long
@@ -190,7 +190,7 @@ def test_nothing_is_lost_while_loki_is_away_and_it_is_no_reason_to_end_it(
 
 
 def test_nothing_is_lost_where_loki_takes_a_connection_and_says_nothing(
-    fluent_bit: FluentBit, loki: LokiServer, way: Door
+    fluent_bit: FluentBit, loki: LokiServer, way: SilentProxy
 ) -> None:
     way.silent = True
     log = ContainerLog(fluent_bit, "silent-0")
@@ -201,7 +201,7 @@ def test_nothing_is_lost_where_loki_takes_a_connection_and_says_nothing(
     arrive(loki, "silent-0", numbered(0, 2000))
 
 
-def test_the_liveness_probe_tells_a_stuck_pipeline_from_one_that_runs(tmp_path: Path, way: Door) -> None:
+def test_the_liveness_probe_tells_a_stuck_pipeline_from_one_that_runs(tmp_path: Path, way: SilentProxy) -> None:
     fluent_bit = FluentBit(tmp_path, way.port)
     code = 'function stick(tag, time, record) if record["log"] == "stick" then while true do end end return 0 end'
     filters = fluent_bit.configuration["pipeline"]["filters"]

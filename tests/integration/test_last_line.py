@@ -12,7 +12,7 @@ import pytest
 from dev.sandbox.pipelines import whole
 from dev.sandbox.process import free_port
 from dev.sandbox.stack import ROOT, airflow_environment
-from tests.support.run_task import log_path
+from tests.harness.airflow.run_task import log_path
 
 PORT = free_port()
 RUN_ID = "manual__2026-01-01T00:00:00+00:00"
@@ -24,14 +24,14 @@ NO_SINK = (
 
 
 def run(folder: Path, task: str, map_index: int = -1, **facts: Any) -> list[dict[str, Any]]:
-    """Run an attempt of a task of orders_etl where neither source nor sink answers; returns the lines of its log."""
+    """Run an attempt of a task of orders_etl without a reachable source or sink; returns the lines of its log."""
     source, sink = f"postgresql://orders@{NOT_THERE}/orders", f"mssql://etl@{NOT_THERE}/sink?encrypt=no"
     environment = airflow_environment(folder, "sqlite://", source, sink)
     logs = {"AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"), "LOKI_URL": ""}
     connection = {"conn_type": "mssql", "host": "127.0.0.1", "port": PORT, "schema": "sink", "login": "etl"}
     extra = {"extra": {"encryption": "off"}, "password": "of-no-server"}
     command = [
-        sys.executable, "-m", "tests.support.run_task", "orders_etl.py", "orders_etl", task,
+        sys.executable, "-m", "tests.harness.airflow.run_task", "orders_etl.py", "orders_etl", task,
         f"--run-id={RUN_ID}", f"--map-index={map_index}", f"--run={json.dumps(facts)}",
         f"--xcom={json.dumps([whole().model_dump_json()])}",
     ]  # fmt: skip

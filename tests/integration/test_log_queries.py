@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 import pytest
 
 from dev.sandbox.stack import ROOT
-from tests.support.loki import LokiServer, real_loki, run_loki
-from tests.support.queries import Query, queries
+from tests.harness.logs.loki import LokiServer, real_loki, run_loki
+from tests.harness.metrics.queries import Query, queries
 
 HOUR = 3600 * 10**9
 _SELECTOR = r'\{[a-z]+=~?"'

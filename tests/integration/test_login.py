@@ -1,4 +1,4 @@
-"""Airflow's real API server with the deployment's settings and ports: who finds what, and no password is guessed."""
+"""Airflow's real API server with the deployment's settings and ports: access by port, limits on password guesses."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dev.sandbox.postgres import Postgres
-from tests.support.api_server import PASSWORD, STRANGER, Server, new_client, run_api_server
+from tests.harness.airflow.api_server import PASSWORD, STRANGER, Server, new_client, run_api_server
 
 slow = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -150,7 +150,7 @@ def test_what_is_for_workers_or_describes_an_api_people_do_not_find(server: Serv
 
 @pytest.fixture
 def own_address() -> str:
-    """An address of this machine that is not loopback's: what comes from it is what comes from another pod."""
+    """An address of this machine other than loopback: requests from it are as from another pod."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         try:
             asking.connect(("192.0.2.1", 9))  # sends nothing

@@ -1,4 +1,4 @@
-"""What the project relies on of Loki's API: claims of Loki itself, and of the double that stands in for it in tests.
+"""Loki's API as far as the project relies on it: claims about Loki, and about its double in tests.
 
 With LOKI_PROGRAM or LOKI_URL a real Loki has to keep them. What it refuses is in test_loki_refusals.py.
 """
@@ -17,14 +17,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.support.loki import LokiServer, loki_of_our_own, real_loki, run_loki
+from tests.harness.logs.loki import LokiServer, loki_of_our_own, real_loki, run_loki
 
 SECOND = 10**9
 HOUR = 3600 * SECOND
 Line = tuple[int, str, dict[str, str], str]
 """Seconds ago, text, metadata, and which of two streams it is of."""
 Filter = tuple[str, Callable[[str, dict[str, str]], bool]]
-"""A stage of a query, and what it does: whether a line with these labels stays."""
+"""A stage of a query, and whether a line with these labels passes it."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def filters(draw: st.DrawFn) -> Filter:
     value = json.dumps(re.escape(text) if "~" in mark else text, ensure_ascii=False)
     if draw(st.booleans()):
         return f"{mark} {value}", lambda line, _: (text in line) is is_positive
-    # Where Loki compares a label with an empty regular expression, all is equal to it.
+    # In Loki every label matches an empty regular expression.
     assume(text or "~" not in mark)
     name = draw(st.sampled_from(["run_id", "path", "absent"]))
     compared = f"| {name} {mark.replace('|=', '=').replace('|~', '=~')} {value}"
@@ -69,7 +69,7 @@ def test_a_query_finds_the_lines_that_were_pushed_in_order(
     loki: LokiServer, sent: list[Line], stages: list[Filter], forward: bool, limit: int
 ) -> None:
     app, now = uuid.uuid4().hex, time.time_ns()
-    # All at times of their own: of one time Loki promises no order over streams.
+    # At different times: for equal ones Loki defines no order over streams.
     timed = [(now - ago * SECOND - number, line, meta, half) for number, (ago, line, meta, half) in enumerate(sent)]
     streams = [
         ({"app": app, "half": half}, [[str(at), line, meta] for at, line, meta, of in timed if of == half])

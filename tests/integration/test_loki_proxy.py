@@ -1,22 +1,21 @@
-"""What whoever reaches Loki can do there: at each port what its name says, and nothing else.
+"""Access to Loki through the proxy: each port allows what its name says, and nothing else.
 
-The proxy is the real one, and Loki the one that tests have (tests/support/loki.py). Who reaches which port is in
+The proxy is the real one, and Loki the one that tests have (tests/harness/logs/loki.py). Who reaches which port is in
 tests/manifests/test_network.py.
 """
 
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from urllib.error import HTTPError
 
 import pytest
 from etl_airflow.task_logs.identity import Identity
 from etl_airflow.task_logs.loki import Loki, LokiUnavailableError
 
-from tests.support.loki import LokiServer, loki_of_our_own, real_loki, run_loki
-from tests.support.loki_proxy import AUDIT, NODES, PUSH, QUERY, READ, STATE, TASKS, Proxy, run_proxy
+from tests.harness.direct import DIRECT
+from tests.harness.logs.loki import LokiServer, loki_of_our_own, real_loki, run_loki
+from tests.harness.logs.loki_proxy import AUDIT, NODES, PUSH, QUERY, READ, STATE, TASKS, Proxy, run_proxy
 
 pytestmark = loki_of_our_own
 HARM = [
@@ -92,7 +91,7 @@ def test_who_asks_for_metrics_may_neither_read_nor_send(proxy: Proxy) -> None:
 def test_a_worker_writes_no_line_of_a_pod_or_node_and_none_of_the_audit_trail(
     proxy: Proxy, app: str, said: str
 ) -> None:
-    """Whatever labels and tenant it says: its lines are told from Fluent Bit's by a label that it cannot set."""
+    """Whatever labels and tenant it sends, its lines differ from Fluent Bit's by a label that it cannot set."""
     headers = {"X_Scope_OrgID": said} if said else {}
     assert proxy.push(TASKS, {"job": "audit", "app": app, "__tenant_id__": "nodes"}, "forged", **headers)[0] in (
         204,
@@ -134,15 +133,9 @@ def test_a_task_sends_its_log_and_airflow_reads_it(proxy: Proxy, app: str) -> No
 
 @real_loki
 def test_loki_itself_deletes_nothing_when_asked_to(proxy: Proxy, loki: LokiServer) -> None:
-    """Nor for whoever came past the proxy."""
-    asked = urllib.request.Request(
-        f"{loki.url}/loki/api/v1/delete?query=%7Bjob%3D%22airflow-task%22%7D&start=0",
-        method="POST",
-        headers={"X-Scope-OrgID": "tasks"},
-    )
-    with pytest.raises(HTTPError) as refused:
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30)
-    assert refused.value.code == 403
+    """Nor for a client that bypassed the proxy."""
+    asked = f"{loki.url}/loki/api/v1/delete?query=%7Bjob%3D%22airflow-task%22%7D&start=0"
+    assert DIRECT.post(asked, headers={"X-Scope-OrgID": "tasks"}).status_code == 403
 
 
 @real_loki

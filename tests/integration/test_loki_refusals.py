@@ -1,4 +1,4 @@
-"""What Loki refuses, with which status and in which words: of a real one where it is given, else of the double.
+"""Loki's rejections, with status and message: of a real one where it is given, else of the double.
 
 The task logs' sender and Fluent Bit act by these: 400 is for good, 429 is for now.
 """
@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.support.loki import LokiServer, loki_of_our_own, run_loki
+from tests.harness.logs.loki import LokiServer, loki_of_our_own, run_loki
 
 HOUR = 3600 * 10**9
 NARROW = {
@@ -107,7 +107,7 @@ def test_of_lines_too_far_behind_ten_are_named(loki: LokiServer, app: str) -> No
 
 
 def test_what_a_stream_before_the_last_of_a_push_met_with_is_not_told(loki: LokiServer, app: str) -> None:
-    """Nor what it lost: who must know sends one stream at a time, as the task logs do."""
+    """Nor which lines it dropped: clients that must know push one stream at a time, as the task logs do."""
     now = time.time_ns()
     behind = ({"app": app, "n": "1"}, [[str(now), "newest"], [str(now - 73 * HOUR), "far"]])
     well = ({"app": app, "n": "2"}, [[str(now), "well"]])

@@ -5,6 +5,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from orders_etl import ORDERS
@@ -14,11 +15,11 @@ from dev.sandbox.pipeline_fixture import existing_fixture
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.stack import INIT_SQL, Stack, airflow_environment
 from dev.sandbox.waiting import came_true
-from tests.cluster.binaries import STATSD_EXPORTER, build
+from tests.cluster.building.binaries import STATSD_EXPORTER, build
 from tests.cluster.errors import ClusterError
-from tests.support.documented_metrics import documented_metrics
-from tests.support.metrics_capture import MAPPING, Capture, as_series, capture_run, deployed_settings
-from tests.support.statsd import Line, run_statsd_exporter, scrape
+from tests.harness.metrics.capture import MAPPING, Capture, as_series, capture_run, deployed_settings
+from tests.harness.metrics.documented import documented_metrics
+from tests.harness.metrics.statsd import Line, run_statsd_exporter, scrape
 
 pytestmark = pytest.mark.timeout(900)
 DOCUMENTED = {metric.name: metric for metric in documented_metrics()}
@@ -98,7 +99,7 @@ def test_rows_are_counted_by_outcome(capture: Capture) -> None:
 def test_what_the_databases_tell_is_documented(capture: Capture) -> None:
     for metric in capture.databases.values():
         series = as_series(metric)
-        # When a histogram was born: in OpenMetrics no metric of its own.
+        # The creation time of a histogram: in OpenMetrics no separate metric.
         if metric.samples and not metric.name.endswith("_created"):
             assert series.name in DOCUMENTED, f"{series.name} is not in the table"
             row = DOCUMENTED[series.name]
@@ -110,12 +111,12 @@ def test_the_queue_time_of_every_attempt_is_measured_once(capture: Capture) -> N
     assert capture.queue_times == capture.attempts
 
 
-def test_the_real_exporter_makes_of_it_what_is_documented(capture: Capture) -> None:
+def test_the_real_exporter_makes_of_it_what_is_documented(capture: Capture, tmp_path: Path) -> None:
     try:
         program = build(STATSD_EXPORTER) / "statsd_exporter"
     except ClusterError as error:
         pytest.skip(f"statsd_exporter cannot be built here: {str(error).splitlines()[-1]}")
-    with run_statsd_exporter(program, MAPPING) as (port, url):
+    with run_statsd_exporter(program, MAPPING, tmp_path / "log") as (port, url):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall("".join(f"{text}\n" for text in [*capture.texts, "end.of.capture:1|c"]).encode())
         # Lines are counted when they are read, and handled later, in their order.

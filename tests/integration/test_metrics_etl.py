@@ -1,4 +1,4 @@
-"""What the steps and the DAG measure of a pipeline, seen on the wire."""
+"""Metrics of a pipeline's steps and DAG, seen on the wire."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from etl.postgres import sql as source_sql
 
 from dev.sandbox.pipeline_fixture import STEPS, PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from tests.support.statsd import Line, Listener
+from tests.harness.metrics.statsd import Line, Listener
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)
 

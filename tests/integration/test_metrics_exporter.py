@@ -1,4 +1,4 @@
-"""`etl export-metrics` answers whatever the databases do, and shows what they say."""
+"""`etl export-metrics` answers in every state of the databases, and shows their metrics."""
 
 import os
 import socket
@@ -8,9 +8,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,18 +22,8 @@ from pydantic import SecretStr
 from dev.sandbox.pipeline_fixture import PipelineFixture
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import free_port
-from tests.support.statsd import scrape
-
-
-@contextmanager
-def serving(server: ThreadingHTTPServer) -> Iterator[str]:
-    """A server that runs; yields its URL."""
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+from tests.doubles.http_server import serving
+from tests.harness.metrics.statsd import scrape
 
 
 def settings(sink_url: str, metadata_url: str) -> Settings:
@@ -44,7 +31,7 @@ def settings(sink_url: str, metadata_url: str) -> Settings:
 
 
 def polled(made: Settings) -> dict[str, Metric]:
-    """What is shown after one look at each database."""
+    """The metrics after one poll of each database."""
     server, pollers = make_server([sink_database(made), metadata_database(made)], 0)
     for poller in pollers:
         poller.poll()
@@ -128,7 +115,7 @@ def is_up(poller: Poller) -> bool:
 
 
 def test_the_counters_of_the_server_are_shown_where_they_may_be_read() -> None:
-    """The rows as SQL Server has them; the stand-in has no counters."""
+    """The rows as SQL Server returns them; the double has no counters."""
     rows = [("User Connections", 7), ("Transactions", 1), ("Number of Deadlocks/sec", 3), ("Lock Waits/sec", 12)]
     answers = {_COUNTERS: rows}
     shown = {sample.name: sample.value for metric in _counters(answers.__getitem__) for sample in metric.samples}

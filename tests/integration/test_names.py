@@ -1,4 +1,4 @@
-"""Tables whose columns, keys and tables are called as it pleases: they move, are checked, and rejected rows are told.
+"""Tables with unusual names of columns, keys and tables: they move, are checked, and rejected rows are logged.
 
 Each example is a wide table of such names, brought through whole runs: plan, the steps, reconcile.
 """
@@ -25,14 +25,16 @@ from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import make
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.sqlserver.sql.lexer import tokenize
-from tests.support import hostile
-from tests.support.runs import Runs
+from tests.fuzz import statements
+from tests.harness.runs import Runs
 
-_PLAIN = make(hostile.definition(["a", "b", "c"], "d", "e"))
-IN_T_SQL = {each.value for text in hostile.tsql(_PLAIN) for each in tokenize(text) if each.kind in ("word", "quoted")}
+_PLAIN = make(statements.definition(["a", "b", "c"], "d", "e"))
+IN_T_SQL = {
+    each.value for text in statements.tsql(_PLAIN) for each in tokenize(text) if each.kind in ("word", "quoted")
+}
 IN_POSTGRES = {
     each.text
-    for text in hostile.postgres(_PLAIN, ["x", "y"])
+    for text in statements.postgres(_PLAIN, ["x", "y"])
     for each in sqlglot.tokenize(text, dialect="postgres")
     if each.text.isidentifier()
 }
@@ -195,7 +197,7 @@ def test_a_table_with_these_names_moves(postgres: Postgres, sink_url: str, tmp_p
 
 
 printable = (
-    st.lists(st.sampled_from(hostile.SIGNS), min_size=1, max_size=12)
+    st.lists(st.sampled_from(statements.SIGNS), min_size=1, max_size=12)
     .map(lambda signs: "".join(sign for sign in "".join(signs) if sign.isprintable()))
     .filter(lambda name: 0 < len(name.encode()) <= 63 and not re.search(r"\{[{%#]|\{$", name))
 )

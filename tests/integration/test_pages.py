@@ -1,4 +1,4 @@
-"""Airflow's pages in a browser that is told to run no script but theirs: they work, and a planted one does not run."""
+"""Airflow's pages in a browser that allows no script but theirs: they work, and an injected one does not run."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from dev.sandbox.postgres import Postgres
-from tests.support.api_server import PASSWORD, Server, run_api_server
+from tests.harness.airflow.api_server import PASSWORD, Server, run_api_server
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="There is no chromium.")
@@ -21,7 +21,7 @@ def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def refused() -> list[str]:
-    """What the browser refused to load or to run, in its words."""
+    """The browser's messages on blocked resources."""
     return []
 
 

@@ -3,130 +3,34 @@
 Where SINK_URL names a real server, its login has to be an administrator's; database and login are the tests' own there.
 """
 
-import json
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
 
 import mssql_python
 import pytest
-from etl.config.settings import Settings
 from etl.errors import ConfigurationError, ExitCode
-from etl.model.pipeline import Pipeline
 from etl.sqlserver import ledger, prepare, prepare_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.backup import backup_sink
 from etl.sqlserver.prepare import prepare_sink
-from pydantic import SecretStr
 
-from dev.sandbox.pipeline_fixture import PipelineFixture, as_json, existing_fixture
+from dev.sandbox.pipeline_fixture import as_json
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.process import free_port
-from tests.support.runs import Runs
+from tests.faults.double import needs_double
+from tests.harness.runs import Runs
+from tests.harness.sink_server import ORDERS_PIPELINE, PASSWORD, Server, refused, run
 
-PASSWORD = "p@ss;w}o{r/d:€ %41'?%(x)s--1A"
 OTHER_PASSWORD = "Another-1'"
-ORDERS_PIPELINE = make(ORDERS)
-needs_stand_in = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server does not fail on demand")
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server without the sink, and the names that the sink is to have there. Addresses are without a database."""
-
-    admin_url: str
-    database: str
-    login: str
-    password: str = PASSWORD
-
-    @property
-    def sink_url(self) -> str:
-        """SINK_URL of the pipelines, without the password."""
-        return self.url(f"{self.login}@")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What `etl prepare-sink` reads from its environment."""
-        admin = urlsplit(self.admin_url)
-        return {
-            "SINK_URL": self.sink_url,
-            "SINK_PASSWORD": self.password,
-            "SINK_ADMIN_USER": unquote(admin.username or ""),
-            "SINK_ADMIN_PASSWORD": unquote(admin.password or ""),
-        }
-
-    @property
-    def settings(self) -> Settings:
-        """The same as settings."""
-        return Settings.model_validate({name.lower(): value for name, value in self.environment.items()})
-
-    def url(self, user: str = "", database: str = "") -> str:
-        """The URL of a database; its user is the administrator where none is given."""
-        parts = urlsplit(self.admin_url)
-        user = user or parts.netloc.rpartition("@")[0] + "@"
-        netloc = user + parts.netloc.rpartition("@")[2]
-        return parts._replace(netloc=netloc, path=f"/{database or self.database}").geturl()
-
-    def prepare(self, *pipelines: Pipeline) -> list[str]:
-        """Run the command's function; returns what it did."""
-        return prepare_sink(self.settings, pipelines)
-
-    def cli(self, *options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run the command itself."""
-        command = [sys.executable, "-m", "etl", "prepare-sink", "--wait", "0", *options]
-        variables = os.environ | self.environment | environment
-        return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-
-    def checked(self, pipeline: Pipeline) -> list[str]:
-        """What `etl check` says that the pipeline's sink table lacks."""
-        command = [sys.executable, "-m", "etl", "check", "sink", "--pipeline", pipeline.model_dump_json()]
-        ran = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, check=True)
-        (line,) = [json.loads(line) for line in ran.stderr.splitlines() if '"check": "sink"' in line]
-        assert line["problem"] == ""
-        return list(line.get("advice", []))
-
-    def as_administrator(self, statement: str, *parameters: object, database: str = "") -> list[tuple[Any, ...]]:
-        """Run a statement, in the sink unless another database is named."""
-        return run(self.url(database=database), statement, *parameters)
-
-    def as_loader(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Run a statement with the login of the pipelines."""
-        return run(self.url(f"{quote(self.login)}:{quote(self.password, safe='')}@"), statement, *parameters)
-
-    def pipeline(self, source_url: str, staging: Path, pipeline: Pipeline = ORDERS_PIPELINE) -> PipelineFixture:
-        """A pipeline that loads with that login."""
-        url = self.url(f"{quote(self.login)}:{quote(self.password, safe='')}@")
-        return existing_fixture(pipeline, source_url, url, staging)
-
-
-def run(url: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """Run a statement in the database of a URL."""
-    settings = Settings(sink_url=SecretStr(url), sink_password=None, sink_password_file=None)
-    mssql_python.pooling(enabled=False)
-    with closing(mssql_python.connect(settings.sink().get_secret_value(), autocommit=True)) as connection:
-        cursor = connection.cursor()
-        cursor.execute(statement, *parameters)
-        return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
-
-
-@contextmanager
-def refused(told: str) -> Iterator[None]:
-    """What runs here is refused by the server, in such words."""
-    with pytest.raises(mssql_python.Error) as caught:
-        yield
-    assert told in str(caught.value)
 
 
 @pytest.fixture(scope="session")
 def admin_url() -> Iterator[str]:
-    """An administrator's URL of the server that SINK_URL names, else of a stand-in without a database."""
+    """An administrator's URL of the server that SINK_URL names, else of the double without a database."""
     if url := os.environ.get("SINK_URL"):
         if run(url, "SELECT IS_SRVROLEMEMBER(N'sysadmin')") != [(1,)]:
             pytest.skip("the login of SINK_URL is no administrator's")
@@ -312,7 +216,7 @@ def test_of_a_database_that_is_there_its_options_are_said_and_left(
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_table_without_its_index_gets_it_where_that_takes_no_time(prepared: Server, rows: int) -> None:
-    """Where it has rows the statement is said, by `etl check` too."""
+    """If it has rows the statement is printed, by `etl check` too."""
     prepared.as_administrator("CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [updated_at] datetime2(6))")
     for _ in range(rows):
         prepared.as_administrator("INSERT INTO [dbo].[orders] ([order_id]) VALUES (1)")
@@ -356,7 +260,7 @@ def test_a_user_whose_sid_another_login_has_is_tied_to_its_own(prepared: Server)
     assert prepared.as_loader("SELECT [n] FROM [dbo].[t]") == [(1,)]
 
 
-@needs_stand_in
+@needs_double
 def test_azure_sql_database_is_prepared_without_leaving_a_database_and_not_backed_up(tmp_path: Path) -> None:
     from dev.sandbox.sqlserver import SqlServerDouble
 
@@ -445,7 +349,7 @@ def test_only_an_administrator_can_prepare(prepared: Server) -> None:
     assert "permission" in as_json(completed)[-1]["event"]
 
 
-@needs_stand_in
+@needs_double
 def test_a_server_that_is_coming_up_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "_PAUSE_SECONDS", 0.1)
     inject = "EXEC standin_inject @fault = N'login_failure', @times = 3"

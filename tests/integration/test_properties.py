@@ -116,7 +116,7 @@ class Orders(RuleBasedStateMachine):
         self._bring(self.filtered[run[0]], run[1])
 
     def _bring(self, rows: Rows, partition: Partition) -> None:
-        """What the model has after these rows came in."""
+        """The model's rows after these rows came in."""
         for key, row in rows.items():
             is_newer = key not in self.model or self.model[key][-1] < row[-1]
             is_same = not is_newer and self.model[key][-1] == row[-1]
@@ -133,7 +133,7 @@ class Orders(RuleBasedStateMachine):
 
     @rule(run=runs, step=st.sampled_from(["extract", "filter"]))
     def a_step_breaks_off(self, run: tuple[str, Partition], step: str) -> None:
-        """What an attempt leaves that died before its manifest: files that nobody may read."""
+        """Leftovers of an attempt that died before its manifest: files that no step may read."""
         staging = self.site.work(*run).staging
         with staging.writing(f"{staging.new_folder(step)}/rows.parquet") as file:  # type: ignore[arg-type]
             file.write(b"half a file")

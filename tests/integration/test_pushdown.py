@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.postgres import Postgres
-from tests.support.filter_databases import fill
-from tests.support.filters import BROKEN, EDGES, SOURCE_TABLE, VALUES, filters
+from tests.harness.filter_databases import fill
+from tests.harness.filters import BROKEN, EDGES, SOURCE_TABLE, VALUES, filters
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def edges(postgres: Postgres) -> Iterator[str]:
 
 
 def judged(made: PipelineFixture) -> tuple[Manifest, set[str], set[str]]:
-    """What became of the rows, the kept rows and the rejected ones."""
+    """The manifest, the kept rows and the rejected ones."""
     work = made.work()
     folder = work.staging.new_folder("run")
     with reading(work) as source, Classifier(work, source.schema, f"{folder}/rows.parquet", Progress("test")) as judge:

@@ -10,7 +10,7 @@ from etl.sqlserver import sql as sink_sql
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS, make, whole
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 COLUMNS = {"k": "integer", "v": "text null", "raw": "bytea null", "at": "timestamptz"}
 

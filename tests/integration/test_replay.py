@@ -6,7 +6,7 @@ import pytest
 
 from dev.sandbox.pipeline_fixture import pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 
 def test_a_reject_that_is_corrected_at_the_source_comes_with_the_next_run(

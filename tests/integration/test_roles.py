@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from dev.sandbox.postgres import Postgres
-from tests.support.api_server import PASSWORD, Server, new_client, run_api_server
+from tests.harness.airflow.api_server import PASSWORD, Server, new_client, run_api_server
 
 SECRET = f"hidden-{secrets.token_hex(8)}"
 """The password in a connection, and the value of a variable that is named like one."""

@@ -12,8 +12,7 @@ from etl.steps.extract import Reading
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from tests.integration.test_faults import inject
-from tests.integration.test_faults import pytestmark as only_the_stand_in_fails_on_demand
+from tests.faults.double import inject, needs_double
 
 
 @pytest.fixture
@@ -93,7 +92,7 @@ def test_a_source_that_breaks_off_loads_nothing(orders: PipelineFixture, monkeyp
     assert [thread.name for thread in threading.enumerate() if thread.name == "read-ahead"] == []
 
 
-@only_the_stand_in_fails_on_demand
+@needs_double
 @pytest.mark.parametrize(
     ("fault", "value", "error", "told"),
     [

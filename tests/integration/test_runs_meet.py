@@ -8,7 +8,7 @@ from etl.errors import TryAgainError
 from etl.model.window import Partition
 
 from dev.sandbox.pipeline_fixture import PipelineFixture
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Secrets that somebody else has put into the cluster stay as they are: by hand, by SOPS, by whatever tool."""
+"""Foreign Secrets stay as they are: created by hand, by SOPS, or by another tool."""
 
 import os
 import re
@@ -14,8 +14,8 @@ from ops.cluster.console import Console
 from ops.cluster.kubectl import Kubectl
 from ops.cluster.secret_keys import GENERATED, namespace_of
 from ops.deploy.secrets.secrets import ensure_secrets
-from tests.manifests.rendering import kubectl
-from tests.support.kubernetes_api import ApiServer, run_api_server
+from tests.harness.kubernetes_api import ApiServer, run_api_server
+from tests.harness.manifests.rendering import kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
 LACKING = ("airflow-keys", "AIRFLOW__API__SECRET_KEY")
@@ -89,7 +89,7 @@ def by_sops(file: Path) -> None:
 
 
 def state(cluster: Kubectl) -> dict[tuple[str, str], tuple[object, object]]:
-    """What is in each Secret, and what is on it."""
+    """Data and labels of each Secret."""
     items = [item for name in ("etl-poc", "observability") for item in cluster.items("secrets", "--namespace", name)]
     return {
         (item["metadata"]["namespace"], item["metadata"]["name"]): (item["data"], item["metadata"]["labels"])

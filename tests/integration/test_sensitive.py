@@ -25,9 +25,9 @@ from pydantic import SecretStr
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.postgres import Postgres
-from tests.integration.test_hostile_input import table
-from tests.support.runs import Runs
-from tests.support.statsd import Listener
+from tests.harness.metrics.statsd import Listener
+from tests.harness.runs import Runs
+from tests.harness.tables import table
 
 MASK_KEY = "a key that masks are made with"
 COLUMNS = {"k": "varchar(60)", "v": "varchar(60)", "n": "numeric(20,4) null", "note": "text null", "at": "timestamptz"}
@@ -178,7 +178,7 @@ class Scene:
             yield
 
     def prepare(self) -> None:
-        """What is to go wrong."""
+        """Make the changes that cause the failure."""
         for _ in range(3):
             self.insert()
         match self.fault:

@@ -19,8 +19,8 @@ from playwright.sync_api import expect, sync_playwright
 
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.stack import ROOT
-from tests.support.api_server import PASSWORD, Server, new_client, run_api_server
-from tests.support.identity_provider import CLIENT, CLIENT_SECRET, IdentityProvider, run_identity_provider
+from tests.doubles.identity_provider import CLIENT, CLIENT_SECRET, IdentityProvider, run_identity_provider
+from tests.harness.airflow.api_server import PASSWORD, Server, new_client, run_api_server
 
 COMPONENT = ROOT / "k8s" / "components" / "oidc"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -28,7 +28,7 @@ ROBOT = "robot"
 """A script's account, which OIDC_LOCAL_USERS names."""
 PEOPLE = {"vera": "etl-viewers", "uwe": "etl-users", "olga": "etl-operators", "ada": "etl-admins"}
 ALLOWED = {"vera": (403, 403, 403), "uwe": (200, 403, 403), "olga": (200, 200, 403), "ada": (200, 200, 200)}
-"""What they get for changing a DAG, reading connections, and listing users."""
+"""The status for changing a DAG, reading connections, and listing users, by role."""
 
 
 def settings(provider: IdentityProvider) -> dict[str, str]:
@@ -43,7 +43,7 @@ def settings(provider: IdentityProvider) -> dict[str, str]:
         "OIDC_CA_FILE": str(provider.authority),
         "OIDC_CLIENT_SECRET": CLIENT_SECRET,
         "OIDC_LOCAL_USERS": ROBOT,
-        # What this machine may have counts more than the settings for requests; no pod has it.
+        # If set on this machine it would override the settings for requests; no pod has it.
         **dict.fromkeys(("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), ""),
     }
 
@@ -73,7 +73,7 @@ def provider(running: IdentityProvider) -> IdentityProvider:
 
 
 class Visit:
-    """A browser without a screen, in which somebody comes by Traefik."""
+    """A headless browser whose requests come through Traefik."""
 
     def __init__(self, server: Server) -> None:
         self.server, self.cookies = server, dict[str, str]()
@@ -90,14 +90,14 @@ class Visit:
         return status, headers["Location"] or "", text
 
     def begin(self) -> dict[str, str]:
-        """What the provider is asked, once the button of the login page is pressed."""
+        """The request to the provider after the login page's button is pressed."""
         self.get("/auth/login/")
         status, location, _ = self.get("/auth/login/SSO?next=")
         assert status == 302
         return dict(parse_qsl(urlsplit(location).query))
 
     def end(self, back: str) -> "Visit":
-        """Come back from the provider, and follow where that leads."""
+        """Return from the provider, and follow the redirects."""
         for _ in range(5):
             status, location, text = self.get(back)
             if status != 302 or self.is_signed_in:
@@ -107,7 +107,7 @@ class Visit:
         raise AssertionError(f"There is no end of redirects: {back}")
 
     def sign_in(self, provider: IdentityProvider, name: str) -> "Visit":
-        """Sign in as somebody whom the provider knows."""
+        """Sign in as a user known to the provider."""
         return self.end(provider.authorize(self.begin(), name))
 
     @property
@@ -117,7 +117,7 @@ class Visit:
 
     @property
     def claims(self) -> dict[str, Any]:
-        """What that token says."""
+        """The claims of the token."""
         part = self.cookies["_token"].split(".")[1]
         content: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
         return content
@@ -221,7 +221,7 @@ def test_an_answer_of_the_provider_is_good_once_and_where_it_was_asked_for(
     victim.cookies.pop("_token")
     victim.cookies.pop("session")
     assert not victim.end(back).is_signed_in
-    # Whoever is made to follow a link does not become somebody else.
+    # A forged link does not sign a user in as another.
     stranger = provider.authorize(thief.begin(), "vera")
     query = dict(parse_qsl(urlsplit(stranger).query))
     bare = f"{stranger.partition('?')[0]}?{urlencode({'code': query['code']})}"

@@ -1,6 +1,6 @@
 """The logins of the sink beside the loader's: the exporter's reads what metrics are made of, that of backups backs up.
 
-Against the stand-in, which answers as Microsoft documents these permissions.
+Against the SQL Server double, which answers as Microsoft documents these permissions.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from etl.sqlserver.backup import backup_sink, restore_sink
 from prometheus_client import Metric
 
 from dev.sandbox.sqlserver import SqlServerDouble
-from tests.integration.test_prepare_sink import ORDERS_PIPELINE, Server, refused, run
+from tests.harness.sink_server import ORDERS_PIPELINE, Server, refused, run
 
 pytestmark = pytest.mark.skipif("SINK_URL" in environ, reason="a real server's logins are not the tests' own")
 EXPORTER, BACKUP = "Exporter-1", "B@ckups;-1"
@@ -41,7 +41,7 @@ class Logins(Server):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What `etl prepare-sink` reads from its environment."""
+        """The environment of `etl prepare-sink`."""
         return super().environment | self.own
 
     def holding(self, *names: str, **more: str) -> Settings:
@@ -56,7 +56,7 @@ class Logins(Server):
         return run(self.url(user, database), statement)
 
     def metrics(self) -> dict[str, Metric]:
-        """What `etl export-metrics` shows, with the password of the exporter alone."""
+        """Metrics of `etl export-metrics`, with the password of the exporter alone."""
         poller = Poller(sink_database(self.holding("SINK_EXPORTER_PASSWORD")))
         poller.poll()
         return {metric.name: metric for metric in poller.collect()}

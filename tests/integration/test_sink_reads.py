@@ -13,7 +13,7 @@ from etl_airflow.dag.hooks import SinkHook
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 VERSION = r"CAST\(N'[-0-9T:.]+' AS datetime2\(6\)\)"
 A_WINDOW = re.compile(rf"WHERE \[updated_at\] <= {VERSION} AND \[updated_at\] > {VERSION}$")
@@ -54,7 +54,7 @@ class Recorder:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What plan and reconcile send to the sink."""
+    """Statements that plan and reconcile send to the sink."""
     found: list[str] = []
     connect = SinkHook.get_conn
     monkeypatch.setattr(SinkHook, "get_conn", lambda hook: Recorder(connect(hook), found))

@@ -1,4 +1,4 @@
-"""A database that does not open is told from a wrong password, of which SQL Server says the same: Login failed."""
+"""An unavailable database is distinguished from a wrong password: SQL Server says Login failed for both."""
 
 import os
 import re
@@ -13,8 +13,8 @@ from etl.sqlserver.state import read
 from pydantic import SecretStr
 
 from dev.sandbox.pipeline_fixture import PipelineFixture
-from tests.integration.test_check import problem
-from tests.support.runs import Runs
+from tests.harness.etl_check import problem
+from tests.harness.runs import Runs
 
 needs_stand_in = pytest.mark.skipif("SINK_URL" in os.environ, reason="a real server is not recovering on demand")
 

@@ -7,7 +7,7 @@ from etl.errors import ConfigurationError, DataError, EtlError
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 COLUMNS = {
     "order_id": "bigint NOT NULL",

@@ -1,4 +1,4 @@
-"""What happens at the source between two runs: its tables change, its clock, its settings; it is put back in time."""
+"""Changes at the source between two runs: its tables, its clock, its settings; a restore to an earlier time."""
 
 import logging
 import re
@@ -14,7 +14,7 @@ from etl.errors import ConfigurationError
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.postgres import Postgres
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from etl.postgres.connection import connect_source
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from dev.sandbox.postgres import Postgres
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 PASSWORD = "only-for-tests-1"
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
@@ -125,7 +125,7 @@ def test_what_the_message_says_to_do_then_shows_all_rows(reader: Runs, orders: P
 def test_a_read_that_a_policy_would_cut_short_is_refused_by_the_source_too(
     reader: Runs, orders: PipelineFixture
 ) -> None:
-    """What the check does not see, as a policy that comes in between."""
+    """A difference that the check does not see, such as a policy added in between."""
     orders.change("ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
     with psycopg.connect(reader.made.source_url) as connection:
         for statement in source_sql.SESSION:

@@ -11,7 +11,7 @@ from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import Postgres, run_standby
 from dev.sandbox.waiting import wait_for
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from etl.postgres.connection import connect_source
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.postgres import Postgres
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 DEFINITION: dict[str, Any] = {
     "name": "t", "source": "public.t", "columns": {"k": "integer", "v": "text", "at": "timestamptz"},

@@ -20,9 +20,9 @@ from airflow.sdk import log as sdk_log
 from dev.sandbox.process import kill_session
 from dev.sandbox.stack import ROOT
 from dev.sandbox.waiting import wait_for
-from tests.support.loki import LokiServer, loki_of_our_own, run_loki
-from tests.support.run_task import log_path
-from tests.support.task_log import RUN_ID, attempt, read_log, reading_from
+from tests.harness.airflow.run_task import log_path
+from tests.harness.airflow.task_log import RUN_ID, attempt, read_log, reading_from
+from tests.harness.logs.loki import LokiServer, loki_of_our_own, run_loki
 
 MANY = 10_000
 
@@ -34,13 +34,13 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
 
 
 class Worker:
-    """Runs attempts of the tasks of tests/support/counting.py as worker pods do."""
+    """Runs attempts of the tasks of tests/harness/airflow/dags/counting.py as worker pods do."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.started: list[subprocess.Popen[bytes]] = []
         (folder / "dags").mkdir()
-        shutil.copy(ROOT / "tests" / "support" / "counting.py", folder / "dags")
+        shutil.copy(ROOT / "tests" / "harness" / "airflow" / "dags" / "counting.py", folder / "dags")
         self._environment = {
             "AIRFLOW_HOME": str(folder),
             "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
@@ -52,9 +52,9 @@ class Worker:
         }
 
     def start(self, task: str = "count", try_number: int = 1, map_index: int = -1, **environment: Any) -> Any:
-        """Start an attempt in a session of its own, as a pod is one."""
+        """Start an attempt in a new session, as in a pod."""
         command = [
-            sys.executable, "-m", "tests.support.run_task", "counting.py", "counting", task,
+            sys.executable, "-m", "tests.harness.airflow.run_task", "counting.py", "counting", task,
             f"--run-id={RUN_ID}", f"--try-number={try_number}", f"--map-index={map_index}",
         ]  # fmt: skip
         given = {name: str(value) for name, value in environment.items()}
@@ -82,7 +82,7 @@ class Worker:
         return self.wait(self.start(*what, **environment))
 
     def remove_logs(self) -> None:
-        """What the end of the pod does."""
+        """Remove the logs, as the end of the pod does."""
         shutil.rmtree(self.folder / "logs")
 
     def written(self, task: str = "count") -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def test_ten_thousand_lines_in_ten_thousand_out_in_order_once_after_the_pod_is_g
     with reading_from(loki.url):
         shown = read_log(this())
     assert numbers(shown) == list(range(MANY))
-    # Airflow orders lines by their time: what came by stdout, between lines that were on their way by then.
+    # Airflow orders lines by time, so that lines of stdout may come between others in flight.
     assert sorted(line["event"] for line in shown) == sorted(line["event"] for line in written)
     stdout, stderr = (
         next(line for line in shown if line.get("logger") == f"task.std{name}") for name in ("out", "err")

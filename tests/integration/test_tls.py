@@ -29,7 +29,7 @@ from dev.sandbox.postgres import run_postgres
 from dev.sandbox.sqlserver import SqlServerDouble
 from dev.sandbox.stack import INIT_SQL
 from tests.cluster.certificates import Authority
-from tests.support.tls_front import tls_front
+from tests.harness.postgres_tls import tls_front
 
 SOURCE = "orders-db.example.com"
 ENCRYPTED = "encrypt=yes&trustservercertificate=yes"
@@ -37,7 +37,7 @@ ENCRYPTED = "encrypt=yes&trustservercertificate=yes"
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set for drivers in a test is gone after it."""
+    """Environment variables for drivers, restored after the test."""
     for name in ("SSL_CERT_FILE", "FREETDSCONF"):
         monkeypatch.setenv(name, "")
 

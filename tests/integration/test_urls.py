@@ -30,7 +30,7 @@ from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import free_port
 from dev.sandbox.sqlserver import SqlServerDouble
-from tests.support.runs import Runs
+from tests.harness.runs import Runs
 
 needs_own_postgres = pytest.mark.skipif("SOURCE_URL" in os.environ, reason="a real server's sockets are not seen here")
 

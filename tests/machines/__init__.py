@@ -1,1 +1,1 @@
-"""The README's commands on minimal systems: a root file system of nothing but what README asks for, in a chroot."""
+"""The README's commands on minimal systems: a chroot with only the README's prerequisites."""

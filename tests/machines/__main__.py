@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.cluster.cache import say
+from tests.cluster.building.cache import say
 from tests.cluster.errors import ClusterError
 from tests.machines.proxy import Proxy, run_proxy
 from tests.machines.root import Root, minimal_root
@@ -33,7 +33,7 @@ _INSTALL = (
 
 @dataclass(frozen=True)
 class Conditions:
-    """Who runs the commands, and where."""
+    """User and folder of the commands."""
 
     name: str
     user: str
@@ -77,13 +77,13 @@ def _options() -> argparse.Namespace:
 
 
 def _place_project(root: Root, conditions: Conditions) -> None:
-    """Put what is committed there, as its user fetched it."""
+    """Copy the committed files there, owned by its user."""
     target = root.folder / conditions.folder.lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["git", "clone", "--quiet", _PROJECT, target], check=True)
     if conditions.user == "root":
         return
-    # A user who may not install packages is told to have these installed.
+    # A user who may not install packages is asked to have these installed.
     root.change(f"apt-get update --quiet=2 && {_INSTALL}")
     root.change(f"useradd --home-dir '{conditions.home}' {conditions.user} && mkdir --mode 755 '{conditions.home}'")
     root.change(f"chown --recursive {conditions.user} '{conditions.folder}'")

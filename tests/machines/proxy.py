@@ -1,13 +1,14 @@
-"""A forward proxy for HTTPS that refuses, and remembers, whoever asks it for this machine itself."""
+"""A forward proxy for HTTPS that refuses and records requests for this machine."""
 
 import http.client
 import select
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+
+from tests.doubles.http_server import Handler, serving
 
 _LOCAL = ("localhost", "127.", "::1", "0.0.0.0")
 _BUFFER = 1 << 16
@@ -15,7 +16,7 @@ _BUFFER = 1 << 16
 
 @dataclass
 class Proxy:
-    """Its URL, and what it was wrongly asked for."""
+    """Its URL, and the requests that should not have been sent to it."""
 
     url: str = ""
     local: list[str] = field(default_factory=list)
@@ -29,7 +30,7 @@ def run_proxy() -> Iterator[Proxy]:
     """Run a proxy on loopback until the block ends."""
     proxy = Proxy()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Tunnel(Handler):
         def do_CONNECT(self) -> None:
             host, _, port = self.path.rpartition(":")
             if host.strip("[]").startswith(_LOCAL):
@@ -51,20 +52,14 @@ def run_proxy() -> Iterator[Proxy]:
             proxy.local.append(self.path)
             self.send_error(http.client.FORBIDDEN, "Only https takes this proxy")
 
-        do_POST = do_PUT = do_HEAD = do_DELETE = do_PATCH = do_GET  # noqa: N815
+        do_POST = do_PUT = do_HEAD = do_DELETE = do_PATCH = do_GET
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing: the commands that are tried say enough."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        proxy.url = f"http://127.0.0.1:{server.server_port}"
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Tunnel)) as proxy.url:
         yield proxy
-        server.shutdown()
 
 
 def _join(near: socket.socket, far: socket.socket) -> None:
-    """Pass on what comes from either side until one of them ends."""
+    """Forward data in both directions until one side closes."""
     while True:
         ready, _, _ = select.select([near, far], [], [], 300)
         if not ready:

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.cache import made
+from tests.cluster.building.cache import made
+from tests.cluster.building.images import debian_sources
 from tests.cluster.errors import ClusterError
-from tests.cluster.images import debian_sources
 
 PACKAGES = ("ca-certificates", "git", "make", "python3", "python3-venv")
-"""What README asks for, and git, with which the project was fetched."""
+"""The README's prerequisites, and git."""
 _OF_THE_MACHINE = ("/etc/hosts", "/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
 """How this machine reaches others."""
 _ENTER = """
@@ -35,7 +35,7 @@ class Root:
     folder: Path
 
     def run(self, command: str, *, user: str = "root", cwd: str = "/", environment: Mapping[str, str]) -> int:
-        """Run a shell command there, and show what it says; returns its exit status."""
+        """Run a shell command there, and show its output; returns its exit status."""
         variables = [f"{name}={value}" for name, value in environment.items()]
         inside = ["env", "--ignore-environment", f"--chdir={cwd}", *variables, "bash", "-c", command]
         chroot = ["chroot", f"--userspec={user}", str(self.folder), *inside]
@@ -66,7 +66,7 @@ def minimal_root(suite: str) -> Iterator[Root]:
         )
         for path in filter(os.path.exists, _OF_THE_MACHINE):
             shutil.copyfile(path, folder / path.lstrip("/"))
-        # What was mounted in it is gone by then, with the namespace of the command that it was mounted for.
+        # Mounts in it have ended with the mount namespaces of the commands.
         yield Root(folder)
 
 

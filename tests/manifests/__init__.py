@@ -1,1 +1,1 @@
-"""What the manifests must be, checked without a cluster: every overlay is rendered once and read as objects."""
+"""Claims about the manifests, without a cluster: every overlay is rendered once and read as objects."""

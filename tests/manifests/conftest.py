@@ -1,11 +1,11 @@
-"""Says what takes time before the tests below are collected."""
+"""Shows the progress of builds before the tests below are collected."""
 
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from tests.manifests.rendering import kubectl
+from tests.harness.manifests.rendering import kubectl
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:

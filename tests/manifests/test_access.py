@@ -1,10 +1,10 @@
-"""Who may do what with the Kubernetes API: the least, or only to read, as docs/architecture.md says."""
+"""Rights in the Kubernetes API: the least, or read-only, as docs/architecture.md says."""
 
 import pytest
 
-from tests.manifests.documents import documented_rights
-from tests.manifests.pods import Pod, pods
-from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, manifests, renderings
+from tests.harness.manifests.documents import documented_rights
+from tests.harness.manifests.pods import Pod, pods
+from tests.harness.manifests.rendering import NAMESPACE, Manifest, Rendering, manifests, renderings
 
 READING = ("get", "list", "watch")
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
@@ -47,7 +47,7 @@ def test_who_has_rights_in_the_whole_cluster_observes_and_may_only_read(renderin
 
 @each_rendering
 def test_what_is_of_the_whole_cluster_bears_the_name_of_the_deployment(rendering: Rendering) -> None:
-    """Others may have a role of the same name; apply-all.sh deletes only what begins so."""
+    """Others may have a role of the same name; apply-all.sh deletes only roles with this prefix."""
     kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
     for item in rendering.of_kind("ClusterRole", "ClusterRoleBinding", *kinds):
         assert item["metadata"]["name"].startswith(f"{NAMESPACE}-")

@@ -1,13 +1,13 @@
-"""docs/architecture.md and the drawing in docs/architecture.html name what is deployed, all of it and nothing else."""
+"""docs/architecture.md and the drawing in docs/architecture.html name the deployed objects, all and no others."""
 
 import re
 
 import pytest
 
-from tests.manifests.documents import DRAWING, documented_rights, drawn_objects, objects_in_text
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import JOBS, SERVERS, all_pods, step, worker
-from tests.manifests.rendering import Rendering, name_of, rendering
+from tests.harness.manifests.documents import DRAWING, documented_rights, drawn_objects, objects_in_text
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import JOBS, SERVERS, all_pods, step, worker
+from tests.harness.manifests.rendering import Rendering, name_of, rendering
 
 COMPONENTS = (*SERVERS, *JOBS, "Service", "Ingress", "PersistentVolume", "HorizontalPodAutoscaler")
 """The kinds of which every object is named."""

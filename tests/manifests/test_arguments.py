@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ops.deploy.images.images import DOCKERFILES
-from tests.manifests.kustomizations import K8S
-from tests.manifests.pods import SECRET, Container, distinct_pods
-from tests.support.arguments import commands_of, environment_of, leaks, scratch, started_with
+from tests.harness.arguments import commands_of, environment_of, leaks, scratch, started_with
+from tests.harness.manifests.kustomizations import K8S
+from tests.harness.manifests.pods import SECRET, Container, distinct_pods
 
 ROOT = K8S.parent
 CONTAINERS = [container for pod in distinct_pods() for container in pod.containers]
@@ -28,7 +28,7 @@ TEXTS = (
 
 
 def scripts_of(container: Container) -> dict[str, str]:
-    """What is mounted of ConfigMaps, by path."""
+    """Files mounted from ConfigMaps, by path."""
     volumes = {one["name"]: one["configMap"]["name"] for one in container.pod.volumes if "configMap" in one}
     found = {}
     for mount in container.content.get("volumeMounts", []):

@@ -1,9 +1,9 @@
-"""What backs up writes where what restores reads, with the rights that it needs and no others."""
+"""Backups are written where restore reads them, with the required rights and no others."""
 
 import pytest
 
-from tests.manifests.pods import Container, Pod, pods_of, selected
-from tests.manifests.rendering import Rendering, renderings
+from tests.harness.manifests.pods import Container, Pod, pods_of, selected
+from tests.harness.manifests.rendering import Rendering, renderings
 
 BACKUPS = ("CronJob/metadata-backup", "CronJob/sink-backup", "CronJob/backup-copy")
 FOLDER = "/var/lib/etl/backup"
@@ -16,7 +16,7 @@ def by_owner(rendering: Rendering) -> dict[str, Pod]:
 
 
 def folder_of(pod: Pod) -> list[str]:
-    """Where a pod has the volume of the backups."""
+    """The mount path of the volume of backups in a pod."""
     names = {one["name"] for one in pod.volumes if one.get("persistentVolumeClaim", {}).get("claimName") == "backup"}
     return [
         mount["mountPath"]

@@ -1,4 +1,4 @@
-"""What the pods ask for is there: the namespace's quota admits it, and one small machine carries it."""
+"""Resource requests: the namespace's quota admits them, and one small machine has room for them."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -7,10 +7,10 @@ from typing import NamedTuple, Self
 import pytest
 from kubernetes.utils import parse_quantity
 
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import JOBS, Pod, controller, pods_of, step, worker
-from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, renderings
-from tests.manifests.rendering import rendering as overlay
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import JOBS, Pod, controller, pods_of, step, worker
+from tests.harness.manifests.rendering import NAMESPACE, Manifest, Rendering, renderings
+from tests.harness.manifests.rendering import rendering as overlay
 
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 
@@ -24,12 +24,12 @@ class Amount(NamedTuple):
 
     @classmethod
     def of(cls, pod: Pod, count: int = 1) -> Self:
-        """What so many pods ask for: the containers together, or the largest of those that end before."""
+        """The requests of so many pods: of the containers together, or the largest of the init containers."""
         cpu, memory = (max(_asked(pod, name)) for name in ("cpu", "memory"))
         return cls(count, count * cpu, count * memory)
 
     def fits(self, room: "Amount") -> bool:
-        """Whether there is room for it."""
+        """Whether it fits."""
         return self.pods <= room.pods and self.cpu <= room.cpu and self.memory <= room.memory
 
 

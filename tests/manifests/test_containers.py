@@ -1,4 +1,4 @@
-"""What every container is: a pinned image, without rights, within bounds. Also those that Airflow starts."""
+"""Every container: a pinned image, no privileges, limits. Also those that Airflow starts."""
 
 import re
 from decimal import Decimal
@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from kubernetes.utils import parse_quantity
 
-from tests.manifests.pods import Container, Pod, distinct_pods
+from tests.harness.manifests.pods import Container, Pod, distinct_pods
 
 WRITES_TO_ITS_ROOT = {
     "mssql": "SQL Server writes to /.system, /tmp and its own folders, and Microsoft supports no read-only root.",
 }
 KEEPS = {"mssql": "NET_BIND_SERVICE", "proxy": "NET_BIND_SERVICE"}
-"""The files of these programs have it, and do not start without: SQL Server's, the tests' stand-in's, Caddy's."""
+"""The files of these programs have the capability, and do not start without: SQL Server, its double, Caddy."""
 READS_THE_NODE = {
     "fluent-bit": "It reads the containers' logs and the journal, and writes down how far it has come.",
     "node-exporter": "It reads the node's CPU, memory and disks.",
 }
-"""The pods that mount folders of their node, in a namespace of their own."""
-RUNS_AS_ROOT = {"fluent-bit": "The kubelet lets nobody else read the containers' logs."}
+"""The pods that mount folders of their node, in a separate namespace."""
+RUNS_AS_ROOT = {"fluent-bit": "Only root may read the containers' logs."}
 WRITES_TO_THE_NODE = {("fluent-bit", "/var/lib/fluent-bit")}
 MOUNTABLE = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.manifests.kustomizations import COMPONENTS, K8S, KUSTOMIZATION, OVERLAYS, named, reached, resources
+from tests.harness.manifests.kustomizations import COMPONENTS, K8S, KUSTOMIZATION, OVERLAYS, named, reached, resources
 
 FILES = sorted(path for path in K8S.rglob("*") if path.is_file())
 KUSTOMIZATIONS = [file.parent for file in FILES if file.name == KUSTOMIZATION]
@@ -29,7 +29,7 @@ def test_a_manifest_is_named_after_its_kind(file: Path) -> None:
     kind = re.sub(
         r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", yaml.safe_load(file.read_text())["kind"]
     ).lower()
-    # With a word before it where that says more: `init-job.yaml`.
+    # With an optional prefix: `init-job.yaml`.
     assert f"-{file.stem}".endswith(f"-{kind}")
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.manifests.pods import SECRET, Pod, all_pods
-from tests.manifests.rendering import Rendering, renderings
+from tests.harness.manifests.pods import SECRET, Pod, all_pods
+from tests.harness.manifests.rendering import Rendering, renderings
 
 FERNET, API, JWT = "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"
 DATABASE = {"METADATA_PASSWORD"}
@@ -13,7 +13,7 @@ COUNTERS = "SINK_EXPORTER_COUNTERS"
 HELD: dict[str, set[str]] = {
     # It signs and believes tokens (JWT), cookies and links to logs (API), and hands connections out (Fernet, STEP).
     "Deployment/airflow-api-server": {FERNET, API, JWT} | DATABASE | STEP,
-    # It signs the tokens of workers, and encrypts what triggers are given.
+    # It signs the tokens of workers, and encrypts the arguments of triggers.
     "Deployment/airflow-scheduler": {FERNET, JWT} | DATABASE,
     # DAG authors' code runs in these two.
     "Deployment/airflow-dag-processor": {FERNET} | DATABASE,
@@ -62,14 +62,14 @@ def test_the_exporter_of_a_server_of_others_does_not_see_what_runs_on_it(renderi
 
 @each_rendering
 def test_all_that_the_secret_of_the_steps_has_is_for_steps_alone(rendering: Rendering) -> None:
-    """Among it the keys of a bucket, where staging is in one."""
+    """Among them a bucket's keys, if staging is in one."""
     whole = {pod.owner for pod in all_pods(rendering) for one in pod.containers if ("Secret", STEPS) in one.sources()}
     assert whole == {"Pod/etl"}
 
 
 @each_rendering
 def test_the_api_server_starts_where_whoever_owns_that_secret_gives_no_key_for_masks(rendering: Rendering) -> None:
-    """A tool that owns it takes away what apply-all.sh has added; all masks are alike then."""
+    """A tool that owns it would remove a key added by apply-all.sh; then all masks are equal."""
     (server,) = (pod for pod in all_pods(rendering) if pod.owner == "Deployment/airflow-api-server")
     variables = {one["name"]: one for each in server.containers for one in each.content.get("env", [])}
     assert variables["MASK_KEY"]["valueFrom"]["secretKeyRef"]["optional"]

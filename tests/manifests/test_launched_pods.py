@@ -1,4 +1,4 @@
-"""What worker and scheduler may do with pods, and what they may not, on a real API server with the rendered overlay."""
+"""The pods that worker and scheduler may create, and those refused, on a real API server with the rendered overlay."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from ops.deploy.down import objects_to_delete
 from ops.deploy.manifests import rendering as deployed
 from ops.deploy.manifests.launched_pods import IMAGES_BEFORE
 from ops.deploy.manifests.pruning import obsolete_objects
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import pods_of, step, worker
-from tests.manifests.rendering import NAMESPACE, Object, Rendering, kubectl, name_of, rendering, renderings
-from tests.support.kubernetes_api import ApiServer, run_api_server
-from tests.support.launched_pods import NAME, SCHEDULER, WORKER, Attack, container, each_attack, named, sound
+from tests.harness.kubernetes_api import ApiServer, run_api_server
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.launched_pods import NAME, SCHEDULER, WORKER, Attack, container, each_attack, named, sound
+from tests.harness.manifests.pods import pods_of, step, worker
+from tests.harness.manifests.rendering import NAMESPACE, Object, Rendering, kubectl, name_of, rendering, renderings
 
 ACCESS = ("Namespace", "ServiceAccount", "Role", "RoleBinding")
 POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
@@ -35,7 +35,7 @@ def settings_of(found: Rendering) -> Object:
 
 
 def refusal(call: Callable[..., Any], *arguments: Any, **named: Any) -> str:
-    """Why the API server refuses a call that it would otherwise carry out; empty where it does not."""
+    """The reason for which the API server refuses a call, in a dry run; empty if it does not."""
     try:
         call(*arguments, dry_run="All", **named)
     except ApiException as error:
@@ -50,7 +50,7 @@ def admitted(server: ApiServer, account: str, pod: Object) -> bool:
 
 
 def stranger() -> Object:
-    """A step with an image of somebody else."""
+    """A step with a foreign image."""
     attack = Attack(lambda pod: container(pod).update(image="evil.example.com/x"), "")
     return attack.of(sound(WORKER, "stranger"))
 
@@ -161,7 +161,7 @@ def test_what_the_version_before_runs_goes_on_through_an_upgrade(server: ApiServ
     try:
         server.apply([newer])
         wait_for(lambda: refused() == {WORKER, SCHEDULER}, LEARNT_SECONDS)
-        # What is there is followed to its end, whatever its image.
+        # An existing pod is followed to its end, whatever its image.
         for account, pod, metadata in CHANGES.values():
             change = {"metadata": metadata}
             assert not refusal(server.pods(account).patch_namespaced_pod, f"live-{pod}", NAMESPACE, change)

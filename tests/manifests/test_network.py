@@ -1,4 +1,4 @@
-"""Who talks to whom: the policies allow what docs/security.md says, at both ends, and nothing else."""
+"""NetworkPolicies allow the connections of docs/security.md, at both ends, and nothing else."""
 
 import ipaddress
 import json
@@ -10,12 +10,12 @@ import pytest
 
 from ops.cluster.kubectl import NAMESPACES
 from ops.deploy.manifests.network import API_PORT, PODS_NETWORK, ApiServers, set_api_servers, set_pods_network
-from tests.manifests.addresses import full_name, servers_in, variables
-from tests.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import Pod, all_pods, configured_pods, selected
-from tests.manifests.rendering import Manifest, Object, Rendering, manifests, rendering, renderings
-from tests.support.network_policies import DIRECTIONS, NAME_OF_NAMESPACE, Member, Rule, matches, rules
+from tests.doubles.network_policies import DIRECTIONS, NAME_OF_NAMESPACE, Member, Rule, matches, rules
+from tests.harness.manifests.addresses import full_name, servers_in, variables
+from tests.harness.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import Pod, all_pods, configured_pods, selected
+from tests.harness.manifests.rendering import Manifest, Object, Rendering, manifests, rendering, renderings
 
 NAME = "app.kubernetes.io/name"
 NAMES, WEB = "kube-dns", "traefik"
@@ -33,7 +33,7 @@ NOT_USED = {
     "sink-backup": {SOURCE, "statsd-exporter"},
     "database-exporter": {SOURCE, "statsd-exporter"},
 }
-"""What pods are told because they share their settings with others, and never talk to: all of it, or one port."""
+"""Targets in shared settings that a pod never connects to: a whole server, or one port."""
 
 each_rendering = pytest.mark.parametrize("found", renderings(), ids=str)
 each_policy = pytest.mark.parametrize("policy", manifests("NetworkPolicy"), ids=str)
@@ -66,7 +66,7 @@ def block_in_words(block: Object, found: Rendering) -> str:
 
 
 def far_ends(rule: Rule, found: Rendering) -> Iterator[str]:
-    """Who is at the other end of a rule, in the words of the table."""
+    """The other end of a rule, in the words of the table."""
     if not rule.peers:
         yield "anybody"
     for peer in rule.peers:
@@ -149,7 +149,7 @@ def test_a_pod_is_talked_to_at_ports_that_it_has(found: Rendering) -> None:
 
 
 def service_ends(found: Rendering) -> dict[tuple[str, int], str]:
-    """Whose port each port of a Service is, in the words of the table."""
+    """The owner of each port of a Service, in the words of the table."""
     ends = {}
     for service in found.of_kind("Service"):
         behind = selected(found, service["spec"].get("selector") or {})
@@ -160,15 +160,15 @@ def service_ends(found: Rendering) -> dict[tuple[str, int], str]:
 
 
 def texts(pod: Pod) -> list[str]:
-    """All that a pod is told: its variables, and the files that it mounts."""
+    """All of a pod's settings: its variables, and the files that it mounts."""
     mounted = [volume["configMap"]["name"] for volume in pod.volumes if "configMap" in volume]
-    # The scheduler's own file is what its workers are made of.
+    # The scheduler's file is the template of its workers.
     files = [pod.rendering.find("ConfigMap", name) for name in mounted if name != "airflow-pod-template"]
     return [*variables(pod), *(text for file in files if file for text in file["data"].values())]
 
 
 def asked(pod: Pod) -> set[Flow]:
-    """What a pod's settings tell it to talk to: Services, StatsD, and the pods that Prometheus finds by itself."""
+    """The targets in a pod's settings: Services, StatsD, and the pods that Prometheus discovers."""
     ends, flows = service_ends(pod.rendering), set()
     for text in texts(pod):
         for server in servers_in(text, pod.namespace) & ends.keys():
@@ -202,7 +202,7 @@ def test_the_network_of_pods_is_that_of_the_cluster_wherever_it_is_named(found: 
 
 @each_rendering
 def test_at_the_port_of_the_kubernetes_api_nothing_else_is_reached(found: Rendering) -> None:
-    """By apply-all.sh, which knows where the API is; the manifests do not."""
+    """By apply-all.sh, which knows the API's address; the manifests do not."""
     objects = json.loads(json.dumps(found.objects))
     set_api_servers(objects, ApiServers(("203.0.113.5",), (API_PORT,)))
     policies = [item for item in objects if item["kind"] == "NetworkPolicy"]

@@ -1,12 +1,12 @@
-"""What every object is: of a stage, in a namespace of the deployment, once, and no secret."""
+"""Every object: has a stage, is in a namespace of the deployment, is there once, and is no Secret."""
 
 import pytest
 
 from ops.cluster.kubectl import NAMESPACES
 from ops.cluster.names import PART_OF
 from ops.deploy.manifests.rendering import PARTS
-from tests.manifests.pods import Pod, controller, pods_of
-from tests.manifests.rendering import NAMESPACE, Manifest, Rendering, distinct, manifests, renderings
+from tests.harness.manifests.pods import Pod, controller, pods_of
+from tests.harness.manifests.rendering import NAMESPACE, Manifest, Rendering, distinct, manifests, renderings
 
 OF_THE_CLUSTER = {
     "ClusterRole",

@@ -1,4 +1,4 @@
-"""The component `oidc`: settings that are written once count for Airflow and Grafana, and no password gets anybody in.
+"""The component `oidc`: one set of settings for Airflow and Grafana, and no logins by password.
 
 Grafana cannot be run here; its settings are those of its documentation ([auth.generic_oauth], [auth], [auth.basic]).
 """
@@ -12,9 +12,9 @@ import jmespath
 import pytest
 import yaml
 
-from tests.manifests.kustomizations import DEFAULT, K8S
-from tests.manifests.pods import SECRET, Container, pods_of
-from tests.manifests.rendering import Object, Rendering, kubectl, rendering
+from tests.harness.manifests.kustomizations import DEFAULT, K8S
+from tests.harness.manifests.pods import SECRET, Container, pods_of
+from tests.harness.manifests.rendering import Object, Rendering, kubectl, rendering
 
 ROOT = K8S.parent
 COMPONENT = K8S / "components" / "oidc"

@@ -1,4 +1,4 @@
-"""There is no password that everybody knows: none stands in a manifest, a setting or an image."""
+"""There are no default passwords: none is in a manifest, a setting or an image."""
 
 import re
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from ops.deploy.images.images import DOCKERFILES
-from tests.manifests.kustomizations import K8S
-from tests.manifests.pods import Pod, pods
-from tests.manifests.rendering import Rendering, renderings
+from tests.harness.manifests.kustomizations import K8S
+from tests.harness.manifests.pods import Pod, pods
+from tests.harness.manifests.rendering import Rendering, renderings
 
 ROOT = K8S.parent
 SECRET_NAMES = re.compile(r"PASSW(OR)?D|SECRET|TOKEN|_KEY\b|FERNET|CREDENTIAL", re.IGNORECASE)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from ops.cluster.secret_keys import GENERATED, SINK_BACKUP, SOURCE_KEY
-from tests.manifests.pods import SECRETS, Container, Pod, all_pods, configured_pods, pods
-from tests.manifests.rendering import Rendering, renderings
+from tests.harness.manifests.pods import SECRETS, Container, Pod, all_pods, configured_pods, pods
+from tests.harness.manifests.rendering import Rendering, renderings
 
 each_pod = pytest.mark.parametrize("pod", pods(), ids=str)
 each_container = pytest.mark.parametrize("container", [one for pod in pods() for one in pod.containers], ids=str)
@@ -17,7 +17,7 @@ _VOLUMES = {"configMap": ("ConfigMap", "name"), "secret": ("Secret", "secretName
 
 
 class Reference(NamedTuple):
-    """What a pod needs: an object, or a key in it."""
+    """A pod's reference to an object, or to a key in it."""
 
     kind: str
     name: str
@@ -46,7 +46,7 @@ def references(pod: Pod) -> Iterator[Reference]:
 
 
 def keys(rendering: Rendering, reference: Reference) -> set[str]:
-    """The keys of what a reference names; Secrets are those that apply-all.sh makes."""
+    """The keys of a referenced object; Secrets are those that apply-all.sh creates."""
     if reference.kind == "Secret":
         return SECRETS.get(reference.name, set())
     return set((rendering.find(reference.kind, reference.name) or {"data": {}})["data"])
@@ -83,7 +83,7 @@ def test_the_priority_class_of_a_pod_exists(pod: Pod) -> None:
 
 @each_container
 def test_a_value_is_made_of_variables_that_stand_before_it(container: Container) -> None:
-    """Kubernetes leaves `$(NAME)` as it is where NAME comes later."""
+    """Kubernetes does not expand `$(NAME)` if NAME is defined later."""
     known = set(container.inherited())
     for variable in container.content.get("env", []):
         assert set(re.findall(r"\$\((\w+)\)", variable.get("value", ""))) <= known, variable["name"]
@@ -104,7 +104,7 @@ def test_every_secret_that_is_made_is_used(rendering: Rendering) -> None:
     whole = {reference.name for reference in used if reference.key is None}
     single = {(reference.name, reference.key) for reference in used}
     unused = {key for key in (*GENERATED, SOURCE_KEY) if key[0] not in whole and key not in single}
-    # A server outside is backed up by whoever runs it.
+    # A server outside is backed up by its operators.
     assert unused == (set() if rendering.find("StatefulSet", "mssql") else {SINK_BACKUP})
 
 

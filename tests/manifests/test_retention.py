@@ -1,4 +1,4 @@
-"""How long what is kept: the figures of docs/personal-data.md are those of the manifests and settings."""
+"""Retention: the figures of docs/personal-data.md are those of the manifests and settings."""
 
 import re
 from datetime import timedelta
@@ -10,9 +10,9 @@ import yaml
 from etl.config.settings import Settings
 from etl.steps import erase
 
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import pods_of
-from tests.manifests.rendering import rendering
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import pods_of
+from tests.harness.manifests.rendering import rendering
 
 ROOT = Path(__file__).resolve().parents[2]
 OBSERVABILITY = ROOT / "k8s" / "base" / "observability"
@@ -35,7 +35,7 @@ def days(what: str) -> int:
 
 
 def words(owner: str) -> str:
-    """What a pod runs, and the values of its variables."""
+    """A pod's commands, and the values of its variables."""
     (pod,) = (pod for pod in pods_of(rendering(DEFAULT)) if pod.owner == owner)
     container = pod.containers[-1]
     variables = [f"{one['name']}={one['value']}" for one in container.content.get("env", []) if "value" in one]

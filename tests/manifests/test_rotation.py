@@ -1,4 +1,4 @@
-"""Every Secret of a deployment can be exchanged by what docs/operations.md says, and `make operate` does it."""
+"""Every Secret of a deployment has a procedure of rotation in docs/operations.md, which `make operate` executes."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ops.cluster.secret_keys import GENERATED, SOURCE_KEY
-from tests.manifests.pods import configured_pods
-from tests.manifests.rendering import Rendering, renderings
+from tests.harness.manifests.pods import configured_pods
+from tests.harness.manifests.rendering import Rendering, renderings
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = (ROOT / "docs/operations.md").read_text().split("### Rotate every secret\n")[1].split("\n### ")[0]

@@ -1,4 +1,4 @@
-"""Every object is what the API servers of the last four minor versions of Kubernetes accept."""
+"""Every object is valid for the last four minor versions of Kubernetes."""
 
 import re
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from unittest import mock
 import pytest
 from kubernetes_validate import ValidationError, utils, validate
 
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import step, worker
-from tests.manifests.rendering import Manifest, Object, Rendering, distinct, manifests, rendering, renderings
-from tests.support.bare_machine import PINNED
+from tests.doubles.bare_machine import PINNED
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import step, worker
+from tests.harness.manifests.rendering import Manifest, Object, Rendering, distinct, manifests, rendering, renderings
 
 ROOT = Path(__file__).resolve().parents[2]
 MINORS = list(dict.fromkeys(utils.major_minor(version) for version in utils.all_versions()))[-4:]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.manifests.addresses import full_name, servers_in, variables
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.pods import Pod, all_pods, pods_of, selected
-from tests.manifests.rendering import Manifest, Object, Rendering, manifests, renderings
-from tests.manifests.rendering import rendering as overlay
+from tests.harness.manifests.addresses import full_name, servers_in, variables
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.pods import Pod, all_pods, pods_of, selected
+from tests.harness.manifests.rendering import Manifest, Object, Rendering, manifests, renderings
+from tests.harness.manifests.rendering import rendering as overlay
 
 SERVICES = manifests("Service")
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
@@ -64,7 +64,7 @@ def test_a_stateful_set_has_its_service(workload: Manifest) -> None:
 
 
 def settings(rendering: Rendering) -> Iterator[tuple[str, str]]:
-    """Every text that says where something is, after the namespace in which it is said.
+    """Every text that may name a server, after its namespace.
 
     It is in a ConfigMap, or put together in a variable.
     """
@@ -77,7 +77,7 @@ def settings(rendering: Rendering) -> Iterator[tuple[str, str]]:
 
 
 def ports(rendering: Rendering) -> set[tuple[str, int]]:
-    """Every port of every Service; what configures a pod that is left out may name its Service too."""
+    """Every port of every Service, also of pods that are left out: their configuration may name it."""
     found = [*rendering.of_kind("Service"), *overlay(DEFAULT).of_kind("Service")]
     return {
         (full_name(item["metadata"]["name"], item["metadata"]["namespace"]), port["port"])

@@ -8,8 +8,8 @@ import pytest
 from ops.cluster.nodes import DATA_LABEL
 from ops.deploy.data.volumes import OWNERS
 from ops.deploy.manifests.rendering import DATA_FOLDER
-from tests.manifests.pods import Pod, pods
-from tests.manifests.rendering import Manifest, Object, manifests
+from tests.harness.manifests.pods import Pod, pods
+from tests.harness.manifests.rendering import Manifest, Object, manifests
 
 each_claim = pytest.mark.parametrize("claim", manifests("PersistentVolumeClaim"), ids=str)
 each_volume = pytest.mark.parametrize("volume", manifests("PersistentVolume"), ids=str)

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 import pytest
 from etl_airflow.task_logs.remote import TERMINATION_MARK
 
-from tests.manifests.pods import Container, Pod, all_pods, pods_of, step, worker
-from tests.manifests.rendering import NAMESPACE, Rendering, renderings
+from tests.harness.manifests.pods import Container, Pod, all_pods, pods_of, step, worker
+from tests.harness.manifests.rendering import NAMESPACE, Rendering, renderings
 
 SECRET_NAMES = re.compile(r"PASSWORD|SECRET|FERNET|JWT|SQL_ALCHEMY|_CONN_|CONNECTION|TOKEN", re.IGNORECASE)
 SETTINGS = "AIRFLOW__KUBERNETES_EXECUTOR"
@@ -56,7 +56,7 @@ def test_the_executor_finds_its_template_and_its_container(rendering: Rendering)
     (mount,) = [one for one in container.content["volumeMounts"] if one["name"] == "pod-template"]
     template = container.environment()[f"{SETTINGS}__POD_TEMPLATE_FILE"]
     assert template == f"{mount['mountPath']}/pod-template.yaml"
-    # The executor replaces what the first container runs, and looks for this name.
+    # The executor replaces the first container's command, and looks for this name.
     assert worker(rendering).containers[0].name == "base"
     assert worker(rendering).spec["restartPolicy"] == "Never"
 

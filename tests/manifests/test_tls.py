@@ -12,10 +12,10 @@ from pydantic import SecretStr
 
 from ops.cluster import names
 from ops.deploy.manifests.trust import FOLDER
-from tests.manifests.kustomizations import DEFAULT, K8S
-from tests.manifests.pods import Container, Pod, all_pods, pods_of, worker
-from tests.manifests.rendering import Rendering, renderings
-from tests.manifests.rendering import rendering as overlay
+from tests.harness.manifests.kustomizations import DEFAULT, K8S
+from tests.harness.manifests.pods import Container, Pod, all_pods, pods_of, worker
+from tests.harness.manifests.rendering import Rendering, renderings
+from tests.harness.manifests.rendering import rendering as overlay
 
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 
@@ -52,7 +52,7 @@ SINK_PASSWORDS = {"SINK_PASSWORD", "SINK_EXPORTER_PASSWORD", "SINK_BACKUP_PASSWO
 
 @each_rendering
 def test_whoever_connects_finds_whom_to_believe(rendering: Rendering) -> None:
-    """The API server only says where that is."""
+    """The API server only names the file."""
     connect = [
         pod
         for pod in all_pods(rendering)
@@ -91,7 +91,7 @@ def test_prometheus_verifies_whom_it_sends_its_token() -> None:
     assert {job["job_name"] for job in with_token} == {"kubelet", "containers"}
     for job in with_token:
         assert job["scheme"] == "https"
-        # What every pod is given: in K3s its kubelets' certificates are signed by the same.
+        # Mounted in every pod: in K3s it also signs the kubelets' certificates.
         assert job["tls_config"] == {"ca_file": "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"}
 
 

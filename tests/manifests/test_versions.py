@@ -1,4 +1,4 @@
-"""Images and versions stand in one place; where they must stand twice, both say the same."""
+"""Images and versions are defined once; necessary duplicates agree."""
 
 import re
 import tomllib
@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from ops.deploy.images.images import DOCKERFILES
-from tests.cluster.binaries import Module
-from tests.e2e.built import MODULES
-from tests.manifests.kustomizations import IMAGES, K8S, OVERLAYS, reached, read, resources
-from tests.manifests.pods import JOBS, SERVERS
+from tests.cluster.building.binaries import Module
+from tests.harness.e2e.images import MODULES
+from tests.harness.manifests.kustomizations import IMAGES, K8S, OVERLAYS, reached, read, resources
+from tests.harness.manifests.pods import JOBS, SERVERS
 
 ROOT = Path(__file__).resolve().parents[2]
 LIST: dict[str, dict[str, str]] = {image["name"]: image for image in read(IMAGES)["images"]}
@@ -49,7 +49,7 @@ def test_a_manifest_leaves_name_and_version_of_its_image_to_the_list(file: Path)
 
 
 def test_every_image_of_the_list_is_used() -> None:
-    # What all of Airflow's servers have in common is a patch.
+    # The common part of Airflow's servers is a patch.
     files = [*WORKLOADS, K8S / "base" / "airflow" / "server.yaml"]
     assert {image for file in files for image in re.findall(r"\bimage: (\S+)", file.read_text())} == set(LIST)
 

@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from ops.cluster.ingresses import entry_points
-from tests.manifests.kustomizations import DEFAULT, K8S
-from tests.manifests.pods import Container, pods_of
-from tests.manifests.rendering import Manifest, Rendering, manifests, renderings
-from tests.manifests.rendering import rendering as overlay
+from tests.harness.manifests.kustomizations import DEFAULT, K8S
+from tests.harness.manifests.pods import Container, pods_of
+from tests.harness.manifests.rendering import Manifest, Rendering, manifests, renderings
+from tests.harness.manifests.rendering import rendering as overlay
 
 FRONT_DOOR = K8S.parent / "airflow_image" / "etl_airflow" / "web" / "front_door.py"
 
@@ -25,7 +25,7 @@ def test_the_ui_is_reached_over_tls_alone(ingress: Manifest) -> None:
     if entry_points(ingress.object) == ["websecure"]:
         assert annotations["traefik.ingress.kubernetes.io/router.tls"] == "true"
         return
-    # Plain HTTP leads to nothing but what sends it on to HTTPS.
+    # Plain HTTP leads only to the redirect to HTTPS.
     assert entry_points(ingress.object) == ["web"]
     (path,) = [path for rule in ingress.spec["rules"] for path in rule["http"]["paths"]]
     assert path["backend"]["service"]["name"] == "airflow-api-server"

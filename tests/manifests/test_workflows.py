@@ -1,4 +1,4 @@
-"""GitHub's workflows may do no more than they need, and run nothing that somebody else can exchange."""
+"""GitHub's workflows have the least permissions, and run nothing that a third party can replace."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What every workload is: it selects its own pods, is watched by probes that cost little, and may be moved."""
+"""Every workload: selects its own pods, has cheap probes, and may be evicted."""
 
 import re
 from itertools import pairwise
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kubernetes.utils import parse_quantity
 
-from tests.manifests.pods import (
+from tests.harness.manifests.pods import (
     JOBS,
     SERVERS,
     Container,
@@ -20,7 +20,7 @@ from tests.manifests.pods import (
     step,
     worker,
 )
-from tests.manifests.rendering import Manifest, distinct, manifests, rendering
+from tests.harness.manifests.rendering import Manifest, distinct, manifests, rendering
 
 RUN_FOR_EVER = [pod for pod in distinct_pods() if pod.kind in SERVERS]
 KINDS_OF_PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
@@ -153,7 +153,7 @@ def test_an_autoscaler_alone_decides_how_many_there_are(autoscaler: Manifest) ->
 
 @each_container
 def test_sql_server_knows_that_it_may_not_use_all_of_its_memory(container: Container) -> None:
-    """It takes up to a quarter more than what it calls its memory."""
+    """It uses up to a quarter more than its memory setting."""
     if "mssql/server" in container.content["image"]:
         own = int(container.environment()["MSSQL_MEMORY_LIMIT_MB"]) * 2**20
         assert own * 5 / 4 <= parse_quantity(container.content["resources"]["limits"]["memory"])

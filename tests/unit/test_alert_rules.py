@@ -1,4 +1,4 @@
-"""Every alert fires when it should and not before, is told in words, and has a page."""
+"""Every alert fires when it should and not before, has a readable text, and links to a runbook."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from dev.sandbox.stack import ROOT
-from tests.support.promtool import amtool, promtool
-from tests.support.queries import OBSERVABILITY, RULES, Query, queries, rules
+from tests.harness.metrics.promtool import amtool, promtool
+from tests.harness.metrics.queries import OBSERVABILITY, RULES, Query, queries, rules
 
 # Where the tools are not built yet they are first.
 pytestmark = pytest.mark.timeout(1800)

@@ -1,4 +1,4 @@
-"""What the images bring is listed, may be passed on, and is looked up offline; the history holds no secret."""
+"""Contents of the images are listed, redistributable, and looked up offline; the history holds no secret."""
 
 import json
 import re

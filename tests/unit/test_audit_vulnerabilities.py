@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 from datetime import date
 from functools import partial
@@ -24,6 +23,7 @@ from dev.audit.reports import findings as reported
 from dev.audit.severity import score_of
 from dev.audit.versions import compare_debian
 from dev.audit.vulnerabilities import Finding, Package, findings, packages_of
+from tests.doubles.http_server import serving
 
 CRITICAL = [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}]  # 9.8
 HIGH = [{"type": "CVSS_V4", "score": "CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:N/VA:N/SC:N/SI:N/SA:N"}]  # 8.7
@@ -49,7 +49,7 @@ def record(*affected: dict[str, Any], identifier: str = "PYSEC-1", **more: Any) 
 def of(
     name: str, *events: dict[str, str], versions: tuple[str, ...] = (), ecosystem: str = "PyPI", **more: Any
 ) -> dict[str, Any]:
-    """What a record says of a package."""
+    """An affected package of a vulnerability record."""
     ranges = [{"type": "ECOSYSTEM", "events": list(events)}] if events else []
     package = {"name": name, "ecosystem": ecosystem}
     return {"package": package, "ranges": ranges, "versions": list(versions), **more}
@@ -300,14 +300,9 @@ def test_the_database_is_downloaded_where_there_is_a_network(
     served = database(tmp_path / "served", record(of("planted", {"introduced": "0"}), severity=CRITICAL))
     database(served, record(of("y", ecosystem="Debian:13")), ecosystem="Debian")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(served)))
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(vulnerabilities, "download", partial(vulnerabilities.download, address=address))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(server) as address:
+        monkeypatch.setattr(vulnerabilities, "download", partial(vulnerabilities.download, address=address))
         assert run_audit() == 1
         assert "planted 1.0, PYSEC-1" in capsys.readouterr().out
-    finally:
-        server.shutdown()
-        server.server_close()
     assert run_audit() == 1
     assert "make audit OSV=FOLDER" in capsys.readouterr().out

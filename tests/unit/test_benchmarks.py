@@ -1,4 +1,4 @@
-"""What `make bench` makes of its figures: ratios, claims, the order of the runs, the document."""
+"""`make bench` evaluates its figures: ratios, claims, the order of the runs, the document."""
 
 import pytest
 from pydantic import ValidationError

@@ -11,10 +11,10 @@ import pytest
 
 from tests.chaos import campaign
 from tests.chaos.campaign import Campaign
-from tests.chaos.faults import Fault, all_faults
-from tests.chaos.pods import Pod, Pods, read_pod
-from tests.chaos.scene import Scene
 from tests.chaos.schedule import Drawn, draw
+from tests.faults import Fault, all_faults
+from tests.faults.system import SystemUnderTest
+from tests.harness.e2e.live_pods import Pod, Pods, read_pod
 
 NAMES = sorted(all_faults())
 SCENE: Any = None
@@ -43,15 +43,15 @@ class Hits(Fault):
         self.longest = longest
         self._told, self._targets = told, targets
 
-    def targets(self, scene: Scene) -> Sequence[str]:
+    def targets(self, system: SystemUnderTest) -> Sequence[str]:
         return self._targets
 
-    def inject(self, scene: Scene, target: str) -> None:
+    def inject(self, system: SystemUnderTest, target: str) -> None:
         if target == "gone":
-            raise OSError("it has ended by itself")
+            raise OSError("it has ended before")
         self._told.append(f"{self.name} hits {target}")
 
-    def heal(self, scene: Scene) -> None:
+    def heal(self, system: SystemUnderTest) -> None:
         self._told.append(f"{self.name} is healed")
 
 
@@ -88,10 +88,10 @@ def test_what_really_happens_is_among_them(fault: str) -> None:
 
 def test_so_many_are_done_and_written_down(tmp_path: Path) -> None:
     told: list[str] = []
-    happened = make(tmp_path / "log", [Hits("a", told), Hits("b", told, ["gone"]), Hits("c", told, [])]).run(7, 4)
+    injected = make(tmp_path / "log", [Hits("a", told), Hits("b", told, ["gone"]), Hits("c", told, [])]).run(7, 4)
     assert told == ["a hits it"] * 4
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert [line["fault"] for line in lines] == [fault.fault for fault in happened] == ["a"] * 4
+    assert [line["fault"] for line in lines] == [fault.fault for fault in injected] == ["a"] * 4
 
 
 def test_what_was_done_is_healed_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

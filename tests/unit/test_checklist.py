@@ -112,7 +112,7 @@ def test_the_documented_grants_of_the_other_logins_are_the_real_ones() -> None:
 
 
 def granted(login: SinkLogin) -> set[str]:
-    """What statements grant a login: the words, and the tables."""
+    """The grants in statements: the rights, and the tables."""
     statements = prepare_sql.grants_of_own_login(login.role, prepare_sql.METERED) + prepare_sql.grants_on_server(login)
     if login.role == EXPORTER:
         statements += prepare_sql.grants_of_counters(login.user, "etl", "16")[:1]

@@ -34,7 +34,7 @@ def fired(schedule: str, around: datetime, days: int) -> Iterator[datetime]:
 
 
 def windows(times: list[datetime]) -> Iterator[Window]:
-    """The windows of these runs, where each moves the watermark to the end of its own."""
+    """The windows of these runs, each of which moves the watermark to its end."""
     watermark = None
     for now in times:
         window = choose_window(PIPELINE, {}, watermark, now)

@@ -1,11 +1,11 @@
-"""What clusters leave in the cache does not grow without end."""
+"""Leftovers of clusters in the cache do not grow without limit."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.building import forget_layers
-from tests.cluster.cache import cache_folder
+from tests.cluster.building.buildah import forget_layers
+from tests.cluster.building.cache import cache_folder
 
 
 @pytest.mark.parametrize(("most", "stays"), [(2**20, True), (3 * 2**15, False)])

@@ -1,12 +1,12 @@
-"""What the tests' cluster makes of the packets that rules of its node note."""
+"""The connection log of the tests' cluster, from packets that its nodes record."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.connections import Connection, ConnectionLog, Pod, pods_by_address, read_connections
-from tests.cluster.packet_log import Packet
+from tests.cluster.traffic.connections import Connection, ConnectionLog, Pod, pods_by_address, read_connections
+from tests.cluster.traffic.packet_log import Packet
 
 TO_DATA = Packet("10.42.0.2", "10.42.0.3", "TCP 1433")
 
@@ -51,7 +51,7 @@ def pod(name: str, address: str, namespace: str = "here", phase: str = "Running"
 
 
 def written(log: ConnectionLog, clock: Clock, folder: Path) -> list[Connection]:
-    """What has been written a minute later."""
+    """The lines written a minute later."""
     clock.now += 60
     log.write()
     return read_connections(folder / "connections")

@@ -1,4 +1,4 @@
-"""Policy: what every DAG in the folder must be, whoever adds it."""
+"""Policy for every DAG in the folder, written by us or by users."""
 
 import ast
 import time
@@ -64,7 +64,7 @@ def test_its_page_says_what_surprises_people(dag: DAG) -> None:
 
 
 def test_what_has_begun_comes_before_what_has_not(dag: DAG) -> None:
-    """Where tasks of many runs wait for a place in the pool."""
+    """The tasks that wait for a slot of the pool."""
     assert {task.weight_rule for task in dag.tasks} == {"upstream"}
 
 

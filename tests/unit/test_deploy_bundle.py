@@ -13,7 +13,7 @@ import pytest
 from ops.deploy.cli import main
 from ops.deploy.images.platforms import this_platform
 from ops.deploy.options import PLATFORMS
-from tests.support.fake_cluster import FakeCluster, node, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, node, prepare, workload
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = [

@@ -1,4 +1,4 @@
-"""The checks at the end of `apply-all.sh`: network policies are enforced, and login pages open."""
+"""The final checks of `apply-all.sh`: network policies are enforced, and the UI opens in a browser."""
 
 import base64
 import json
@@ -20,8 +20,8 @@ from ops.deploy.final_checks import run_final_checks
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.secrets import certificates
 from ops.deploy.secrets.certificates import CertificateSpec, ui_certificate
-from tests.support.fake_cluster import FakeCluster, FakeKubectl, ingress, node, prepare, with_certificate, workload
-from tests.support.front import Front, front
+from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, ingress, node, prepare, with_certificate, workload
+from tests.doubles.front_door import Front, front
 
 NAME, ADDRESS = "etl.example.com", "127.0.0.1"
 UI = ui_certificate([NAME, "one", ADDRESS])
@@ -179,7 +179,7 @@ def test_who_comes_without_tls_has_to_be_sent_on(serve: Any, ui: tuple[str, str]
 
 
 def ask(*places: str, seconds: str = "0") -> dict[str, Any]:
-    """The output of the probe pod for an allowed and for forbidden addresses."""
+    """Output of the probe pod: a target that it may reach, then those that it must not."""
     command = [sys.executable, "-c", SCRIPT, seconds, *places]
     told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return told
@@ -187,7 +187,7 @@ def ask(*places: str, seconds: str = "0") -> dict[str, Any]:
 
 @pytest.fixture
 def open_and_closed() -> Iterator[tuple[str, str]]:
-    """An address with a listener, and one that refuses connections, as by a policy."""
+    """A listening port, and one that refuses connections, as a policy does."""
     with socket.socket() as listening, socket.socket() as closed:
         for one in (listening, closed):
             one.bind((ADDRESS, 0))

@@ -1,4 +1,4 @@
-"""Images are pinned by the digest of their first pull: a moved tag in the registry changes nothing."""
+"""A tag keeps the content of its first pull: pods name the digest, and the registry can change nothing."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from ops.cluster.images import explain, is_permanent
 from ops.deploy.cli import main
 from ops.deploy.images.digests import digest_in
 from ops.deploy.images.images import name_on_node
-from tests.support.fake_cluster import FakeCluster, node, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, node, prepare, workload
 
 MSSQL, LOKI, POSTGRES = "example.com/mssql:2022", "example.com/loki:3", "example.com/postgres:17"
 PULLED = (MSSQL, LOKI, POSTGRES)
@@ -18,7 +18,7 @@ OTHER = f"sha256:{'0' * 64}"
 
 
 def digest(image: str) -> str:
-    """Set the digest of a tag in the registry."""
+    """The registry's content under a tag."""
     return f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
 
 
@@ -129,7 +129,7 @@ def test_a_tag_that_changes_between_two_nodes_is_refused(
     far["status"] |= {"nodeInfo": {"bootID": "another"}, "images": []}
     cluster.change("Node/far", far)
     answers = iter([digest(MSSQL), OTHER] * 100)
-    monkeypatch.setattr("tests.support.fake_kubectl.image_id", lambda _, image: f"{image[:-3]}@{next(answers)}")
+    monkeypatch.setattr("tests.doubles.fake_kubectl.image_id", lambda _, image: f"{image[:-3]}@{next(answers)}")
     assert main(cluster.arguments()) == 1
     assert "was moved during the pull" in capsys.readouterr().err
     assert not [name for name in cluster.objects if name.startswith(("Deployment/", "StatefulSet/"))]

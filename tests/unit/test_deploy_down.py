@@ -11,7 +11,7 @@ from ops.deploy.cli import main
 from ops.deploy.data.volumes import data_folders, data_home
 from ops.deploy.manifests.rendering import DATA_FOLDER
 from ops.deploy.secrets.secrets import KEPT_FILE
-from tests.support.fake_cluster import FakeCluster, named, prepare
+from tests.doubles.fake_cluster import FakeCluster, named, prepare
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_with_all_data_goes_that_of_a_volume_which_the_overlay_has_no_more(
 def test_a_folder_that_only_bears_the_name_of_a_volume_stays_and_is_told(
     moved: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The folder of an interrupted attempt, or of another program."""
+    """One left by an interrupted attempt, or by another tool."""
     for name in ("mssql", "metadata"):
         moved.change(f"PersistentVolume/etl-poc-{name}", None)
     arguments = [word for word in moved.arguments() if not word.startswith("--data-folder")]

@@ -9,7 +9,7 @@ import pytest
 
 from dev.sandbox.pipelines import ORDERS, make
 from ops.deploy.data.erase import main
-from tests.support.fake_cluster import FakeCluster, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, prepare, workload
 
 PIPELINE = json.loads(make(ORDERS).model_dump_json())
 KEY = "4711-of-a-person"

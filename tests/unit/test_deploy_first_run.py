@@ -1,16 +1,16 @@
 """`apply-all.sh --wait-for-first-run`: triggers the DAG over Airflow's API, follows it, shows what it reconciled."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ops.deploy.cli import main
-from tests.support.fake_cluster import FakeCluster, prepare
+from tests.doubles.fake_cluster import FakeCluster, prepare
+from tests.doubles.http_server import Handler, serving
 
 RECONCILED = {"extracted": 4000, "kept": 1600, "verdict": "adds up"}
 
@@ -56,7 +56,7 @@ class FakeAirflow(ThreadingHTTPServer):
         return {"task_instances": tasks, "total_entries": 1}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: FakeAirflow
 
     def _serve(self) -> None:
@@ -66,22 +66,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.calls.append((self.command, self.path, body))
         refusal = 401, {"detail": "no token"}
         code, answer = self.server.answer(self.command, self.path, body) if authorised else refusal
-        self.send_response(code)
-        self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        self.answer(code, answer)
 
-    do_GET = do_POST = do_PATCH = _serve  # noqa: N815
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    do_GET = do_POST = do_PATCH = _serve
 
 
 @pytest.fixture
 def airflow() -> Iterator[FakeAirflow]:
-    with FakeAirflow() as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with serving(server := FakeAirflow()):
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

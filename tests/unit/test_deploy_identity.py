@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from ops.deploy.cli import main
-from tests.manifests.kustomizations import K8S
-from tests.support.fake_cluster import FakeCluster, named, prepare
-from tests.support.identity_provider import IdentityProvider, run_identity_provider
+from tests.doubles.fake_cluster import FakeCluster, named, prepare
+from tests.doubles.identity_provider import IdentityProvider, run_identity_provider
+from tests.harness.manifests.kustomizations import K8S
 
 COMPONENT = K8S / "components" / "oidc"
 NAMESPACES = {"airflow-oidc": ("airflow", "etl-poc"), "grafana-oidc": ("observability", "observability")}

@@ -16,7 +16,7 @@ from ops.deploy.images import platforms
 from ops.deploy.images.builders import Buildah
 from ops.deploy.manifests.network import PODS_NETWORK
 from ops.deploy.manifests.rendering import SOURCE_IS_NODE
-from tests.support.fake_cluster import FakeCluster, named, node, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, named, node, prepare, workload
 
 POLICY = "NetworkPolicy/outside"
 SLICE = "EndpointSlice/source-postgres"
@@ -49,7 +49,7 @@ def let_out(cluster: FakeCluster) -> None:
 
 
 def refused(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    """The problems of an installation that changes nothing."""
+    """The problems found, with nothing changed."""
     assert main(cluster.arguments(*options)) == 1
     assert cluster.changes() == []
     return capsys.readouterr().err

@@ -12,7 +12,7 @@ from ops.deploy.cli import main
 from ops.deploy.images import pulling
 from ops.deploy.images.pulling import plan_pulls
 from ops.deploy.manifests.rendering import Rendering
-from tests.support.fake_cluster import FakeCluster, node, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, node, prepare, workload
 
 MSSQL, LOKI, POSTGRES = "example.com/mssql:2022", "example.com/loki:3", "example.com/postgres:17"
 # As containerd 2 and the kubelet write them.

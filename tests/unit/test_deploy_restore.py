@@ -11,8 +11,8 @@ import pytest
 from ops.cluster.names import AIRFLOW_SERVERS
 from ops.deploy.data.restore import main
 from ops.deploy.secrets.secrets import temporary_secret
-from tests.support.arguments import commands_of, leaks, started_with, value_of
-from tests.support.fake_cluster import FakeCluster, FakeKubectl, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, prepare, workload
+from tests.harness.arguments import commands_of, leaks, started_with, value_of
 
 LIST = "\n".join(
     f"{size} {name}"

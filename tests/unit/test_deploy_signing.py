@@ -13,7 +13,7 @@ from ops.cluster.console import DeployError
 from ops.deploy.cli import main
 from ops.deploy.images import signing
 from ops.deploy.images.contents import Contents
-from tests.support.fake_cluster import FakeCluster, prepare
+from tests.doubles.fake_cluster import FakeCluster, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="OpenSSH is not installed.")

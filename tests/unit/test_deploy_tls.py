@@ -10,7 +10,7 @@ import pytest
 from ops.deploy.cli import main
 from ops.deploy.secrets import certificates
 from ops.deploy.secrets.certificates import MADE_FOR
-from tests.support.fake_cluster import FakeCluster, named, prepare
+from tests.doubles.fake_cluster import FakeCluster, named, prepare
 
 NAMES = ["mssql-svc", "mssql-svc.etl-poc", "mssql-svc.etl-poc.svc", "mssql-svc.etl-poc.svc.cluster.local"]
 PEM = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"

@@ -1,4 +1,4 @@
-"""`apply-all.sh` configures K3s's Traefik, and leaves one alone that is missing or configured otherwise."""
+"""`apply-all.sh` configures K3s's Traefik, and leaves it alone if it is absent or configured by another party."""
 
 import base64
 import copy
@@ -12,9 +12,9 @@ from ops.deploy.cli import main
 from ops.deploy.manifests import traefik
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.manifests.traefik import await_kinds, fit
-from tests.manifests.kustomizations import DEFAULT
-from tests.manifests.rendering import rendering
-from tests.support.fake_cluster import FakeCluster, FakeKubectl, prepare
+from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, prepare
+from tests.harness.manifests.kustomizations import DEFAULT
+from tests.harness.manifests.rendering import rendering
 
 SERVED = ["v1", "traefik.io/v1alpha1", "helm.cattle.io/v1"]
 CHART = {"kind": "HelmChart", "metadata": {"name": "traefik", "namespace": "kube-system"}}
@@ -31,12 +31,12 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
 
 
 def special(name: str = DEFAULT) -> Rendering:
-    """The objects of the real manifests that are for Traefik."""
+    """Traefik's objects, of the real manifests."""
     return Rendering(copy.deepcopy(rendering(name).of_kind("TLSStore", "HelmChartConfig")), [])
 
 
 def fitted() -> tuple[set[str], list[str]]:
-    """The objects left to be applied, and the warnings."""
+    """The objects to apply, and the messages."""
     found = special()
     told = fit(FakeKubectl(), found)
     return {item["kind"] for item in found.objects}, told
@@ -136,7 +136,7 @@ def overlay(cluster: FakeCluster) -> list[str]:
 
 @pytest.mark.parametrize(("name", "everywhere"), [(DEFAULT, False), ("multi-node", True)])
 def test_every_node_that_leads_people_on_has_a_traefik(name: str, everywhere: bool) -> None:
-    """With externalTrafficPolicy: Local a node forwards to its own pods only."""
+    """With externalTrafficPolicy: Local a node forwards only to its own pods."""
     (settings,) = (item for item in special(name).objects if item["kind"] == "HelmChartConfig")
     values = settings["spec"]["valuesContent"]
     assert "externalTrafficPolicy: Local" in values

@@ -11,7 +11,7 @@ import pytest
 
 from ops.deploy.cli import NOT_ALL_READY, main
 from ops.deploy.secrets.secrets import KEPT_FILE
-from tests.support.fake_cluster import (
+from tests.doubles.fake_cluster import (
     SOURCE_PASSWORD,
     FakeCluster,
     named,
@@ -33,7 +33,7 @@ def without(cluster: FakeCluster, option: str) -> list[str]:
 
 
 def applied(cluster: FakeCluster) -> list[list[str]]:
-    """The objects that were applied together, in order."""
+    """The objects applied together, in order."""
     return [
         [f"{item['kind']}/{item['metadata']['name']}" for item in json.loads(call["stdin"])["items"]]
         for call in cluster.calls("apply")

@@ -1,4 +1,4 @@
-"""`doctor.sh` finds nothing in a healthy deployment, separates causes from consequences, and gives advice."""
+"""`doctor.sh` finds nothing where all is well, separates causes from effects, and says what to do."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from ops.doctor.cli import NOT_SEEN, WELL, WRONG, exit_code
 from ops.doctor.findings import Check, Finding, evaluate
 from ops.doctor.report import as_json, as_text
 from ops.doctor.snapshot import Snapshot
-from tests.support.doctoring import only, pod_of, set_state, unready, verdict
-from tests.support.well_deployment import alert, well
+from tests.harness.doctor.healthy_deployment import alert, well
+from tests.harness.doctor.verdict import only, pod_of, set_state, unready, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 

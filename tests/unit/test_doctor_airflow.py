@@ -1,12 +1,12 @@
-"""Findings of `doctor.sh` about source, sink, Airflow and observability. One fault each, and no other."""
+"""Findings of `doctor.sh` at pipelines' connections, in Airflow, and in monitoring. One fault each, and no other."""
 
 import pytest
 from orders_etl import dag as orders_dag
 
 from ops.doctor.airflow import TAG, source_tables
 from ops.doctor.snapshot import Answer, FailedRun, Snapshot
-from tests.support.doctoring import get, only, verdict
-from tests.support.well_deployment import ago, alert, target, task, well
+from tests.harness.doctor.healthy_deployment import ago, alert, target, task, well
+from tests.harness.doctor.verdict import get, only, verdict
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Findings of `doctor.sh` about the cluster: nodes, DNS, quota, Secrets, storage. One fault each, and no other."""
+"""Findings of `doctor.sh` in the cluster: nodes, DNS, quota, Secrets, storage. One fault each, and no other."""
 
 import re
 from datetime import timedelta
@@ -8,9 +8,9 @@ from etl_airflow.pods.spec import RESOURCES
 
 from ops.doctor.checks.cluster import TASK, quantity
 from ops.doctor.snapshot import Answer, Disk, Secret, Snapshot
-from tests.manifests.kustomizations import K8S
-from tests.support.doctoring import get, only, pod_of, remove, set_condition, set_state, unready, verdict, waiting
-from tests.support.well_deployment import API_ADDRESS, DISK, NODE, NOW, event, well
+from tests.harness.doctor.healthy_deployment import API_ADDRESS, DISK, NODE, NOW, event, well
+from tests.harness.doctor.verdict import get, only, pod_of, remove, set_condition, set_state, unready, verdict, waiting
+from tests.harness.manifests.kustomizations import K8S
 
 
 @pytest.fixture

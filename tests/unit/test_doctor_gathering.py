@@ -4,9 +4,8 @@ import base64
 import json
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from ops.deploy.secrets.certificates import ui_certificate
 from ops.doctor import probing
 from ops.doctor.cli import NOT_SEEN, WELL, WRONG, main
 from ops.doctor.snapshot import Snapshot
-from tests.support.fake_cluster import FakeCluster, prepare
-from tests.support.front import Front, front
-from tests.support.well_deployment import DISK, NODE, event, target, well
+from tests.doubles.fake_cluster import FakeCluster, prepare
+from tests.doubles.front_door import Front, front
+from tests.doubles.http_server import Handler, serving
+from tests.harness.doctor.healthy_deployment import DISK, NODE, event, target, well
 
 SUMMARY = f"/api/v1/nodes/{NODE}/proxy/stats/summary"
 PASSWORD = "the-password-of-the-administrator"
@@ -53,44 +53,34 @@ class FakeServers(ThreadingHTTPServer):
         }
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: FakeServers
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if body["password"] != self.server.password:
-            self._answer(401, {"detail": "Invalid credentials"})
+            self.answer(401, {"detail": "Invalid credentials"})
         else:
-            self._answer(201, {"access_token": "the-token"})
+            self.answer(201, {"access_token": "the-token"})
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] in self.server.others:
-            return self._answer(200, self.server.others[self.path.partition("?")[0]])
+            return self.answer(200, self.server.others[self.path.partition("?")[0]])
         path = self.path.removeprefix("/api/v2").partition("?")[0]
         if path.endswith("/logs/4"):
-            return self._answer(200, {"content": self.server.log})
+            return self.answer(200, {"content": self.server.log})
         name = {"importErrors": "import_errors", "dagRuns": "dag_runs", "taskInstances": "task_instances"}
         last = path.rpartition("/")[2]
         if path not in self.server.pages:
-            return self._answer(503, "not ready: waiting for 15s")
+            return self.answer(503, "not ready: waiting for 15s")
         page = self.server.pages[path]
-        return self._answer(200, {name.get(last, last): page, "total_entries": len(page)})
-
-    def _answer(self, code: int, answer: Any) -> None:
-        self.send_response(code)
-        self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        return self.answer(200, {name.get(last, last): page, "total_entries": len(page)})
 
 
 @pytest.fixture
 def servers() -> Iterator[FakeServers]:
-    with FakeServers(well()) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with serving(server := FakeServers(well())):
         yield server
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +93,7 @@ def ui() -> tuple[str, str]:
 
 @pytest.fixture
 def way_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ui: tuple[str, str]) -> Iterator[Front]:
-    """The UI."""
+    """The front door that users open."""
     with front(tmp_path, ui[1]) as answers:
         monkeypatch.setattr(pages, "PORT", answers.port)
         monkeypatch.setattr(pages, "PLAIN_PORT", answers.plain_port)
@@ -161,7 +151,7 @@ def answer(cluster: FakeCluster, **raw: Any) -> None:
 
 
 def doctor(capfd: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
-    """The exit code and the JSON report."""
+    """The exit code, and the report as JSON."""
     code = main(["--json"])
     return code, json.loads(capfd.readouterr().out)
 

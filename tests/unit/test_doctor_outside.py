@@ -1,4 +1,4 @@
-"""Findings of `doctor.sh` about network policies, login pages and certificates. One fault each."""
+"""Findings of `doctor.sh` from outside the pods: policies, ingress, certificates. One fault each."""
 
 from datetime import timedelta
 
@@ -7,8 +7,8 @@ import pytest
 from ops.cluster.pages import PageProblem
 from ops.cluster.policy_probe import PolicyProbe
 from ops.doctor.snapshot import USER, Snapshot
-from tests.support.doctoring import get, only, remove, unready, verdict
-from tests.support.well_deployment import NODE, NOW, well
+from tests.harness.doctor.healthy_deployment import NODE, NOW, well
+from tests.harness.doctor.verdict import get, only, remove, unready, verdict
 
 
 @pytest.fixture

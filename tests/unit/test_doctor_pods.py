@@ -1,11 +1,11 @@
-"""Findings of `doctor.sh` about pods, workloads, Jobs and Services. One fault each, and no other."""
+"""Findings of `doctor.sh` in pods, servers, Jobs and Services. One fault each, and no other."""
 
 import pytest
 
 from ops.doctor.snapshot import Answer, Snapshot
-from tests.manifests.rendering import Object
-from tests.support.doctoring import get, only, pod_of, remove, set_condition, set_state, unready, verdict, waiting
-from tests.support.well_deployment import NOW, ago, event, pod, well
+from tests.harness.doctor.healthy_deployment import NOW, ago, event, pod, well
+from tests.harness.doctor.verdict import get, only, pod_of, remove, set_condition, set_state, unready, verdict, waiting
+from tests.harness.manifests.rendering import Object
 
 ENDED = {"reason": "Error", "exitCode": 1, "finishedAt": ago(30)}
 KILLED = {"reason": "OOMKilled", "exitCode": 137, "finishedAt": ago(30)}

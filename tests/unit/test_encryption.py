@@ -1,4 +1,4 @@
-"""What leaves the machine is encrypted once there is a public key, and comes back with the private one alone."""
+"""Backups that leave the machine are encrypted once there is a public key, and decrypted with the private one alone."""
 
 import subprocess
 import sys
@@ -169,7 +169,7 @@ def test_a_copy_that_was_broken_off_has_no_name(folder: Path, tmp_path: Path, mo
 
 @pytest.mark.parametrize("back", [True, False])
 def test_what_an_attempt_that_was_killed_has_left_is_removed(folder: Path, tmp_path: Path, back: bool) -> None:
-    """Else a backup would stay there in the clear, which nobody sees and nothing removes."""
+    """Else a backup would stay there unencrypted, unnoticed and never removed."""
     url = f"file://{tmp_path}/elsewhere"
     copy(folder, url, ONE)
     (folder / ".sink-20251231T021500Z.bak.age.part").write_bytes(SECRET)
@@ -197,7 +197,7 @@ def test_the_private_key_is_a_secret() -> None:
 
 
 def test_a_file_is_never_whole_in_memory(tmp_path: Path) -> None:
-    """200 MB through a process that may have 120 MB of its own data."""
+    """200 MB through a process that may have 120 MB of data."""
     big = tmp_path / "big"
     with big.open("wb") as file:
         file.truncate(200_000_000)

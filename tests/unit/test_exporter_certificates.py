@@ -1,14 +1,15 @@
-"""`etl export-metrics` tells until when certificates are valid, of Secrets that come and go."""
+"""`etl export-metrics` shows the expiry of certificates, of Secrets that come and go."""
 
 import subprocess
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from etl.exporter.certificates import Certificates, not_after
 from etl.exporter.server import make_server
+
+from tests.doubles.http_server import serving
+from tests.harness.direct import DIRECT
 
 
 def certificate(folder: Path, *options: str) -> str:
@@ -42,15 +43,10 @@ def test_metrics_follow_the_files_and_a_broken_one_hides_no_other(tmp_path: Path
     assert [sample for metric in Certificates(tmp_path / "nowhere").collect() for sample in metric.samples] == []
     (tmp_path / "broken.crt").write_text("no certificate")
     server, _ = make_server([], 0, tmp_path)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        text = certificate(tmp_path, "-days", "30", "-newkey", "rsa:2048")
-        (tmp_path / "ui-tls.crt").write_text(text)
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/metrics") as answer:
-            lines = answer.read().decode().splitlines()
-    finally:
-        server.shutdown()
-        server.server_close()
+    text = certificate(tmp_path, "-days", "30", "-newkey", "rsa:2048")
+    (tmp_path / "ui-tls.crt").write_text(text)
+    with serving(server) as url:
+        lines = DIRECT.get(f"{url}/metrics").text.splitlines()
     told = [line for line in lines if line.startswith("etl_certificate_not_after_timestamp_seconds{")]
     assert [line.split()[0].partition("{")[2] for line in told] == ['certificate="ui-tls"}']
     assert float(told[0].split()[1]) == told_by_openssl(text).timestamp()

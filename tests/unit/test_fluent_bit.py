@@ -1,4 +1,4 @@
-"""What Fluent Bit's configuration does with lines that containerd wrote, read as its manual says: see the reader."""
+"""Fluent Bit's configuration on lines that containerd wrote, interpreted by its manual: see doubles/fluent_bit.py."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 from etl_airflow.task_logs.identity import Identity
 from etl_airflow.task_logs.sender import print_undelivered
 
-from tests.support.fluent_bit import Pipeline, Sent
+from tests.doubles.fluent_bit import Pipeline, Sent
 
 CONFIGURATION = (
     Path(__file__).resolve().parents[2] / "k8s" / "base" / "observability" / "fluent-bit" / "fluent-bit.yaml"
@@ -207,7 +207,7 @@ def test_what_is_different_for_each_run_or_pod_is_no_label(output: dict[str, Any
 
 @pytest.mark.parametrize("source", PIPELINE.plugins("inputs"), ids=lambda source: str(source["alias"]))
 def test_nothing_but_the_disk_bounds_what_is_read(source: dict[str, Any]) -> None:
-    """Where reading is paused, what is removed or packed meanwhile is gone; the buffer has room for it."""
+    """While reading is paused, lines removed or compressed meanwhile are lost; the buffer has room for them."""
     assert not {"mem_buf_limit", "storage.pause_on_chunks_overlimit"} & source.keys()
 
 
@@ -218,7 +218,7 @@ def test_each_input_keeps_how_far_it_has_read_in_a_file_of_its_own() -> None:
 
 @pytest.mark.parametrize("output", PIPELINE.plugins("outputs"), ids=lambda output: str(output["match"]))
 def test_loki_may_be_away_or_silent(output: dict[str, Any]) -> None:
-    """What became of it otherwise: fluent-bit's own table, measured, in docs/observability.md."""
+    """Losses otherwise, measured: the table on Fluent Bit in docs/observability.md."""
     assert output["retry_limit"] == "no_limits"
     assert re.fullmatch(r"\d+[MG]", output["storage.total_limit_size"])
     assert output["net.io_timeout"] == "30s"

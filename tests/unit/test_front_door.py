@@ -1,4 +1,4 @@
-"""What stands around Airflow's API server: who finds what at which port, over TLS, and passwords cannot be guessed."""
+"""The front door of Airflow's API server: access by port, TLS, and a limit on password guesses."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
 
 class Door:
-    """The door with an Airflow behind it that answers as it is told, and a clock that a test moves."""
+    """The front door before a scripted Airflow, with a clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -71,7 +71,7 @@ class Door:
         return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
     def log_in(self, address: str = "198.51.100.1", user: str = "admin", path: str = "/auth/token") -> int:
-        """The status of a login by the API, of a client of which Traefik tells."""
+        """The status of a login by the API, with a client address that Traefik sends."""
         body = json.dumps({"username": user, "password": "any"}).encode()
         return self.ask(path, "POST", body, content_type=JSON, x_forwarded_for=address, x_forwarded_proto="https")[0]
 

@@ -1,4 +1,4 @@
-"""Whatever a pipeline's author, a Param or a key says is refused in words, or is one token in every statement."""
+"""Input of a pipeline's author, a Param or a key is refused with a sentence, or is one token in every statement."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dev.sandbox.pipelines import ORDERS, make
-from tests.support import hostile_claims as claims
-from tests.support.hostile import SIGNS, definition
+from tests.fuzz import claims as claims
+from tests.fuzz.statements import SIGNS, definition
 
 hostile = st.lists(st.sampled_from(SIGNS), min_size=1, max_size=12).map("".join)
 printable = hostile.map(lambda text: "".join(sign for sign in text if sign.isprintable())).filter(bool)

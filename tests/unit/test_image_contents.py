@@ -1,4 +1,4 @@
-"""What an image brings is read from its archive, whatever built it, and listed."""
+"""Packages of an image are read from its archive, whatever built it, and listed."""
 
 import io
 import json

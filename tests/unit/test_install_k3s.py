@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.bare_machine import AGENT, AGENT_UNIT, CONFIG, IMAGES, PINNED, ROOT, SCRIPT, SUMS, UNIT, BareMachine
+from tests.doubles.bare_machine import AGENT, AGENT_UNIT, CONFIG, IMAGES, PINNED, ROOT, SCRIPT, SUMS, UNIT, BareMachine
 
 MAJOR, MINOR, PATCH = PINNED.partition("+")[0].split(".")
 NEWER = f"{MAJOR}.{MINOR}.{int(PATCH) + 1}+k3s1"

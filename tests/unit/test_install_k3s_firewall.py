@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bare_machine import AGENT, PINNED, BareMachine
-from tests.support.firewalls import turn_on
+from tests.doubles.bare_machine import AGENT, PINNED, BareMachine
+from tests.doubles.firewalls import turn_on
 
 FIREWALLS = ("firewalld", "ufw")
 PROGRAMS = ("firewall-cmd", "ufw")

@@ -1,4 +1,4 @@
-"""install-k3s.sh killed after any step, and run again: the result is that of an uninterrupted run."""
+"""install-k3s.sh killed after any one step, and run again: the machine is as after an undisturbed run."""
 
 import shutil
 import subprocess
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bare_machine import CONFIG, PINNED, SCRIPT, BareMachine
-from tests.support.firewalls import turn_on
+from tests.doubles.bare_machine import CONFIG, PINNED, SCRIPT, BareMachine
+from tests.doubles.firewalls import turn_on
 
 # What changes a machine. After the step whose number is in $STOP_AT, all processes of the run are killed.
 STEPS = (

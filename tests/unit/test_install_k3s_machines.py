@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.bare_machine import (
+from tests.doubles.bare_machine import (
     AGENT,
     AGENT_UNIT,
     CONFIG,

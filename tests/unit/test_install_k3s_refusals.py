@@ -1,10 +1,10 @@
-"""install-k3s.sh refuses with a sentence, before it changes anything."""
+"""install-k3s.sh refuses, with sentences, before it changes anything."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.support.bare_machine import AGENT, IMAGES, PINNED, SUMS, BareMachine
+from tests.doubles.bare_machine import AGENT, IMAGES, PINNED, SUMS, BareMachine
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ LAYERS = {
 
 def modules(package: str) -> dict[str, Path]:
     """Every module of a package, by its name."""
-    top = ROOT / FOLDERS[package]
+    top = ROOT / FOLDERS.get(package, ".")
     found = {}
     for path in (top / package.replace(".", "/")).rglob("*.py"):
         name = ".".join(path.relative_to(top).with_suffix("").parts)
@@ -81,3 +81,18 @@ def test_the_product_imports_nothing_of_tests() -> None:
                 if isinstance(node, ast.ImportFrom | ast.Import)
             ]
             assert not [name for name in names if name.partition(".")[0] == "tests"], path
+
+
+def test_parts_of_the_tests_import_from_lower_layers_and_no_test_imports_from_another() -> None:
+    order = ["cluster", "doubles", "harness", "fuzz", "bench", "faults", "chaos"]
+    # The double of Loki is copied into an image, as a package of its name.
+    known = {name: path for name, path in modules("tests").items() if ".loki_double" not in name}
+    upward = []
+    for name, path in known.items():
+        part = name.split(".")[1] if "." in name else ""
+        allowed = order[: order.index(part) + 1] if part in order else [*order, part]
+        for other in imports(name, path, known):
+            is_test = other.rpartition(".")[2].startswith("test_")
+            if other != "tests" and (other.split(".")[1] not in allowed or is_test):
+                upward.append(f"{name} imports {other}")
+    assert upward == []

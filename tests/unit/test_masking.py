@@ -1,4 +1,4 @@
-"""Which columns are sensitive is declared with the pipeline; a mask tells a value from others and does not show it."""
+"""Sensitive columns are declared with the pipeline; a mask distinguishes values and does not show them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a step measures leaves as one datagram, and never holds the step up; what the DAG measures adds up."""
+"""Metrics of a step are sent as one datagram, and never hold the step up; those of the DAG add up."""
 
 import socket
 import time
@@ -83,7 +83,7 @@ def test_a_dns_that_does_not_answer_at_first_is_asked_again(
 
 
 def test_what_is_refused_at_first_is_sent_again(server: socket.socket) -> None:
-    """As by the policies of a network that do not know the pod yet: nobody listens until a moment later."""
+    """As with network policies that do not know the pod yet: no server listens until a moment later."""
     address = server.getsockname()
     server.close()
     metrics = sent_to_port(address[1])

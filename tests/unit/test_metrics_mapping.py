@@ -1,10 +1,10 @@
-"""What a run on one machine does not show of the StatsD exporter's mapping: Kubernetes, several executors, time."""
+"""The StatsD exporter's mapping beyond a run on one machine: Kubernetes, several executors, time."""
 
 import pytest
 
-from tests.support.documented_metrics import documented_metrics
-from tests.support.metrics_capture import MAPPING
-from tests.support.statsd import Line, Mapping
+from tests.harness.metrics.capture import MAPPING
+from tests.harness.metrics.documented import documented_metrics
+from tests.harness.metrics.statsd import Line, Mapping
 
 DOCUMENTED = {metric.name: metric for metric in documented_metrics()}
 MADE = Mapping(MAPPING)

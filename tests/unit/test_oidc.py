@@ -1,4 +1,4 @@
-"""Sign-in at an identity provider, by its parts: groups to roles, whose tokens count, and what the doctor is told."""
+"""Parts of OpenID Connect sign-in: groups to roles, accepted tokens, and the doctor's view."""
 
 import json
 import subprocess
@@ -17,9 +17,9 @@ from dev.sandbox.stack import ROOT
 from ops.cluster.oidc import mismatches
 from ops.doctor.outside import look_at_identity
 from ops.doctor.snapshot import Snapshot
-from tests.support.doctoring import get, only, verdict
-from tests.support.identity_provider import CLIENT, IdentityProvider, run_identity_provider
-from tests.support.well_deployment import well
+from tests.doubles.identity_provider import CLIENT, IdentityProvider, run_identity_provider
+from tests.harness.doctor.healthy_deployment import well
+from tests.harness.doctor.verdict import get, only, verdict
 
 ISSUER = "https://login.example.org"
 ENDS = {"authorization": "authorize", "token": "token", "userinfo": "userinfo"}
@@ -43,12 +43,12 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityProvi
 
 
 def user_of(**claims: Any) -> dict[str, Any]:
-    """What the security manager takes from a token."""
+    """The user information that the security manager takes from a token."""
     return take({"userinfo": CLAIMS | claims})
 
 
 def take(answer: dict[str, Any]) -> dict[str, Any]:
-    """What the security manager makes of the provider's answer."""
+    """The user information that the security manager makes of the provider's answer."""
     manager: Any = SimpleNamespace(oauth_remotes={"SSO": SimpleNamespace(client_id=CLIENT)})
     return SecurityManager.get_oauth_user_info(manager, "SSO", answer)
 
@@ -137,7 +137,7 @@ def test_authorities_of_one_s_own_count_where_there_are_some(tmp_path: Path, mon
 
 
 def asked(provider: IdentityProvider, **changed: str) -> dict[str, Any]:
-    """What `python -m etl_airflow.web.oidc` prints in the API server's pod."""
+    """Output of `python -m etl_airflow.web.oidc` in the API server's pod."""
     ends = {f"OIDC_{name.upper()}_ENDPOINT": f"{provider.issuer}/{path}" for name, path in ENDS.items()}
     environment = {**ends, "OIDC_ISSUER": provider.issuer, "OIDC_CA_FILE": str(provider.authority), **changed}
     command = [sys.executable, "-m", "etl_airflow.web.oidc"]
@@ -178,7 +178,7 @@ class Asked:
 
 
 def looked(told: str) -> tuple[Snapshot, Asked]:
-    """What the doctor sees where the API server has the settings of the component."""
+    """The doctor's snapshot, and its calls, where the API server has the settings of the component."""
     seen, kubectl = well(), Asked(told)
     (container,) = get(seen, "Deployment", "airflow-api-server")["spec"]["template"]["spec"]["containers"]
     container.setdefault("envFrom", []).append({"configMapRef": {"name": "airflow-oidc-7h2k"}})

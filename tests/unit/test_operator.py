@@ -69,7 +69,7 @@ def test_a_container_gets_keys_and_filters_as_they_are() -> None:
 def test_a_connection_that_somebody_edited_runs_no_program(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str
 ) -> None:
-    """Who may edit connections puts a kubeconfig there, which says how to log in: by a program."""
+    """An editor of connections puts a kubeconfig there, which runs a program to log in."""
     ran = tmp_path / "ran"
     program = {"apiVersion": "client.authentication.k8s.io/v1", "command": "touch", "args": [str(ran)]}
     config = {
@@ -226,7 +226,7 @@ def running() -> k8s.V1Pod:
 
 
 def lost() -> k8s.V1Pod:
-    """As the scheduler leaves the pod of a node that does not answer: nobody knows what became of its container."""
+    """As the scheduler leaves the pod of a node that does not answer: the state of its container is unknown."""
     made = running()
     made.status.phase, made.status.reason, made.status.message = "Failed", "NodeLost", "Node second does not answer."
     return made

@@ -1,4 +1,4 @@
-"""What a step tells: readable on a terminal, JSON in a pod, and never a secret."""
+"""Log lines of a step: readable on a terminal, JSON in a pod, and never a secret."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The job that prepares the sink is told which pipelines there are by the DAG files."""
+"""The job that prepares the sink gets the pipelines from the DAG files."""
 
 import logging
 from pathlib import Path

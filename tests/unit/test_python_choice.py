@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bare_machine import DISTRIBUTIONS
+from tests.doubles.bare_machine import DISTRIBUTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {"apply-all.sh": 1, "doctor.sh": 2, "restore.sh": 1}

@@ -1,4 +1,4 @@
-"""A row's key as a person writes it: what it means is told exactly, and what is no key of that type is refused."""
+"""A row's key as typed by a person: read exactly, and refused if it is no key of that type."""
 
 import pytest
 from etl.errors import ConfigurationError

@@ -1,4 +1,4 @@
-"""What every Python process of the image begins with.
+"""The start-up code of every Python process of the image.
 
 The Kubernetes clients are imported name by name, and are what they are without that. What forked servers share stays
 shared.
@@ -63,7 +63,7 @@ print(json.dumps(os.WIFSIGNALED(os.waitpid(child, 0)[1])))
 
 
 def run(script: str, *arguments: str, in_image: bool) -> Any:
-    """What a script prints, with the image's start-up or without."""
+    """Output of a script, with the image's start-up code or without."""
     path = f"{ROOT}/airflow_image/config" if in_image else ""
     command = [sys.executable, "-c", script, *arguments]
     ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)

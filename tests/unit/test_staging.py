@@ -1,4 +1,4 @@
-"""What a step leaves is seen whole or not at all, on a volume and in S3."""
+"""A step's output is seen whole or not at all, on a volume and in S3."""
 
 import errno
 import os

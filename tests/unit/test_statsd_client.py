@@ -17,8 +17,8 @@ from airflow.sdk.observability.metrics import stats_utils as task_factory
 
 from dev.sandbox.stack import ROOT
 from dev.sandbox.waiting import wait_for
-from tests.support.metrics_capture import deployed_settings
-from tests.support.statsd import Listener
+from tests.harness.metrics.capture import deployed_settings
+from tests.harness.metrics.statsd import Listener
 
 EXPORTER = "statsd-exporter.observability"
 SIDES = {"servers": (server_stats, server_factory), "tasks": (task_stats, task_factory)}
@@ -26,7 +26,7 @@ SIDES = {"servers": (server_stats, server_factory), "tasks": (task_stats, task_f
 
 
 class Dns:
-    """What the resolver says of the exporter: an error while `address` is None, and nothing while it `hangs`."""
+    """The resolver's answer for the exporter: an error while `address` is None, and nothing while it `hangs`."""
 
     def __init__(self) -> None:
         self.address: tuple[str, int] | None = None

@@ -28,7 +28,7 @@ PATH = "dag_id=orders_etl/run_id=manual__2026-01-01T00:00:00+00:00/task_id=parti
 
 
 class Recorder:
-    """In the place of Loki: keeps what is pushed, is away when told so, and refuses what it is told to refuse."""
+    """A Loki that keeps pushed lines, and can be made unavailable or to refuse some."""
 
     def __init__(self) -> None:
         self.away = False

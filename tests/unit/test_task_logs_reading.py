@@ -1,4 +1,4 @@
-"""A log of any length comes back in order, without gaps, once; where Loki does not answer, the UI says so in words."""
+"""A log of any length is read in order, without gaps, once; if Loki does not answer, the UI says so."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from etl_airflow.task_logs.loki import Entry, Loki, LokiUnavailableError
 from etl_airflow.task_logs.remote import LokiTaskLog
 
 from dev.sandbox.stack import ROOT
-from tests.support.task_log import attempt, read_log, reading_from
+from tests.harness.airflow.task_log import attempt, read_log, reading_from
 
 PATH = "dag_id=orders_etl/run_id=a+b/task_id=partition.load/attempt=1.log"
 NOWHERE = "http://127.0.0.1:1"

@@ -1,4 +1,4 @@
-"""What the tests take for SQL Server decides as Microsoft documents it, and as nothing else does."""
+"""The tests' T-SQL evaluator decides as Microsoft documents it, and refuses all else."""
 
 import uuid
 from datetime import date, datetime
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.tsql_evaluator import read_condition
-from tests.support.tsql_types import TsqlError, Type, arithmetic
+from tests.doubles.tsql.evaluator import read_condition
+from tests.doubles.tsql.types import TsqlError, Type, arithmetic
 
 COLUMNS = {
     "bit": "bit", "small": "smallint", "n": "int", "big": "bigint", "d": "decimal(9,2)", "exact": "decimal(20,10)",

@@ -1,4 +1,4 @@
-"""install-k3s.sh --uninstall removes what is K3s', nothing else, and no data that it was not told to."""
+"""install-k3s.sh --uninstall removes K3s, nothing else, and no data unless asked to."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bare_machine import AGENT, CONFIG, IMAGES, UNIT, BareMachine
+from tests.doubles.bare_machine import AGENT, CONFIG, IMAGES, UNIT, BareMachine
 
 
 @pytest.fixture

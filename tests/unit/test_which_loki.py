@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from dev.sandbox.stack import ROOT
-from tests.e2e.figures import write_figures
+from tests.harness.e2e.record import write_figures
 
 DOUBLE = "a double of its API, not Loki"
 
 
 def test_no_go_module_of_the_tests_needs_loki() -> None:
-    files = [*(ROOT / "tests" / "cluster" / "go").rglob("go.mod"), *(ROOT / "tests" / "cluster").glob("*.py")]
+    files = [*(ROOT / "tests" / "cluster" / "go").rglob("go.mod"), *(ROOT / "tests" / "cluster").rglob("*.py")]
     assert len(files) > 5
     assert not [file for file in files if re.search(r"grafana/loki\b", file.read_text())]
 

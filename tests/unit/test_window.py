@@ -1,4 +1,4 @@
-"""The fingerprint tells the output of one definition and plan from another's, and outlives a new version."""
+"""The fingerprint distinguishes the output of definitions and plans, and is stable over versions."""
 
 from datetime import UTC, datetime
 
@@ -19,7 +19,7 @@ class OfNextVersion(Pipeline):
 
 
 def test_it_is_what_earlier_versions_made_of_the_same() -> None:
-    """Where this fails, runs that are under way at an upgrade fail too, and must be cleared."""
+    """If this fails, runs that are under way at an upgrade fail too, and must be cleared."""
     assert fingerprint(make(ORDERS), PARTITION) == "627f67b902f8dce5"
 
 

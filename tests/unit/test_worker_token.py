@@ -6,7 +6,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from kubernetes.client import models as k8s
 
 from dev.sandbox.process import die_with_parent, kill_session
 from dev.sandbox.stack import ROOT
+from tests.doubles.http_server import Handler, serving
 
 TOKEN = "header.payload.signature"
 TEMPLATE = ROOT / "k8s" / "base" / "airflow" / "worker" / "pod-template.yaml"
@@ -71,20 +72,15 @@ def execution_api() -> Iterator[tuple[int, list[str], threading.Event]]:
     tokens: list[str] = []
     came, ended = threading.Event(), threading.Event()
 
-    class Api(BaseHTTPRequestHandler):
+    class Api(Handler):
         def do_PATCH(self) -> None:
             tokens.append(self.headers["Authorization"])
             came.set()
             ended.wait()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(server := ThreadingHTTPServer(("127.0.0.1", 0), Api)):
         yield server.server_port, tokens, came
         ended.set()
-        server.shutdown()
 
 
 def test_a_worker_starts_its_task_with_the_token_on_no_command_line(

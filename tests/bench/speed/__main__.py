@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 class Suite:
-    """One bench: what has been measured so far, what is to come, and what cannot run."""
+    """A benchmark: the measurements so far, the remaining ones, and those that cannot run."""
 
     def __init__(self, bench: Bench, plan: list[Group], runs: int, console: Console) -> None:
         self._bench = bench
@@ -114,7 +114,7 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions of what was measured."""
+    """The versions of the contenders."""
     found = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -143,7 +143,7 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, run_bench(Path(folder)) as bench:
         suite = Suite(bench, plan, options.runs, console)
         suite.run()
-        sink = bench.sink_told()
+        sink = bench.sink_version()
     figures = Figures(
         machine=machine(), sink=sink, versions=versions(), series=suite.series, absent=suite.why_absent
     )  # fmt: skip

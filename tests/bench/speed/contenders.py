@@ -1,4 +1,4 @@
-"""Who is measured: this project, the script that it replaces, its peers, and the raw limits of both sides."""
+"""The contenders: this project, the script that it replaces, its peers, and the raw limits of both sides."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ DLT_SCHEMA = "bench_dlt"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a contender works: both ends, the table that it moves, and a folder that is emptied for each run."""
+    """The workplace of a contender: source, sink, the table that it moves, and a folder emptied for each run."""
 
     table: SourceTable
     source_url: str
@@ -38,7 +38,7 @@ class Place:
         return existing_fixture(self.table.pipeline(SINK), self.source_url, self.sink_url, self.folder)
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The environment of a contender: the ends, and a home of its own for what it keeps."""
+        """The environment of a contender: the connections, and a separate home for its caches."""
         home = str(self.folder)
         places = dict.fromkeys(("HOME", "AIRFLOW_HOME", "DLT_DATA_DIR"), home)
         return self.site.environment(**{"PYTHONPATH": str(ROOT), **places, **more})
@@ -78,7 +78,7 @@ class Contender:
         return None
 
     def prepare(self, place: Place) -> None:
-        """Make the sink as it is before a run."""
+        """Prepare the sink for a run."""
         self.clean(place)
         if self.makes != "itself":
             pipeline = place.site.pipeline

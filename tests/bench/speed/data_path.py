@@ -1,4 +1,4 @@
-"""The section about the data path: what the figures of `make bench` say."""
+"""The document's section on the data path, from the figures of `make bench`."""
 
 from statistics import median
 

@@ -13,7 +13,7 @@ _VERDICTS = {True: "holds", False: "does **not** hold", None: "not measured"}
 
 
 class Claim(BaseModel):
-    """Something that is to hold, what was measured, and whether it does (None: it was not measured)."""
+    """A claim, the measurement, and whether it holds (None: not measured)."""
 
     claim: str
     measured: str

@@ -1,4 +1,4 @@
-"""What was measured, as it is kept in docs/benchmarks/figures.json, and the ratios that follow from it."""
+"""The measurements, as kept in docs/benchmarks/figures.json, and the ratios computed from them."""
 
 from statistics import median
 from typing import NamedTuple, Self
@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 class Run(BaseModel):
     """One run of a contender: seconds on the clock, megabytes of its largest process, seconds of CPU.
 
-    `sink_cpu_s`: what the stand-in used meanwhile; not known of a server of somebody else's.
+    `sink_cpu_s`: CPU time of the SQL Server double during the run; unknown for a given server.
     """
 
     seconds: float = Field(gt=0)
@@ -46,9 +46,9 @@ class Series(BaseModel):
 
     @property
     def rates_of_client(self) -> list[float]:
-        """What the rates would be if the sink had used no CPU.
+        """Rates without the sink's CPU time.
 
-        The stand-in is slower at single statements than a server is, which is no fault of those who send them.
+        The double is slower at single statements than a server, which is no fault of the contenders that send them.
         """
         start = self.start or Run(seconds=1e-9, peak_mb=0, cpu_s=0)
         return [
@@ -66,7 +66,7 @@ class Series(BaseModel):
         return max(run.cpu_s - (self.start.cpu_s if self.start else 0), 1e-3)
 
     def _least(self, run: Run) -> float:
-        """What a run takes at least: its CPU, which several cores may have shared."""
+        """The least time of a run: its CPU time, which several cores may have shared."""
         return min(self._cpu(run), run.seconds)
 
 
@@ -110,7 +110,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: list[float]) -> Spread:
-    """The spread of values, of which there is at least one."""
+    """The spread of one or more values."""
     return Spread(median(values), min(values), max(values))
 
 
@@ -130,7 +130,7 @@ def growth(small: Series, large: Series) -> Spread:
 
 
 def slower_limit(figures: Figures, table: str, rows: int, limits: list[str]) -> Series | None:
-    """Of the raw limits of both sides, the lower; None where one of them was not measured."""
+    """The lower of the raw limits of both sides; None if one of them was not measured."""
     found = [series for name in limits if (series := figures.find(name, table, rows))]
     return min(found, key=lambda series: median(series.rates)) if len(found) == len(limits) else None
 
@@ -141,5 +141,5 @@ def number(value: float) -> str:
 
 
 def told(ratio: Spread) -> str:
-    """A ratio with its spread, in words of a table."""
+    """A ratio with its spread, as text for a table."""
     return f"{number(ratio.median)} ({number(ratio.low)} to {number(ratio.high)})"

@@ -1,4 +1,4 @@
-"""Runs a contender as processes of its own, takes its time, memory and CPU, and checks what is in the sink."""
+"""Runs a contender as processes, takes time, memory and CPU, and checks the rows in the sink."""
 
 import json
 import os
@@ -31,7 +31,7 @@ LONGEST_RUN = 900.0
 
 
 class FailedError(Exception):
-    """A contender has not done what was asked; says why."""
+    """A contender failed; the message says why."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Bench:
         self._tables.clear()
 
     def measure(self, contender: Contender, table: SourceTable) -> Run:
-        """Run a contender once. Raises FailedError where it fails, or where the sink does not hold the rows."""
+        """Run a contender once. Raises FailedError if it fails, or the sink does not hold the rows."""
         with self._own_folder() as folder:
             sink_url = self.discard_url if contender.discards else self.sink_url
             place = Place(table, self.source_url, sink_url, folder, self._arrow_file(table))
@@ -80,8 +80,8 @@ class Bench:
             sink_cpu_s=round(used, 2) if self.sink_pid and not contender.discards else None,
         )
 
-    def sink_told(self) -> str:
-        """What the sink says it is."""
+    def sink_version(self) -> str:
+        """The sink's name and version, as it reports them."""
         if self.sink_pid:
             return "the stand-in of the tests, which is not SQL Server"
         site = existing_fixture(make(ORDERS), self.source_url, self.sink_url)
@@ -131,7 +131,7 @@ def _run(commands: list[tuple[list[str], dict[str, str]]], folder: Path) -> list
         for at, (words, environment) in enumerate(commands):
             log = stack.enter_context((folder / f"output-{at}").open("wb"))
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.peak", *words],
+                [sys.executable, "-m", "tests.bench.speed.peak", *words],
                 cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, preexec_fn=die_with_parent,
                 start_new_session=True,
             )  # fmt: skip
@@ -177,7 +177,7 @@ def _check(place: Place, sink: str) -> None:
 
 
 def _cpu_seconds(pid: int | None) -> float:
-    """Seconds of CPU that a process has used (proc(5)); 0 where there is none to look at."""
+    """Seconds of CPU that a process has used (proc(5)); 0 without a process."""
     if pid is None:
         return 0
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""What is measured at which size, and how long it will take."""
+"""The measurements at each size, and how long they will take."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ _SLOW_UP_TO = {"narrow": 1_000_000, "wide": 10_000}
 """Those who are too slow to get all the rows are measured once, at the largest size up to this one."""
 _LARGE = {"narrow": 10_000_000, "wide": 50_000}
 _AT_LARGE = (OURS, READ, COPY)
-"""Who is measured at the largest size, where a run takes minutes; and the naive script, of which there is a claim."""
+"""The contenders at the largest size, where a run takes minutes; and the naive script, on which there is a claim."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def _is_worth(contender: Contender, shape: Shape, rows: int, with_slow: bool) ->
 
 @dataclass
 class Remaining:
-    """What is still to be run, and how long that takes: as runs have taken so far, or by a guess before the first."""
+    """The remaining runs and their duration: from runs so far, or an estimate before the first."""
 
     waiting: list[tuple[Group, Contender]]
     _known: dict[tuple[str, int, str], float] = field(default_factory=dict)
@@ -78,5 +78,5 @@ def in_minutes(seconds: float) -> str:
 
 
 def rows_told(series: Series) -> str:
-    """The rows that a contender moved, where they are not all of the group's."""
+    """The rows that a contender moved, if they are not all of the group's."""
     return "" if series.moved == series.rows else f"{series.moved:,}"

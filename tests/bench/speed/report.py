@@ -28,12 +28,12 @@ def read_sections(folder: Path) -> list[Section]:
 
 
 def write_section(name: str, section: Section) -> None:
-    """Write a section that is not of the data path, and the document anew."""
+    """Write a section of another benchmark, and regenerate the document."""
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / name).write_text(section.model_dump_json(indent=1) + "\n")
     write_document()
 
 
 def write_document(folder: Path = FOLDER, document_file: Path = DOCUMENT) -> None:
-    """Write the document anew."""
+    """Regenerate the document."""
     document_file.write_text(document(read_sections(folder)))

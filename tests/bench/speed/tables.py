@@ -27,7 +27,7 @@ class Shape:
     definition: dict[str, Any]
     values: dict[str, str]
     sums: dict[str, str]
-    """What is compared beside the count: an expression of Postgres's, and the same in T-SQL."""
+    """The checksum that is compared beside the count: an expression of Postgres, and the same in T-SQL."""
 
 
 NARROW = Shape(
@@ -76,7 +76,7 @@ SHAPES = {shape.name: shape for shape in (NARROW, WIDE)}
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A table of a shape with so many rows in the source; `total` is what the sink has to add up to."""
+    """A table of a shape with so many rows in the source; `total` is the checksum for the sink."""
 
     shape: Shape
     rows: int

@@ -1,4 +1,4 @@
-"""Programs that move one table, each a process of its own: `python -m tests.bench.speed.loaders.NAME JOB`.
+"""Programs that move one table, each in a separate process: `python -m tests.bench.speed.loaders.NAME JOB`.
 
 JOB is JSON: the columns, the tables at both ends, the rows. SOURCE_URL and SINK_URL say where the ends are.
 """
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True)
 class Job:
-    """What a loader is to do. `file`: the rows as an Arrow stream, for who reads no source."""
+    """The job of a loader. `file`: the rows as an Arrow stream, for loaders that read no source."""
 
     source: str
     sink: str

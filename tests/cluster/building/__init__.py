@@ -1,0 +1,1 @@
+"""Programs and images of the tests' cluster, built once and kept in a cache."""

@@ -1,0 +1,1 @@
+"""A node of the tests' cluster: its namespaces, network, cgroups and components."""

@@ -1,0 +1,1 @@
+"""Test doubles: servers and programs that answer as the real ones are documented to."""

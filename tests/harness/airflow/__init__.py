@@ -1,0 +1,1 @@
+"""Airflow's API server, single tasks and their logs, as deployed."""

@@ -1,0 +1,1 @@
+"""DAGs that the tests of logs and metrics run."""

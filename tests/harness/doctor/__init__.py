@@ -1,0 +1,1 @@
+"""Snapshots of a deployment for ops/doctor, and assertions on its verdict."""

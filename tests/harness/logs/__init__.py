@@ -1,0 +1,1 @@
+"""Loki, its proxy and Fluent Bit on loopback."""

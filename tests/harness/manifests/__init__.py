@@ -1,0 +1,1 @@
+"""The rendered manifests as objects, and the documents that describe them."""

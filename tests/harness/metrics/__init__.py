@@ -1,0 +1,1 @@
+"""Captured metrics, the queries on them, and Prometheus' tools."""
