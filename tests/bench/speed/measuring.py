@@ -83,7 +83,7 @@ class Bench:
     def sink_told(self) -> str:
         """What the sink says it is."""
         if self.sink_pid:
-            return "the stand-in of the tests, which is not SQL Server"
+            return "the double of SQL Server, which is not SQL Server"
         site = existing_site(make(ORDERS), self.source_url, self.sink_url)
         return str(site.query("SELECT @@VERSION")[0][0]).splitlines()[0]
 
