@@ -84,10 +84,10 @@ def _three_steps(compared: Comparison) -> Section:
         )
     ]
     text = (
-        "Three steps of one second each and no rows, in series, each a task of the KubernetesExecutor: what a run costs"
-        " beyond its work. Airflow's defaults are the stock KubernetesPodOperator and a worker without our settings, on"
-        f" the same cluster, {RUNS} runs each in turn. A run's time is from its trigger to its end as Airflow noted"
-        " them. Written by `make bench-cluster`."
+        "Three steps in series that each sleep a second and move no rows, each a task of the KubernetesExecutor: the"
+        " overhead of a run. *Airflow's defaults* are the stock KubernetesPodOperator and a worker without this"
+        f" project's settings, on the same cluster, {RUNS} runs each, in turn. A run lasts from its trigger to its end,"
+        " as Airflow records them. Written by `make bench-cluster`."
     )
     columns = ["", "median s", "least to greatest", "of the defaults", *WAITS]
     title = "Seconds of a run, and of one task: scheduled, queued (until its worker has begun), running"
@@ -105,9 +105,9 @@ def _idle(pods: dict[str, tuple[float, float]], cores: float, mib: float) -> Sec
         Claim(claim="Less than a tenth of a core", measured=f"{cores:.3f} cores", holds=cores < 0.1),
     ]
     text = (
-        f"Everything that `apply-all.sh` makes, but SQL Server, while no run is under way: CPU over {IDLE_SECONDS} s,"
-        " working sets at their end, as the kubelet tells them. Grafana and Fluent Bit are not among them: the tests'"
-        " cluster has neither. Written by `make bench-cluster`."
+        f"Everything that `apply-all.sh` deploys except SQL Server, while nothing runs: CPU over {IDLE_SECONDS} s and"
+        " working sets at the end, from the kubelet. Grafana and Fluent Bit are missing: the tests' cluster has"
+        " neither. Written by `make bench-cluster`."
     )
     rows = [
         [name, f"{used[1]:,.0f}", f"{used[0]:.4f}"] for name, used in sorted(pods.items(), key=lambda pod: -pod[1][1])

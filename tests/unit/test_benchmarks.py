@@ -24,7 +24,7 @@ def series(contender: str, seconds: list[float], rows: int = MILLION, moved: int
 
 def measured(*found: Series, **more: dict[str, str]) -> Figures:
     versions = more.pop("versions", {"Python": "3.11"})
-    return Figures(machine="2 cores", sink="the stand-in", versions=versions, series=list(found), **more)
+    return Figures(machine="2 cores", sink="the double", versions=versions, series=list(found), **more)
 
 
 def verdicts(taken: Figures) -> dict[str, bool | None]:
@@ -106,7 +106,7 @@ def test_a_claim_that_only_a_slow_stand_in_bears_out_says_so() -> None:
     assert (claim.measured, claim.holds, claim.remark) == (
         "20.0 (20.0 to 20.0); at least 3.00",
         True,
-        "on the stand-in",
+        "on the double",
     )
 
 

@@ -55,7 +55,7 @@ def _faster(figures: Figures, rows: int, name: str, called: str, least: float) -
     if ours and other and any(run.sink_cpu_s is not None for run in other.runs):
         bound = least_ratio(ours, other).median
         found.measured += f"; at least {number(bound)}"
-        found.remark = "on the stand-in" if found.holds and bound < least else ""
+        found.remark = "on the double" if found.holds and bound < least else ""
     return found
 
 

@@ -171,7 +171,7 @@ CONTENDERS = [
         {"narrow": 150_000, "wide": 8_000}, makes="heap",
     ),
     Contender(
-        SEND, "limit", "the driver alone: the same into a stand-in that throws the rows away", loader("bulk_copy"),
+        SEND, "limit", "the driver alone: the same into a double that discards the rows", loader("bulk_copy"),
         {"narrow": 300_000, "wide": 15_000}, into=None, makes="heap", discards=True,
     ),
     Contender(

@@ -21,9 +21,9 @@ def data_path(figures: Figures) -> Section:
     return Section(
         title="From Postgres to SQL Server",
         text=[
-            "Every contender moves the same table from the same Postgres into the same sink, as processes of its own,"
-            f" in turn: {most} runs each, forwards and backwards. After each run the count and sums in the sink are"
-            " compared with the source. A time is that of the whole process, from its start to its end.",
+            "Every contender moves the same table from the same Postgres into the same sink, in its own processes,"
+            f" one contender after the other: {most} runs each, in alternating order. After each run the row count and"
+            " sums in the sink are compared with the source. Times are of the whole process, from start to exit.",
             f"Machine: {figures.machine}. Sink: {figures.sink}. {versions}.",
         ],
         claims=claims(figures),
@@ -70,19 +70,19 @@ def _sinks_cpu(series: Series) -> str:
 
 def _notes(figures: Figures) -> list[str]:
     notes = [
-        "`etl run is`: how many times as fast as the contender of that line, each run compared with that of the same"
-        " round: median, least and greatest.",
-        "`CPU`: seconds for a million rows, of all of the contender's processes, and those that the sink used"
-        " meanwhile. `peak MB`: of its largest process.",
-        "Who is slow moves fewer rows, as its rate is flat; its start, measured with a single row, is then taken off."
-        " Ours is never.",
+        "`etl run is`: how many times as fast as this contender, comparing runs of the same round: median, least and"
+        " greatest.",
+        "`CPU`: seconds per million rows, of all processes of the contender; `sink's`: of the sink meanwhile. `peak"
+        " MB`: of the largest process.",
+        "A slow contender moves fewer rows, since its rate does not depend on their number; its start-up time,"
+        " measured with a single row, is then subtracted. That of `etl run` never is.",
     ]
     if any(run.sink_cpu_s is not None for series in figures.series for run in series.runs):
         notes.append(
-            "`at least`: the ratio if the stand-in had used no CPU at all for the other, and all that it did use for"
-            " ours. It takes milliseconds for a single INSERT, for which a server takes less, so that those who"
-            " send rows by INSERT look slower than they are; the truth lies between this and the ratio before it."
-            " A claim that holds by the clock but not by this bound is said to hold `on the stand-in`."
+            "`at least`: a lower bound of that ratio, as if the double of SQL Server had used no CPU for the contender."
+            " The double takes milliseconds for an INSERT, a real server less, so contenders that send INSERTs look"
+            " slower than they are; the true ratio lies between the two. A claim that holds by the clock but not by"
+            " this bound is marked `on the double`."
         )
     measured = {series.contender for series in figures.series}
     return notes + [f"{each.name}: {each.told}." for each in CONTENDERS if each.name in measured]

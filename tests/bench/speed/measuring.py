@@ -83,7 +83,7 @@ class Bench:
     def sink_version(self) -> str:
         """The sink's name and version, as it reports them."""
         if self.sink_pid:
-            return "the stand-in of the tests, which is not SQL Server"
+            return "the double of SQL Server, which is not SQL Server"
         site = existing_fixture(make(ORDERS), self.source_url, self.sink_url)
         return str(site.query("SELECT @@VERSION")[0][0]).splitlines()[0]
 

@@ -13,7 +13,7 @@ from tests.harness.e2e.images import loki_description
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 _HEAD = """# Acceptance
 
-Written by `make acceptance`: every test of a deployment on a real Kubernetes, with the stand-in in place of SQL Server.
+Written by `make acceptance`: every test of a deployment on a real Kubernetes, with the double in place of SQL Server.
 {loki}
 
 {day}, at commit {commit}: {counts}, in {minutes}.

@@ -1,0 +1,62 @@
+-- What `etl prepare-sink` sends to a SQL Server that has nothing of this yet, as its administrator, for a review.
+-- Replace the passwords. On a server that has a part of it, prepare-sink sends only what is missing, and the grants.
+USE [master];
+GO
+CREATE DATABASE [sink];
+GO
+ALTER DATABASE [sink] SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE;
+GO
+ALTER DATABASE [sink] SET AUTO_CLOSE OFF;
+GO
+ALTER DATABASE [sink] SET RECOVERY SIMPLE;
+GO
+CREATE LOGIN [etl] WITH PASSWORD = N'PASSWORD OF THE LOADER', DEFAULT_LANGUAGE = us_english;
+GO
+USE [sink];
+GO
+CREATE USER [etl] FOR LOGIN [etl];
+GO
+CREATE ROLE [etl_loader];
+GO
+ALTER ROLE [etl_loader] ADD MEMBER [etl];
+GO
+USE [master];
+GO
+CREATE LOGIN [etl_exporter] WITH PASSWORD = N'PASSWORD OF THE EXPORTER', DEFAULT_LANGUAGE = us_english;
+GO
+USE [sink];
+GO
+CREATE USER [etl_exporter] FOR LOGIN [etl_exporter];
+GO
+CREATE ROLE [etl_metrics];
+GO
+ALTER ROLE [etl_metrics] ADD MEMBER [etl_exporter];
+GO
+CREATE SCHEMA [etl] AUTHORIZATION [dbo];
+GO
+CREATE SCHEMA [etl_staging] AUTHORIZATION [etl_loader];
+GO
+CREATE TABLE [etl].[audit] ([pipeline] nvarchar(48) COLLATE Latin1_General_BIN2 NOT NULL, [run_id] nvarchar(250) COLLATE Latin1_General_BIN2 NOT NULL, [partition_id] nvarchar(16) COLLATE Latin1_General_BIN2 NOT NULL, [window_low] datetime2(6) NULL, [window_high] datetime2(6) NOT NULL, [extracted] bigint NOT NULL, [kept] bigint NOT NULL, [dropped] bigint NOT NULL, [rejected] bigint NOT NULL, [inserted] bigint NOT NULL, [updated] bigint NOT NULL, [unchanged] bigint NOT NULL, [standing] bigint NOT NULL, [fingerprint] nvarchar(16) NOT NULL, [checksum] nvarchar(16) NOT NULL, [loaded_at] datetime2(6) NOT NULL, PRIMARY KEY ([pipeline], [run_id], [partition_id]), INDEX [ix_pipeline_loaded_at] ([pipeline], [loaded_at]));
+GO
+CREATE TABLE [etl].[watermark] ([pipeline] nvarchar(48) COLLATE Latin1_General_BIN2 NOT NULL, [value] datetime2(6) NOT NULL, [run_id] nvarchar(250) NOT NULL, [advanced_at] datetime2(6) NOT NULL, PRIMARY KEY ([pipeline]));
+GO
+CREATE TABLE [etl].[settled] ([pipeline] nvarchar(48) COLLATE Latin1_General_BIN2 NOT NULL, [value] datetime2(6) NOT NULL, [pending] datetime2(6) NOT NULL, [xmax] bigint NOT NULL, [run_id] nvarchar(250) NOT NULL, PRIMARY KEY ([pipeline]));
+GO
+CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [customer] nvarchar(100) NOT NULL, [status] nvarchar(16) NOT NULL, [currency] nchar(3) NOT NULL, [amount] decimal(12,2) NOT NULL, [note] nvarchar(max) NULL, [created_at] datetime2(6) NOT NULL, [updated_at] datetime2(6) NOT NULL, PRIMARY KEY ([order_id]), INDEX [ix_updated_at] ([updated_at]));
+GO
+GRANT CREATE TABLE TO [etl_loader];
+GO
+GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[audit] TO [etl_loader];
+GO
+GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[watermark] TO [etl_loader];
+GO
+GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[settled] TO [etl_loader];
+GO
+GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader];
+GO
+REVOKE ALTER, SELECT, INSERT, UPDATE ON SCHEMA::[dbo] FROM [etl_loader];
+GO
+GRANT SELECT ON OBJECT::[etl].[audit] TO [etl_metrics];
+GO
+GRANT SELECT ON OBJECT::[etl].[watermark] TO [etl_metrics];
+GO
