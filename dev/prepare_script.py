@@ -18,7 +18,7 @@ import structlog
 from etl.config.settings import Settings
 from etl.model.pipeline import Pipeline
 from etl.sqlserver import prepare
-from etl.sqlserver.connection import Sink
+from etl.sqlserver.sink import Sink
 from pydantic import SecretStr
 
 URL = "mssql://etl@db:1433/sink"

@@ -25,10 +25,11 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(server: BaseServer) -> Iterator[str]:
     """Serve until the block ends; yields the URL. The server is asked to end a hundred times a second, not twice."""
+    address: Any = server.server_address
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http://127.0.0.1:{address[1]}"
     finally:
         server.shutdown()
         thread.join()

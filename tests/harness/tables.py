@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from dev.sandbox.pipeline_fixture import PipelineFixture, site
+from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.postgres import Postgres
 
 
@@ -34,7 +34,7 @@ def table(
         f"{quoted(column)} {declared.removesuffix(' null')} {'' if declared.endswith(' null') else 'NOT NULL'}"
         for column, declared in definition["columns"].items()
     )
-    with site(definition, postgres.url(name), sink_url, staging) as made:
+    with pipeline_fixture(definition, postgres.url(name), sink_url, staging) as made:
         key = ", ".join(map(quoted, made.pipeline.key))
         made.change(f"CREATE TABLE {quoted(made.pipeline.source.table)} ({', '.join(columns)}, PRIMARY KEY ({key}))")
         yield made

@@ -16,7 +16,7 @@ NAMESPACE = "etl-poc-bundle"
 
 
 def signature_of(archive: Path) -> Path:
-    """Where the signature of an archive is."""
+    """The path of the signature of an archive."""
     return archive.with_name(f"{archive.name}.sig")
 
 
