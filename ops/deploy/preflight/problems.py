@@ -33,7 +33,8 @@ def find_problems(options: Options, facts: Facts, plan: Plan, bundle: Bundle | N
     if facts.is_complete:
         yield from data_node_problems(facts.nodes)
         yield from _data_problems(options, facts, plan)
-        yield from source_problems(plan.source_address, facts.networks)
+        if plan.source_address:
+            yield from source_problems(plan.source_address, facts.networks)
         if is_source_password_missing(facts) and not facts.can_ask:
             yield (
                 "The password of the operational Postgres is not known: set SOURCE_PASSWORD (with sudo:"
