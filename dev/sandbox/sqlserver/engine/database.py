@@ -8,8 +8,7 @@ from threading import Event
 
 import duckdb
 
-from dev.sandbox.sqlserver.engine.catalogue import Catalogue, Changes, Table, create_catalogue
-from dev.sandbox.sqlserver.engine.indexes import create_indexes
+from dev.sandbox.sqlserver.engine.catalogue import SCHEMA, Catalogue, Changes, Table, create_catalogue
 from dev.sandbox.sqlserver.engine.principals import create_principals
 from dev.sandbox.sqlserver.errors import SqlError, deadlock_victim, duplicate_key, null_not_allowed, unknown_object
 
@@ -32,6 +31,13 @@ CREATE TEMP MACRO standin_password_matches(x, hashed) AS CASE
     WHEN hashed IS NULL THEN NULL WHEN sha256(left(hashed, 16) || x) = substr(hashed, 17) THEN 1 ELSE 0 END;
 CREATE TEMP MACRO standin_divisor(x) AS CASE
     WHEN x = 0 THEN error('standin 8134 Divide by zero error encountered.') ELSE x END;
+"""
+_INDEXES = f"""
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."INDEXES" (
+    object_id INTEGER, name VARCHAR COLLATE NOCASE, index_id INTEGER, type UTINYINT, is_unique BOOLEAN,
+    is_primary_key BOOLEAN, is_disabled BOOLEAN, is_hypothetical BOOLEAN, has_filter BOOLEAN);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."INDEX_COLUMNS" (
+    object_id INTEGER, index_id INTEGER, column_id INTEGER, key_ordinal UTINYINT);
 """
 _OWN = re.compile(r"standin (\d+) (.*)", re.DOTALL)
 _TARGET = re.compile(r"(?:type|to) ([A-Z]\w*(?:\([\d,]+\))?)")
@@ -61,7 +67,7 @@ class Engine:
         self.changes = Changes()
         self.offline = Event()
         create_principals(self._root)
-        create_indexes(self._root)
+        self._root.execute(_INDEXES)
         self._create(database)
 
     def connect(self) -> duckdb.DuckDBPyConnection:

@@ -1,31 +1,15 @@
 """Indexes, listed in sys.indexes and sys.index_columns only: DuckDB does not use them."""
 
-from typing import TYPE_CHECKING
-
-from dev.sandbox.sqlserver.engine.catalogue import SCHEMA, Connection, Index, Table, object_id
+from dev.sandbox.sqlserver.engine.catalogue import SCHEMA, Index, Table, object_id
 from dev.sandbox.sqlserver.engine.statements import CreateIndex
+from dev.sandbox.sqlserver.engine.store import Store
 from dev.sandbox.sqlserver.errors import SqlError
-
-if TYPE_CHECKING:
-    from dev.sandbox.sqlserver.engine.store import Store
 
 _HEAP, _CLUSTERED, _NONCLUSTERED = 0, 1, 2
 """Types of indexes; the first two are also their index_id, as a table has only one of them."""
-_STATEMENTS = f"""
-CREATE TABLE IF NOT EXISTS "{SCHEMA}"."INDEXES" (
-    object_id INTEGER, name VARCHAR COLLATE NOCASE, index_id INTEGER, type UTINYINT, is_unique BOOLEAN,
-    is_primary_key BOOLEAN, is_disabled BOOLEAN, is_hypothetical BOOLEAN, has_filter BOOLEAN);
-CREATE TABLE IF NOT EXISTS "{SCHEMA}"."INDEX_COLUMNS" (
-    object_id INTEGER, index_id INTEGER, column_id INTEGER, key_ordinal UTINYINT);
-"""
 
 
-def create_indexes(connection: Connection) -> None:
-    """Create the tables of indexes if they are missing."""
-    connection.execute(_STATEMENTS)
-
-
-def enter_table(store: "Store", table: Table) -> None:
+def enter_table(store: Store, table: Table) -> None:
     """Add the key of a new table and the indexes of its declaration; called in a write."""
     _enter(store, table, _CLUSTERED if table.key else _HEAP, Index(table.key_name, table.key))
     for number, index in enumerate(table.indexes, _NONCLUSTERED):
@@ -33,13 +17,13 @@ def enter_table(store: "Store", table: Table) -> None:
         _enter(store, table, number, index)
 
 
-def remove_table(store: "Store", table: Table) -> None:
+def remove_table(store: Store, table: Table) -> None:
     """Remove the indexes of a dropped table; called in a write."""
     for kept in ("INDEXES", "INDEX_COLUMNS"):
         store.run(f'DELETE FROM "{SCHEMA}"."{kept}" WHERE object_id = $o', {"o": object_id(table.full_name)})
 
 
-def create_index(store: "Store", statement: CreateIndex) -> None:
+def create_index(store: Store, statement: CreateIndex) -> None:
     """Add an index. Raises SqlError 1088 without the table or the permission; 1911 and 1913."""
     table = store.catalogue.table(statement.schema, statement.table)
     if table is None or not store.principals.allows("ALTER", table.schema, table.name):
@@ -68,7 +52,7 @@ def check_columns(table: Table, index: Index) -> None:
             raise SqlError(1911, f"Column name '{name}' does not exist in the target table or view.")
 
 
-def _enter(store: "Store", table: Table, number: int, index: Index) -> None:
+def _enter(store: Store, table: Table, number: int, index: Index) -> None:
     row = {"o": object_id(table.full_name), "i": number, "unique": number == _CLUSTERED}
     store.run(
         f'INSERT INTO "{SCHEMA}"."INDEXES" VALUES ($o, $n, $i, $kind, $unique, $unique, false, false, false)',
