@@ -60,6 +60,7 @@ PASSWORD = secrets.token_urlsafe(24)
 class TestBed:
     """Where the deployment goes: a cluster, how images get into it, and where its pods find the source."""
 
+    __test__ = False
     environment: dict[str, str] = field(repr=False)
     import_command: list[str]
     source_address: str
