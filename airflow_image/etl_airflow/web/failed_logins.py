@@ -92,6 +92,9 @@ def user_in(content_type: bytes, body: bytes) -> str:
         name = next((value for field, value in fields if field == "username"), "")
     else:
         raise ValueError("a login is JSON or a form")
+    if any(unicodedata.category(letter) == "Cn" for letter in str(name)):
+        # The database may know a later Unicode, with another spelling of a letter that has its own here.
+        raise ValueError("a name has a letter that is in no Unicode of this Python")
     return _folded(str(name))
 
 
