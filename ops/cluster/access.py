@@ -48,7 +48,7 @@ _REASONS = [
 ]
 
 
-class UnreachableError(Exception):
+class UnreachableError(DeployError):
     """The cluster could not be looked at; the text says why and what to do."""
 
 

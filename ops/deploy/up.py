@@ -34,8 +34,14 @@ OBSERVABILITY_SECONDS = 120.0
 """How long observability is waited for when Airflow runs: its images are there, and it has had all the time before."""
 
 
+NOT_ALL_READY = 3
+"""The exit code where Airflow is deployed, and runs."""
+
+
 class NotAllReadyError(DeployError):
     """Airflow is deployed, and something that it does not need is not ready."""
+
+    exit_code = NOT_ALL_READY
 
 
 def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ops.cluster.console import Console, DeployError
-from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.kubectl import NAMESPACE, Kubectl
 from ops.cluster.nodes import Node
 from ops.deploy.images.images import is_local
 from ops.deploy.manifests.launched_pods import launched_images
-from ops.deploy.manifests.rendering import Rendering, images_of, pod_templates
+from ops.deploy.manifests.rendering import Rendering, containers_of, images_of, pod_templates
 
 RECORD = "image-digests"
 """The ConfigMap with the digest of each tag. It stays as long as the namespace."""
@@ -81,13 +81,9 @@ def pin(rendering: Rendering, digests: Mapping[str, str]) -> None:
     pinnable = can_be_pinned(rendering)
     pins = {image: f"{image}@{digest}" for image, digest in digests.items() if image in pinnable}
     for _, pod in pod_templates(rendering):
-        for container in _containers(pod):
+        for container in containers_of(pod):
             container["image"] = pins.get(container["image"], container["image"])
     rendering.images[:] = [pins.get(image, image) for image in rendering.images]
-
-
-def _containers(pod: Object) -> list[Object]:
-    return [container for kind in ("initContainers", "containers") for container in pod.get(kind) or []]
 
 
 def _without_tag(image: str) -> str:

@@ -165,9 +165,14 @@ def images_in(text: str) -> list[str]:
     return sorted(set(_IMAGE.findall(text)))
 
 
+def containers_of(pod: Mapping[str, Any]) -> list[Object]:
+    """A pod's containers, those that prepare it first."""
+    return [container for kind in ("initContainers", "containers") for container in pod.get(kind) or []]
+
+
 def images_of(pod: Mapping[str, Any]) -> list[str]:
     """The images of a pod's containers."""
-    return [container["image"] for kind in ("initContainers", "containers") for container in pod.get(kind) or []]
+    return [container["image"] for container in containers_of(pod)]
 
 
 def _digest(content: object) -> str:
