@@ -48,10 +48,7 @@ def erase(settings: Settings, pipeline: Pipeline, key: str, *, dry_run: bool, as
     began = datetime.now(UTC)
     wanted = RowKey(pipeline, key)
     # In what is said here no key is shown, whatever the pipeline says.
-    private = pipeline.model_copy(
-        update={"sensitive": [*pipeline.sensitive, *set(pipeline.key) - set(pipeline.sensitive)]}
-    )
-    work = StepContext(private, "erase", Partition(window=Window(high=began)), settings)
+    work = StepContext(pipeline.with_sensitive_key(), "erase", Partition(window=Window(high=began)), settings)
     if ask_source:
         _check_source(work, wanted)
     with connect_to_prepare(
