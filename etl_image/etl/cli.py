@@ -121,7 +121,7 @@ def erase(
     bind_contextvars(step="erase")
     settings, wanted = _warn_of_tls(read_settings()), read_pipeline(pipeline)
     text = sys.stdin.readline().rstrip("\n") if key == "-" else key
-    with _withheld(settings.mask(wanted.model_copy(update={"sensitive": wanted.key}))):
+    with _withheld(settings.mask(wanted.with_sensitive_key())):
         erase_row = import_module("etl.steps.erase").erase
         erase_row(settings, wanted, text, dry_run=dry_run, ask_source=not even_if_at_source)
 

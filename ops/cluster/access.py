@@ -48,7 +48,7 @@ _REASONS = [
 ]
 
 
-class UnreachableError(Exception):
+class UnreachableError(DeployError):
     """The cluster does not answer; the message says why and what to do."""
 
 

@@ -2,11 +2,17 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 
 class DeployError(Exception):
     """The command cannot continue; the message says why and what to do."""
+
+    exit_code = 1
+    """Of the command that it ends."""
 
 
 class Console:
@@ -31,6 +37,18 @@ class Console:
     def fail(self, text: str) -> None:
         """Print an error."""
         print(text, file=sys.stderr, flush=True)
+
+    def run(self, command: Callable[[], None], *, stopped: str) -> int:
+        """Run a whole command and return its exit code; print DeployError as its sentence, Ctrl-C as `stopped`."""
+        try:
+            command()
+        except DeployError as error:
+            self.fail(str(error))
+            return error.exit_code
+        except KeyboardInterrupt:
+            self.fail(stopped)
+            return INTERRUPTED
+        return 0
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:

@@ -3,32 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops.cluster.console import Console, DeployError
+from ops.cluster.console import Console
 from ops.cluster.kubectl import Kubectl
 from ops.deploy.down import down
 from ops.deploy.images import signing
 from ops.deploy.images.bundle import Bundle, open_bundle
 from ops.deploy.images.images import work_folder
 from ops.deploy.options import Options, parse
-from ops.deploy.up import NotAllReadyError, import_bundle, make_bundle, up
-
-FAILED, NOT_ALL_READY, INTERRUPTED = 1, 3, 130
-"""Exit codes. 2 is a usage error; with 3 Airflow is deployed and runs."""
+from ops.deploy.up import import_bundle, make_bundle, up
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The whole command; returns the exit code."""
     options = parse(arguments)
     console = Console()
-    try:
-        _run(console, options)
-    except DeployError as error:
-        console.fail(str(error))
-        return NOT_ALL_READY if isinstance(error, NotAllReadyError) else FAILED
-    except KeyboardInterrupt:
-        console.fail("Stopped. Run the same again to go on from where it was.")
-        return INTERRUPTED
-    return 0
+    stopped = "Stopped. Run the same again to go on from where it was."
+    return console.run(lambda: _run(console, options), stopped=stopped)
 
 
 def _bundle(console: Console, options: Options, folder: Path) -> Bundle:

@@ -39,8 +39,14 @@ OBSERVABILITY_SECONDS = 120.0
 """The wait for observability once Airflow runs: its images are there, and it started before Airflow."""
 
 
+NOT_ALL_READY = 3
+"""The exit code where Airflow is deployed, and runs."""
+
+
 class NotAllReadyError(DeployError):
     """Airflow is deployed, but something that it does not need is not ready."""
+
+    exit_code = NOT_ALL_READY
 
 
 def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:

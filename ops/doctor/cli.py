@@ -4,14 +4,14 @@ import argparse
 from collections.abc import Sequence
 
 from ops.cluster.access import UnreachableError
-from ops.cluster.console import Console
+from ops.cluster.console import INTERRUPTED, Console
 from ops.cluster.kubectl import Kubectl
 from ops.doctor.checks import CHECKS
 from ops.doctor.findings import Verdict, evaluate
 from ops.doctor.gathering import SECONDS, gather
 from ops.doctor.report import as_json, as_text
 
-WELL, WRONG, NOT_SEEN, INTERRUPTED = 0, 1, 2, 130
+WELL, WRONG, NOT_SEEN = 0, 1, 2
 _ABOUT = """\
 Diagnoses the running deployment (the cluster, its nodes, storage, pods, both databases, Airflow, its DAGs, logs and
 metrics): what is wrong, where, and what to do. Problems that only follow from another one are listed with it. Takes

@@ -48,6 +48,9 @@ def signed_in(first_run: str, deployment: Deployment, provider: IdentityProvider
     assert "The identity provider does not answer" not in made.apply_all(f"--ui-name={name}")
     yield made
     deployment.apply_all()
+    # As all Secrets these outlive what needed them.
+    deployment.kubectl("delete", "secret", "airflow-oidc")
+    deployment.kubectl("delete", "secret", "grafana-oidc", namespace="observability")
 
 
 def test_the_api_server_reaches_the_provider_past_the_policies(

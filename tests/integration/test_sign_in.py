@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from http.client import HTTPMessage
 from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -79,12 +80,14 @@ class Visit:
         self.server, self.cookies = server, dict[str, str]()
         self._came = {"X-Forwarded-For": new_client(), "X-Forwarded-Proto": "https", "Host": "etl.example.com"}
 
+    def ask(self, path: str) -> tuple[int, HTTPMessage, str]:
+        """Status, headers and text; the browser's cookies go with it, and those that come are not kept."""
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return self.server.ask("GET", path, **self._came, Cookie=cookies)
+
     def get(self, url: str) -> tuple[int, str, str]:
         """Status, address of a redirect and text, without following it."""
-        parts = urlsplit(url)
-        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        path = parts._replace(scheme="", netloc="").geturl()
-        status, headers, text = self.server.ask("GET", path, **self._came, Cookie=cookies)
+        status, headers, text = self.ask(urlsplit(url)._replace(scheme="", netloc="").geturl())
         for cookie in headers.get_all("Set-Cookie") or []:
             self.cookies |= {name: morsel.value for name, morsel in SimpleCookie(cookie).items()}
         return status, headers["Location"] or "", text
@@ -177,9 +180,7 @@ def test_static_files_touch_no_session(server: Server) -> None:
     """One that overlaps the click on "sign in" would restore the session without that sign-in's state."""
     visit = Visit(server)
     visit.get("/auth/login/")
-    cookie = "; ".join(f"{name}={value}" for name, value in visit.cookies.items())
-    came = {"X-Forwarded-For": new_client(), "X-Forwarded-Proto": "https", "Host": "etl.example.com", "Cookie": cookie}
-    status, headers, _ = server.ask("GET", "/auth/static/pin_32.png", **came)
+    status, headers, _ = visit.ask("/auth/static/pin_32.png")
     assert (status, headers.get_all("Set-Cookie")) == (200, None)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ops.deploy.cli import NOT_ALL_READY, main
+from ops.deploy.cli import main
 from ops.deploy.secrets.secrets import KEPT_FILE
+from ops.deploy.up import NOT_ALL_READY
 from tests.doubles.fake_cluster import (
     SOURCE_PASSWORD,
     FakeCluster,

@@ -16,12 +16,12 @@ from tests.doubles.bare_machine import (
     DISTRIBUTIONS,
     INOTIFY,
     PINNED,
+    ROOT,
     SCRIPT,
     UNIT,
     BareMachine,
 )
 
-ROOT = SCRIPT.parents[2]
 PROXY = Path("etc/systemd/system/k3s.service.env")
 DROP_IN = "etc/rancher/k3s/config.yaml.d/50-selinux.yaml"
 

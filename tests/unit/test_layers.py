@@ -41,17 +41,22 @@ def modules(package: str) -> dict[str, Path]:
     return found
 
 
-def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """The modules of `known` that a module imports, wherever in it."""
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """What a module imports, wherever in it: the module, and the name that is taken of it, if any."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in known)
+            yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{name} imports relatively, which hides from where."
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                if whole in known or node.module in known:
-                    yield whole if whole in known else str(node.module)
+            yield from (("." * node.level + (node.module or ""), alias.name) for alias in node.names)
+
+
+def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """The modules of `known` that a module imports."""
+    for module, taken in imported(path):
+        assert not module.startswith("."), f"{name} imports relatively, which hides from where."
+        whole = f"{module}.{taken}"
+        if whole in known or module in known:
+            yield whole if whole in known else module
 
 
 @pytest.mark.parametrize("package", FOLDERS)
@@ -75,11 +80,7 @@ def test_no_module_imports_from_a_higher_layer(package: str) -> None:
 def test_the_product_imports_nothing_of_tests() -> None:
     for folder in ("airflow_image", "dags", "dev", "etl_image", "ops"):
         for path in (ROOT / folder).rglob("*.py"):
-            names = [
-                str(node.module) if isinstance(node, ast.ImportFrom) else node.names[0].name
-                for node in ast.walk(ast.parse(path.read_text()))
-                if isinstance(node, ast.ImportFrom | ast.Import)
-            ]
+            names = [module for module, _ in imported(path)]
             assert not [name for name in names if name.partition(".")[0] == "tests"], path
 
 

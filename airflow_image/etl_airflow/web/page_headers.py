@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+Header = tuple[bytes, bytes]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -25,24 +26,21 @@ _HEADERS = (
 )
 
 
-def page_headers(words: list[str], came_by: str) -> list[tuple[bytes, bytes]]:
+def page_headers(words: list[str], came_by: str) -> list[Header]:
     """Headers for the parts of a path. Browsers honour Strict-Transport-Security only with a trusted certificate."""
     scripts = _SCRIPTS_OF_PAGES if words[:1] == ["auth"] else _SCRIPTS_OF_UI
     policy = (b"content-security-policy", _POLICY.format(scripts=scripts).encode())
     return [*_HEADERS, policy, *([_STRICT] if came_by == "https" else [])]
 
 
-def add_headers(added: list[tuple[bytes, bytes]], send: Send) -> Send:
+def add_headers(added: list[Header], send: Send) -> Send:
     """A `send` that adds these headers to a response that lacks them."""
 
-    async def send_with(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            there = {name.lower() for name, _ in message["headers"]}
-            headers = [*message["headers"], *(header for header in added if header[0] not in there)]
-            message = {**message, "headers": headers}
-        await send(message)
+    def change(headers: list[Header]) -> list[Header]:
+        there = {name.lower() for name, _ in headers}
+        return [*headers, *(header for header in added if header[0] not in there)]
 
-    return send_with
+    return _changing(change, send)
 
 
 def without_cookies(scope: Message) -> Message:
@@ -56,11 +54,13 @@ def without_cookies(scope: Message) -> Message:
 
 def without_session(send: Send) -> Send:
     """A `send` that drops Set-Cookie: a new session would replace the browser's."""
+    return _changing(lambda headers: [header for header in headers if header[0].lower() != b"set-cookie"], send)
 
-    async def send_without(message: Message) -> None:
+
+def _changing(change: Callable[[list[Header]], list[Header]], send: Send) -> Send:
+    async def send_changed(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [header for header in message["headers"] if header[0].lower() != b"set-cookie"]
-            message = {**message, "headers": headers}
+            message = {**message, "headers": change(message["headers"])}
         await send(message)
 
-    return send_without
+    return send_changed

@@ -90,9 +90,10 @@ def _digits(text: str) -> str:
     return written.rstrip("0").rstrip(".") if "." in written else written
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> datetime:
+    """A time from ISO 8601; one with a zone in UTC, without it. Raises ValueError or OverflowError."""
     at = datetime.fromisoformat(text)
-    return (at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at).isoformat()
+    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
 
 
 _CANONICAL: dict[str, Callable[[str], str]] = {
@@ -101,5 +102,5 @@ _CANONICAL: dict[str, Callable[[str], str]] = {
     "uuid": lambda text: str(UUID(text)),
     "char": lambda text: text.rstrip(" "),
     "date": lambda text: date.fromisoformat(text).isoformat(),
-    **dict.fromkeys(("timestamp", "timestamptz"), _moment),
+    **dict.fromkeys(("timestamp", "timestamptz"), lambda text: moment(text).isoformat()),
 }

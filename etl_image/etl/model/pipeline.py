@@ -225,6 +225,11 @@ class Pipeline(BaseModel):
         """Whether the key has a sensitive column: then partitions are not cut by key values."""
         return not set(self.key).isdisjoint(self.sensitive)
 
+    def with_sensitive_key(self) -> Self:
+        """The same pipeline with the columns of its key among the sensitive ones."""
+        added = [name for name in self.key if name not in self.sensitive]
+        return self.model_copy(update={"sensitive": [*self.sensitive, *added]})
+
     @cached_property
     def types(self) -> dict[str, ColumnType]:
         """The parsed type of each column, in the order declared."""

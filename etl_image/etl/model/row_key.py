@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal, localcontext
 from typing import Any
 from uuid import UUID
@@ -13,13 +13,8 @@ import pyarrow.compute as pc
 
 from etl.errors import ConfigurationError
 from etl.model.column_types import ColumnType
-from etl.model.masking import canonical
+from etl.model.masking import canonical, moment
 from etl.model.pipeline import Pipeline
-
-
-def _moment(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
 
 
 def _whole(bits: int) -> Callable[[str], int]:
@@ -38,8 +33,8 @@ _READ: dict[str, Callable[[str], Any]] = {
     "numeric": Decimal,
     "uuid": UUID,
     "date": date.fromisoformat,
-    "timestamp": _moment,
-    "timestamptz": _moment,
+    "timestamp": moment,
+    "timestamptz": moment,
 }
 
 

@@ -50,10 +50,7 @@ def erase(settings: Settings, pipeline: Pipeline, key: str, *, dry_run: bool, as
     began = datetime.now(UTC)
     row_key = RowKey(pipeline, key)
     # Messages of this command mask the key, also if the pipeline does not.
-    private = pipeline.model_copy(
-        update={"sensitive": [*pipeline.sensitive, *set(pipeline.key) - set(pipeline.sensitive)]}
-    )
-    work = StepContext(private, "erase", Partition(window=Window(high=began)), settings)
+    work = StepContext(pipeline.with_sensitive_key(), "erase", Partition(window=Window(high=began)), settings)
     if ask_source:
         _check_source(work, row_key)
     with connect_to_prepare(

@@ -7,14 +7,12 @@ import copy
 import math
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
-from ops.cluster.pod_problems import show_pod_problems
-from ops.deploy.manifests.rollout import JobFailedError, apply_and_wait
+from ops.deploy.manifests.rollout import JobFailedError, run_once
 
 METADATA, SINK, COPY = "metadata-backup", "sink-backup", "backup-copy"
 """The CronJobs."""
@@ -75,16 +73,10 @@ def run_job(
     for variable, (secret, key) in (secrets or {}).items():
         given.append({"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
     container["env"] = given
-    kubectl.delete([job], timeout)
     try:
-        apply_and_wait(console, kubectl, "restore", [job], timeout)
+        run_once(console, kubectl, "restore", job, timeout, lambda: console.show(_log(kubectl, name)))
     except JobFailedError as error:
-        with suppress(DeployError):  # after its deadline the pod is deleted
-            console.show(_log(kubectl, name))
         raise DeployError(f"{error} What it said is above, if its pod was still there.") from None
-    except DeployError:
-        show_pod_problems(console, kubectl)
-        raise
     return _log(kubectl, name)
 
 

@@ -9,17 +9,15 @@ import getpass
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from ops.cluster.access import UnreachableError, reach
+from ops.cluster.access import reach
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.names import AIRFLOW_SETTINGS, MODEL
-from ops.cluster.pod_problems import show_pod_problems
 from ops.cluster.secret_keys import SINK_ADMIN
 from ops.cluster.step_pod import step_spec
-from ops.deploy.manifests.rollout import JobFailedError, apply_and_wait
+from ops.deploy.manifests.rollout import JobFailedError, run_once
 from ops.deploy.options import duration
 from ops.deploy.secrets.secrets import temporary_secret
 
@@ -41,15 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The whole command; returns the exit code."""
     options = _parse(arguments)
     console = Console()
-    try:
-        _run(console, Kubectl(), options)
-    except DeployError as error:
-        console.fail(str(error))
-        return 1
-    except KeyboardInterrupt:
-        console.fail("Stopped. Run the same again to be sure.")
-        return 130
-    return 0
+    return console.run(lambda: _run(console, Kubectl(), options), stopped="Stopped. Run the same again to be sure.")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -71,10 +61,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> None:
-    try:
-        reach(kubectl)
-    except UnreachableError as error:
-        raise DeployError(str(error)) from None
+    reach(kubectl)
     _refuse_while_it_runs(kubectl, options.dag)
     pipeline = _pipeline(kubectl, options)
     key = _ask(pipeline["key"])
@@ -82,16 +69,10 @@ def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> Non
     arguments += ["--even-if-at-source"] if options.even_if_at_source else []
     job = _job(kubectl, arguments, options.timeout)
     with temporary_secret(kubectl, SECRET, {"ETL_PIPELINE": json.dumps(pipeline), "ERASE_KEY": json.dumps(key)}):
-        kubectl.delete([job], options.timeout)
         try:
-            apply_and_wait(console, kubectl, "erase", [job], options.timeout)
+            run_once(console, kubectl, "erase", job, options.timeout, lambda: _show(console, kubectl))
         except JobFailedError as error:
-            with suppress(DeployError):
-                _show(console, kubectl)
             raise DeployError(f"{error} Why is above, and nothing was removed unless it says so.") from None
-        except DeployError:
-            show_pod_problems(console, kubectl)
-            raise
         _show(console, kubectl)
         kubectl.delete([job], options.timeout)
     if not options.dry_run:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops.cluster.access import UnreachableError, reach
+from ops.cluster.access import reach
 from ops.cluster.airflow_api import ADMIN_KEY, ADMIN_SECRET, ADMIN_USER
 from ops.cluster.console import Console, DeployError, table
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
@@ -52,15 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The whole command; returns the exit code."""
     options = _parse(arguments)
     console = Console()
-    try:
-        _run(console, Kubectl(), options)
-    except DeployError as error:
-        console.fail(str(error))
-        return 1
-    except KeyboardInterrupt:
-        console.fail("Stopped. Airflow may be stopped, too: run the same again.")
-        return 130
-    return 0
+    return console.run(
+        lambda: _run(console, Kubectl(), options), stopped="Stopped. Airflow may be stopped, too: run the same again."
+    )
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -81,10 +75,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> None:
-    try:
-        reach(kubectl)
-    except UnreachableError as error:
-        raise DeployError(str(error)) from None
+    reach(kubectl)
     if options.identity and not options.fetch:
         raise DeployError("--identity is for copies that are fetched: add --fetch.")
     if options.fetch:

@@ -1,12 +1,13 @@
 """Applies objects part by part, and waits for each with progress and the reasons of problems."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import Kubectl, Object, name_of
 from ops.cluster.objects import condition, is_true
-from ops.cluster.pod_problems import AFTER, NOT_READY, pod_problems, show_logs
+from ops.cluster.pod_problems import AFTER, NOT_READY, pod_problems, show_logs, show_pod_problems
 from ops.deploy.manifests.rendering import FINGERPRINT, WORKLOADS, is_observability
 
 POLL_SECONDS = 2.0
@@ -32,6 +33,25 @@ def apply_and_wait(console: Console, kubectl: Kubectl, part: str, objects: list[
     kubectl.apply(objects)
     if needed:
         wait_until_ready(console, kubectl, needed, timeout)
+
+
+def run_once(
+    console: Console, kubectl: Kubectl, part: str, job: Object, timeout: float, show_log: Callable[[], None]
+) -> None:
+    """Run a Job of a command anew, and wait until it has ended.
+
+    If it fails, show its log, if its pod is still there. Raises JobFailedError, or DeployError for other reasons.
+    """
+    kubectl.delete([job], timeout)
+    try:
+        apply_and_wait(console, kubectl, part, [job], timeout)
+    except JobFailedError:
+        with suppress(DeployError):  # after its deadline the pod is deleted
+            show_log()
+        raise
+    except DeployError:
+        show_pod_problems(console, kubectl)
+        raise
 
 
 def _remove_changed_jobs(console: Console, kubectl: Kubectl, objects: Iterable[Object]) -> None:
