@@ -32,7 +32,9 @@ class Node:
     @property
     def import_command(self) -> list[str]:
         """Takes the archive of an image as one more argument."""
-        connect = [str(self.ctr), "--address", str(self.place.containerd_socket), "--namespace", "k8s.io"]
+        # On a busy machine the client's own 10 s were not enough.
+        patient = ["--connect-timeout", "60s"]
+        connect = [str(self.ctr), *patient, "--address", str(self.place.containerd_socket), "--namespace", "k8s.io"]
         # Half the work of the import in the daemon, which would also read existing layers again.
         return [*connect, "images", "import", "--local"]
 
