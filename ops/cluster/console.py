@@ -1,5 +1,6 @@
 """Output of the commands, and their errors."""
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,11 +21,18 @@ class Console:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
+        self._said = ""
 
     def say(self, text: str) -> None:
         """Print a line of progress."""
         seconds = int(time.monotonic() - self._began)
         print(f"{seconds // 60:3}:{seconds % 60:02}  {text}", flush=True)
+
+    def say_once(self, text: str) -> None:
+        """Print a line of progress, unless it is the same as that of the call before."""
+        if text != self._said:
+            self._said = text
+            self.say(text)
 
     def show(self, text: str = "") -> None:
         """Print text unchanged: a table, a log."""
@@ -38,6 +46,13 @@ class Console:
         """Print an error."""
         print(text, file=sys.stderr, flush=True)
 
+    def confirm(self, word: str, otherwise: str) -> None:
+        """Ask for a word at the terminal. Raises DeployError if another is given, or if there is no terminal."""
+        if not sys.stdin.isatty():
+            raise DeployError("This is no terminal, so it cannot be confirmed: give --yes.")
+        if input(f"Type {word} to go on: ").strip() != word:
+            raise DeployError(otherwise)
+
     def run(self, command: Callable[[], None], *, stopped: str) -> int:
         """Run a whole command and return its exit code; print DeployError as its sentence, Ctrl-C as `stopped`."""
         try:
@@ -49,6 +64,12 @@ class Console:
             self.fail(stopped)
             return INTERRUPTED
         return 0
+
+
+def new_parser(program: str, about: str) -> argparse.ArgumentParser:
+    """A parser of a command line, whose help begins with `about` unchanged."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog=program, description=about, formatter_class=formatter)
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:

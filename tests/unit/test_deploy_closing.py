@@ -6,10 +6,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from ops.cluster import pages, policy_probe
 from ops.cluster.console import Console
@@ -18,30 +25,22 @@ from ops.cluster.pages import PageProblem, page_problems
 from ops.cluster.policy_probe import SCRIPT
 from ops.deploy.final_checks import run_final_checks
 from ops.deploy.manifests.rendering import Rendering
-from ops.deploy.secrets import certificates
 from ops.deploy.secrets.certificates import CertificateSpec, ui_certificate
-from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, ingress, node, prepare, with_certificate, workload
-from tests.doubles.front_door import Front, front
+from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, ingress, node, with_certificate, workload
+from tests.doubles.front_door import Front, certified, front
 
 NAME, ADDRESS = "etl.example.com", "127.0.0.1"
 UI = ui_certificate([NAME, "one", ADDRESS])
 
 
-def made(wanted: CertificateSpec) -> tuple[str, str]:
-    """A certificate as apply-all.sh makes it, and with its key."""
-    data = certificates._make(wanted)["data"]
-    certificate, key = (base64.b64decode(data[name]).decode() for name in ("tls.crt", "tls.key"))
-    return certificate, certificate + key
-
-
 @pytest.fixture(scope="module")
 def ui() -> tuple[str, str]:
-    return made(UI)
+    return certified(UI)
 
 
 @pytest.fixture(scope="module")
 def traefiks_own() -> str:
-    return made(CertificateSpec("x", ("TRAEFIK DEFAULT CERT",), 365))[1]
+    return certified(CertificateSpec("x", ("TRAEFIK DEFAULT CERT",), 365))[1]
 
 
 @pytest.fixture
@@ -87,39 +86,30 @@ def test_whom_traefik_knows_by_name_alone_it_shows_a_certificate_of_its_own_by_a
 
 
 def test_a_certificate_of_somebody_else_is_another_programs(serve: Any, ui: tuple[str, str]) -> None:
-    serve(made(UI)[1])
+    serve(certified(UI)[1])
     only(ui[0], f"https://{NAME}/", "not that of the Secret ui-tls", "ss --listening --tcp")
 
 
 def test_a_certificate_for_another_name(serve: Any) -> None:
-    certificate, both = made(ui_certificate(["one", ADDRESS]))
+    certificate, both = certified(ui_certificate(["one", ADDRESS]))
     serve(both)
     only(certificate, f"https://{NAME}/", f"is not for {NAME}", f"--ui-name {NAME}")
 
 
-def test_a_certificate_that_has_expired(serve: Any, tmp_path: Path) -> None:
-    certificate, both = expired(tmp_path)
+def test_a_certificate_that_has_expired(serve: Any) -> None:
+    certificate, both = expired()
     serve(both)
     only(certificate, f"https://{NAME}/", "has expired", "delete secret ui-tls")
 
 
-def expired(folder: Path) -> tuple[str, str]:
-    """An expired certificate, with and without its key. Only `openssl ca` takes times."""
-    file = {name: folder / name for name in ("key", "request", "certificate", "settings", "extensions", "index")}
-    file["index"].touch()
-    file["extensions"].write_text(f"subjectAltName=DNS:{NAME},IP:{ADDRESS}")
-    file["settings"].write_text(
-        "[req]\ndistinguished_name = name\n[name]\n[any]\ncommonName = supplied\n[ca]\ndefault_ca = own\n[own]\n"
-        f"database = {folder}/index\nnew_certs_dir = {folder}\nrand_serial = yes\ndefault_md = sha256\npolicy = any\n"
-    )
-    common = ("-batch", "-config", file["settings"])
-    times = ("-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
-    request = ("-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={NAME}", "-keyout", file["key"], "-out", file["request"])
-    sign = ("-selfsign", "-notext", "-extfile", file["extensions"], "-keyfile", file["key"], "-in", file["request"])
-    for command in (("req", *common, *request), ("ca", *common, *sign, *times, "-out", file["certificate"])):
-        subprocess.run(["openssl", *command], check=True, capture_output=True)
-    certificate = file["certificate"].read_text()
-    return certificate, certificate + file["key"].read_text()
+def expired() -> tuple[str, str]:
+    """An expired certificate, and with its key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    names = x509.SubjectAlternativeName([x509.DNSName(NAME), x509.IPAddress(ip_address(ADDRESS))])
+    times = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, *times).add_extension(names, critical=False)
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    return certificate, certificate + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def test_a_port_that_speaks_no_tls_is_another_programs(
@@ -217,9 +207,8 @@ def test_a_new_pod_is_given_time_until_policies_know_it(open_and_closed: tuple[s
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def cluster(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """A cluster of two nodes with CoreDNS."""
-    made = prepare(tmp_path, monkeypatch)
     monkeypatch.setattr(policy_probe, "_POLL_SECONDS", 0.01)
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     probes = {"readinessProbe": {"httpGet": {"port": 8181}}, "livenessProbe": {"httpGet": {"port": "health"}}}
@@ -232,8 +221,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     service = {"clusterIP": "10.43.0.1", "ports": [{"port": 443}]}
     api = {"kind": "Service", "metadata": {"name": "kubernetes", "namespace": "default"}, "spec": service}
     nodes = {f"Node/{name}": node(name) | {"status": ready} for name in ("one", "two")}
-    made.set(objects={**nodes, "Service/kubernetes": api}, pods=[dns])
-    return made
+    cluster.set(objects={**nodes, "Service/kubernetes": api}, pods=[dns])
+    return cluster
 
 
 NO_IMAGE = {"name": "probe", "state": {"waiting": {"reason": "ErrImageNeverPull", "message": "none"}}}
@@ -241,17 +230,15 @@ EXPORTER = workload("Deployment", "database-exporter", "observability", "localho
 HERE = Node("one", ADDRESS, is_this_machine=True, is_control_plane=True, has_data=True)
 
 
-def tell(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *more: dict[str, Any]) -> str:
+def tell(cluster: FakeCluster, *more: dict[str, Any]) -> str:
     run_final_checks(Console(), FakeKubectl(), Rendering([EXPORTER, *more], []), HERE, NAME)
-    return capsys.readouterr().out
+    return cluster.said().out
 
 
-def test_policies_that_hold_are_told_for_every_node_and_nothing_is_left(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_policies_that_hold_are_told_for_every_node_and_nothing_is_left(cluster: FakeCluster) -> None:
     before = cluster.objects
     cluster.set(told=json.dumps({"reached": True, "opened": []}))
-    assert "Network policies are enforced on one, two: a pod reached the DNS and nothing else." in tell(cluster, capsys)
+    assert "Network policies are enforced on one, two: a pod reached the DNS and nothing else." in tell(cluster)
     assert cluster.objects == before
     made = [json.loads(call["stdin"]) for call in cluster.calls("create")]
     assert {pod["spec"]["nodeName"] for pod in made} == {"one", "two"}
@@ -261,11 +248,9 @@ def test_policies_that_hold_are_told_for_every_node_and_nothing_is_left(
     assert {pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in made} == {"policy-probe"}
 
 
-def test_k3s_that_ignores_policies_is_told_with_where_its_log_says_why(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_k3s_that_ignores_policies_is_told_with_where_its_log_says_why(cluster: FakeCluster) -> None:
     cluster.set(told=json.dumps({"reached": True, "opened": ["10.42.0.2:8181"]}))
-    told = tell(cluster, capsys)
+    told = tell(cluster)
     assert "Note: Network policies are not enforced on node one: a pod there reached 10.42.0.2:8181" in told
     assert "Note: Network policies are not enforced on node two" in told
     assert "`Skipping network policy controller start`" in told
@@ -282,17 +267,15 @@ def test_k3s_that_ignores_policies_is_told_with_where_its_log_says_why(
         ({"stuck": {"phase": "Pending", "containerStatuses": [NO_IMAGE]}}, "does not start: ErrImageNeverPull, none"),
     ],
 )
-def test_a_try_that_proves_nothing_is_told_as_such(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], state: dict[str, Any], words: str
-) -> None:
+def test_a_try_that_proves_nothing_is_told_as_such(cluster: FakeCluster, state: dict[str, Any], words: str) -> None:
     cluster.set(**state)
-    told = tell(cluster, capsys)
+    told = tell(cluster)
     assert "Note: Whether network policies are enforced could not be tested:" in told
     assert words in told
 
 
 def test_the_way_in_is_told_at_the_end(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], serve: Any, ui: tuple[str, str]
+    cluster: FakeCluster, serve: Any, ui: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = serve(ui[1])
     certificate = base64.b64encode(ui[0].encode()).decode()
@@ -304,20 +287,15 @@ def test_the_way_in_is_told_at_the_end(
     cluster.change("Secret/ui-tls", secret)
     cluster.set(told=json.dumps({"reached": True, "opened": []}))
     page = with_certificate(ingress("airflow", "etl-poc", "airflow", "/"))
-    assert f"with the certificate of ui-tls: {NAME}, {ADDRESS}." in tell(cluster, capsys, page)
+    assert f"with the certificate of ui-tls: {NAME}, {ADDRESS}." in tell(cluster, page)
     answers.pages["/auth/login/"] = (503, "")
-    told = tell_at_once(cluster, capsys, page)
+    monkeypatch.setattr("ops.deploy.final_checks.TIMEOUT_SECONDS", 0)
+    told = tell(cluster, page)
     assert f"Note: https://{NAME}/auth/login/ does not open as it should. Traefik does not reach Airflow (503)." in told
 
 
-def tell_at_once(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *more: dict[str, Any]) -> str:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ops.deploy.final_checks.TIMEOUT_SECONDS", 0)
-        return tell(cluster, capsys, *more)
-
-
-def test_ingresses_that_nobody_takes_are_told(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ingresses_that_nobody_takes_are_told(cluster: FakeCluster) -> None:
     cluster.set(told=json.dumps({"reached": True, "opened": []}))
     page = ingress("airflow", "etl-poc", "airflow", "/")
     page["spec"]["ingressClassName"] = "traefik"
-    assert "there is no IngressClass traefik" in tell(cluster, capsys, page)
+    assert "there is no IngressClass traefik" in tell(cluster, page)

@@ -7,16 +7,14 @@ pod (`kubectl exec`) are in the audit log of Kubernetes.
 
 import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
 from airflow._shared.observability.metrics import stats
 from airflow.plugins_manager import AirflowPlugin
-
-Message = MutableMapping[str, Any]
-App = Callable[[Message, Any, Any], Awaitable[None]]
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 MOST_CHARACTERS = 2000
 """Maximum of a field: a line below 4,096 bytes (PIPE_BUF) is written atomically."""
@@ -82,11 +80,11 @@ class Listening:
     Plugins are loaded by all other processes as well, which should not import what the trail needs.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
         listen()
 
-    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         await self._app(scope, receive, send)
 
