@@ -4,10 +4,10 @@ Columns are NOT NULL unless declared `null`.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etl.errors import printable
-from etl.model.type_table import TYPES, TypeRow
+from etl.model.type_table import FORMS, TYPES, TypeRow
 
 _DECLARATION = re.compile(
     r"(?P<name>[a-z][a-z0-9_]*( [a-z][a-z0-9_]*)*?)"
@@ -67,13 +67,6 @@ class ColumnType:
         """Its row in the table of types."""
         return TYPES[self.name]
 
-    def carries(self, source_type: str) -> bool:
-        """Whether a source column of this type (its plain name, no arguments) can be declared so.
-
-        Whether each value fits is checked row by row.
-        """
-        return plain_name(source_type) in (self.name, *self.row.carries)
-
     @property
     def tsql(self) -> str:
         """The SQL Server type that carries it exactly, without NULL or collation."""
@@ -125,6 +118,8 @@ def parse_column_type(text: str) -> ColumnType:
         arguments = []  # the sink's type has all six digits
     if name == "numeric":
         return _numeric(quoted, arguments, nullable)
+    if name in FORMS:
+        return replace(parse_column_type(FORMS[name].declared), nullable=nullable)
     if name not in TYPES:
         raise ValueError(f"{quoted} {_why_not(text)}")
     if "{length}" in TYPES[name].tsql:
@@ -138,14 +133,17 @@ def _why_not(text: str) -> str:
     if option := _OPTION.search(text):
         return f"says more than a type: leave {option[0].upper()} away, and what belongs to it"
     if _ARRAY.search(text):
-        return f"is an array, which SQL Server does not have, so the column must be left out; known types: {_known()}"
-    return f"cannot be carried exactly; known types, as Postgres writes them: {_known()}"
+        return "is an array, which SQL Server does not have; declare text, for the array as Postgres writes it"
+    return (
+        f"is none of the types that may be declared: {_known()}. An enum is declared varchar(63), a domain as its base"
+        " type, and every other type text, for its values as Postgres writes them; `null` as always"
+    )
 
 
 def _known() -> str:
     """The types that may be declared, with their arguments."""
     arguments = {"numeric": "(p,s)", "varchar": "(n)", "char": "(n)"}
-    return ", ".join(f"{name}{arguments.get(name, '')}" for name in TYPES)
+    return ", ".join(f"{name}{arguments.get(name, '')}" for name in (*TYPES, *FORMS))
 
 
 def _length(quoted: str, written: str, arguments: list[int]) -> int:
@@ -167,7 +165,10 @@ def _float(quoted: str, arguments: list[int]) -> str:
 
 def _numeric(quoted: str, arguments: list[int], nullable: bool) -> ColumnType:
     if not arguments:
-        raise ValueError(f"{quoted} needs precision and scale, as numeric(12,2): no decimal is unbounded in SQL Server")
+        raise ValueError(
+            f"{quoted} has no precision: write how many digits there are and how many of them are decimals, as in"
+            " numeric(38,10); or text, which holds every digit"
+        )
     precision, scale = (*arguments, 0)[:2]
     if not (1 <= precision <= 38 and 0 <= scale <= precision):
         raise ValueError(f"{quoted}: precision goes from 1 to 38 and scale from 0 to precision")
