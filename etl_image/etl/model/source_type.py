@@ -66,7 +66,7 @@ class SourceType:
 
     @property
     def is_ordered(self) -> bool:
-        """Whether Postgres compares it by an operator of its own, and no value is null."""
+        """Whether Postgres compares it by an own operator, and no value is null."""
         return self.is_required and (self.row is not None or self.form.is_ordered)
 
     def declaration(self) -> str:
