@@ -133,9 +133,40 @@ OTHER = Form()
 EXTENSION = Form(is_key=True, is_ordered=False)
 """Of a type that an extension or a user brings: `<` is whatever the search_path finds."""
 FORMS = {
+    "name": Form(declared="varchar(63)", is_key=True, is_compared=True),
+    # As binary, '' is a zero character and some others are invalid UTF-8; its text is '' and \\377.
+    '"char"': Form(declared="varchar(4)", is_key=True, is_compared=True),
+    "bit": Form(declared="varchar({length})", is_key=True, is_compared=True),
+    "bit varying": Form(declared="varchar({length})", is_key=True, is_compared=True),
+    # Drivers hand on the integer that it is stored as, without its scale.
+    "money": Form(declared="numeric(19,2)", read="{}::numeric", is_compared=True),
+    # Drivers take one above 2147483647 for a negative number; xid and cid have no other cast.
+    **dict.fromkeys(
+        ("oid", "xid", "cid"), Form(declared="bigint", read="{}::text::bigint", is_key=True, is_compared=True)
+    ),
+    "xid8": Form(declared="numeric(20,0)", read="{}::text::numeric", is_compared=True),
+    # A day equals 24 hours, so it is no key. The longest has 66 characters.
+    "interval": Form(declared="varchar(72)"),
+    "time with time zone": Form(declared="varchar(24)", is_key=True),
+    # As psql shows it, without the /32 of a host.
+    "inet": Form(declared="varchar(49)", read="abbrev({})", is_key=True),
+    "cidr": Form(declared="varchar(49)", is_key=True),
     "macaddr": Form(declared="varchar(17)", is_key=True),
-}
-"""By the name that Postgres' format_type gives it."""
+    "macaddr8": Form(declared="varchar(23)", is_key=True),
+    "pg_lsn": Form(declared="varchar(17)", is_key=True),
+    **dict.fromkeys(
+        (
+            "xml", "tsvector", "tsquery", "jsonpath", "point", "line", "lseg", "box", "path", "polygon", "circle",
+            "pg_snapshot", "txid_snapshot", "tid", "refcursor", "aclitem", "regclass", "regtype", "regproc",
+            "regprocedure", "regoper", "regoperator", "regrole", "regnamespace", "regconfig", "regdictionary",
+            "regcollation",
+        ),
+        OTHER,
+    ),
+}  # fmt: skip
+"""Types of Postgres itself, by the name that format_type gives them."""
+FORM_NAMES = {"timetz": "time with time zone", "varbit": "bit varying"}
+"""Other names of theirs in DDL."""
 INTERNAL = (
     "gtsvector", "pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "pg_brin_bloom_summary",
     "pg_brin_minmax_multi_summary",

@@ -86,7 +86,7 @@ def _problem(source: SourceType, declared: ColumnType, is_key: bool, is_compared
 
 
 def _advice(source: SourceType) -> str:
-    """What to declare instead, as the end of a sentence."""
+    """The declaration that is right, as the end of a sentence."""
     if source.row is not None and source.name != "numeric":
         return ""
     with suppress(ValueError):
