@@ -58,7 +58,7 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
             " so it does not identify a row; correct the key or add the index."
         )
     _check_row_security(pipeline, cursor)
-    if pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
+    if pipeline.version and pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
     return Source({name: found[name] for name in pipeline.columns}, is_key_unique)
 
