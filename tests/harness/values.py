@@ -22,6 +22,13 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
+class Changed:
+    """The value that the sink shows instead of one out of range."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
 class Kind:
     """A type: in the table, as the pipeline declares it, how values are made, and what the sink shows for a text."""
 
@@ -337,3 +344,34 @@ EXTENSION_KINDS = [
     Kind("lo", "oid", _unsigned(32), int),
 ]  # fmt: skip
 """Types of extensions, and xml, which a server may be without."""
+
+_LAST: dict[str, tuple[Any, Any]] = {
+    "date": (date.min, date.max), "time": (time.min, time.max), "timestamp": (datetime.min, datetime.max),
+    "timestamptz": (datetime.min, datetime.max), "real": ("-3.4028234663852886e+38", "3.4028234663852886e+38"),
+    "double precision": ("-1.7976931348623157e+308", "1.7976931348623157e+308"),
+    "numeric(12,2)": (Decimal("-9999999999.99"), Decimal("9999999999.99")),
+    "numeric(38,10)": (Decimal(f"-{'9' * 28}.{'9' * 10}"), Decimal(f"{'9' * 28}.{'9' * 10}")),
+}  # fmt: skip
+"""Of each type whose values may be out of range: the first and the last value."""
+
+
+def with_rule(rule: str) -> list[Kind]:
+    """The types that have values out of range, which `rule` sets to null or to the edge; others are refused still."""
+
+    def changing(kind: Kind) -> Callable[[str], Any]:
+        def shown(text: str) -> Any:
+            try:
+                return kind.shown(text)
+            except RefusedError:
+                least, most = _LAST[kind.declared]
+                if text == "NaN":
+                    if rule == "edge":
+                        raise
+                elif isinstance(most, Decimal) and abs(Decimal(text)) < 10 ** len(str(int(most))):
+                    raise  # of too many decimals
+                is_low = text.startswith("-") or text.endswith("BC")
+                return Changed(None if rule == "null" else least if is_low else most)
+
+        return shown
+
+    return [Kind(kind.source, kind.declared, kind.make, changing(kind)) for kind in KINDS if kind.declared in _LAST]

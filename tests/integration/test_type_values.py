@@ -1,5 +1,6 @@
 """Of every type: each of 500 values is in the sink as it is, or rejected by key and column."""
 
+import re
 import time
 import uuid
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 
 import psycopg
 import pyarrow.parquet as pq
+import pytest
 from etl.model.column_types import parse_column_type
+from structlog.testing import capture_logs
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.postgres import Postgres
-from tests.harness.values import EXTENSION_KINDS, KINDS, Kind, RefusedError
+from tests.harness.values import EXTENSION_KINDS, KINDS, Changed, Kind, RefusedError, with_rule
 
 VALUES = 500
 SEED = 20
@@ -34,19 +37,40 @@ def test_each_value_of_an_extension_is_carried_exactly(full_postgres: Postgres, 
     check(full_postgres, sink_url, tmp_path, EXTENSION_KINDS, EXTENSIONS)
 
 
-def check(server: Postgres, sink_url: str, tmp_path: Path, kinds: list[Kind], more: str = "") -> None:
+@pytest.mark.parametrize("rule", ["null", "edge"])
+def test_a_value_out_of_range_is_changed_as_the_pipeline_says_and_counted(
+    postgres: Postgres, sink_url: str, tmp_path: Path, rule: str
+) -> None:
+    kinds = with_rule(rule)
+    names = [f"c{place}" for place in range(len(kinds))]
+    with capture_logs() as logged:
+        check(postgres, sink_url, tmp_path, kinds, beyond=dict.fromkeys(names, rule))
+    written = {"null": "null", "edge": "the first or last value of the type"}[rule]
+    log = "\n".join(entry["event"] for entry in logged)
+    for name in names:
+        assert re.search(rf"\d+ values of {name} were out of range and set to {written}, .* first in row id=\d+", log)
+
+
+def check(
+    server: Postgres,
+    sink_url: str,
+    tmp_path: Path,
+    kinds: list[Kind],
+    more: str = "",
+    beyond: "dict[str, str] | None" = None,
+) -> None:
     columns = {f"c{place}": kind for place, kind in enumerate(kinds)}
     declared = {name: f"{kind.declared} null" for name, kind in columns.items()}
     definition: dict[str, Any] = {
         "name": "values", "source": "public.t", "columns": {"id": "bigint", **declared, "at": "timestamptz"},
-        "key": ["id"], "version": "at", "filter": "true", "tolerated_rejects": 10**6,
+        "key": ["id"], "version": "at", "filter": "true", "tolerated_rejects": 10**6, "beyond": beyond or {},
     }  # fmt: skip
     url = server.create_database(f"values_{uuid.uuid4().hex[:8]}")
     with pipeline_fixture(definition, url, sink_url, tmp_path) as made:
         made.change(TYPES + more)
         table = ", ".join(f"{name} {kind.source}" for name, kind in columns.items())
         made.change(f"CREATE TABLE t (id bigint PRIMARY KEY, {table}, at timestamptz NOT NULL DEFAULT now())")
-        expected, refused = fill(made, columns)
+        expected, refused, changed = fill(made, columns)
         began = time.monotonic()
         results = made.run()
         print(f"{len(kinds)} types, {VALUES} values each: {time.monotonic() - began:.1f} s, {len(refused)} refused")
@@ -57,14 +81,19 @@ def check(server: Postgres, sink_url: str, tmp_path: Path, kinds: list[Kind], mo
             VALUES + len(refused), len(expected), len(refused),
         )  # fmt: skip
         assert results["load"].inserted == len(expected)
+        assert [audit["adjusted"] for audit in made.audits()] == [len(changed)]
     server.drop_database(url.rpartition("/")[2])
 
 
-def fill(made: PipelineFixture, columns: dict[str, Kind]) -> tuple[dict[int, list[Any]], dict[int, str]]:
-    """Insert the values; returns what the sink must show by key, and the column that is wrong in each refused row."""
+def fill(made: PipelineFixture, columns: dict[str, Kind]) -> tuple[dict[int, list[Any]], dict[int, str], set[int]]:
+    """Insert the values; returns what the sink must show.
+
+    The rows by key, the column that is wrong in each refused row, and the keys of those with a changed value.
+    """
     chance = Random(SEED)
     expected: dict[int, list[Any]] = {}
     refused: dict[int, str] = {}
+    changed: set[int] = set()
     with psycopg.connect(made.source_url, autocommit=True) as connection:
         connection.execute("SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET extra_float_digits = 3")
         names = ", ".join(columns)
@@ -76,7 +105,11 @@ def fill(made: PipelineFixture, columns: dict[str, Kind]) -> tuple[dict[int, lis
             expected[key] = []
             for (name, kind), text in zip(columns.items(), row, strict=True):
                 try:
-                    expected[key].append(kind.shown(text))
+                    value = kind.shown(text)
+                    if isinstance(value, Changed):
+                        changed.add(key)
+                        value = value.value
+                    expected[key].append(value)
                 except RefusedError:
                     # A row of its own, so that the other values of this one arrive.
                     expected[key].append(None)
@@ -84,7 +117,7 @@ def fill(made: PipelineFixture, columns: dict[str, Kind]) -> tuple[dict[int, lis
                     refused[number] = name
                     move = f"INSERT INTO t (id, {name}) SELECT {number}, {name} FROM t WHERE id = {key}"
                     connection.execute(f"{move}; UPDATE t SET {name} = NULL WHERE id = {key}".encode())
-    return expected, refused
+    return expected, refused, changed
 
 
 def compare(made: PipelineFixture, columns: dict[str, Kind], expected: dict[int, list[Any]]) -> None:

@@ -231,3 +231,21 @@ def test_what_is_no_zone_is_refused(zone: str) -> None:
 def test_pipelines_that_spell_one_sink_table_differently_have_one_lock() -> None:
     assert make(ORDERS, sink="DBO.Orders").sink_identity == make(ORDERS, sink="dbo.orders").sink_identity
     assert make(ORDERS, sink="dbo.orders").sink_identity != make(ORDERS, sink="dbo.order").sink_identity
+
+
+@pytest.mark.parametrize(
+    ("beyond", "told"),
+    [
+        ({"nope": "null"}, "'nope' is not among the columns"),
+        ({"note": "null"}, "'note' is text null, which has no value out of range; leave it away"),
+        ({"updated_at": "edge"}, "'updated_at' is of the key or the version, whose values stay as they are"),
+        ({"status": "edge"}, "'status' is varchar(16), which has no value out of range"),
+        ({"amount": "null"}, "says null for 'amount', but the column is NOT NULL; declare it 'numeric(12,2) null'"),
+        ({"amount": "edge"}, "the filter reads 'amount', and would decide about the changed value"),
+    ],
+)
+def test_a_value_out_of_range_is_changed_only_where_nothing_depends_on_it(beyond: dict[str, str], told: str) -> None:
+    reads = "amount > 5" if beyond.get("amount") == "edge" else ORDERS["filter"]
+    with pytest.raises(ValidationError) as caught:
+        make(ORDERS, beyond=beyond, filter=reads)
+    assert told in str(caught.value)

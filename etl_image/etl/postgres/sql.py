@@ -7,6 +7,7 @@ from etl.model.pipeline import Pipeline, TableName
 from etl.model.source_type import SourceTypes, reads
 from etl.model.version_zone import as_local
 from etl.model.window import Partition, Window
+from etl.postgres.beyond import list_adjusted, within
 from etl.postgres.filter import pushdown_condition
 from etl.postgres.quoting import quote_name, quote_text
 
@@ -33,7 +34,7 @@ that is the time of the last commit it has replayed; null if it has replayed non
 TRANSACTIONS = "SELECT txid_snapshot_xmin(txid_current_snapshot()), txid_snapshot_xmax(txid_current_snapshot())"
 """One row: the lowest id of a transaction that is open in this snapshot, and the lowest id that is not assigned yet."""
 # Names of added columns: a tab is not printable, so no column of a pipeline has such a name.
-TOO_LONG, _BYTES = "\ttoo long", "\tbytes"
+TOO_LONG, _BYTES, ADJUSTED = "\ttoo long", "\tbytes", "\tadjusted"
 _LONGEST_VALUE = 1 << 30
 """Longest value of Postgres, in bytes."""
 
@@ -89,18 +90,25 @@ def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
 def extract_rows(pipeline: Pipeline, partition: Partition, source: SourceTypes, longest: int = _LONGEST_VALUE) -> str:
     """The rows of one partition, the columns in the pipeline's order; with pushdown, only those that may be kept.
 
-    `source` has the types of the source, which decide how a column is read. A last column, TOO_LONG, is null except in
+    `source` has the types of the source, which decide how a column is read. With `beyond`, a column ADJUSTED lists the
+    columns of which it changes the value. A last column, TOO_LONG, is null except in
     rows whose unbounded columns have more than `longest` bytes together: it then lists the bytes of each, and their
     values are null.
     """
     condition = f" AND ({pushdown_condition(pipeline, source)})" if pipeline.pushdown else ""
     columns = {name: quote_name(name) for name in pipeline.columns}
     sent = {name: read.format(columns[name]) for name, read in reads(pipeline.types, source).items()}
+    adjusted = list_adjusted(pipeline, sent) if pipeline.adjusted_columns else ""
+    for name in pipeline.adjusted_columns:
+        sent[name], _ = within(sent[name], pipeline.types[name], pipeline.beyond[name])
     is_any_cast = sent != columns
     unbounded = [name for name, kind in pipeline.types.items() if kind.is_unbounded and name not in pipeline.key]
     # Postgres knows lengths without reading the values, except of types that are sent as another, which is done once:
     # OFFSET 0 keeps what is computed in a subquery from being computed again for each use.
-    read = (f"{sent[name]} AS {quoted}" if sent[name] != quoted else quoted for name, quoted in columns.items())
+    read = [f"{sent[name]} AS {quoted}" if sent[name] != quoted else quoted for name, quoted in columns.items()]
+    if adjusted:
+        columns[ADJUSTED] = quote_name(ADJUSTED)
+        read = [*read, f"{adjusted} AS {quote_name(ADJUSTED)}"]
     rows = f"SELECT {', '.join(read)} {_from_partition(pipeline, partition)}{condition}"
     if is_any_cast:
         rows += " OFFSET 0"
