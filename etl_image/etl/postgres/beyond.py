@@ -15,13 +15,13 @@ _LARGEST = {"real": "3.4028235e38", "double precision": "1.7976931348623157e308"
 def within(value: str, column: ColumnType, rule: str) -> tuple[str, str]:
     """The value with the rule `null` or `edge` applied, and the condition for those that this changes."""
     low, high, least, most = _range(value, column)
-    # NaN is greater than every number in Postgres. It has no edge.
+    # NaN is greater than every number in Postgres. It has no edge: its row is rejected, so it is not counted either.
     is_nan = f"{value} = 'NaN'" if column.row.check in ("finite", "digits") else "false"
     if rule == "null":
         condition = f"{is_nan} OR {low} OR {high}"
         return f"CASE WHEN {condition} THEN NULL ELSE {value} END", condition
     edges = f"CASE WHEN {is_nan} THEN {value} WHEN {low} THEN {least} WHEN {high} THEN {most} ELSE {value} END"
-    return edges, f"NOT ({is_nan}) AND ({low} OR {high})"
+    return edges, f"{low} OR {high}"
 
 
 def list_adjusted(pipeline: Pipeline, sent: Mapping[str, str]) -> str:
