@@ -25,8 +25,11 @@ def test_a_pipeline_survives_being_written_as_json(definition: dict[str, Any]) -
         ({"name": "Orders; DROP"}, "name"),
         ({"source": "orders"}, "must name the schema"),
         ({"columns": {}}, "columns"),
-        ({"columns": {**ORDERS["columns"], "amount": "money"}}, "column amount: 'money' cannot be carried exactly"),
-        ({"columns": {**ORDERS["columns"], "amount": "numeric"}}, "column amount: 'numeric' needs precision"),
+        (
+            {"columns": {**ORDERS["columns"], "amount": "mood"}},
+            "column amount: 'mood' is none of the types that may be declared",
+        ),
+        ({"columns": {**ORDERS["columns"], "amount": "numeric"}}, "column amount: 'numeric' has no precision"),
         ({"columns": {**ORDERS["columns"], "AMOUNT": "bigint"}}, "differ in case only"),
         ({"key": []}, 'key: it is empty; a table without one can be loaded with mode="replace"'),
         ({"key": ["id"]}, "key: 'id' is not among the columns"),
@@ -243,3 +246,21 @@ def test_the_look_back_of_a_number_is_a_count(given: dict[str, Any], wanted: int
     pipeline = make(ORDERS, columns={**ORDERS["columns"], "updated_at": "integer"}, **given)
     assert pipeline.look_back == wanted
     assert Pipeline.model_validate_json(pipeline.model_dump_json()) == pipeline
+
+
+@pytest.mark.parametrize(
+    ("beyond", "told"),
+    [
+        ({"nope": "null"}, "'nope' is not among the columns"),
+        ({"note": "null"}, "'note' is text null, which has no value out of range; leave it away"),
+        ({"updated_at": "edge"}, "'updated_at' is of the key or the version, whose values stay as they are"),
+        ({"status": "edge"}, "'status' is varchar(16), which has no value out of range"),
+        ({"amount": "null"}, "says null for 'amount', but the column is NOT NULL; declare it 'numeric(12,2) null'"),
+        ({"amount": "edge"}, "the filter reads 'amount', and would decide about the changed value"),
+    ],
+)
+def test_a_value_out_of_range_is_changed_only_where_nothing_depends_on_it(beyond: dict[str, str], told: str) -> None:
+    reads = "amount > 5" if beyond.get("amount") == "edge" else ORDERS["filter"]
+    with pytest.raises(ValidationError) as caught:
+        make(ORDERS, beyond=beyond, filter=reads)
+    assert told in str(caught.value)

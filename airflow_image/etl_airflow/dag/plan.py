@@ -46,7 +46,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     watermark = read_watermark(pipeline, hook)
     newest = [] if watermark is None else source_regression.newest_rows(pipeline, hook)
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
-        check_source(pipeline, cursor)
+        is_hashed = pipeline.has_sensitive_key or not check_source(pipeline, cursor).is_ordered(pipeline.key)
         source_regression.check(pipeline, newest, cursor, mask, is_accepted=bool(params.get("accept_older_versions")))
         if end is None or (end == watermark and not _is_asked(params)):
             log.info(
@@ -66,14 +66,14 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             warn_unreachable(pipeline, unreachable, cursor.fetchall(), mask)
         size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
         bounds: list[list[str]] = []
-        if rows > size and not pipeline.has_sensitive_key:
+        if rows > size and not is_hashed:
             cursor.execute(source_sql.partition_bounds(pipeline, window, size))
             bounds = [list(keys) for keys in cursor.fetchall()]
     metrics.tolerated_rejects(pipeline)
     if _covers_all(window, watermark, params) and (pipeline.version_kind != "number" or not rows):
         # Of numbers it is not known how old their rows are.
         metrics.lag(pipeline, max(0.0, float(oldest or 0)))
-    partitions = share(window, rows, size) if pipeline.has_sensitive_key else cut(window, rows, size, bounds)
+    partitions = share(window, rows, size) if is_hashed else cut(window, rows, size, bounds)
     log.info(
         "%s: the watermark is %s; versions after %s up to %s are %d rows in %d partitions.",
         *(pipeline.name, _shown(watermark, "not set"), _shown(window.low), window.high, rows, len(partitions)),
@@ -140,7 +140,7 @@ def warn_unreachable(pipeline: Pipeline, number: int, examples: list[Any], mask:
     """
     text = (
         f"{number} rows of {pipeline.source} are not read: their {pipeline.version} is in the future, and they will be"
-        " read when that time has come; or it is infinite, and they never will. Correct them at the source:"
+        " read when that time has come; or it is infinite or null, and they never will. Correct them at the source:"
         f" {'; '.join(f'{mask.row(key)} at {version}' for *key, version in examples)}."
     )
     if pipeline.unreachable_versions == "refuse":

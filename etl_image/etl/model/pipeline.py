@@ -20,11 +20,12 @@ from pydantic import (
 
 from etl.errors import printable
 from etl.model import version_kind as kinds
+from etl.model.beyond import BeyondSettings
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
 from etl.model.modes import DeleteSettings, Mode, check_mode, refuse_what_is_not_there
 from etl.model.names import Identifier, PipelineName, as_sql_server_sees, check_identifier
-from etl.model.predicate import parse_predicate
+from etl.model.predicate import parse_predicate, predicate_columns
 from etl.model.predicate_values import Term
 from etl.model.table_name import split_sink, split_source, written
 
@@ -85,7 +86,7 @@ SinkTable = Annotated[TableName, _split(split_sink), AfterValidator(_check_sink)
 """A table of SQL Server, also given as a text such as `dbo.orders` or `[dbo].[orders]`."""
 
 
-class Pipeline(DeleteSettings):
+class Pipeline(DeleteSettings, BeyondSettings):
     """How the rows of one table get from Postgres to SQL Server.
 
     Raises pydantic.ValidationError naming the field for anything unknown or contradictory.
@@ -191,9 +192,10 @@ class Pipeline(DeleteSettings):
         else:
             kinds.check_version(self.version, types[self.version], self.version_zone)
         try:
-            parse_predicate(self.filter, types)
+            filtered = predicate_columns(parse_predicate(self.filter, types))
         except ValueError as error:
             raise ValueError(f"filter: {error}") from error
+        self.check_beyond(types, {*self.key, self.version}, filtered)
         refuse_what_is_not_there(mode=self.mode, deletes=self.deletes)
         return self
 

@@ -19,6 +19,7 @@ from etl.model.column_types import ColumnType
 from etl.model.pipeline import Pipeline
 from etl.model.predicate import predicate_columns
 from etl.model.predicate_sql import render_duckdb
+from etl.steps.adjusted import Adjusted
 from etl.steps.batches import BATCH_BYTES, CurrentBatch
 from etl.steps.context import StepContext
 from etl.steps.progress import Progress
@@ -27,7 +28,7 @@ from etl.storage.staging import CODEC, Manifest
 
 _OUTCOMES = ("kept", "dropped", "rejected")
 _KEPT, _DROPPED, _REJECTED = range(3)
-_OUTCOME, _HASH = "outcome", "hash"
+_OUTCOME, _HASH, _ADJUSTED = "outcome", "hash", "adjusted"
 _ALL_64_BITS = (1 << 64) - 1
 
 
@@ -44,6 +45,7 @@ class Classifier:
         self._progress = progress
         self._counts = dict.fromkeys(_OUTCOMES, 0)
         self._checksum = 0
+        self._adjusted = Adjusted(work)
         self._rejects = rejects
         self._writer: pq.ParquetWriter | None = None
         self._first: tuple[str, ...] | None = None
@@ -92,10 +94,12 @@ class Classifier:
             for outcome in _OUTCOMES:
                 metrics.rows(outcome, counts[outcome])
             metrics.seconds(self._progress.seconds)
+        self._adjusted.log()
         if counts["rejected"] > work.pipeline.tolerated_rejects:
             raise self._refusal()
         files = {"rejects": self._rejects} if counts["rejected"] else {}
-        return extracted.model_copy(update={"files": files, "checksum": f"{self._checksum:016x}", **counts})
+        counted = {**counts, "adjusted": self._adjusted.rows}
+        return extracted.model_copy(update={"files": files, "checksum": f"{self._checksum:016x}", **counted})
 
     def _classify(self, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         self._progress.add(batch.num_rows)
@@ -111,7 +115,10 @@ class Classifier:
         # A sum does not depend on the order of the rows; it has 64 bits, as the hashes.
         self._checksum = (self._checksum + (pc.sum(rows.column(_HASH)).as_py() or 0)) & _ALL_64_BITS
         is_kept = pc.equal(outcomes, _KEPT)
-        return self._as_sent(rows if pc.all(is_kept).as_py() else rows.filter(is_kept))
+        kept = rows if pc.all(is_kept).as_py() else rows.filter(is_kept)
+        if self._work.pipeline.adjusted_columns:
+            self._adjusted.add(kept, _ADJUSTED)
+        return self._as_sent(kept)
 
     def _evaluated(self, name: str) -> pa.Table:
         # The result of a prepared statement is copied once more.
@@ -176,7 +183,11 @@ def _outcome_query(pipeline: Pipeline) -> str:
     """Each row: its values in the sink's types, its outcome, and its hash if it is kept."""
     columns = ", ".join(_places(pipeline.columns))
     hashed = f"CASE WHEN {_OUTCOME} = {_KEPT} THEN hash({columns}) END AS {_HASH}"
-    return f"SELECT {columns}, {_OUTCOME}, {hashed} FROM ({_with_outcome(pipeline)})"
+    if not pipeline.adjusted_columns:
+        return f"SELECT {columns}, {_OUTCOME}, {hashed} FROM ({_with_outcome(pipeline)})"
+    listed = f"c{len(pipeline.columns)} AS {_ADJUSTED}"  # the column after those of the pipeline
+    rows = _with_outcome(pipeline, listed)
+    return f"SELECT {columns}, {_OUTCOME}, {hashed}, {_ADJUSTED} FROM ({rows})"
 
 
 def _rejected_query(pipeline: Pipeline) -> str:

@@ -179,7 +179,7 @@ def _audit(work: StepContext, sink: Sink, manifest: Manifest, loaded: Loaded) ->
     if earlier == [(manifest.fingerprint, manifest.checksum)] and loaded.inserted + loaded.updated == 0:
         return
     sink.execute(ledger.delete_audit(*identity))
-    read = {name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")}
+    read = {name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected", "adjusted")}
     sink.execute(
         ledger.insert_audit(
             *identity,

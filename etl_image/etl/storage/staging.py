@@ -45,6 +45,7 @@ class Manifest(BaseModel):
     kept: NonNegativeInt = 0
     dropped: NonNegativeInt = 0
     rejected: NonNegativeInt = 0
+    adjusted: NonNegativeInt = 0
     row_bytes: NonNegativeInt = 0
     checksum: str = ""
 
