@@ -8,7 +8,7 @@ from etl.model.window import Partition
 from etl.postgres import catalogue as source_catalogue
 from etl.postgres import sql as source_sql
 from etl.sqlserver import checks as sink_checks
-from etl.sqlserver import ledger, merge_sql, prepare_sql
+from etl.sqlserver import ledger, merge_sql, prepare_sql, watermark
 from etl.sqlserver import sql as sink_sql
 from sqlglot.dialects.postgres import Postgres
 
@@ -68,7 +68,7 @@ def tsql(pipeline: Pipeline) -> list[str]:
         sink_sql.lock(f"etl: {pipeline.sink}", 5),
         sink_sql.find_table(pipeline.sink),
         ledger.read_audit(pipeline, pipeline.source.table),  # the ids of runs are any text
-        ledger.insert_watermark(pipeline, pipeline.source.table, WINDOW),
+        watermark.insert_watermark(pipeline, pipeline.source.table, WINDOW),
         *prepare_sql.grants([pipeline]),
     ]
 

@@ -69,7 +69,7 @@ class Place:
 
     def watermark(self) -> datetime:
         """Up to where the sink is complete."""
-        found = read_watermark(PIPELINE, MsSqlHook("sink"))
+        found: datetime | None = read_watermark(PIPELINE, MsSqlHook("sink"))
         assert found
         return found
 

@@ -43,6 +43,14 @@ def test_a_pipeline_survives_being_written_as_json(definition: dict[str, Any]) -
         ({"filter": "status LIKE '{%'"}, "would take them for a template"),
         ({"look_back": -1}, "look_back"),
         ({"version_zone": "UTC"}, "version_zone: 'updated_at' is a timestamptz, which needs none"),
+        (
+            {"version": "order_id", "key": ["customer"], "look_back": "PT1M"},
+            "the version is a number, so this is a count",
+        ),
+        (
+            {"version": "order_id", "key": ["customer"], "version_zone": "UTC"},
+            "'order_id' is a bigint, which needs none",
+        ),
         ({"unreachable_versions": "ignore"}, "unreachable_versions"),
         ({"partition_size": 0}, "partition_size"),
         ({"tolerated_rejects": -1}, "tolerated_rejects"),
@@ -231,6 +239,13 @@ def test_what_is_no_zone_is_refused(zone: str) -> None:
 def test_pipelines_that_spell_one_sink_table_differently_have_one_lock() -> None:
     assert make(ORDERS, sink="DBO.Orders").sink_identity == make(ORDERS, sink="dbo.orders").sink_identity
     assert make(ORDERS, sink="dbo.orders").sink_identity != make(ORDERS, sink="dbo.order").sink_identity
+
+
+@pytest.mark.parametrize(("given", "wanted"), [({}, 1000), ({"look_back": 0}, 0), ({"look_back": 5}, 5)])
+def test_the_look_back_of_a_number_is_a_count(given: dict[str, Any], wanted: int) -> None:
+    pipeline = make(ORDERS, columns={**ORDERS["columns"], "updated_at": "integer"}, **given)
+    assert pipeline.look_back == wanted
+    assert Pipeline.model_validate_json(pipeline.model_dump_json()) == pipeline
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from etl.errors import ConfigurationError
+from etl.model.pipeline import Pipeline
 from etl.model.planning import MOST_PARTITIONS, choose_window, cut, rows_of_a_partition
 from etl.model.window import Window
 from etl_airflow.dag.source_regression import FEW, looks_restored
@@ -39,6 +40,49 @@ def test_params_choose_another_window() -> None:
 @pytest.mark.parametrize("watermark", [None, YESTERDAY])
 def test_only_what_is_asked_for_again_is_compared_where_its_version_is_the_same(watermark: datetime | None) -> None:
     assert choose_window(PIPELINE, {"until": "2026-05-01T00:00:00Z"}, watermark, NOW).refresh == "newer"
+
+
+DAYS = make(ORDERS, columns={**ORDERS["columns"], "updated_at": "date"})
+NUMBERS = make(ORDERS, columns={**ORDERS["columns"], "updated_at": "bigint"})
+TODAY = NOW.replace(hour=0)
+
+
+def test_since_and_until_are_of_the_kind_of_the_version() -> None:
+    days = choose_window(DAYS, {"since": "2026-04-01", "until": "2026-04-02"}, TODAY, TODAY)
+    first, last = datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 4, 2, tzinfo=UTC)
+    assert days == Window(low=first - timedelta(days=1), high=last, refresh="differing")
+    numbers = choose_window(NUMBERS, {"since": 0, "until": 7}, 5000, 6000, NOW)
+    assert numbers == Window(low=0, high=7, at=NOW, refresh="differing")
+
+
+@pytest.mark.parametrize(("look_back", "days"), [(timedelta(0), 2), (timedelta(hours=24), 2), (timedelta(hours=25), 3)])
+def test_days_are_read_again_from_the_day_before_the_watermark_on(look_back: timedelta, days: int) -> None:
+    pipeline = make(ORDERS, columns={**ORDERS["columns"], "updated_at": "date"}, look_back=look_back)
+    wanted = Window(low=TODAY - timedelta(days=days), high=TODAY, refresh="differing")
+    assert choose_window(pipeline, {}, TODAY, TODAY) == wanted
+
+
+def test_numbers_are_read_again_from_a_number_before_the_watermark_on() -> None:
+    assert choose_window(NUMBERS, {}, 5000, 6000, NOW) == Window(low=4000, high=6000, at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "params", "told"),
+    [
+        (DAYS, {"since": "2026-04-01T00:00:00Z"}, "since (2026-04-01T00:00:00Z) is not a day such as 2026-01-31"),
+        (DAYS, {"until": "2026-05-02"}, "lies in the future"),
+        (NUMBERS, {"since": "2026-04-01"}, "since (2026-04-01) is not a number"),
+        (NUMBERS, {"until": 6001}, "until (6001) is above the highest number"),
+        (NUMBERS, {"until": 10}, "The window is empty: the watermark less the look-back of 1000 (4000)"),
+    ],
+)
+def test_versions_of_another_kind_or_beyond_the_last_are_refused(
+    pipeline: Pipeline, params: dict[str, Any], told: str
+) -> None:
+    watermark, end, at = (5000, 6000, NOW) if pipeline is NUMBERS else (TODAY, TODAY, None)
+    with pytest.raises(ConfigurationError) as caught:
+        choose_window(pipeline, params, watermark, end, at)
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk.exceptions import AirflowFailException
-from etl_airflow.dag.factory import _PARAMS
+from etl_airflow.dag.factory import params_of
 from etl_airflow.dag.reconcile import reconcile_run
 from etl_airflow.dag.start import check_start
 from hypothesis import given
@@ -16,17 +16,18 @@ from hypothesis import strategies as st
 
 from dev.sandbox.pipelines import ORDERS, make
 
+PARAMS = params_of(make(ORDERS))
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 INSTEAD = "trigger one run with the Params since and until instead"
 
 
 def start(run_type: str = "manual", conf: Any = None, *, overrides: bool = True, **facts: Any) -> None:
     """Start a run as Airflow describes it to its tasks; `overrides`: its conf overrides the Params, as by default."""
-    params: dict[str, Any] = {name: param.value for name, param in _PARAMS.items()}
+    params: dict[str, Any] = {name: param.value for name, param in PARAMS.items()}
     params |= (conf or {}) if overrides else {}
     none = {"logical_date": None, "data_interval_start": None, "data_interval_end": None, "run_after": NOW}
     run = SimpleNamespace(dag_id="orders_etl", run_type=run_type, conf=conf, **none | facts)
-    check_start(run, params, _PARAMS)
+    check_start(run, params, PARAMS)
 
 
 @pytest.mark.parametrize("run_type", ["manual", "scheduled", "operator_triggered", "asset_materialization"])
@@ -37,7 +38,7 @@ def test_a_run_without_params_starts_however_it_was_triggered(run_type: str, con
 
 @pytest.mark.parametrize("run_type", ["manual", "operator_triggered"])
 def test_every_param_may_be_in_the_conf(run_type: str) -> None:
-    start(run_type, {name: param.value for name, param in _PARAMS.items()})
+    start(run_type, {name: param.value for name, param in PARAMS.items()})
 
 
 def test_an_interval_without_length_as_a_cron_schedule_gives_it_is_no_request() -> None:
@@ -53,14 +54,14 @@ def test_a_key_that_is_no_param_is_refused_with_those_that_are(key: str, near: s
         start(conf={"full_refresh": True, key: True})
     told = str(caught.value)
     assert f"orders_etl has no Param {key}, which the conf of this run gives." in told
-    assert told.endswith(f"There are {', '.join(_PARAMS)}.")
+    assert told.endswith(f"There are {', '.join(PARAMS)}.")
     assert ("Did you mean" in told) == (near is not None)
     assert near is None or f"Did you mean {near}?" in told
 
 
-@given(conf=st.dictionaries(st.sampled_from(list(_PARAMS)) | st.text(), st.none() | st.booleans() | st.text()))
+@given(conf=st.dictionaries(st.sampled_from(list(PARAMS)) | st.text(), st.none() | st.booleans() | st.text()))
 def test_no_conf_is_ignored_in_part(conf: dict[str, Any]) -> None:
-    if set(conf) <= set(_PARAMS):
+    if set(conf) <= set(PARAMS):
         start(conf=conf)
         return
     with pytest.raises(AirflowFailException, match="has no Param"):

@@ -10,41 +10,44 @@ import pendulum
 from airflow.providers.cncf.kubernetes.kube_client import get_kube_client
 from airflow.sdk import DAG, Asset, Param, get_current_context, task, task_group
 from etl.model.pipeline import Pipeline
+from etl.model.version_kind import Kind
 
 from etl_airflow.pods import last_line
 from etl_airflow.pods.operator import EtlPodOperator, runs_steps_as_processes
 
 SOURCE, SINK = "source", "sink"
 """The Airflow connections of `plan` and `reconcile`."""
-_PARAMS = {
-    "full_refresh": Param(
-        False,
-        type="boolean",
-        title="Full refresh",
-        description="Read the whole table again, and write what differs in the sink; nothing is deleted.",
+_FULL_REFRESH = Param(
+    False,
+    type="boolean",
+    title="Full refresh",
+    description="Read the whole table again, and write what differs in the sink; nothing is deleted.",
+)
+_WINDOWS: dict[Kind, tuple[dict[str, Any], str, str]] = {
+    "time": (
+        {"type": ["null", "string"], "format": "date-time"},
+        "Read the versions after this time instead of those after the watermark.",
+        "Read the versions up to and with this time instead of up to now.",
     ),
-    "since": Param(
-        None,
-        type=["null", "string"],
-        format="date-time",
-        title="Since",
-        description="Read the versions after this time instead of those after the watermark.",
+    "day": (
+        {"type": ["null", "string"], "format": "date"},
+        "Read the days from this one on instead of those after the watermark.",
+        "Read the days up to and with this one instead of up to today.",
     ),
-    "until": Param(
-        None,
-        type=["null", "string"],
-        format="date-time",
-        title="Until",
-        description="Read the versions up to and with this time instead of up to now.",
-    ),
-    "accept_older_versions": Param(
-        False,
-        type="boolean",
-        title="Accept older versions",
-        description="With Full refresh or Since: take the source's rows as they are, also where the sink's are newer,"
-        " after the source was restored from a backup or its clock was put back.",
+    "number": (
+        {"type": ["null", "integer"]},
+        "Read the numbers after this one instead of those after the watermark.",
+        "Read the numbers up to and with this one instead of up to the highest.",
     ),
 }
+"""By the kind of version: the schema of Since and Until in JSON, and what they do."""
+_ACCEPT_OLDER = Param(
+    False,
+    type="boolean",
+    title="Accept older versions",
+    description="With Full refresh or Since: take the source's rows as they are, also where the sink's are newer,"
+    " after the source was restored from a backup or its clock was put back.",
+)
 
 _KINDS_OF_RUN: Any = ("scheduled", "manual", "operator_triggered", "asset_materialization")
 """All but `backfill`: a backfill run reads no window for its interval, and max_active_runs does not limit it."""
@@ -52,8 +55,20 @@ _LONGEST_TAG = 100  # Airflow's limit
 _STEPS = {"separate": ("extract", "filter", "load"), "fused": ("run",)}
 
 
+def params_of(pipeline: Pipeline) -> dict[str, Param]:
+    """The Params of a pipeline's runs."""
+    schema, since, until = _WINDOWS[pipeline.version_kind]
+    return {
+        "full_refresh": _FULL_REFRESH,
+        "since": Param(None, title="Since", description=since, **schema),
+        "until": Param(None, title="Until", description=until, **schema),
+        "accept_older_versions": _ACCEPT_OLDER,
+    }
+
+
 def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.DateTime, owner: str) -> DAG:
     """The DAG `<name>_etl`. `schedule` is a cron expression in the time zone of `start_date`."""
+    params = params_of(pipeline)
     with DAG(
         dag_id=f"{pipeline.name}_etl",
         description=f"{pipeline.source} → {pipeline.sink} where {pipeline.filter}",
@@ -65,7 +80,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
         max_active_runs=1,
         dagrun_timeout=timedelta(hours=12),
         tags=["etl", *(str(table)[:_LONGEST_TAG] for table in (pipeline.source, pipeline.sink))],
-        params=_PARAMS,
+        params=params,
         allowed_run_types=_KINDS_OF_RUN,
         default_args={
             "owner": owner,
@@ -90,7 +105,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
             from etl_airflow.pods.orphans import delete_orphans
 
             context = get_current_context()
-            check_start(context["dag_run"], context["params"], _PARAMS)
+            check_start(context["dag_run"], context["params"], params)
             if not runs_steps_as_processes():
                 dag_id, get_state = context["ti"].dag_id, context["ti"].get_dagrun_state
                 delete_orphans(get_kube_client(), dag_id, context["run_id"], partial(get_state, dag_id))
@@ -116,6 +131,10 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
     return dag
 
 
+def _reach(pipeline: Pipeline) -> str:
+    return f"{pipeline.reach} numbers" if pipeline.version_kind == "number" else str(pipeline.reach)
+
+
 def _doc(pipeline: Pipeline) -> str:
     """The pipeline's documentation in Airflow's UI."""
     rows = (f"| `{name}` | {column} | {column.tsql} |" for name, column in pipeline.types.items())
@@ -125,7 +144,7 @@ def _doc(pipeline: Pipeline) -> str:
     return f"""Rows of `{pipeline.source}` for which `{pipeline.filter}` go to `{pipeline.sink}` and stay there.
 
 * A row is known by `{", ".join(pipeline.key)}`; the newer `{pipeline.version}` wins.
-* A run reads what changed after the watermark, and {pipeline.look_back} behind it again for late commits.
+* A run reads what changed after the watermark, and {_reach(pipeline)} behind it again for late commits.
 * {pipeline.tolerated_rejects} rows of a run may break the type rules below; with more the run fails.
 * A failed partition is retried alone: clear its `{_STEPS[pipeline.steps][0]}`, with what follows.
 * Switching the DAG on starts a run of the schedule at once. The first one takes all rows, and a run that was triggered

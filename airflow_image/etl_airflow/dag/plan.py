@@ -12,14 +12,16 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError, printable
 from etl.model.masking import Mask
-from etl.model.pipeline import Pipeline
+from etl.model.pipeline import Pipeline, TableName
 from etl.model.planning import choose_window, cut, rows_of_a_partition, share
 from etl.model.settled import settle
+from etl.model.version_kind import Version, day_of, is_after
 from etl.model.window import Settled, Window
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import check_source
 from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
+from etl.sqlserver import watermark as ledger_sql
 
 from etl_airflow import metrics
 from etl_airflow.dag import source_regression
@@ -42,16 +44,20 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     hook = SinkHook(sink)
     mask = Mask(pipeline, hook.mask_key)
     watermark = read_watermark(pipeline, hook)
-    newest = source_regression.newest_rows(pipeline, hook) if watermark else []
+    newest = [] if watermark is None else source_regression.newest_rows(pipeline, hook)
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
         is_hashed = pipeline.has_sensitive_key or not check_source(pipeline, cursor).is_ordered(pipeline.key)
         source_regression.check(pipeline, newest, cursor, mask, is_accepted=bool(params.get("accept_older_versions")))
-        if end is None or (end == watermark and not any(params.get(name) for name in _WINDOW)):
+        if end is None or (end == watermark and not _is_asked(params)):
             log.info(
                 "%s: the source is a standby that has replayed nothing since %s.", pipeline.name, end or "it began"
             )
             return []
-        window, future = _window(pipeline, params, watermark, end, hook, cursor), now + TOLERANCE
+        window = _window(pipeline, params, watermark, end, hook, cursor)
+        if window is None:
+            log.info("%s: nothing to move: %s is its highest number.", pipeline.name, _shown(watermark, "none"))
+            return []
+        future = now + TOLERANCE
         cursor.execute(source_sql.count_window(pipeline, window, future, watermark))
         rows, oldest, unreachable = cursor.fetchone()
         metrics.gauge(metrics.UNREACHABLE_VERSIONS, pipeline, unreachable)
@@ -64,39 +70,67 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             cursor.execute(source_sql.partition_bounds(pipeline, window, size))
             bounds = [list(keys) for keys in cursor.fetchall()]
     metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
-    if watermark and (window.low is None or window.low <= watermark) and not params.get("until"):
-        # The window covers all rows that have not been moved yet.
-        metrics.gauge(metrics.LAG, pipeline, float(oldest or 0))
+    if _covers_all(window, watermark, params) and (pipeline.version_kind != "number" or not rows):
+        # Of numbers it is not known how old their rows are.
+        metrics.gauge(metrics.LAG, pipeline, max(0.0, float(oldest or 0)))
     partitions = share(window, rows, size) if is_hashed else cut(window, rows, size, bounds)
     log.info(
         "%s: the watermark is %s; versions after %s up to %s are %d rows in %d partitions.",
-        *(pipeline.name, watermark or "not set", window.low or "the beginning", window.high, rows, len(partitions)),
+        *(pipeline.name, _shown(watermark, "not set"), _shown(window.low), window.high, rows, len(partitions)),
     )
     if not partitions:
         log.info(
             "%s: nothing to move, the tasks after plan are skipped: %s has no row whose %s is after %s and up to %s.",
-            *(pipeline.name, pipeline.source, pipeline.version, window.low or "the beginning", window.high),
+            *(pipeline.name, pipeline.source, pipeline.version, _shown(window.low), window.high),
         )
     return [partition.model_dump_json(exclude_defaults=True) for partition in partitions]
 
 
+def _highest(pipeline: Pipeline, watermark: Version | None, end: datetime, cursor: Any) -> Version | None:
+    """The highest version that the run may read; None where the version is a number and there is no row."""
+    if pipeline.version_kind != "number":
+        return end if pipeline.version_kind == "time" else day_of(end, pipeline.version_zone)
+    cursor.execute(source_sql.highest_version(pipeline))
+    # Rows may have been deleted since.
+    return max((each for each in (cursor.fetchone()[0], watermark) if each is not None), default=None)
+
+
+def _is_asked(params: dict[str, Any]) -> bool:
+    """Whether the Params choose another window than the one after the watermark."""
+    return any(params.get(name) not in (None, "", False) for name in _WINDOW)
+
+
 def _window(
-    pipeline: Pipeline, params: dict[str, Any], watermark: datetime | None, end: datetime, hook: SinkHook, cursor: Any
-) -> Window:
-    """The run's window, with its record of the source's transactions."""
+    pipeline: Pipeline, params: dict[str, Any], watermark: Version | None, end: datetime, hook: SinkHook, cursor: Any
+) -> Window | None:
+    """The run's window, with its record of the source's transactions; None if there is no new number."""
+    highest, at = _highest(pipeline, watermark, end, cursor), end if pipeline.version_kind == "number" else None
     cursor.execute(source_sql.TRANSACTIONS)
     snapshot = cursor.fetchone()
     left = read_settled(pipeline, watermark, hook)
     if left is not None and left.xmax > snapshot[1]:
         left = None  # of another server: a restored one, or a failover, with lower transaction ids
-    window, begin = choose_window(pipeline, params, watermark, end), watermark
-    if left is not None:  # after choose_window accepted the watermark; the window may begin earlier
-        begin = left.value
-        window = choose_window(pipeline, params, begin, end)
-    settled, warning = settle(left, begin, window, pipeline.look_back, snapshot)
+    begin = watermark if left is None else left.value
+    if highest is None or (highest == begin and not pipeline.reach and not _is_asked(params)):
+        return None
+    if highest != watermark:  # so that params are refused that the watermark contradicts; the window may begin earlier
+        choose_window(pipeline, params, watermark, highest, at)
+    window = choose_window(pipeline, params, begin, highest, at)
+    settled, warning = settle(left, begin, window, pipeline.reach, snapshot)
     if warning:
         log.warning(warning)
     return window.model_copy(update={"settled": settled})
+
+
+def _covers_all(window: Window, watermark: Version | None, params: dict[str, Any]) -> bool:
+    """Whether the window covers all rows that have not been moved yet."""
+    if watermark is None or params.get("until") not in (None, ""):
+        return False
+    return window.low is None or not is_after(window.low, watermark)
+
+
+def _shown(version: Version | None, otherwise: str = "the beginning") -> str:
+    return otherwise if version is None else str(version)
 
 
 def warn_unreachable(pipeline: Pipeline, number: int, examples: list[Any], mask: Mask) -> None:
@@ -126,7 +160,7 @@ def _snapshot(pipeline: Pipeline, source: str, mask: Mask) -> Iterator[tuple[Any
             # Before the snapshot: after it, `end` could include commits that a standby replayed in between.
             for statement in (*source_sql.SESSION, source_sql.CLOCK):
                 cursor.execute(statement)
-            now, end = cursor.fetchone()
+            now, end, _ = cursor.fetchone()
             connection.rollback()
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             for statement in source_sql.SESSION:
@@ -143,20 +177,26 @@ def _snapshot(pipeline: Pipeline, source: str, mask: Mask) -> Iterator[tuple[Any
         ) from None
 
 
-def read_watermark(pipeline: Pipeline, hook: MsSqlHook) -> datetime | None:
+def read_watermark(pipeline: Pipeline, hook: MsSqlHook) -> Version | None:
     """The version up to which the sink is complete; None before the first run."""
-    if hook.get_first(sink_sql.find_table(ledger.WATERMARK))[0] is None:
+    if not _has_ledger(pipeline, ledger.WATERMARK, hook):
         return None
-    found = hook.get_first(ledger.read_watermark(pipeline))
-    return None if found is None else ledger.utc(found[0])
+    found = hook.get_first(ledger_sql.read_watermark(pipeline))
+    return None if found is None or found[0] is None else ledger_sql.as_version(found[0])
 
 
-def read_settled(pipeline: Pipeline, watermark: datetime | None, hook: MsSqlHook) -> Settled | None:
+def read_settled(pipeline: Pipeline, watermark: Version | None, hook: MsSqlHook) -> Settled | None:
     """The last record of the source's transactions; None before the first run."""
-    if watermark is None or hook.get_first(sink_sql.find_table(ledger.SETTLED))[0] is None:
-        return None  # the first load makes the table, or `etl prepare-sink`
-    found = hook.get_first(ledger.read_settled(pipeline))
-    if found is None:
+    if watermark is None or not _has_ledger(pipeline, ledger.SETTLED, hook):
         return None
-    value, pending = map(ledger.utc, found[:2])
-    return Settled(value=min(value, watermark), pending=min(pending, watermark), xmax=int(found[2]))
+    found = hook.get_first(ledger_sql.read_settled(pipeline))
+    if found is None or found[0] is None:
+        return None
+    value, pending = (min(ledger_sql.as_version(each), watermark) for each in found[:2])
+    return Settled(value=value, pending=pending, xmax=int(found[2]))
+
+
+def _has_ledger(pipeline: Pipeline, table: TableName, hook: MsSqlHook) -> bool:
+    """Whether a table of the ledger is there, and of this version where that matters: the first load makes it so."""
+    columns = [name for (name,) in hook.get_records(sink_sql.find_columns(table))]
+    return bool(columns) and (pipeline.version_kind != "number" or "value_number" in columns)

@@ -1,7 +1,7 @@
 """`reconcile`: checks the audit and the sink, and then advances the watermark."""
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
@@ -11,7 +11,7 @@ from etl.model.outcome import Problem, as_table, check_audit, select_audits, tot
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition, Window
 from etl.sqlserver import checks as sink_checks
-from etl.sqlserver import ledger
+from etl.sqlserver import ledger, watermark
 from etl.sqlserver import sql as sink_sql
 
 from etl_airflow import metrics
@@ -44,7 +44,7 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
         raise AirflowFailException(f"{pipeline.name} does not add up: {text} The watermark stays.")
     advanced = advance_watermark(pipeline, run_id, window, hook)
     if advanced:
-        metrics.gauge(metrics.LAG, pipeline, (datetime.now(UTC) - window.high).total_seconds())
+        metrics.gauge(metrics.LAG, pipeline, lag(pipeline, window, datetime.now(UTC)))
     log.info("Everything adds up; the watermark %s.", f"is now {window.high}" if advanced else "stays")
     return {**total(audits), "partitions": len(audits), "watermark_advanced": advanced, "verdict": "adds up"}
 
@@ -71,14 +71,20 @@ def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsS
     It never moves back, nor over versions that no run has read.
     """
     with hook.get_conn() as connection, connection.cursor() as cursor:
-        moved = _change(cursor, ledger.advance_watermark(pipeline, run_id, window))
-        if not window.low:
-            moved += _change(cursor, ledger.insert_watermark(pipeline, run_id, window))
+        moved = _change(cursor, watermark.advance_watermark(pipeline, run_id, window))
+        if window.low is None:
+            moved += _change(cursor, watermark.insert_watermark(pipeline, run_id, window))
         if moved and window.settled:
-            for statement in ledger.write_settled(pipeline, run_id, window.settled):
+            for statement in watermark.write_settled(pipeline, run_id, window.settled, window.time):
                 cursor.execute(statement)
         connection.commit()
     return moved > 0
+
+
+def lag(pipeline: Pipeline, window: Window, now: datetime) -> float:
+    """Seconds since the end of a window; a day ends when it is over."""
+    end = window.time + timedelta(days=1) if pipeline.version_kind == "day" else window.time
+    return max(0.0, (now - end).total_seconds())
 
 
 def _change(cursor: Any, statement: str) -> int:

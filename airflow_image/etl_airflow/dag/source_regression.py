@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """A row of the sink: its key as text, and its version, without a zone."""
+    """A row of the sink: its key as text, and its version, a time without a zone."""
 
     key: list[str]
-    version: datetime
+    version: datetime | int
 
 
 def newest_rows(pipeline: Pipeline, hook: MsSqlHook) -> list[Row]:
@@ -38,7 +38,8 @@ def newest_rows(pipeline: Pipeline, hook: MsSqlHook) -> list[Row]:
     if hook.get_first(sink_sql.find_table(pipeline.sink))[0] is None:
         return []
     rows = hook.get_records(sink_sql.newest_rows(pipeline, LOOKED_AT))
-    return [Row([str(value) for value in key], datetime.fromisoformat(version)) for *key, version in rows]
+    read = int if pipeline.version_kind == "number" else datetime.fromisoformat
+    return [Row([str(value) for value in key], read(version)) for *key, version in rows]
 
 
 def check(pipeline: Pipeline, newest: list[Row], cursor: Any, mask: Mask, *, is_accepted: bool) -> None:

@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,11 +13,13 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from etl.errors import printable
+from etl.model import version_kind as kinds
 from etl.model.beyond import BeyondSettings
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
@@ -27,7 +28,6 @@ from etl.model.names import Identifier, PipelineName, as_sql_server_sees, check_
 from etl.model.predicate import parse_predicate, predicate_columns
 from etl.model.predicate_values import Term
 from etl.model.table_name import split_sink, split_source, written
-from etl.model.version_kind import check_version
 
 OWN_SCHEMAS = ("etl", "etl_staging")
 """The loader's schemas in the sink: of the ledger, and of the staging tables."""
@@ -101,7 +101,7 @@ class Pipeline(DeleteSettings, BeyondSettings):
     key: list[str] = Field(description="the columns that identify a row; may be empty where `mode` is replace")
     version: str | None = Field(
         default=None,
-        description="the watermark column: grows whenever the row changes; a `timestamp` needs `version_zone`",
+        description="the watermark column: grows whenever the row changes; of a type of `VERSION_TYPES`",
     )
     mode: Mode = Field(
         default="incremental",
@@ -109,17 +109,16 @@ class Pipeline(DeleteSettings, BeyondSettings):
         " replace: the whole table, where there is no version",
     )
     version_zone: str | None = Field(
-        default=None, description="of a `timestamp`: the zone it is written in, as Asia/Tokyo; none: as the source, UTC"
+        default=None, description="of a `timestamp` or `date`: the zone it is written in, as Asia/Tokyo; none: UTC"
     )
     unreachable_versions: Literal["warn", "refuse"] = Field(
         default="warn", description="what becomes of a run that finds versions in the future or at infinity"
     )
     filter: str = Field(description="a SQL boolean expression; the rows it is true for are kept")
-    look_back: timedelta = Field(
-        default=timedelta(minutes=10),
-        ge=timedelta(0),
-        le=timedelta(days=36500),
-        description="how far behind the watermark a run reads again, for transactions that committed late",
+    look_back: kinds.Reach = Field(
+        default=kinds.DEFAULT_LOOK_BACK,
+        validate_default=True,
+        description="how far behind the watermark a run reads again, for late commits; of numbers 1000 by default",
     )
     partition_size: PositiveInt = Field(default=500_000, description="rows of the source in one partition, at most")
     tolerated_rejects: NonNegativeInt = Field(default=0, description="rows of one run that may break the type rules")
@@ -151,6 +150,12 @@ class Pipeline(DeleteSettings, BeyondSettings):
                 " spaces at the end, which SQL Server does not tell apart"
             )
         return columns
+
+    @field_validator("look_back", mode="before")
+    @classmethod
+    def _look_back(cls, given: Any, info: ValidationInfo) -> kinds.Reach:
+        declaration = info.data.get("columns", {}).get(info.data.get("version"), "timestamptz")
+        return kinds.read_look_back(kinds.VERSION_TYPES.get(parse_column_type(declaration).name, "time"), given)
 
     @model_validator(mode="after")
     def _fits_in_a_pod(self) -> Self:
@@ -185,7 +190,7 @@ class Pipeline(DeleteSettings, BeyondSettings):
         elif self.version in self.key:
             raise ValueError(f"version: '{self.version}' is part of the key, so no row could ever change")
         else:
-            check_version(self.version, types[self.version], self.version_zone)
+            kinds.check_version(self.version, types[self.version], self.version_zone)
         try:
             filtered = predicate_columns(parse_predicate(self.filter, types))
         except ValueError as error:
@@ -211,6 +216,16 @@ class Pipeline(DeleteSettings, BeyondSettings):
         if self.version is None:
             raise ValueError(f"{self.name}: a pipeline of mode {self.mode} has no version.")
         return self.version
+
+    @property
+    def version_kind(self) -> kinds.Kind:
+        """Whether versions are times, days or numbers; without one a run has the time of its snapshot."""
+        return kinds.VERSION_TYPES[self.types[self.version].name] if self.version else "time"
+
+    @property
+    def reach(self) -> kinds.Reach:
+        """The distance from the watermark back to the version after which a window begins."""
+        return kinds.reach(self.version_kind, self.look_back)
 
     @property
     def has_sensitive_key(self) -> bool:

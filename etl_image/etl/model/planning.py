@@ -1,7 +1,7 @@
 """Planning of a run, without I/O: its window, and the partitions it is cut into."""
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -9,41 +9,48 @@ from pydantic import ValidationError
 
 from etl.errors import ConfigurationError, printable
 from etl.model.pipeline import Pipeline
+from etl.model.version_kind import Version, before, is_after
 from etl.model.window import Partition, Window
 
 MOST_PARTITIONS = 1000
 """Airflow's limit is [core] max_map_length = 1024; larger windows get larger partitions."""
 
 
-def choose_window(pipeline: Pipeline, params: dict[str, Any], watermark: datetime | None, end: datetime) -> Window:
-    """The versions to read, up to `end` at the latest.
+def choose_window(
+    pipeline: Pipeline, params: dict[str, Any], watermark: Version | None, end: Version, at: datetime | None = None
+) -> Window:
+    """The versions to read, up to `end` at the latest; `at` is the time of the source where these are numbers.
 
     `params` are the Params of the run. Raises ConfigurationError for those that contradict each other or the clock.
     """
-    since, until = (_time(params, name) for name in ("since", "until"))
-    if params.get("accept_older_versions") and not (params.get("full_refresh") or since):
+    since, until = (_given(pipeline, params, name) for name in ("since", "until"))
+    if params.get("accept_older_versions") and not (params.get("full_refresh") or since is not None):
         raise ConfigurationError(
             "accept_older_versions needs full_refresh, or since: the older rows are not in the window otherwise."
         )
-    if params.get("full_refresh") and since:
+    if params.get("full_refresh") and since is not None:
         raise ConfigurationError("full_refresh reads from the beginning and since does not: give one of them.")
-    if until and until > end:
-        raise ConfigurationError(f"until ({until}) lies in the future: the source can be read up to {end}.")
+    if until is not None and is_after(until, end):
+        beyond = "is above the highest number" if isinstance(until, int) else "lies in the future"
+        raise ConfigurationError(f"until ({until}) {beyond}: the source can be read up to {end}.")
     if since is not None:
         low = since
     elif params.get("full_refresh") or watermark is None:
         low = None
     else:
-        low = _before(watermark, pipeline)
-    # The user asks for the rows again: also rows that differ in the sink at the same version are overwritten.
-    refresh: Literal["newer", "differing", "all"] = "differing" if params.get("full_refresh") or since else "newer"
+        low = before(watermark, pipeline.reach)
+    # The user asks for the rows again: also rows that differ in the sink at the same version are overwritten. Changes
+    # of one day have the same version.
+    asked = bool(params.get("full_refresh") or since is not None or pipeline.version_kind == "day")
+    refresh: Literal["newer", "differing", "all"] = "differing" if asked else "newer"
     if params.get("accept_older_versions"):
         refresh = "all"
+    high = end if until is None else until
     try:
-        return Window(low=low, high=until or end, refresh=refresh)
+        return Window(low=low, high=high, at=at, refresh=refresh)
     except ValidationError:
-        reason = "since" if since else f"the watermark less the look-back of {pipeline.look_back}"
-        raise ConfigurationError(f"The window is empty: {reason} ({low}) is not before {until or end}.") from None
+        reason = "since" if since is not None else f"the watermark less the look-back of {pipeline.look_back}"
+        raise ConfigurationError(f"The window is empty: {reason} ({low}) is not before {high}.") from None
 
 
 def rows_of_a_partition(rows: int, at_most: int, pods: int) -> int:
@@ -90,11 +97,30 @@ def share(window: Window, rows: int, size: int) -> list[Partition]:
     ]
 
 
-def _before(watermark: datetime, pipeline: Pipeline) -> datetime | None:
-    try:
-        return watermark - pipeline.look_back
-    except OverflowError:  # before the year 1
+def _given(pipeline: Pipeline, params: dict[str, Any], name: str) -> Version | None:
+    """The version that a Param gives; `since` is the last one before the window, and of days the first in it."""
+    if params.get(name) in (None, ""):
         return None
+    match pipeline.version_kind:
+        case "number":
+            return _number(params[name], name)
+        case "day":
+            day = _day(params[name], name)
+            return before(day, timedelta(days=1)) if name == "since" else day
+    return _time(params, name)
+
+
+def _number(given: Any, name: str) -> int:
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise ConfigurationError(f"{name} ({printable(str(given))}) is not a number: this pipeline's versions are.")
+    return given
+
+
+def _day(given: Any, name: str) -> datetime:
+    try:
+        return datetime.combine(date.fromisoformat(given), datetime.min.time(), UTC)
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"{name} ({printable(str(given))}) is not a day such as 2026-01-31.") from None
 
 
 def _time(params: dict[str, Any], name: str) -> datetime | None:

@@ -10,15 +10,21 @@ _NAME = re.compile(r"[A-Z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*")
 _FIRST, _END = datetime(2025, 1, 1, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)
 
 
-@lru_cache
-def check_zone(name: str) -> None:
-    """Raise ValueError, with a sentence, for a zone that is unknown or has summer time."""
+def find_zone(name: str) -> ZoneInfo:
+    """The zone of a name. Raises ValueError, with a sentence, for one that is unknown."""
     try:
         zone = ZoneInfo(name) if _NAME.fullmatch(name) else None
     except (KeyError, OSError, ValueError):
         zone = None
     if zone is None:
         raise ValueError("it is not the name of a time zone; write for example Asia/Tokyo or UTC")
+    return zone
+
+
+@lru_cache
+def check_zone(name: str) -> None:
+    """Raise ValueError, with a sentence, for a zone that is unknown or has summer time."""
+    zone = find_zone(name)
     # No country changes its clock for less than a week.
     times = (_FIRST + timedelta(weeks=week) for week in range((_END - _FIRST).days // 7))
     if len({time.astimezone(zone).utcoffset() for time in times}) > 1:

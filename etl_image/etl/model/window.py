@@ -1,12 +1,10 @@
 """The rows of a run: a window of versions, cut into partitions by key."""
 
 import hashlib
-from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from datetime import datetime
+from typing import Literal, Self, cast
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,17 +14,11 @@ from pydantic import (
 )
 
 from etl.model.pipeline import Pipeline
-
-
-def _in_utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
-
-
-UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+from etl.model.version_kind import UtcDatetime, Version, is_after
 
 
 class Settled(BaseModel):
-    """Up to which version the source's transactions have ended, as a run records it; times are versions.
+    """Up to which version the source's transactions have ended, as a run records it.
 
     A row that is not in the sink yet is of a transaction with the id `xmax` or later, and then its version is after
     `pending`; or else its version is after `value`.
@@ -34,8 +26,8 @@ class Settled(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    value: UtcDatetime
-    pending: UtcDatetime
+    value: Version
+    pending: Version
     xmax: int
 
 
@@ -44,21 +36,31 @@ class Window(BaseModel):
 
     `refresh`: which rows of the sink are overwritten: those at an older version (`newer`), also those that differ at
     the same version (`differing`), or also those at a newer version (`all`). `settled` is recorded beside the watermark
-    when the run adds up.
+    when the run adds up. `at`: of versions that are numbers, the time up to which the source's snapshot is complete.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    low: UtcDatetime | None = None
-    high: UtcDatetime
+    low: Version | None = None
+    high: Version
+    at: UtcDatetime | None = None
     refresh: Literal["newer", "differing", "all"] = "newer"
     settled: Settled | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.low is not None and self.low >= self.high:
-            raise ValueError(f"low ({self.low.isoformat()}) must be before high ({self.high.isoformat()})")
+        if self.low is not None and type(self.low) is not type(self.high):
+            raise ValueError(f"low ({self.low}) and high ({self.high}) must be of one kind")
+        if isinstance(self.high, int) and self.at is None:
+            raise ValueError("at: a window of numbers has the time of its snapshot")
+        if self.low is not None and not is_after(self.high, self.low):
+            raise ValueError(f"low ({self.low}) must be before high ({self.high})")
         return self
+
+    @property
+    def time(self) -> datetime:
+        """The time up to which the sink is complete after a run over this window; of a day its midnight."""
+        return self.high if isinstance(self.high, datetime) else cast("datetime", self.at)
 
 
 class Partition(BaseModel):
@@ -90,6 +92,6 @@ def fingerprint(pipeline: Pipeline, partition: Partition) -> str:
     """
     parts = (
         pipeline.model_dump_json(exclude_defaults=True, exclude={"sensitive", "deletes_every", "most_deleted"}),
-        partition.model_dump_json(exclude={"expected_rows": True, "window": {"settled"}}, exclude_defaults=True),
+        partition.model_dump_json(exclude={"expected_rows": True, "window": {"settled", "at"}}, exclude_defaults=True),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import cast
 
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.source_type import SourceTypes, reads
+from etl.model.version_kind import Version, day_of
 from etl.model.version_zone import as_local
 from etl.model.window import Partition, Window
 from etl.postgres.beyond import list_adjusted, within
@@ -28,13 +30,20 @@ ENCODING = (
     " CASE current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, false)"
 )
 """Texts are sent as UTF-8, whatever the database's encoding is; those of SQL_ASCII as their bytes, to be checked."""
-CLOCK = "SELECT now(), CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE now() END"
+CLOCK = (
+    "SELECT now(), CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE now() END,"
+    " CASE WHEN NOT pg_is_in_recovery() THEN txid_current() END"
+)
 """One row: the time at the source, and the time up to which a snapshot taken after this has all commits. On a standby
-that is the time of the last commit it has replayed; null if it has replayed none."""
+that is the time of the last commit it has replayed; null if it has replayed none. The third column is a transaction id,
+which a standby cannot assign: a snapshot lists open transactions only up to the last id that has ended, so this
+transaction is to end before the snapshot."""
 TRANSACTIONS = "SELECT txid_snapshot_xmin(txid_current_snapshot()), txid_snapshot_xmax(txid_current_snapshot())"
-"""One row: the lowest id of a transaction that is open in this snapshot, and the lowest id that is not assigned yet."""
+"""One row: the lowest id of a transaction that is open in this snapshot, and one more than the highest that has ended.
+After CLOCK and the end of its transaction, ids from then on are of transactions that began to write later."""
 # Names of added columns: a tab is not printable, so no column of a pipeline has such a name.
 TOO_LONG, _BYTES, ADJUSTED = "\ttoo long", "\tbytes", "\tadjusted"
+_SECONDS_OF_A_DAY = 24 * 60 * 60
 _LONGEST_VALUE = 1 << 30
 """Longest value of Postgres, in bytes."""
 
@@ -44,24 +53,37 @@ def quote_table(table: TableName) -> str:
     return f"{quote_name(table.schema_name)}.{quote_name(table.table)}"
 
 
-def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark: datetime | None = None) -> str:
+def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark: Version | None = None) -> str:
     """One row, by one scan: rows in the window, age of the oldest new one, and unreachable rows.
 
-    The age is in seconds, of the oldest row of the window after the watermark, null if there is none. Unreachable are
-    rows at a version after `future`, at an infinite one, or at none (of a view), which the window does not cover.
+    The age is in seconds, of the oldest row of the window after the watermark, null if there is none; a day has none
+    before it ends, and a number never. Unreachable are rows at a version after `future`, at an infinite one, or at none
+    (of a view), which the window does not cover.
     """
     version, covered, age = quote_name(pipeline.version_column), _in_window(pipeline, window), "NULL"
     unreachable = _unreachable(pipeline, window, future)
-    if watermark:
+    if watermark is not None and pipeline.version_kind != "number":
         # Only within the window: Postgres subtracts infinity from a time only since version 17.
         oldest = f"min({version}) FILTER (WHERE {covered} AND {version} > {_version(pipeline, watermark)})"
-        ahead = as_local(window.high, pipeline.version_zone) - window.high.replace(tzinfo=None)
-        shift = f" + {ahead.total_seconds():.0f}" if ahead else ""
-        age = f"extract(epoch FROM now() - {oldest}){shift}"
+        age = f"extract(epoch FROM now() - {oldest}){_shift(pipeline, window)}"
     return (
         f"SELECT count(*) FILTER (WHERE {covered}), {age}, count(*) FILTER (WHERE {unreachable})"
         f" FROM {quote_table(pipeline.source)} WHERE ({covered}) OR {unreachable}"
     )
+
+
+def _shift(pipeline: Pipeline, window: Window) -> str:
+    """Seconds to add to the age of a version: a day ends when it is over, and other zones are ahead of UTC."""
+    if pipeline.version_kind == "day":
+        return f" - {_SECONDS_OF_A_DAY}"
+    high = cast("datetime", window.high)
+    ahead = as_local(high, pipeline.version_zone) - high.replace(tzinfo=None)
+    return f" + {ahead.total_seconds():.0f}" if ahead else ""
+
+
+def highest_version(pipeline: Pipeline) -> str:
+    """One row: the highest version of the source, null if it has no row."""
+    return f"SELECT max({quote_name(pipeline.version_column)}) FROM {quote_table(pipeline.source)}"
 
 
 def unreachable_rows(pipeline: Pipeline, window: Window, future: datetime, count: int) -> str:
@@ -146,7 +168,7 @@ def duplicate_keys(pipeline: Pipeline, partition: Partition, source: SourceTypes
     )
 
 
-def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime]]) -> str:
+def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime | int]]) -> str:
     """A row for each of the given rows that the source has; given are the key as text, and the version in the sink.
 
     Its columns: the index in `rows`, the version at the source as text, and -1, 0 or 1 if that is older than the given
@@ -205,19 +227,28 @@ def _in_window(pipeline: Pipeline, window: Window) -> str:
 
 def _unreachable(pipeline: Pipeline, window: Window, future: datetime) -> str:
     version = quote_name(pipeline.version_column)
+    if pipeline.version_kind == "number":
+        return f"{version} IS NULL"
+    if pipeline.version_kind == "day":
+        future = day_of(future, pipeline.version_zone)
     infinite = "" if window.low is None else f" OR {version} = '-infinity'"
     return f"({version} > {_version(pipeline, future)}{infinite} OR {version} IS NULL)"
 
 
-def _version(pipeline: Pipeline, value: datetime) -> str:
-    """A UTC time as a literal of the version column."""
-    return _local_version(pipeline, as_local(value, pipeline.version_zone))
+def _version(pipeline: Pipeline, value: Version) -> str:
+    """A version as a literal of its column."""
+    is_time = isinstance(value, datetime) and pipeline.version_kind == "time"
+    return _local_version(pipeline, as_local(value, pipeline.version_zone) if is_time else value)
 
 
-def _local_version(pipeline: Pipeline, value: datetime) -> str:
-    """A time without a zone, as in the sink, as a literal of the version column."""
-    text = value.isoformat(sep=" ", timespec="microseconds")
+def _local_version(pipeline: Pipeline, value: datetime | int) -> str:
+    """A version as the sink has it, a time without a zone, as a literal of its column."""
     type_name = pipeline.types[pipeline.version_column].name
+    if isinstance(value, int):
+        return f"{int(value)}::bigint"
+    if type_name == "date":
+        return f"{quote_text(value.date().isoformat())}::date"
+    text = value.isoformat(sep=" ", timespec="microseconds")
     return f"{quote_text(text + ('+00' if type_name == 'timestamptz' else ''))}::{type_name}"
 
 

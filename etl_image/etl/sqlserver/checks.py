@@ -6,9 +6,8 @@ from itertools import groupby
 
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.predicate_sql import render_tsql
-from etl.model.version_zone import as_local
 from etl.model.window import Window
-from etl.sqlserver.sql import Table, create_index, object_id, quote_name, quote_table, quote_time
+from etl.sqlserver.sql import Table, create_index, object_id, quote_name, quote_table, quote_version
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def _in_window(pipeline: Pipeline, window: Window) -> str:
     if pipeline.version is None:
         return "1 = 1"
     version = quote_name(pipeline.version_column)
-    conditions = [f"{version} <= {quote_time(as_local(window.high, pipeline.version_zone))}"]
+    conditions = [f"{version} <= {quote_version(pipeline, window.high)}"]
     if window.low is not None:
-        conditions.append(f"{version} > {quote_time(as_local(window.low, pipeline.version_zone))}")
+        conditions.append(f"{version} > {quote_version(pipeline, window.low)}")
     return " AND ".join(conditions)

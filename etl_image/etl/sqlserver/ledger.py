@@ -1,4 +1,6 @@
-"""The ledger: the tables audit, watermark, settled and erasure of the sink's schema `etl`, and all T-SQL for them.
+"""The ledger: the tables audit, watermark, settled and erasure of the sink's schema `etl`, and T-SQL for them.
+
+The T-SQL for a pipeline's watermark is in watermark.py.
 
 Values are literals in the text and not parameters: the steps send it by mssql-python, which marks parameters with ?,
 and plan and reconcile by pymssql, which marks them with %s.
@@ -10,7 +12,7 @@ from datetime import UTC, datetime
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.outcome import COUNTS, LATER_COUNTS
 from etl.model.pipeline import OWN_SCHEMAS, Pipeline, TableName
-from etl.model.window import Settled, Window
+from etl.model.window import Window
 from etl.sqlserver.sql import Table, quote_names, quote_table, quote_text, quote_time, sink_table, time_text
 
 SCHEMA = OWN_SCHEMAS[0]
@@ -119,8 +121,7 @@ def insert_audit(
         "pipeline": pipeline.name,
         "run_id": run_id,
         "partition_id": partition_id,
-        "window_low": window.low,
-        "window_high": window.high,
+        **_window(window),
         **{name: counts[name] for name in COUNTS},
         "fingerprint": fingerprint,
         "checksum": checksum,
@@ -136,13 +137,13 @@ def audit_lock(pipeline: Pipeline) -> str:
 
 def latest_run(pipeline: Pipeline) -> str:
     """The id of the run that was loaded last; no row before the first."""
-    return f"SELECT TOP (1) [run_id] FROM {_AUDIT} WHERE {_is(pipeline)} ORDER BY [loaded_at] DESC"
+    return f"SELECT TOP (1) [run_id] FROM {_AUDIT} WHERE {is_of(pipeline)} ORDER BY [loaded_at] DESC"
 
 
 def prune_audit(pipeline: Pipeline, run_id: str, until: datetime) -> str:
     """Delete some of the pipeline's audit rows that were written before a time, except those of one run."""
     return (
-        f"DELETE TOP ({_PRUNED_AT_ONCE}) FROM {_AUDIT} WHERE {_is(pipeline)}"
+        f"DELETE TOP ({_PRUNED_AT_ONCE}) FROM {_AUDIT} WHERE {is_of(pipeline)}"
         f" AND [loaded_at] < {quote_time(until)} AND [run_id] <> {quote_text(run_id)}"
     )
 
@@ -157,51 +158,6 @@ def read_watermarks() -> str:
     return f"SELECT [pipeline], {time_text('value')} FROM {_WATERMARK} ORDER BY [pipeline]"
 
 
-def read_watermark(pipeline: Pipeline) -> str:
-    """The watermark of a pipeline; no row before its first run."""
-    return f"SELECT {time_text('value')} FROM {_WATERMARK} WHERE {_is(pipeline)}"
-
-
-def advance_watermark(pipeline: Pipeline, run_id: str, window: Window) -> str:
-    """Move the watermark to the end of a window: forward only, and not if the window begins too late.
-
-    A window that begins later than the look-back before the watermark leaves late commits before it unread.
-    """
-    high = quote_time(window.high)
-    reaches = f" AND [value] >= {quote_time(window.low + pipeline.look_back)}" if window.low else ""
-    return (
-        f"UPDATE {_WATERMARK} SET [value] = {high}, [run_id] = {quote_text(run_id)}, [advanced_at] = SYSUTCDATETIME()"
-        f" WHERE {_is(pipeline)} AND [value] < {high}{reaches}"
-    )
-
-
-def insert_watermark(pipeline: Pipeline, run_id: str, window: Window) -> str:
-    """Set the first watermark, if there is none."""
-    return (
-        f"INSERT INTO {_WATERMARK} ([pipeline], [value], [run_id], [advanced_at]) SELECT {quote_text(pipeline.name)},"
-        f" {quote_time(window.high)}, {quote_text(run_id)}, SYSUTCDATETIME()"
-        f" WHERE NOT EXISTS (SELECT 1 FROM {_WATERMARK} WHERE {_is(pipeline)})"
-    )
-
-
-def read_settled(pipeline: Pipeline) -> str:
-    """The row of a pipeline, value, pending, xmax; none before its first run."""
-    return f"SELECT {time_text('value')}, {time_text('pending')}, [xmax] FROM {_SETTLED} WHERE {_is(pipeline)}"
-
-
-def write_settled(pipeline: Pipeline, run_id: str, settled: Settled) -> list[str]:
-    """Update the row of a pipeline, then insert it if there was none."""
-    value, pending = quote_time(settled.value), quote_time(settled.pending)
-    run, xmax = quote_text(run_id), int(settled.xmax)
-    return [
-        f"UPDATE {_SETTLED} SET [value] = {value}, [pending] = {pending}, [xmax] = {xmax}, [run_id] = {run}"
-        f" WHERE {_is(pipeline)}",
-        f"INSERT INTO {_SETTLED} ([pipeline], [value], [pending], [xmax], [run_id])"
-        f" SELECT {quote_text(pipeline.name)}, {value}, {pending}, {xmax}, {run}"
-        f" WHERE NOT EXISTS (SELECT 1 FROM {_SETTLED} WHERE {_is(pipeline)})",
-    ]
-
-
 def insert_erasure(values: Mapping[str, str | int | datetime]) -> str:
     """Record an erased row."""
     return _insert(_ERASURE, values)
@@ -209,12 +165,19 @@ def insert_erasure(values: Mapping[str, str | int | datetime]) -> str:
 
 def prune_erasures(pipeline: Pipeline, until: datetime) -> str:
     """Delete records of erased rows of the pipeline that were written before a time."""
-    return f"DELETE FROM {_ERASURE} WHERE {_is(pipeline)} AND [erased_at] < {quote_time(until)}"
+    return f"DELETE FROM {_ERASURE} WHERE {is_of(pipeline)} AND [erased_at] < {quote_time(until)}"
 
 
 def _insert(table: str, values: Mapping[str, str | int | datetime | None]) -> str:
     given = {name: _literal(value) for name, value in values.items() if value is not None}
     return f"INSERT INTO {table} ({quote_names(given)}) VALUES ({', '.join(given.values())})"
+
+
+def _window(window: Window) -> dict[str, datetime | int | None]:
+    """The columns of a window: of numbers the times are null and that of the snapshot."""
+    if isinstance(window.high, int):
+        return {"window_high": window.time, "window_low_number": window.low, "window_high_number": window.high}
+    return {"window_low": window.low, "window_high": window.high}
 
 
 def _literal(value: str | int | datetime) -> str:
@@ -226,12 +189,13 @@ def _literal(value: str | int | datetime) -> str:
     return quote_text(value)
 
 
-def _is(pipeline: Pipeline) -> str:
+def is_of(pipeline: Pipeline) -> str:
+    """The condition for a pipeline's rows."""
     return f"[pipeline] = {quote_text(pipeline.name)}"
 
 
 def _is_partition(pipeline: Pipeline, run_id: str, partition_id: str) -> str:
-    return f"{_is(pipeline)} AND [run_id] = {quote_text(run_id)} AND [partition_id] = {quote_text(partition_id)}"
+    return f"{is_of(pipeline)} AND [run_id] = {quote_text(run_id)} AND [partition_id] = {quote_text(partition_id)}"
 
 
 def _numbers(*times: str) -> dict[str, str]:

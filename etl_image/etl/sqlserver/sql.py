@@ -11,7 +11,8 @@ from typing import Literal
 
 from etl.model.column_types import KEY_COLLATION, ColumnType
 from etl.model.pipeline import OWN_SCHEMAS, Pipeline, TableName
-from etl.model.version_kind import VERSION_TYPES
+from etl.model.version_kind import TIME_TYPES, Version
+from etl.model.version_zone import as_local
 
 STAGING = OWN_SCHEMAS[1]
 """Schema of the staging tables."""
@@ -53,6 +54,15 @@ def quote_text(value: str) -> str:
 def quote_time(value: datetime) -> str:
     """A SQL Server datetime2(6) of a time in UTC, the same in every language setting."""
     return f"CAST({quote_text(value.replace(tzinfo=None).isoformat(timespec='microseconds'))} AS datetime2(6))"
+
+
+def quote_version(pipeline: Pipeline, value: Version) -> str:
+    """A literal of a version, as the sink's column holds it."""
+    if isinstance(value, int):
+        return str(value)
+    if pipeline.version_kind == "day":
+        return f"CAST({quote_text(value.date().isoformat())} AS date)"
+    return quote_time(as_local(value, pipeline.version_zone))
 
 
 def quote_table(table: TableName) -> str:
@@ -170,17 +180,17 @@ def time_text(column: str, aggregate: str = "") -> str:
 
 
 def newest_rows(pipeline: Pipeline, count: int) -> str:
-    """The newest rows of the sink: each column of the key as text, or as a number, and the version as ISO 8601 text."""
+    """The newest rows of the sink: each column of the key as text, or as a number, and the version as text."""
 
     def as_text(name: str) -> str:
         kind = pipeline.types[name]
         if kind.row.family == "float":  # CONVERT would round it
             return quote_name(name)
-        return time_text(name) if kind.name in VERSION_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
+        return time_text(name) if kind.name in TIME_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
 
-    keys = map(as_text, pipeline.key)
+    texts = map(as_text, (*pipeline.key, pipeline.version_column))
     return (
-        f"SELECT TOP ({int(count)}) {', '.join(keys)}, {time_text(pipeline.version_column)}"
+        f"SELECT TOP ({int(count)}) {', '.join(texts)}"
         f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version_column)} DESC"
     )
 
