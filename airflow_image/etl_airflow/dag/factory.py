@@ -21,7 +21,7 @@ _FULL_REFRESH = Param(
     False,
     type="boolean",
     title="Full refresh",
-    description="Read the whole table again, and write what differs in the sink; nothing is deleted.",
+    description="Read the whole table again, and write what differs in the sink.",
 )
 _WINDOWS: dict[Kind, tuple[dict[str, Any], str, str]] = {
     "time": (
@@ -48,6 +48,12 @@ _ACCEPT_OLDER = Param(
     description="With Full refresh or Since: take the source's rows as they are, also where the sink's are newer,"
     " after the source was restored from a backup or its clock was put back.",
 )
+_ACCEPT_DELETES = Param(
+    False,
+    type="boolean",
+    title="Accept deletes",
+    description="Delete or mark the rows that are gone at the source, however many they are.",
+)
 
 _KINDS_OF_RUN: Any = ("scheduled", "manual", "operator_triggered", "asset_materialization")
 """All but `backfill`: a backfill run reads no window for its interval, and max_active_runs does not limit it."""
@@ -57,13 +63,15 @@ _STEPS = {"separate": ("extract", "filter", "load"), "fused": ("run",)}
 
 def params_of(pipeline: Pipeline) -> dict[str, Param]:
     """The Params of a pipeline's runs."""
-    schema, since, until = _WINDOWS[pipeline.version_kind]
-    return {
-        "full_refresh": _FULL_REFRESH,
-        "since": Param(None, title="Since", description=since, **schema),
-        "until": Param(None, title="Until", description=until, **schema),
-        "accept_older_versions": _ACCEPT_OLDER,
-    }
+    found = {"full_refresh": _FULL_REFRESH}
+    if pipeline.version:
+        schema, since, until = _WINDOWS[pipeline.version_kind]
+        found |= {
+            "since": Param(None, title="Since", description=since, **schema),
+            "until": Param(None, title="Until", description=until, **schema),
+            "accept_older_versions": _ACCEPT_OLDER,
+        }
+    return found if pipeline.deletes == "keep" else {**found, "accept_deletes": _ACCEPT_DELETES}
 
 
 def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.DateTime, owner: str) -> DAG:
@@ -141,18 +149,38 @@ def _doc(pipeline: Pipeline) -> str:
     columns = "\n".join(rows)
     sensitive = ", ".join(f"`{name}`" for name in pipeline.sensitive)
     masked = f"\n* Values of {sensitive} are sensitive: logs and rejects show masks of them." if sensitive else ""
-    return f"""Rows of `{pipeline.source}` for which `{pipeline.filter}` go to `{pipeline.sink}` and stay there.
+    return f"""Rows of `{pipeline.source}` for which `{pipeline.filter}` go to `{pipeline.sink}`.
 
-* A row is known by `{", ".join(pipeline.key)}`; the newer `{pipeline.version}` wins.
-* A run reads what changed after the watermark, and {_reach(pipeline)} behind it again for late commits.
+* They {_ending(pipeline)}.
+{_reading(pipeline)}
 * {pipeline.tolerated_rejects} rows of a run may break the type rules below; with more the run fails.
 * A failed partition is retried alone: clear its `{_STEPS[pipeline.steps][0]}`, with what follows.
 * Switching the DAG on starts a run of the schedule at once. The first one takes all rows, and a run that was triggered
   meanwhile waits for it and may find nothing left.
-* Where nothing changed, the tasks after `plan` are skipped; the end of its log says so.
-* A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*.{masked}
+* Where nothing changed, the tasks after `plan` are skipped; the end of its log says so.{masked}
 
 | column | source | sink |
 |---|---|---|
 {columns}
 """
+
+
+def _ending(pipeline: Pipeline) -> str:
+    """The fate of rows that the source has deleted."""
+    if pipeline.deletes == "keep":
+        return "stay there"
+    verb = "deleted" if pipeline.deletes == "delete" else f"marked in `{pipeline.mark_column}`"
+    return (
+        f"are {verb} when they are gone at the source; more than {pipeline.most_deleted:.0%} only if the run accepts it"
+    )
+
+
+def _reading(pipeline: Pipeline) -> str:
+    """The rows that a run reads."""
+    key = ", ".join(pipeline.key)
+    if pipeline.version is None:
+        how = f"rows of the same `{key}` are compared" if key else "they have no key, so all are exchanged"
+        return f"* A run reads the whole table, and changes in one transaction what differs in the sink: {how}."
+    return f"""* A row is known by `{key}`; the newer `{pipeline.version}` wins.
+* A run reads what changed after the watermark, and {_reach(pipeline)} behind it again for late commits.
+* A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*."""

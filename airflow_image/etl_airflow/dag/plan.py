@@ -16,7 +16,7 @@ from etl.model.pipeline import Pipeline, TableName
 from etl.model.planning import choose_window, cut, rows_of_a_partition, share
 from etl.model.settled import settle
 from etl.model.version_kind import Version, day_of, is_after
-from etl.model.window import Settled, Window
+from etl.model.window import Partition, Settled, Window
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import check_source
 from etl.sqlserver import ledger
@@ -26,6 +26,7 @@ from etl.sqlserver import watermark as ledger_sql
 from etl_airflow import metrics
 from etl_airflow.dag import source_regression
 from etl_airflow.dag.hooks import SinkHook, source_hook
+from etl_airflow.dag.replacement import plan_replacement
 
 TOLERANCE = timedelta(minutes=1)
 """How far a version may be ahead of the source's clock, since clients' clocks differ, until it is unreachable."""
@@ -44,9 +45,14 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     hook = SinkHook(sink)
     mask = Mask(pipeline, hook.mask_key)
     watermark = read_watermark(pipeline, hook)
-    newest = [] if watermark is None else source_regression.newest_rows(pipeline, hook)
+    newest = [] if watermark is None or not pipeline.version else source_regression.newest_rows(pipeline, hook)
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
-        is_hashed = pipeline.has_sensitive_key or not check_source(pipeline, cursor).is_ordered(pipeline.key)
+        found = check_source(pipeline, cursor)
+        check_deletes(pipeline, params)
+        if pipeline.mode == "replace":
+            metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
+            return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now))
+        is_hashed = pipeline.has_sensitive_key or not found.is_ordered(pipeline.key)
         source_regression.check(pipeline, newest, cursor, mask, is_accepted=bool(params.get("accept_older_versions")))
         if end is None or (end == watermark and not _is_asked(params)):
             log.info(
@@ -83,6 +89,10 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             "%s: nothing to move, the tasks after plan are skipped: %s has no row whose %s is after %s and up to %s.",
             *(pipeline.name, pipeline.source, pipeline.version, _shown(window.low), window.high),
         )
+    return _as_json(partitions)
+
+
+def _as_json(partitions: list[Partition]) -> list[str]:
     return [partition.model_dump_json(exclude_defaults=True) for partition in partitions]
 
 
@@ -98,6 +108,14 @@ def _highest(pipeline: Pipeline, watermark: Version | None, end: datetime, curso
 def _is_asked(params: dict[str, Any]) -> bool:
     """Whether the Params choose another window than the one after the watermark."""
     return any(params.get(name) not in (None, "", False) for name in _WINDOW)
+
+
+def check_deletes(pipeline: Pipeline, params: dict[str, Any]) -> None:
+    """Raise ConfigurationError if the run accepts deletes that its pipeline does not make."""
+    if params.get("accept_deletes") and pipeline.deletes == "keep":
+        raise ConfigurationError(
+            f"accept_deletes: the pipeline {pipeline.name} keeps rows that are gone at the source (deletes is keep)."
+        )
 
 
 def _window(

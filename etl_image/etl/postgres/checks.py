@@ -20,7 +20,7 @@ _WITHOUT_KEY = ("v", "m", "f")
 
 @dataclass(frozen=True)
 class Source:
-    """The source of a pipeline: the types of its columns, and whether Postgres ensures that the key is unique."""
+    """The source of a pipeline: the types of its columns, and whether the key is unique, or checked by the load."""
 
     types: dict[str, SourceType]
     is_key_unique: bool
@@ -43,20 +43,15 @@ class Cursor(Protocol):
 def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     """Compare the source table with the pipeline, in a session with the settings of `source_sql.SESSION`.
 
-    Raises ConfigurationError for the first difference by
-    which rows would be missed, read twice or read differently.
+    Raises ConfigurationError for the first difference by which rows would be missed, read twice or read differently.
     """
     (kind,) = next(iter(_rows(cursor, source_catalogue.relation_kind(pipeline.source))), ("",))
     described = _rows(cursor, source_catalogue.describe_columns(pipeline.source))
     found = {name: SourceType(*rest) for name, *rest in described}
-    _check_columns(pipeline, found, may_be_null=kind in _WITHOUT_KEY)
-    _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
-    is_key_unique = _is_key_unique(pipeline, _rows(cursor, source_catalogue.unique_indexes(pipeline.source)))
-    if not is_key_unique and kind not in _WITHOUT_KEY:
-        raise ConfigurationError(
-            f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(pipeline.key)},"
-            " so it does not identify a row; correct the key or add the index."
-        )
+    # Mode replace reads all rows in one partition, and its load counts the keys that came twice.
+    is_replaced = pipeline.mode == "replace"
+    _check_columns(pipeline, found, may_be_null=is_replaced or kind in _WITHOUT_KEY)
+    is_key_unique = is_replaced or _check_key(pipeline, cursor, kind)
     _check_row_security(pipeline, cursor)
     if pipeline.version and pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
@@ -126,8 +121,17 @@ def _check_children(pipeline: Pipeline, children: list[Any]) -> None:
         )
 
 
-def _is_key_unique(pipeline: Pipeline, indexes: list[Any]) -> bool:
-    return any(set(names) <= set(pipeline.key) for (names,) in indexes)
+def _check_key(pipeline: Pipeline, cursor: Cursor, kind: str) -> bool:
+    """Whether the source ensures that the key is unique, which only a table does. Raises ConfigurationError."""
+    _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
+    indexes = _rows(cursor, source_catalogue.unique_indexes(pipeline.source))
+    is_unique = any(set(names) <= set(pipeline.key) for (names,) in indexes)
+    if not is_unique and kind not in _WITHOUT_KEY:
+        raise ConfigurationError(
+            f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(pipeline.key)},"
+            " so it does not identify a row; correct the key or add the index."
+        )
+    return is_unique
 
 
 def _check_row_security(pipeline: Pipeline, cursor: Cursor) -> None:

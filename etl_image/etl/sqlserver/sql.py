@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from etl.model.column_types import KEY_COLLATION, ColumnType
+from etl.model.column_types import KEY_COLLATION, ColumnType, parse_column_type
 from etl.model.pipeline import OWN_SCHEMAS, Pipeline, TableName
 from etl.model.version_kind import TIME_TYPES, Version
 from etl.model.version_zone import as_local
@@ -71,9 +71,12 @@ def quote_table(table: TableName) -> str:
 
 
 def sink_table(pipeline: Pipeline) -> Table:
-    """The sink table of a pipeline, with an index on the version, for the rows of a window."""
+    """The sink table of a pipeline, with an index on the version, for the rows of a window, and the column of marks."""
     indexed = (pipeline.version,) if pipeline.version else ()
-    return Table(pipeline.sink, pipeline.types, tuple(pipeline.key), indexed=indexed)
+    columns = dict(pipeline.types)
+    if pipeline.deletes == "mark":
+        columns[pipeline.mark_column] = parse_column_type("timestamptz null")
+    return Table(pipeline.sink, columns, tuple(pipeline.key), indexed=indexed)
 
 
 def staging_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
@@ -179,16 +182,21 @@ def time_text(column: str, aggregate: str = "") -> str:
     return f"CONVERT(nvarchar(33), {value}, 126)"
 
 
+def key_texts(pipeline: Pipeline) -> list[str]:
+    """An expression for each column of the key: its value as text, which Postgres reads, or as a number."""
+    return [_as_text(pipeline, name) for name in pipeline.key]
+
+
+def _as_text(pipeline: Pipeline, name: str) -> str:
+    kind = pipeline.types[name]
+    if kind.row.family == "float":  # CONVERT would round it
+        return quote_name(name)
+    return time_text(name) if kind.name in TIME_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
+
+
 def newest_rows(pipeline: Pipeline, count: int) -> str:
     """The newest rows of the sink: each column of the key as text, or as a number, and the version as text."""
-
-    def as_text(name: str) -> str:
-        kind = pipeline.types[name]
-        if kind.row.family == "float":  # CONVERT would round it
-            return quote_name(name)
-        return time_text(name) if kind.name in TIME_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
-
-    texts = map(as_text, (*pipeline.key, pipeline.version_column))
+    texts = [*key_texts(pipeline), _as_text(pipeline, pipeline.version_column)]
     return (
         f"SELECT TOP ({int(count)}) {', '.join(texts)}"
         f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version_column)} DESC"

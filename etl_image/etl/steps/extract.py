@@ -15,13 +15,14 @@ from etl.errors import ConfigurationError, DataError, TryAgainError, printable
 from etl.logs import redact
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import Source, check_source
+from etl.postgres.compare_sql import content_hash
 from etl.postgres.connection import connect_source
 from etl.steps.batches import BATCH_BYTES
 from etl.steps.context import StepContext
 from etl.steps.memory import longest_row
 from etl.steps.prefetch import prefetch
 from etl.steps.progress import Progress
-from etl.storage.staging import CODEC, Manifest
+from etl.storage.staging import CODEC, Content, Manifest
 
 
 def extract(work: StepContext) -> Manifest:
@@ -85,6 +86,11 @@ class Reading:
         self._counted: tuple[int, int] | None = None
         if not source.is_key_unique:
             self._check_keys(cursor, source)
+        self._content: Content | None = None
+        if work.pipeline.mode == "replace":
+            cursor.execute(content_hash(work.pipeline))
+            rows, hashed, read_at = cursor.fetchall()[0]
+            self._content = Content(rows=rows, hash=hashed, read_at=read_at)
         if work.pipeline.pushdown:
             cursor.execute(source_sql.count_partition(work.pipeline, work.partition, source.types))
             self._counted = cursor.fetchone()
@@ -173,6 +179,7 @@ class Reading:
             extracted=extracted,
             dropped=dropped,
             row_bytes=self._bytes // max(self._rows, 1),
+            content=self._content,
         )
 
 
