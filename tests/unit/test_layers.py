@@ -14,7 +14,7 @@ FOLDERS = {
 LAYERS = {
     "etl": [
         {"", "errors", "logs"}, {"model"}, {"config"}, {"postgres", "sqlserver", "storage", "metrics", "arguments"},
-        {"steps", "exporter"}, {"check", "cli"}, {"__main__"},
+        {"steps", "exporter"}, {"new"}, {"check", "cli"}, {"__main__"},
     ],
     "etl_airflow": [
         {"", "metrics", "probe", "secrets_backend", "executor", "statsd_client", "worker_task", "metadata_connection"},
