@@ -94,7 +94,7 @@ def a_text_in_a_filter_is_that_text_everywhere(text: str) -> None:
     assert [_ENGINE.execute(query, [each]).fetchone() for each in (text, f"{text}x")] == [(True,), (False,)]
     if "{" not in text:  # a template's beginning is refused
         pipeline = make(definition(["a", column, "c"], "d", "e"), filter=condition, pushdown=True)
-        inner = pushdown_condition(pipeline).partition("E'")[2].partition("'::text)")[0]
+        inner = pushdown_condition(pipeline, {}).partition("E'")[2].partition("'::text)")[0]
         assert inner.replace("\\\\", "\\").replace("''", "'") == text
 
 

@@ -80,9 +80,9 @@ def postgres(pipeline: Pipeline, keys: list[str]) -> list[str]:
         source_sql.count_window(pipeline, WINDOW, WINDOW.high, datetime(2026, 1, 1, tzinfo=UTC)),
         source_sql.unreachable_rows(pipeline, WINDOW, WINDOW.high, 5),
         source_sql.partition_bounds(pipeline, WINDOW, 5),
-        source_sql.extract_rows(pipeline, part),
-        source_sql.count_partition(pipeline, part),
-        source_sql.extract_rows(pipeline, Partition(window=WINDOW, share=(1, 3))),
+        source_sql.extract_rows(pipeline, part, {}),
+        source_sql.count_partition(pipeline, part, {}),
+        source_sql.extract_rows(pipeline, Partition(window=WINDOW, share=(1, 3)), {}),
         source_sql.find_row(pipeline, keys),
         *(
             ask(pipeline.source)

@@ -104,7 +104,7 @@ class FilterDatabases:
         return {k for (k,) in found}
 
     def _of_pushdown(self, predicate: Term) -> set[int]:
-        condition = PostgresRenderer().condition(predicate)
+        condition = PostgresRenderer({}).condition(predicate)
         return {k for (k,) in self._postgres.execute(f"SELECT k FROM edges WHERE {condition}".encode())}
 
     def _as_written(self, text: str) -> list[tuple[int, bool]] | None:

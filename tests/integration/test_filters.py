@@ -64,7 +64,10 @@ def loaded(postgres: Postgres, sink_url: str, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize("text", AS_WRITTEN)
 def test_the_sink_counts_the_rows_that_the_filter_does_not_want(loaded: PipelineFixture, text: str) -> None:
     pipeline = make({**loaded.pipeline.model_dump(), "filter": text})
-    rows, wanted = len(loaded.source_rows()), len(loaded.source_rows(PostgresRenderer().condition(pipeline.predicate)))
+    rows, wanted = (
+        len(loaded.source_rows()),
+        len(loaded.source_rows(PostgresRenderer({}).condition(pipeline.predicate))),
+    )
     assert 0 < wanted < rows
     assert loaded.query(sink_checks.count_breaches(pipeline, window(), [])) == [(0, rows - wanted)]
 

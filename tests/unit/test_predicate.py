@@ -230,17 +230,17 @@ def test_the_columns_of_a_filter_are_known() -> None:
     ],
 )
 def test_it_is_rendered_for_postgres(text: str, rendered: str) -> None:
-    assert pushdown_condition(make(ORDERS, filter=text, pushdown=True)).startswith(rendered)
+    assert pushdown_condition(make(ORDERS, filter=text, pushdown=True), {}).startswith(rendered)
 
 
 def test_a_document_is_not_written_as_text_to_see_whether_it_is_null() -> None:
     columns = {**ORDERS["columns"], "doc": "jsonb null"}
     assert (
-        pushdown_condition(make(ORDERS, columns=columns, filter="NOT doc IS NULL", pushdown=True))
+        pushdown_condition(make(ORDERS, columns=columns, filter="NOT doc IS NULL", pushdown=True), {})
         == '(NOT ("doc" IS NULL))'
     )
 
 
 def test_a_column_alone_is_a_filter() -> None:
     columns = {**ORDERS["columns"], "active": "boolean null"}
-    assert pushdown_condition(make(ORDERS, columns=columns, filter="active", pushdown=True)) == '("active")'
+    assert pushdown_condition(make(ORDERS, columns=columns, filter="active", pushdown=True), {}) == '("active")'

@@ -44,7 +44,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     watermark = read_watermark(pipeline, hook)
     newest = source_regression.newest_rows(pipeline, hook) if watermark else []
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
-        check_source(pipeline, cursor)
+        source_types = check_source(pipeline, cursor)
         source_regression.check(pipeline, newest, cursor, mask, is_accepted=bool(params.get("accept_older_versions")))
         if end is None or (end == watermark and not any(params.get(name) for name in _WINDOW)):
             log.info(
@@ -60,14 +60,15 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             warn_unreachable(pipeline, unreachable, cursor.fetchall(), mask)
         size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
         bounds: list[list[str]] = []
-        if rows > size and not pipeline.has_sensitive_key:
+        is_hashed = pipeline.has_sensitive_key or not all(source_types[name].is_ordered for name in pipeline.key)
+        if rows > size and not is_hashed:
             cursor.execute(source_sql.partition_bounds(pipeline, window, size))
             bounds = [list(keys) for keys in cursor.fetchall()]
     metrics.tolerated_rejects(pipeline)
     if watermark and (window.low is None or window.low <= watermark) and not params.get("until"):
         # The window covers all rows that have not been moved yet.
         metrics.lag(pipeline, float(oldest or 0))
-    partitions = share(window, rows, size) if pipeline.has_sensitive_key else cut(window, rows, size, bounds)
+    partitions = share(window, rows, size) if is_hashed else cut(window, rows, size, bounds)
     log.info(
         "%s: the watermark is %s; versions after %s up to %s are %d rows in %d partitions.",
         *(pipeline.name, watermark or "not set", window.low or "the beginning", window.high, rows, len(partitions)),

@@ -4,13 +4,13 @@ Columns are NOT NULL unless declared `null`.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etl.errors import printable
-from etl.model.type_table import TYPES, TypeRow
+from etl.model.type_table import FORM_NAMES, FORMS, TYPES, TypeRow
 
 _DECLARATION = re.compile(
-    r"(?P<name>[a-z][a-z0-9_]*( [a-z][a-z0-9_]*)*?)"
+    r"(?P<name>\"char\"|[a-z][a-z0-9_]*( [a-z][a-z0-9_]*)*?)"
     r" ?(\( ?(?P<first>[0-9]{1,9}) ?(, ?(?P<second>-?[0-9]{1,9}) ?)?\))?"
     r"(?P<zone> with(out)? time zone)?(?P<null> (not )?null)?",
     re.IGNORECASE | re.ASCII,
@@ -26,6 +26,7 @@ KEY_COLLATION = "Latin1_General_BIN2"
 """Collation of text keys: 'a' and 'A' differ in Postgres, and are equal in SQL Server's default collation."""
 _DIGITS_OF_SECONDS = 6
 _DIGITS_OF_REAL, _DIGITS_OF_DOUBLE = 24, 53
+_DIGITS_OF_DECIMAL = 38
 _LONGEST = 4000
 
 
@@ -66,13 +67,6 @@ class ColumnType:
     def row(self) -> TypeRow:
         """Its row in the table of types."""
         return TYPES[self.name]
-
-    def carries(self, source_type: str) -> bool:
-        """Whether a source column of this type (its plain name, no arguments) can be declared so.
-
-        Whether each value fits is checked row by row.
-        """
-        return plain_name(source_type) in (self.name, *self.row.carries)
 
     @property
     def tsql(self) -> str:
@@ -125,6 +119,8 @@ def parse_column_type(text: str) -> ColumnType:
         arguments = []  # the sink's type has all six digits
     if name == "numeric":
         return _numeric(quoted, arguments, nullable)
+    if (form := FORM_NAMES.get(name, "interval" if name.startswith("interval ") else name)) in FORMS:
+        return replace(_in_form(quoted, form, arguments), nullable=nullable)
     if name not in TYPES:
         raise ValueError(f"{quoted} {_why_not(text)}")
     if "{length}" in TYPES[name].tsql:
@@ -134,18 +130,34 @@ def parse_column_type(text: str) -> ColumnType:
     return ColumnType(name, nullable=nullable)
 
 
+def _in_form(quoted: str, name: str, arguments: list[int]) -> ColumnType:
+    """The type that carries a type without a row."""
+    declared = FORMS[name].declared
+    if "{length}" not in declared:
+        return parse_column_type(declared)  # digits of seconds do not matter in it
+    if not arguments:
+        return parse_column_type("varchar(1)" if name == "bit" else "text")
+    if len(arguments) != 1:
+        raise ValueError(f"{quoted}: {name} has one length")
+    return parse_column_type(declared.format(length=arguments[0]) if arguments[0] <= _LONGEST else "text")
+
+
 def _why_not(text: str) -> str:
     if option := _OPTION.search(text):
         return f"says more than a type: leave {option[0].upper()} away, and what belongs to it"
     if _ARRAY.search(text):
-        return f"is an array, which SQL Server does not have, so the column must be left out; known types: {_known()}"
-    return f"cannot be carried exactly; known types, as Postgres writes them: {_known()}"
+        return "is an array, which SQL Server does not have; declare text, for the array as Postgres writes it"
+    return (
+        f"is none of the types that may be declared: {_known()}. An enum is declared varchar(63), a domain as its base"
+        " type, and every other type text, for its values as Postgres writes them; `null` as always"
+    )
 
 
 def _known() -> str:
     """The types that may be declared, with their arguments."""
     arguments = {"numeric": "(p,s)", "varchar": "(n)", "char": "(n)"}
-    return ", ".join(f"{name}{arguments.get(name, '')}" for name in TYPES)
+    forms = (name for name, form in FORMS.items() if form.declared != "text")
+    return ", ".join(f"{name}{arguments.get(name, '')}" for name in (*TYPES, *forms))
 
 
 def _length(quoted: str, written: str, arguments: list[int]) -> int:
@@ -167,8 +179,15 @@ def _float(quoted: str, arguments: list[int]) -> str:
 
 def _numeric(quoted: str, arguments: list[int], nullable: bool) -> ColumnType:
     if not arguments:
-        raise ValueError(f"{quoted} needs precision and scale, as numeric(12,2): no decimal is unbounded in SQL Server")
+        raise ValueError(
+            f"{quoted} has no precision: write how many digits there are and how many of them are decimals, as in"
+            " numeric(38,10); or text, which holds every digit"
+        )
     precision, scale = (*arguments, 0)[:2]
-    if not (1 <= precision <= 38 and 0 <= scale <= precision):
-        raise ValueError(f"{quoted}: precision goes from 1 to 38 and scale from 0 to precision")
+    # Postgres rounds numeric(5,-2) to hundreds, and numeric(2,5) has three zeros behind the point.
+    precision, scale = max(precision - min(scale, 0), scale), max(scale, 0)
+    if not 1 <= precision <= _DIGITS_OF_DECIMAL:
+        raise ValueError(
+            f"{quoted}: a decimal of SQL Server has 1 to {_DIGITS_OF_DECIMAL} digits; text holds every digit"
+        )
     return ColumnType("numeric", precision=precision, scale=scale, nullable=nullable)

@@ -1,14 +1,15 @@
-"""The table of column types: one row a type, read by every module that handles values.
+"""The tables of types: the column types that a pipeline declares, and how other types of Postgres become one of them.
 
-A new type is a row here, a row in the table of docs/operations.md, and its values in tests/integration/test_types.py.
-Only values that need a check of a new kind need more: a `Check` in steps/type_rules.py (DuckDB), and in
-postgres/filter.py what Postgres sends of such rows in spite of pushdown.
+A new column type is a row here, a row in the table of docs/operations.md, and its values in
+tests/integration/test_types.py. Only values that need a check of a new kind need more: a `Check` in steps/type_rules.py
+(DuckDB), and in postgres/filter.py what Postgres sends of such rows in spite of pushdown.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 Check = Literal["digits", "length", "finite", "date", "time", "timestamp"]
+COLUMN, AS_TEXT = "{}", "{}::text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,8 @@ class TypeRow:
     and which it compares them with (predicate_literals.FAMILIES). `names`: its other names in Postgres; `serials` those
     that imply NOT NULL. `carries`: other source types that may be declared as it. `check`: what the values are checked
     for. `bytes`: its size in a row of SQL Server, 0 where that depends on the arguments or the value. `digits`: those
-    of an integer. `can_be_key`: SQL Server can index it, and it can be read back exactly from text. `is_read_as_text`:
-    the source casts it to text.
+    of an integer. `can_be_key`: SQL Server can index it, and it can be read back exactly from text. `read`: the
+    expression that the source sends for a column, where {} is the column.
     """
 
     tsql: str
@@ -34,7 +35,7 @@ class TypeRow:
     bytes: int = 0
     digits: int = 0
     can_be_key: bool = False
-    is_read_as_text: bool = False
+    read: str = COLUMN
 
 
 _CHARACTERS = ("character", "national character", "national char", "nchar", "bpchar")
@@ -100,14 +101,74 @@ TYPES = {
     "bytea": TypeRow(tsql="varbinary(max)", duckdb="BLOB", arrow="binary", family="opaque"),
     "json": TypeRow(
         tsql="nvarchar(max)", duckdb="VARCHAR", arrow="string", family="document", carries=("jsonb",),
-        is_read_as_text=True,
+        read=AS_TEXT,
     ),
     "jsonb": TypeRow(
         tsql="nvarchar(max)", duckdb="VARCHAR", arrow="string", family="document", carries=("json",),
-        is_read_as_text=True,
-    ),
-    # A filter cannot compare it: Postgres reads literals in several forms, and the sink has one of them as text.
-    "macaddr": TypeRow(
-        tsql="nvarchar(17)", duckdb="VARCHAR", arrow="string", family="opaque", is_read_as_text=True,
+        read=AS_TEXT,
     ),
 }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How a type of Postgres that has no row in TYPES is carried: in another type, most of them as their text.
+
+    `declared`: the column type that it becomes, with {length} if it has one. `read`: as in TypeRow. `is_key`: values
+    are equal in Postgres exactly where their forms are. `is_compared`: a filter compares the form as Postgres compares
+    the value; other columns can only be asked whether they are null. `is_ordered`: keys are compared by an operator of
+    Postgres' own, so that a range of keys is what the index says.
+    """
+
+    declared: str = "text"
+    read: str = AS_TEXT
+    is_key: bool = False
+    is_compared: bool = False
+    is_ordered: bool = True
+
+
+ENUM = Form(declared="varchar(63)", is_key=True, is_compared=True)
+OTHER = Form()
+"""Of arrays, ranges, multiranges and composites: their text form has everything, unlike what drivers make of them."""
+EXTENSION = Form(is_key=True, is_ordered=False)
+"""Of a type that an extension or a user brings: `<` is whatever the search_path finds."""
+FORMS = {
+    "name": Form(declared="varchar(63)", is_key=True, is_compared=True),
+    # As binary, '' is a zero character and some others are invalid UTF-8; its text is '' and \\377.
+    '"char"': Form(declared="varchar(4)", is_key=True, is_compared=True),
+    "bit": Form(declared="varchar({length})", is_key=True, is_compared=True),
+    "bit varying": Form(declared="varchar({length})", is_key=True, is_compared=True),
+    # Drivers hand on the integer that it is stored as, without its scale.
+    "money": Form(declared="numeric(19,2)", read="{}::numeric", is_compared=True),
+    # Drivers take one above 2147483647 for a negative number; xid and cid have no other cast.
+    **dict.fromkeys(
+        ("oid", "xid", "cid"), Form(declared="bigint", read="{}::text::bigint", is_key=True, is_compared=True)
+    ),
+    "xid8": Form(declared="numeric(20,0)", read="{}::text::numeric", is_compared=True),
+    # A day equals 24 hours, so it is no key. The longest has 66 characters.
+    "interval": Form(declared="varchar(72)"),
+    "time with time zone": Form(declared="varchar(24)", is_key=True),
+    # As psql shows it, without the /32 of a host.
+    "inet": Form(declared="varchar(49)", read="abbrev({})", is_key=True),
+    "cidr": Form(declared="varchar(49)", is_key=True),
+    "macaddr": Form(declared="varchar(17)", is_key=True),
+    "macaddr8": Form(declared="varchar(23)", is_key=True),
+    "pg_lsn": Form(declared="varchar(17)", is_key=True),
+    **dict.fromkeys(
+        (
+            "xml", "tsvector", "tsquery", "jsonpath", "point", "line", "lseg", "box", "path", "polygon", "circle",
+            "pg_snapshot", "txid_snapshot", "tid", "refcursor", "aclitem", "regclass", "regtype", "regproc",
+            "regprocedure", "regoper", "regoperator", "regrole", "regnamespace", "regconfig", "regdictionary",
+            "regcollation",
+        ),
+        OTHER,
+    ),
+}  # fmt: skip
+"""Types of Postgres itself, by the name that format_type gives them."""
+FORM_NAMES = {"timetz": "time with time zone", "varbit": "bit varying"}
+"""Other names of theirs in DDL."""
+INTERNAL = (
+    "gtsvector", "pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "pg_brin_bloom_summary",
+    "pg_brin_minmax_multi_summary",
+)  # fmt: skip
+"""Types that are refused: their text does not hold the value."""

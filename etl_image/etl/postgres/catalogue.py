@@ -13,11 +13,23 @@ DEFAULT_ZONE = (
 
 
 def describe_columns(table: TableName) -> str:
-    """A row for each column of a table: name, type, whether it is NOT NULL; none if there is no such table."""
+    """A row for each column of a table or view: name, type, kind, type with arguments, whether it is NOT NULL.
+
+    Domains are resolved, to any depth; arguments are those of the innermost type that has some. The kind is pg_type's
+    typtype, or A for an array. No row if there is no such table.
+    """
+    # A column of a NOT NULL domain is null nevertheless in a view over an outer join.
     return (
-        "SELECT attname, format_type(atttypid, NULL), attnotnull FROM pg_catalog.pg_attribute"
-        f" WHERE attrelid = to_regclass({quote_text(quote_table(table))}) AND attnum > 0 AND NOT attisdropped"
-        " ORDER BY attnum"
+        "WITH RECURSIVE base AS (SELECT a.attnum, a.attname, a.atttypid AS type, a.atttypmod AS modifier,"
+        " a.attnotnull AS required, c.relkind IN ('r', 'p') AS is_table FROM pg_catalog.pg_attribute AS a"
+        " JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid"
+        f" WHERE a.attrelid = to_regclass({quote_text(quote_table(table))}) AND a.attnum > 0 AND NOT a.attisdropped"
+        " UNION ALL SELECT attnum, attname, t.typbasetype,"
+        " CASE WHEN t.typtypmod = -1 THEN modifier ELSE t.typtypmod END, required OR (t.typnotnull AND is_table),"
+        " is_table FROM base JOIN pg_catalog.pg_type AS t ON t.oid = type WHERE t.typtype = 'd')"
+        " SELECT attname::text, format_type(type, NULL),"
+        " CASE t.typcategory WHEN 'A' THEN 'A' ELSE t.typtype::text END, format_type(type, modifier), required"
+        " FROM base JOIN pg_catalog.pg_type AS t ON t.oid = type WHERE t.typtype <> 'd' ORDER BY attnum"
     )
 
 

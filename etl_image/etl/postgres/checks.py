@@ -1,11 +1,14 @@
 """Checks of the source table before its rows are counted (plan) or read (extract)."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from etl.errors import ConfigurationError, printable
-from etl.model.column_types import plain_name
+from etl.model.column_types import ColumnType, plain_name
 from etl.model.pipeline import Pipeline
 from etl.model.predicate import compared_columns
+from etl.model.source_type import SourceType
 from etl.postgres import catalogue as source_catalogue
 from etl.postgres.quoting import quote_name
 from etl.postgres.sql import quote_table
@@ -21,43 +24,74 @@ class Cursor(Protocol):
         """Return the rows of the last statement."""
 
 
-def check_source(pipeline: Pipeline, cursor: Cursor) -> None:
+def check_source(pipeline: Pipeline, cursor: Cursor) -> dict[str, SourceType]:
     """Compare the source table with the pipeline, in a session with the settings of `source_sql.SESSION`.
 
-    Raises ConfigurationError for the first difference by which rows would be missed, read twice or read differently.
+    Returns the types of the pipeline's columns at the source. Raises ConfigurationError for the first difference by
+    which rows would be missed, read twice or read differently.
     """
-    _check_columns(pipeline, _rows(cursor, source_catalogue.describe_columns(pipeline.source)))
+    described = _rows(cursor, source_catalogue.describe_columns(pipeline.source))
+    found = {name: SourceType(*rest) for name, *rest in described}
+    _check_columns(pipeline, found)
     _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
     _check_key(pipeline, _rows(cursor, source_catalogue.unique_indexes(pipeline.source)))
     _check_row_security(pipeline, cursor)
     if pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
+    return {name: found[name] for name in pipeline.columns}
 
 
-def _check_columns(pipeline: Pipeline, described: list[Any]) -> None:
-    found = {name: (source_type, required) for name, source_type, required in described}
+def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType]) -> None:
     if not found:
         raise ConfigurationError(f"{pipeline.name}: there is no table {pipeline.source} at the source.")
     compared = compared_columns(pipeline.predicate)
     for name, declared in pipeline.types.items():
         if name not in found:
             raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {name}.")
-        source_type, required = found[name]
-        if not declared.carries(source_type):
-            raise ConfigurationError(
-                f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared}."
-            )
-        # It is read with the spaces that pad it, which Postgres does not compare.
-        if name in compared and plain_name(source_type) == "char" and declared.name != "char":
-            raise ConfigurationError(
-                f"{pipeline.name}: column {name} of {pipeline.source} is {source_type}, the pipeline says {declared},"
-                " and the filter would compare the spaces that pad it; declare it as it is, for example char(12)."
-            )
-        if name in (*pipeline.key, pipeline.version) and not required:
+        problem = _problem(found[name], declared, name in pipeline.key, name in compared)
+        if problem:
+            raise ConfigurationError(f"{pipeline.name}: column {name} of {pipeline.source} {problem}.")
+        if name in (*pipeline.key, pipeline.version) and not found[name].is_required:
             raise ConfigurationError(
                 f"{pipeline.name}: column {name} of {pipeline.source} may be null, so rows could be missed;"
                 " make it NOT NULL at the source."
             )
+
+
+def _problem(source: SourceType, declared: ColumnType, is_key: bool, is_compared: bool) -> str:
+    """Why a column cannot be carried as it is declared, as the rest of a sentence; empty if it can."""
+    if source.refusal:
+        return f"is {source.refusal}"
+    if not source.is_carried_by(declared):
+        return f"is {source.name}, the pipeline says {declared}{_advice(source)}"
+    if is_key and not source.can_be_key(declared):
+        return (
+            f"is {source.name}, of which values that are equal in Postgres have several texts, so it does not identify"
+            " a row of the sink; choose another key"
+        )
+    if not is_compared:
+        return ""
+    # It is read with the spaces that pad it, which Postgres does not compare.
+    if plain_name(source.name) == "char" and declared.name != "char":
+        return (
+            f"is {source.name}, the pipeline says {declared}, and the filter would compare the spaces that pad it;"
+            " declare it as it is, for example char(12)"
+        )
+    if not source.is_compared(declared):
+        return (
+            f"is {source.name}, which arrives as text, and Postgres compares its values otherwise than their texts;"
+            " let the filter ask only whether it is null"
+        )
+    return ""
+
+
+def _advice(source: SourceType) -> str:
+    """The declaration that is right, as the end of a sentence."""
+    if source.row is not None and source.name != "numeric":
+        return ""
+    with suppress(ValueError):
+        return f"; declare it {source.declaration()}"
+    return ""
 
 
 def _check_children(pipeline: Pipeline, children: list[Any]) -> None:

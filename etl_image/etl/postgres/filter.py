@@ -5,29 +5,41 @@ that DuckDB would drop: the condition is true for every row that it would keep, 
 for a column that the filter reads. predicate.py accepts only filters on which both decide alike.
 """
 
+from collections.abc import Mapping
+
 from etl.model.column_types import ColumnType
 from etl.model.pipeline import Pipeline
 from etl.model.predicate import predicate_columns
 from etl.model.predicate_sql import Renderer
+from etl.model.source_type import SourceTypes, reads
 from etl.postgres.quoting import quote_name, quote_text
 
 
-def pushdown_condition(pipeline: Pipeline) -> str:
+def pushdown_condition(pipeline: Pipeline, source: SourceTypes) -> str:
     """The condition for rows that may be kept or rejected."""
     types = pipeline.types
+    sql = Postgres({name: read.format(quote_name(name)) for name, read in reads(types, source).items()})
     undecided = [
-        _undecided(name, types[name], name in pipeline.key) for name in sorted(predicate_columns(pipeline.predicate))
+        _undecided(sql.sent(name), types[name], name in pipeline.key)
+        for name in sorted(predicate_columns(pipeline.predicate))
     ]
-    decided = Postgres().condition(pipeline.predicate)
+    decided = sql.condition(pipeline.predicate)
     return " OR ".join(f"({each})" for each in (decided, *undecided) if each)
 
 
 class Postgres(Renderer):
-    """SQL of Postgres."""
+    """SQL of Postgres. `sent` has the expressions of columns that are sent as something else than they are."""
+
+    def __init__(self, sent: Mapping[str, str]) -> None:
+        self._sent = sent
+
+    def sent(self, name: str) -> str:
+        """A column as it is sent."""
+        return self._sent.get(name, quote_name(name))
 
     def column(self, name: str, type_: ColumnType) -> str:
-        """A column; text compared by bytes, char without the spaces that pad it."""
-        return f'({quote_name(name)}::text COLLATE "C")' if type_.is_text else quote_name(name)
+        """A column as it is sent; text compared by bytes, char without the spaces that pad it."""
+        return f'({self.sent(name)}::text COLLATE "C")' if type_.is_text else self.sent(name)
 
     def literal(self, text: str, type_: ColumnType) -> str:
         """A literal of a type."""
@@ -46,9 +58,8 @@ class Postgres(Renderer):
         return f'{case}({value} COLLATE "C")'
 
 
-def _undecided(name: str, column: ColumnType, is_key: bool) -> str:
+def _undecided(value: str, column: ColumnType, is_key: bool) -> str:
     """A condition that is true for every value that steps/type_rules.py rejects, and possibly for others."""
-    value = quote_name(name)
     checks = [] if column.nullable else [f"{value} IS NULL"]
     match column.row.check:
         case "digits":
@@ -65,7 +76,7 @@ def _undecided(name: str, column: ColumnType, is_key: bool) -> str:
         case "date":
             checks.append(f"{value} NOT BETWEEN '0001-01-01'::date AND '9999-12-31'::date")
         case "timestamp":
-            first, last = (Postgres().literal(text, column) for text in ("0001-01-01", "9999-12-31 23:59:59.999999"))
+            first, last = (Postgres({}).literal(text, column) for text in ("0001-01-01", "9999-12-31 23:59:59.999999"))
             checks.append(f"{value} NOT BETWEEN {first} AND {last}")
         case "time":
             checks.append(f"{value} = '24:00:00'::time")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from etl.model.pipeline import Pipeline, TableName
+from etl.model.source_type import SourceTypes, reads
 from etl.model.version_zone import as_local
 from etl.model.window import Partition, Window
 from etl.postgres.filter import pushdown_condition
@@ -12,11 +13,14 @@ from etl.postgres.quoting import quote_name, quote_text
 SESSION = (
     "SET LOCAL TIME ZONE 'UTC'",
     "SET LOCAL datestyle = 'ISO, YMD'",
+    "SET LOCAL intervalstyle = 'postgres'",
+    "SET LOCAL extra_float_digits = 3",
+    "SET LOCAL bytea_output = 'hex'",
     "SET LOCAL row_security = off",
     "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN"
     " ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')",
 )
-"""Settings of a transaction: key values and times have one text form, a read that row-level security would filter is
+"""Settings of a transaction: values have one text form, with all digits; a read that row-level security would filter is
 refused (42501), and no timeout of a role ends a long read; timeouts that the server does not know are skipped."""
 ENCODING = (
     "SELECT set_config('client_encoding',"
@@ -82,21 +86,23 @@ def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
     )
 
 
-def extract_rows(pipeline: Pipeline, partition: Partition, longest: int = _LONGEST_VALUE) -> str:
+def extract_rows(pipeline: Pipeline, partition: Partition, source: SourceTypes, longest: int = _LONGEST_VALUE) -> str:
     """The rows of one partition, the columns in the pipeline's order; with pushdown, only those that may be kept.
 
-    A last column, TOO_LONG, is null except in rows whose unbounded columns have more than `longest` bytes together: it
-    then lists the bytes of each, and their values are null.
+    `source` has the types of the source, which decide how a column is read. A last column, TOO_LONG, is null except in
+    rows whose unbounded columns have more than `longest` bytes together: it then lists the bytes of each, and their
+    values are null.
     """
-    condition = f" AND ({pushdown_condition(pipeline)})" if pipeline.pushdown else ""
+    condition = f" AND ({pushdown_condition(pipeline, source)})" if pipeline.pushdown else ""
     columns = {name: quote_name(name) for name in pipeline.columns}
-    cast = [name for name, kind in pipeline.types.items() if kind.row.is_read_as_text]
+    sent = {name: read.format(columns[name]) for name, read in reads(pipeline.types, source).items()}
+    is_any_cast = sent != columns
     unbounded = [name for name, kind in pipeline.types.items() if kind.is_unbounded and name not in pipeline.key]
-    # Postgres knows lengths without reading the values, except of types that are cast to text, which is done once:
+    # Postgres knows lengths without reading the values, except of types that are sent as another, which is done once:
     # OFFSET 0 keeps what is computed in a subquery from being computed again for each use.
-    read = (f"{quoted}::text AS {quoted}" if name in cast else quoted for name, quoted in columns.items())
+    read = (f"{sent[name]} AS {quoted}" if sent[name] != quoted else quoted for name, quoted in columns.items())
     rows = f"SELECT {', '.join(read)} {_from_partition(pipeline, partition)}{condition}"
-    if cast:
+    if is_any_cast:
         rows += " OFFSET 0"
     lengths = {name: f"octet_length({columns[name]})" for name in unbounded}
     total, bytes_ = (
@@ -114,9 +120,9 @@ def extract_rows(pipeline: Pipeline, partition: Partition, longest: int = _LONGE
     )
 
 
-def count_partition(pipeline: Pipeline, partition: Partition) -> str:
+def count_partition(pipeline: Pipeline, partition: Partition, source: SourceTypes) -> str:
     """One row: how many rows a partition has, and how many of them pushdown omits."""
-    left_out = f"count(*) FILTER (WHERE ({pushdown_condition(pipeline)}) IS NOT TRUE)"
+    left_out = f"count(*) FILTER (WHERE ({pushdown_condition(pipeline, source)}) IS NOT TRUE)"
     return f"SELECT count(*), {left_out} {_from_partition(pipeline, partition)}"
 
 
@@ -126,19 +132,20 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
     Its columns: the index in `rows`, the version at the source as text, and -1, 0 or 1 if that is older than the given
     one, the same, or newer.
     """
-    version = f"t.{quote_name(pipeline.version)}"
-    places = range(len(pipeline.key))
-    names = ", ".join(f"k{place}" for place in places)
-    values = ", ".join(
-        f"({number}, {_key_literals(pipeline, key)}, {_local_version(pipeline, at)})"
+    table, version = quote_table(pipeline.source), quote_name(pipeline.version)
+    keys = [quote_name(name) for name in pipeline.key]
+    named = ", ".join(f"{name} AS k{place}" for place, name in enumerate(keys))
+    # The first, without rows, gives the literals the types of the columns.
+    given = [f"SELECT 0 AS place, {named}, {version} AS version FROM {table} WHERE false"]
+    given += [
+        f"SELECT {number}, {_key_literals(pipeline, key)}, {_local_version(pipeline, at)}"
         for number, (key, at) in enumerate(rows)
-    )
-    same = " AND ".join(f"t.{quote_name(pipeline.key[place])} = k.k{place}" for place in places)
+    ]
+    same = " AND ".join(f"t.{name} = k.k{place}" for place, name in enumerate(keys))
     return (
-        f"SELECT k.place, {version}::text,"
-        f" ({version} > k.version)::int - ({version} < k.version)::int"
-        f" FROM (VALUES {values}) AS k (place, {names}, version)"
-        f" JOIN {quote_table(pipeline.source)} AS t ON {same} ORDER BY k.place"
+        f"SELECT k.place, t.{version}::text,"
+        f" (t.{version} > k.version)::int - (t.{version} < k.version)::int"
+        f" FROM ({' UNION ALL '.join(given)}) AS k JOIN {table} AS t ON {same} ORDER BY k.place"
     )
 
 
@@ -198,9 +205,8 @@ def _compare_key(pipeline: Pipeline, operator: str, values: Sequence[str]) -> st
 
 
 def _key_literals(pipeline: Pipeline, values: Sequence[str]) -> str:
-    # char without a length would be char(1); bpchar is char of any length.
-    types = [pipeline.types[name].name.replace("varchar", "text") for name in pipeline.key]
+    # A text takes the type of the column beside it, such as an enum, which Postgres does not compare with text.
     return ", ".join(
-        f"{quote_text(value)}::{'bpchar' if type_name == 'char' else type_name}"
-        for value, type_name in zip(values, types, strict=True)
+        quote_text(value) if kind.is_text else f"{quote_text(value)}::{kind.name}"
+        for value, kind in zip(values, (pipeline.types[name] for name in pipeline.key), strict=True)
     )

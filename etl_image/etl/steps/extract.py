@@ -13,6 +13,7 @@ import structlog
 from etl.config.settings import redacted_location
 from etl.errors import DataError, TryAgainError, printable
 from etl.logs import redact
+from etl.model.source_type import SourceTypes
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import check_source
 from etl.postgres.connection import connect_source
@@ -73,24 +74,23 @@ def reading(work: StepContext) -> Iterator["Reading"]:
     Raises ConfigurationError if the source differs from the pipeline, TryAgainError if it is unavailable.
     """
     with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:
-        check_source(work.pipeline, cursor)
-        yield Reading(work, cursor)
+        yield Reading(work, cursor, check_source(work.pipeline, cursor))
 
 
 class Reading:
     """The rows of a partition as they arrive from the source, and their count."""
 
-    def __init__(self, work: StepContext, cursor: postgres.Cursor) -> None:
+    def __init__(self, work: StepContext, cursor: postgres.Cursor, source: SourceTypes) -> None:
         self._work = work
         self._rows = self._bytes = 0
         self._counted: tuple[int, int] | None = None
         if work.pipeline.pushdown:
-            cursor.execute(source_sql.count_partition(work.pipeline, work.partition))
+            cursor.execute(source_sql.count_partition(work.pipeline, work.partition, source))
             self._counted = cursor.fetchone()
         # The driver's default is 16 MB.
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
         self._longest = work.settings.longest_row or longest_row()
-        cursor.execute(source_sql.extract_rows(work.pipeline, work.partition, self._longest))
+        cursor.execute(source_sql.extract_rows(work.pipeline, work.partition, source, self._longest))
         self._reader = cursor.fetch_record_batch()
         fields = list(self._reader.schema)[:-1]  # TOO_LONG is last
         self.schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in fields])
