@@ -60,6 +60,8 @@ class _Recorder:
         created = [one for one in self._script if "CREATE TABLE" in one and _table(one) in statement]
         if "EngineEdition" in statement:
             return [(3,)]
+        if statement.startswith("SELECT [name] FROM sys.columns"):
+            return []
         if "OBJECT_ID" in statement and "sys.indexes" not in statement:
             return [(1 if created else None,)]
         if "sys.indexes" in statement:

@@ -183,6 +183,7 @@ def _index_advice(sink: Sink, table: sink_sql.Table) -> str:
 def _check_prepared(sink: Sink) -> None:
     """Check what every load needs in the sink. Raises CheckFailedError, or the server's error for a missing grant."""
     missing = [str(table.name) for table in ledger.tables() if not sink.exists(table.name)]
+    missing += [f"columns {', '.join(names)} of {table.name}" for table, names in sink.lacking_columns()]
     if not sink.has_schema(sink_sql.STAGING):
         missing.append(f"schema {sink_sql.STAGING}")
     if missing:

@@ -46,7 +46,7 @@ VALUES = {
 
 
 def insert(made: PipelineFixture, *values: object) -> None:
-    names = ", ".join([*list(made.pipeline.columns)[: len(values)], made.pipeline.version])
+    names = ", ".join([*list(made.pipeline.columns)[: len(values)], made.pipeline.version_column])
     markers = ", ".join(["%s"] * len(values))
     made.change(f"INSERT INTO t ({names}) VALUES ({markers}, '2026-01-01')", *values)
 

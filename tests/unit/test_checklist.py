@@ -81,7 +81,7 @@ def test_every_setting_of_a_pipeline_is_documented_with_its_default() -> None:
         name: default.strip("`") for names, default in re.findall(r"^\| (`[^|]+) \| ([^|]*?) ?\|", table, re.MULTILINE)
         for name in re.findall(r"`(\w+)`", names)
     }  # fmt: skip
-    words = {"0:10:00": "10 minutes", "False": "no", "None": "none", "[]": "none"}
+    words = {"0:10:00": "10 minutes", "False": "no", "None": "none", "[]": "none", "0:00:00": "each run"}
     real = {
         name: "" if field.is_required() else words.get(str(field.default), str(field.default))
         for name, field in Pipeline.model_fields.items()

@@ -18,6 +18,7 @@ Differences from SQL Server:
 - A batch with an unknown verb is refused before it runs; any other error is raised when its statement is reached.
 - A datetimeoffset keeps its local time, not its offset.
 - Without a certificate nothing is encrypted; with one everything is: TDS 7.4 over TLS 1.2, TDS 8 "strict".
+- A column that ALTER TABLE has added does not count in the size of a row. Error 5074 comes without 4922.
 - A trigger is AFTER statements and sees neither `inserted` nor `deleted`; an error in it ends the transaction.
 - Messages are in us_english; a few exist in Deutsch, which a session may set (`languages.py`).
 - A backup is a DuckDB file; a database has to be taken offline before it is restored (`backups.py`).

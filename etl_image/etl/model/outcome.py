@@ -6,8 +6,14 @@ from typing import Any, NamedTuple
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition, fingerprint
 
-COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing")
-"""Row counts of an audit row. `standing`: kept rows that are in the sink at their version or a newer one."""
+LATER_COUNTS = ("deleted", "marked", "adjusted")
+"""Row counts that earlier versions did not have: null in their audit rows, and 0 here."""
+COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "unchanged", "standing", *LATER_COUNTS)
+"""Row counts of an audit row. `standing`: kept rows that are in the sink at their version or a newer one.
+
+`deleted` and `marked`: rows of the sink that the source does not have any more. `adjusted`: kept rows of which a value
+was changed, as the pipeline says.
+"""
 _SUMS = (
     ("extracted", ("kept", "dropped", "rejected")),
     ("kept", ("inserted", "updated", "unchanged")),
@@ -30,7 +36,7 @@ def select_audits(pipeline: Pipeline, planned: list[Partition], rows: Iterable[S
 
     Each of `rows` is partition, fingerprint, and the counts.
     """
-    found = {(row[0], row[1]): dict(zip(COUNTS, map(int, row[2:]), strict=True)) for row in rows}
+    found = {(row[0], row[1]): dict(zip(COUNTS, (int(each or 0) for each in row[2:]), strict=True)) for row in rows}
     loaded = {partition.id: found.get((partition.id, fingerprint(pipeline, partition))) for partition in planned}
     return {name: audit for name, audit in loaded.items() if audit is not None}
 
@@ -65,10 +71,11 @@ def total(audits: dict[str, Audit]) -> Audit:
 
 
 def as_table(audits: dict[str, Audit]) -> str:
-    """The audit rows and their sum as aligned text."""
+    """The audit rows and their sum as aligned text, without what only some pipelines count."""
     rows = {**audits, "all": total(audits)}
+    counts = [name for name in COUNTS if name not in LATER_COUNTS or rows["all"][name]]
     lines = [
-        ("partition", *COUNTS),
-        *((name, *(str(audit[count]) for count in COUNTS)) for name, audit in rows.items()),
+        ("partition", *counts),
+        *((name, *(str(audit[count]) for count in counts)) for name, audit in rows.items()),
     ]
     return "\n".join("  ".join(f"{cell:>10}" for cell in line) for line in lines)

@@ -1,7 +1,6 @@
 """The pipeline: source table, columns, filter, sink table. Checked when the DAG is parsed and when a step starts."""
 
 import re
-import unicodedata
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
@@ -22,12 +21,13 @@ from pydantic import (
 from etl.errors import printable
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
+from etl.model.modes import DeleteSettings, Mode, check_mode, refuse_what_is_not_there
+from etl.model.names import Identifier, PipelineName, as_sql_server_sees, check_identifier
 from etl.model.predicate import parse_predicate
 from etl.model.predicate_values import Term
 from etl.model.table_name import split_sink, split_source, written
-from etl.model.version_zone import check_zone
+from etl.model.version_kind import check_version
 
-VERSION_TYPES = ("timestamptz", "timestamp")
 OWN_SCHEMAS = ("etl", "etl_staging")
 """The loader's schemas in the sink: of the ledger, and of the staging tables."""
 _SYSTEM_SCHEMAS = ("sys", "information_schema", "guest")
@@ -35,26 +35,6 @@ _MOST_COLUMNS = 1024
 _LONGEST_SINK_NAME = 128  # in UTF-16 code units, as SQL Server's type sysname
 # An environment variable has 128 KiB at most in Linux.
 _MOST_BYTES = 100_000
-
-
-def _check_name(value: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", value):
-        raise ValueError(f"'{printable(value)}' must be a lower-case letter, then letters, digits and _ (48 at most)")
-    return value
-
-
-def _as_sql_server_sees(name: str) -> str:
-    """A name folded as SQL Server's usual collations compare it; rather too many names are equal than too few."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).rstrip(" ")
-
-
-def _check_identifier(value: str) -> str:
-    if not 1 <= len(value.encode()) <= 63 or not value.isprintable():
-        raise ValueError(f"'{printable(value)}' is not a name that Postgres can have (1 to 63 bytes, printable)")
-    return value
-
-
-Identifier = Annotated[str, AfterValidator(_check_identifier)]
 
 
 class TableName(BaseModel):
@@ -78,8 +58,8 @@ def _split(split: Callable[[str], tuple[str, str]]) -> BeforeValidator:
 
 
 def _check_source(table: TableName) -> TableName:
-    _check_identifier(table.schema_name)
-    _check_identifier(table.table)
+    check_identifier(table.schema_name)
+    check_identifier(table.table)
     return table
 
 
@@ -89,7 +69,7 @@ def _check_sink(table: TableName) -> TableName:
         if not 1 <= units <= _LONGEST_SINK_NAME or not name.isprintable():
             allowed = f"1 to {_LONGEST_SINK_NAME} characters, printable"
             raise ValueError(f"'{printable(name)}' is not a name that SQL Server can have ({allowed})")
-    schema = _as_sql_server_sees(table.schema_name)
+    schema = as_sql_server_sees(table.schema_name)
     if schema in OWN_SCHEMAS:
         raise ValueError(f"the schema {table.schema_name} is the loader's own; load into another")
     if schema in _SYSTEM_SCHEMAS:
@@ -105,7 +85,7 @@ SinkTable = Annotated[TableName, _split(split_sink), AfterValidator(_check_sink)
 """A table of SQL Server, also given as a text such as `dbo.orders` or `[dbo].[orders]`."""
 
 
-class Pipeline(BaseModel):
+class Pipeline(DeleteSettings):
     """How the rows of one table get from Postgres to SQL Server.
 
     Raises pydantic.ValidationError naming the field for anything unknown or contradictory.
@@ -113,13 +93,19 @@ class Pipeline(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, AfterValidator(_check_name)]
+    name: PipelineName
     source: SourceTable
     sink: SinkTable
     columns: dict[Identifier, str] = Field(min_length=1, description="name to type, as in Postgres DDL")
-    key: list[str] = Field(min_length=1, description="the columns that identify a row")
-    version: str = Field(
-        description="the watermark column: grows whenever the row changes; a `timestamp` needs `version_zone`"
+    key: list[str] = Field(description="the columns that identify a row; may be empty where `mode` is replace")
+    version: str | None = Field(
+        default=None,
+        description="the watermark column: grows whenever the row changes; a `timestamp` needs `version_zone`",
+    )
+    mode: Mode = Field(
+        default="incremental",
+        description="incremental: what changed after the watermark; append: the same, of rows that never change;"
+        " replace: the whole table, where there is no version",
     )
     version_zone: str | None = Field(
         default=None, description="of a `timestamp`: the zone it is written in, as Asia/Tokyo; none: as the source, UTC"
@@ -156,7 +142,7 @@ class Pipeline(BaseModel):
                 parse_column_type(declaration)
             except ValueError as error:
                 raise ValueError(f"column {name}: {error}") from error
-        seen = [_as_sql_server_sees(name) for name in columns]
+        seen = [as_sql_server_sees(name) for name in columns]
         twice = [name for name, alike in zip(columns, seen, strict=True) if seen.count(alike) > 1]
         if twice:
             raise ValueError(
@@ -179,7 +165,9 @@ class Pipeline(BaseModel):
         types = self.types
         if len(set(self.key)) != len(self.key):
             raise ValueError("key: a column is named twice")
-        for name in [*self.key, self.version]:
+        check_mode(self.mode, self.key, self.version)
+        self.check_deletes(self.mode, self.key, types)
+        for name in [*self.key, *filter(None, [self.version])]:
             role = "version" if name == self.version else "key"
             if name not in types:
                 raise ValueError(f"{role}: '{name}' is not among the columns")
@@ -190,23 +178,18 @@ class Pipeline(BaseModel):
                 raise ValueError(f"key: '{name}' is {types[name]}, which SQL Server cannot index; a varchar(450) can")
         check_limits(types, self.key)
         self._check_sensitive()
-        if self.version in self.key:
+        if self.version is None:
+            if self.version_zone is not None:
+                raise ValueError("version_zone: there is no version")
+        elif self.version in self.key:
             raise ValueError(f"version: '{self.version}' is part of the key, so no row could ever change")
-        if types[self.version].name not in VERSION_TYPES:
-            raise ValueError(
-                f"version: '{self.version}' is {types[self.version]}; it must be {' or '.join(VERSION_TYPES)}"
-            )
-        if self.version_zone is not None:
-            if types[self.version].name != "timestamp":
-                raise ValueError(f"version_zone: '{self.version}' is a timestamptz, which needs none")
-            try:
-                check_zone(self.version_zone)
-            except ValueError as error:
-                raise ValueError(f"version_zone: '{printable(self.version_zone)}': {error}") from None
+        else:
+            check_version(self.version, types[self.version], self.version_zone)
         try:
             parse_predicate(self.filter, types)
         except ValueError as error:
             raise ValueError(f"filter: {error}") from error
+        refuse_what_is_not_there(mode=self.mode, deletes=self.deletes)
         return self
 
     def _check_sensitive(self) -> None:
@@ -215,10 +198,17 @@ class Pipeline(BaseModel):
         for name in self.sensitive:
             if name not in self.types:
                 raise ValueError(f"sensitive: '{printable(name)}' is not among the columns")
-        if self.version in self.sensitive:
+        if self.version and self.version in self.sensitive:
             raise ValueError(
                 f"sensitive: '{self.version}' is the version, which windows, the watermark and the audit show"
             )
+
+    @property
+    def version_column(self) -> str:
+        """The version's name. Raises ValueError where there is none, which only mode replace allows."""
+        if self.version is None:
+            raise ValueError(f"{self.name}: a pipeline of mode {self.mode} has no version.")
+        return self.version
 
     @property
     def has_sensitive_key(self) -> bool:
@@ -238,7 +228,7 @@ class Pipeline(BaseModel):
     @property
     def sink_identity(self) -> str:
         """The sink table's name, folded: collations that ignore case accept it in several spellings."""
-        return f"{_as_sql_server_sees(self.sink.schema_name)}.{_as_sql_server_sees(self.sink.table)}"
+        return f"{as_sql_server_sees(self.sink.schema_name)}.{as_sql_server_sees(self.sink.table)}"
 
     @cached_property
     def predicate(self) -> Term:

@@ -66,11 +66,15 @@ class Partition(BaseModel):
 
     Key values are as Postgres writes them as text, in the order of the pipeline's key. If keys are sensitive there are
     none: a hash of the key divides the rows into n shares, and `share` is (i, n), i from 0 on.
+
+    `kind`: `rows` are loaded; of `keys` the sink's rows are found that the source does not have any more; by `fill`
+    columns that were added get their values in rows that were loaded before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window: Window
+    kind: Literal["rows", "keys", "fill"] = "rows"
     id: str = Field(default="all", pattern=r"^[a-z0-9]{1,16}$")
     lower: list[str] | None = None
     upper: list[str] | None = None
@@ -85,7 +89,7 @@ def fingerprint(pipeline: Pipeline, partition: Partition) -> str:
     which rows are moved.
     """
     parts = (
-        pipeline.model_dump_json(exclude_defaults=True, exclude={"sensitive"}),
+        pipeline.model_dump_json(exclude_defaults=True, exclude={"sensitive", "deletes_every", "most_deleted"}),
         partition.model_dump_json(exclude={"expected_rows": True, "window": {"settled"}}, exclude_defaults=True),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from etl.errors import ConfigurationError, printable
 from etl.model.column_types import parse_column_type
-from etl.model.pipeline import VERSION_TYPES, Pipeline, TableName
+from etl.model.pipeline import Pipeline, TableName
+from etl.model.version_kind import VERSION_TYPES
 from etl.new.catalogue import Index, SourceColumn, SourceTable
 from etl.new.triggers import Evidence, maintained
 

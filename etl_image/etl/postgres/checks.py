@@ -36,7 +36,7 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> dict[str, SourceType]:
     _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
     _check_key(pipeline, _rows(cursor, source_catalogue.unique_indexes(pipeline.source)))
     _check_row_security(pipeline, cursor)
-    if pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
+    if pipeline.version and pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
     return {name: found[name] for name in pipeline.columns}
 

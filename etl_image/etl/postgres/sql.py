@@ -49,7 +49,7 @@ def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark
     The age is in seconds, of the oldest row of the window after the watermark, null if there is none. Unreachable are
     rows at a version after `future` or at an infinite one, which the window does not cover.
     """
-    version, covered, age = quote_name(pipeline.version), _in_window(pipeline, window), "NULL"
+    version, covered, age = quote_name(pipeline.version_column), _in_window(pipeline, window), "NULL"
     unreachable = _unreachable(pipeline, window, future)
     if watermark:
         # Only within the window: Postgres subtracts infinity from a time only since version 17.
@@ -65,8 +65,8 @@ def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark
 
 def unreachable_rows(pipeline: Pipeline, window: Window, future: datetime, count: int) -> str:
     """Some of the rows that `count_window` counts as unreachable: the key's columns and the version, as text."""
-    version = quote_name(pipeline.version)
-    as_text = ", ".join(f"{quote_name(name)}::text" for name in (*pipeline.key, pipeline.version))
+    version = quote_name(pipeline.version_column)
+    as_text = ", ".join(f"{quote_name(name)}::text" for name in (*pipeline.key, pipeline.version_column))
     return (
         f"SELECT {as_text} FROM {quote_table(pipeline.source)} WHERE {_unreachable(pipeline, window, future)}"
         f" ORDER BY {version} DESC LIMIT {int(count)}"
@@ -132,7 +132,7 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
     Its columns: the index in `rows`, the version at the source as text, and -1, 0 or 1 if that is older than the given
     one, the same, or newer.
     """
-    table, version = quote_table(pipeline.source), quote_name(pipeline.version)
+    table, version = quote_table(pipeline.source), quote_name(pipeline.version_column)
     keys = [quote_name(name) for name in pipeline.key]
     named = ", ".join(f"{name} AS k{place}" for place, name in enumerate(keys))
     # The first, without rows, gives the literals the types of the columns.
@@ -174,7 +174,9 @@ def _in_share(pipeline: Pipeline, share: int, shares: int) -> str:
 
 
 def _in_window(pipeline: Pipeline, window: Window) -> str:
-    version = quote_name(pipeline.version)
+    if pipeline.version is None:
+        return "true"
+    version = quote_name(pipeline.version_column)
     conditions = [f"{version} <= {_version(pipeline, window.high)}"]
     if window.low is not None:
         conditions.insert(0, f"{version} > {_version(pipeline, window.low)}")
@@ -182,7 +184,7 @@ def _in_window(pipeline: Pipeline, window: Window) -> str:
 
 
 def _unreachable(pipeline: Pipeline, window: Window, future: datetime) -> str:
-    version = quote_name(pipeline.version)
+    version = quote_name(pipeline.version_column)
     infinite = "" if window.low is None else f" OR {version} = '-infinity'"
     return f"({version} > {_version(pipeline, future)}{infinite})"
 
@@ -195,7 +197,7 @@ def _version(pipeline: Pipeline, value: datetime) -> str:
 def _local_version(pipeline: Pipeline, value: datetime) -> str:
     """A time without a zone, as in the sink, as a literal of the version column."""
     text = value.isoformat(sep=" ", timespec="microseconds")
-    type_name = pipeline.types[pipeline.version].name
+    type_name = pipeline.types[pipeline.version_column].name
     return f"{quote_text(text + ('+00' if type_name == 'timestamptz' else ''))}::{type_name}"
 
 

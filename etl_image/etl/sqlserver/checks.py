@@ -84,7 +84,9 @@ def count_duplicate_keys(pipeline: Pipeline, window: Window) -> str:
 
 
 def _in_window(pipeline: Pipeline, window: Window) -> str:
-    version = quote_name(pipeline.version)
+    if pipeline.version is None:
+        return "1 = 1"
+    version = quote_name(pipeline.version_column)
     conditions = [f"{version} <= {quote_time(as_local(window.high, pipeline.version_zone))}"]
     if window.low is not None:
         conditions.append(f"{version} > {quote_time(as_local(window.low, pipeline.version_zone))}")

@@ -67,7 +67,7 @@ CONFIGURATION: dict[int, str] = {
     3616: _TRIGGER,  # An error was raised during trigger execution
     3701: "",  # Cannot drop, does not exist or no permission
     3906: "",  # The database is read-only
-    4902: "",  # Cannot find the object
+    4902: _PREPARE,  # Cannot find the object to alter, or no permission
     8102: f"It is an IDENTITY column. {_ALTER}",  # Cannot update identity column
     15007: "",  # Not a valid login
     15063: "",  # The login already has an account under a different user name

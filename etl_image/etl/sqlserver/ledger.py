@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from etl.model.column_types import ColumnType, parse_column_type
-from etl.model.outcome import COUNTS
+from etl.model.outcome import COUNTS, LATER_COUNTS
 from etl.model.pipeline import OWN_SCHEMAS, Pipeline, TableName
 from etl.model.window import Settled, Window
 from etl.sqlserver.sql import Table, quote_names, quote_table, quote_text, quote_time, sink_table, time_text
@@ -25,21 +25,27 @@ _PRUNED_AT_ONCE = 1000
 
 
 def tables() -> list[Table]:
-    """The tables that every load needs, which all pipelines share."""
+    """The tables that every load needs, which all pipelines share.
+
+    Columns that a version of this software adds are nullable, so that they can be added to tables with rows, and the
+    version before still writes rows.
+    """
     audit = {
         **_IDENTITY,
         "window_low": "timestamptz null",
         "window_high": "timestamptz",
-        **dict.fromkeys(COUNTS, "bigint"),
+        **{name: "bigint null" if name in LATER_COUNTS else "bigint" for name in COUNTS},
         "fingerprint": "varchar(16)",
         "checksum": "varchar(16)",
         "loaded_at": "timestamptz",
+        **_numbers("window_low", "window_high"),
     }
     watermark = {
         "pipeline": _IDENTITY["pipeline"],
         "value": "timestamptz",
         "run_id": _IDENTITY["run_id"],
         "advanced_at": "timestamptz",
+        **_numbers("value"),
     }
     settled = {
         "pipeline": _IDENTITY["pipeline"],
@@ -47,6 +53,7 @@ def tables() -> list[Table]:
         "pending": "timestamptz",
         "xmax": "bigint",
         "run_id": _IDENTITY["run_id"],
+        **_numbers("value", "pending"),
     }
     return [
         Table(AUDIT, _types(audit), tuple(_IDENTITY), indexed=("pipeline", "loaded_at")),
@@ -225,6 +232,11 @@ def _is(pipeline: Pipeline) -> str:
 
 def _is_partition(pipeline: Pipeline, run_id: str, partition_id: str) -> str:
     return f"{_is(pipeline)} AND [run_id] = {quote_text(run_id)} AND [partition_id] = {quote_text(partition_id)}"
+
+
+def _numbers(*times: str) -> dict[str, str]:
+    """A column beside each time, for versions that are numbers; the time is then that of the source at the plan."""
+    return {f"{name}_number": "bigint null" for name in times}
 
 
 def _types(declarations: dict[str, str]) -> dict[str, ColumnType]:

@@ -54,7 +54,7 @@ def insert_all(pipeline: Pipeline, staging: TableName) -> str:
 
 def _versions(pipeline: Pipeline, partition: Partition) -> tuple[str, str]:
     """Conditions for rows t and s of one key: t is to be overwritten; and t is at a right version afterwards."""
-    version = quote_name(pipeline.version)
+    version = quote_name(pipeline.version_column)
     older, same = f"t.{version} < s.{version}", f"t.{version} = s.{version}"
     refresh = partition.window.refresh
     if refresh == "newer":
@@ -74,7 +74,7 @@ def _differs(pipeline: Pipeline) -> str:
     def compared(alias: str) -> str:
         values = []
         for name, column in pipeline.types.items():
-            if name not in pipeline.key and name != pipeline.version:
+            if name not in pipeline.key and name != pipeline.version_column:
                 value = f"{alias}.{quote_name(name)}"
                 values.append(f"CONVERT(varbinary(max), {value})" if column.is_text else value)
                 if column.name == "bytea":

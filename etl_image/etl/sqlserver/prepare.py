@@ -163,6 +163,7 @@ def _prepare_database(sink: Sink, pipelines: Sequence[Pipeline]) -> Iterator[str
     owners = {ledger.SCHEMA: prepare_sql.OWNER, sink_sql.STAGING: prepare_sql.ROLE}
     for schema in [*owners, *(pipeline.sink.schema_name for pipeline in pipelines)]:
         yield from _prepare_schema(sink, schema, owners.get(schema, prepare_sql.OWNER))
+    yield from sink.migrate_ledger()
     for table in [*ledger.tables(), *map(sink_sql.sink_table, pipelines)]:
         if not sink.exists(table.name):
             sink.create(table)

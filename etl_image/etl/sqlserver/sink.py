@@ -69,10 +69,13 @@ class Sink:
         self.commit()
 
     def create_missing(self, pipeline: Pipeline) -> list[str]:
-        """Create missing schemas and tables, and commit; returns the names of the tables."""
+        """Create missing schemas and tables, and commit; returns the names of the tables.
+
+        A ledger of an earlier version gets the columns it lacks.
+        """
         missing = [table for table in ledger.needed_tables(pipeline) if not self.exists(table.name)]
         # Of two loads into an empty sink one creates them; the other waits for the lock and then finds them.
-        if missing or not self.has_schema(sink_sql.STAGING):
+        if missing or self.lacking_columns() or not self.has_schema(sink_sql.STAGING):
             self.lock("etl: create tables", 60_000)
             for schema_name in dict.fromkeys([*(table.name.schema_name for table in missing), sink_sql.STAGING]):
                 if not self.has_schema(schema_name):
@@ -80,8 +83,26 @@ class Sink:
             missing = [table for table in missing if not self.exists(table.name)]
             for table in missing:
                 self.execute(sink_sql.create_table(table))
+            self.migrate_ledger()
         self.commit()
         return [str(table.name) for table in missing]
+
+    def migrate_ledger(self) -> list[str]:
+        """Add the columns that a ledger of an earlier version lacks; returns what was done."""
+        done = []
+        for table, names in self.lacking_columns():
+            self.execute(sink_sql.add_columns(table, names))
+            done.append(f"added {', '.join(names)} to {table.name}")
+        return done
+
+    def lacking_columns(self) -> list[tuple[Table, list[str]]]:
+        """The tables of the ledger that an earlier version made, each with the columns that it lacks."""
+        found = []
+        for table in ledger.tables():
+            present = {name for (name,) in self.rows(sink_sql.find_columns(table.name))}
+            if present and (lacking := [name for name in table.columns if name not in present]):
+                found.append((table, lacking))
+        return found
 
     def lock(self, resource: str, timeout_ms: int) -> None:
         """Hold an application lock until the transaction ends. Raises TryAgainError if another session holds it."""

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Literal
 
 from etl.model.column_types import KEY_COLLATION, ColumnType
-from etl.model.pipeline import OWN_SCHEMAS, VERSION_TYPES, Pipeline, TableName
+from etl.model.pipeline import OWN_SCHEMAS, Pipeline, TableName
+from etl.model.version_kind import VERSION_TYPES
 
 STAGING = OWN_SCHEMAS[1]
 """Schema of the staging tables."""
@@ -61,7 +62,8 @@ def quote_table(table: TableName) -> str:
 
 def sink_table(pipeline: Pipeline) -> Table:
     """The sink table of a pipeline, with an index on the version, for the rows of a window."""
-    return Table(pipeline.sink, pipeline.types, tuple(pipeline.key), indexed=(pipeline.version,))
+    indexed = (pipeline.version,) if pipeline.version else ()
+    return Table(pipeline.sink, pipeline.types, tuple(pipeline.key), indexed=indexed)
 
 
 def staging_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
@@ -79,12 +81,23 @@ def create_table(table: Table) -> str:
         if name in table.key and column.is_text:
             collation = f" COLLATE {table.collations.get(name, KEY_COLLATION)}"
         lines.append(f"{quote_name(name)} {column.tsql}{collation} {'NULL' if column.nullable else 'NOT NULL'}")
-    if not table.heap:
+    if table.key and not table.heap:
         # Without a name of ours, which another table of the schema may have, or which may be too long.
         lines.append(f"PRIMARY KEY ({quote_names(table.key)})")
     if table.indexed:
         lines.append(f"INDEX {_index_name(table)} ({quote_names(table.indexed)})")
     return f"CREATE TABLE {quote_table(table.name)} ({', '.join(lines)})"
+
+
+def add_columns(table: Table, names: Iterable[str]) -> str:
+    """DDL that adds columns to a table with rows, which have no value in them."""
+    added = ", ".join(f"{quote_name(name)} {table.columns[name].tsql} NULL" for name in names)
+    return f"ALTER TABLE {quote_table(table.name)} ADD {added}"
+
+
+def find_columns(table: TableName) -> str:
+    """The names of a table's columns, one a row; none if it does not exist."""
+    return f"SELECT [name] FROM sys.columns WHERE [object_id] = {object_id(table)}"
 
 
 def create_index(table: Table) -> str:
@@ -163,8 +176,8 @@ def newest_rows(pipeline: Pipeline, count: int) -> str:
         for name in pipeline.key
     )
     return (
-        f"SELECT TOP ({int(count)}) {', '.join(keys)}, {time_text(pipeline.version)}"
-        f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version)} DESC"
+        f"SELECT TOP ({int(count)}) {', '.join(keys)}, {time_text(pipeline.version_column)}"
+        f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version_column)} DESC"
     )
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import structlog
 
 from etl.errors import ConfigurationError, TryAgainError
+from etl.model.outcome import COUNTS
 from etl.model.pipeline import TableName
 from etl.sqlserver import ledger, merge_sql
 from etl.sqlserver import sql as sink_sql
@@ -178,12 +179,12 @@ def _audit(work: StepContext, sink: Sink, manifest: Manifest, loaded: Loaded) ->
     if earlier == [(manifest.fingerprint, manifest.checksum)] and loaded.inserted + loaded.updated == 0:
         return
     sink.execute(ledger.delete_audit(*identity))
-    counts = {name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")}
+    read = {name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")}
     sink.execute(
         ledger.insert_audit(
             *identity,
             window=manifest.partition.window,
-            counts=counts | vars(loaded),
+            counts=dict.fromkeys(COUNTS, 0) | read | vars(loaded),
             fingerprint=manifest.fingerprint,
             checksum=manifest.checksum,
             loaded_at=datetime.now(UTC),

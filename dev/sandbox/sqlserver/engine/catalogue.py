@@ -223,6 +223,18 @@ class Catalogue:
             f'INSERT INTO "{SCHEMA}"."TABLES" VALUES (?, ?, ?, \'BASE TABLE\', ?, ?)',
             [*where, table.key_name, list(table.key)],
         )
+        self._enter_columns(table)
+
+    def enter_columns(self, table: Table) -> None:
+        """Describe the columns of a table anew."""
+        self._change()
+        self._connection.execute(
+            f'DELETE FROM "{SCHEMA}"."COLUMNS" WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?', [table.schema, table.name]
+        )
+        self._enter_columns(table)
+
+    def _enter_columns(self, table: Table) -> None:
+        where = [self.database, table.schema, table.name]
         for position, column in enumerate(table.columns, 1):
             self._connection.execute(
                 f'INSERT INTO "{SCHEMA}"."COLUMNS" VALUES ({", ".join("?" * 17)})',

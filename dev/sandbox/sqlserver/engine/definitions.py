@@ -129,11 +129,12 @@ def _ddl(table: Table) -> str:
 
 
 def _column(column: TableColumn) -> str:
-    words = f"{quote(column.name)} {_stored_as(column.type)}"
+    words = f"{quote(column.name)} {stored_as(column.type)}"
     if column.computed:
         return f"{words} GENERATED ALWAYS AS (CAST({column.computed} AS {column.type.duckdb})) VIRTUAL"
     return words if column.nullable else f"{words} NOT NULL"
 
 
-def _stored_as(declared: SqlType) -> str:
+def stored_as(declared: SqlType) -> str:
+    """Type and collation of a column in DuckDB."""
     return declared.duckdb + (" COLLATE NOCASE" if declared.ignores_case else "")

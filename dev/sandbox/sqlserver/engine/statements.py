@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dev.sandbox.sqlserver.engine.catalogue import Index, Table, Trigger
+from dev.sandbox.sqlserver.engine.catalogue import Index, Table, TableColumn, Trigger
 from dev.sandbox.sqlserver.types import SqlType
 from dev.sandbox.sqlserver.wire.tokens import Column
 
@@ -33,6 +33,24 @@ class CreateTable:
     """CREATE TABLE."""
 
     table: Table
+
+
+@dataclass(frozen=True)
+class AddColumns:
+    """ALTER TABLE … ADD; `filled`: the values that rows get which are there, in DuckDB's SQL."""
+
+    table: list[str]
+    columns: tuple[TableColumn, ...]
+    filled: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class AlterColumn:
+    """ALTER TABLE … ALTER COLUMN; `value`: the converted value in DuckDB's SQL, empty if there is no such column."""
+
+    table: list[str]
+    column: TableColumn
+    value: str = ""
 
 
 @dataclass(frozen=True)
@@ -289,4 +307,5 @@ Statement = (
     | Declare | Transaction | GetAppLock | InjectFault | ClearFaults | InsertBulk | ChangeOwner | CreateDatabase
     | SetDatabaseOption | TakeOffline | BackupDatabase | VerifyBackup | RestoreDatabase | SetLogin | DisableLogin
     | CreateIndex | CreateTrigger | Throw | SetLanguage | DropLogin | SetUser | CreateRole | AddMember | Grant
+    | AddColumns | AlterColumn
 )  # fmt: skip

@@ -9,7 +9,7 @@ from dev.sandbox.sqlserver.engine.store import Store
 from dev.sandbox.sqlserver.errors import ConnectionCutError, SqlError, unknown_column
 from dev.sandbox.sqlserver.faults import Faults
 from dev.sandbox.sqlserver.sql.conversions import Expr, assign
-from dev.sandbox.sqlserver.sql.expressions import utc_now
+from dev.sandbox.sqlserver.sql.defaults import default_value
 from dev.sandbox.sqlserver.types import SqlType
 from dev.sandbox.sqlserver.wire.decoder import RowDecoder
 from dev.sandbox.sqlserver.wire.typeinfo import read_type
@@ -113,7 +113,7 @@ def _assignments(request: InsertBulk, types: list[SqlType], database: str) -> di
         columns[column.name] = assign(Expr(f"c{at}", declared), column, f"{database}.{table.full_name}")
     for column in table.columns:
         if column.default and column.name not in columns:
-            columns[column.name] = utc_now().sql
+            columns[column.name] = default_value(column).sql
     return columns
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from dev.sandbox.sqlserver.engine import backups, definitions, indexes, security
+from dev.sandbox.sqlserver.engine import alter, backups, definitions, indexes, security
 from dev.sandbox.sqlserver.engine.catalogue import Trigger
 from dev.sandbox.sqlserver.engine.database import AZURE
 from dev.sandbox.sqlserver.engine.statements import (
+    AddColumns,
     AddMember,
+    AlterColumn,
     BackupDatabase,
     Change,
     ChangeOwner,
@@ -81,6 +83,8 @@ class Executor:
             Select: self._select,
             Change: self._change,
             CreateTable: self._create_table,
+            AddColumns: partial(alter.add_columns, store),
+            AlterColumn: partial(alter.alter_column, store),
             CreateIndex: partial(indexes.create_index, store),
             CreateTrigger: partial(definitions.create_trigger, store),
             Throw: self._throw,

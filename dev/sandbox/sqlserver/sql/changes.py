@@ -4,7 +4,7 @@ from dev.sandbox.sqlserver.engine.catalogue import Table, TableColumn, quote
 from dev.sandbox.sqlserver.engine.statements import Change
 from dev.sandbox.sqlserver.errors import SqlError, unknown_column
 from dev.sandbox.sqlserver.sql.conversions import Expr, assign, common_type, convert
-from dev.sandbox.sqlserver.sql.expressions import utc_now
+from dev.sandbox.sqlserver.sql.defaults import default_value
 from dev.sandbox.sqlserver.sql.names import Names
 from dev.sandbox.sqlserver.sql.queries import Queries
 from dev.sandbox.sqlserver.sql.scope import Scope, Source
@@ -45,7 +45,7 @@ class Changes:
         assigned = {column.name: assign(value, column, name) for column, value in zip(columns, given, strict=True)}
         for column in table.columns:
             if column.default and column.name not in assigned:
-                assigned[column.name] = utc_now().sql
+                assigned[column.name] = assign(default_value(column), column, name)
             if column.identity:
                 highest = f"(SELECT coalesce(max({quote(column.name)}), 0) FROM {table.sql})"
                 assigned[column.name] = f"{highest} + row_number() OVER ()"

@@ -24,6 +24,7 @@ from dev.sandbox.sqlserver.engine.statements import (
 )
 from dev.sandbox.sqlserver.errors import unknown_statement
 from dev.sandbox.sqlserver.sql.administration import Administration
+from dev.sandbox.sqlserver.sql.alter import AlterTable
 from dev.sandbox.sqlserver.sql.batch import Batch, Context
 from dev.sandbox.sqlserver.sql.changes import Changes
 from dev.sandbox.sqlserver.sql.languages import check_language
@@ -51,6 +52,7 @@ class Parser:
         self._queries = Queries(names)
         self._changes = changes = Changes(names, self._queries)
         self._tables = Tables(names, self._queries.expressions)
+        alter_table = AlterTable(names, self._tables)
         self._administration = administration = Administration(self.batch)
         self._statements: dict[str, Callable[[], Statement]] = {
             "SELECT": self._select_statement,
@@ -68,7 +70,7 @@ class Parser:
             "CREATE": self._create,
             "DROP": self._drop,
             "TRUNCATE": self._truncate,
-            "ALTER": administration.alter,
+            "ALTER": lambda: alter_table.read() if self.batch.accept("TABLE") else administration.alter(),
             "GRANT": lambda: administration.grant(revoke=False),
             "REVOKE": lambda: administration.grant(revoke=True),
             "BACKUP": administration.backup,

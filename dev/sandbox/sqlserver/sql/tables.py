@@ -5,6 +5,7 @@ from dataclasses import replace
 from dev.sandbox.sqlserver.engine.catalogue import Index, Table, TableColumn, Trigger
 from dev.sandbox.sqlserver.engine.statements import CreateIndex, CreateTable, CreateTrigger
 from dev.sandbox.sqlserver.errors import SqlError
+from dev.sandbox.sqlserver.sql.defaults import read_default
 from dev.sandbox.sqlserver.sql.expressions import Expressions
 from dev.sandbox.sqlserver.sql.names import Names
 from dev.sandbox.sqlserver.sql.scope import Scope, Source
@@ -32,7 +33,7 @@ class Tables:
             elif self.batch.accept("INDEX"):
                 indexes.append(Index(self.batch.name(), self._indexed()))
             else:
-                columns.append(self._column_definition(columns))
+                columns.append(self.column_definition(columns))
             if not self.batch.accept(","):
                 break
         self.batch.expect(")")
@@ -78,7 +79,8 @@ class Tables:
         self.batch.accept_any("CLUSTERED", "NONCLUSTERED")
         return name, tuple(self.names.column_names())
 
-    def _column_definition(self, columns: list[TableColumn]) -> TableColumn:
+    def column_definition(self, columns: list[TableColumn]) -> TableColumn:
+        """Read a column; `columns`: those before it, which a computed one may name."""
         name = self.batch.name()
         if self.batch.accept("AS"):
             self.batch.expect("(")
@@ -97,7 +99,6 @@ class Tables:
             elif self.batch.accept("NOT", "NULL"):
                 nullable = False
             elif self.batch.accept("DEFAULT"):
-                self.batch.expect("SYSUTCDATETIME", "(", ")")
-                default = "(sysutcdatetime())"
+                default = read_default(self.batch)
             elif not self.batch.accept("NULL"):
                 return TableColumn(name, declared, nullable, default, identity)
