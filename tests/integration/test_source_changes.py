@@ -206,6 +206,20 @@ def empty(postgres: Postgres) -> Iterator[str]:
         ("char(5)", "ab"),
         ("uuid", "0a1b2c3d-0000-0000-0000-00000000000a"),
         ("date", "0001-12-31"),
+        ("time", "23:59:59.999999"),
+        ("boolean", "true"),
+        ("real", "-0.1"),
+        ("double precision", "5e-324"),
+        ("name", "it's"),
+        ('"char"', "\\377"),
+        ("bit(3)", "101"),
+        ("oid", "4294967295"),
+        ("inet", "10.0.0.1"),
+        ("cidr", "10.0.0.0/8"),
+        ("macaddr", "08:00:2b:01:02:03"),
+        ("timetz", "24:00:00+15:59:59"),
+        ("pg_lsn", "16/B374D848"),
+        ("varchar(63)", "O'K"),
         ("timestamp", "2026-10-25 02:30:00.000001"),
         ("timestamptz", "2026-10-25 02:30:00+02"),
     ],
@@ -225,7 +239,9 @@ def test_it_is_noticed_whatever_the_type_of_the_key(
         "key": ["n", "k"], "version": "at", "filter": "true",
     }  # fmt: skip
     with pipeline_fixture(definition, empty, sink_url, tmp_path) as made:
-        made.change(f"CREATE TABLE t (n integer, k {declared}, at {version} NOT NULL, PRIMARY KEY (n, k))")
+        made.change("CREATE TYPE mood AS ENUM ('O''K')")
+        kind = "mood" if value == "O'K" else declared
+        made.change(f"CREATE TABLE t (n integer, k {kind}, at {version} NOT NULL, PRIMARY KEY (n, k))")
         made.change("INSERT INTO t VALUES (1, %s, '2026-01-02'), (2, %s, '2026-01-01')", value, value)
         runs = Runs(made, monkeypatch)
         runs.run("first")

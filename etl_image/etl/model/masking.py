@@ -10,8 +10,9 @@ import hmac
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal, DecimalException
+from struct import pack, unpack
 from uuid import UUID
 
 from etl.errors import printable
@@ -96,11 +97,20 @@ def moment(text: str) -> datetime:
     return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
 
 
+def as_real(value: float) -> float:
+    """The number of four bytes that is nearest. Raises OverflowError."""
+    return float(unpack("f", pack("f", value))[0])
+
+
 _CANONICAL: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(("smallint", "integer", "bigint"), lambda text: str(int(text))),
     "numeric": _digits,
+    "real": lambda text: repr(as_real(float(text)) + 0.0),
+    "double precision": lambda text: repr(float(text) + 0.0),  # -0.0 equals 0.0
+    "boolean": lambda text: str(text.lower() in ("true", "t", "1")).lower(),
     "uuid": lambda text: str(UUID(text)),
     "char": lambda text: text.rstrip(" "),
     "date": lambda text: date.fromisoformat(text).isoformat(),
+    "time": lambda text: time.fromisoformat(text).isoformat(),
     **dict.fromkeys(("timestamp", "timestamptz"), lambda text: moment(text).isoformat()),
 }

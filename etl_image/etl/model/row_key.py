@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal, localcontext
+from math import isfinite
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from etl.errors import ConfigurationError
 from etl.model.column_types import ColumnType
-from etl.model.masking import canonical, moment
+from etl.model.masking import as_real, canonical, moment
 from etl.model.pipeline import Pipeline
 
 
@@ -26,13 +27,33 @@ def _whole(bits: int) -> Callable[[str], int]:
     return read
 
 
+_TRUTHS = {"true": True, "t": True, "false": False, "f": False}
+
+
+def _truth(text: str) -> bool:
+    try:
+        return _TRUTHS[text.lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+def _finite(text: str) -> float:
+    if not isfinite(number := float(text)):
+        raise ValueError
+    return number
+
+
 _READ: dict[str, Callable[[str], Any]] = {
     "smallint": _whole(15),
     "integer": _whole(31),
     "bigint": _whole(63),
     "numeric": Decimal,
+    "real": lambda text: as_real(_finite(text)),
+    "double precision": _finite,
+    "boolean": _truth,
     "uuid": UUID,
     "date": date.fromisoformat,
+    "time": time.fromisoformat,
     "timestamp": moment,
     "timestamptz": moment,
 }
@@ -41,8 +62,11 @@ _READ: dict[str, Callable[[str], Any]] = {
 _STAGED_AS: dict[str, Callable[[pa.DataType], bool]] = {
     **dict.fromkeys(("smallint", "integer", "bigint"), pa.types.is_integer),
     "numeric": lambda staged: pa.types.is_string(staged) or pa.types.is_decimal(staged),
+    **dict.fromkeys(("real", "double precision"), pa.types.is_floating),
+    "boolean": pa.types.is_boolean,
     "uuid": pa.types.is_fixed_size_binary,
     "date": pa.types.is_date,
+    "time": pa.types.is_time,
     **dict.fromkeys(("timestamp", "timestamptz"), pa.types.is_timestamp),
 }
 """Whether an Arrow type is the one in which a column type is staged; all others are staged as text."""
@@ -66,9 +90,13 @@ class RowKey:
         """As Postgres reads them, times in UTC."""
 
     @property
-    def parameters(self) -> list[int | str]:
+    def parameters(self) -> list[int | float | str]:
         """The parameters of `sink_sql.has_key`."""
-        return [value if isinstance(value, int) else text for value, text in zip(self._values, self.texts, strict=True)]
+        # How SQL Server rounds a decimal fraction to a binary one is not documented.
+        return [
+            value if isinstance(value, int | float) else text
+            for value, text in zip(self._values, self.texts, strict=True)
+        ]
 
     def is_in(self, rows: pa.Table) -> bool:
         """Whether one of the rows is this one; `rows` has the columns of the key as they were staged.

@@ -60,14 +60,15 @@ TYPES = {
         names=("decimal", "dec"), check="digits",
     ),
     "real": TypeRow(
-        tsql="real", duckdb="REAL", arrow="float32", family="float", bytes=4, names=("float4",), check="finite",
+        tsql="real", duckdb="REAL", arrow="float32", family="float", bytes=4, can_be_key=True,
+        names=("float4",), check="finite",
     ),
     "double precision": TypeRow(
-        tsql="float(53)", duckdb="DOUBLE", arrow="float64", family="float", bytes=8,
+        tsql="float(53)", duckdb="DOUBLE", arrow="float64", family="float", bytes=8, can_be_key=True,
         names=("float8",), carries=("real",), check="finite",
     ),
     "boolean": TypeRow(
-        tsql="bit", duckdb="BOOLEAN", arrow="bool_", family="boolean", bytes=1, names=("bool",),
+        tsql="bit", duckdb="BOOLEAN", arrow="bool_", family="boolean", bytes=1, can_be_key=True, names=("bool",),
     ),
     "text": TypeRow(
         tsql="nvarchar(max)", duckdb="VARCHAR", arrow="string", family="text", carries=("varchar", "char"),
@@ -87,7 +88,7 @@ TYPES = {
         tsql="date", duckdb="DATE", arrow="date32", family="date", bytes=3, can_be_key=True, check="date",
     ),
     "time": TypeRow(
-        tsql="time(6)", duckdb="TIME", arrow="time64(us)", family="time", bytes=5,
+        tsql="time(6)", duckdb="TIME", arrow="time64(us)", family="time", bytes=5, can_be_key=True,
         names=("time without time zone",), check="time",
     ),
     "timestamp": TypeRow(
@@ -134,7 +135,7 @@ EXTENSION = Form(is_key=True, is_ordered=False)
 """Of a type that an extension or a user brings: `<` is whatever the search_path finds."""
 FORMS = {
     "name": Form(declared="varchar(63)", is_key=True, is_compared=True),
-    # As binary, '' is a zero character and some others are invalid UTF-8; its text is '' and \\377.
+    # As binary, '' is a zero character and some others are invalid UTF-8; their texts are '' and \377.
     '"char"': Form(declared="varchar(4)", is_key=True, is_compared=True),
     "bit": Form(declared="varchar({length})", is_key=True, is_compared=True),
     "bit varying": Form(declared="varchar({length})", is_key=True, is_compared=True),

@@ -140,7 +140,7 @@ def any_row(table: TableName) -> str:
 
 
 def has_key(pipeline: Pipeline) -> str:
-    """The condition for the row of a key; its parameters are integers, and text for all other types."""
+    """The condition for the row of a key; its parameters are numbers and booleans, and text for all other types."""
     kinds = {name: pipeline.types[name] for name in pipeline.key}
     values = {
         name: "?" if kind.is_text or kind.is_integer else f"CAST(? AS {kind.tsql})" for name, kind in kinds.items()
@@ -170,11 +170,15 @@ def time_text(column: str, aggregate: str = "") -> str:
 
 
 def newest_rows(pipeline: Pipeline, count: int) -> str:
-    """The newest rows of the sink: each column of the key as text, and the version as ISO 8601 text."""
-    keys = (
-        time_text(name) if pipeline.types[name].name in VERSION_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
-        for name in pipeline.key
-    )
+    """The newest rows of the sink: each column of the key as text, or as a number, and the version as ISO 8601 text."""
+
+    def as_text(name: str) -> str:
+        kind = pipeline.types[name]
+        if kind.row.family == "float":  # CONVERT would round it
+            return quote_name(name)
+        return time_text(name) if kind.name in VERSION_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
+
+    keys = map(as_text, pipeline.key)
     return (
         f"SELECT TOP ({int(count)}) {', '.join(keys)}, {time_text(pipeline.version_column)}"
         f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version_column)} DESC"
