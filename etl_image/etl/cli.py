@@ -170,6 +170,9 @@ def new_pipeline(
     version: Annotated[
         str | None, typer.Option(help="the column that grows with each change, in the tables that have it")
     ] = None,
+    big: Annotated[
+        bool, typer.Option("--big", help="replace tables of more than 20 million rows, too, where there is no version")
+    ] = False,
     sink_schema: Annotated[str | None, typer.Option(help="default: dbo for public, else the source's")] = None,
     time_zone: Annotated[str, typer.Option(help="of the schedules")] = "Europe/Berlin",
     owner: Annotated[str, typer.Option(help="of the DAGs")] = "data-platform",
@@ -179,7 +182,7 @@ def new_pipeline(
     bind_contextvars(step="new-pipeline")
     command, choose = import_module("etl.new.command"), import_module("etl.new.choose")
     target = command.Target(to, time_zone, owner, sink_schema, overwrite, dry_run)
-    wishes = choose.Wishes(key or (), version)
+    wishes = choose.Wishes(key or (), version, big=big)
     raise typer.Exit(command.new_pipelines(_warn_of_tls(read_settings()), table, exclude or (), wishes, target))
 
 

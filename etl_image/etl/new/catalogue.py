@@ -8,6 +8,7 @@ from typing import Any
 
 from etl.errors import ConfigurationError
 from etl.model.pipeline import TableName
+from etl.model.source_type import SourceType
 from etl.model.table_name import split_source
 from etl.new.triggers import Trigger
 from etl.postgres.catalogue import DEFAULT_ZONE
@@ -25,20 +26,22 @@ FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.rel
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema'
   AND n.nspname !~ '^pg_(catalog|toast|temp)' ORDER BY 2, 3
 """
-# A domain is resolved to the type below it; its type modifier is of the first level that has one.
+# A domain is resolved to the type below it. Its NOT NULL holds for tables only: an outer join in a view adds NULLs.
 _COLUMNS = """
 WITH RECURSIVE based AS (
-  SELECT a.attrelid, a.attnum, a.atttypid AS type, a.atttypmod AS modifier, a.attnotnull AS required, 0 AS depth
-  FROM pg_catalog.pg_attribute AS a WHERE a.attrelid IN ({oids}) AND a.attnum > 0 AND NOT a.attisdropped
+  SELECT a.attrelid, a.attnum, a.atttypid AS type, a.atttypmod AS modifier, a.attnotnull AS required,
+    c.relkind IN ('r', 'p') AS is_table, 0 AS depth
+  FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+  WHERE a.attrelid IN ({oids}) AND a.attnum > 0 AND NOT a.attisdropped
   UNION ALL
   SELECT b.attrelid, b.attnum, t.typbasetype, CASE WHEN b.modifier = -1 THEN t.typtypmod ELSE b.modifier END,
-    b.required OR t.typnotnull, b.depth + 1
+    b.required OR (t.typnotnull AND b.is_table), b.is_table, b.depth + 1
   FROM based AS b JOIN pg_catalog.pg_type AS t ON t.oid = b.type AND t.typtype = 'd'
 )
 SELECT DISTINCT ON (b.attrelid, b.attnum) b.attrelid::bigint, a.attname::text, format_type(a.atttypid, a.atttypmod),
-  format_type(b.type, NULL), format_type(b.type, b.modifier),
-  CASE WHEN t.typcategory = 'A' THEN 'A' ELSE t.typtype::text END, b.required,
-  has_column_privilege(b.attrelid, b.attnum, 'SELECT')
+  has_column_privilege(b.attrelid, b.attnum, 'SELECT'),
+  format_type(b.type, NULL), CASE t.typcategory WHEN 'A' THEN 'A' ELSE t.typtype::text END,
+  format_type(b.type, b.modifier), b.required
 FROM based AS b JOIN pg_catalog.pg_attribute AS a ON a.attrelid = b.attrelid AND a.attnum = b.attnum
 JOIN pg_catalog.pg_type AS t ON t.oid = b.type ORDER BY b.attrelid, b.attnum, b.depth DESC
 """
@@ -64,23 +67,17 @@ ORDER BY t.tgname
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """A column: its type as declared, the built-in type below all domains (plain, and with arguments) and its kind.
-
-    `kind` is pg_type.typtype, `A` for arrays. `required`: no value is null, also by a domain's NOT NULL.
-    """
+    """A column: its type as it is declared, the type below all domains, and whether the user may read it."""
 
     name: str
     declared: str
-    base: str
-    written: str
-    kind: str
-    required: bool
-    readable: bool = True
+    readable: bool
+    type: SourceType
 
     @property
     def is_domain(self) -> bool:
         """Whether it is declared as a domain."""
-        return self.declared != self.written
+        return self.declared != self.type.written
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,7 @@ def _described(cursor: Cursor, chosen: list[tuple[int, TableName, str, bool, flo
             name,
             kind,
             None if rows < 0 else int(rows),
-            tuple(SourceColumn(*row) for row in columns[oid]),
+            tuple(SourceColumn(row[0], row[1], row[2], SourceType(*row[3:])) for row in columns[oid]),
             tuple(Index(tuple(names), unique, primary) for primary, unique, names in indexes[oid]),
             tuple(Trigger(*row) for row in triggers[oid]),
             zone_is_utc,

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import adbc_driver_manager.dbapi as dbapi
-
 from etl.arguments import read_dag
 from etl.config.settings import Settings
-from etl.errors import ConfigurationError, ExitCode, printable
+from etl.errors import ConfigurationError, ExitCode, TryAgainError, printable
 from etl.model.pipeline import Pipeline
 from etl.new.catalogue import SourceTable, read_tables
 from etl.new.choose import Choice, Wishes, choose
-from etl.new.measure import Measure, savepoint
+from etl.new.measure import Measure
 from etl.new.names import Names
 from etl.new.write import render
-from etl.postgres.checks import Cursor, check_source
-from etl.postgres.connection import server_words, snapshot
+from etl.postgres.checks import check_source
+from etl.postgres.connection import snapshot
 
 STANDARD_OUTPUT = "-"
 
@@ -53,10 +51,11 @@ def new_pipelines(
     names = Names(_existing(target), target.sink_schema)
     outcomes = []
     with snapshot(settings, "new-pipeline", "reading the catalogue") as connection, connection.cursor() as cursor:
-        for table in read_tables(cursor, patterns, exclude):
-            outcome = _skipped(table, names, target) or _made(settings, cursor, table, names, wishes, target)
-            _report(outcome, target)
-            outcomes.append(outcome)
+        tables = read_tables(cursor, patterns, exclude)
+    for table in tables:
+        outcome = _skipped(table, names, target) or _made(settings, table, names, wishes, target)
+        _report(outcome, target)
+        outcomes.append(outcome)
     _sum_up(outcomes, target)
     return ExitCode.CONFIGURATION if all(each.outcome == "refused" for each in outcomes) else ExitCode.OK
 
@@ -69,19 +68,16 @@ def _skipped(table: SourceTable, names: Names, target: Target) -> Outcome | None
     return Outcome(str(table.name), "skipped", file, "The file is there; --overwrite replaces it.")
 
 
-def _made(
-    settings: Settings, cursor: Cursor, table: SourceTable, names: Names, wishes: Wishes, target: Target
-) -> Outcome:
+def _made(settings: Settings, table: SourceTable, names: Names, wishes: Wishes, target: Target) -> Outcome:
     """Choose a pipeline for a table, check it as the first run does, and write its file."""
-    name = names.of(table.name)
+    name, about = names.of(table.name), str(table.name)
     try:
-        with savepoint(cursor):
-            chosen = choose(table, Measure(cursor), name, wishes)
+        chosen = choose(table, Measure(settings), name, wishes)
+        with snapshot(settings, about, "reading it") as connection, connection.cursor() as cursor:
             check_source(chosen.pipeline, cursor)
-    except dbapi.Error as error:
-        return Outcome(str(table.name), "refused", reason=f"It cannot be read: {server_words(error, settings)}.")
-    except ConfigurationError as error:
-        return Outcome(str(table.name), "refused", reason=str(error).removeprefix(f"{name[0]}: "))
+    except (ConfigurationError, TryAgainError) as error:
+        reason = str(error).removeprefix(f"{name[0]}: ").removeprefix(f"{about}: ")
+        return Outcome(about, "refused", reason=reason[:1].upper() + reason[1:])
     names.take(table.name)
     return _written(chosen, target)
 
@@ -89,7 +85,11 @@ def _made(
 def _written(chosen: Choice, target: Target) -> Outcome:
     pipeline = chosen.pipeline
     text = render(chosen, target.time_zone, target.owner)
-    about = f"{pipeline.sink}, key {', '.join(pipeline.key)}, version {pipeline.version}"
+    key = f"key {', '.join(pipeline.key)}" if pipeline.key else "no key"
+    version = f"version {pipeline.version}" if pipeline.version else f"mode {pipeline.mode}"
+    about = f"{pipeline.sink}, {key}, {version}"
+    if "mode" in chosen.reasons:
+        about += f". {chosen.reasons['mode']}"
     file = f"{pipeline.name}_etl.py"
     if target.folder != STANDARD_OUTPUT:
         file = str(Path(target.folder) / file)

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
+from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import Pipeline, TableName
 
 _LONGEST = 48
@@ -43,10 +44,7 @@ class Names:
 
 def _folded(table: TableName) -> tuple[str, ...]:
     """Names that SQL Server does not tell apart become one."""
-    return tuple(
-        unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).rstrip(" ")
-        for name in (table.schema_name, table.table)
-    )
+    return tuple(map(as_sql_server_sees, (table.schema_name, table.table)))
 
 
 def _candidates(table: TableName) -> Iterator[str]:
