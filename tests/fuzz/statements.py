@@ -83,10 +83,12 @@ def postgres(pipeline: Pipeline, keys: list[str]) -> list[str]:
         source_sql.extract_rows(pipeline, part, {}),
         source_sql.count_partition(pipeline, part, {}),
         source_sql.extract_rows(pipeline, Partition(window=WINDOW, share=(1, 3)), {}),
+        source_sql.duplicate_keys(pipeline, part, {}),
         source_sql.find_row(pipeline, keys),
         *(
             ask(pipeline.source)
             for ask in (
+                source_catalogue.relation_kind,
                 source_catalogue.describe_columns,
                 source_catalogue.unique_indexes,
                 source_catalogue.inheriting_tables,

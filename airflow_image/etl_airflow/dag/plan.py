@@ -44,7 +44,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     watermark = read_watermark(pipeline, hook)
     newest = source_regression.newest_rows(pipeline, hook) if watermark else []
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
-        source_types = check_source(pipeline, cursor)
+        is_hashed = pipeline.has_sensitive_key or not check_source(pipeline, cursor).is_ordered(pipeline.key)
         source_regression.check(pipeline, newest, cursor, mask, is_accepted=bool(params.get("accept_older_versions")))
         if end is None or (end == watermark and not any(params.get(name) for name in _WINDOW)):
             log.info(
@@ -60,7 +60,6 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             warn_unreachable(pipeline, unreachable, cursor.fetchall(), mask)
         size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
         bounds: list[list[str]] = []
-        is_hashed = pipeline.has_sensitive_key or not all(source_types[name].is_ordered for name in pipeline.key)
         if rows > size and not is_hashed:
             cursor.execute(source_sql.partition_bounds(pipeline, window, size))
             bounds = [list(keys) for keys in cursor.fetchall()]
@@ -107,7 +106,7 @@ def warn_unreachable(pipeline: Pipeline, number: int, examples: list[Any], mask:
     """
     text = (
         f"{number} rows of {pipeline.source} are not read: their {pipeline.version} is in the future, and they will be"
-        " read when that time has come; or it is infinite, and they never will. Correct them at the source:"
+        " read when that time has come; or it is infinite or null, and they never will. Correct them at the source:"
         f" {'; '.join(f'{mask.row(key)} at {version}' for *key, version in examples)}."
     )
     if pipeline.unreachable_versions == "refuse":

@@ -12,6 +12,11 @@ DEFAULT_ZONE = (
 """One row: the time zone of sessions that set none, and whether its clock shows UTC all year."""
 
 
+def relation_kind(table: TableName) -> str:
+    """One row: pg_class's relkind of a table or view, such as r for a table; none if there is no such table."""
+    return f"SELECT relkind::text FROM pg_catalog.pg_class WHERE oid = to_regclass({quote_text(quote_table(table))})"
+
+
 def describe_columns(table: TableName) -> str:
     """A row for each column of a table or view: name, type, kind, type with arguments, whether it is NOT NULL.
 

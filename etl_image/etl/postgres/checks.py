@@ -1,7 +1,8 @@
 """Checks of the source table before its rows are counted (plan) or read (extract)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from etl.errors import ConfigurationError, printable
@@ -12,6 +13,21 @@ from etl.model.source_type import SourceType
 from etl.postgres import catalogue as source_catalogue
 from etl.postgres.quoting import quote_name
 from etl.postgres.sql import quote_table
+
+_WITHOUT_KEY = ("v", "m", "f")
+"""Views, materialized views and foreign tables, for which Postgres ensures neither a key nor NOT NULL."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The source of a pipeline: the types of its columns, and whether Postgres ensures that the key is unique."""
+
+    types: dict[str, SourceType]
+    is_key_unique: bool
+
+    def is_ordered(self, key: Sequence[str]) -> bool:
+        """Whether partitions can be ranges of the key: each row is in one of them."""
+        return all(self.types[name].is_ordered for name in key)
 
 
 class Cursor(Protocol):
@@ -24,24 +40,30 @@ class Cursor(Protocol):
         """Return the rows of the last statement."""
 
 
-def check_source(pipeline: Pipeline, cursor: Cursor) -> dict[str, SourceType]:
+def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     """Compare the source table with the pipeline, in a session with the settings of `source_sql.SESSION`.
 
-    Returns the types of the pipeline's columns at the source. Raises ConfigurationError for the first difference by
+    Raises ConfigurationError for the first difference by
     which rows would be missed, read twice or read differently.
     """
+    (kind,) = next(iter(_rows(cursor, source_catalogue.relation_kind(pipeline.source))), ("",))
     described = _rows(cursor, source_catalogue.describe_columns(pipeline.source))
     found = {name: SourceType(*rest) for name, *rest in described}
-    _check_columns(pipeline, found)
+    _check_columns(pipeline, found, may_be_null=kind in _WITHOUT_KEY)
     _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
-    _check_key(pipeline, _rows(cursor, source_catalogue.unique_indexes(pipeline.source)))
+    is_key_unique = _is_key_unique(pipeline, _rows(cursor, source_catalogue.unique_indexes(pipeline.source)))
+    if not is_key_unique and kind not in _WITHOUT_KEY:
+        raise ConfigurationError(
+            f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(pipeline.key)},"
+            " so it does not identify a row; correct the key or add the index."
+        )
     _check_row_security(pipeline, cursor)
     if pipeline.version and pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
-    return {name: found[name] for name in pipeline.columns}
+    return Source({name: found[name] for name in pipeline.columns}, is_key_unique)
 
 
-def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType]) -> None:
+def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType], *, may_be_null: bool) -> None:
     if not found:
         raise ConfigurationError(f"{pipeline.name}: there is no table {pipeline.source} at the source.")
     compared = compared_columns(pipeline.predicate)
@@ -51,7 +73,7 @@ def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType]) -> None:
         problem = _problem(found[name], declared, name in pipeline.key, name in compared)
         if problem:
             raise ConfigurationError(f"{pipeline.name}: column {name} of {pipeline.source} {problem}.")
-        if name in (*pipeline.key, pipeline.version) and not found[name].is_required:
+        if name in (*pipeline.key, pipeline.version) and not (may_be_null or found[name].is_required):
             raise ConfigurationError(
                 f"{pipeline.name}: column {name} of {pipeline.source} may be null, so rows could be missed;"
                 " make it NOT NULL at the source."
@@ -104,12 +126,8 @@ def _check_children(pipeline: Pipeline, children: list[Any]) -> None:
         )
 
 
-def _check_key(pipeline: Pipeline, indexes: list[Any]) -> None:
-    if not any(set(names) <= set(pipeline.key) for (names,) in indexes):
-        raise ConfigurationError(
-            f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(pipeline.key)},"
-            " so it does not identify a row; correct the key or add the index."
-        )
+def _is_key_unique(pipeline: Pipeline, indexes: list[Any]) -> bool:
+    return any(set(names) <= set(pipeline.key) for (names,) in indexes)
 
 
 def _check_row_security(pipeline: Pipeline, cursor: Cursor) -> None:

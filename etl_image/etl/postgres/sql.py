@@ -47,7 +47,7 @@ def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark
     """One row, by one scan: rows in the window, age of the oldest new one, and unreachable rows.
 
     The age is in seconds, of the oldest row of the window after the watermark, null if there is none. Unreachable are
-    rows at a version after `future` or at an infinite one, which the window does not cover.
+    rows at a version after `future`, at an infinite one, or at none (of a view), which the window does not cover.
     """
     version, covered, age = quote_name(pipeline.version_column), _in_window(pipeline, window), "NULL"
     unreachable = _unreachable(pipeline, window, future)
@@ -126,6 +126,18 @@ def count_partition(pipeline: Pipeline, partition: Partition, source: SourceType
     return f"SELECT count(*), {left_out} {_from_partition(pipeline, partition)}"
 
 
+def duplicate_keys(pipeline: Pipeline, partition: Partition, source: SourceTypes) -> str:
+    """One row if several rows of a partition that may be kept have one key: how many they are, and the key as text."""
+    keys = [quote_name(name) for name in pipeline.key]
+    # Named by number: a column of the key may be called anything.
+    as_text = ", ".join(f"{name}::text AS k{place}" for place, name in enumerate(keys))
+    present = " AND ".join(f"{name} IS NOT NULL" for name in keys)
+    return (
+        f"SELECT count(*), {as_text} {_from_partition(pipeline, partition)} AND {present}"
+        f" AND ({pushdown_condition(pipeline, source)}) GROUP BY {', '.join(keys)} HAVING count(*) > 1 LIMIT 1"
+    )
+
+
 def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime]]) -> str:
     """A row for each of the given rows that the source has; given are the key as text, and the version in the sink.
 
@@ -186,7 +198,7 @@ def _in_window(pipeline: Pipeline, window: Window) -> str:
 def _unreachable(pipeline: Pipeline, window: Window, future: datetime) -> str:
     version = quote_name(pipeline.version_column)
     infinite = "" if window.low is None else f" OR {version} = '-infinity'"
-    return f"({version} > {_version(pipeline, future)}{infinite})"
+    return f"({version} > {_version(pipeline, future)}{infinite} OR {version} IS NULL)"
 
 
 def _version(pipeline: Pipeline, value: datetime) -> str:

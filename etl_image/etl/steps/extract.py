@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 import structlog
 
 from etl.config.settings import redacted_location
-from etl.errors import DataError, TryAgainError, printable
+from etl.errors import ConfigurationError, DataError, TryAgainError, printable
 from etl.logs import redact
-from etl.model.source_type import SourceTypes
 from etl.postgres import sql as source_sql
-from etl.postgres.checks import check_source
+from etl.postgres.checks import Source, check_source
 from etl.postgres.connection import connect_source
 from etl.steps.batches import BATCH_BYTES
 from etl.steps.context import StepContext
@@ -80,20 +79,34 @@ def reading(work: StepContext) -> Iterator["Reading"]:
 class Reading:
     """The rows of a partition as they arrive from the source, and their count."""
 
-    def __init__(self, work: StepContext, cursor: postgres.Cursor, source: SourceTypes) -> None:
+    def __init__(self, work: StepContext, cursor: postgres.Cursor, source: Source) -> None:
         self._work = work
         self._rows = self._bytes = 0
         self._counted: tuple[int, int] | None = None
+        if not source.is_key_unique:
+            self._check_keys(cursor, source)
         if work.pipeline.pushdown:
-            cursor.execute(source_sql.count_partition(work.pipeline, work.partition, source))
+            cursor.execute(source_sql.count_partition(work.pipeline, work.partition, source.types))
             self._counted = cursor.fetchone()
         # The driver's default is 16 MB.
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
         self._longest = work.settings.longest_row or longest_row()
-        cursor.execute(source_sql.extract_rows(work.pipeline, work.partition, source, self._longest))
+        cursor.execute(source_sql.extract_rows(work.pipeline, work.partition, source.types, self._longest))
         self._reader = cursor.fetch_record_batch()
         fields = list(self._reader.schema)[:-1]  # TOO_LONG is last
         self.schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in fields])
+
+    def _check_keys(self, cursor: postgres.Cursor, source: Source) -> None:
+        """Raises ConfigurationError for a key that several rows have; the source ensures none for a view."""
+        work = self._work
+        cursor.execute(source_sql.duplicate_keys(work.pipeline, work.partition, source.types))
+        found = cursor.fetchone()
+        if found is not None:
+            count, *key = found
+            raise ConfigurationError(
+                f"{work}: {count} rows of {work.pipeline.source} have the key {work.mask.row(key)}: it does not"
+                " identify a row. Declare a key that does."
+            )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, once.
