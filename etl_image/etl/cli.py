@@ -186,6 +186,20 @@ def new_pipeline(
     raise typer.Exit(command.new_pipelines(_warn_of_tls(read_settings()), table, exclude or (), wishes, target))
 
 
+@app.command(
+    "preview", help="Say what a pipeline would do: rows, time, types, rejects in a sample, DDL, the first run."
+)
+def preview(
+    pipeline: Annotated[
+        str, typer.Argument(envvar="ETL_PIPELINE", help="the .py file of a DAG, a .json file, or JSON")
+    ],
+) -> None:
+    bind_contextvars(step="preview")
+    settings, wanted = _warn_of_tls(read_settings()), read_pipeline(pipeline)
+    with _withheld(settings.mask(wanted)):
+        import_module("etl.new.preview").preview(settings, wanted)
+
+
 @app.command("export-metrics", help="Serve Prometheus metrics of the sink and of Airflow's metadata database.")
 def export(
     port: Annotated[int, typer.Option(min=1, max=65535, help="of /metrics and /healthz")] = 9187,
