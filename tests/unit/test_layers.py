@@ -23,7 +23,7 @@ LAYERS = {
     "ops": [{""}, {"cluster"}, {"deploy"}, {"doctor"}],
     "ops.deploy": [
         {"", "options", "secrets", "first_run"}, {"manifests"}, {"images", "machine", "final_checks", "report"},
-        {"data"}, {"preflight"}, {"up", "down"}, {"cli"}, {"__main__"},
+        {"data"}, {"preflight"}, {"up", "down"}, {"cli"}, {"add"}, {"__main__"},
     ],
     "dev.sandbox.sqlserver": [
         {"errors", "types", "client"}, {"", "faults", "wire"}, {"engine"}, {"sql"}, {"server"}, {"__main__"},
