@@ -94,6 +94,10 @@ fuzz: setup ## Search for inputs that break tests/fuzz/claims.py; SECONDS_LONG=6
 	@$(UV) sync --quiet --frozen --inexact --group fuzz
 	PYTHONPATH=dags:airflow_image/config $(PYTHON) -m tests.fuzz -max_total_time=$(or $(SECONDS_LONG),60) $(OPTIONS)
 
+.PHONY: docs-types
+docs-types: setup ## Write docs/types.md from the tables of types
+	@$(PYTHON) -m dev.types_page > docs/types.md
+
 .PHONY: audit
 audit: setup ## List the packages of the images, check licences, vulnerabilities, secrets; OSV=FOLDER: offline
 	@$(PYTHON) -m dev.audit $(if $(OSV),--osv $(OSV)) $(OPTIONS)

@@ -9,11 +9,12 @@ import pytest
 from etl.config.settings import Settings
 from etl.config.sink_logins import EXPORTER, SinkLogin
 from etl.errors import ExitCode
-from etl.model.column_types import parse_column_type
 from etl.model.pipeline import Pipeline
 from etl.sqlserver import prepare_sql
 from orders_etl import ORDERS
 from pydantic import SecretStr
+
+from dev import types_page
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = (ROOT / "docs" / "machines.md").read_text()
@@ -60,14 +61,8 @@ def test_the_documented_exit_codes_are_the_real_ones() -> None:
     assert documented == {int(code) for code in ExitCode}
 
 
-def test_the_documented_types_are_the_real_ones() -> None:
-    table = ARCHITECTURE.split("## Types")[1].split("##")[0]
-    for row in re.findall(r"^\| ([^|]+) \| ([^|]+) \|", table, re.MULTILINE)[2:]:
-        sources, sinks = re.split(r", (?![^(]*\))", row[0]), re.split(r", (?![^(]*\))", row[1].removesuffix(", in UTC"))
-        for index, source in enumerate(sources):
-            declared = source.replace("(p,s)", "(9,2)").replace("(n)", "(7)")
-            expected = sinks[min(index, len(sinks) - 1)].replace("(p,s)", "(9,2)").replace("(n)", "(7)")
-            assert parse_column_type(declared).tsql == expected
+def test_the_page_of_types_is_that_of_the_tables() -> None:
+    assert (ROOT / "docs" / "types.md").read_text() == types_page.page(), "make docs-types"
 
 
 def test_every_setting_is_documented() -> None:

@@ -1,7 +1,7 @@
 """The tables of types: the column types that a pipeline declares, and how other types of Postgres become one of them.
 
-A new column type is a row here, a row in the table of docs/operations.md, and its values in
-tests/integration/test_types.py. Only values that need a check of a new kind need more: a `Check` in steps/type_rules.py
+A new column type is a row here, a row in the table of docs/operations.md, and its values in tests/harness/values.py.
+Only values that need a check of a new kind need more: a `Check` in steps/type_rules.py
 (DuckDB), and in postgres/filter.py what Postgres sends of such rows in spite of pushdown.
 """
 
