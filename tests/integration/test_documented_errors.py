@@ -20,7 +20,7 @@ from etl.sqlserver.sink import Sink
 from pydantic import SecretStr
 from pymssql import _mssql
 
-NAMES = ("doc", "doc_key", "doc_other", "doc_wide", "doc_log")
+NAMES = ("doc_line", "doc", "doc_key", "doc_other", "doc_wide", "doc_log")
 SETUP = (
     "CREATE TABLE [dbo].[doc] ([n] int NOT NULL, [day] date, [short] nvarchar(3),"
     " [text] nvarchar(9) COLLATE Latin1_General_BIN2, [twice] AS ([n] * 2), CONSTRAINT [pk_doc] PRIMARY KEY ([n]))",
@@ -33,6 +33,8 @@ SETUP = (
     "CREATE TRIGGER [dbo].[doc_ends] ON [dbo].[doc_log] AFTER INSERT AS ROLLBACK TRANSACTION",
     "CREATE TRIGGER [dbo].[doc_refuses] ON [dbo].[doc_log] AFTER DELETE AS THROW 50123, 'Not on a Sunday.', 1",
     "INSERT INTO [dbo].[doc] ([n]) VALUES (1)",
+    "CREATE TABLE [dbo].[doc_line] ([n] int, CONSTRAINT [fk_doc] FOREIGN KEY ([n]) REFERENCES [dbo].[doc] ([n]))",
+    "INSERT INTO [dbo].[doc_line] ([n]) VALUES (1)",
 )
 
 
@@ -104,6 +106,22 @@ DOCUMENTED = (
         "INSERT INTO [dbo].[doc_key] ([id], [a], [b]) VALUES (1, N'a', N'b')",
         *(544, 16, "Cannot insert explicit value for identity column in table 'doc_key' when IDENTITY_INSERT is set"),
         ConfigurationError,
+    ),
+    Documented(
+        "DELETE FROM [dbo].[doc]",
+        547,
+        16,
+        'The DELETE statement conflicted with the REFERENCE constraint "fk_doc". The conflict occurred in database'
+        ' ".+", table "dbo.doc_line", column \'n\'.',
+        DataError,
+    ),
+    Documented(
+        "INSERT INTO [dbo].[doc_line] ([n]) VALUES (5)",
+        547,
+        16,
+        'The INSERT statement conflicted with the FOREIGN KEY constraint "fk_doc". The conflict occurred in database'
+        ' ".+", table "dbo.doc", column \'n\'.',
+        DataError,
     ),
     Documented(
         "USE [nope]",

@@ -218,24 +218,26 @@ def test_a_new_database_is_one_whose_readers_wait_for_no_load() -> None:
     assert prepare_sql.create_database("s]k", is_managed=True) == prepare_sql.create_database("s]k")[:2]
 
 
-def test_the_loader_may_delete_nothing_but_audit_rows() -> None:
+def test_the_loader_may_delete_rows_where_a_pipeline_could() -> None:
     statements = prepare_sql.grants()
     assert statements == [
         "GRANT CREATE TABLE TO [etl_loader]",
         "GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[audit] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[watermark] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[settled] TO [etl_loader]",
-        "GRANT ALTER, SELECT, INSERT, UPDATE ON SCHEMA::[dbo] TO [etl_loader]",
+        "GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[replaced] TO [etl_loader]",
+        "GRANT ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] TO [etl_loader]",
     ]
 
 
 def test_with_named_pipelines_the_loader_may_change_no_schema_but_that_of_staging() -> None:
-    statements = prepare_sql.grants([PIPELINE, make(EVERYTHING)])
-    assert statements[:3] == prepare_sql.grants()[:3]
-    assert statements[4:] == [
+    deleting = make(EVERYTHING, mode="replace", version=None, deletes="delete")
+    statements = prepare_sql.grants([PIPELINE, deleting])
+    assert statements[:5] == prepare_sql.grants()[:5]
+    assert statements[5:] == [
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader]",
-        "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[Every Thing] TO [etl_loader]",
-        "REVOKE ALTER, SELECT, INSERT, UPDATE ON SCHEMA::[dbo] FROM [etl_loader]",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON OBJECT::[dbo].[Every Thing] TO [etl_loader]",
+        "REVOKE ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] FROM [etl_loader]",
     ]
 
 

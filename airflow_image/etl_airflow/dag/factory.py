@@ -20,7 +20,7 @@ _PARAMS = {
         False,
         type="boolean",
         title="Full refresh",
-        description="Read the whole table again, and write what differs in the sink; nothing is deleted.",
+        description="Read the whole table again, and write what differs in the sink.",
     ),
     "since": Param(
         None,
@@ -44,6 +44,14 @@ _PARAMS = {
         " after the source was restored from a backup or its clock was put back.",
     ),
 }
+_ACCEPT_DELETES = Param(
+    False,
+    type="boolean",
+    title="Accept deletes",
+    description="Delete or mark the rows that are gone at the source, however many they are.",
+)
+_OF_ALL_MODES = ("full_refresh",)
+"""The others choose versions, of which mode replace has none."""
 
 _KINDS_OF_RUN: Any = ("scheduled", "manual", "operator_triggered", "asset_materialization")
 """All but `backfill`: a backfill run reads no window for its interval, and max_active_runs does not limit it."""
@@ -53,6 +61,7 @@ _STEPS = {"separate": ("extract", "filter", "load"), "fused": ("run",)}
 
 def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.DateTime, owner: str) -> DAG:
     """The DAG `<name>_etl`. `schedule` is a cron expression in the time zone of `start_date`."""
+    params = _params(pipeline)
     with DAG(
         dag_id=f"{pipeline.name}_etl",
         description=f"{pipeline.source} → {pipeline.sink} where {pipeline.filter}",
@@ -64,7 +73,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
         max_active_runs=1,
         dagrun_timeout=timedelta(hours=12),
         tags=["etl", *(str(table)[:_LONGEST_TAG] for table in (pipeline.source, pipeline.sink))],
-        params=_PARAMS,
+        params=params,
         allowed_run_types=_KINDS_OF_RUN,
         default_args={
             "owner": owner,
@@ -89,7 +98,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
             from etl_airflow.pods.orphans import delete_orphans
 
             context = get_current_context()
-            check_start(context["dag_run"], context["params"], _PARAMS)
+            check_start(context["dag_run"], context["params"], params)
             if not runs_steps_as_processes():
                 dag_id, get_state = context["ti"].dag_id, context["ti"].get_dagrun_state
                 delete_orphans(get_kube_client(), dag_id, context["run_id"], partial(get_state, dag_id))
@@ -115,24 +124,50 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
     return dag
 
 
+def _params(pipeline: Pipeline) -> dict[str, Param]:
+    """The Params that a run of the pipeline may have."""
+    found = {name: param for name, param in _PARAMS.items() if pipeline.version or name in _OF_ALL_MODES}
+    return found if pipeline.deletes == "keep" else {**found, "accept_deletes": _ACCEPT_DELETES}
+
+
 def _doc(pipeline: Pipeline) -> str:
     """The pipeline's documentation in Airflow's UI."""
     rows = (f"| `{name}` | {column} | {column.tsql} |" for name, column in pipeline.types.items())
     columns = "\n".join(rows)
     sensitive = ", ".join(f"`{name}`" for name in pipeline.sensitive)
     masked = f"\n* Values of {sensitive} are sensitive: logs and rejects show masks of them." if sensitive else ""
-    return f"""Rows of `{pipeline.source}` for which `{pipeline.filter}` go to `{pipeline.sink}` and stay there.
+    return f"""Rows of `{pipeline.source}` for which `{pipeline.filter}` go to `{pipeline.sink}`.
 
-* A row is known by `{", ".join(pipeline.key)}`; the newer `{pipeline.version}` wins.
-* A run reads what changed after the watermark, and {pipeline.look_back} behind it again for late commits.
+* They {_ending(pipeline)}.
+{_reading(pipeline)}
 * {pipeline.tolerated_rejects} rows of a run may break the type rules below; with more the run fails.
 * A failed partition is retried alone: clear its `{_STEPS[pipeline.steps][0]}`, with what follows.
 * Switching the DAG on starts a run of the schedule at once. The first one takes all rows, and a run that was triggered
   meanwhile waits for it and may find nothing left.
-* Where nothing changed, the tasks after `plan` are skipped; the end of its log says so.
-* A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*.{masked}
+* Where nothing changed, the tasks after `plan` are skipped; the end of its log says so.{masked}
 
 | column | source | sink |
 |---|---|---|
 {columns}
 """
+
+
+def _ending(pipeline: Pipeline) -> str:
+    """The fate of rows that the source has deleted."""
+    if pipeline.deletes == "keep":
+        return "stay there"
+    verb = "deleted" if pipeline.deletes == "delete" else f"marked in `{pipeline.mark_column}`"
+    return (
+        f"are {verb} when they are gone at the source; more than {pipeline.most_deleted:.0%} only if the run accepts it"
+    )
+
+
+def _reading(pipeline: Pipeline) -> str:
+    """The rows that a run reads."""
+    key = ", ".join(pipeline.key)
+    if pipeline.version is None:
+        how = f"rows of the same `{key}` are compared" if key else "they have no key, so all are exchanged"
+        return f"* A run reads the whole table, and changes in one transaction what differs in the sink: {how}."
+    return f"""* A row is known by `{key}`; the newer `{pipeline.version}` wins.
+* A run reads what changed after the watermark, and {pipeline.look_back} behind it again for late commits.
+* A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*."""

@@ -15,7 +15,7 @@ from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline
 from etl.model.planning import choose_window, cut, rows_of_a_partition, share
 from etl.model.settled import settle
-from etl.model.window import Settled, Window
+from etl.model.window import Partition, Settled, Window
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import check_source
 from etl.sqlserver import ledger
@@ -24,6 +24,7 @@ from etl.sqlserver import sql as sink_sql
 from etl_airflow import metrics
 from etl_airflow.dag import source_regression
 from etl_airflow.dag.hooks import SinkHook, source_hook
+from etl_airflow.dag.replacement import plan_replacement
 
 TOLERANCE = timedelta(minutes=1)
 """How far a version may be ahead of the source's clock, since clients' clocks differ, until it is unreachable."""
@@ -42,9 +43,14 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     hook = SinkHook(sink)
     mask = Mask(pipeline, hook.mask_key)
     watermark = read_watermark(pipeline, hook)
-    newest = source_regression.newest_rows(pipeline, hook) if watermark else []
+    newest = source_regression.newest_rows(pipeline, hook) if watermark and pipeline.version else []
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
-        is_hashed = pipeline.has_sensitive_key or not check_source(pipeline, cursor).is_ordered(pipeline.key)
+        found = check_source(pipeline, cursor)
+        check_deletes(pipeline, params)
+        if pipeline.mode == "replace":
+            metrics.tolerated_rejects(pipeline)
+            return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now))
+        is_hashed = pipeline.has_sensitive_key or not found.is_ordered(pipeline.key)
         source_regression.check(pipeline, newest, cursor, mask, is_accepted=bool(params.get("accept_older_versions")))
         if end is None or (end == watermark and not any(params.get(name) for name in _WINDOW)):
             log.info(
@@ -77,7 +83,19 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             "%s: nothing to move, the tasks after plan are skipped: %s has no row whose %s is after %s and up to %s.",
             *(pipeline.name, pipeline.source, pipeline.version, window.low or "the beginning", window.high),
         )
+    return _as_json(partitions)
+
+
+def _as_json(partitions: list[Partition]) -> list[str]:
     return [partition.model_dump_json(exclude_defaults=True) for partition in partitions]
+
+
+def check_deletes(pipeline: Pipeline, params: dict[str, Any]) -> None:
+    """Raise ConfigurationError if the run accepts deletes that its pipeline does not make."""
+    if params.get("accept_deletes") and pipeline.deletes == "keep":
+        raise ConfigurationError(
+            f"accept_deletes: the pipeline {pipeline.name} keeps rows that are gone at the source (deletes is keep)."
+        )
 
 
 def _window(

@@ -60,7 +60,7 @@ def check_sink(pipeline: Pipeline, window: Window, hook: MsSqlHook) -> list[Prob
     required = [name for (name,) in hook.get_records(sink_checks.find_required(pipeline.sink))]
     lacking, unwanted = hook.get_first(sink_checks.count_breaches(pipeline, window, required))
     found = {"rows lack a required value": lacking, f"rows are not ({pipeline.filter})": unwanted}
-    if not sink_checks.has_unique_key(pipeline, indexes):
+    if pipeline.key and not sink_checks.has_unique_key(pipeline, indexes):
         found["keys stand more than once"] = hook.get_first(sink_checks.count_duplicate_keys(pipeline, window))[0]
     return [Problem(int(rows), f"In {pipeline.sink} {rows} {problem}.") for problem, rows in found.items() if rows]
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from etl.model.names import Identifier, as_sql_server_sees
 
 Mode = Literal["incremental", "append", "replace"]
-_NOT_YET = ("append", "replace", "mark", "delete")
+_NOT_YET = ("append",)
 """Values that loads do not know yet."""
 
 
@@ -65,8 +65,9 @@ def check_mode(mode: Mode, key: Sequence[str], version: str | None) -> None:
         raise ValueError('key: it is empty; a table without one can be loaded with mode="replace"')
 
 
-def refuse_what_is_not_there(**settings: str) -> None:
+def refuse_what_is_not_there(mode: Mode, deletes: str) -> None:
     """Raise ValueError for a value that loads do not know yet."""
-    for name, value in settings.items():
-        if value in _NOT_YET:
-            raise ValueError(f"{name}: {value} is not possible yet")
+    if mode in _NOT_YET:
+        raise ValueError(f"mode: {mode} is not possible yet")
+    if mode != "replace" and deletes != "keep":
+        raise ValueError(f"deletes: {deletes} is not possible yet in mode {mode}")

@@ -68,7 +68,8 @@ class Partition(BaseModel):
     none: a hash of the key divides the rows into n shares, and `share` is (i, n), i from 0 on.
 
     `kind`: `rows` are loaded; of `keys` the sink's rows are found that the source does not have any more; by `fill`
-    columns that were added get their values in rows that were loaded before.
+    columns that were added get their values in rows that were loaded before. `accept_deletes`: however many rows of
+    the sink are gone at the source, they are deleted or marked.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +81,7 @@ class Partition(BaseModel):
     upper: list[str] | None = None
     share: tuple[NonNegativeInt, PositiveInt] | None = None
     expected_rows: NonNegativeInt | None = None
+    accept_deletes: bool = False
 
 
 def fingerprint(pipeline: Pipeline, partition: Partition) -> str:
@@ -88,8 +90,20 @@ def fingerprint(pipeline: Pipeline, partition: Partition) -> str:
     Defaults are excluded, so that a new setting does not invalidate runs in flight; so are settings that do not change
     which rows are moved.
     """
-    parts = (
-        pipeline.model_dump_json(exclude_defaults=True, exclude={"sensitive", "deletes_every", "most_deleted"}),
+    return _hash(
+        _definition(pipeline),
         partition.model_dump_json(exclude={"expected_rows": True, "window": {"settled"}}, exclude_defaults=True),
     )
+
+
+def definition(pipeline: Pipeline) -> str:
+    """A hash of a pipeline, 16 hexadecimal digits, without the settings that do not change which rows are moved."""
+    return _hash(_definition(pipeline))
+
+
+def _definition(pipeline: Pipeline) -> str:
+    return pipeline.model_dump_json(exclude_defaults=True, exclude={"sensitive", "deletes_every", "most_deleted"})
+
+
+def _hash(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

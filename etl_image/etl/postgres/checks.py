@@ -49,9 +49,13 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     (kind,) = next(iter(_rows(cursor, source_catalogue.relation_kind(pipeline.source))), ("",))
     described = _rows(cursor, source_catalogue.describe_columns(pipeline.source))
     found = {name: SourceType(*rest) for name, *rest in described}
-    _check_columns(pipeline, found, may_be_null=kind in _WITHOUT_KEY)
-    _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
-    is_key_unique = _is_key_unique(pipeline, _rows(cursor, source_catalogue.unique_indexes(pipeline.source)))
+    # Mode replace reads all rows in one partition, and its load counts the keys that came twice.
+    is_replaced = pipeline.mode == "replace"
+    _check_columns(pipeline, found, may_be_null=is_replaced or kind in _WITHOUT_KEY)
+    is_key_unique = is_replaced
+    if not is_replaced:
+        _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
+        is_key_unique = _is_key_unique(pipeline, _rows(cursor, source_catalogue.unique_indexes(pipeline.source)))
     if not is_key_unique and kind not in _WITHOUT_KEY:
         raise ConfigurationError(
             f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(pipeline.key)},"

@@ -22,6 +22,10 @@ from etl.sqlserver.state import State
 _PREPARE = "Run `etl prepare-sink`, which makes what is missing and grants what loads need."
 _ALTER = "Have the table altered or dropped: a load makes a table that is missing."
 _TRIGGER = "A trigger of the sink table refuses the rows: have it changed."
+_CONSTRAINT = (
+    "A constraint of the sink table, or of a table that refers to it, refuses that: have it dropped, filter such rows,"
+    ' or, if they are gone at the source, use deletes="keep" or "mark".'
+)
 _SPACE = "Free space on the server's disk, or have the database grown; with Express a database has 10 GB at most."
 _WEAK = "Choose another SINK_PASSWORD, or SINK_EXPORTER_PASSWORD or SINK_BACKUP_PASSWORD where these are set."
 _BACKUP = "The server's own account must be able to read and write BACKUP_FOLDER."
@@ -92,7 +96,7 @@ DATA: dict[int, str] = {
     248: "",  # Conversion overflowed an int
     511: "A row has more than 8,060 bytes in SQL Server: declare long texts as text, which is kept apart.",
     515: "Have the column of the sink table altered to NULL, or filter such rows.",  # Cannot insert NULL
-    547: "A constraint of the sink table refuses the row: have the constraint dropped, or filter such rows.",
+    547: _CONSTRAINT,  # Conflict with a CHECK or FOREIGN KEY constraint
     1946: "A key has 900 bytes in SQL Server at most; filter rows whose key is longer.",
     2601: "",  # Duplicate key in a unique index
     2627: "",  # Duplicate key in a constraint

@@ -1,4 +1,4 @@
-"""The ledger: the tables audit, watermark, settled and erasure of the sink's schema `etl`, and all T-SQL for them.
+"""The ledger: the tables audit, watermark, settled, replaced and erasure of the sink's schema `etl`, and their T-SQL.
 
 Values are literals in the text and not parameters: the steps send it by mssql-python, which marks parameters with ?,
 and plan and reconcile by pymssql, which marks them with %s.
@@ -17,8 +17,9 @@ SCHEMA = OWN_SCHEMAS[0]
 AUDIT = TableName(schema_name=SCHEMA, table="audit")
 WATERMARK = TableName(schema_name=SCHEMA, table="watermark")
 SETTLED = TableName(schema_name=SCHEMA, table="settled")
+REPLACED = TableName(schema_name=SCHEMA, table="replaced")
 ERASURE = TableName(schema_name=SCHEMA, table="erasure")
-_AUDIT, _WATERMARK, _SETTLED, _ERASURE = map(quote_table, (AUDIT, WATERMARK, SETTLED, ERASURE))
+_AUDIT, _WATERMARK, _SETTLED, _REPLACED, _ERASURE = map(quote_table, (AUDIT, WATERMARK, SETTLED, REPLACED, ERASURE))
 _IDENTITY = {"pipeline": "varchar(48)", "run_id": "varchar(250)", "partition_id": "varchar(16)"}
 _PRUNED_AT_ONCE = 1000
 """Audit rows that a load deletes at most: SQL Server makes 5000 row locks one lock of the table."""
@@ -55,10 +56,20 @@ def tables() -> list[Table]:
         "run_id": _IDENTITY["run_id"],
         **_numbers("value", "pending"),
     }
+    replaced = {
+        "pipeline": _IDENTITY["pipeline"],
+        "definition": "varchar(16)",
+        "source_rows": "bigint",
+        "source_hash": "varchar(48)",
+        "sink_rows": "bigint",
+        "read_at": "timestamptz",
+        "run_id": _IDENTITY["run_id"],
+    }
     return [
         Table(AUDIT, _types(audit), tuple(_IDENTITY), indexed=("pipeline", "loaded_at")),
         Table(WATERMARK, _types(watermark), ("pipeline",)),
         Table(SETTLED, _types(settled), ("pipeline",)),
+        Table(REPLACED, _types(replaced), ("pipeline",)),
     ]
 
 

@@ -16,7 +16,7 @@ def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -
     outdated, _ = _versions(pipeline, partition)
     return (
         f"UPDATE t SET {assignments} FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
-        f" ON {_same_key(pipeline, partition)} WHERE {outdated}"
+        f" ON {same_key(pipeline, partition)} WHERE {outdated}"
     )
 
 
@@ -26,7 +26,7 @@ def insert_missing(pipeline: Pipeline, staging: TableName, partition: Partition)
     return (
         f"INSERT INTO {quote_table(pipeline.sink)} ({quote_names(pipeline.columns)}) SELECT {selected}"
         f" FROM {quote_table(staging)} AS s WHERE NOT EXISTS"
-        f" (SELECT 1 FROM {quote_table(pipeline.sink)} AS t WHERE {_same_key(pipeline, partition)})"
+        f" (SELECT 1 FROM {quote_table(pipeline.sink)} AS t WHERE {same_key(pipeline, partition)})"
     )
 
 
@@ -40,7 +40,7 @@ def count_present(pipeline: Pipeline, staging: TableName, partition: Partition) 
     return (
         f"SELECT COUNT_BIG(*), COUNT_BIG(CASE WHEN {present} AND NOT ({outdated}) THEN 1 END),"
         f" COUNT_BIG(CASE WHEN {present} THEN 1 END)"
-        f" FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s ON {_same_key(pipeline, partition)}"
+        f" FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s ON {same_key(pipeline, partition)}"
     )
 
 
@@ -59,13 +59,13 @@ def _versions(pipeline: Pipeline, partition: Partition) -> tuple[str, str]:
     refresh = partition.window.refresh
     if refresh == "newer":
         return older, f"t.{version} >= s.{version}"
-    differing = f"({same} AND {_differs(pipeline)})"
+    differing = f"({same} AND {differs(pipeline)})"
     if refresh == "differing":
         return f"{older} OR {differing}", f"t.{version} >= s.{version}"
     return f"t.{version} <> s.{version} OR {differing}", same
 
 
-def _differs(pipeline: Pipeline) -> str:
+def differs(pipeline: Pipeline) -> str:
     """A condition: the values of t and s beside the key differ; NULL equals NULL, and texts are compared as bytes.
 
     Collations do not distinguish all texts. Comparisons of bytes ignore trailing zeros, so lengths are compared too.
@@ -74,7 +74,7 @@ def _differs(pipeline: Pipeline) -> str:
     def compared(alias: str) -> str:
         values = []
         for name, column in pipeline.types.items():
-            if name not in pipeline.key and name != pipeline.version_column:
+            if name not in pipeline.key and name != pipeline.version:
                 value = f"{alias}.{quote_name(name)}"
                 values.append(f"CONVERT(varbinary(max), {value})" if column.is_text else value)
                 if column.name == "bytea":
@@ -84,13 +84,13 @@ def _differs(pipeline: Pipeline) -> str:
     return f"EXISTS (SELECT {compared('s')} EXCEPT SELECT {compared('t')})"
 
 
-def _same_key(pipeline: Pipeline, partition: Partition) -> str:
-    """A condition: t and s have the same key."""
+def same_key(pipeline: Pipeline, partition: Partition | None = None) -> str:
+    """A condition: t and s have the same key; within the bounds of a partition, if one is given."""
     conditions = [f"t.{quote_name(name)} = s.{quote_name(name)}" for name in pipeline.key]
     # The bounds let the server read a part of a large table only. Integers only: other types may have another order
     # than at the source.
     first = pipeline.key[0]
-    if pipeline.types[first].is_integer:
+    if partition and pipeline.types[first].is_integer:
         for operator, bound in ((">=", partition.lower), ("<=", partition.upper)):
             if bound is not None:
                 conditions.append(f"t.{quote_name(first)} {operator} {int(bound[0])}")

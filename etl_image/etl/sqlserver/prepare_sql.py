@@ -144,10 +144,15 @@ def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]
         _object(ledger.AUDIT): ("SELECT", "INSERT", "DELETE"),
         _object(ledger.WATERMARK): ("SELECT", "INSERT", "UPDATE"),
         _object(ledger.SETTLED): ("SELECT", "INSERT", "UPDATE"),
+        _object(ledger.REPLACED): ("SELECT", "INSERT", "DELETE"),
     }
     if not pipelines:
-        return allowed | {_schema(SINK_SCHEMA): ("ALTER", "SELECT", "INSERT", "UPDATE")}
-    return allowed | {_object(pipeline.sink): ("SELECT", "INSERT", "UPDATE") for pipeline in pipelines}
+        return allowed | {_schema(SINK_SCHEMA): ("ALTER", "SELECT", "INSERT", "UPDATE", "DELETE")}
+    rights = ("SELECT", "INSERT", "UPDATE")
+    return allowed | {
+        _object(pipeline.sink): (*rights, "DELETE") if pipeline.deletes == "delete" else rights
+        for pipeline in pipelines
+    }
 
 
 def grants(pipelines: Sequence[Pipeline] = ()) -> list[str]:

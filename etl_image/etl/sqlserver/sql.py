@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from etl.model.column_types import KEY_COLLATION, ColumnType
+from etl.model.column_types import KEY_COLLATION, ColumnType, parse_column_type
 from etl.model.pipeline import OWN_SCHEMAS, Pipeline, TableName
 from etl.model.version_kind import VERSION_TYPES
 
@@ -61,9 +61,12 @@ def quote_table(table: TableName) -> str:
 
 
 def sink_table(pipeline: Pipeline) -> Table:
-    """The sink table of a pipeline, with an index on the version, for the rows of a window."""
+    """The sink table of a pipeline, with an index on the version, for the rows of a window, and the column of marks."""
     indexed = (pipeline.version,) if pipeline.version else ()
-    return Table(pipeline.sink, pipeline.types, tuple(pipeline.key), indexed=indexed)
+    columns = dict(pipeline.types)
+    if pipeline.deletes == "mark":
+        columns[pipeline.mark_column] = parse_column_type("timestamptz null")
+    return Table(pipeline.sink, columns, tuple(pipeline.key), indexed=indexed)
 
 
 def staging_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
@@ -169,8 +172,8 @@ def time_text(column: str, aggregate: str = "") -> str:
     return f"CONVERT(nvarchar(33), {value}, 126)"
 
 
-def newest_rows(pipeline: Pipeline, count: int) -> str:
-    """The newest rows of the sink: each column of the key as text, or as a number, and the version as ISO 8601 text."""
+def key_texts(pipeline: Pipeline) -> list[str]:
+    """An expression for each column of the key: its value as text, which Postgres reads, or as a number."""
 
     def as_text(name: str) -> str:
         kind = pipeline.types[name]
@@ -178,9 +181,13 @@ def newest_rows(pipeline: Pipeline, count: int) -> str:
             return quote_name(name)
         return time_text(name) if kind.name in VERSION_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
 
-    keys = map(as_text, pipeline.key)
+    return list(map(as_text, pipeline.key))
+
+
+def newest_rows(pipeline: Pipeline, count: int) -> str:
+    """The newest rows of the sink: each column of the key as text, or as a number, and the version as ISO 8601 text."""
     return (
-        f"SELECT TOP ({int(count)}) {', '.join(keys)}, {time_text(pipeline.version_column)}"
+        f"SELECT TOP ({int(count)}) {', '.join(key_texts(pipeline))}, {time_text(pipeline.version_column)}"
         f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version_column)} DESC"
     )
 

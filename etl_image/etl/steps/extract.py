@@ -15,13 +15,14 @@ from etl.errors import ConfigurationError, DataError, TryAgainError, printable
 from etl.logs import redact
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import Source, check_source
+from etl.postgres.compare_sql import content_hash
 from etl.postgres.connection import connect_source
 from etl.steps.batches import BATCH_BYTES
 from etl.steps.context import StepContext
 from etl.steps.memory import longest_row
 from etl.steps.prefetch import prefetch
 from etl.steps.progress import Progress
-from etl.storage.staging import CODEC, Manifest
+from etl.storage.staging import CODEC, Content, Manifest
 
 
 def extract(work: StepContext) -> Manifest:
@@ -85,15 +86,20 @@ class Reading:
         self._counted: tuple[int, int] | None = None
         if not source.is_key_unique:
             self._check_keys(cursor, source)
+        self._content: Content | None = None
+        if work.pipeline.mode == "replace" and at_most is None:
+            cursor.execute(content_hash(work.pipeline))
+            rows, hashed, read_at = cursor.fetchall()[0]
+            self._content = Content(rows=rows, hash=hashed, read_at=read_at)
         if work.pipeline.pushdown:
             cursor.execute(source_sql.count_partition(work.pipeline, work.partition, source.types))
             self._counted = cursor.fetchone()
         # The driver's default is 16 MB.
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
         self._longest = work.settings.longest_row or longest_row()
-        rows = source_sql.extract_rows(work.pipeline, work.partition, source.types, self._longest)
+        query = source_sql.extract_rows(work.pipeline, work.partition, source.types, self._longest)
         # A stream that is left half read would be read to its end when the transaction ends.
-        cursor.execute(rows if at_most is None else f"{rows} LIMIT {int(at_most)}")
+        cursor.execute(query if at_most is None else f"{query} LIMIT {int(at_most)}")
         self._reader = cursor.fetch_record_batch()
         fields = list(self._reader.schema)[:-1]  # TOO_LONG is last
         self.schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in fields])
@@ -175,6 +181,7 @@ class Reading:
             extracted=extracted,
             dropped=dropped,
             row_bytes=self._bytes // max(self._rows, 1),
+            content=self._content,
         )
 
 

@@ -12,26 +12,18 @@ import structlog
 from etl.errors import ConfigurationError, TryAgainError
 from etl.model.outcome import COUNTS
 from etl.model.pipeline import TableName
-from etl.sqlserver import ledger, merge_sql
+from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.columns import check_table, read_columns
 from etl.sqlserver.connection import connect_sink
 from etl.sqlserver.sink import Sink
 from etl.steps.batches import open_staged, staged_batches
 from etl.steps.context import StepContext
+from etl.steps.merge import Loaded, merge
 from etl.steps.prefetch import prefetch
 from etl.steps.progress import Progress
+from etl.steps.replace import replace
 from etl.storage.staging import Manifest
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Row counts of a load; kept = inserted + updated + unchanged."""
-
-    inserted: int
-    updated: int
-    unchanged: int
-    standing: int
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,10 @@ def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[
 def _apply(work: StepContext, sink: Sink, staging: TableName, manifest: Manifest) -> Loaded:
     """One transaction: lock, update and insert, check the counts, write the audit row, commit."""
     sink.lock(sink_sql.load_lock(work.pipeline), int(work.settings.sink_lock_timeout.total_seconds() * 1000))
-    loaded = _merge(work, sink, staging, manifest.kept)
+    if work.pipeline.mode == "replace":
+        loaded = replace(work, sink, staging, manifest)
+    else:
+        loaded = merge(work, sink, staging, manifest.kept)
     if loaded.inserted + loaded.updated + loaded.unchanged != manifest.kept or loaded.standing != manifest.kept:
         sink.rollback()
         raise TryAgainError(f"{work}: {manifest.kept} rows kept, but the sink counts {vars(loaded)}; none applied.")
@@ -155,28 +150,11 @@ def _apply(work: StepContext, sink: Sink, staging: TableName, manifest: Manifest
     return loaded
 
 
-def _merge(work: StepContext, sink: Sink, staging: TableName, kept: int) -> Loaded:
-    """Update older rows and insert missing ones; each number is counted separately.
-
-    An update or insert is skipped if a count has shown that it would find no row.
-    """
-    pipeline, partition = work.pipeline, work.partition
-    if not sink.rows(sink_sql.any_row(pipeline.sink)):
-        inserted = sink.change(merge_sql.insert_all(pipeline, staging))
-        return Loaded(inserted, 0, 0, standing=sink.value(sink_sql.count_rows(pipeline.sink)))
-    known, unchanged, present = sink.rows(merge_sql.count_present(pipeline, staging, partition))[0]
-    updated = sink.change(merge_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
-    inserted = sink.change(merge_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
-    if updated or inserted:
-        *_, present = sink.rows(merge_sql.count_present(pipeline, staging, partition))[0]
-    return Loaded(inserted, updated, unchanged, standing=present)
-
-
 def _audit(work: StepContext, sink: Sink, manifest: Manifest, loaded: Loaded) -> None:
     """Write this partition's audit row; a repetition that changed nothing keeps the first one."""
     identity = (work.pipeline, work.run_id, work.partition.id)
     earlier = sink.rows(ledger.find_audit(*identity))
-    if earlier == [(manifest.fingerprint, manifest.checksum)] and loaded.inserted + loaded.updated == 0:
+    if earlier == [(manifest.fingerprint, manifest.checksum)] and loaded.is_without_change:
         return
     sink.execute(ledger.delete_audit(*identity))
     read = {name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")}

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from etl.steps import extract, filter  # noqa: A004  # the step's own name
 from etl.steps.classify import Classifier
 from etl.steps.context import StepContext
-from etl.steps.load import Loaded, RowStream, deliver
+from etl.steps.load import RowStream, deliver
+from etl.steps.merge import Loaded
 from etl.steps.prefetch import prefetch
 from etl.steps.progress import Progress
 from etl.storage.staging import Manifest

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from etl.config.settings import Settings
 from etl.config.urls import check_storage
 from etl.errors import ConfigurationError, TryAgainError
-from etl.model.window import Partition
+from etl.model.window import Partition, UtcDatetime
 
 Step = Literal["extract", "filter", "run"]
 _PART_BYTES = 8 * 1024 * 1024
@@ -31,6 +31,16 @@ _PART_BYTES = 8 * 1024 * 1024
 # For a few megabytes of rows dictionaries cost more than they save; statistics are not read.
 CODEC = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
 """Options of Parquet files."""
+
+
+class Content(BaseModel):
+    """The rows of a table in one snapshot: their number, the sum of their hashes, and when they were read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: NonNegativeInt
+    hash: str
+    read_at: UtcDatetime
 
 
 class Manifest(BaseModel):
@@ -47,6 +57,7 @@ class Manifest(BaseModel):
     rejected: NonNegativeInt = 0
     row_bytes: NonNegativeInt = 0
     checksum: str = ""
+    content: Content | None = None
 
 
 class Staging:

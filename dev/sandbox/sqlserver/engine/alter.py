@@ -6,10 +6,11 @@ https://learn.microsoft.com/sql/t-sql/statements/alter-table-transact-sql
 from dataclasses import replace
 
 from dev.sandbox.sqlserver.engine.catalogue import Table, TableColumn, quote
-from dev.sandbox.sqlserver.engine.definitions import stored_as
+from dev.sandbox.sqlserver.engine.definitions import enter_foreign_key, stored_as
 from dev.sandbox.sqlserver.engine.limits import check_table
-from dev.sandbox.sqlserver.engine.statements import AddColumns, AlterColumn
+from dev.sandbox.sqlserver.engine.statements import AddColumns, AddForeignKey, AlterColumn, DropConstraint
 from dev.sandbox.sqlserver.engine.store import Store
+from dev.sandbox.sqlserver.engine.table_locks import Mode
 from dev.sandbox.sqlserver.errors import SqlError, null_not_allowed
 
 
@@ -71,8 +72,25 @@ def alter_column(store: Store, statement: AlterColumn) -> None:
     store.write(alter)
 
 
+def add_foreign_key(store: Store, statement: AddForeignKey) -> None:
+    """Add a foreign key to a table. Raises SqlError 4902, and those of `enter_foreign_key`."""
+    key = statement.key
+    _table(store, [key.schema, key.table])
+    store.write(lambda: enter_foreign_key(store, key))
+
+
+def drop_constraint(store: Store, statement: DropConstraint) -> None:
+    """Drop a foreign key of a table. Raises SqlError 4902, and 3728 if it has none of that name."""
+    table = _table(store, statement.table)
+    own = (key for key in table.foreign_keys if key.of(table.schema, table.name))
+    if not any(key.name.lower() == statement.name.lower() for key in own):
+        raise SqlError(3728, f"'{statement.name}' is not a constraint.")
+    store.write(lambda: store.catalogue.remove_foreign_keys(table, statement.name))
+
+
 def _table(store: Store, parts: list[str]) -> Table:
     schema = parts[-2] if len(parts) > 1 else "dbo"
+    store.lock_tables({f"{schema}.{parts[-1]}".lower(): Mode.SCHEMA_MODIFICATION})
     table = store.catalogue.table(schema, parts[-1])
     if table is None or not store.principals.allows("ALTER", table.schema, table.name):
         raise SqlError(

@@ -41,6 +41,10 @@ CREATE TABLE IF NOT EXISTS "{SCHEMA}"."TABLES" (
 CREATE TABLE IF NOT EXISTS "{SCHEMA}".triggers (
     name VARCHAR COLLATE NOCASE, table_schema VARCHAR COLLATE NOCASE, table_name VARCHAR COLLATE NOCASE,
     verbs VARCHAR[], body VARCHAR);
+CREATE TABLE IF NOT EXISTS "{SCHEMA}"."FOREIGN_KEYS" (
+    name VARCHAR COLLATE NOCASE, object_id INTEGER, parent_object_id INTEGER, referenced_object_id INTEGER,
+    is_disabled BOOLEAN, table_schema VARCHAR COLLATE NOCASE, table_name VARCHAR COLLATE NOCASE, columns VARCHAR[],
+    to_schema VARCHAR COLLATE NOCASE, to_table VARCHAR COLLATE NOCASE, to_columns VARCHAR[]);
 CREATE TABLE IF NOT EXISTS "{SCHEMA}"."COLUMNS" (
     TABLE_CATALOG VARCHAR, TABLE_SCHEMA VARCHAR COLLATE NOCASE, TABLE_NAME VARCHAR COLLATE NOCASE,
     COLUMN_NAME VARCHAR COLLATE NOCASE, ORDINAL_POSITION INTEGER, COLUMN_DEFAULT VARCHAR, IS_NULLABLE VARCHAR,
@@ -91,8 +95,32 @@ class Index:
 
 
 @dataclass(frozen=True)
+class ForeignKey:
+    """Columns of a table, and the columns of another that must have their values."""
+
+    name: str
+    schema: str
+    table: str
+    columns: tuple[str, ...]
+    to_schema: str
+    to_table: str
+    to_columns: tuple[str, ...]
+
+    def of(self, schema: str, table: str) -> bool:
+        """Whether it constrains a table."""
+        return (self.schema.lower(), self.table.lower()) == (schema.lower(), table.lower())
+
+    def to(self, schema: str, table: str) -> bool:
+        """Whether it refers to a table."""
+        return (self.to_schema.lower(), self.to_table.lower()) == (schema.lower(), table.lower())
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table as it was declared; without a key, `key_name` is empty. `indexes` are those of its declaration alone."""
+    """A table as it was declared; without a key, `key_name` is empty. `indexes` are those of its declaration alone.
+
+    `foreign_keys` are its own and those that refer to it.
+    """
 
     schema: str
     name: str
@@ -101,6 +129,7 @@ class Table:
     key: tuple[str, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     indexes: tuple[Index, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -149,6 +178,12 @@ class Catalogue:
         """Whether sys.databases shows a database as online."""
         query = f'SELECT 1 FROM "{SCHEMA}"."DATABASES" WHERE name = ? AND state_desc = \'ONLINE\''
         return self._connection.execute(query, [database]).fetchone() is not None
+
+    def reads_snapshots(self) -> bool:
+        """Whether READ_COMMITTED_SNAPSHOT is on in the current database: then reads do not wait for writes."""
+        query = f'SELECT is_read_committed_snapshot_on FROM "{SCHEMA}"."DATABASES" WHERE name = ?'
+        found = self._connection.execute(query, [self.database]).fetchone()
+        return found is not None and bool(found[0])
 
     def own_database(self) -> str | None:
         """Name of the database beside master; None before it is created."""
@@ -200,6 +235,46 @@ class Catalogue:
         return Table(
             *(found[0], found[1], tuple(_column(*row) for row in columns), found[2], tuple(found[3])),
             tuple(Trigger(tuple(verbs), body) for verbs, body in triggers),
+            foreign_keys=self._foreign_keys(schema, name),
+        )
+
+    def _foreign_keys(self, schema: str, name: str) -> tuple[ForeignKey, ...]:
+        found = self._connection.execute(
+            "SELECT name, table_schema, table_name, columns, to_schema, to_table, to_columns"
+            f' FROM "{SCHEMA}"."FOREIGN_KEYS" WHERE (table_schema = $s AND table_name = $t)'
+            " OR (to_schema = $s AND to_table = $t)",
+            {"s": schema, "t": name},
+        ).fetchall()
+        return tuple(ForeignKey(row[0], row[1], row[2], tuple(row[3]), row[4], row[5], tuple(row[6])) for row in found)
+
+    def enter_foreign_key(self, key: ForeignKey) -> None:
+        """Add a foreign key."""
+        self._change()
+        ids = (
+            object_id(name)
+            for name in (f"{key.schema}.{key.name}", f"{key.schema}.{key.table}", f"{key.to_schema}.{key.to_table}")
+        )
+        self._connection.execute(
+            f'INSERT INTO "{SCHEMA}"."FOREIGN_KEYS" VALUES (?, ?, ?, ?, false, ?, ?, ?, ?, ?, ?)',
+            [
+                key.name,
+                *ids,
+                key.schema,
+                key.table,
+                list(key.columns),
+                key.to_schema,
+                key.to_table,
+                list(key.to_columns),
+            ],
+        )
+
+    def remove_foreign_keys(self, table: Table, name: str | None = None) -> None:
+        """Remove a foreign key of a table; all without a name."""
+        self._change()
+        self._connection.execute(
+            f'DELETE FROM "{SCHEMA}"."FOREIGN_KEYS" WHERE table_schema = $s AND table_name = $t'
+            " AND ($n IS NULL OR name = $n)",
+            {"s": table.schema, "t": table.name, "n": name},
         )
 
     def schema(self, name: str) -> str | None:

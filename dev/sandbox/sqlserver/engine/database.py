@@ -10,6 +10,7 @@ import duckdb
 
 from dev.sandbox.sqlserver.engine.catalogue import SCHEMA, Catalogue, Changes, Table, create_catalogue
 from dev.sandbox.sqlserver.engine.principals import create_principals
+from dev.sandbox.sqlserver.engine.table_locks import TableLocks
 from dev.sandbox.sqlserver.errors import SqlError, deadlock_victim, duplicate_key, null_not_allowed, unknown_object
 
 EXPRESS, AZURE = 4, 5
@@ -66,6 +67,7 @@ class Engine:
         self.edition = edition
         self.changes = Changes()
         self.offline = Event()
+        self.table_locks = TableLocks()
         create_principals(self._root)
         self._root.execute(_INDEXES)
         self._create(database)

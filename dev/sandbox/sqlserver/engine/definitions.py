@@ -1,7 +1,8 @@
 """CREATE, DROP and TRUNCATE of tables and schemas: in DuckDB and in the catalogue."""
 
 from dev.sandbox.sqlserver.engine import indexes
-from dev.sandbox.sqlserver.engine.catalogue import SCHEMA, Table, TableColumn, quote
+from dev.sandbox.sqlserver.engine.catalogue import SCHEMA, ForeignKey, Table, TableColumn, quote
+from dev.sandbox.sqlserver.engine.constraints import check_candidate, conflicts
 from dev.sandbox.sqlserver.engine.limits import check_table, checks
 from dev.sandbox.sqlserver.engine.statements import (
     CreateSchema,
@@ -12,6 +13,7 @@ from dev.sandbox.sqlserver.engine.statements import (
     TruncateTable,
 )
 from dev.sandbox.sqlserver.engine.store import Store
+from dev.sandbox.sqlserver.engine.table_locks import Mode
 from dev.sandbox.sqlserver.errors import SqlError
 from dev.sandbox.sqlserver.types import SqlType
 
@@ -39,9 +41,25 @@ def create_table(store: Store, statement: CreateTable) -> list[tuple[int, str]]:
         store.run(_ddl(table))
         store.catalogue.enter(table)
         indexes.enter_table(store, table)
+        for key in statement.foreign_keys:
+            enter_foreign_key(store, key)
 
     store.write(create)
     return warnings
+
+
+def enter_foreign_key(store: Store, key: ForeignKey) -> None:
+    """Add a foreign key, in a write. Raises SqlError 1767 without the other table, 1776, and 547 if rows break it."""
+    to = store.catalogue.table(key.to_schema, key.to_table)
+    if to is None:
+        raise SqlError(1767, f"Foreign key '{key.name}' references invalid table '{key.to_schema}.{key.to_table}'.")
+    check_candidate(key, to)
+    store.catalogue.enter_foreign_key(key)
+    table = store.catalogue.table(key.schema, key.table)
+    assert table is not None  # it was just looked up, or created
+    for query, error in conflicts(table, "ALTER TABLE", store.catalogue.database):
+        if store.run(query).fetchall():
+            raise error
 
 
 def create_trigger(store: Store, statement: CreateTrigger) -> None:
@@ -56,6 +74,7 @@ def create_trigger(store: Store, statement: CreateTrigger) -> None:
 
 def drop_table(store: Store, statement: DropTable) -> None:
     """Drop a table. Raises SqlError 3701 without the table, unless IF EXISTS, or without permission."""
+    store.lock_tables({f"{statement.schema}.{statement.name}".lower(): Mode.SCHEMA_MODIFICATION})
     table = store.catalogue.table(statement.schema, statement.name)
     if table is None and statement.if_exists:
         return
@@ -67,9 +86,16 @@ def drop_table(store: Store, statement: DropTable) -> None:
             11,
         )
 
+    if any(key.to(table.schema, table.name) and not key.of(table.schema, table.name) for key in table.foreign_keys):
+        raise SqlError(
+            3726,
+            f"Could not drop object '{table.full_name}' because it is referenced by a FOREIGN KEY constraint.",
+        )
+
     def drop() -> None:
         store.run(f"DROP TABLE {table.sql}")
         store.catalogue.remove(table)
+        store.catalogue.remove_foreign_keys(table)
         indexes.remove_table(store, table)
 
     store.write(drop)
@@ -82,6 +108,12 @@ def truncate_table(store: Store, statement: TruncateTable) -> None:
         raise SqlError(
             1088, f'Cannot find the object "{table.name}" because it does not exist or you do not have permissions.'
         )
+    if any(key.to(table.schema, table.name) for key in table.foreign_keys):
+        raise SqlError(
+            4712,
+            f"Cannot truncate table '{table.full_name}' because it is being referenced by a FOREIGN KEY constraint.",
+        )
+    store.lock_tables({table.full_name.lower(): Mode.SCHEMA_MODIFICATION})
     store.write(lambda: store.run(f"DELETE FROM {table.sql}"))
 
 

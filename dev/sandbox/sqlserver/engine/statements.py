@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dev.sandbox.sqlserver.engine.catalogue import Index, Table, TableColumn, Trigger
+from dev.sandbox.sqlserver.engine.catalogue import ForeignKey, Index, Table, TableColumn, Trigger
 from dev.sandbox.sqlserver.types import SqlType
 from dev.sandbox.sqlserver.wire.tokens import Column
 
@@ -30,9 +30,10 @@ class Change:
 
 @dataclass(frozen=True)
 class CreateTable:
-    """CREATE TABLE."""
+    """CREATE TABLE; `foreign_keys` are added after it."""
 
     table: Table
+    foreign_keys: tuple[ForeignKey, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,21 @@ class AlterColumn:
     table: list[str]
     column: TableColumn
     value: str = ""
+
+
+@dataclass(frozen=True)
+class AddForeignKey:
+    """ALTER TABLE … ADD CONSTRAINT … FOREIGN KEY."""
+
+    key: ForeignKey
+
+
+@dataclass(frozen=True)
+class DropConstraint:
+    """ALTER TABLE … DROP CONSTRAINT, of a foreign key."""
+
+    table: list[str]
+    name: str
 
 
 @dataclass(frozen=True)
@@ -307,5 +323,5 @@ Statement = (
     | Declare | Transaction | GetAppLock | InjectFault | ClearFaults | InsertBulk | ChangeOwner | CreateDatabase
     | SetDatabaseOption | TakeOffline | BackupDatabase | VerifyBackup | RestoreDatabase | SetLogin | DisableLogin
     | CreateIndex | CreateTrigger | Throw | SetLanguage | DropLogin | SetUser | CreateRole | AddMember | Grant
-    | AddColumns | AlterColumn
+    | AddColumns | AlterColumn | AddForeignKey | DropConstraint
 )  # fmt: skip

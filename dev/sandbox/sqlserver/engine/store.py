@@ -1,7 +1,7 @@
 """A session's view of the store: its transaction, and the statements that run in it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Event
 from typing import Any, TypeVar
 
@@ -9,10 +9,12 @@ import duckdb
 import pyarrow as pa
 
 from dev.sandbox.sqlserver.engine.catalogue import MASTER, Catalogue, Table, quote
+from dev.sandbox.sqlserver.engine.constraints import conflicts
 from dev.sandbox.sqlserver.engine.database import Engine, Failure
 from dev.sandbox.sqlserver.engine.locks import INVALID, TIMED_OUT, AppLocks
 from dev.sandbox.sqlserver.engine.principals import Administrator, Principals
 from dev.sandbox.sqlserver.engine.statements import Change, GetAppLock, Select
+from dev.sandbox.sqlserver.engine.table_locks import Mode
 from dev.sandbox.sqlserver.errors import AttentionError, ConnectionCutError, SqlError, deadlock_victim
 from dev.sandbox.sqlserver.faults import Faults
 
@@ -32,6 +34,7 @@ class Store:
     ) -> None:
         self._connection = engine.connect()
         self._locks = locks
+        self._table_locks = engine.table_locks
         self._faults = faults
         self._session_id = session_id
         self._session = object()
@@ -129,6 +132,23 @@ class Store:
             raise AttentionError
         return result
 
+    @contextmanager
+    def locking(self, wanted: Mapping[str, Mode]) -> Iterator[None]:
+        """Hold locks of tables, by name, while a statement runs, and those of writes until its transaction ends."""
+        try:
+            self.lock_tables(wanted)
+            yield
+        finally:
+            self._table_locks.end_statement(self)
+            if not self.trancount:
+                self._table_locks.end_transaction(self)
+
+    def lock_tables(self, wanted: Mapping[str, Mode]) -> None:
+        """Wait for locks of tables, within `locking`."""
+        self._table_locks.acquire(self, wanted, self.given_up.is_set, self.catalogue.reads_snapshots)
+        if self.given_up.is_set():
+            raise AttentionError
+
     def select(self, query: Select) -> Iterator[list[tuple[Any, ...]]]:
         """Run a query and yield its rows in batches, the first of which may be empty."""
         self._delay()
@@ -144,8 +164,15 @@ class Store:
         self._delay()
         if self.trancount and self._faults.take("deadlock_victim") is not None:
             raise deadlock_victim(self._session_id)
-        ((count,),) = self.write(lambda: self.run(change.sql, change.values, change.table, change.verb).fetchall())
+        count = self.write(lambda: self._change(change))
         self._changed = bool(self.trancount)
+        return count
+
+    def _change(self, change: Change) -> int:
+        ((count,),) = self.run(change.sql, change.values, change.table, change.verb).fetchall()
+        for query, error in conflicts(change.table, change.verb, self.catalogue.database):
+            if self.run(query).fetchall():
+                raise error
         return int(count)
 
     def insert_arrow(self, table: Table, columns: Mapping[str, str], rows: pa.Table) -> None:
@@ -217,3 +244,4 @@ class Store:
         self.trancount = 0
         self._writing = self._changed = self.doomed = False
         self._locks.release(self)
+        self._table_locks.end_transaction(self)

@@ -55,6 +55,9 @@ _SYS = OF_SERVER | {
         "object_id": INT, "name": None, "index_id": INT, "type": TINYINT, "is_unique": BIT, "is_primary_key": BIT,
         "is_disabled": BIT, "is_hypothetical": BIT, "has_filter": BIT,
     },
+    "FOREIGN_KEYS": {
+        "name": None, "object_id": INT, "parent_object_id": INT, "referenced_object_id": INT, "is_disabled": BIT,
+    },
     "INDEX_COLUMNS": {"object_id": INT, "index_id": INT, "column_id": INT, "key_ordinal": TINYINT},
 }  # fmt: skip
 _SYSTEM_TABLES = {"INFORMATION_SCHEMA": _INFORMATION_SCHEMA, "SYS": _SYS}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dev.sandbox.sqlserver.engine.catalogue import Table
 from dev.sandbox.sqlserver.engine.statements import InsertBulk
 from dev.sandbox.sqlserver.engine.store import Store
+from dev.sandbox.sqlserver.engine.table_locks import Mode
 from dev.sandbox.sqlserver.errors import ConnectionCutError, SqlError, unknown_column
 from dev.sandbox.sqlserver.faults import Faults
 from dev.sandbox.sqlserver.sql.conversions import Expr, assign
@@ -32,7 +33,8 @@ def load(request: InsertBulk, message: Iterable[bytes], store: Store, faults: Fa
             " because the 'PRIMARY' filegroup is full.",
             17,
         )
-    return store.write(lambda: _load(request, _portions(message), store, faults))
+    with store.locking({request.table.full_name.lower(): Mode.INTENT_EXCLUSIVE}):
+        return store.write(lambda: _load(request, _portions(message), store, faults))
 
 
 def discard(message: Iterable[bytes]) -> int:

@@ -8,6 +8,7 @@ from dev.sandbox.sqlserver.engine.catalogue import Trigger
 from dev.sandbox.sqlserver.engine.database import AZURE
 from dev.sandbox.sqlserver.engine.statements import (
     AddColumns,
+    AddForeignKey,
     AddMember,
     AlterColumn,
     BackupDatabase,
@@ -22,6 +23,7 @@ from dev.sandbox.sqlserver.engine.statements import (
     CreateTrigger,
     Declare,
     DisableLogin,
+    DropConstraint,
     DropLogin,
     DropSchema,
     DropTable,
@@ -85,6 +87,8 @@ class Executor:
             CreateTable: self._create_table,
             AddColumns: partial(alter.add_columns, store),
             AlterColumn: partial(alter.alter_column, store),
+            AddForeignKey: partial(alter.add_foreign_key, store),
+            DropConstraint: partial(alter.drop_constraint, store),
             CreateIndex: partial(indexes.create_index, store),
             CreateTrigger: partial(definitions.create_trigger, store),
             Throw: self._throw,
@@ -125,7 +129,8 @@ class Executor:
         parser = Parser(text, self.context())
         while (statement := parser.next_statement()) is not None:
             self._row_count = 0
-            self._actions[type(statement)](statement)
+            with self.store.locking(parser.batch.locks):
+                self._actions[type(statement)](statement)
             parser.batch.context = self.context()
 
     def fail(self, error: SqlError, reply: Reply, done: int = DONE) -> None:
@@ -193,6 +198,7 @@ class Executor:
         while (statement := parser.next_statement()) is not None:
             if isinstance(statement, Transaction) and statement.verb == "ROLLBACK":
                 raise SqlError(3609, "The transaction ended in the trigger. The batch has been aborted.")
+            self.store.lock_tables(parser.batch.locks)
             self._actions[type(statement)](statement)
             parser.batch.context = self.context()
 

@@ -1,7 +1,7 @@
 """ALTER TABLE: T-SQL in, a statement out."""
 
 from dev.sandbox.sqlserver.engine.catalogue import quote
-from dev.sandbox.sqlserver.engine.statements import AddColumns, AlterColumn, Statement
+from dev.sandbox.sqlserver.engine.statements import AddColumns, AddForeignKey, AlterColumn, DropConstraint, Statement
 from dev.sandbox.sqlserver.sql.conversions import Expr, assign
 from dev.sandbox.sqlserver.sql.defaults import default_value
 from dev.sandbox.sqlserver.sql.names import Names
@@ -19,7 +19,12 @@ class AlterTable:
         table = self.names.dotted_name()
         if self.batch.accept("ALTER", "COLUMN"):
             return self._alter_column(table)
+        if self.batch.accept("DROP", "CONSTRAINT"):
+            return DropConstraint(table, self.batch.name())
         self.batch.expect("ADD")
+        if self.batch.sees("CONSTRAINT") or self.batch.sees("FOREIGN", "KEY"):
+            name = self.batch.name() if self.batch.accept("CONSTRAINT") else ""
+            return AddForeignKey(self.tables.foreign_key(table, name))
         columns = [self.tables.column_definition([])]
         while self.batch.accept(","):
             columns.append(self.tables.column_definition(columns))

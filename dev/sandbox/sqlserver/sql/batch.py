@@ -5,6 +5,7 @@ from typing import Any
 
 from dev.sandbox.sqlserver.engine.catalogue import Catalogue
 from dev.sandbox.sqlserver.engine.principals import Principals
+from dev.sandbox.sqlserver.engine.table_locks import Mode
 from dev.sandbox.sqlserver.sql.lexer import Cursor
 from dev.sandbox.sqlserver.sql.scope import Scope
 from dev.sandbox.sqlserver.types import SqlType, parse_type
@@ -25,13 +26,17 @@ class Context:
 
 
 class Batch(Cursor):
-    """The tokens of a batch, which all readers share. `values`: named parameters for DuckDB."""
+    """The tokens of a batch, which all readers share.
+
+    Of the current statement, `values` are the named parameters for DuckDB, and `locks` those of the tables in it.
+    """
 
     def __init__(self, text: str, context: Context) -> None:
         super().__init__(text)
         self.context = context
         self.scope = Scope()
         self.values: dict[str, Any] = {}
+        self.locks: dict[str, Mode] = {}
 
     def type_name(self) -> SqlType:
         """Read a type."""

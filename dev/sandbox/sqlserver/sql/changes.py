@@ -23,7 +23,7 @@ class Changes:
         self.batch.accept("INTO")
         table = self.names.table()
         self.names.require("INSERT", table)
-        self.names.hints()
+        self.names.apply(self.names.hints(), table)
         columns = [_column(table, name) for name in self.names.column_names()] or _given(table)
         for column in columns:
             _refuse_computed(column)
@@ -57,7 +57,7 @@ class Changes:
     def update(self) -> Change:
         """Read what follows UPDATE; FROM may join the table, under its alias, with others."""
         target = self.names.dotted_name()
-        self.names.hints()
+        hints = self.names.hints()
         self.batch.expect("SET")
         # FROM is read first: it has the sources of the assignments' columns.
         self.batch.scope = Scope()
@@ -74,6 +74,7 @@ class Changes:
         changed = self._changed(target)
         if changed.table is not None:
             self.names.require("UPDATE", changed.table)
+            self.names.apply(hints, changed.table)
         assignments = [self._assignment(changed)]
         while self.batch.accept(","):
             assignments.append(self._assignment(changed))
@@ -86,16 +87,30 @@ class Changes:
     def delete(self) -> Change:
         """Read what follows DELETE."""
         limit = f" LIMIT {self.queries.top()}" if self.batch.accept("TOP") else ""
-        self.batch.accept("FROM")
-        table = self.names.table()
+        if not self.batch.accept("FROM") and self.batch.sees("FROM", after=1):
+            changed = self._of_alias()
+        else:
+            found = self.names.table()
+            changed = Source(found.name, found.columns, found)
+            self.batch.scope = Scope([changed])
+        table, alias = changed.table, quote(changed.alias)
+        if table is None:
+            raise self.batch.unknown()
         self.names.require("DELETE", table)
-        self.names.hints()
-        self.batch.scope = Scope([Source(table.name, table.columns, table)])
+        self.names.apply(self.names.hints(), table)
         condition = f" WHERE {self._chosen(table)}" if self.batch.accept("WHERE") else ""
         if limit:
-            condition = f" WHERE rowid IN (SELECT rowid FROM {table.sql} AS {quote(table.name)}{condition}{limit})"
-        sql = f"DELETE FROM {table.sql} AS {quote(table.name)}{condition}"
-        return Change("DELETE", sql, table, self.batch.values)
+            condition = f" WHERE rowid IN (SELECT rowid FROM {table.sql} AS {alias}{condition}{limit})"
+        return Change("DELETE", f"DELETE FROM {table.sql} AS {alias}{condition}", table, self.batch.values)
+
+    def _of_alias(self) -> Source:
+        """Read the table of DELETE … FROM, by its alias there."""
+        target = [self.batch.name()]
+        self.batch.expect("FROM")
+        self.batch.scope = Scope()
+        if len(self.queries.sources.from_clause()) > 1:
+            raise self.batch.unknown()
+        return self._changed(target)
 
     def _name_in_messages(self, table: Table) -> str:
         """A table's name in messages about its rows."""

@@ -2,6 +2,7 @@
 
 from dev.sandbox.sqlserver.engine.catalogue import COUNTERS, SCHEMA, Table
 from dev.sandbox.sqlserver.engine.database import AZURE
+from dev.sandbox.sqlserver.engine.table_locks import Mode
 from dev.sandbox.sqlserver.engine.views import is_system_schema, system_table
 from dev.sandbox.sqlserver.errors import SqlError, unknown_object
 from dev.sandbox.sqlserver.sql.batch import Batch
@@ -47,6 +48,7 @@ class Names:
     def require(self, permission: str, table: Table) -> None:
         """Raise SqlError unless the session has a permission on a table; most of the system's views all may read."""
         if table.schema != SCHEMA:
+            self.lock(table, Mode.INTENT_SHARED if permission == "SELECT" else Mode.INTENT_EXCLUSIVE)
             self.batch.context.principals.require(permission, table, self.batch.context.catalogue.database)
         elif permission != "SELECT":
             raise SqlError(259, "Ad hoc updates to system catalogs are not allowed.")
@@ -64,14 +66,35 @@ class Names:
         self.batch.expect(")")
         return names
 
-    def hints(self) -> None:
-        """Read table hints. DuckDB has no locks to apply them to."""
+    def hints(self) -> set[str]:
+        """Read table hints."""
+        found = set()
         if self.batch.accept("WITH"):
             self.batch.expect("(")
             while not self.batch.accept(")"):
-                if self.batch.name().upper() not in _HINTS:
-                    raise self.batch.unknown()
+                found.add(self.batch.name().upper())
                 self.batch.accept(",")
+        if not found <= _HINTS:
+            raise self.batch.unknown()
+        return found
+
+    def apply(self, hints: set[str], table: Table) -> None:
+        """Lock a table as hints say; those about rows and pages have no effect."""
+        place = table.full_name.lower()
+        mode = self.batch.locks.get(place)
+        if mode is None:
+            return  # a system view
+        if "TABLOCKX" in hints:
+            self.lock(table, Mode.EXCLUSIVE)
+        elif "TABLOCK" in hints:
+            self.lock(table, Mode.SHARED if mode < Mode.INTENT_EXCLUSIVE else Mode.EXCLUSIVE)
+        elif "NOLOCK" in hints and mode == Mode.INTENT_SHARED:
+            self.batch.locks[place] = Mode.SCHEMA_STABILITY
+
+    def lock(self, table: Table, mode: Mode) -> None:
+        """Have the statement lock a table in a mode, unless it already locks it in a stronger one."""
+        place = table.full_name.lower()
+        self.batch.locks[place] = max(mode, self.batch.locks.get(place, mode))
 
     def _require_counters(self) -> None:
         """Raise SqlError 300 unless the session may see the server's counters; 262 in an Azure SQL Database."""

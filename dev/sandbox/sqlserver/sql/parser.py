@@ -87,7 +87,7 @@ class Parser:
         if self.batch.sees_end():
             return None
         self.batch.statement_start = self.batch.token.start
-        self.batch.values = {}
+        self.batch.values, self.batch.locks = {}, {}
         statement = self._statements[self.batch.take().value.upper()]()
         if not (self.batch.sees(";") or self.batch.sees_end() or self._is_verb(self.batch.token)):
             raise self.batch.unknown()

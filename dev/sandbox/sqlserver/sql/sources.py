@@ -67,7 +67,7 @@ class Sources:
         table = self.names.table()
         self.names.require("SELECT", table)
         alias = self.alias() or table.name
-        self.names.hints()
+        self.names.apply(self.names.hints(), table)
         return Source(alias, table.columns, table)
 
     def _derived(self) -> Source:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from dev.sandbox.sqlserver.engine.catalogue import Index, Table, TableColumn, Trigger
+from dev.sandbox.sqlserver.engine.catalogue import ForeignKey, Index, Table, TableColumn, Trigger
 from dev.sandbox.sqlserver.engine.statements import CreateIndex, CreateTable, CreateTrigger
 from dev.sandbox.sqlserver.errors import SqlError
 from dev.sandbox.sqlserver.sql.defaults import read_default
@@ -27,9 +27,13 @@ class Tables:
         indexes: list[Index] = []
         key_name = ""
         key: tuple[str, ...] = ()
+        foreign_keys: list[ForeignKey] = []
         while True:
-            if self.batch.sees("CONSTRAINT") or self.batch.sees("PRIMARY", "KEY"):
-                key_name, key = self._primary_key(parts[-1])
+            name = self.batch.name() if self.batch.accept("CONSTRAINT") else ""
+            if self.batch.sees("FOREIGN", "KEY"):
+                foreign_keys.append(self.foreign_key(parts, name))
+            elif name or self.batch.sees("PRIMARY", "KEY"):
+                key_name, key = name or f"PK__{parts[-1]}", self._primary_key()
             elif self.batch.accept("INDEX"):
                 indexes.append(Index(self.batch.name(), self._indexed()))
             else:
@@ -41,7 +45,21 @@ class Tables:
         in_key = {name.lower() for name in key}
         settled = (replace(column, nullable=False) if column.name.lower() in in_key else column for column in columns)
         schema = parts[-2] if len(parts) > 1 else "dbo"
-        return CreateTable(Table(schema, parts[-1], tuple(settled), key_name, key, indexes=tuple(indexes)))
+        table = Table(schema, parts[-1], tuple(settled), key_name, key, indexes=tuple(indexes))
+        return CreateTable(table, tuple(foreign_keys))
+
+    def foreign_key(self, table: list[str], name: str) -> ForeignKey:
+        """Read FOREIGN KEY (columns) REFERENCES table (columns)."""
+        self.batch.expect("FOREIGN", "KEY")
+        columns = tuple(self.names.column_names())
+        self.batch.expect("REFERENCES")
+        to = self.names.dotted_name()
+        places = [part[-2] if len(part) > 1 else "dbo" for part in (table, to)]
+        to_columns = tuple(self.names.column_names())
+        if not columns or len(columns) != len(to_columns):
+            raise self.batch.unknown()
+        name = name or f"FK__{table[-1]}__{columns[0]}"
+        return ForeignKey(name, places[0], table[-1], columns, places[1], to[-1], to_columns)
 
     def create_index(self) -> CreateIndex:
         """Read what follows CREATE INDEX."""
@@ -73,11 +91,10 @@ class Tables:
             raise self.batch.unknown()
         return names
 
-    def _primary_key(self, table: str) -> tuple[str, tuple[str, ...]]:
-        name = self.batch.name() if self.batch.accept("CONSTRAINT") else f"PK__{table}"
+    def _primary_key(self) -> tuple[str, ...]:
         self.batch.expect("PRIMARY", "KEY")
         self.batch.accept_any("CLUSTERED", "NONCLUSTERED")
-        return name, tuple(self.names.column_names())
+        return tuple(self.names.column_names())
 
     def column_definition(self, columns: list[TableColumn]) -> TableColumn:
         """Read a column; `columns`: those before it, which a computed one may name."""

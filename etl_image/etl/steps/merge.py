@@ -1,0 +1,43 @@
+"""Rows of a window into the sink: older ones are updated, missing ones inserted."""
+
+from dataclasses import dataclass
+
+from etl.model.pipeline import TableName
+from etl.sqlserver import merge_sql
+from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.sink import Sink
+from etl.steps.context import StepContext
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Row counts of a load; kept = inserted + updated + unchanged."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    standing: int = 0
+    deleted: int = 0
+    marked: int = 0
+
+    @property
+    def is_without_change(self) -> bool:
+        """Whether the sink is as it was before."""
+        return self.inserted + self.updated + self.deleted + self.marked == 0
+
+
+def merge(work: StepContext, sink: Sink, staging: TableName, kept: int) -> Loaded:
+    """Update older rows and insert missing ones; each number is counted separately.
+
+    An update or insert is skipped if a count has shown that it would find no row.
+    """
+    pipeline, partition = work.pipeline, work.partition
+    if not sink.rows(sink_sql.any_row(pipeline.sink)):
+        inserted = sink.change(merge_sql.insert_all(pipeline, staging))
+        return Loaded(inserted, standing=sink.value(sink_sql.count_rows(pipeline.sink)))
+    known, unchanged, present = sink.rows(merge_sql.count_present(pipeline, staging, partition))[0]
+    updated = sink.change(merge_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
+    inserted = sink.change(merge_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
+    if updated or inserted:
+        *_, present = sink.rows(merge_sql.count_present(pipeline, staging, partition))[0]
+    return Loaded(inserted, updated, unchanged, standing=present)

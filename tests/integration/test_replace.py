@@ -1,0 +1,399 @@
+"""Mode replace: after a run the sink is what the source was in one snapshot, and readers see nothing in between."""
+
+import random
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from etl.errors import ConfigurationError, DataError
+from etl.model.pipeline import Pipeline
+from etl.model.window import Partition
+from etl.sqlserver.sink import Sink
+
+from dev.sandbox.pipeline_fixture import PipelineFixture, connect, pipeline_fixture
+from dev.sandbox.pipelines import ORDERS
+from tests.harness.runs import Runs
+
+COLUMNS = {"order_id": "bigint", "customer": "varchar(100)", "status": "varchar(16)", "amount": "numeric(12,2)"}
+KEPT = "status <> 'pending'"
+REPLACED = {**ORDERS, "columns": COLUMNS, "version": None, "mode": "replace", "deletes": "delete", "filter": KEPT}
+
+
+@pytest.fixture
+def made(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
+    with pipeline_fixture(REPLACED, source_url, sink_url, tmp_path) as site:
+        yield site
+
+
+@pytest.fixture
+def runs(made: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    return Runs(made, monkeypatch)
+
+
+def change(made: PipelineFixture) -> None:
+    """No version grows: rows are inserted, updated, deleted, and get other keys."""
+    made.change("ALTER TABLE orders DISABLE TRIGGER USER")
+    made.change("UPDATE orders SET amount = amount + 1 WHERE order_id % 50 = 0")
+    made.change("UPDATE orders SET order_id = order_id + 100000 WHERE order_id % 50 = 1")
+    made.change("DELETE FROM orders WHERE order_id % 50 = 2")
+    made.change("INSERT INTO orders (customer, status, currency, amount) VALUES ('New', 'shipped', 'EUR', 5)")
+
+
+def test_a_run_makes_the_sink_equal_and_the_next_finds_nothing_changed(made: PipelineFixture, runs: Runs) -> None:
+    first = runs.run("first")
+    assert made.sink_rows() == made.source_rows(KEPT)
+    assert (first["inserted"], first["kept"]) == (len(made.sink_rows()), len(made.sink_rows()))
+    assert runs.plan() == []
+    before = made.sink_rows()
+    change(made)
+    second = runs.run("second")
+    after = made.source_rows(KEPT)
+    assert made.sink_rows() == after
+    same = before.keys() & after.keys()
+    assert second == second | {
+        "inserted": len(after.keys() - before.keys()), "deleted": len(before.keys() - after.keys()),
+        "updated": sum(before[key] != after[key] for key in same), "verdict": "adds up",
+    }  # fmt: skip
+    assert second["updated"] > 20 < second["deleted"]
+    assert runs.plan() == []
+    assert len(runs.plan(full_refresh=True)) == 1
+    made.execute(f"DELETE FROM [dbo].[{made.pipeline.sink.table}] WHERE [order_id] = 10")
+    assert runs.run("third")["inserted"] == 1
+
+
+def test_a_plan_goes_by_what_was_loaded_and_reconciled(
+    made: PipelineFixture, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source changes between plan and extract and back, a run is not reconciled, the pipeline is another."""
+    partitions = runs.plan()
+    made.change("UPDATE orders SET customer = 'Interim' WHERE order_id = 10")
+    runs.steps("first", partitions)
+    assert len(runs.plan()) == 1
+    runs.reconcile("first", partitions)
+    assert runs.plan() == []
+    made.change("UPDATE orders SET customer = 'Earlier' WHERE order_id = 10")
+    assert runs.run("second")["updated"] == 1
+    assert runs.plan() == []
+    other = made.pipeline.model_dump() | {"filter": "status = 'shipped'"}
+    assert len(Runs(replace(made, pipeline=Pipeline.model_validate(other)), monkeypatch).plan()) == 1
+    with pytest.raises(AirflowFailException, match="since chooses versions"):
+        runs.plan(since="2026-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("deletes", ["keep", "mark"])
+def test_rows_that_are_gone_stay_or_are_marked_until_they_are_back(
+    source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deletes: str
+) -> None:
+    with pipeline_fixture(REPLACED, source_url, sink_url, tmp_path, deletes=deletes) as made:
+        runs = Runs(made, monkeypatch)
+        runs.run("first")
+        before = made.sink_rows()
+        made.change("CREATE TABLE gone AS SELECT * FROM orders WHERE order_id <= 50")
+        made.change("DELETE FROM orders WHERE order_id <= 50")
+        count = sum(key[0] <= 50 for key in before)
+        assert runs.run("second")["marked"] == (count if deletes == "mark" else 0)
+        assert made.sink_rows() == before
+        if deletes == "mark":
+            marked = f"SELECT COUNT(*) FROM [dbo].[{made.pipeline.sink.table}] WHERE [deleted_at] IS NOT NULL"
+            assert made.query(marked) == [(count,)]
+            made.change("INSERT INTO orders SELECT * FROM gone WHERE order_id > 10")
+            assert runs.run("third")["updated"] == sum(10 < key[0] <= 50 for key in before)
+            assert made.query(marked) == [(sum(key[0] <= 10 for key in before),)]
+
+
+@pytest.mark.parametrize("step", ["separate", "fused"])
+def test_rows_without_a_key_are_exchanged_as_often_as_they_are_there(
+    source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    columns = {"status": "varchar(16)", "currency": "char(3)", "note": "text null"}
+    changes = {"columns": columns, "key": [], "filter": KEPT}
+    with pipeline_fixture(REPLACED, source_url, sink_url, tmp_path, **changes) as made:
+        runs = Runs(made, monkeypatch)
+        steps = ["run"] if step == "fused" else []
+        for run_id in ("first", "second"):
+            partitions = runs.plan()
+            for _ in range(2):  # a repetition changes nothing
+                runs.steps(run_id, partitions, *steps)
+            totals = runs.reconcile(run_id, partitions)
+            assert totals["inserted"] == len(rows_of_source(made))
+            assert (totals["deleted"] > 0) == (run_id == "second")
+            assert Counter(rows_of_sink(made)) == Counter(rows_of_source(made))
+            assert runs.plan() == []
+            made.change("DELETE FROM orders WHERE order_id % 7 = 0")
+            made.change("INSERT INTO orders (customer, status, currency, amount) VALUES ('N', 'shipped', 'EUR', 5)")
+
+
+def rows_of_sink(made: PipelineFixture) -> list[tuple[Any, ...]]:
+    names = ", ".join(f"[{name}]" for name in made.pipeline.columns)
+    return made.query(f"SELECT {names} FROM [dbo].[{made.pipeline.sink.table}]")
+
+
+def rows_of_source(made: PipelineFixture) -> list[tuple[Any, ...]]:
+    names = ", ".join(made.pipeline.columns)
+    with psycopg.connect(made.source_url) as connection:
+        return connection.execute(f"SELECT {names} FROM orders WHERE {KEPT}".encode()).fetchall()
+
+
+def test_a_key_that_is_there_twice_is_refused_by_name(
+    source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pipeline_fixture(REPLACED, source_url, sink_url, tmp_path, key=["customer"]) as made:
+        made.change("UPDATE orders SET customer = 'c' || order_id; UPDATE orders SET status = 'shipped'")
+        runs = Runs(made, monkeypatch)
+        runs.run("first")
+        made.change("UPDATE orders SET customer = 'c7' WHERE order_id IN (8, 9)")
+        before = made.sink_rows()
+        with pytest.raises(DataError, match=r"3 rows of public.orders have the key customer=c7: it does not"):
+            runs.run("second")
+        assert made.sink_rows() == before
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM orders WHERE order_id > 100", "TRUNCATE orders"])
+def test_too_many_rows_are_deleted_only_if_the_run_accepts_it(made: PipelineFixture, runs: Runs, change: str) -> None:
+    runs.run("first")
+    before = made.sink_rows()
+    made.change(change)
+    with pytest.raises(DataError, match=r"are gone at the source, .*: nothing was deleted.*run with accept_deletes"):
+        runs.run("second")
+    assert made.sink_rows() == before
+    runs.run("third", accept_deletes=True)
+    assert made.sink_rows() == made.source_rows(KEPT)
+
+
+def test_rejected_rows_keep_theirs_in_the_sink(
+    source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pipeline_fixture(REPLACED, source_url, sink_url, tmp_path, tolerated_rejects=1) as made:
+        runs = Runs(made, monkeypatch)
+        runs.run("first")
+        made.change(
+            "ALTER TABLE orders ALTER amount TYPE numeric; UPDATE orders SET amount = 'NaN' WHERE order_id = 10"
+        )
+        made.change("DELETE FROM orders WHERE order_id = 20")
+        before = made.sink_rows()
+        assert runs.run("second")["rejected"] == 1
+        assert made.sink_rows() == before
+
+
+def test_grants_indexes_foreign_keys_and_triggers_stay_and_a_foreign_key_that_refuses_is_named(
+    made: PipelineFixture, runs: Runs
+) -> None:
+    runs.run("first")
+    sink = f"[dbo].[{made.pipeline.sink.table}]"
+    for statement in (
+        f"CREATE INDEX [by_status] ON {sink} ([status])",
+        f"CREATE TABLE [dbo].[{made.pipeline.name}_lines] ([order] bigint, CONSTRAINT [fk_{made.pipeline.name}] FOREIGN"
+        f" KEY ([order]) REFERENCES {sink} ([order_id]))",
+        f"INSERT INTO [dbo].[{made.pipeline.name}_lines] ([order]) VALUES (60)",
+    ):
+        made.execute(statement)
+    try:
+        described = (
+            f"SELECT i.[name] FROM sys.indexes AS i WHERE i.[object_id] = OBJECT_ID(N'{sink}') UNION ALL"
+            f" SELECT f.[name] FROM sys.foreign_keys AS f WHERE f.[referenced_object_id] = OBJECT_ID(N'{sink}')"
+        )
+        there = made.query(described)
+        change(made)
+        runs.run("second")
+        assert made.sink_rows() == made.source_rows(KEPT)
+        assert made.query(described) == there
+        assert len(there) == 3
+        made.change("DELETE FROM orders WHERE order_id < 100")
+        before = made.sink_rows()
+        with pytest.raises(DataError, match=r"_lines.*deletes=\"keep\" or \"mark\""):
+            runs.run("third")
+        assert made.sink_rows() == before
+    finally:
+        made.execute(f"DROP TABLE [dbo].[{made.pipeline.name}_lines]")
+
+
+def test_rows_of_an_earlier_run_do_not_replace_later_ones(made: PipelineFixture, runs: Runs) -> None:
+    partitions = runs.plan()
+    runs.steps("old", partitions)
+    made.change("UPDATE orders SET customer = 'Later'")
+    runs.run("new")
+    with pytest.raises(ConfigurationError, match=r"nothing was changed\. Start a new run"):
+        runs.steps("old", partitions, "load")
+    assert made.sink_rows() == made.source_rows(KEPT)
+
+
+@pytest.mark.parametrize("key", [["order_id"], []], ids=["with a key", "without a key"])
+def test_wherever_the_transaction_is_cut_the_sink_is_as_before_or_as_after(
+    source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: list[str]
+) -> None:
+    with pipeline_fixture(REPLACED, source_url, sink_url, tmp_path, key=key) as made:
+        runs = Runs(made, monkeypatch)
+        made.change("DELETE FROM orders WHERE order_id > 300")
+        runs.run("first")
+        change(made)
+        partitions = runs.plan()
+        runs.steps("second", partitions, "extract", "filter")
+        before, after = Counter(rows_of_sink(made)), Counter(rows_of_source(made))
+        assert before != after
+        statements, cut_at = count_statements(monkeypatch), 0
+        while True:
+            cut_at += 1
+            statements.clear()
+            statements.append(cut_at)
+            try:
+                runs.steps("second", partitions, "load")
+            except CutError:
+                assert Counter(rows_of_sink(made)) in (before, after)  # after the commit its staging table is dropped
+            else:
+                break
+        assert cut_at > 15
+        assert Counter(rows_of_sink(made)) == after
+        assert runs.reconcile("second", partitions)["verdict"] == "adds up"
+
+
+class CutError(Exception):
+    """The connection is lost before a statement."""
+
+
+def count_statements(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list whose number is the statement of a load before which it is cut; empty for none."""
+    left: list[int] = []
+    real = Sink.rows
+
+    def rows(self: Sink, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        if left:
+            left[0] -= 1
+            if left[0] == 0:
+                left.clear()
+                raise CutError
+        return real(self, statement, *parameters)
+
+    monkeypatch.setattr(Sink, "rows", rows)
+    return left
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_connection_that_is_lost_at_the_commit_is_followed_by_the_same_end(
+    made: PipelineFixture, runs: Runs, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    runs.run("first")
+    before = made.sink_rows()
+    change(made)
+    partitions = runs.plan()
+    runs.steps("second", partitions, "extract", "filter")
+    with monkeypatch.context() as patched:
+        cut_commit(patched, moment)
+        with pytest.raises(CutError):
+            runs.steps("second", partitions, "load")
+    assert made.sink_rows() == (before if moment == "before" else made.source_rows(KEPT))
+    runs.steps("second", partitions, "load")
+    assert made.sink_rows() == made.source_rows(KEPT)
+    totals = runs.reconcile("second", partitions)
+    assert (totals["verdict"], totals["deleted"] > 0) == ("adds up", True)
+
+
+def cut_commit(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Have the connection lost before or after the commit of the audit row."""
+    real_rows, real_commit = Sink.rows, Sink.commit
+    is_next: list[bool] = []
+
+    def rows(self: Sink, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        is_next[:] = [True] if statement.startswith("INSERT INTO [etl].[audit]") else []
+        return real_rows(self, statement, *parameters)
+
+    def commit(self: Sink) -> None:
+        if is_next and moment == "before":
+            raise CutError
+        real_commit(self)
+        if is_next:
+            raise CutError
+
+    monkeypatch.setattr(Sink, "rows", rows)
+    monkeypatch.setattr(Sink, "commit", commit)
+
+
+def test_a_reader_that_polls_sees_a_whole_table_whenever_the_step_is_killed(made: PipelineFixture, runs: Runs) -> None:
+    """It reads all the time, while a process replaces the table 12 times and is killed at random moments."""
+    runs.run("first")
+    seen: set[Any] = set()
+    stop = threading.Event()
+    allowed = {summary(made)}
+
+    def poll() -> None:
+        with connect(made.settings) as connection:
+            cursor = connection.cursor()
+            while not stop.wait(0.02):
+                cursor.execute(SUMMARY.format(made.pipeline.sink.table))
+                seen.add(tuple(cursor.fetchall()[0]))
+
+    reader = threading.Thread(target=poll)
+    reader.start()
+    choice = random.Random(20)
+    killed = 0
+    try:
+        for number in range(12):
+            made.change(f"UPDATE orders SET amount = amount + 1; DELETE FROM orders WHERE order_id % 90 = {number}")
+            made.change(
+                "INSERT INTO orders (customer, status, currency, amount) SELECT 'N', 'shipped', 'EUR', 5"
+                " FROM generate_series(1, 50)"
+            )
+            (partition,) = runs.plan()
+            process = subprocess.Popen(
+                made.command("run", f"run {number}", Partition.model_validate_json(partition)),
+                env=made.environment(), stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                process.wait(timeout=choice.uniform(0.5, 2.0))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                killed += 1
+                runs.steps(f"run {number}", [partition], "run")
+            allowed.add(summary(made))
+            assert made.sink_rows() == made.source_rows(KEPT)
+    finally:
+        stop.set()
+        reader.join()
+    assert seen <= allowed
+    assert len(seen) > 6
+    assert killed
+
+
+SUMMARY = "SELECT COUNT_BIG(*), SUM([amount]), MAX([order_id]) FROM [dbo].[{}]"
+
+
+def summary(made: PipelineFixture) -> tuple[Any, ...]:
+    return made.query(SUMMARY.format(made.pipeline.sink.table))[0]
+
+
+def test_no_reader_gets_between_the_statements_of_a_replacement(
+    made: PipelineFixture, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under READ COMMITTED a scan beside them could count fewer rows than there are before or after."""
+    runs.run("first")
+    change(made)
+    real = Sink.change
+    got_in: list[str] = []
+    tried: list[str] = []
+    waited: list[str] = []
+
+    def change_beside_a_reader(self: Sink, statement: str, *parameters: object) -> int:
+        changed = real(self, statement, *parameters)
+        if made.pipeline.sink.table in statement:
+            with connect(made.settings) as connection:
+                connection.timeout = 1
+                tried.append(statement.split()[0])
+                try:
+                    connection.cursor().execute(SUMMARY.format(made.pipeline.sink.table)).fetchall()
+                    got_in.append(statement)
+                except Exception as error:  # the driver's, of a time limit
+                    waited.append(str(error))
+        return changed
+
+    monkeypatch.setattr(Sink, "change", change_beside_a_reader)
+    runs.run("second")
+    assert tried == ["DELETE", "UPDATE", "INSERT"]
+    assert got_in == []
+    assert all("imeout" in error for error in waited)
