@@ -1,7 +1,10 @@
-"""JSON arguments of the command line: a pipeline, or the path of its file, and the partition of a step."""
+"""Arguments of the command line: a pipeline as JSON, or the path of its file, and the partition of a step."""
 
+import ast
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,8 +15,28 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def read_pipeline(given: str) -> Pipeline:
-    """A pipeline, from JSON or a .json file. Raises ConfigurationError."""
+    """A pipeline, from JSON, a .json file or the .py file of its DAG. Raises ConfigurationError."""
+    if given.endswith(".py"):
+        found = read_dag(Path(given))
+        if len(found) != 1:
+            raise ConfigurationError(f"--pipeline: {given} has {len(found)} pipelines, and one is needed.")
+        return found[0]
     return parse(Pipeline, "pipeline", _read(given))
+
+
+def read_dag(file: Path) -> list[Pipeline]:
+    """The pipelines in a DAG file, which is read and not run: Airflow need not be installed, and no code is trusted.
+
+    Raises ConfigurationError for a file that does not write them out as `etl new-pipeline` does.
+    """
+    try:
+        tree = ast.parse(file.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from error
+    except (SyntaxError, ValueError) as error:
+        raise ConfigurationError(f"{file} is not Python: {error}.") from error
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _calls(node, "Pipeline")]
+    return [_validated(str(file), Pipeline.model_validate, _arguments(file, call)) for call in calls]
 
 
 def read_pipelines(given: list[str] | None) -> list[Pipeline]:
@@ -23,14 +46,39 @@ def read_pipelines(given: list[str] | None) -> list[Pipeline]:
 
 def parse(model: type[_Model], option: str, text: str) -> _Model:
     """Validate JSON as a model. Raises ConfigurationError, which names the option and each field that is wrong."""
+    return _validated(option, model.model_validate_json, text)
+
+
+def _validated(option: str, validate: Callable[[Any], _Model], given: Any) -> _Model:
     try:
-        return model.model_validate_json(text)
+        return validate(given)
     except ValidationError as error:
         problems = (
             f"{'.'.join([option, *map(str, problem['loc'])])}: {problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors(include_url=False)
         )
         raise ConfigurationError("; ".join(problems) + ".") from None
+
+
+def _calls(node: ast.Call, name: str) -> bool:
+    return isinstance(node.func, ast.Name) and node.func.id == name
+
+
+def _arguments(file: Path, call: ast.Call) -> dict[str, Any]:
+    """The keyword arguments of a call. Raises ConfigurationError for what is not written out."""
+    try:
+        return {str(word.arg): _value(word.value) for word in call.keywords}
+    except ValueError:
+        raise ConfigurationError(
+            f"{file}: the pipeline in line {call.lineno} is not written out there, so only Airflow can read it; export"
+            " it as JSON: python -m etl_airflow.export_pipelines FOLDER."
+        ) from None
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call) and _calls(node, "timedelta"):
+        return timedelta(**{str(word.arg): ast.literal_eval(word.value) for word in node.keywords})
+    return ast.literal_eval(node)
 
 
 def _texts(pipeline: str) -> list[str]:

@@ -21,7 +21,9 @@ from etl.model.window import Partition
 from etl.steps.context import StepContext
 from etl.steps.memory import give_memory_back
 
-_OnePipeline = Annotated[str, typer.Option(envvar="ETL_PIPELINE", help="JSON, or the path of a .json file")]
+_OnePipeline = Annotated[
+    str, typer.Option(envvar="ETL_PIPELINE", help="JSON, or the path of a .json file or of a DAG's .py file")
+]
 
 app = typer.Typer(
     help="The steps of a pipeline from Postgres to SQL Server; every command may be repeated at any time.\n\n"
@@ -155,6 +157,47 @@ def check(
     bind_contextvars(step="check")
     pipelines = read_pipelines(pipeline)
     raise typer.Exit(import_module("etl.check").check(read_settings(), what or [], table or [], seconds, pipelines))
+
+
+@app.command("new-pipeline", help="Write a DAG file for each table that matches: columns, key, version, with reasons.")
+def new_pipeline(
+    table: Annotated[list[str], typer.Argument(help="SCHEMA.TABLE, or with *: 'public.*'")],
+    exclude: Annotated[list[str] | None, typer.Option(help="leave these out; may be repeated")] = None,
+    to: Annotated[
+        str, typer.Option(help="the folder of the files; `-`: a line of JSON for each table instead")
+    ] = "dags",
+    key: Annotated[list[str] | None, typer.Option(help="a column of the key; may be repeated")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="the column that grows with each change, in the tables that have it")
+    ] = None,
+    big: Annotated[
+        bool, typer.Option("--big", help="replace tables of more than 20 million rows, too, where there is no version")
+    ] = False,
+    sink_schema: Annotated[str | None, typer.Option(help="default: dbo for public, else the source's")] = None,
+    time_zone: Annotated[str, typer.Option(help="of the schedules")] = "Europe/Berlin",
+    owner: Annotated[str, typer.Option(help="of the DAGs")] = "data-platform",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that are there")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="write nothing, and show the files")] = False,
+) -> None:
+    bind_contextvars(step="new-pipeline")
+    command, choose = import_module("etl.new.command"), import_module("etl.new.choose")
+    target = command.Target(to, time_zone, owner, sink_schema, overwrite, dry_run)
+    wishes = choose.Wishes(key or (), version, big=big)
+    raise typer.Exit(command.new_pipelines(_warn_of_tls(read_settings()), table, exclude or (), wishes, target))
+
+
+@app.command(
+    "preview", help="Say what a pipeline would do: rows, time, types, rejects in a sample, DDL, the first run."
+)
+def preview(
+    pipeline: Annotated[
+        str, typer.Argument(envvar="ETL_PIPELINE", help="the .py file of a DAG, a .json file, or JSON")
+    ],
+) -> None:
+    bind_contextvars(step="preview")
+    settings, wanted = _warn_of_tls(read_settings()), read_pipeline(pipeline)
+    with _withheld(settings.mask(wanted)):
+        import_module("etl.new.preview").preview(settings, wanted)
 
 
 @app.command("export-metrics", help="Serve Prometheus metrics of the sink and of Airflow's metadata database.")

@@ -7,7 +7,10 @@ of its own.
 import copy
 from collections.abc import Sequence
 
-from ops.cluster.kubectl import Object
+from ops.cluster.console import DeployError
+from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.names import AIRFLOW_SETTINGS, MODEL, PART_OF
+from ops.cluster.objects import new
 
 STAGING_PATH = "/var/lib/etl/staging"
 _OF_EXPORTER = ("METADATA_", "SINK_EXPORTER_")
@@ -30,3 +33,21 @@ def step_spec(model: Object, arguments: Sequence[str], claim: str = "") -> Objec
         spec["volumes"].append({"name": "staging", "persistentVolumeClaim": {"claimName": claim}})
         container["volumeMounts"].append({"name": "staging", "mountPath": STAGING_PATH})
     return spec | {"restartPolicy": "Never"}
+
+
+def step_job(kubectl: Kubectl, name: str, component: str, arguments: Sequence[str], seconds: float) -> Object:
+    """A Job that runs such a pod once. Raises DeployError if there is no deployment."""
+    model = kubectl.get("deployment", MODEL, "--namespace", NAMESPACE)
+    settings = (kubectl.get("configmap", AIRFLOW_SETTINGS, "--namespace", NAMESPACE) or {}).get("data", {})
+    if model is None:
+        raise DeployError(f"There is no Deployment {MODEL}: run scripts/apply-all.sh first.")
+    spec = step_spec(model, arguments, settings.get("ETL_STAGING_CLAIM", ""))
+    spec["containers"][0]["resources"] = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+    labels = {"app.kubernetes.io/name": "etl", "app.kubernetes.io/component": component}
+    specification = {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": int(seconds),
+        "ttlSecondsAfterFinished": 3600,
+        "template": {"metadata": {"labels": labels}, "spec": spec},
+    }
+    return new("Job", name, metadata={"labels": {PART_OF: "airflow"}}, spec=specification)

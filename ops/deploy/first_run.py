@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from ops.cluster.airflow_api import AirflowApi, NotFoundError, run_path, task_name
@@ -22,7 +23,7 @@ def first_run(console: Console, kubectl: Kubectl, timeout: float) -> None:
     console.say(f"Logging in to Airflow to run {DAG} …")
     with AirflowApi(kubectl) as api:
         deadline = time.monotonic() + timeout
-        _await_dag(console, api, deadline)
+        await_dag(console, api, DAG, deadline)
         run_id = f"apply-all__{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         _trigger(api, run_id)
         api.call("PATCH", f"/api/v2/dags/{DAG}", {"is_paused": False})
@@ -33,19 +34,21 @@ def first_run(console: Console, kubectl: Kubectl, timeout: float) -> None:
         _show_reconciliation(console, api, run_id)
 
 
-def _await_dag(console: Console, api: AirflowApi, deadline: float) -> None:
+def await_dag(console: Console, api: AirflowApi, dag: str, deadline: float) -> None:
+    """Wait until Airflow has parsed a DAG. Raises DeployError if it cannot import its file, or after the deadline."""
     while True:
         try:
-            api.get(f"/dags/{DAG}")
+            api.get(f"/dags/{dag}")
             return
         except NotFoundError:
             errors = api.get("/importErrors")["import_errors"]
-            if errors:
-                console.show(str(errors[0]["stack_trace"]))
-                raise DeployError(f"Airflow cannot import {errors[0]['filename']}; why is above.") from None
+            # Of the DAG's own file; another one that cannot be imported does not keep this one away.
+            for error in (each for each in errors if Path(each["filename"]).name == f"{dag}.py"):
+                console.show(str(error["stack_trace"]))
+                raise DeployError(f"Airflow cannot import {error['filename']}; why is above.") from None
             if time.monotonic() > deadline:
-                raise DeployError(f"{DAG} did not appear in Airflow; see the log of airflow-dag-processor.") from None
-            console.say_once(f"  waiting: {DAG} is not parsed yet")
+                raise DeployError(f"{dag} did not appear in Airflow; see the log of airflow-dag-processor.") from None
+            console.say_once(f"  waiting: {dag} is not parsed yet; Airflow looks for new files every 30 s")
             time.sleep(POLL_SECONDS)
 
 

@@ -285,7 +285,9 @@ def prepare(
     monkeypatch.setenv("PATH", f"{cluster.path}:/usr/bin:/bin")
     monkeypatch.setenv("FAKE_CLUSTER", str(folder))
     monkeypatch.setenv("KUBECONFIG", str(FAKE_KUBECTL))  # a file that is there
-    for module in [] if by_process else ["deploy.cli", "deploy.data.restore", "deploy.data.erase", "doctor.cli"]:
+    for module in (
+        [] if by_process else ["deploy.add", "deploy.cli", "deploy.data.restore", "deploy.data.erase", "doctor.cli"]
+    ):
         monkeypatch.setattr(f"ops.{module}.Kubectl", FakeKubectl)
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("os.chown", lambda path, user, group: cluster.owners.update({Path(path).name: (user, group)}))

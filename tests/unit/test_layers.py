@@ -14,7 +14,7 @@ FOLDERS = {
 LAYERS = {
     "etl": [
         {"", "errors", "logs"}, {"model"}, {"config"}, {"postgres", "sqlserver", "storage", "metrics", "arguments"},
-        {"steps", "exporter"}, {"check", "cli"}, {"__main__"},
+        {"steps", "exporter"}, {"new"}, {"check", "cli"}, {"__main__"},
     ],
     "etl_airflow": [
         {"", "metrics", "probe", "secrets_backend", "executor", "statsd_client", "worker_task", "metadata_connection"},
@@ -23,7 +23,7 @@ LAYERS = {
     "ops": [{""}, {"cluster"}, {"deploy"}, {"doctor"}],
     "ops.deploy": [
         {"", "options", "secrets", "first_run"}, {"manifests"}, {"images", "machine", "final_checks", "report"},
-        {"data"}, {"preflight"}, {"up", "down"}, {"cli"}, {"__main__"},
+        {"data"}, {"preflight"}, {"up", "down"}, {"cli"}, {"add"}, {"__main__"},
     ],
     "dev.sandbox.sqlserver": [
         {"errors", "types", "client"}, {"", "faults", "wire"}, {"engine"}, {"sql"}, {"server"}, {"__main__"},

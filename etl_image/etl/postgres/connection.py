@@ -1,6 +1,6 @@
 """Connection to the source: a Postgres that is read in one snapshot and never written."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import adbc_driver_manager.dbapi as dbapi
@@ -27,6 +27,18 @@ def connect_source(settings: Settings, pipeline: Pipeline, about: str) -> Iterat
 
     Raises ConfigurationError or TryAgainError. `about`, pipeline and partition, begins their messages.
     """
+    with snapshot(settings, about, f"reading {pipeline.source}", settings.mask(pipeline).words) as connection:
+        yield connection
+
+
+@contextmanager
+def snapshot(
+    settings: Settings, about: str, doing: str, cleaned: Callable[[str], str] = str
+) -> Iterator[postgres.Connection]:
+    """Connect and begin one read-only snapshot; `doing` and the `cleaned` words of the server are in messages.
+
+    Raises ConfigurationError or TryAgainError.
+    """
     url = settings.source().get_secret_value()
     try:
         connection = postgres.connect(url)
@@ -44,8 +56,7 @@ def connect_source(settings: Settings, pipeline: Pipeline, about: str) -> Iterat
             yield connection
     except dbapi.Error as error:
         kind = ConfigurationError if str(error.sqlstate or "").startswith(_CONFIGURATION) else TryAgainError
-        words = settings.mask(pipeline).words(server_words(error, settings))
-        raise kind(f"{about}: reading {pipeline.source} failed: {words}") from None
+        raise kind(f"{about}: {doing} failed: {cleaned(server_words(error, settings))}") from None
 
 
 @contextmanager

@@ -68,26 +68,26 @@ def log_extracted(work: StepContext, manifest: Manifest, progress: Progress) -> 
 
 
 @contextmanager
-def reading(work: StepContext) -> Iterator["Reading"]:
-    """The rows of the partition, in a snapshot that lasts as long as the block.
+def reading(work: StepContext, at_most: int | None = None) -> Iterator["Reading"]:
+    """The rows of the partition, or some of them, in a snapshot that lasts as long as the block.
 
     Raises ConfigurationError if the source differs from the pipeline, TryAgainError if it is unavailable.
     """
     with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:
-        yield Reading(work, cursor, check_source(work.pipeline, cursor))
+        yield Reading(work, cursor, check_source(work.pipeline, cursor), at_most)
 
 
 class Reading:
     """The rows of a partition as they arrive from the source, and their count."""
 
-    def __init__(self, work: StepContext, cursor: postgres.Cursor, source: Source) -> None:
+    def __init__(self, work: StepContext, cursor: postgres.Cursor, source: Source, at_most: int | None) -> None:
         self._work = work
         self._rows = self._bytes = 0
         self._counted: tuple[int, int] | None = None
         if not source.is_key_unique:
             self._check_keys(cursor, source)
         self._content: Content | None = None
-        if work.pipeline.mode == "replace":
+        if work.pipeline.mode == "replace" and at_most is None:
             cursor.execute(content_hash(work.pipeline))
             rows, hashed, read_at = cursor.fetchall()[0]
             self._content = Content(rows=rows, hash=hashed, read_at=read_at)
@@ -97,7 +97,9 @@ class Reading:
         # The driver's default is 16 MB.
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
         self._longest = work.settings.longest_row or longest_row()
-        cursor.execute(source_sql.extract_rows(work.pipeline, work.partition, source.types, self._longest))
+        query = source_sql.extract_rows(work.pipeline, work.partition, source.types, self._longest)
+        # A stream that is left half read would be read to its end when the transaction ends.
+        cursor.execute(query if at_most is None else f"{query} LIMIT {int(at_most)}")
         self._reader = cursor.fetch_record_batch()
         fields = list(self._reader.schema)[:-1]  # TOO_LONG is last
         self.schema = pa.schema([pa.field(field.name, _stored(field.type)) for field in fields])

@@ -14,10 +14,9 @@ from pathlib import Path
 from ops.cluster.access import reach
 from ops.cluster.console import Console, DeployError, new_parser
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
-from ops.cluster.names import AIRFLOW_SETTINGS, MODEL, PART_OF
-from ops.cluster.objects import new, secret_variable
+from ops.cluster.objects import secret_variable
 from ops.cluster.secret_keys import SINK_ADMIN
-from ops.cluster.step_pod import step_spec
+from ops.cluster.step_pod import step_job
 from ops.deploy.manifests.rollout import JobFailedError, run_once
 from ops.deploy.options import add_timeout
 from ops.deploy.secrets.secrets import temporary_secret
@@ -120,23 +119,11 @@ def _ask(columns: list[str]) -> list[str]:
 
 def _job(kubectl: Kubectl, arguments: list[str], timeout: float) -> Object:
     """A Job with the pod of a step, and the password of the sink's administrator."""
-    model = kubectl.get("deployment", MODEL, "--namespace", NAMESPACE)
-    settings = (kubectl.get("configmap", AIRFLOW_SETTINGS, "--namespace", NAMESPACE) or {}).get("data", {})
-    if model is None:
-        raise DeployError(f"There is no Deployment {MODEL}: run scripts/apply-all.sh first.")
-    spec = step_spec(model, arguments, settings.get("ETL_STAGING_CLAIM", ""))
-    container = spec["containers"][0]
-    container["resources"] = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+    job = step_job(kubectl, JOB, "erase", arguments, timeout)
+    container = job["spec"]["template"]["spec"]["containers"][0]
     container["env"].append(secret_variable("SINK_ADMIN_PASSWORD", SINK_ADMIN))
     container["envFrom"].append({"secretRef": {"name": SECRET}})
-    labels = {"app.kubernetes.io/name": "etl", "app.kubernetes.io/component": "erase"}
-    specification = {
-        "backoffLimit": 0,
-        "activeDeadlineSeconds": int(timeout),
-        "ttlSecondsAfterFinished": 3600,
-        "template": {"metadata": {"labels": labels}, "spec": spec},
-    }
-    return new("Job", JOB, metadata={"labels": {PART_OF: "airflow"}}, spec=specification)
+    return job
 
 
 def _show(console: Console, kubectl: Kubectl) -> None:
