@@ -26,7 +26,7 @@ help: ## List the targets
 	@grep --extended-regexp '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: setup ## Run the orders DAG twice, with changes in between, and check that rows add up
+demo: setup ## Run the orders DAG twice and check that rows add up; SOURCE_URL, SINK_URL, TABLES: move tables of yours
 	@$(PYTHON) -m dev.demo
 
 .PHONY: dev

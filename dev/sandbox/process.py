@@ -1,6 +1,7 @@
 """Helpers for processes, shared by tests and the demo."""
 
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -37,8 +38,16 @@ def _processes_of_session(leader: int) -> list[int]:
     return found
 
 
-def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
+def free_port(wanted: int = 0) -> int:
+    """A TCP port on loopback that was free a moment ago: the wanted one or the next above it; 0: any."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        # As servers do: a connection that ended a moment ago does not keep the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        while True:
+            try:
+                probe.bind(("127.0.0.1", wanted))
+                return int(probe.getsockname()[1])
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                wanted += 1

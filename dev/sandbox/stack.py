@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dev.sandbox.postgres import Postgres, run_postgres
+from dev.sandbox.postgres import run_postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 _OF_ANOTHER_SOURCE = ("SOURCE_PASSWORD", "SOURCE_PASSWORD_FILE", "SOURCE_CA_FILE")
@@ -26,7 +26,6 @@ INIT_SQL = ROOT / "external-db" / "init.sql"
 class Stack:
     """A running stack: URLs, log, and the environment of Airflow and `etl`."""
 
-    postgres: Postgres
     source_url: str
     sink_url: str
     sink_is_double: bool
@@ -38,7 +37,7 @@ class Stack:
         subprocess.run(command, env=os.environ | self.environment, check=True, capture_output=quiet, cwd=ROOT)
 
     def run_dag(self, dag_id: str, *, retry: bool = True, **params: Any) -> dict[str, Any]:
-        """Run a DAG once; returns the result of tests.support.run_dag. Its output goes to `log`."""
+        """Run a DAG once; returns the result of dev.sandbox.run_dag. Its output goes to `log`."""
         command = [sys.executable, "-m", "dev.sandbox.run_dag", dag_id, "--conf", json.dumps(params)]
         command += [] if retry else ["--no-retry"]
         with self.log.open("ab") as log:
@@ -57,18 +56,27 @@ class Stack:
 
 
 @contextmanager
-def run_stack(folder: Path, source_url: str = "") -> Iterator[Stack]:
-    """Run Postgres and the sink until the block ends; `folder` is for Airflow's home and staging.
+def run_stack(folder: Path, source_url: str = "", dags: Path = ROOT / "dags") -> Iterator[Stack]:
+    """Run the databases until the block ends; `folder` is for Airflow's home and staging.
 
-    Without a `source_url` the source is a database of orders in that Postgres.
+    Without a `source_url` the source is a database of orders, in a server of its own: one that is stopped to see what
+    happens does not stop Airflow.
     """
-    with run_postgres() as postgres, run_sink() as (sink_url, is_double):
-        for name in () if source_url else _OF_ANOTHER_SOURCE:
-            os.environ.pop(name, None)
-        source_url = source_url or postgres.create_database("orders", INIT_SQL)
-        metadata_url = postgres.create_database("airflow")
-        environment = airflow_environment(folder, metadata_url, source_url, sink_url)
-        yield Stack(postgres, source_url, sink_url, is_double, environment, folder / "log")
+    with run_postgres() as metadata, run_sink() as (sink_url, is_double), _source(source_url) as url:
+        environment = airflow_environment(folder, metadata.create_database("airflow"), url, sink_url)
+        environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(dags)
+        yield Stack(url, sink_url, is_double, environment, folder / "log")
+
+
+@contextmanager
+def _source(url: str) -> Iterator[str]:
+    if url:
+        yield url
+        return
+    for name in _OF_ANOTHER_SOURCE:
+        os.environ.pop(name, None)
+    with run_postgres() as postgres:
+        yield postgres.create_database("orders", INIT_SQL)
 
 
 def airflow_environment(folder: Path, metadata_url: str, source_url: str, sink_url: str) -> dict[str, str]:

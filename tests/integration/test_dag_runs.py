@@ -38,7 +38,7 @@ def stack(postgres: Postgres, sink_url: str, tmp_path_factory: pytest.TempPathFa
     source_url = postgres.create_database(f"dag_orders_{suffix}", INIT_SQL)
     metadata_url = postgres.create_database(f"dag_airflow_{suffix}")
     environment = airflow_environment(folder, metadata_url, source_url, sink_url)
-    made = Stack(postgres, source_url, sink_url, True, environment, folder / "log")
+    made = Stack(source_url, sink_url, True, environment, folder / "log")
     made.run("airflow", "db", "migrate", quiet=True)
     yield made
     for name in ("dag_orders", "dag_airflow"):

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ import pytest
 from rich.console import Console
 
 from dev import demo
+from dev.sandbox.postgres import Postgres
+from dev.sandbox.process import free_port
 from dev.sandbox.stack import ROOT, run_stack
 
 
@@ -50,3 +53,39 @@ def test_dev_reads_the_postgres_that_source_url_names(tmp_path: Path, monkeypatc
     with run_stack(tmp_path) as stack, psycopg.connect(stack.source_url) as connection:
         assert connection.execute("SELECT count(*) FROM orders").fetchall() == [(4000,)]
         assert "SOURCE_PASSWORD" not in os.environ
+
+
+def test_the_demo_moves_tables_of_your_own_and_asks_before_it_writes_to_a_server_of_yours(
+    postgres: Postgres, sink_url: str
+) -> None:
+    """Without a terminal it stops there, unless YES agrees."""
+    name = f"demo_{os.getpid()}"
+    url = postgres.create_database(name)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE plain (id int PRIMARY KEY, changed timestamptz NOT NULL)")
+        connection.execute(
+            "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.changed = now(); RETURN NEW; END'"
+        )
+        connection.execute("CREATE TRIGGER touch BEFORE UPDATE ON plain FOR EACH ROW EXECUTE FUNCTION touch()")
+        connection.execute("INSERT INTO plain SELECT g, now() FROM generate_series(1, 1234) AS g")
+    environment = os.environ | {"SOURCE_URL": url, "TABLES": "public.plain", "COLUMNS": "140", "YES": ""}
+    environment.pop("SINK_URL", None)
+    command = ["make", "--silent", "demo"]
+    asked = subprocess.run(
+        command, cwd=ROOT, env=environment | {"SINK_URL": sink_url}, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert asked.returncode, asked.stdout
+    assert "the tables dbo.plain. They stay." in asked.stdout
+    assert "Nothing was changed. Run it with YES=1 to go on." in asked.stdout
+    moved = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert moved.returncode == 0, moved.stdout + moved.stderr
+    assert re.search(r"│ dbo.plain │ success │ 1,234 +│ 0 +│ 1,234 ", moved.stdout), moved.stdout
+    postgres.drop_database(name)
+
+
+def test_dev_is_at_one_port_unless_another_program_has_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert free_port(port) > port
+    assert free_port(port) == port

@@ -35,7 +35,7 @@ def capture(postgres: Postgres, sink_url: str, tmp_path_factory: pytest.TempPath
     environment = airflow_environment(folder, metadata_url, source_url, sink_url)
     site = existing_fixture(ORDERS, source_url, sink_url)
     site.claim()
-    yield capture_run(Stack(postgres, source_url, sink_url, True, environment, folder / "log"), folder)
+    yield capture_run(Stack(source_url, sink_url, True, environment, folder / "log"), folder)
     site.clean()
     for name in ("metrics_orders", "metrics_airflow"):
         postgres.drop_database(f"{name}_{suffix}")
