@@ -14,7 +14,9 @@ import pyarrow as pa
 from etl.model.predicate import parse_predicate
 from etl.model.predicate_sql import DuckDB, render_duckdb, render_tsql
 from etl.model.predicate_values import Term
+from etl.model.source_type import SourceType, reads
 from etl.postgres.filter import Postgres as PostgresRenderer
+from etl.postgres.quoting import quote_name
 from etl.steps.extract import reading
 from etl.steps.type_rules import converted
 
@@ -25,6 +27,10 @@ from tests.doubles.tsql.evaluator import read_condition
 from tests.harness.filters import COLUMNS, EDGES, VALUES
 
 _PIPELINE = make(EDGES)
+_SOURCE = {
+    "cents": SourceType("money"), "label": SourceType("name"), "bits": SourceType("bit"),
+}  # fmt: skip
+_SENT = {name: read.format(quote_name(name)) for name, read in reads(_PIPELINE.types, _SOURCE).items()}
 # Row by row, if a whole query fails: the rows that Postgres can decide about.
 _ROW_BY_ROW = """
 CREATE FUNCTION row_by_row(condition text) RETURNS TABLE (k integer, kept boolean) LANGUAGE plpgsql AS $$
@@ -104,7 +110,7 @@ class FilterDatabases:
         return {k for (k,) in found}
 
     def _of_pushdown(self, predicate: Term) -> set[int]:
-        condition = PostgresRenderer({}).condition(predicate)
+        condition = PostgresRenderer(_SENT).condition(predicate)
         return {k for (k,) in self._postgres.execute(f"SELECT k FROM edges WHERE {condition}".encode())}
 
     def _as_written(self, text: str) -> list[tuple[int, bool]] | None:

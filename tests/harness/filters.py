@@ -13,6 +13,7 @@ COLUMNS = {
     "id": "uuid null", "twin": "uuid null", "day": "date null", "due": "date null", "clock": "time null",
     "local": "timestamp null", "seen": "timestamp null", "moment": "timestamptz null",
     "ratio": "double precision null", "half": "real null", "doc": "jsonb null", "raw": "bytea null",
+    "cents": "money null", "label": "name null", "bits": "bit(3) null",
 }  # fmt: skip
 EDGES: dict[str, Any] = {
     "name": "edges", "source": "public.edges", "sink": "dbo.edges", "columns": COLUMNS, "key": ["k"],
@@ -46,6 +47,8 @@ VALUES: dict[str, list[str]] = {
     "clock": ["00:00:00", "12:30:00.5", "23:59:59.999999", "12:30"], "local": _TIMES, "seen": _TIMES,
     "moment": [f"{time}+00" for time in _TIMES], "ratio": _FLOATS, "half": ["0", "0.1", "0.7", "1.5", "16777216", "-3"],
     "doc": ['{"a": "Test"}', '{"a": "test "}', "[]"], "raw": ["\\x00", "\\x", "\\x6100"],
+    "cents": ["0", "-1", "1.50", "5", "9999.99"],
+    "label": [text for text in TEXTS if len(text) <= 4], "bits": ["101", "000", "001"],
 }  # fmt: skip
 _BEYOND = ["infinity", "-infinity", "10000-01-01", "0044-03-15 BC"]
 BROKEN: dict[str, list[str]] = {
@@ -60,14 +63,15 @@ CREATE TABLE edges (
     k integer PRIMARY KEY, version timestamptz NOT NULL DEFAULT '2026-01-01', flag boolean, other boolean,
     small smallint, count integer, big bigint, price numeric, exact numeric, huge numeric, tiny numeric, note text,
     word text, long text, code char(5), needed text, id uuid, twin uuid, day date, due date, clock time,
-    local timestamp, seen timestamp, moment timestamptz, ratio double precision, half real, doc jsonb, raw bytea
+    local timestamp, seen timestamp, moment timestamptz, ratio double precision, half real, doc jsonb, raw bytea,
+    cents money, label name, bits bit(3)
 )
 """
 """A table whose columns are wider than the pipeline declares."""
 
-_NUMBERS = ["small", "count", "big", "price", "exact"]
+_NUMBERS = ["small", "count", "big", "price", "exact", "cents"]
 _FAMILIES = {
-    "text": ["note", "word", "long", "code", "needed"], "uuid": ["id", "twin"], "date": ["day", "due"],
+    "text": ["note", "word", "long", "code", "needed", "label", "bits"], "uuid": ["id", "twin"], "date": ["day", "due"],
     "time": ["clock"], "timestamp": ["local", "seen"], "timestamptz": ["moment"],
 }  # fmt: skip
 _PATTERNS = ["a%", "%a", "%", "", "a", "%a%", "%🚚", "é", "e%", "% %", "%|", "A%", "%\t", "a %", "%]%", "x%y"]
@@ -137,7 +141,7 @@ _boolean = st.one_of(
     _compared(st.just("flag"), _truths, _EQUAL, False),
 )
 _patterned = st.one_of(
-    st.sampled_from(["note", "word", "code", "long", "doc"]),
+    st.sampled_from(["note", "word", "code", "long", "doc", "label"]),
     st.builds("coalesce({}, {})".format, st.sampled_from(["note", "word"]), st.just("'a'")),
     st.builds("{}({})".format, st.sampled_from(["lower", "upper"]), st.sampled_from(["note", "word", "code"])),
 )

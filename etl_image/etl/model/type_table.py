@@ -136,16 +136,15 @@ EXTENSION = Form(is_key=True, is_ordered=False)
 FORMS = {
     "name": Form(declared="varchar(63)", is_key=True, is_compared=True),
     # As binary, '' is a zero character and some others are invalid UTF-8; their texts are '' and \377.
-    '"char"': Form(declared="varchar(4)", is_key=True, is_compared=True),
+    # In a comparison Postgres cuts 'abc' to 'a'.
+    '"char"': Form(declared="varchar(4)", is_key=True),
     "bit": Form(declared="varchar({length})", is_key=True, is_compared=True),
     "bit varying": Form(declared="varchar({length})", is_key=True, is_compared=True),
     # Drivers hand on the integer that it is stored as, without its scale.
     "money": Form(declared="numeric(19,2)", read="{}::numeric", is_compared=True),
-    # Drivers take one above 2147483647 for a negative number; xid and cid have no other cast.
-    **dict.fromkeys(
-        ("oid", "xid", "cid"), Form(declared="bigint", read="{}::text::bigint", is_key=True, is_compared=True)
-    ),
-    "xid8": Form(declared="numeric(20,0)", read="{}::text::numeric", is_compared=True),
+    # Drivers take one above 2147483647 for a negative number; Postgres takes -1 for 4294967295 in a comparison.
+    **dict.fromkeys(("oid", "xid", "cid"), Form(declared="bigint", read="{}::text::bigint", is_key=True)),
+    "xid8": Form(declared="numeric(20,0)", read="{}::text::numeric"),
     # A day equals 24 hours, so it is no key. The longest has 66 characters.
     "interval": Form(declared="varchar(72)"),
     "time with time zone": Form(declared="varchar(24)", is_key=True),

@@ -96,8 +96,8 @@ def _problem(source: SourceType, declared: ColumnType, is_key: bool, is_compared
         )
     if not source.is_compared(declared):
         return (
-            f"is {source.name}, which arrives as text, and Postgres compares its values otherwise than their texts;"
-            " let the filter ask only whether it is null"
+            f"is {source.name}, which Postgres compares otherwise than what arrives of it; let the filter ask only"
+            " whether it is null"
         )
     return ""
 
