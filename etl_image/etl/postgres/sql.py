@@ -130,7 +130,7 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
     places = range(len(pipeline.key))
     names = ", ".join(f"k{place}" for place in places)
     values = ", ".join(
-        f"({number}, {_key_literals(pipeline, key)}, {_local_version(pipeline, at)})"
+        f"({number}, {key_literals(pipeline, key)}, {_local_version(pipeline, at)})"
         for number, (key, at) in enumerate(rows)
     )
     same = " AND ".join(f"t.{quote_name(pipeline.key[place])} = k.k{place}" for place in places)
@@ -153,6 +153,10 @@ def _from_partition(pipeline: Pipeline, partition: Partition) -> str:
         conditions.append(_compare_key(pipeline, ">", partition.lower))
     if partition.upper is not None:
         conditions.append(_compare_key(pipeline, "<=", partition.upper))
+    if partition.keys is not None:
+        names = ", ".join(quote_name(name) for name in pipeline.key)
+        listed = ", ".join(f"({key_literals(pipeline, key)})" for key in partition.keys)
+        conditions.append(f"({names}) IN ({listed})")
     if partition.share is not None:
         conditions.append(_in_share(pipeline, *partition.share))
     return f"FROM {quote_table(pipeline.source)} WHERE {' AND '.join(conditions)}"
@@ -196,10 +200,11 @@ def _local_version(pipeline: Pipeline, value: datetime) -> str:
 
 def _compare_key(pipeline: Pipeline, operator: str, values: Sequence[str]) -> str:
     names = ", ".join(quote_name(name) for name in pipeline.key)
-    return f"({names}) {operator} ({_key_literals(pipeline, values)})"
+    return f"({names}) {operator} ({key_literals(pipeline, values)})"
 
 
-def _key_literals(pipeline: Pipeline, values: Sequence[str]) -> str:
+def key_literals(pipeline: Pipeline, values: Sequence[str]) -> str:
+    """The values of a key, as literals with commas between them."""
     # char without a length would be char(1); bpchar is char of any length.
     types = [pipeline.types[name].name.replace("varchar", "text") for name in pipeline.key]
     return ", ".join(

@@ -32,6 +32,7 @@ def extract(work: StepContext) -> Manifest:
     Raises ConfigurationError if the source differs from the pipeline, TryAgainError if it is unavailable.
     """
     sweep(work)
+    work = work.reading()
     progress = Progress("extract", work.partition.expected_rows)
     name = f"{work.staging.new_folder('extract')}/rows.parquet"
     with (
@@ -86,7 +87,7 @@ class Reading:
         self._rows = self._bytes = 0
         self._counted: tuple[int, int] | None = None
         self._content: Content | None = None
-        if work.pipeline.mode == "replace":
+        if work.pipeline.mode == "replace" and not work.is_of_keys:
             cursor.execute(content_hash(work.pipeline))
             rows, hashed, read_at = cursor.fetchall()[0]
             self._content = Content(rows=rows, hash=hashed, read_at=read_at)
