@@ -5,7 +5,7 @@ Names and values in T-SQL are quoted by the functions of this module only.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -73,10 +73,18 @@ def quote_table(table: TableName) -> str:
 def sink_table(pipeline: Pipeline) -> Table:
     """The sink table of a pipeline, with an index on the version, for the rows of a window, and the column of marks."""
     indexed = (pipeline.version,) if pipeline.version else ()
-    columns = dict(pipeline.types)
-    if pipeline.deletes == "mark":
-        columns[pipeline.mark_column] = parse_column_type("timestamptz null")
+    columns = pipeline.types | {name: parse_column_type("timestamptz null") for name in mark_names(pipeline)}
     return Table(pipeline.sink, columns, tuple(pipeline.key), indexed=indexed)
+
+
+def keys_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
+    """The staging table of a partition of keys: rows that the source has kept since have a key alone."""
+    table = staging_table(pipeline, name, collations)
+    columns = {
+        name: column if name in pipeline.key else replace(column, nullable=True)
+        for name, column in table.columns.items()
+    }
+    return replace(table, columns=columns)
 
 
 def staging_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
@@ -182,16 +190,29 @@ def time_text(column: str, aggregate: str = "") -> str:
     return f"CONVERT(nvarchar(33), {value}, 126)"
 
 
-def key_texts(pipeline: Pipeline) -> list[str]:
-    """An expression for each column of the key: its value as text, which Postgres reads, or as a number."""
-    return [_as_text(pipeline, name) for name in pipeline.key]
+def key_texts(pipeline: Pipeline, table: str = "") -> list[str]:
+    """Expressions for the columns of the key: each value as text, which Postgres reads, or as a number.
+
+    `table`: an alias and a dot.
+    """
+    return [_as_text(pipeline, name, table) for name in pipeline.key]
 
 
-def _as_text(pipeline: Pipeline, name: str) -> str:
-    kind = pipeline.types[name]
+def _as_text(pipeline: Pipeline, name: str, table: str = "") -> str:
+    kind, value = pipeline.types[name], f"{table}{quote_name(name)}"
     if kind.row.family == "float":  # CONVERT would round it
-        return quote_name(name)
-    return time_text(name) if kind.name in TIME_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
+        return value
+    return f"CONVERT(nvarchar(33), {value}, 126)" if kind.name in TIME_TYPES else f"CONVERT(nvarchar(450), {value})"
+
+
+def mark_names(pipeline: Pipeline) -> list[str]:
+    """The sink's column for the time at which a row was found to be gone, if the pipeline marks such rows."""
+    return [pipeline.mark_column] if pipeline.deletes == "mark" else []
+
+
+def is_unmarked(pipeline: Pipeline) -> str:
+    """The beginning of a condition: a row is not marked as gone, and; empty if the pipeline marks none."""
+    return "".join(f"{quote_name(name)} IS NULL AND " for name in mark_names(pipeline))
 
 
 def newest_rows(pipeline: Pipeline, count: int) -> str:
@@ -199,7 +220,8 @@ def newest_rows(pipeline: Pipeline, count: int) -> str:
     texts = [*key_texts(pipeline), _as_text(pipeline, pipeline.version_column)]
     return (
         f"SELECT TOP ({int(count)}) {', '.join(texts)}"
-        f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version_column)} DESC"
+        f" FROM {quote_table(pipeline.sink)} WHERE {is_unmarked(pipeline)}1 = 1"
+        f" ORDER BY {quote_name(pipeline.version_column)} DESC"
     )
 
 
