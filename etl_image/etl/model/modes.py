@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from etl.model.names import Identifier, as_sql_server_sees
 
 Mode = Literal["incremental", "append", "replace"]
-_NOT_YET = ("append", "replace", "mark", "delete")
+_NOT_YET = ("replace", "mark", "delete")
 """Values that loads do not know yet."""
 
 

@@ -187,8 +187,6 @@ class Pipeline(DeleteSettings, BeyondSettings):
         if self.version is None:
             if self.version_zone is not None:
                 raise ValueError("version_zone: there is no version")
-        elif self.version in self.key:
-            raise ValueError(f"version: '{self.version}' is part of the key, so no row could ever change")
         else:
             kinds.check_version(self.version, types[self.version], self.version_zone)
         try:

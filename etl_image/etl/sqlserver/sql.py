@@ -179,20 +179,25 @@ def time_text(column: str, aggregate: str = "") -> str:
     return f"CONVERT(nvarchar(33), {value}, 126)"
 
 
+def key_texts(pipeline: Pipeline) -> list[str]:
+    """An expression for each column of the key: its value as text, or as a number, which Postgres reads."""
+    return [_as_text(pipeline, name) for name in pipeline.key]
+
+
 def newest_rows(pipeline: Pipeline, count: int) -> str:
     """The newest rows of the sink: each column of the key as text, or as a number, and the version as text."""
-
-    def as_text(name: str) -> str:
-        kind = pipeline.types[name]
-        if kind.row.family == "float":  # CONVERT would round it
-            return quote_name(name)
-        return time_text(name) if kind.name in TIME_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
-
-    texts = map(as_text, (*pipeline.key, pipeline.version_column))
+    texts = [*key_texts(pipeline), _as_text(pipeline, pipeline.version_column)]
     return (
         f"SELECT TOP ({int(count)}) {', '.join(texts)}"
         f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version_column)} DESC"
     )
+
+
+def _as_text(pipeline: Pipeline, name: str) -> str:
+    column = pipeline.types[name]
+    if column.row.family == "float":  # CONVERT would round it
+        return quote_name(name)
+    return time_text(name) if column.name in TIME_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
 
 
 def _index_name(table: Table) -> str:
