@@ -9,8 +9,6 @@ from pydantic import BaseModel, Field
 from etl.model.names import Identifier, as_sql_server_sees
 
 Mode = Literal["incremental", "append", "replace"]
-_NOT_YET = ("append",)
-"""Values that loads do not know yet."""
 
 
 class DeleteSettings(BaseModel):
@@ -44,6 +42,8 @@ class DeleteSettings(BaseModel):
             raise ValueError(f"mark_column: '{self.mark_column}' is among the columns; give the mark another name")
         if mode == "replace" and self._is_given("deletes_every"):
             raise ValueError("deletes_every: mode replace compares all rows in each run; leave it away")
+        if mode == "append" and self.deletes != "keep":
+            raise ValueError(f"deletes: mode append only adds rows, and deletes is {self.deletes}; leave it away")
         if not key and self.deletes != "delete":
             raise ValueError(
                 f'deletes: without a key the sink\'s rows are replaced as a whole, which is deletes="delete", not'
@@ -63,9 +63,3 @@ def check_mode(mode: Mode, key: Sequence[str], version: str | None) -> None:
         raise ValueError('version: there is none; a table without one can be loaded with mode="replace"')
     elif not key:
         raise ValueError('key: it is empty; a table without one can be loaded with mode="replace"')
-
-
-def refuse_what_is_not_there(mode: Mode) -> None:
-    """Raise ValueError for a mode that loads do not know yet."""
-    if mode in _NOT_YET:
-        raise ValueError(f"mode: {mode} is not possible yet")

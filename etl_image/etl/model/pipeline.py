@@ -24,7 +24,7 @@ from etl.model import version_kind as kinds
 from etl.model.beyond import BeyondSettings
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
-from etl.model.modes import DeleteSettings, Mode, check_mode, refuse_what_is_not_there
+from etl.model.modes import DeleteSettings, Mode, check_mode
 from etl.model.names import Identifier, PipelineName, as_sql_server_sees, check_identifier
 from etl.model.predicate import parse_predicate, predicate_columns
 from etl.model.predicate_values import Term
@@ -188,8 +188,6 @@ class Pipeline(DeleteSettings, BeyondSettings):
         if self.version is None:
             if self.version_zone is not None:
                 raise ValueError("version_zone: there is no version")
-        elif self.version in self.key:
-            raise ValueError(f"version: '{self.version}' is part of the key, so no row could ever change")
         else:
             kinds.check_version(self.version, types[self.version], self.version_zone)
         try:
@@ -197,7 +195,6 @@ class Pipeline(DeleteSettings, BeyondSettings):
         except ValueError as error:
             raise ValueError(f"filter: {error}") from error
         self.check_beyond(types, {*self.key, self.version}, filtered)
-        refuse_what_is_not_there(self.mode)
         return self
 
     def _check_sensitive(self) -> None:

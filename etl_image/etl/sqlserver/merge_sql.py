@@ -6,7 +6,7 @@ same. In every statement t is the sink table and s the staging table.
 
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.window import Partition
-from etl.sqlserver.sql import mark_names, quote_name, quote_names, quote_table
+from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, quote_table
 
 
 def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
@@ -45,6 +45,15 @@ def count_present(pipeline: Pipeline, staging: TableName, partition: Partition) 
     )
 
 
+def find_changed(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
+    """One of the rows of staging that are in the sink with other values: its key as text; no row if there is none."""
+    changed, _ = _versions(pipeline, partition)
+    return (
+        f"SELECT TOP (1) {', '.join(key_texts(pipeline))} FROM {quote_table(staging)} AS s WHERE EXISTS"
+        f" (SELECT 1 FROM {quote_table(pipeline.sink)} AS t WHERE {same_key(pipeline, partition)} AND ({changed}))"
+    )
+
+
 def insert_all(pipeline: Pipeline, staging: TableName) -> str:
     """Insert the rows of staging into an empty sink; SQL Server sorts them by key, and logs pages instead of rows."""
     names = quote_names(pipeline.columns)
@@ -57,6 +66,8 @@ def _versions(pipeline: Pipeline, partition: Partition) -> tuple[str, str]:
     """Conditions for rows t and s of one key: t is to be overwritten; and t is at a right version afterwards."""
     version = quote_name(pipeline.version_column)
     same = f"t.{version} = s.{version}"
+    if pipeline.mode == "append":  # the load is refused if a row was to be overwritten
+        return f"t.{version} <> s.{version} OR {differs(pipeline)}", "1 = 1"
     # A row that is marked as gone is there again, at whatever version: its key may have been assigned anew.
     marked = [f"t.{quote_name(name)} IS NOT NULL" for name in mark_names(pipeline)]
     older = " OR ".join([f"t.{version} < s.{version}", *marked])

@@ -1,7 +1,9 @@
 """Rows of a window into the sink: older ones are updated, missing ones inserted."""
 
 from dataclasses import dataclass
+from typing import NoReturn
 
+from etl.errors import DataError
 from etl.model.pipeline import TableName
 from etl.sqlserver import merge_sql
 from etl.sqlserver import sql as sink_sql
@@ -36,8 +38,21 @@ def merge(work: StepContext, sink: Sink, staging: TableName, kept: int) -> Loade
         inserted = sink.change(merge_sql.insert_all(pipeline, staging))
         return Loaded(inserted, standing=sink.value(sink_sql.count_rows(pipeline.sink)))
     known, unchanged, present = sink.rows(merge_sql.count_present(pipeline, staging, partition))[0]
+    if pipeline.mode == "append" and known != unchanged:
+        _refuse_changed(work, sink, staging, known - unchanged)
     updated = sink.change(merge_sql.update_newer(pipeline, staging, partition)) if known != unchanged else 0
     inserted = sink.change(merge_sql.insert_missing(pipeline, staging, partition)) if known != kept else 0
     if updated or inserted:
         *_, present = sink.rows(merge_sql.count_present(pipeline, staging, partition))[0]
     return Loaded(inserted, updated, unchanged, standing=present)
+
+
+def _refuse_changed(work: StepContext, sink: Sink, staging: TableName, number: int) -> NoReturn:
+    """Raise DataError: rows that are in the sink have changed, in a table to which rows are only added."""
+    ((*key,),) = sink.rows(merge_sql.find_changed(work.pipeline, staging, work.partition))
+    sink.rollback()
+    raise DataError(
+        f"{work}: {number} rows of {work.pipeline.sink} have other values at the source, the first is"
+        f" {work.mask.row([str(value) for value in key])}, but mode is append: nothing was applied. Where rows may"
+        ' change, the mode is "incremental"; else correct them at the source, or delete them from the sink.'
+    )
