@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from etl.errors import ConfigurationError, printable
-from etl.model.column_types import plain_name
+from etl.model.column_types import parse_column_type, plain_name
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.version_kind import VERSION_TYPES
 from etl.new.catalogue import Index, SourceColumn, SourceTable
@@ -26,7 +26,6 @@ class Wishes:
 
     key: Sequence[str] = ()
     version: str | None = None
-    deletes: str = "keep"
     big: bool = False
 
 
@@ -62,10 +61,15 @@ def choose(table: SourceTable, measures: Measures, names: tuple[str, TableName],
     problems = []
     for key, reason in _keys(table, wishes, needs_one=bool(version.column)):
         declared = {column.name: declaration(table, column, column.name in key, measures) for column in columns}
+        if unfit := [column for column in columns if column.name in key and not _can_be_key(column, declared)]:
+            problems.append(
+                f"key: {printable(unfit[0].name)} is {unfit[0].declared}, which identifies no row of the sink."
+            )
+            continue
         settings = {
             "name": names[0], "source": table.name, "sink": names[1], "key": key, "filter": "true",
             "columns": {name: type_ for name, (type_, _) in declared.items()},
-            **_mode(version, wishes, key),
+            **_mode(version),
             **({"steps": "fused"} if rows is not None and rows < _FUSED_BELOW else {}),
         }  # fmt: skip
         try:
@@ -77,10 +81,15 @@ def choose(table: SourceTable, measures: Measures, names: tuple[str, TableName],
     raise ConfigurationError(problems[0] if version.column else f"{version.reason} {problems[0]}")
 
 
-def _mode(version: _Version, wishes: Wishes, key: Sequence[str]) -> dict[str, Any]:
-    """The settings of mode, version and deleted rows."""
-    found = {"version": version.column, "version_zone": version.zone} if version.column else {"mode": "replace"}
-    return {**found, "deletes": wishes.deletes if key else "delete"}
+def _can_be_key(column: SourceColumn, declared: Mapping[str, tuple[str, str]]) -> bool:
+    return column.type.can_be_key(parse_column_type(declared[column.name][0]))
+
+
+def _mode(version: _Version) -> dict[str, Any]:
+    """The settings of mode and version. A replaced table is as the source's, so that deleted rows go."""
+    if version.column:
+        return {"version": version.column, "version_zone": version.zone}
+    return {"mode": "replace", "deletes": "delete"}
 
 
 def _left_out(table: SourceTable) -> str:
@@ -116,8 +125,8 @@ def _keys(table: SourceTable, wishes: Wishes, needs_one: bool) -> list[tuple[lis
         found.append(([], "Nothing at the source ensures a key: where rows have changed, all are replaced."))
     if not found:
         raise ConfigurationError(
-            "It has no unique index on columns that are NOT NULL, so nothing identifies a row: add one at the source,"
-            " or leave --version away, for a table that is replaced as a whole."
+            "It has no unique index on columns that are NOT NULL, so nothing identifies a row: add one at the source;"
+            " say which columns do with --key, if it is a view; or leave --version away, and all rows are replaced."
         )
     return found
 
