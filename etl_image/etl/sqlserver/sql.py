@@ -225,13 +225,6 @@ def newest_rows(pipeline: Pipeline, count: int) -> str:
     )
 
 
-def _as_text(pipeline: Pipeline, name: str) -> str:
-    column = pipeline.types[name]
-    if column.row.family == "float":  # CONVERT would round it
-        return quote_name(name)
-    return time_text(name) if column.name in TIME_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
-
-
 def _index_name(table: Table) -> str:
     # Unique within its table; a name has 128 characters at most.
     return quote_name("_".join(["ix", *table.indexed])[:128])
