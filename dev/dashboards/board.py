@@ -1,29 +1,24 @@
 """Parts of every dashboard: settings, variables, rows."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row, TextBoxVariable
-from grafana_foundation_sdk.models.dashboard import (
-    DashboardCursorSync,
-    VariableOption,
-    VariableRefresh,
-    VariableSort,
-)
+from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, VariableOption, VariableRefresh, VariableSort
 
 from dev.dashboards.links import TAG, between_dashboards
 from dev.dashboards.panels import LOKI, PROMETHEUS, PanelBuilder
 
+Rows = dict[str, list[PanelBuilder]]
+"""Panels by the headline of their row."""
 
-def dashboard(title: str, uid: str, description: str, *, hours: int = 6) -> Dashboard:
-    """An empty dashboard, read-only in Grafana. `uid` is its name in URLs."""
+
+def dashboard(title: str, uid: str, description: str, rows: Rows) -> Dashboard:
+    """A dashboard, read-only in Grafana. `uid` is its name in URLs."""
     board = Dashboard(title).uid(uid).description(description).tags([TAG]).readonly()
-    board.timezone("browser").time(f"now-{hours}h", "now").refresh("30s").tooltip(DashboardCursorSync.CROSSHAIR)
+    board.timezone("browser").time("now-6h", "now").refresh("30s").tooltip(DashboardCursorSync.CROSSHAIR)
+    for headline, panels in rows.items():
+        board.with_row(Row(headline))
+        for panel in panels:
+            board.with_panel(panel)
     return board.link(between_dashboards())
-
-
-def add(board: Dashboard, row: str, *panels: PanelBuilder) -> None:
-    """Append a row of panels under a headline."""
-    board.with_row(Row(row))
-    for panel in panels:
-        board.with_panel(panel)
 
 
 def choice(name: str, label: str, query: str) -> QueryVariable:

@@ -2,9 +2,9 @@
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dev.dashboards.board import add, choice, dashboard
+from dev.dashboards.board import Rows, choice, dashboard
 from dev.dashboards.links import TASK_IN_AIRFLOW, TASK_LOGS, to_airflow
-from dev.dashboards.panels import NOT_ZERO, counts, number, rows, series
+from dev.dashboards.panels import counts, faults, number, rows, series
 from dev.dashboards.promql import SHOWN, events, highest, mean, slowest
 
 _DAG = 'dag_id=~"$dag_id"'
@@ -12,32 +12,18 @@ _TASK = 'dag_id=~"$dag_id", task_id=~"$task_id"'
 _RUNS = "airflow_dagrun_duration_seconds"
 
 
-def dags() -> Dashboard:
-    """Runs and tasks, by DAG and task."""
-    board = dashboard("DAGs and tasks", "dags", "How long runs and tasks take and wait, how they end, and which retry.")
-    board.with_variable(choice("dag_id", "DAG", "label_values(airflow_ti_finish, dag_id)"))
-    board.with_variable(choice("task_id", "Task", f"label_values(airflow_ti_finish{{{_DAG}}}, task_id)"))
-    board.link(to_airflow("Airflow", "/dags"))
-    add(
-        board,
-        "Now",
-        number(
-            "Runs",
-            "DAG runs that are running now.",
-            {"running": "max(airflow_scheduler_dagruns_running)"},
-            unit="short",
-        ),
-        number(
-            "Tasks running",
-            "Tasks that hold a slot of a pool.",
-            {"running": "sum(airflow_pool_running_slots)"},
-            unit="short",
-        ),
+def _ends(state: str) -> str:
+    return events("airflow_ti_finish", "dag_id, task_id", f'state="{state}", {_TASK}', SHOWN)
+
+
+_ROWS: Rows = {
+    "Now": [
+        number("Runs", "DAG runs that are running now.", {"running": "max(airflow_scheduler_dagruns_running)"}),
+        number("Tasks running", "Tasks that hold a slot of a pool.", {"running": "sum(airflow_pool_running_slots)"}),
         number(
             "Slots free",
             "Free slots. If zero for long, tasks wait for other tasks, not for pods.",
             {"free": "sum(airflow_pool_open_slots)"},
-            unit="short",
         ),
         number(
             "Longest in the queue",
@@ -53,17 +39,11 @@ def dags() -> Dashboard:
             unit="s",
             thresholds=[(120, "orange"), (900, "red")],
         ),
-        number(
-            "Import errors",
-            "DAG files that cannot be read.",
-            {"files": "max(airflow_dag_processing_import_errors)"},
-            unit="short",
-            thresholds=NOT_ZERO,
+        faults(
+            "Import errors", "DAG files that cannot be read.", {"files": "max(airflow_dag_processing_import_errors)"}
         ),
-    )
-    add(
-        board,
-        "Runs",
+    ],
+    "Runs": [
         series(
             "Duration of runs",
             "Mean of the runs that ended within an hour, by outcome.",
@@ -97,10 +77,8 @@ def dags() -> Dashboard:
             unit="s",
             span=8,
         ),
-    )
-    add(
-        board,
-        "Tasks",
+    ],
+    "Tasks": [
         rows(
             "Tasks in the time range",
             "Click a row to open the task's lines, or the task in Airflow.",
@@ -151,10 +129,8 @@ def dags() -> Dashboard:
             "Each bar a quarter of an hour. A worker that was killed counts where the scheduler noticed.",
             {"{{dag_id}} {{task_id}}": events("airflow_ti_failures", "dag_id, task_id", _TASK)},
         ),
-    )
-    add(
-        board,
-        "Slots for tasks, and the speed of the scheduler",
+    ],
+    "Slots for tasks, and the speed of the scheduler": [
         series(
             "Slots of pools",
             "Use of the pools' slots. Scheduled tasks wait for a slot.",
@@ -165,7 +141,6 @@ def dags() -> Dashboard:
                 "scheduled": "sum(airflow_pool_scheduled_slots)",
                 "open": "sum(airflow_pool_open_slots)",
             },
-            unit="short",
             span=8,
         ),
         series(
@@ -182,9 +157,15 @@ def dags() -> Dashboard:
             unit="s",
             span=8,
         ),
+    ],
+}
+
+
+def dags() -> Dashboard:
+    """Runs and tasks, by DAG and task."""
+    board = dashboard(
+        "DAGs and tasks", "dags", "How long runs and tasks take and wait, how they end, and which retry.", _ROWS
     )
-    return board
-
-
-def _ends(state: str) -> str:
-    return events("airflow_ti_finish", "dag_id, task_id", f'state="{state}", {_TASK}', SHOWN)
+    board.with_variable(choice("dag_id", "DAG", "label_values(airflow_ti_finish, dag_id)"))
+    board.with_variable(choice("task_id", "Task", f"label_values(airflow_ti_finish{{{_DAG}}}, task_id)"))
+    return board.link(to_airflow("Airflow", "/dags"))

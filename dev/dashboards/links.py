@@ -28,12 +28,9 @@ def to_dashboard(title: str, uid: str, variables: str = "") -> DashboardLink:
     return DashboardLink(title).type(DashboardLinkType.LINK).url(url)
 
 
-TASK_LOGS = to_dashboard(
-    "Lines of this task",
-    "logs",
-    "var-dag_id=${__data.fields.dag_id:percentencode}&var-task_id=${__data.fields.task_id:percentencode}",
-)
-TASK_IN_AIRFLOW = to_airflow(
-    "This task in Airflow",
-    "/dags/${__data.fields.dag_id:percentencode}/tasks/${__data.fields.task_id:percentencode}",
-)
+_DAG, _RUN, _TASK = (f"${{__data.fields.{name}:percentencode}}" for name in ("dag_id", "run_id", "task_id"))
+"""Ids of a table's row that was clicked."""
+TASK_LOGS = to_dashboard("Lines of this task", "logs", f"var-dag_id={_DAG}&var-task_id={_TASK}")
+TASK_IN_AIRFLOW = to_airflow("This task in Airflow", f"/dags/{_DAG}/tasks/{_TASK}")
+RUN_LOGS = to_dashboard("The lines of this run", "logs", f"var-dag_id={_DAG}&var-run_id={_RUN}")
+RUN_IN_AIRFLOW = to_airflow("This run in Airflow", f"/dags/{_DAG}/runs/{_RUN}")

@@ -2,8 +2,8 @@
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dev.dashboards.board import add, choice_of_lines, dashboard, text
-from dev.dashboards.links import to_airflow, to_dashboard
+from dev.dashboards.board import Rows, choice_of_lines, dashboard, text
+from dev.dashboards.links import RUN_IN_AIRFLOW, RUN_LOGS, to_airflow
 from dev.dashboards.panels import LOKI, lines, rows, series
 
 _TASKS = '{job="airflow-task", dag_id=~"$dag_id", task_id=~"$task_id"}'
@@ -11,48 +11,26 @@ _TASKS = '{job="airflow-task", dag_id=~"$dag_id", task_id=~"$task_id"}'
 _RUN = '| run_id="$run_id" or run_id=~"$run_id"'
 _TEXT = '|= "$text"'
 
-
-def logs() -> Dashboard:
-    """Lines by run, of tasks, steps, pods, Airflow's components and nodes."""
-    board = dashboard("Logs", "logs", "Lines of a run from tasks, steps, databases, Airflow and nodes.")
-    board.with_variable(choice_of_lines("dag_id", "DAG", '{job="airflow-task"}'))
-    board.with_variable(choice_of_lines("task_id", "Task", '{job="airflow-task", dag_id=~"$dag_id"}'))
-    board.with_variable(text("run_id", "Run", ".+", "The id of one run; .+ is every run."))
-    board.with_variable(text("text", "Text", "", "Only lines that contain this text."))
-    board.link(to_airflow("This run in Airflow", "/dags/${dag_id}/runs/${run_id:percentencode}"))
-    choose = to_dashboard(
-        "The lines of this run",
-        "logs",
-        "var-dag_id=${__data.fields.dag_id:percentencode}&var-run_id=${__data.fields.run_id:percentencode}",
-    )
-    in_airflow = to_airflow(
-        "This run in Airflow",
-        "/dags/${__data.fields.dag_id:percentencode}/runs/${__data.fields.run_id:percentencode}",
-    )
-    add(
-        board,
-        "Runs",
+_ROWS: Rows = {
+    "Runs": [
         rows(
             "Runs that wrote lines, in the time range",
             "Click to select a run, or to open it in Airflow.",
             {"lines": f'sum by (dag_id, run_id) (count_over_time({_TASKS} | run_id != "" [$__range]))'},
             span=12,
             source=LOKI,
-            links=[choose, in_airflow],
+            links=[RUN_LOGS, RUN_IN_AIRFLOW],
         ),
         series(
             "Lines of tasks by level",
             "Of the chosen run.",
             {"{{level}}": f'sum by (level) (count_over_time({_TASKS} {_RUN} | json level="level" [$__interval]))'},
-            unit="short",
             bars=True,
             stacked=True,
             source=LOKI,
         ),
-    )
-    add(
-        board,
-        "Lines",
+    ],
+    "Lines": [
         lines(
             "Tasks and their steps, and pods",
             "All lines with the run's id, by time. Steps' lines are in their task's log.",
@@ -71,5 +49,15 @@ def logs() -> Dashboard:
             height=10,
         ),
         lines("Nodes", "Journals of the nodes.", {"nodes": f'{{job="node"}} {_TEXT}'}, height=10),
-    )
-    return board
+    ],
+}
+
+
+def logs() -> Dashboard:
+    """Lines by run, of tasks, steps, pods, Airflow's components and nodes."""
+    board = dashboard("Logs", "logs", "Lines of a run from tasks, steps, databases, Airflow and nodes.", _ROWS)
+    board.with_variable(choice_of_lines("dag_id", "DAG", '{job="airflow-task"}'))
+    board.with_variable(choice_of_lines("task_id", "Task", '{job="airflow-task", dag_id=~"$dag_id"}'))
+    board.with_variable(text("run_id", "Run", ".+", "The id of one run; .+ is every run."))
+    board.with_variable(text("text", "Text", "", "Only lines that contain this text."))
+    return board.link(to_airflow("This run in Airflow", "/dags/${dag_id}/runs/${run_id:percentencode}"))

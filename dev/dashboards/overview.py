@@ -4,9 +4,10 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.dashboard import DashboardRangeMapOptions as Between
 from grafana_foundation_sdk.models.dashboard import RangeMap, ValueMappingResult
 
-from dev.dashboards.board import add, dashboard
+from dev.dashboards.board import Rows, dashboard
+from dev.dashboards.etl import sink_lag
 from dev.dashboards.links import to_dashboard
-from dev.dashboards.panels import LOKI, NOT_ZERO, UP, counts, number, rows, series
+from dev.dashboards.panels import LOKI, UP, counts, faults, number, rows, series
 from dev.dashboards.pods import CONTAINER, MEMORY
 from dev.dashboards.promql import a_second, events, events_shown, highest
 
@@ -15,21 +16,12 @@ _ALIVE = [
     RangeMap(Between(from_val=0.001, to=1e9, result=ValueMappingResult(text="alive", color="green"))),
 ]
 
-
-def overview() -> Dashboard:
-    """The state of everything at a glance, with links to the dashboards with details."""
-    board = dashboard(
-        "Overview", "overview", "The state of everything. The other dashboards have the details of what is not green."
-    )
-    add(
-        board,
-        "Now",
-        number(
+_ROWS: Rows = {
+    "Now": [
+        faults(
             "Alerts",
             "Alerts that fire now; the table below names them.",
             {"firing": 'count(ALERTS{alertstate="firing"}) or vector(0)'},
-            unit="short",
-            thresholds=NOT_ZERO,
         ),
         number(
             "Airflow",
@@ -39,7 +31,6 @@ def overview() -> Dashboard:
                 "DAG processor": "sum(increase(airflow_dag_processor_heartbeat[2m])) or vector(0)",
                 "triggerer": "sum(increase(airflow_triggerer_heartbeat[2m])) or vector(0)",
             },
-            unit="short",
             span=6,
             mappings=_ALIVE,
         ),
@@ -47,36 +38,23 @@ def overview() -> Dashboard:
             "Databases",
             "Whether the sink and Airflow's own database answer.",
             {"sink": "max(sink_up)", "metadata": "max(metadata_up)"},
-            unit="short",
             mappings=UP,
         ),
-        number(
-            "Sink behind source",
-            "How long the oldest change at the source has waited, when a run last looked. Red: stale.",
-            {"{{pipeline}}": highest("etl_lag_seconds", "pipeline")},
-            unit="s",
-            thresholds=[(3600, "orange"), (7200, "red")],
-        ).data_links([to_dashboard("ETL", "etl")]),
-        number(
+        sink_lag().data_links([to_dashboard("ETL", "etl")]),
+        faults(
             "Failed runs",
             "DAG runs that failed in the time range.",
-            {
-                "failed": events_shown("airflow_dagrun_duration_seconds_count", 'state="failed"'),
-            },
-            unit="short",
+            {"failed": events_shown("airflow_dagrun_duration_seconds_count", 'state="failed"')},
             span=3,
-            thresholds=NOT_ZERO,
         ).data_links([to_dashboard("DAGs and tasks", "dags")]),
-        number(
+        faults(
             "Pods not ready",
             "Pods that should run and are not ready. Pods of tasks are not counted.",
             {
                 "not ready": 'sum(kube_pod_status_ready{condition="false"} and on (namespace, pod)'
                 ' kube_pod_owner{owner_kind=~"ReplicaSet|StatefulSet|DaemonSet"}) or vector(0)'
             },
-            unit="short",
             span=3,
-            thresholds=NOT_ZERO,
         ).data_links([to_dashboard("Pods and nodes", "pods")]),
         rows(
             "Alerts that fire",
@@ -84,10 +62,8 @@ def overview() -> Dashboard:
             {"firing": 'ALERTS{alertstate="firing"}'},
             hide=["__name__", "alertstate", "Value"],
         ),
-    )
-    add(
-        board,
-        "Lately",
+    ],
+    "Lately": [
         counts(
             "DAG runs that ended",
             "By DAG and outcome, each bar a quarter of an hour.",
@@ -115,34 +91,19 @@ def overview() -> Dashboard:
                 "{{dag_id}} {{task_id}}": 'sum by (dag_id, task_id) (count_over_time({job="airflow-task"}'
                 ' | json level="level" | level=~"error|critical" [5m]))'
             },
-            unit="short",
             bars=True,
             source=LOKI,
         ),
-    )
-    add(
-        board,
-        "Monitoring itself",
-        number(
-            "Targets down",
-            "Targets of Prometheus that do not answer.",
-            {"down": "count(up == 0) or vector(0)"},
-            unit="short",
-            thresholds=NOT_ZERO,
+    ],
+    "Monitoring itself": [
+        faults("Targets down", "Targets of Prometheus that do not answer.", {"down": "count(up == 0) or vector(0)"}),
+        faults(
+            "Lines refused by Loki", "In the time range.", {"refused": events_shown("loki_discarded_samples_total")}
         ),
-        number(
-            "Lines refused by Loki",
-            "In the time range.",
-            {"refused": events_shown("loki_discarded_samples_total")},
-            unit="short",
-            thresholds=NOT_ZERO,
-        ),
-        number(
+        faults(
             "Lines lost by Fluent Bit",
             "In the time range.",
             {"lost": events_shown("fluentbit_output_dropped_records_total")},
-            unit="short",
-            thresholds=NOT_ZERO,
         ),
         series(
             "Lines that reach Loki",
@@ -150,5 +111,11 @@ def overview() -> Dashboard:
             {"lines": a_second("loki_distributor_lines_received_total")},
             unit="cps",
         ),
-    )
-    return board
+    ],
+}
+
+
+def overview() -> Dashboard:
+    """The state of everything at a glance, with links to the dashboards with details."""
+    description = "The state of everything. The other dashboards have the details of what is not green."
+    return dashboard("Overview", "overview", description, _ROWS)

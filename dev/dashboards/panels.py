@@ -55,7 +55,7 @@ def series(
     description: str,
     queries: Queries,
     *,
-    unit: str,
+    unit: str = "short",
     span: int = 12,
     stacked: bool = False,
     bars: bool = False,
@@ -84,7 +84,7 @@ def series(
 
 def counts(title: str, description: str, queries: Queries, *, span: int = 12) -> timeseries.Panel:
     """Counts over time as stacked bars."""
-    return series(title, description, queries, unit="short", span=span, bars=True, stacked=True)
+    return series(title, description, queries, span=span, bars=True, stacked=True)
 
 
 def number(
@@ -92,7 +92,7 @@ def number(
     description: str,
     queries: Queries,
     *,
-    unit: str,
+    unit: str = "short",
     span: int = 4,
     thresholds: Steps = (),
     mappings: Sequence[ValueMapping] = (),
@@ -103,6 +103,11 @@ def number(
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).no_value("none")
     panel.thresholds(_thresholds(thresholds)).mappings(list(mappings))
     return panel.targets(_targets(PROMETHEUS, queries, instant=True))
+
+
+def faults(title: str, description: str, queries: Queries, *, span: int = 4) -> stat.Panel:
+    """A number that is red unless it is zero."""
+    return number(title, description, queries, span=span, thresholds=NOT_ZERO)
 
 
 def shares(title: str, description: str, queries: Queries, *, thresholds: Steps, span: int = 12) -> bargauge.Panel:

@@ -3,8 +3,8 @@
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dev.dashboards.board import add, choice, dashboard
-from dev.dashboards.panels import NOT_ZERO, Queries, number, rows, series, shares
+from dev.dashboards.board import Rows, choice, dashboard
+from dev.dashboards.panels import Queries, faults, number, rows, series, shares
 from dev.dashboards.promql import a_second, events, events_shown, highest
 
 _POD = 'namespace=~"$namespace", pod=~"$pod"'
@@ -14,34 +14,23 @@ _BADLY = f'reason!="Completed", {_POD}'
 _DISKS = 'fstype!~"tmpfs|ramfs"'
 
 
-def pods() -> Dashboard:
-    """CPU, memory against limits, restarts, kills, volumes, nodes."""
-    board = dashboard("Pods and nodes", "pods", "Usage and limits of pods, failed pods, and usage of nodes.")
-    board.with_variable(choice("namespace", "Namespace", "label_values(kube_pod_info, namespace)"))
-    board.with_variable(choice("pod", "Pod", 'label_values(kube_pod_info{namespace=~"$namespace"}, pod)'))
-    add(
-        board,
-        "Now",
-        number(
-            "Pods",
-            "By phase.",
-            {"{{phase}}": f"sum by (phase) (kube_pod_status_phase{{{_POD}}}) > 0"},
-            unit="short",
-            span=8,
-        ),
-        number(
+def _share(title: str, description: str, queries: Queries) -> timeseries.Panel:
+    """Share in use, over time, with a threshold at 90 %."""
+    return series(title, description, queries, unit="percentunit", span=8, thresholds=[(0.9, "red")])
+
+
+_ROWS: Rows = {
+    "Now": [
+        number("Pods", "By phase.", {"{{phase}}": f"sum by (phase) (kube_pod_status_phase{{{_POD}}}) > 0"}, span=8),
+        faults(
             "Restarts",
             "Of containers, in the time range.",
             {"restarts": events_shown("kube_pod_container_status_restarts_total", _POD)},
-            unit="short",
-            thresholds=NOT_ZERO,
         ),
-        number(
+        faults(
             "Killed for memory",
             "Processes on all nodes, in the time range.",
             {"kills": events_shown("node_vmstat_oom_kill")},
-            unit="short",
-            thresholds=NOT_ZERO,
         ),
         number(
             "Nodes ready",
@@ -50,7 +39,6 @@ def pods() -> Dashboard:
                 "ready": 'sum(kube_node_status_condition{condition="Ready", status="true"})',
                 "all": "count(kube_node_info)",
             },
-            unit="short",
         ),
         number(
             "Fullest file system",
@@ -59,15 +47,12 @@ def pods() -> Dashboard:
             unit="percentunit",
             thresholds=[(0.8, "orange"), (0.9, "red")],
         ),
-    )
-    add(
-        board,
-        "Pods",
+    ],
+    "Pods": [
         series(
             "CPU",
             "Cores in use.",
             {"{{pod}} {{container}}": a_second("container_cpu_usage_seconds_total", CONTAINER, _POD)},
-            unit="short",
         ),
         series(
             "Memory",
@@ -99,14 +84,11 @@ def pods() -> Dashboard:
             "Containers that restarted",
             "Each bar a quarter of an hour.",
             {"{{pod}} {{container}}": f"{events('kube_pod_container_status_restarts_total', CONTAINER, _POD)} > 0"},
-            unit="short",
             bars=True,
             span=24,
         ),
-    )
-    add(
-        board,
-        "Nodes, volumes and the quota",
+    ],
+    "Nodes, volumes and the quota": [
         series(
             "CPU of nodes",
             "Share in use.",
@@ -123,7 +105,6 @@ def pods() -> Dashboard:
             "Kills for memory",
             "Processes, each bar a quarter of an hour, including those of pods that ended before Prometheus saw them.",
             {"{{instance}}": events("node_vmstat_oom_kill", "instance")},
-            unit="short",
             span=8,
             bars=True,
         ),
@@ -152,10 +133,12 @@ def pods() -> Dashboard:
                 ' / max by (namespace, resource) (kube_resourcequota{type="hard"})'
             },
         ),
-    )
-    return board
+    ],
+}
 
 
-def _share(title: str, description: str, queries: Queries) -> timeseries.Panel:
-    """Share in use, over time, with a threshold at 90 %."""
-    return series(title, description, queries, unit="percentunit", span=8, thresholds=[(0.9, "red")])
+def pods() -> Dashboard:
+    """CPU, memory against limits, restarts, kills, volumes, nodes."""
+    board = dashboard("Pods and nodes", "pods", "Usage and limits of pods, failed pods, and usage of nodes.", _ROWS)
+    board.with_variable(choice("namespace", "Namespace", "label_values(kube_pod_info, namespace)"))
+    return board.with_variable(choice("pod", "Pod", 'label_values(kube_pod_info{namespace=~"$namespace"}, pod)'))
