@@ -1,6 +1,6 @@
 """Source, sink, staging and metadata database, as the probe pods find them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ops.cluster.kubectl import NAMESPACE
 from ops.cluster.names import SOURCE
@@ -18,9 +18,36 @@ _FROM = "from the nodes' addresses, from 10.42.0.0/16 where it runs on a node it
 """The addresses of pods at the source: traffic that leaves their network has the node's address."""
 
 
-def source_name_unknown(seen: Snapshot) -> Iterator[Finding]:
-    """A name of the source that does not resolve."""
-    yield from _name(seen, "source", "SOURCE_URL", _OF_SOURCE)
+def _failed(
+    name: str, problems: tuple[str, ...], what: str, do: str, explained_by: frozenset[str]
+) -> Callable[[Snapshot], Iterator[Finding]]:
+    """The check for a server that `etl check` found one of these problems with; `what` may have {where}, {message}."""
+
+    def find(seen: Snapshot) -> Iterator[Finding]:
+        if answer := _answer(seen, name, *problems):
+            text = what.format(where=answer.where, message=answer.message)
+            yield Finding(name, text, do, explained_by=explained_by)
+
+    return find
+
+
+def _name_unknown(name: str, setting: str, explained_by: frozenset[str]) -> Callable[[Snapshot], Iterator[Finding]]:
+    return _failed(
+        name,
+        ("name",),
+        f"Pods cannot find the {name} {{where}}: {{message}}",
+        f"Correct the name in {setting} (ConfigMap etl-connections), or make it known to the DNS that the cluster"
+        " asks. Where it is a Service of the cluster that is gone: scripts/apply-all.sh.",
+        explained_by,
+    )
+
+
+def _answer(seen: Snapshot, name: str, *problems: str) -> Answer | None:
+    answer = seen.answers.get(name)
+    return answer if answer and answer.problem in problems else None
+
+
+source_name_unknown = _name_unknown("source", "SOURCE_URL", _OF_SOURCE)
 
 
 def source_unreachable(seen: Snapshot) -> Iterator[Finding]:
@@ -37,82 +64,74 @@ def source_unreachable(seen: Snapshot) -> Iterator[Finding]:
         )
 
 
-def source_login(seen: Snapshot) -> Iterator[Finding]:
-    """A source that refuses the login."""
-    if answer := _answer(seen, "source", "login"):
-        yield Finding(
-            "source",
-            f"The source {answer.where} does not let the pipelines in: {answer.message}",
-            "A password: put the right one into the Secret etl-connections (SOURCE_PASSWORD) and restart"
-            " airflow-api-server. No entry in pg_hba.conf: add one there for the pods, which come"
-            f" {_FROM}.",
-            explained_by=_OF_SOURCE,
-        )
-
-
-def source_not_readable(seen: Snapshot) -> Iterator[Finding]:
-    """A table or database of the source that is missing or not readable."""
-    if answer := _answer(seen, "source", "table", "database"):
-        yield Finding(
-            "source",
-            f"In the source {answer.where}, {answer.message}",
-            "At the source: `GRANT SELECT ON TABLE … TO` the user of SOURCE_URL, and USAGE on its schema; or correct"
-            " the name in the DAG's file, or the database in the ConfigMap etl-connections.",
-            explained_by=_OF_SOURCE,
-        )
-
-
-def sink_name_unknown(seen: Snapshot) -> Iterator[Finding]:
-    """A name of the sink that does not resolve."""
-    yield from _name(seen, "sink", "SINK_URL", _OF_SINK)
-
-
-def sink_unreachable(seen: Snapshot) -> Iterator[Finding]:
-    """A sink that does not answer."""
-    if answer := _answer(seen, "sink", *_AWAY):
-        yield Finding(
-            "sink",
-            f"The sink {answer.where} cannot be reached: {answer.message}",
-            "Is that SQL Server up, and does a firewall let the pods through? Where it answers but not as it should:"
-            " docs/operations.md, TLS.",
-            explained_by=_OF_SINK,
-        )
-
-
-def sink_login(seen: Snapshot) -> Iterator[Finding]:
-    """A sink that refuses the login."""
-    if answer := _answer(seen, "sink", "login"):
-        yield Finding(
-            "sink",
-            f"The sink {answer.where} does not let the pipelines in: {answer.message}",
-            "The login is not there, or its password is not the one in the Secret etl-connections (SINK_PASSWORD):"
-            " delete the Job mssql-init-job and run scripts/apply-all.sh, which gives the login the Secret's password.",
-            explained_by=_OF_SINK | {f"job {NAMESPACE}/mssql-init-job"},
-        )
-
-
-def sink_recovering(seen: Snapshot) -> Iterator[Finding]:
-    """A sink whose server accepts the login and whose database is not available."""
-    if answer := _answer(seen, "sink", "recovering"):
-        yield Finding(
-            "sink",
-            f"The sink {answer.where} is up, and its database does not open: {answer.message}",
-            "After a restart of the server it opens once it is recovered, and the tasks' next tries go on. One that is"
-            " OFFLINE, SUSPECT or RESTORING for long: the server's log, and docs/operations.md, Backup and restore.",
-            explained_by=_OF_SINK,
-        )
-
-
-def sink_not_prepared(seen: Snapshot) -> Iterator[Finding]:
-    """The sink has not what every load needs."""
-    if answer := _answer(seen, "sink", "unprepared", "database"):
-        yield Finding(
-            "sink",
-            f"The sink {answer.where} is not prepared for loads: {answer.message}",
-            "Delete the Job mssql-init-job and run scripts/apply-all.sh: it makes database, schemas, tables, login and"
-            " grants where they are missing, and changes nothing else.",
-            explained_by=_OF_SINK | {f"job {NAMESPACE}/mssql-init-job"},
-        )
+source_login = _failed(
+    "source",
+    ("login",),
+    "The source {where} does not let the pipelines in: {message}",
+    "A password: put the right one into the Secret etl-connections (SOURCE_PASSWORD) and restart airflow-api-server. No"
+    f" entry in pg_hba.conf: add one there for the pods, which come {_FROM}.",
+    _OF_SOURCE,
+)
+source_not_readable = _failed(
+    "source",
+    ("table", "database"),
+    "In the source {where}, {message}",
+    "At the source: `GRANT SELECT ON TABLE … TO` the user of SOURCE_URL, and USAGE on its schema; or correct the name"
+    " in the DAG's file, or the database in the ConfigMap etl-connections.",
+    _OF_SOURCE,
+)
+sink_name_unknown = _name_unknown("sink", "SINK_URL", _OF_SINK)
+sink_unreachable = _failed(
+    "sink",
+    _AWAY,
+    "The sink {where} cannot be reached: {message}",
+    "Is that SQL Server up, and does a firewall let the pods through? Where it answers but not as it should:"
+    " docs/operations.md, TLS.",
+    _OF_SINK,
+)
+sink_login = _failed(
+    "sink",
+    ("login",),
+    "The sink {where} does not let the pipelines in: {message}",
+    "The login is not there, or its password is not the one in the Secret etl-connections (SINK_PASSWORD): delete the"
+    " Job mssql-init-job and run scripts/apply-all.sh, which gives the login the Secret's password.",
+    _OF_SINK | {f"job {NAMESPACE}/mssql-init-job"},
+)
+# The server accepts the login, and the database is not available.
+sink_recovering = _failed(
+    "sink",
+    ("recovering",),
+    "The sink {where} is up, and its database does not open: {message}",
+    "After a restart of the server it opens once it is recovered, and the tasks' next tries go on. One that is OFFLINE,"
+    " SUSPECT or RESTORING for long: the server's log, and docs/operations.md, Backup and restore.",
+    _OF_SINK,
+)
+# The sink has not what every load needs.
+sink_not_prepared = _failed(
+    "sink",
+    ("unprepared", "database"),
+    "The sink {where} is not prepared for loads: {message}",
+    "Delete the Job mssql-init-job and run scripts/apply-all.sh: it makes database, schemas, tables, login and grants"
+    " where they are missing, and changes nothing else.",
+    _OF_SINK | {f"job {NAMESPACE}/mssql-init-job"},
+)
+metadata_login = _failed(
+    "metadata",
+    ("login",),
+    "Airflow's database refuses the password that Airflow has: {message}",
+    "The database keeps the password of its first start. Put that one back into the Secret (it is in"
+    " generated-secrets.json beside the data), or give the user airflow the Secret's: ALTER ROLE in the pod.",
+    _OF_METADATA,
+)
+# It has no tables, or those of another version.
+metadata_not_migrated = _failed(
+    "metadata",
+    ("unprepared",),
+    "{message}",
+    "Run scripts/apply-all.sh, whose Job airflow-migrate does it. Where there were tables before, the data folder is"
+    " another one, or empty: look at the volume etl-poc-metadata first.",
+    _OF_METADATA | {f"job {NAMESPACE}/airflow-migrate"},
+)
 
 
 def metadata_down(seen: Snapshot) -> Iterator[Finding]:
@@ -129,30 +148,6 @@ def metadata_down(seen: Snapshot) -> Iterator[Finding]:
         )
 
 
-def metadata_login(seen: Snapshot) -> Iterator[Finding]:
-    """A metadata database that refuses the password of the Secret."""
-    if answer := _answer(seen, "metadata", "login"):
-        yield Finding(
-            "metadata",
-            f"Airflow's database refuses the password that Airflow has: {answer.message}",
-            "The database keeps the password of its first start. Put that one back into the Secret (it is in"
-            " generated-secrets.json beside the data), or give the user airflow the Secret's: ALTER ROLE in the pod.",
-            explained_by=_OF_METADATA,
-        )
-
-
-def metadata_not_migrated(seen: Snapshot) -> Iterator[Finding]:
-    """A metadata database without tables, or of another version."""
-    if answer := _answer(seen, "metadata", "unprepared"):
-        yield Finding(
-            "metadata",
-            answer.message,
-            "Run scripts/apply-all.sh, whose Job airflow-migrate does it. Where there were tables before, the data"
-            " folder is another one, or empty: look at the volume etl-poc-metadata first.",
-            explained_by=_OF_METADATA | {f"job {NAMESPACE}/airflow-migrate"},
-        )
-
-
 def staging_not_writable(seen: Snapshot) -> Iterator[Finding]:
     """Staging that steps cannot write to."""
     if answer := _answer(seen, "staging", "write", "settings", "silent", "connection"):
@@ -166,20 +161,4 @@ def staging_not_writable(seen: Snapshot) -> Iterator[Finding]:
             else "The bucket: is it there, do the keys in the Secret etl-connections let it be written, is the endpoint"
             " (AWS_ENDPOINT_URL) right?",
             explained_by=frozenset({subject("PersistentVolumeClaim", "etl-staging", NAMESPACE)}) | _SETTINGS,
-        )
-
-
-def _answer(seen: Snapshot, name: str, *problems: str) -> Answer | None:
-    answer = seen.answers.get(name)
-    return answer if answer and answer.problem in problems else None
-
-
-def _name(seen: Snapshot, name: str, setting: str, explained_by: frozenset[str]) -> Iterator[Finding]:
-    if answer := _answer(seen, name, "name"):
-        yield Finding(
-            name,
-            f"Pods cannot find the {name} {answer.where}: {answer.message}",
-            f"Correct the name in {setting} (ConfigMap etl-connections), or make it known to the DNS that the cluster"
-            " asks. Where it is a Service of the cluster that is gone: scripts/apply-all.sh.",
-            explained_by=explained_by,
         )

@@ -1,7 +1,7 @@
 """Problems of pods: for each the first one."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ops.cluster.images import is_local
@@ -30,6 +30,13 @@ class PodProblem(NamedTuple):
     pod: Object
     container: str = ""
     message: str = ""
+
+
+def _problems(seen: Snapshot, kind: str) -> Iterator[PodProblem]:
+    for pod in seen.of_kind("Pod"):
+        found = problem_of(seen, pod)
+        if found and found.kind == kind:
+            yield found
 
 
 def image_missing(seen: Snapshot) -> Iterator[Finding]:
@@ -73,29 +80,6 @@ def unschedulable(seen: Snapshot) -> Iterator[Finding]:
         yield _finding(seen, found, f"No node takes it: {found.message}", advice)
 
 
-def mount_failing(seen: Snapshot) -> Iterator[Finding]:
-    """A pod whose volume cannot be mounted."""
-    for found in _problems(seen, "mount"):
-        yield _finding(
-            seen,
-            found,
-            f"One of its volumes cannot be mounted: {found.message}",
-            "A path that does not exist: the folder or its disk is gone from the node with the data: mount the disk, or"
-            " restore the folder; only where its data may be lost, scripts/apply-all.sh makes an empty one.",
-        )
-
-
-def cannot_start(seen: Snapshot) -> Iterator[Finding]:
-    """A container that cannot be started."""
-    for found in _problems(seen, "start"):
-        yield _finding(
-            seen,
-            found,
-            f"Its container {found.container} is not started: {found.message}",
-            "Mend what it names; a Secret, a key or a ConfigMap that is missing makes scripts/apply-all.sh.",
-        )
-
-
 def oom_killed(seen: Snapshot) -> Iterator[Finding]:
     """A container that was killed at its memory limit."""
     for found in _problems(seen, "oom"):
@@ -110,51 +94,48 @@ def oom_killed(seen: Snapshot) -> Iterator[Finding]:
         )
 
 
-def crash_looping(seen: Snapshot) -> Iterator[Finding]:
-    """A container that crashes repeatedly."""
-    for found in _problems(seen, "crash"):
-        meta = found.pod["metadata"]
-        last = seen.logs.get(f"{meta['namespace']}/{meta['name']}/{found.container}", "nothing that is to be read")
-        yield _finding(
-            seen,
-            found,
-            f"Its container {found.container} ends again and again ({found.message}). It last said: {last}",
-            f"Mend what it says; all of it: `kubectl --namespace {meta['namespace']} logs {meta['name']}"
-            f" --container={found.container} --previous`.",
-        )
+def _problems_of(kind: str, what: str, do: str) -> Callable[[Snapshot], Iterator[Finding]]:
+    """The check for a kind of problem. Both texts may have {container}, {message}, {namespace}, {pod} and {last}."""
+
+    def find(seen: Snapshot) -> Iterator[Finding]:
+        for found in _problems(seen, kind):
+            namespace, pod = found.pod["metadata"]["namespace"], found.pod["metadata"]["name"]
+            last = seen.logs.get(f"{namespace}/{pod}/{found.container}", "nothing that is to be read")
+            facts = {"container": found.container, "message": found.message, "namespace": namespace, "pod": pod}
+            yield _finding(seen, found, what.format(**facts, last=last), do.format(**facts))
+
+    return find
 
 
-def evicted(seen: Snapshot) -> Iterator[Finding]:
-    """A pod that failed and is not replaced, such as an evicted one."""
-    for found in _problems(seen, "ended"):
-        meta = found.pod["metadata"]
-        yield _finding(
-            seen,
-            found,
-            f"It has ended: {found.message}",
-            f"`kubectl --namespace {meta['namespace']} delete pod {meta['name']}` once what ended it is mended: free"
-            " room where its node was short of disk or memory.",
-        )
-
-
-def not_ready(seen: Snapshot) -> Iterator[Finding]:
-    """A server that is not ready."""
-    for found in _problems(seen, "not ready"):
-        meta = found.pod["metadata"]
-        yield _finding(
-            seen,
-            found,
-            f"Its container {found.container} {found.message}",
-            "Within the first minutes: wait, it is starting. Else its log says why: `kubectl --namespace"
-            f" {meta['namespace']} logs {meta['name']} --container={found.container} --tail=50`.",
-        )
-
-
-def _problems(seen: Snapshot, kind: str) -> Iterator[PodProblem]:
-    for pod in seen.of_kind("Pod"):
-        found = problem_of(seen, pod)
-        if found and found.kind == kind:
-            yield found
+mount_failing = _problems_of(
+    "mount",
+    "One of its volumes cannot be mounted: {message}",
+    "A path that does not exist: the folder or its disk is gone from the node with the data: mount the disk, or restore"
+    " the folder; only where its data may be lost, scripts/apply-all.sh makes an empty one.",
+)
+cannot_start = _problems_of(
+    "start",
+    "Its container {container} is not started: {message}",
+    "Mend what it names; a Secret, a key or a ConfigMap that is missing makes scripts/apply-all.sh.",
+)
+crash_looping = _problems_of(
+    "crash",
+    "Its container {container} ends again and again ({message}). It last said: {last}",
+    "Mend what it says; all of it: `kubectl --namespace {namespace} logs {pod} --container={container} --previous`.",
+)
+# Such as an evicted pod: nothing replaces it.
+evicted = _problems_of(
+    "ended",
+    "It has ended: {message}",
+    "`kubectl --namespace {namespace} delete pod {pod}` once what ended it is mended: free room where its node was"
+    " short of disk or memory.",
+)
+not_ready = _problems_of(
+    "not ready",
+    "Its container {container} {message}",
+    "Within the first minutes: wait, it is starting. Else its log says why: `kubectl --namespace {namespace} logs {pod}"
+    " --container={container} --tail=50`.",
+)
 
 
 def problem_of(seen: Snapshot, pod: Object) -> PodProblem | None:
