@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ops.cluster import processes
@@ -64,6 +65,18 @@ class Kubectl:
         flags = ("--ignore-not-found", "--cascade=foreground", "--wait", f"--timeout={seconds:.0f}s")
         # The request time-out would end the wait as well.
         self.run("delete", "--filename=-", *flags, stdin=as_list(objects), seconds=0)
+
+    @contextmanager
+    def temporary_pod(self, pod: Object) -> Iterator[str]:
+        """Create a pod, and delete it at the end of the block; its name. Raises DeployError."""
+        name = pod["metadata"]["name"]
+        flags = ("--ignore-not-found", "--grace-period=1", "--wait=false")
+        try:
+            self.run("create", "--filename=-", stdin=json.dumps(pod))
+            yield name
+        finally:
+            with suppress(DeployError):
+                self.run("--namespace", NAMESPACE, "delete", "pod", name, *flags)
 
     def render(self, folder: str) -> tuple[str, list[Object]]:
         """Build a kustomization: as YAML, and as objects. Needs no cluster."""

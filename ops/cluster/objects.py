@@ -3,7 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ops.cluster.kubectl import Object
+from ops.cluster.kubectl import NAMESPACE, Object
+
+RESTRICTED: Object = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""The security context of containers that commands start."""
+
+
+def new(kind: str, name: str, namespace: str = NAMESPACE, metadata: Object | None = None, **content: Any) -> Object:
+    """An object; `metadata` is added to its name and namespace."""
+    identity = {"name": name, "namespace": namespace, **(metadata or {})}
+    return {"apiVersion": "batch/v1" if kind == "Job" else "v1", "kind": kind, "metadata": identity, **content}
+
+
+def secret_variable(name: str, secret: tuple[str, str]) -> Object:
+    """A variable of a container with the value of a Secret's key."""
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret[0], "key": secret[1]}}}
 
 
 def labels_of(item: Object) -> dict[str, str]:

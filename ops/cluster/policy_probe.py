@@ -5,7 +5,6 @@ its namespace's default policies select the pod: it may query the cluster's DNS 
 another port of the same DNS pod. Reaching the DNS proves that its network works.
 """
 
-import contextlib
 import json
 import secrets
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
-from ops.cluster.objects import container_statuses, is_starting, is_true
+from ops.cluster.objects import RESTRICTED, container_statuses, is_starting, is_true, new
 
 TIMEOUT_SECONDS = 12.0
 """How long a new pod may reach everything: policies apply to it after some seconds."""
@@ -109,17 +108,11 @@ def _probed_ports(container: Object) -> Iterator[int]:
 
 
 def _try(kubectl: Kubectl, node: str, image: str, places: Sequence[str]) -> PolicyProbe:
-    pod = _pod(node, image, places)
-    name = pod["metadata"]["name"]
     try:
-        kubectl.run("create", "--filename=-", stdin=json.dumps(pod))
-        result = json.loads(next((line for line in _await(kubectl, name).splitlines() if '"reached"' in line), ""))
+        with kubectl.temporary_pod(_pod(node, image, places)) as name:
+            result = json.loads(next((line for line in _await(kubectl, name).splitlines() if '"reached"' in line), ""))
     except (DeployError, ValueError) as error:
         return PolicyProbe(node, reason=f"the pod on node {node} gave no result: {error}")
-    finally:
-        with contextlib.suppress(DeployError):
-            flags = ("--ignore-not-found", "--grace-period=1", "--wait=false")
-            kubectl.run("--namespace", NAMESPACE, "delete", "pod", name, *flags)
     if not result["reached"]:
         return PolicyProbe(
             node, reason=f"a pod on node {node} reaches nothing, not even the cluster's DNS ({places[0]})."
@@ -151,11 +144,7 @@ def _pod(node: str, image: str, places: Sequence[str]) -> Object:
         "imagePullPolicy": "IfNotPresent",
         "args": ["python3", "-c", SCRIPT, str(TIMEOUT_SECONDS), *places],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": RESTRICTED,
     }
     user = {"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
     spec = {
@@ -168,5 +157,4 @@ def _pod(node: str, image: str, places: Sequence[str]) -> Object:
         "securityContext": user,
         "containers": [container],
     }
-    metadata = {"name": f"policy-probe-{secrets.token_hex(3)}", "namespace": NAMESPACE, "labels": LABELS}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return new("Pod", f"policy-probe-{secrets.token_hex(3)}", metadata={"labels": LABELS}, spec=spec)

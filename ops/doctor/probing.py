@@ -4,7 +4,6 @@ The pod runs `etl check`; one that does not start is a finding itself. The metad
 pod of Airflow.
 """
 
-import contextlib
 import json
 import secrets
 import time
@@ -15,7 +14,7 @@ from ops.cluster.console import DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.log_lines import reason, shorten
 from ops.cluster.names import AIRFLOW_SERVERS, MODEL, NAME
-from ops.cluster.objects import condition, container_statuses, is_starting, labels_of
+from ops.cluster.objects import condition, container_statuses, is_starting, labels_of, new
 from ops.cluster.step_pod import step_spec
 from ops.doctor.snapshot import Answer, Snapshot
 
@@ -51,18 +50,11 @@ def probe(kubectl: Kubectl, model: Object | None, name: str, arguments: Sequence
     if model is None:
         return Probed(reason=f"there is no Deployment {MODEL}, from which the probe pod is copied.")
     made = _pod(model, f"doctor-{name}-{secrets.token_hex(3)}", arguments, claim)
-    pod_name = made["metadata"]["name"]
     try:
-        kubectl.run("create", "--filename=-", stdin=json.dumps(made))
-        return _await(kubectl, pod_name)
+        with kubectl.temporary_pod(made) as pod:
+            return _await(kubectl, pod)
     except DeployError as error:
         return Probed(reason=f"the probe pod could not be created: {reason(error)}")
-    finally:
-        with contextlib.suppress(DeployError):
-            kubectl.run(
-                *("--namespace", NAMESPACE, "delete", "pod", pod_name),
-                *("--ignore-not-found", "--grace-period=1", "--wait=false"),
-            )
 
 
 def probe_metadata(kubectl: Kubectl, seen: Snapshot) -> Probed:
@@ -97,8 +89,7 @@ def _pod(model: Object, name: str, arguments: Sequence[str], claim: str) -> Obje
         # A DNS timeout within the time of the probe.
         "dnsConfig": {"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "2"}]},
     }
-    metadata = {"name": name, "namespace": NAMESPACE, "labels": _LABELS}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return new("Pod", name, metadata={"labels": _LABELS}, spec=spec)
 
 
 def _await(kubectl: Kubectl, name: str) -> Probed:

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.objects import new, secret_variable
 from ops.deploy.manifests.rollout import JobFailedError, run_once
 
 METADATA, SINK, COPY = "metadata-backup", "sink-backup", "backup-copy"
@@ -70,9 +71,7 @@ def run_job(
     (container,) = job["spec"]["template"]["spec"]["containers"]
     container["args"] = list(arguments)
     given = [one for one in container.get("env", []) if one["name"] not in (secrets or {})]
-    for variable, (secret, key) in (secrets or {}).items():
-        given.append({"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
-    container["env"] = given
+    container["env"] = given + [secret_variable(variable, secret) for variable, secret in (secrets or {}).items()]
     try:
         run_once(console, kubectl, "restore", job, timeout, lambda: console.show(_log(kubectl, name)))
     except JobFailedError as error:
@@ -88,10 +87,10 @@ def _job_of(kubectl: Kubectl, cron_job: str, name: str, timeout: float) -> Objec
             " where it is backed up, and copies need the component backup-copy."
         )
     template = copy.deepcopy(found["spec"]["jobTemplate"])
-    metadata = {"name": name, "namespace": NAMESPACE, "labels": template.get("metadata", {}).get("labels", {})}
+    labels = {"labels": template.get("metadata", {}).get("labels", {})}
     # Not owned by the CronJob, which would count it as a backup. Its deadline is longer, as a restore takes longer.
     specification = {**template["spec"], "backoffLimit": 0, "activeDeadlineSeconds": math.ceil(timeout)}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": specification}
+    return new("Job", name, metadata=labels, spec=specification)
 
 
 def _log(kubectl: Kubectl, name: str) -> str:

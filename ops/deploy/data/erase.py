@@ -14,7 +14,8 @@ from pathlib import Path
 from ops.cluster.access import reach
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
-from ops.cluster.names import AIRFLOW_SETTINGS, MODEL
+from ops.cluster.names import AIRFLOW_SETTINGS, MODEL, PART_OF
+from ops.cluster.objects import new, secret_variable
 from ops.cluster.secret_keys import SINK_ADMIN
 from ops.cluster.step_pod import step_spec
 from ops.deploy.manifests.rollout import JobFailedError, run_once
@@ -132,23 +133,16 @@ def _job(kubectl: Kubectl, arguments: list[str], timeout: float) -> Object:
     spec = step_spec(model, arguments, settings.get("ETL_STAGING_CLAIM", ""))
     container = spec["containers"][0]
     container["resources"] = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
-    secret, key = SINK_ADMIN
-    container["env"].append(
-        {"name": "SINK_ADMIN_PASSWORD", "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-    )
+    container["env"].append(secret_variable("SINK_ADMIN_PASSWORD", SINK_ADMIN))
     container["envFrom"].append({"secretRef": {"name": SECRET}})
     labels = {"app.kubernetes.io/name": "etl", "app.kubernetes.io/component": "erase"}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": JOB, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/part-of": "airflow"}},
-        "spec": {
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": int(timeout),
-            "ttlSecondsAfterFinished": 3600,
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-        },
+    specification = {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": int(timeout),
+        "ttlSecondsAfterFinished": 3600,
+        "template": {"metadata": {"labels": labels}, "spec": spec},
     }
+    return new("Job", JOB, metadata={"labels": {PART_OF: "airflow"}}, spec=specification)
 
 
 def _show(console: Console, kubectl: Kubectl) -> None:

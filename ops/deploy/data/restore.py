@@ -16,6 +16,7 @@ from ops.cluster.airflow_api import ADMIN_KEY, ADMIN_SECRET, ADMIN_USER
 from ops.cluster.console import Console, DeployError, table
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.names import AIRFLOW_SERVERS, PREPARE
+from ops.cluster.objects import new
 from ops.cluster.secret_keys import METADATA_ADMIN, SINK_ADMIN, SINK_BACKUP, SINK_EXPORTER, SINK_LOADER
 from ops.deploy.data.backups import COPY, LATEST, METADATA, SINK, Backup, choose, read_backups, run_job
 from ops.deploy.manifests.rollout import wait_until_ready
@@ -170,8 +171,7 @@ def _restore(console: Console, kubectl: Kubectl, chosen: dict[str, Backup], time
         log = run_job(console, kubectl, SINK, "sink-restore", command, timeout, _SINK_SECRETS)
         watermarks = _watermarks(log)
         # A completed Job would not run again at the next apply-all.sh, and the backup may lack tables that it made.
-        metadata = {"name": PREPARE, "namespace": NAMESPACE}
-        kubectl.delete([{"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}], timeout)
+        kubectl.delete([new("Job", PREPARE)], timeout)
     if METADATA in chosen:
         console.say(f"Restoring Airflow's metadata database from {chosen[METADATA].name}.")
         secrets = {METADATA_ADMIN[1]: METADATA_ADMIN}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import Kubectl, Object
+from ops.cluster.objects import new
 from ops.deploy.manifests.rendering import DATA_FOLDER
 from ops.deploy.secrets.secrets import KEPT_FILE
 
@@ -77,15 +78,7 @@ def with_claims(volumes: Iterable[Object]) -> list[Object]:
     """PersistentVolumes with the claims that bind them, claims first."""
     found = list(volumes)
     holders = [item["spec"]["claimRef"] for item in found if "claimRef" in item["spec"]]
-    claims: list[Object] = [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"namespace": holder["namespace"], "name": holder["name"]},
-        }
-        for holder in holders
-    ]
-    return claims + found
+    return [new("PersistentVolumeClaim", holder["name"], holder["namespace"]) for holder in holders] + found
 
 
 def free_released(console: Console, kubectl: Kubectl, names: Iterable[str]) -> None:

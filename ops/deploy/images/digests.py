@@ -12,7 +12,7 @@ from ops.cluster.console import Console, DeployError
 from ops.cluster.images import is_local
 from ops.cluster.kubectl import NAMESPACE, Kubectl
 from ops.cluster.nodes import Node
-from ops.cluster.objects import containers_of, images_of
+from ops.cluster.objects import containers_of, images_of, new
 from ops.deploy.manifests.launched_pods import launched_images
 from ops.deploy.manifests.rendering import Rendering, pod_templates
 
@@ -43,8 +43,7 @@ def record(console: Console, kubectl: Kubectl, before: Mapping[str, str], now: M
         console.say(f"{image}: the digest changes from {before[image]} to {now[image]}.")
     if before != now:
         data = {_FILE: json.dumps(now, indent=1, sort_keys=True)}
-        metadata = {"name": RECORD, "namespace": NAMESPACE}
-        kubectl.apply([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}])
+        kubectl.apply([new("ConfigMap", RECORD, data=data)])
 
 
 def on_nodes(nodes: Sequence[Node], images: Iterable[str]) -> dict[str, str]:

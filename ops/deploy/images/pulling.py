@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from ops.cluster.console import Console, DeployError
 from ops.cluster.images import WAITING, explain, is_local, is_permanent
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
+from ops.cluster.names import NAME
 from ops.cluster.nodes import Node
-from ops.cluster.objects import images_of
+from ops.cluster.objects import RESTRICTED, images_of, new
 from ops.deploy.images.digests import digest_in
 from ops.deploy.images.images import name_on_node
 from ops.deploy.manifests.rendering import Rendering, is_observability, pod_templates
@@ -26,7 +27,7 @@ RETRY_SECONDS = 90.0
 _STALLED_SECONDS = 3600.0
 _PROGRESS_SECONDS = 30.0
 _NAME = "image-pull"
-_SELECTOR = f"--selector=app.kubernetes.io/name={_NAME}"
+_SELECTOR = f"--selector={NAME}={_NAME}"
 _BYTES = re.compile(r"Image size: (\d+) bytes")
 
 
@@ -215,33 +216,17 @@ def _pod(pull: Pull) -> Object:
         "imagePullPolicy": "Always" if pull.again else "IfNotPresent",
         "command": ["/the-image-is-here"],
         "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "16Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": RESTRICTED,
     }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": pull.pod,
-            "namespace": pull.namespace,
-            "labels": {"app.kubernetes.io/name": _NAME},
-        },
-        "spec": {
-            "nodeName": pull.node,
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": 0,
-            "tolerations": [{"operator": "Exists"}],
-            "imagePullSecrets": [{"name": name} for name in pull.secrets],
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65534,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [container],
-        },
+    specification = {
+        "nodeName": pull.node,
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 0,
+        "tolerations": [{"operator": "Exists"}],
+        "imagePullSecrets": [{"name": name} for name in pull.secrets],
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
     }
+    return new("Pod", pull.pod, pull.namespace, {"labels": {NAME: _NAME}}, spec=specification)

@@ -6,8 +6,9 @@ certificates as files.
 
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from ops.cluster.kubectl import NAMESPACE, Object
+from ops.cluster.kubectl import Object
 from ops.cluster.names import SOURCE, TRUST, UI_NAME
+from ops.cluster.objects import new
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.options import SYSTEM, Options
 
@@ -34,8 +35,7 @@ def choose_trust(options: Options, kept: dict[str, str]) -> dict[str, str]:
 
 def as_object(trust: dict[str, str]) -> Object:
     """The ConfigMap."""
-    metadata = {"name": TRUST, "namespace": NAMESPACE}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": trust}
+    return new("ConfigMap", TRUST, data=trust)
 
 
 def set_connections(rendering: Rendering, trust: dict[str, str], source_address: str) -> None:

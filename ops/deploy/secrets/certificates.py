@@ -14,6 +14,7 @@ from ops.cluster import processes
 from ops.cluster.console import Console, DeployError
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object, as_list
 from ops.cluster.names import SQL_SERVER_SECRET, UI_SECRET
+from ops.cluster.objects import new
 
 MADE_FOR = "etl-poc/made-for"
 """Annotation of a Secret made here: the names in its certificate."""
@@ -111,15 +112,9 @@ def _make(wanted: CertificateSpec) -> Object:
     certificate, private = _CERTIFICATE.search(made), _KEY.search(made)
     if not certificate or not private:
         raise DeployError("openssl made no certificate; use version 1.1.1 or later.")
-    encoded = {"tls.crt": certificate[0], "tls.key": private[0]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/tls",
-        "metadata": {
-            "name": wanted.secret,
-            "namespace": NAMESPACE,
-            "annotations": {MADE_FOR: " ".join(wanted.names)},
-        },
-        "data": {key: base64.b64encode(value.encode()).decode() for key, value in encoded.items()},
+    data = {
+        key: base64.b64encode(value.encode()).decode()
+        for key, value in (("tls.crt", certificate[0]), ("tls.key", private[0]))
     }
+    made_for = {"annotations": {MADE_FOR: " ".join(wanted.names)}}
+    return new("Secret", wanted.secret, metadata=made_for, type="kubernetes.io/tls", data=data)

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ops.cluster.console import Console, DeployError
-from ops.cluster.kubectl import Kubectl, Object
+from ops.cluster.kubectl import Kubectl
+from ops.cluster.objects import new
 from ops.cluster.secret_keys import GENERATED, SECRET_NAMESPACES, SINK_ADMIN, Key, Kind, namespace_of
 
 KEPT_FILE = "generated-secrets.json"
@@ -121,28 +122,14 @@ def temporary_secret(kubectl: Kubectl, name: str, values: dict[str, str]) -> Ite
 
 
 def _create(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:
-    secret: Object = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace_of(name)},
-        "type": "Opaque",
-        "data": data,
-    }
+    secret = new("Secret", name, namespace_of(name), type="Opaque", data=data)
     kubectl.run("create", "--filename=-", stdin=json.dumps(secret), hide=data.values())
 
 
 def _add(kubectl: Kubectl, name: str, data: dict[str, str]) -> None:
     """Add keys, unless the Secret was changed meanwhile."""
-    version = kubectl.run(
-        *(
-            "--namespace",
-            namespace_of(name),
-            "get",
-            "secret",
-            name,
-            "--output=go-template={{.metadata.resourceVersion}}",
-        )
-    )
+    template = "--output=go-template={{.metadata.resourceVersion}}"
+    version = kubectl.run("--namespace", namespace_of(name), "get", "secret", name, template)
     patch = json.dumps({"metadata": {"resourceVersion": version.strip()}, "data": data})
     arguments = ("--namespace", namespace_of(name), "patch", "secret", name, "--type=merge", "--patch-file=/dev/stdin")
     kubectl.run(*arguments, stdin=patch, hide=data.values())
