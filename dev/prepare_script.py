@@ -2,7 +2,7 @@
 
     SINK_URL=mssql://etl@db:1433/sink .venv/bin/python -m dev.prepare_script [PIPELINE.json …] > prepare-sink.sql
 
-Without files: for the orders. `prepare-sink` itself runs against a recorder here; no server is asked.
+Without files: for the orders. `prepare-sink` runs against the double of SQL Server here, and no other server is asked.
 """
 
 import os
@@ -13,69 +13,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import urlsplit
 
 import structlog
 from etl.config.settings import Settings
 from etl.model.pipeline import Pipeline
 from etl.sqlserver import prepare
+from etl.sqlserver.connection import connect_to_prepare
 from etl.sqlserver.sink import Sink
 from pydantic import SecretStr
+
+from dev.sandbox.sqlserver import SqlServerDouble
 
 URL = "mssql://etl@db:1433/sink"
 _HEAD = """\
 -- What `etl prepare-sink` sends to a SQL Server that has nothing of this yet, as its administrator, for a review.
 -- Replace the passwords. On a server that has a part of it, prepare-sink sends only what is missing, and the grants.
 """
-_LOADER, _EXPORTER = "PASSWORD OF THE LOADER", "PASSWORD OF THE EXPORTER"
-
-
-class _Recorder:
-    """A connection and its cursor: records statements that change something; answers questions like an empty server."""
-
-    def __init__(self, database: str, script: list[str]) -> None:
-        self._database, self._script = database, script
-        self._rows: list[tuple[Any, ...]] = []
-        self.description = True
-
-    def cursor(self) -> "_Recorder":
-        return self
-
-    def commit(self) -> None:
-        """Nothing is open."""
-
-    def execute(self, statement: str, *parameters: object) -> None:
-        self._rows = []
-        if statement.startswith("SELECT"):
-            self._rows = self._answer(statement, parameters)
-        else:
-            self._script.append(f"USE [{self._database}];\nGO\n{statement};\nGO\n")
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        return self._rows
-
-    def nextset(self) -> bool:
-        return False
-
-    def _answer(self, statement: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-        created = [one for one in self._script if "CREATE TABLE" in one and _table(one) in statement]
-        if "EngineEdition" in statement:
-            return [(3,)]
-        if "OBJECT_ID" in statement and "sys.indexes" not in statement:
-            return [(1 if created else None,)]
-        if "sys.indexes" in statement:
-            columns = re.findall(r"INDEX \S+ \(([^)]*)\)", "".join(created))
-            return [(2, False, name.strip(" []")) for name in ",".join(columns).split(",") if name]
-        if "IS_ROLEMEMBER" in statement:
-            return [(0,)]
-        if "SCHEMA_OWNER" in statement and parameters == ("dbo",):
-            return [("dbo",)]
-        if statement.startswith("SELECT sid FROM sys.sql_logins"):
-            return [(b"",)]
-        return []
-
-
-def _table(statement: str) -> str:
-    return statement.partition("CREATE TABLE ")[2].partition(" (")[0]
+_LOADER, _EXPORTER = "Password of the loader", "Password of the exporter"
 
 
 def script(url: str, pipelines: Sequence[Pipeline]) -> str:
@@ -83,17 +38,30 @@ def script(url: str, pipelines: Sequence[Pipeline]) -> str:
     recorded: list[str] = []
 
     @contextmanager
-    def connect(*_: object, database: str = "master") -> Iterator[Sink]:
-        yield Sink(_Recorder(database, recorded))  # type: ignore[arg-type]
+    def connect(*arguments: Any, database: str = "", **options: Any) -> Iterator[Sink]:
+        with connect_to_prepare(*arguments, database=database, **options) as sink:
+            run = sink.rows
 
-    settings = Settings(
-        sink_url=SecretStr(url),
-        sink_password=SecretStr(_LOADER),
-        sink_admin_password=SecretStr("not used"),
-        sink_exporter_password=SecretStr(_EXPORTER),
-    )
-    with patch.object(prepare, "connect_to_prepare", connect):
-        prepare.prepare_sink(settings, pipelines)
+            def record(statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+                if not statement.startswith("SELECT"):
+                    recorded.append(f"USE [{database or 'master'}];\nGO\n{statement};\nGO\n")
+                return run(statement, *parameters)
+
+            with patch.object(sink, "rows", record):
+                yield sink
+
+    with SqlServerDouble(database="") as server:
+        settings = Settings(
+            sink_url=SecretStr(
+                urlsplit(url)._replace(netloc=f"{urlsplit(url).username}@{server.host}:{server.port}").geturl()
+            ),
+            sink_password=SecretStr(_LOADER),
+            sink_admin_user=server.login,
+            sink_admin_password=SecretStr(server.password),
+            sink_exporter_password=SecretStr(_EXPORTER),
+        )
+        with patch.object(prepare, "connect_to_prepare", connect):
+            prepare.prepare_sink(settings, pipelines)
     return _HEAD + _without_repeated_use("".join(recorded))
 
 

@@ -10,7 +10,7 @@ ALTER DATABASE [sink] SET AUTO_CLOSE OFF;
 GO
 ALTER DATABASE [sink] SET RECOVERY SIMPLE;
 GO
-CREATE LOGIN [etl] WITH PASSWORD = N'PASSWORD OF THE LOADER', DEFAULT_LANGUAGE = us_english;
+CREATE LOGIN [etl] WITH PASSWORD = N'Password of the loader', DEFAULT_LANGUAGE = us_english;
 GO
 USE [sink];
 GO
@@ -22,7 +22,7 @@ ALTER ROLE [etl_loader] ADD MEMBER [etl];
 GO
 USE [master];
 GO
-CREATE LOGIN [etl_exporter] WITH PASSWORD = N'PASSWORD OF THE EXPORTER', DEFAULT_LANGUAGE = us_english;
+CREATE LOGIN [etl_exporter] WITH PASSWORD = N'Password of the exporter', DEFAULT_LANGUAGE = us_english;
 GO
 USE [sink];
 GO
