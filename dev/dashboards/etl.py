@@ -12,7 +12,7 @@ _DIFFERENCE = f"max by (pipeline) (abs(etl_reconciliation_difference{{{_PIPELINE
 
 
 def sink_lag(where: str = "") -> stat.Panel:
-    """How far the sink is behind the source."""
+    """Lag of the sink behind the source."""
     return number(
         "Sink behind source",
         "How long the oldest change at the source has waited, when a run last looked. Red: stale.",

@@ -1,5 +1,6 @@
 """Output of the commands, and their errors."""
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +39,13 @@ class Console:
         """Print an error."""
         print(text, file=sys.stderr, flush=True)
 
+    def confirm(self, word: str, otherwise: str) -> None:
+        """Ask for a word at the terminal. Raises DeployError if another is given, or if there is no terminal."""
+        if not sys.stdin.isatty():
+            raise DeployError("This is no terminal, so it cannot be confirmed: give --yes.")
+        if input(f"Type {word} to go on: ").strip() != word:
+            raise DeployError(otherwise)
+
     def run(self, command: Callable[[], None], *, stopped: str) -> int:
         """Run a whole command and return its exit code; print DeployError as its sentence, Ctrl-C as `stopped`."""
         try:
@@ -49,6 +57,12 @@ class Console:
             self.fail(stopped)
             return INTERRUPTED
         return 0
+
+
+def new_parser(program: str, about: str) -> argparse.ArgumentParser:
+    """A parser of a command line, whose help begins with `about` unchanged."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog=program, description=about, formatter_class=formatter)
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:

@@ -16,6 +16,8 @@ OBSERVABILITY = "observability"
 NAMESPACES = (NAMESPACE, OBSERVABILITY, "observability-node")
 """The namespaces of the deployment; the first has the pipelines."""
 SYSTEM = "kube-system"
+_NO_LOG = "unable to retrieve container logs"
+"""The beginning of the kubelet's answer for a removed container."""
 Object = dict[str, Any]
 """A Kubernetes object as JSON."""
 
@@ -65,6 +67,17 @@ class Kubectl:
         flags = ("--ignore-not-found", "--cascade=foreground", "--wait", f"--timeout={seconds:.0f}s")
         # The request time-out would end the wait as well.
         self.run("delete", "--filename=-", *flags, stdin=as_list(objects), seconds=0)
+
+    def container_log(self, pod: Object, container: str, lines: int, runs: Iterable[str]) -> str:
+        """The end of a container's log, of the first of its runs ("", "--previous") that has one; else empty."""
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        command = ("--namespace", namespace, "logs", name, f"--container={container}", f"--tail={lines}")
+        for run in runs:
+            with suppress(DeployError):  # the pod is deleted, or no such container has run
+                log = self.run(*command, *filter(None, [run]))
+                if log.strip() and not log.startswith(_NO_LOG):
+                    return log
+        return ""
 
     @contextmanager
     def temporary_pod(self, pod: Object) -> Iterator[str]:

@@ -64,7 +64,11 @@ def show_logs(console: Console, kubectl: Kubectl, pod: Object, lines: int) -> No
     for container in container_statuses(pod):
         problem = container_problem(container)
         if problem and problem.kind is not Kind.STARTING:
-            _show_log(console, kubectl, pod["metadata"], container["name"], lines)
+            log = kubectl.container_log(pod, container["name"], lines, ("", "--previous"))
+            if log:
+                console.show(f"\nEnd of the log of {pod['metadata']['name']}, container {container['name']}:")
+                console.show("\n".join(f"  {line}" for line in log.rstrip().splitlines()))
+                console.show()
 
 
 def container_problem(container: Object) -> ContainerProblem | None:
@@ -128,22 +132,6 @@ def _text(problem: ContainerProblem) -> str:
         text = f"{container['name']} {NOT_READY}"
     last = container.get("lastState", {}).get("terminated")
     return f"{text}{AFTER}{ending(last)}, {container.get('restartCount', 0)} restarts" if last else text
-
-
-def _show_log(console: Console, kubectl: Kubectl, pod: Object, container: str, lines: int) -> None:
-    for flags in ((), ("--previous",)):
-        try:
-            log = kubectl.run(
-                *("--namespace", pod["namespace"], "logs", pod["name"]),
-                *(f"--container={container}", f"--tail={lines}", *flags),
-            )
-        except DeployError:
-            continue  # no such container has run
-        if log.strip():
-            console.show(f"\nEnd of the log of {pod['name']}, container {container}:")
-            console.show("\n".join(f"  {line}" for line in log.rstrip().splitlines()))
-            console.show()
-            return
 
 
 def _show_events(console: Console, kubectl: Kubectl) -> None:

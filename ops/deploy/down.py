@@ -1,7 +1,6 @@
 """`down`: deletes the workloads. Volumes, Secrets and their namespaces stay without `--delete-data`."""
 
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +18,6 @@ from ops.deploy.options import Options
 KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret")
 """Kinds without which the data cannot be read again."""
 _KEPT_PARTS = ("foundation", "storage")
-_WORD = "delete"
 
 
 def down(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | None) -> None:
@@ -84,13 +82,9 @@ def objects_to_delete(rendering: Rendering, parts: Iterable[str], *, data: bool)
 def _confirm(console: Console, options: Options, paths: list[Path]) -> None:
     if os.geteuid() != 0:
         raise DeployError("Only root may delete the data folders: run this with sudo.")
-    if options.yes:
-        return
-    if not sys.stdin.isatty():
-        raise DeployError("This is no terminal, so the deletion of data cannot be confirmed: give --yes.")
-    console.show(f"This deletes all data for good, backups too: {', '.join(map(str, paths))}, and the Secrets.")
-    if input(f"Type {_WORD} to go on: ").strip() != _WORD:
-        raise DeployError("Nothing was deleted.")
+    if not options.yes:
+        console.show(f"This deletes all data for good, backups too: {', '.join(map(str, paths))}, and the Secrets.")
+        console.confirm("delete", "Nothing was deleted.")
 
 
 def _delete_data(console: Console, kubectl: Kubectl, paths: list[Path]) -> None:

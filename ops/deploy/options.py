@@ -7,6 +7,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
+
+from ops.cluster.console import new_parser
 
 BUILDERS = ("docker", "podman", "buildah")
 """Programs that build images, in the order in which they are tried."""
@@ -16,6 +19,7 @@ SYSTEM = "system"
 SOURCE_TLS = ("verify-full", "require", "disable")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.+?\n-----END CERTIFICATE-----\n?", re.DOTALL)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_Group: TypeAlias = "argparse._ActionsContainer"
 _ABOUT = """\
 Deploys this checkout to the cluster, or updates the deployment: checks the machine, builds and imports the images,
 creates missing Secrets, and applies the manifests part by part. Safe to repeat at any time.
@@ -88,9 +92,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="scripts/apply-all.sh", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("scripts/apply-all.sh", _ABOUT)
     parser.add_argument("action", nargs="?", choices=("up", "down", "import"), default="up", help="default: up")
     _deployment(parser.add_argument_group("what is deployed"))
     _tls(parser.add_argument_group("TLS; an option stays in force until it is given again"))
@@ -106,86 +108,51 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _deployment(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument(
-        "--overlay",
-        metavar="NAME",
-        help="folder in k8s/overlays, or a path (default: the one that was deployed last, else single-node)",
-    )
-    group.add_argument(
-        "--source-address",
-        metavar="IP",
-        type=_address,
-        help="where the operational Postgres listens (default: what it is now, else the node with the data)",
-    )
+def _deployment(group: _Group) -> None:
+    last = "folder in k8s/overlays, or a path (default: the one that was deployed last, else single-node)"
+    group.add_argument("--overlay", metavar="NAME", help=last)
+    address = "where the operational Postgres listens (default: what it is now, else the node with the data)"
+    group.add_argument("--source-address", metavar="IP", type=_address, help=address)
     group.add_argument("--source-password-file", metavar="FILE", type=_file, help="its password")
-    group.add_argument(
-        "--data-folder", metavar="DIR", type=_data_folder, help="where the volumes lie on their node (/var/lib/etl-poc)"
-    )
-    group.add_argument(
-        "--timeout", metavar="TIME", type=duration, default="15m", help="for each wait, such as 90s or 15m (15m)"
-    )
-    group.add_argument(
-        "--wait-for-first-run", action="store_true", help="run the DAG orders_etl and show its reconciliation"
-    )
+    folder = "where the volumes lie on their node (/var/lib/etl-poc)"
+    group.add_argument("--data-folder", metavar="DIR", type=_data_folder, help=folder)
+    add_timeout(group, "15m")
+    first_run = "run the DAG orders_etl and show its reconciliation"
+    group.add_argument("--wait-for-first-run", action="store_true", help=first_run)
 
 
-def _tls(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument(
-        "--source-name",
-        metavar="NAME",
-        type=_name,
-        help="of the operational Postgres in its certificate (source-postgres)",
-    )
-    group.add_argument(
-        "--source-ca",
-        metavar="FILE",
-        type=_authorities,
-        help="CA certificates that sign its certificate (`system`: those of the system)",
-    )
-    group.add_argument(
-        "--source-tls",
-        choices=SOURCE_TLS,
-        help="require: encrypted without verification; disable: in plain text (default: verify-full)",
-    )
-    group.add_argument(
-        "--sink-ca",
-        metavar="FILE",
-        type=_authorities,
-        help="CA certificates that sign the certificate of a SQL Server outside (`system`)",
-    )
-    group.add_argument(
-        "--ui-name", metavar="NAME", type=_name, help="host name by which people reach Airflow and Grafana"
-    )
+def _tls(group: _Group) -> None:
+    name = "of the operational Postgres in its certificate (source-postgres)"
+    group.add_argument("--source-name", metavar="NAME", type=_name, help=name)
+    source_ca = "CA certificates that sign its certificate (`system`: those of the system)"
+    group.add_argument("--source-ca", metavar="FILE", type=_authorities, help=source_ca)
+    modes = "require: encrypted without verification; disable: in plain text (default: verify-full)"
+    group.add_argument("--source-tls", choices=SOURCE_TLS, help=modes)
+    sink_ca = "CA certificates that sign the certificate of a SQL Server outside (`system`)"
+    group.add_argument("--sink-ca", metavar="FILE", type=_authorities, help=sink_ca)
+    ui_name = "host name by which people reach Airflow and Grafana"
+    group.add_argument("--ui-name", metavar="NAME", type=_name, help=ui_name)
 
 
-def _images(group: "argparse._ArgumentGroup") -> None:
+def _images(group: _Group) -> None:
     group.add_argument("--builder", choices=("auto", *BUILDERS), default="auto", help="default: the first that works")
-    group.add_argument(
-        "--import-command",
-        metavar="CMD",
-        help="imports an image into the node, given the archive (`k3s ctr images import`); '' imports nothing",
-    )
+    command = "imports an image into the node, given the archive (`k3s ctr images import`); '' imports nothing"
+    group.add_argument("--import-command", metavar="CMD", help=command)
     group.add_argument("--ca-file", metavar="FILE", type=_file, help="CA certificates that the builds need")
-    group.add_argument(
-        "--new-digests",
-        action="store_true",
-        help="resolve the tags of all images again (default: the digests that were recorded at their first pull)",
-    )
+    digests = "resolve the tags of all images again (default: the digests that were recorded at their first pull)"
+    group.add_argument("--new-digests", action="store_true", help=digests)
     group.add_argument("--no-pull", action="store_true", help="build from the base images that are here")
 
 
-def _air_gap(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument(
-        "--bundle", metavar="FILE", type=_path, help="only write everything for such a machine to one .tar.gz"
-    )
+def _air_gap(group: _Group) -> None:
+    bundle = "only write everything for such a machine to one .tar.gz"
+    group.add_argument("--bundle", metavar="FILE", type=_path, help=bundle)
     group.add_argument("--k3s-files", metavar="DIR", type=_folder, help="files of K3s to put into the bundle as well")
     group.add_argument("--platform", choices=PLATFORMS, help="of that machine (default: that of this one)")
     group.add_argument("--sign-with", metavar="KEY", type=_file, help="sign the bundle with this key of OpenSSH")
     group.add_argument("--from-bundle", metavar="FILE", type=_path, help="install from it, or from its folder")
-    group.add_argument(
-        "--signers", metavar="FILE", type=_file, help="allowed signers: require a signature of the archive"
-    )
+    signers = "allowed signers: require a signature of the archive"
+    group.add_argument("--signers", metavar="FILE", type=_file, help=signers)
 
 
 def _path(text: str) -> Path:
@@ -239,8 +206,13 @@ def _address(text: str) -> str:
     return str(address)
 
 
-def duration(text: str) -> float:
-    """A duration of the command line in seconds. Raises ArgumentTypeError."""
+def add_timeout(group: _Group, default: str) -> None:
+    """Add the option --timeout."""
+    text = f"for each wait, such as 90s or 15m ({default})"
+    group.add_argument("--timeout", metavar="TIME", type=_duration, default=default, help=text)
+
+
+def _duration(text: str) -> float:
     found = re.fullmatch(r"(\d+)([smh])", text)
     if not found or not int(found[1]):
         raise argparse.ArgumentTypeError(f"{text} is not a time such as 90s, 15m or 1h.")

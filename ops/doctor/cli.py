@@ -1,10 +1,9 @@
 """The command line of `scripts/doctor.sh`."""
 
-import argparse
 from collections.abc import Sequence
 
 from ops.cluster.access import UnreachableError
-from ops.cluster.console import INTERRUPTED, Console
+from ops.cluster.console import INTERRUPTED, Console, new_parser
 from ops.cluster.kubectl import Kubectl
 from ops.doctor.checks import CHECKS
 from ops.doctor.findings import Verdict, evaluate
@@ -22,19 +21,13 @@ are enforced. The login pages are opened from this machine. No password is shown
 
 The cluster is the one of KUBECONFIG, else the K3s of this machine (with sudo).
 """
-_CODES = """\
-exit codes: 0 all is well; 1 something is wrong; 2 not everything could be checked
-"""
+_CODES = "exit codes: 0 all is well; 1 something is wrong; 2 not everything could be checked"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/doctor.sh",
-        description=_ABOUT,
-        epilog=_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("scripts/doctor.sh", _ABOUT)
+    parser.epilog = _CODES
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     options = parser.parse_args(arguments)
     console = Console()

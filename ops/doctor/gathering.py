@@ -41,8 +41,6 @@ _SECRETS = (
 )
 _MOST_LOGS = 10
 _LOG_LINES = 20
-_NO_LOG = "unable to retrieve container logs"
-"""The beginning of the kubelet's answer for a removed container."""
 
 
 def gather(say: Callable[[str], None], kubectl: Kubectl) -> Snapshot:
@@ -186,22 +184,12 @@ def _file_systems(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]
 
 def _logs(kubectl: Kubectl, seen: Snapshot) -> None:
     """The last messages of containers that failed."""
-    wanted = [
-        (pod["metadata"], status["name"], bool(status.get("lastState")))
-        for pod in seen.of_kind("Pod")
-        for status in container_statuses(pod)
-        if _has_failed(status)
-    ]
-    for meta, container, before in wanted[-_MOST_LOGS:]:
-        arguments = ("--namespace", meta["namespace"], "logs", meta["name"], f"--container={container}")
-        for flags in (("--previous",), ()) if before else ((),):
-            try:
-                log = kubectl.run(*arguments, f"--tail={_LOG_LINES}", *flags)
-            except DeployError:
-                continue  # the pod or container is deleted
-            if log.strip() and not log.startswith(_NO_LOG):
-                seen.logs[f"{meta['namespace']}/{meta['name']}/{container}"] = last_message(log)
-                break
+    wanted = [(pod, one) for pod in seen.of_kind("Pod") for one in container_statuses(pod) if _has_failed(one)]
+    for pod, status in wanted[-_MOST_LOGS:]:
+        runs = ("--previous", "") if status.get("lastState") else ("",)
+        if log := kubectl.container_log(pod, status["name"], _LOG_LINES, runs):
+            meta = pod["metadata"]
+            seen.logs[f"{meta['namespace']}/{meta['name']}/{status['name']}"] = last_message(log)
 
 
 def _has_failed(status: Object) -> bool:

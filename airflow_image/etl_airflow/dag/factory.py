@@ -11,10 +11,11 @@ from airflow.providers.cncf.kubernetes.kube_client import get_kube_client
 from airflow.sdk import DAG, Asset, Param, get_current_context, task, task_group
 from etl.model.pipeline import Pipeline
 
-from etl_airflow.dag.connections import SINK, SOURCE
 from etl_airflow.pods import last_line
 from etl_airflow.pods.operator import EtlPodOperator, runs_steps_as_processes
 
+SOURCE, SINK = "source", "sink"
+"""The Airflow connections of `plan` and `reconcile`."""
 _PARAMS = {
     "full_refresh": Param(
         False,

@@ -7,7 +7,7 @@ pod (`kubectl exec`) are in the audit log of Kubernetes.
 
 import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
@@ -15,8 +15,7 @@ from typing import Any
 from airflow._shared.observability.metrics import stats
 from airflow.plugins_manager import AirflowPlugin
 
-Message = MutableMapping[str, Any]
-App = Callable[[Message, Any, Any], Awaitable[None]]
+from etl_airflow.web.page_headers import App, Message, Receive, Send
 
 MOST_CHARACTERS = 2000
 """Maximum of a field: a line below 4,096 bytes (PIPE_BUF) is written atomically."""
@@ -86,7 +85,7 @@ class Listening:
         self._app = app
         listen()
 
-    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         await self._app(scope, receive, send)
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ops.cluster.access import reach
-from ops.cluster.console import Console, DeployError
+from ops.cluster.console import Console, DeployError, new_parser
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.names import AIRFLOW_SETTINGS, MODEL, PART_OF
 from ops.cluster.objects import new, secret_variable
 from ops.cluster.secret_keys import SINK_ADMIN
 from ops.cluster.step_pod import step_spec
 from ops.deploy.manifests.rollout import JobFailedError, run_once
-from ops.deploy.options import duration
+from ops.deploy.options import add_timeout
 from ops.deploy.secrets.secrets import temporary_secret
 
 JOB = SECRET = "etl-erase"  # noqa: S105 - the name of a Secret
@@ -44,20 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="scripts/erase.sh", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("scripts/erase.sh", _ABOUT)
     parser.add_argument("--dag", metavar="NAME", required=True, help="the DAG of the pipeline, such as orders_etl")
-    parser.add_argument(
-        "--pipeline", metavar="FILE", help="its pipeline as JSON, where DAGs come from git and not with the image"
-    )
+    pipeline = "its pipeline as JSON, where DAGs come from git and not with the image"
+    parser.add_argument("--pipeline", metavar="FILE", help=pipeline)
     parser.add_argument("--dry-run", action="store_true", help="change nothing, and say what would be removed")
-    parser.add_argument(
-        "--even-if-at-source",
-        action="store_true",
-        help="do not ask the source whether it still has the row, from where a later run would bring it back",
-    )
-    parser.add_argument("--timeout", metavar="TIME", type=duration, default="1h", help="for each wait (1h)")
+    at_source = "do not ask the source whether it still has the row, from where a later run would bring it back"
+    parser.add_argument("--even-if-at-source", action="store_true", help=at_source)
+    add_timeout(parser, "1h")
     return parser.parse_args(arguments)
 
 

@@ -6,21 +6,20 @@ database only has the history of runs (docs/operations.md).
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ops.cluster.access import reach
 from ops.cluster.airflow_api import ADMIN_KEY, ADMIN_SECRET, ADMIN_USER
-from ops.cluster.console import Console, DeployError, table
+from ops.cluster.console import Console, DeployError, new_parser, table
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.names import AIRFLOW_SERVERS, PREPARE
 from ops.cluster.objects import new
 from ops.cluster.secret_keys import METADATA_ADMIN, SINK_ADMIN, SINK_BACKUP, SINK_EXPORTER, SINK_LOADER
 from ops.deploy.data.backups import COPY, LATEST, METADATA, SINK, Backup, choose, read_backups, run_job
 from ops.deploy.manifests.rollout import wait_until_ready
-from ops.deploy.options import duration
+from ops.deploy.options import add_timeout
 from ops.deploy.secrets.secrets import temporary_secret
 
 CLEAN = "airflow-clean"
@@ -35,7 +34,6 @@ _SINK_SECRETS = {
 POLL_SECONDS = 1.0
 IDENTITY = ("backup-identity", "BACKUP_IDENTITY")
 """The Secret with the private key of encrypted copies, and its key in it."""
-_WORD = "restore"
 MIGRATE = f"""\
 airflow db migrate
 python -m etl_airflow.grants
@@ -59,19 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="scripts/restore.sh", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("scripts/restore.sh", _ABOUT)
     parser.add_argument("--metadata", metavar="FILE", help=f"restore Airflow's database: a backup's name, or {LATEST}")
     parser.add_argument("--sink", metavar="FILE", help=f"restore the sink: a backup's name, or {LATEST}")
-    parser.add_argument(
-        "--fetch", action="store_true", help="first bring the newest copies back from where backup-copy took them"
-    )
-    parser.add_argument(
-        "--identity", metavar="FILE", help="with --fetch: age's private key, where the copies are encrypted"
-    )
+    fetch = "first bring the newest copies back from where backup-copy took them"
+    parser.add_argument("--fetch", action="store_true", help=fetch)
+    identity = "with --fetch: age's private key, where the copies are encrypted"
+    parser.add_argument("--identity", metavar="FILE", help=identity)
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--timeout", metavar="TIME", type=duration, default="1h", help="for each wait (1h)")
+    add_timeout(parser, "1h")
     return parser.parse_args(arguments)
 
 
@@ -126,12 +120,8 @@ def _confirm(console: Console, chosen: dict[str, Backup], yes: bool) -> None:
     names = {METADATA: "Airflow's metadata database", SINK: "the sink"}
     for cron_job, backup in chosen.items():
         console.show(f"  {names[cron_job]} becomes that of {backup.made} ({backup.name})")
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise DeployError("This is no terminal, so it cannot be confirmed: give --yes.")
-    if input(f"Type {_WORD} to go on: ").strip() != _WORD:
-        raise DeployError("Nothing was changed.")
+    if not yes:
+        console.confirm("restore", "Nothing was changed.")
 
 
 def _servers(kubectl: Kubectl) -> list[Object]:
