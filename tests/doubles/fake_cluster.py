@@ -103,8 +103,10 @@ class FakeForwardedPort:
 class FakeCluster:
     """The state of the stubs, and the calls that they recorded."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, output: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
+        self.said = output.readouterr
+        """What has been printed since it was called before."""
         self.data = folder / "data"
         self.overlay = folder / "overlay"
         self.overlay.mkdir()
@@ -275,9 +277,11 @@ def overlay_objects() -> list[dict[str, Any]]:
     ]
 
 
-def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, *, by_process: bool = False) -> FakeCluster:
+def prepare(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, output: pytest.CaptureFixture[str], *, by_process: bool = False
+) -> FakeCluster:
     """Use the stubs, and nothing of the real machine. `by_process`: also kubectl as a process."""
-    cluster = FakeCluster(folder)
+    cluster = FakeCluster(folder, output)
     monkeypatch.setenv("PATH", f"{cluster.path}:/usr/bin:/bin")
     monkeypatch.setenv("FAKE_CLUSTER", str(folder))
     monkeypatch.setenv("KUBECONFIG", str(FAKE_KUBECTL))  # a file that is there

@@ -1,4 +1,4 @@
-"""A real Postgres, the SQL Server of SINK_URL or its double, and a bucket."""
+"""Fixtures of more than one module: databases, a bucket, a Loki, and doubles of a cluster and of a machine."""
 
 import os
 import uuid
@@ -13,6 +13,10 @@ from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import Postgres, run_postgres
 from dev.sandbox.stack import INIT_SQL, run_sink
+from ops.doctor.snapshot import Snapshot
+from tests.doubles.bare_machine import BareMachine
+from tests.doubles.fake_cluster import FakeCluster, prepare
+from tests.harness.logs.loki import LokiServer, run_loki
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +56,56 @@ def source_url(postgres: Postgres, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def empty(postgres: Postgres) -> Iterator[str]:
+    """An empty database for one test."""
+    name = f"empty_{uuid.uuid4().hex[:8]}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
 def orders(source_url: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
     """The orders pipeline between databases for one test."""
     with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def cluster(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> FakeCluster:
+    """The stubs of a cluster. A test asks for kubectl as a process by its parameter."""
+    return prepare(tmp_path, monkeypatch, capfd, by_process=getattr(request, "param", False))
+
+
+@pytest.fixture
+def seen() -> Snapshot:
+    """The snapshot of a deployment in which all is well."""
+    from tests.harness.doctor.healthy_deployment import well  # it imports Airflow
+
+    return well()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> BareMachine:
+    """A machine without K3s."""
+    return BareMachine(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
+    """A Loki, or a double of its API."""
+    with run_loki(tmp_path_factory.mktemp("loki")) as server:
+        yield server
+
+
+@pytest.fixture
+def app() -> str:
+    """A label of one test's own: the Loki may have other lines."""
+    return f"app-{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,14 @@
 """A real DAG processor with the one key that it holds: it reads a DAG file that asks for an encrypted variable."""
 
 import os
-import secrets
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from cryptography.fernet import Fernet
 
-from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import die_with_parent, kill_session
 from dev.sandbox.stack import airflow_environment
 from dev.sandbox.waiting import wait_for
@@ -26,14 +23,6 @@ READ = "SELECT dag_id FROM dag UNION SELECT stacktrace FROM import_error"
 KEYS = {"AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"}
 
 
-@pytest.fixture(scope="module")
-def url(postgres: Postgres) -> Iterator[str]:
-    """An empty metadata database."""
-    name = f"airflow_{secrets.token_hex(4)}"
-    yield postgres.create_database(name)
-    postgres.drop_database(name)
-
-
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url) as connection:
         return connection.execute(query.encode()).fetchall()
@@ -46,7 +35,7 @@ def airflow(environment: Mapping[str, str], *words: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_dag_processor_needs_no_key_that_signs(url: str, tmp_path: Path) -> None:
+def test_the_dag_processor_needs_no_key_that_signs(empty: str, tmp_path: Path) -> None:
     (pod,) = (pod for pod in pods_of(rendering("single-node")) if pod.owner == "Deployment/airflow-dag-processor")
     held = KEYS & {name for name, value in pod.containers[0].environment().items() if value == SECRET}
     assert held == {"AIRFLOW__CORE__FERNET_KEY"}
@@ -54,21 +43,21 @@ def test_the_dag_processor_needs_no_key_that_signs(url: str, tmp_path: Path) -> 
     dags.mkdir()
     (dags / "whose.py").write_text(DAG)
     inherited = {name: value for name, value in os.environ.items() if name not in KEYS}
-    environment = inherited | airflow_environment(tmp_path, url, "", "")
+    environment = inherited | airflow_environment(tmp_path, empty, "", "")
     del environment["AIRFLOW__SECRETS__BACKEND"]  # the API server's alone
     environment |= dict.fromkeys(held, Fernet.generate_key().decode())
     environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(dags)
     airflow(environment, "db", "migrate")
     airflow(environment, "variables", "set", "whose", "nobody")
-    assert rows(url, "SELECT is_encrypted FROM variable") == [(True,)]
+    assert rows(empty, "SELECT is_encrypted FROM variable") == [(True,)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             ["airflow", "dag-processor"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             preexec_fn=die_with_parent, start_new_session=True,
         )  # fmt: skip
     try:
-        wait_for(lambda: rows(url, READ), 120, 0.5)
+        wait_for(lambda: rows(empty, READ), 120, 0.5)
     finally:
         kill_session(process.pid)
         process.wait()
-    assert rows(url, READ) == [("of_nobody",)]
+    assert rows(empty, READ) == [("of_nobody",)]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,12 +17,10 @@ from etl.config.settings import Settings
 from etl.errors import ConfigurationError, ExitCode, TryAgainError
 from etl.sqlserver import sql as sink_sql
 from etl.steps.erase import Erased, erase
-from psycopg import sql
 from pydantic import SecretStr
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, as_json, connect
 from dev.sandbox.pipelines import EVERYTHING, ORDERS, make
-from dev.sandbox.postgres import Postgres
 from dev.sandbox.sqlserver import SqlServerDouble
 from tests.harness.runs import Runs
 from tests.harness.sink_server import Server, refused
@@ -325,16 +322,8 @@ def test_the_loader_may_do_nothing_with_the_record(place: Place, statement: str)
 )
 @pytest.mark.parametrize("is_sensitive", [False, True])
 def test_the_row_is_found_whatever_the_type_of_its_key(
-    postgres: Postgres,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    value: str,
-    written: str,
-    is_sensitive: bool,
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, value: str, written: str, is_sensitive: bool
 ) -> None:
-    name = f"keys_{uuid.uuid4().hex[:8]}"
-    url = postgres.create_database(name)
     pipeline = make(
         {**EVERYTHING, "name": "keys", "source": "public.t", "sink": "dbo.keys", "filter": "true", "key": ["n", "k"],
          "columns": {"n": "integer", "k": kind, "at": "timestamp"}, "version": "at", "version_zone": "UTC"},
@@ -343,7 +332,7 @@ def test_the_row_is_found_whatever_the_type_of_its_key(
     with SqlServerDouble(password="Adm1n-of-the-'stand-in'", database="") as sql_server:
         server = Server(sql_server.url, "sink", "etl")
         server.prepare(pipeline)
-        site = server.pipeline(url, tmp_path, pipeline)
+        site = server.pipeline(empty, tmp_path, pipeline)
         site.change(f"CREATE TABLE t (n integer, k {kind}, at timestamp NOT NULL, PRIMARY KEY (n, k))")
         site.change("INSERT INTO t VALUES (1, %s, '2026-01-02'), (2, %s, '2026-01-01')", value, value)
         place = Place(server, site, Runs(site, monkeypatch), tmp_path)
@@ -353,5 +342,3 @@ def test_the_row_is_found_whatever_the_type_of_its_key(
         found = place.erase(json.dumps(["1", inner]))
         assert (found.rows, found.partitions) == (1, 1)
         assert [key[0] for key in site.sink_rows()] == [2]
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

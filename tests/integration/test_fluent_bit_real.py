@@ -20,12 +20,6 @@ from tests.harness.logs.loki_proxy import AUDIT, NODES, READ, run_proxy
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="no registry has Fluent Bit: name a program in FLUENT_BIT_PROGRAM")
 
 
-@pytest.fixture(scope="module")
-def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
-    with run_loki(tmp_path_factory.mktemp("loki")) as server:
-        yield server
-
-
 @pytest.fixture
 def way(loki: LokiServer) -> Iterator[SilentProxy]:
     with silent_proxy(urlsplit(loki.url).port or 80) as one:

@@ -2,13 +2,12 @@
 
 import re
 import time
-from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
 
 from dev.sandbox.stack import ROOT
-from tests.harness.logs.loki import LokiServer, real_loki, run_loki
+from tests.harness.logs.loki import LokiServer, real_loki
 from tests.harness.metrics.queries import Query, queries
 
 HOUR = 3600 * 10**9
@@ -19,12 +18,6 @@ DOCUMENTED = sorted(
     for page in (ROOT / "docs").rglob("*.md")
     for quoted, line in _DOCUMENTED.findall(page.read_text())
 )
-
-
-@pytest.fixture(scope="module")
-def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
-    with run_loki(tmp_path_factory.mktemp("loki")) as server:
-        yield server
 
 
 @pytest.mark.parametrize("query", [query for query in queries() if query.language == "logql"], ids=str)

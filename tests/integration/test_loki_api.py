@@ -9,7 +9,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,6 @@ Line = tuple[int, str, dict[str, str], str]
 """Seconds ago, text, metadata, and which of two streams it is of."""
 Filter = tuple[str, Callable[[str, dict[str, str]], bool]]
 """A stage of a query, and whether a line with these labels passes it."""
-
-
-@pytest.fixture(scope="module")
-def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
-    with run_loki(tmp_path_factory.mktemp("loki")) as server:
-        yield server
-
-
-@pytest.fixture
-def app() -> str:
-    """A label of this test's own: the Loki may have other lines."""
-    return f"app-{uuid.uuid4().hex}"
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

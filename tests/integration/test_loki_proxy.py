@@ -5,7 +5,6 @@ tests/manifests/test_network.py.
 """
 
 import time
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -55,11 +54,6 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
 def proxy(loki: LokiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     with run_proxy(tmp_path_factory.mktemp("proxy"), loki) as one:
         yield one
-
-
-@pytest.fixture
-def app() -> str:
-    return f"app-{uuid.uuid4().hex}"
 
 
 @pytest.mark.parametrize("port", [READ, TASKS, NODES, AUDIT, STATE])

@@ -6,7 +6,6 @@ The task logs' sender and Fluent Bit act by these: 400 is for good, 429 is for n
 import json
 import re
 import time
-import uuid
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
@@ -29,22 +28,10 @@ STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 ASK = "contact your Loki administrator to see if the limit can be increased"
 
 
-@pytest.fixture(scope="module")
-def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
-    with run_loki(tmp_path_factory.mktemp("loki")) as server:
-        yield server
-
-
 @pytest.fixture
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
     with run_loki(tmp_path_factory.mktemp("narrow"), NARROW) as server:
         yield server
-
-
-@pytest.fixture
-def app() -> str:
-    """A label of this test's own: the Loki may have other lines."""
-    return f"app-{uuid.uuid4().hex}"
 
 
 def assert_refused(answer: tuple[int, str], status: int, *parts: str) -> None:

@@ -2,8 +2,6 @@
 
 import logging
 import re
-import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -185,14 +183,6 @@ def test_that_all_newest_rows_are_gone_is_said(runs: Runs, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         assert runs.run("second")["verdict"] == "adds up"
     assert "None of the newest 100 rows of dbo." in caplog.text
-
-
-@pytest.fixture
-def empty(postgres: Postgres) -> Iterator[str]:
-    """An empty database."""
-    name = f"keys_{uuid.uuid4().hex[:8]}"
-    yield postgres.create_database(name)
-    postgres.drop_database(name)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """Versions that a window never reaches, and versions in local time: said, or refused, and never a green run without."""
 
 import logging
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, timedelta
 from functools import partial
@@ -17,7 +16,6 @@ from etl.model.window import Partition
 from etl.postgres.connection import connect_source
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
-from dev.sandbox.postgres import Postgres
 from tests.harness.runs import Runs
 
 DEFINITION: dict[str, Any] = {
@@ -25,14 +23,6 @@ DEFINITION: dict[str, Any] = {
     "key": ["k"], "version": "at", "filter": "true", "look_back": 0,
 }  # fmt: skip
 Made = Callable[..., AbstractContextManager[PipelineFixture]]
-
-
-@pytest.fixture
-def empty(postgres: Postgres) -> Iterator[str]:
-    """An empty database."""
-    name = f"versions_{uuid.uuid4().hex[:8]}"
-    yield postgres.create_database(name)
-    postgres.drop_database(name)
 
 
 @pytest.fixture

@@ -22,15 +22,9 @@ from dev.sandbox.stack import ROOT
 from dev.sandbox.waiting import wait_for
 from tests.harness.airflow.run_task import log_path
 from tests.harness.airflow.task_log import RUN_ID, attempt, read_log, reading_from
-from tests.harness.logs.loki import LokiServer, loki_of_our_own, run_loki
+from tests.harness.logs.loki import LokiServer, loki_of_our_own
 
 MANY = 10_000
-
-
-@pytest.fixture(scope="module")
-def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LokiServer]:
-    with run_loki(tmp_path_factory.mktemp("loki")) as server:
-        yield server
 
 
 class Worker:

@@ -15,7 +15,6 @@ from etl.sqlserver import checks as sink_checks
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import EVERYTHING, window
-from dev.sandbox.postgres import Postgres
 
 TABLE = """
 CREATE TABLE "Every Thing" (
@@ -47,14 +46,10 @@ EXTREMES: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def everything(postgres: Postgres, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
-    name = f"everything_{uuid.uuid4().hex[:8]}"
-    url = postgres.create_database(name)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(TABLE)
-    with pipeline_fixture(EVERYTHING, url, sink_url, tmp_path) as made:
+def everything(empty: str, sink_url: str, tmp_path: Path) -> Iterator[PipelineFixture]:
+    with pipeline_fixture(EVERYTHING, empty, sink_url, tmp_path) as made:
+        made.change(TABLE)
         yield made
-    postgres.drop_database(name)
 
 
 def insert(made: PipelineFixture, region: str, number: int, **values: Any) -> None:
@@ -157,18 +152,15 @@ def test_a_document_is_text_in_the_sink(everything: PipelineFixture) -> None:
 
 @pytest.mark.parametrize("column", ["doc", "plain_doc"])
 def test_a_filter_tells_the_case_of_a_document_in_the_sink_too(
-    postgres: Postgres, sink_url: str, tmp_path: Path, column: str
+    empty: str, sink_url: str, tmp_path: Path, column: str
 ) -> None:
-    name = f"documents_{uuid.uuid4().hex[:8]}"
-    url = postgres.create_database(name)
-    with pipeline_fixture(EVERYTHING, url, sink_url, tmp_path, filter=f"NOT {column} LIKE '%\"test\"%'") as made:
+    with pipeline_fixture(EVERYTHING, empty, sink_url, tmp_path, filter=f"NOT {column} LIKE '%\"test\"%'") as made:
         made.change(TABLE)
         for number, kind in enumerate(("test", "Test")):
             insert(made, "eu", number, **{column: json.dumps({"kind": kind})})
         made.run()
         assert [key[1].int for key in made.sink_rows()] == [1]
         assert made.query(sink_checks.count_breaches(made.pipeline, window(), [])) == [(0, 0)]
-    postgres.drop_database(name)
 
 
 AS_DDL = {
@@ -192,11 +184,10 @@ PSQL = """
 @pytest.mark.parametrize("step", ["separate", "run"])
 @pytest.mark.parametrize("declared", ["as in the DDL", "as psql prints it"])
 def test_a_table_moves_with_its_types_as_postgres_writes_them(
-    postgres: Postgres, sink_url: str, tmp_path: Path, declared: str, step: str
+    empty: str, sink_url: str, tmp_path: Path, declared: str, step: str
 ) -> None:
-    url = postgres.create_database(f"ddl_{uuid.uuid4().hex[:8]}")
     columns = AS_DDL
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(empty, autocommit=True) as connection:
         ddl = ", ".join(f"{name} {each}" for name, each in AS_DDL.items())
         connection.execute(f"CREATE TABLE t ({ddl}, PRIMARY KEY (id))".encode())
         connection.execute(ROWS)
@@ -204,8 +195,7 @@ def test_a_table_moves_with_its_types_as_postgres_writes_them(
             columns = dict(connection.execute(PSQL).fetchall())
     definition: dict[str, Any] = {"name": "ddl", "source": "public.t", "columns": columns, "filter": "true"}
     definition |= {"key": ["id"], "version": "at"}
-    with pipeline_fixture(definition, url, sink_url, tmp_path) as made:
+    with pipeline_fixture(definition, empty, sink_url, tmp_path) as made:
         made.run("run", None, *([] if step == "separate" else [step]))
         assert len(made.sink_rows()) == 3
         assert made.sink_rows() == made.source_rows()
-    postgres.drop_database(url.rsplit("/", 1)[1])

@@ -20,7 +20,7 @@ from ops.deploy.final_checks import run_final_checks
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.secrets import certificates
 from ops.deploy.secrets.certificates import CertificateSpec, ui_certificate
-from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, ingress, node, prepare, with_certificate, workload
+from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, ingress, node, with_certificate, workload
 from tests.doubles.front_door import Front, front
 
 NAME, ADDRESS = "etl.example.com", "127.0.0.1"
@@ -217,9 +217,8 @@ def test_a_new_pod_is_given_time_until_policies_know_it(open_and_closed: tuple[s
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def cluster(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """A cluster of two nodes with CoreDNS."""
-    made = prepare(tmp_path, monkeypatch)
     monkeypatch.setattr(policy_probe, "_POLL_SECONDS", 0.01)
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     probes = {"readinessProbe": {"httpGet": {"port": 8181}}, "livenessProbe": {"httpGet": {"port": "health"}}}
@@ -232,8 +231,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     service = {"clusterIP": "10.43.0.1", "ports": [{"port": 443}]}
     api = {"kind": "Service", "metadata": {"name": "kubernetes", "namespace": "default"}, "spec": service}
     nodes = {f"Node/{name}": node(name) | {"status": ready} for name in ("one", "two")}
-    made.set(objects={**nodes, "Service/kubernetes": api}, pods=[dns])
-    return made
+    cluster.set(objects={**nodes, "Service/kubernetes": api}, pods=[dns])
+    return cluster
 
 
 NO_IMAGE = {"name": "probe", "state": {"waiting": {"reason": "ErrImageNeverPull", "message": "none"}}}
@@ -241,17 +240,15 @@ EXPORTER = workload("Deployment", "database-exporter", "observability", "localho
 HERE = Node("one", ADDRESS, is_this_machine=True, is_control_plane=True, has_data=True)
 
 
-def tell(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *more: dict[str, Any]) -> str:
+def tell(cluster: FakeCluster, *more: dict[str, Any]) -> str:
     run_final_checks(Console(), FakeKubectl(), Rendering([EXPORTER, *more], []), HERE, NAME)
-    return capsys.readouterr().out
+    return cluster.said().out
 
 
-def test_policies_that_hold_are_told_for_every_node_and_nothing_is_left(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_policies_that_hold_are_told_for_every_node_and_nothing_is_left(cluster: FakeCluster) -> None:
     before = cluster.objects
     cluster.set(told=json.dumps({"reached": True, "opened": []}))
-    assert "Network policies are enforced on one, two: a pod reached the DNS and nothing else." in tell(cluster, capsys)
+    assert "Network policies are enforced on one, two: a pod reached the DNS and nothing else." in tell(cluster)
     assert cluster.objects == before
     made = [json.loads(call["stdin"]) for call in cluster.calls("create")]
     assert {pod["spec"]["nodeName"] for pod in made} == {"one", "two"}
@@ -261,11 +258,9 @@ def test_policies_that_hold_are_told_for_every_node_and_nothing_is_left(
     assert {pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in made} == {"policy-probe"}
 
 
-def test_k3s_that_ignores_policies_is_told_with_where_its_log_says_why(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_k3s_that_ignores_policies_is_told_with_where_its_log_says_why(cluster: FakeCluster) -> None:
     cluster.set(told=json.dumps({"reached": True, "opened": ["10.42.0.2:8181"]}))
-    told = tell(cluster, capsys)
+    told = tell(cluster)
     assert "Note: Network policies are not enforced on node one: a pod there reached 10.42.0.2:8181" in told
     assert "Note: Network policies are not enforced on node two" in told
     assert "`Skipping network policy controller start`" in told
@@ -282,18 +277,14 @@ def test_k3s_that_ignores_policies_is_told_with_where_its_log_says_why(
         ({"stuck": {"phase": "Pending", "containerStatuses": [NO_IMAGE]}}, "does not start: ErrImageNeverPull, none"),
     ],
 )
-def test_a_try_that_proves_nothing_is_told_as_such(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], state: dict[str, Any], words: str
-) -> None:
+def test_a_try_that_proves_nothing_is_told_as_such(cluster: FakeCluster, state: dict[str, Any], words: str) -> None:
     cluster.set(**state)
-    told = tell(cluster, capsys)
+    told = tell(cluster)
     assert "Note: Whether network policies are enforced could not be tested:" in told
     assert words in told
 
 
-def test_the_way_in_is_told_at_the_end(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], serve: Any, ui: tuple[str, str]
-) -> None:
+def test_the_way_in_is_told_at_the_end(cluster: FakeCluster, serve: Any, ui: tuple[str, str]) -> None:
     answers = serve(ui[1])
     certificate = base64.b64encode(ui[0].encode()).decode()
     secret = {
@@ -304,20 +295,20 @@ def test_the_way_in_is_told_at_the_end(
     cluster.change("Secret/ui-tls", secret)
     cluster.set(told=json.dumps({"reached": True, "opened": []}))
     page = with_certificate(ingress("airflow", "etl-poc", "airflow", "/"))
-    assert f"with the certificate of ui-tls: {NAME}, {ADDRESS}." in tell(cluster, capsys, page)
+    assert f"with the certificate of ui-tls: {NAME}, {ADDRESS}." in tell(cluster, page)
     answers.pages["/auth/login/"] = (503, "")
-    told = tell_at_once(cluster, capsys, page)
+    told = tell_at_once(cluster, page)
     assert f"Note: https://{NAME}/auth/login/ does not open as it should. Traefik does not reach Airflow (503)." in told
 
 
-def tell_at_once(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *more: dict[str, Any]) -> str:
+def tell_at_once(cluster: FakeCluster, *more: dict[str, Any]) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ops.deploy.final_checks.TIMEOUT_SECONDS", 0)
-        return tell(cluster, capsys, *more)
+        return tell(cluster, *more)
 
 
-def test_ingresses_that_nobody_takes_are_told(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ingresses_that_nobody_takes_are_told(cluster: FakeCluster) -> None:
     cluster.set(told=json.dumps({"reached": True, "opened": []}))
     page = ingress("airflow", "etl-poc", "airflow", "/")
     page["spec"]["ingressClassName"] = "traefik"
-    assert "there is no IngressClass traefik" in tell(cluster, capsys, page)
+    assert "there is no IngressClass traefik" in tell(cluster, page)

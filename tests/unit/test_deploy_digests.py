@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from typing import Any
 
 import pytest
 
@@ -10,7 +9,7 @@ from ops.cluster.images import explain, is_permanent
 from ops.deploy.cli import main
 from ops.deploy.images.digests import digest_in
 from ops.deploy.images.images import name_on_node
-from tests.doubles.fake_cluster import FakeCluster, node, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, node, workload
 
 MSSQL, LOKI, POSTGRES = "example.com/mssql:2022", "example.com/loki:3", "example.com/postgres:17"
 PULLED = (MSSQL, LOKI, POSTGRES)
@@ -23,9 +22,8 @@ def digest(image: str) -> str:
 
 
 @pytest.fixture
-def cluster(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def cluster(cluster: FakeCluster) -> FakeCluster:
     """A node without pulled images."""
-    cluster = prepare(tmp_path, monkeypatch)
     has(cluster)
     return cluster
 
@@ -90,9 +88,7 @@ def test_a_second_run_pulls_and_changes_nothing(cluster: FakeCluster) -> None:
     assert after == before
 
 
-def test_whoever_wants_what_the_tags_are_now_is_told_what_changed(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_whoever_wants_what_the_tags_are_now_is_told_what_changed(cluster: FakeCluster) -> None:
     assert main(cluster.arguments()) == 0
     has_pulled(cluster)
     cluster.set(digests={MSSQL: OTHER})
@@ -100,7 +96,7 @@ def test_whoever_wants_what_the_tags_are_now_is_told_what_changed(
     assert main(cluster.arguments("--new-digests")) == 0
     assert pulled(cluster) == dict.fromkeys(PULLED, "Always")
     assert images(cluster) == {f"{MSSQL}@{OTHER}", *(f"{image}@{digest(image)}" for image in (LOKI, POSTGRES))}
-    told = capsys.readouterr().out
+    told = cluster.said().out
     assert f"{MSSQL}: the digest changes from {digest(MSSQL)} to {OTHER}." in told
     assert told.count("the digest changes from") == 1
 
@@ -122,26 +118,22 @@ def test_what_a_node_has_already_is_pinned_without_a_pull(cluster: FakeCluster) 
     assert images(cluster) == {f"{image}@{digest(image)}" for image in PULLED}
 
 
-def test_a_tag_that_changes_between_two_nodes_is_refused(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_tag_that_changes_between_two_nodes_is_refused(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     far = node("far")
     far["status"] |= {"nodeInfo": {"bootID": "another"}, "images": []}
     cluster.change("Node/far", far)
     answers = iter([digest(MSSQL), OTHER] * 100)
     monkeypatch.setattr("tests.doubles.fake_kubectl.image_id", lambda _, image: f"{image[:-3]}@{next(answers)}")
     assert main(cluster.arguments()) == 1
-    assert "was moved during the pull" in capsys.readouterr().err
+    assert "was moved during the pull" in cluster.said().err
     assert not [name for name in cluster.objects if name.startswith(("Deployment/", "StatefulSet/"))]
 
 
-def test_an_image_that_was_imported_keeps_its_tag_and_that_is_said(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_image_that_was_imported_keeps_its_tag_and_that_is_said(cluster: FakeCluster) -> None:
     has(cluster, [MSSQL], [f"elsewhere.example.com/loki@{OTHER}", LOKI], [POSTGRES])
     assert main(cluster.arguments()) == 0
     assert images(cluster) == set(PULLED)
-    told = capsys.readouterr().out
+    told = cluster.said().out
     assert all(f"{image} is not pinned: it was imported or not pulled" in told for image in PULLED)
 
 
@@ -190,15 +182,13 @@ def test_an_image_that_its_registry_has_no_longer_says_what_can_be_done() -> Non
 
 
 @pytest.mark.parametrize("kept", ["not JSON", '["a"]', '{"example.com/loki:3": "latest"}'])
-def test_a_record_that_was_changed_is_said_to_be_so(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], kept: str
-) -> None:
+def test_a_record_that_was_changed_is_said_to_be_so(cluster: FakeCluster, kept: str) -> None:
     assert main(cluster.arguments()) == 0
     record = cluster.objects["ConfigMap/image-digests"]
     cluster.change("ConfigMap/image-digests", record | {"data": {"digests.json": kept}})
     cluster.forget_calls()
     assert main(cluster.arguments()) == 1
-    assert "The ConfigMap image-digests in etl-poc is not what was written there" in capsys.readouterr().err
+    assert "The ConfigMap image-digests in etl-poc is not what was written there" in cluster.said().err
     assert cluster.changes() == []
 
 

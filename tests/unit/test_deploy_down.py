@@ -11,13 +11,12 @@ from ops.deploy.cli import main
 from ops.deploy.data.volumes import data_folders, data_home
 from ops.deploy.manifests.rendering import DATA_FOLDER
 from ops.deploy.secrets.secrets import KEPT_FILE
-from tests.doubles.fake_cluster import FakeCluster, named, prepare
+from tests.doubles.fake_cluster import FakeCluster, named
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def cluster(cluster: FakeCluster) -> FakeCluster:
     """A cluster with a deployment whose databases hold data."""
-    cluster = prepare(tmp_path, monkeypatch)
     assert main(cluster.arguments()) == 0
     (cluster.data / "mssql" / "data.mdf").write_text("rows")
     cluster.forget_calls()
@@ -29,9 +28,7 @@ def deleted(cluster: FakeCluster) -> list[str]:
     return [f"{item['kind']}/{item['metadata']['name']}" for items in calls for item in items]
 
 
-def test_airflow_goes_before_what_it_needs_and_what_the_data_needs_stays(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_airflow_goes_before_what_it_needs_and_what_the_data_needs_stays(cluster: FakeCluster) -> None:
     assert main(["down", *cluster.arguments()]) == 0
     names = deleted(cluster)
     for needed in ("StatefulSet/metadata-postgres", "StatefulSet/mssql", "StatefulSet/loki"):
@@ -42,7 +39,7 @@ def test_airflow_goes_before_what_it_needs_and_what_the_data_needs_stays(
     # What ends may still talk: a worker sends the end of its log.
     assert kinds == {"Node", "Namespace", "ConfigMap", "NetworkPolicy", *data}
     assert (cluster.data / "mssql" / "data.mdf").read_text() == "rows"
-    assert "Data, Secrets and the namespaces etl-poc, observability, observability-node stay" in capsys.readouterr().out
+    assert "Data, Secrets and the namespaces etl-poc, observability, observability-node stay" in cluster.said().out
 
 
 def test_it_removes_the_overlay_that_was_deployed(cluster: FakeCluster) -> None:
@@ -77,11 +74,9 @@ def test_after_down_everything_comes_back_with_the_same_passwords(cluster: FakeC
     assert cluster.objects == before
 
 
-def test_data_is_deleted_only_when_asked_for_and_confirmed(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_data_is_deleted_only_when_asked_for_and_confirmed(cluster: FakeCluster) -> None:
     assert main(["down", "--delete-data", *cluster.arguments()]) == 1
-    assert "give --yes" in capsys.readouterr().err
+    assert "give --yes" in cluster.said().err
     assert cluster.changes() == []
     assert main(["down", "--delete-data", "--yes", *cluster.arguments()]) == 0
     assert deleted(cluster)[-1] == "Namespace/observability"
@@ -119,12 +114,10 @@ def moved(cluster: FakeCluster) -> FakeCluster:
     return cluster
 
 
-def test_with_all_data_goes_that_of_a_volume_which_the_overlay_has_no_more(
-    moved: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
-    capsys.readouterr()
+def test_with_all_data_goes_that_of_a_volume_which_the_overlay_has_no_more(moved: FakeCluster) -> None:
+    moved.said()
     assert main(["down", "--delete-data", "--dry-run", *moved.arguments()]) == 0
-    shown = capsys.readouterr().out.splitlines()
+    shown = moved.said().out.splitlines()
     for what in ("PersistentVolumeClaim mssql", "PersistentVolume etl-poc-mssql", moved.data / "mssql"):
         assert f"  delete {what}" in shown
     assert main(["down", "--delete-data", "--yes", *moved.arguments()]) == 0
@@ -132,16 +125,14 @@ def test_with_all_data_goes_that_of_a_volume_which_the_overlay_has_no_more(
     assert not moved.data.exists()
 
 
-def test_a_folder_that_only_bears_the_name_of_a_volume_stays_and_is_told(
-    moved: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_only_bears_the_name_of_a_volume_stays_and_is_told(moved: FakeCluster) -> None:
     """One left by an interrupted attempt, or by another tool."""
     for name in ("mssql", "metadata"):
         moved.change(f"PersistentVolume/etl-poc-{name}", None)
     arguments = [word for word in moved.arguments() if not word.startswith("--data-folder")]
     assert main(["down", "--delete-data", "--yes", *arguments]) == 0
     assert {path.name for path in moved.data.iterdir()} == {"mssql", KEPT_FILE}
-    assert f"{moved.data / 'mssql'} may hold data of an earlier overlay" in capsys.readouterr().out
+    assert f"{moved.data / 'mssql'} may hold data of an earlier overlay" in moved.said().out
 
 
 def test_where_volumes_are_scattered_a_volume_elsewhere_does_not_say_where_the_others_are() -> None:
@@ -168,28 +159,24 @@ def fail_to_remove(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> N
     monkeypatch.setattr("os.rmdir", rmdir)
 
 
-def test_a_folder_where_a_disk_is_mounted_is_emptied(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_where_a_disk_is_mounted_is_emptied(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_to_remove(monkeypatch, "mssql", errno.EBUSY)
     assert main(["down", "--delete-data", "--yes", *cluster.arguments()]) == 0
-    assert f"Emptied {cluster.data / 'mssql'}, where a disk is mounted" in capsys.readouterr().out
+    assert f"Emptied {cluster.data / 'mssql'}, where a disk is mounted" in cluster.said().out
     assert [path.name for path in cluster.data.rglob("*")] == ["mssql"]
 
 
-def test_the_passwords_stay_for_as_long_as_data_does(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_passwords_stay_for_as_long_as_data_does(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     (cluster.data / "mssql" / "logs").mkdir()
     fail_to_remove(monkeypatch, "logs", errno.EPERM)
     assert main(["down", "--delete-data", "--yes", *cluster.arguments()]) == 1
-    told = capsys.readouterr().err
+    told = cluster.said().err
     assert f"{cluster.data / 'mssql'} could not be deleted (Operation not permitted)" in told
     assert f"then {cluster.data / KEPT_FILE}" in told
     assert {path.name for path in cluster.data.iterdir()} == {"mssql", KEPT_FILE}
 
 
-def test_a_dry_run_deletes_nothing(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_deletes_nothing(cluster: FakeCluster) -> None:
     assert main(["down", "--delete-data", "--dry-run", *cluster.arguments()]) == 0
-    assert f"delete {cluster.data / 'mssql'}" in capsys.readouterr().out
+    assert f"delete {cluster.data / 'mssql'}" in cluster.said().out
     assert cluster.changes() == []

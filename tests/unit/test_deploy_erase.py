@@ -9,7 +9,7 @@ import pytest
 
 from dev.sandbox.pipelines import ORDERS, make
 from ops.deploy.data.erase import main
-from tests.doubles.fake_cluster import FakeCluster, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, workload
 
 PIPELINE = json.loads(make(ORDERS).model_dump_json())
 KEY = "4711-of-a-person"
@@ -20,9 +20,8 @@ SAID: list[dict[str, object]] = [
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def cluster(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """A deployment, its pipeline, and a person who gives a key."""
-    cluster = prepare(tmp_path, monkeypatch)
     model = workload("Deployment", "database-exporter", "observability", "localhost/etl:0.1.0")
     spec = model["spec"]["template"]["spec"]
     spec |= {"securityContext": {"runAsUser": 10001, "runAsGroup": 10001}, "volumes": [{"name": "tmp", "emptyDir": {}}]}
@@ -50,9 +49,7 @@ def applied(cluster: FakeCluster) -> dict[str, Any]:
     return dict(job)
 
 
-def test_it_runs_the_command_with_what_steps_have_and_says_what_that_said(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_runs_the_command_with_what_steps_have_and_says_what_that_said(cluster: FakeCluster) -> None:
     assert main(["--dag=orders_etl"]) == 0
     spec = applied(cluster)["spec"]["template"]["spec"]
     (container,) = spec["containers"]
@@ -63,14 +60,12 @@ def test_it_runs_the_command_with_what_steps_have_and_says_what_that_said(
     assert {"name": "staging", "persistentVolumeClaim": {"claimName": "etl-staging"}} in spec["volumes"]
     assert not {"ports", "livenessProbe"} & container.keys()
     assert applied(cluster)["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "etl"
-    shown = capsys.readouterr().out
+    shown = cluster.said().out
     assert "erase: done (row order_id=masked:0123456789ab, rows 1, partitions 2)" in shown
     assert "Nightly backups of the sink made before now have it." in shown
 
 
-def test_the_key_is_in_a_secret_that_goes_and_nowhere_else(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_key_is_in_a_secret_that_goes_and_nowhere_else(cluster: FakeCluster) -> None:
     assert main(["--dag=orders_etl"]) == 0
     (secret,) = (json.loads(call["stdin"]) for call in cluster.calls("create"))
     assert secret["metadata"]["name"] == "etl-erase"
@@ -79,38 +74,32 @@ def test_the_key_is_in_a_secret_that_goes_and_nowhere_else(
     assert "Job/etl-erase" not in cluster.objects
     for call in cluster.calls():
         assert KEY not in " ".join(call["argv"]) + call["stdin"]
-    shown = capfd.readouterr()
+    shown = cluster.said()
     assert KEY not in shown.out + shown.err
 
 
-def test_where_it_fails_the_secret_goes_too_and_what_it_said_is_shown(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_it_fails_the_secret_goes_too_and_what_it_said_is_shown(cluster: FakeCluster) -> None:
     cluster.set(failing=["etl-erase"], logs={"job/etl-erase": json.dumps({"event": "orders: still has this row"})})
     assert main(["--dag=orders_etl"]) == 1
     assert "Secret/etl-erase" not in cluster.objects
-    assert "still has this row" in capsys.readouterr().out
+    assert "still has this row" in cluster.said().out
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Running"])
-def test_while_a_run_is_under_way_it_is_refused(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], phase: str
-) -> None:
+def test_while_a_run_is_under_way_it_is_refused(cluster: FakeCluster, phase: str) -> None:
     cluster.set(pods=[{"metadata": {"name": "orders-load-x"}, "status": {"phase": phase}}])
     assert main(["--dag=orders_etl"]) == 1
-    assert "A run of orders_etl is under way (pod orders-load-x)" in capsys.readouterr().err
+    assert "A run of orders_etl is under way (pod orders-load-x)" in cluster.said().err
     assert not cluster.calls("create", "apply")
     cluster.set(pods=[{"metadata": {"name": "orders-load-x"}, "status": {"phase": "Succeeded"}}])
     assert main(["--dag=orders_etl"]) == 0
 
 
-def test_a_run_that_began_meanwhile_is_told(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_began_meanwhile_is_told(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     going = [{"metadata": {"name": "orders-load-x"}, "status": {"phase": "Running"}}]
     monkeypatch.setattr("ops.deploy.data.erase._show", lambda *_: cluster.set(pods=going))
     assert main(["--dag=orders_etl"]) == 1
-    assert "under way (pod orders-load-x), and may bring the row again: pause the DAG" in capsys.readouterr().err
+    assert "under way (pod orders-load-x), and may bring the row again: pause the DAG" in cluster.said().err
     assert "Secret/etl-erase" not in cluster.objects
 
 
@@ -144,7 +133,6 @@ def test_staging_in_a_bucket_takes_no_claim(cluster: FakeCluster) -> None:
 def test_what_cannot_be_done_is_told_before_anything_is_made(
     cluster: FakeCluster,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     state: dict[str, Any],
     stdin: str,
     told: str,
@@ -152,5 +140,5 @@ def test_what_cannot_be_done_is_told_before_anything_is_made(
     cluster.set(**state)
     monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
     assert main(["--dag=orders_etl"]) == 1
-    assert told in capsys.readouterr().err
+    assert told in cluster.said().err
     assert not cluster.calls("create", "apply")

@@ -3,13 +3,12 @@
 import json
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ops.deploy.cli import main
-from tests.doubles.fake_cluster import FakeCluster, prepare
+from tests.doubles.fake_cluster import FakeCluster
 from tests.doubles.http_server import Handler, serving
 
 RECONCILED = {"extracted": 4000, "kept": 1600, "verdict": "adds up"}
@@ -78,19 +77,16 @@ def airflow() -> Iterator[FakeAirflow]:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, airflow: FakeAirflow) -> FakeCluster:
-    cluster = prepare(tmp_path, monkeypatch)
+def cluster(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, airflow: FakeAirflow) -> FakeCluster:
     # A proxy of the environment is not asked for what is on this machine.
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     cluster.set(port=airflow.server_address[1])
     return cluster
 
 
-def test_the_run_is_triggered_followed_and_its_reconciliation_shown(
-    cluster: FakeCluster, airflow: FakeAirflow, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_run_is_triggered_followed_and_its_reconciliation_shown(cluster: FakeCluster, airflow: FakeAirflow) -> None:
     assert main(cluster.arguments("--wait-for-first-run")) == 0
-    told = capfd.readouterr().out
+    told = cluster.said().out
     assert "extracted  4000" in told
     assert "verdict    adds up" in told
     calls = [(method, path) for method, path, _ in airflow.calls if method != "GET"]
@@ -108,18 +104,16 @@ def test_the_run_is_triggered_followed_and_its_reconciliation_shown(
 
 
 def test_a_run_that_fails_names_its_tasks_shows_their_logs_and_fails(
-    cluster: FakeCluster, airflow: FakeAirflow, capfd: pytest.CaptureFixture[str]
+    cluster: FakeCluster, airflow: FakeAirflow
 ) -> None:
     airflow.ends = "failed"
     assert main(cluster.arguments("--wait-for-first-run")) == 1
-    told = capfd.readouterr()
+    told = cluster.said()
     assert "the sink is full" in told.out
     assert told.err == f"The run {airflow.run_id} of orders_etl failed: partition.load[1].\n"
 
 
-def test_a_run_that_finds_nothing_new_is_no_failure(
-    cluster: FakeCluster, airflow: FakeAirflow, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_finds_nothing_new_is_no_failure(cluster: FakeCluster, airflow: FakeAirflow) -> None:
     airflow.reconciled = None
     assert main(cluster.arguments("--wait-for-first-run")) == 0
-    assert "found no rows to move" in capfd.readouterr().out
+    assert "found no rows to move" in cluster.said().out

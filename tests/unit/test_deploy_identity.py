@@ -1,14 +1,13 @@
 """`apply-all.sh` with an identity provider: wrong settings are refused, and pods are let through to its port."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from ops.deploy.cli import main
-from tests.doubles.fake_cluster import FakeCluster, named, prepare
+from tests.doubles.fake_cluster import FakeCluster, named
 from tests.doubles.identity_provider import IdentityProvider, run_identity_provider
 from tests.harness.manifests.kustomizations import K8S
 
@@ -24,9 +23,9 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityProvi
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def cluster(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     monkeypatch.setenv("OIDC_CLIENT_SECRET", SECRET)
-    return prepare(tmp_path, monkeypatch)
+    return cluster
 
 
 def settings(provider: IdentityProvider, **changed: str) -> dict[str, str]:
@@ -51,7 +50,7 @@ def apply(cluster: FakeCluster, data: dict[str, str], *options: str, **policies:
 
 
 def test_both_get_the_secret_once_and_reach_the_provider_s_port(
-    cluster: FakeCluster, provider: IdentityProvider, capsys: pytest.CaptureFixture[str]
+    cluster: FakeCluster, provider: IdentityProvider
 ) -> None:
     assert apply(cluster, settings(provider)) == 0
     port = int(provider.issuer.rpartition(":")[2])
@@ -59,7 +58,7 @@ def test_both_get_the_secret_once_and_reach_the_provider_s_port(
         assert cluster.objects[f"NetworkPolicy/{name}"]["spec"]["egress"][0]["ports"] == [{"port": port}]
         secret = cluster.objects[f"Secret/{name}"]
         assert (secret["metadata"]["namespace"], list(secret["data"])) == (namespace, ["OIDC_CLIENT_SECRET"])
-    told = capsys.readouterr()
+    told = cluster.said()
     assert f"sign in at {provider.issuer}" in told.out
     assert SECRET not in told.out + told.err + str([call["argv"] for call in cluster.calls()])
 
@@ -94,27 +93,26 @@ def test_the_secret_need_not_be_given_again(
 def test_settings_that_cannot_be_right_are_refused_with_what_to_write(
     cluster: FakeCluster,
     provider: IdentityProvider,
-    capsys: pytest.CaptureFixture[str],
     changed: dict[str, str],
     words: str,
 ) -> None:
     assert apply(cluster, settings(provider, **changed)) == 1
-    assert words in capsys.readouterr().err
+    assert words in cluster.said().err
     assert cluster.changes() == []
 
 
 def test_an_address_at_which_the_provider_describes_nothing_is_refused(
-    cluster: FakeCluster, provider: IdentityProvider, capsys: pytest.CaptureFixture[str]
+    cluster: FakeCluster, provider: IdentityProvider
 ) -> None:
     assert apply(cluster, settings(provider, OIDC_ISSUER=f"{provider.issuer}/realms/mistyped")) == 1
-    assert "/realms/mistyped/.well-known/openid-configuration is not the discovery document" in capsys.readouterr().err
+    assert "/realms/mistyped/.well-known/openid-configuration is not the discovery document" in cluster.said().err
 
 
 def test_an_issuer_that_the_provider_does_not_call_itself_is_refused(
-    cluster: FakeCluster, provider: IdentityProvider, capsys: pytest.CaptureFixture[str]
+    cluster: FakeCluster, provider: IdentityProvider
 ) -> None:
     assert apply(cluster, settings(provider, OIDC_ISSUER=f"{provider.issuer}/")) == 1
-    told = capsys.readouterr().err
+    told = cluster.said().err
     assert f"OIDC_ISSUER is {provider.issuer}/, and the identity provider says {provider.issuer} (issuer in" in told
 
 
@@ -122,20 +120,19 @@ def test_without_the_client_s_secret_it_says_how_to_give_it(
     cluster: FakeCluster,
     provider: IdentityProvider,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("OIDC_CLIENT_SECRET")
     assert apply(cluster, settings(provider)) == 1
-    assert "`sudo --preserve-env=OIDC_CLIENT_SECRET`" in capsys.readouterr().err
+    assert "`sudo --preserve-env=OIDC_CLIENT_SECRET`" in cluster.said().err
 
 
 @pytest.mark.parametrize("away", [True, False], ids=["nobody answers", "another authority"])
 def test_a_provider_that_cannot_be_asked_stops_no_upgrade_and_is_told(
-    cluster: FakeCluster, provider: IdentityProvider, capsys: pytest.CaptureFixture[str], away: bool
+    cluster: FakeCluster, provider: IdentityProvider, away: bool
 ) -> None:
     changed = {"OIDC_ISSUER": "https://localhost:9"} if away else {"OIDC_CA": ""}
     assert apply(cluster, settings(provider, **changed)) == 0
-    told = capsys.readouterr()
+    told = cluster.said()
     assert "The identity provider does not answer" in told.out + told.err
 
 

@@ -16,17 +16,12 @@ from ops.deploy.images import platforms
 from ops.deploy.images.builders import Buildah
 from ops.deploy.manifests.network import PODS_NETWORK
 from ops.deploy.manifests.rendering import SOURCE_IS_NODE
-from tests.doubles.fake_cluster import FakeCluster, named, node, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, named, node, workload
 
 POLICY = "NetworkPolicy/outside"
 SLICE = "EndpointSlice/source-postgres"
 SHARED = "25 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
 NOT_SHARED = "25 1 8:1 / / rw,relatime - ext4 /dev/sdc rw\n26 25 0:5 / /dev rw shared:2 - devtmpfs dev rw\n"
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    return prepare(tmp_path, monkeypatch)
 
 
 def with_node(cluster: FakeCluster, shares: list[str], arguments: list[str] | None = None, **info: str) -> None:
@@ -48,11 +43,11 @@ def let_out(cluster: FakeCluster) -> None:
     cluster.write_overlay()
 
 
-def refused(cluster: FakeCluster, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+def refused(cluster: FakeCluster, *options: str) -> str:
     """The problems found, with nothing changed."""
     assert main(cluster.arguments(*options)) == 1
     assert cluster.changes() == []
-    return capsys.readouterr().err
+    return cluster.said().err
 
 
 @pytest.mark.parametrize(
@@ -113,18 +108,14 @@ def test_what_may_reach_the_kubernetes_api_may_reach_its_servers_alone(
         ("2001:db8::7", "is of IPv6, and the cluster's pods have none of that kind"),
     ],
 )
-def test_a_source_that_pods_cannot_reach_is_refused(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], address: str, words: str
-) -> None:
-    assert words in refused(cluster, capsys, f"--source-address={address}")
+def test_a_source_that_pods_cannot_reach_is_refused(cluster: FakeCluster, address: str, words: str) -> None:
+    assert words in refused(cluster, f"--source-address={address}")
 
 
-def test_the_networks_of_services_are_those_that_the_api_names(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_networks_of_services_are_those_that_the_api_names(cluster: FakeCluster) -> None:
     cidrs = named("ServiceCIDR", "kubernetes", "") | {"spec": {"cidrs": ["10.96.0.0/12"]}}
     cluster.change("ServiceCIDR/kubernetes", cidrs)
-    assert "lies in 10.96.0.0/12" in refused(cluster, capsys, "--source-address=10.97.0.1")
+    assert "lies in 10.96.0.0/12" in refused(cluster, "--source-address=10.97.0.1")
     assert main(cluster.arguments("--source-address=10.43.0.9")) == 0
 
 
@@ -134,16 +125,14 @@ def test_an_ipv6_source_is_taken_where_pods_have_such_addresses(cluster: FakeClu
     assert cluster.objects[SLICE]["addressType"] == "IPv6"
 
 
-def test_a_source_on_the_node_follows_the_node_s_address(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_source_on_the_node_follows_the_node_s_address(cluster: FakeCluster) -> None:
     assert main(cluster.arguments()) == 0
     moved = cluster.objects["Node/one"]
     moved["status"]["addresses"] = [{"type": "InternalIP", "address": "203.0.113.77"}]
     cluster.change("Node/one", moved)
     assert main(cluster.arguments()) == 0
     assert cluster.objects[SLICE]["endpoints"] == [{"addresses": ["203.0.113.77"]}]
-    assert "at 203.0.113.5, and is looked for at 203.0.113.77 from now on" in capsys.readouterr().out
+    assert "at 203.0.113.5, and is looked for at 203.0.113.77 from now on" in cluster.said().out
     # What was given stays, whatever the node's address.
     assert main(cluster.arguments("--source-address=198.51.100.7")) == 0
     assert SOURCE_IS_NODE not in cluster.objects[SLICE]["metadata"].get("annotations", {})
@@ -151,26 +140,24 @@ def test_a_source_on_the_node_follows_the_node_s_address(
     assert cluster.objects[SLICE]["endpoints"] == [{"addresses": ["198.51.100.7"]}]
 
 
-def test_sql_server_is_not_deployed_to_arm64(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sql_server_is_not_deployed_to_arm64(cluster: FakeCluster) -> None:
     cluster.objects_to_render.append(
         workload("StatefulSet", "big", "mssql", "registry.example.com/mssql/server:2022-CU21")
     )
     cluster.write_overlay()
     with_node(cluster, ["10.42.0.0/24"], architecture="arm64")
-    assert "no image of SQL Server for linux/arm64" in refused(cluster, capsys)
-    assert "k8s/components/external-sink" in refused(cluster, capsys)
+    assert "no image of SQL Server for linux/arm64" in refused(cluster)
+    assert "k8s/components/external-sink" in refused(cluster)
 
 
-def test_images_of_another_architecture_than_the_node_s_are_not_imported(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_of_another_architecture_than_the_node_s_are_not_imported(cluster: FakeCluster) -> None:
     with_node(cluster, ["10.42.0.0/24"], architecture="riscv64")
-    assert "Node one is linux/riscv64, and the images are for linux/" in refused(cluster, capsys)
+    assert "Node one is linux/riscv64, and the images are for linux/" in refused(cluster)
 
 
 @pytest.mark.parametrize(("size", "warned"), [(4096, False), (16384, True), (65536, True)])
 def test_memory_pages_with_which_fluent_bit_ends_are_said(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size: int, warned: bool
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, size: int, warned: bool
 ) -> None:
     cluster.objects_to_render.append(
         workload("DaemonSet", "fluent-bit", "observability", "example.com/fluent-bit:5", "observability")
@@ -178,13 +165,11 @@ def test_memory_pages_with_which_fluent_bit_ends_are_said(
     cluster.write_overlay()
     monkeypatch.setattr("os.sysconf", lambda name: size)
     assert main(cluster.arguments("--dry-run")) == 0
-    told = capsys.readouterr().out
+    told = cluster.said().out
     assert (f"memory pages have {size} bytes, with which Fluent Bit's image ends at once" in told) is warned
 
 
-def test_page_sizes_that_cannot_be_seen_from_here_are_asked_about(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_page_sizes_that_cannot_be_seen_from_here_are_asked_about(cluster: FakeCluster) -> None:
     cluster.objects_to_render.append(
         workload("DaemonSet", "fluent-bit", "observability", "example.com/fluent-bit:5", "observability")
     )
@@ -193,7 +178,7 @@ def test_page_sizes_that_cannot_be_seen_from_here_are_asked_about(
     far["status"]["nodeInfo"] = {"bootID": "another", "architecture": "arm64"}
     cluster.change("Node/far", far)
     assert main(cluster.arguments("--dry-run")) == 0
-    assert "`getconf PAGE_SIZE` should say 4096 on far" in capsys.readouterr().out
+    assert "`getconf PAGE_SIZE` should say 4096 on far" in cluster.said().out
 
 
 def node_exporter(cluster: FakeCluster) -> Any:
@@ -209,7 +194,7 @@ def node_exporter(cluster: FakeCluster) -> Any:
 
 @pytest.mark.parametrize(("mounts", "passed_on"), [(SHARED, True), (NOT_SHARED, False)], ids=["shared", "as in WSL2"])
 def test_a_container_takes_the_node_s_root_as_the_node_lets_it(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mounts: str,
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, mounts: str,
     passed_on: bool,
 ) -> None:  # fmt: skip
     node_exporter(cluster)
@@ -219,7 +204,7 @@ def test_a_container_takes_the_node_s_root_as_the_node_lets_it(
     assert main(cluster.arguments("--timeout=1s")) == 0
     (container,) = cluster.objects["DaemonSet/node-exporter"]["spec"]["template"]["spec"]["containers"]
     assert ("mountPropagation" in container["volumeMounts"][0]) is passed_on
-    assert ("`/` is not a shared mount here" in capsys.readouterr().out) is not passed_on
+    assert ("`/` is not a shared mount here" in cluster.said().out) is not passed_on
 
 
 class Keeping(Buildah):
@@ -257,9 +242,7 @@ class Free:
         self.free = gigabytes * 1000**3
 
 
-def test_what_the_parts_take_is_shown(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_the_parts_take_is_shown(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "CONTAINERD", cluster.folder / "containerd")
     for name, size in (("containerd/io.containerd.content.v1.content", 3), ("storage", 7), ("data/mssql", 2)):
         (cluster.folder / name).mkdir(parents=True)
@@ -270,22 +253,20 @@ def test_what_the_parts_take_is_shown(
         json.dumps({"mssql": {"MSSQL_SA_PASSWORD": base64.b64encode(b"kept").decode()}})
     )
     assert main(cluster.arguments()) == 0
-    told = capsys.readouterr().out
+    told = cluster.said().out
     assert re.search(r"^images, as pulled or imported +3 ", told, re.MULTILINE)
     assert re.search(r"^all that buildah keeps +7 ", told, re.MULTILINE)
     assert re.search(r"^volume etl-poc-mssql +2 ", told, re.MULTILINE)
     assert re.search(r"^all +12$", told, re.MULTILINE)
 
 
-def test_a_disk_that_is_not_mounted_gives_no_empty_databases(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_disk_that_is_not_mounted_gives_no_empty_databases(cluster: FakeCluster) -> None:
     assert main(cluster.arguments()) == 0
     volume = cluster.objects["PersistentVolume/etl-poc-mssql"]
     cluster.change("PersistentVolume/etl-poc-mssql", volume | {"status": {"phase": "Bound"}})
     (cluster.data / "mssql").rmdir()
     cluster.forget_calls()
-    told = refused(cluster, capsys)
+    told = refused(cluster)
     assert f"{cluster.data / 'mssql'} is not there, and PersistentVolume etl-poc-mssql has data in it" in told
     assert "is a disk not mounted" in told
     assert not (cluster.data / "mssql").exists()

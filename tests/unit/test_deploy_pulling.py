@@ -1,7 +1,6 @@
 """`apply-all.sh` pulls images first: with progress, and with the reason at once where one cannot be had."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from ops.deploy.cli import main
 from ops.deploy.images import pulling
 from ops.deploy.images.pulling import plan_pulls
 from ops.deploy.manifests.rendering import Rendering
-from tests.doubles.fake_cluster import FakeCluster, node, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, node, workload
 
 MSSQL, LOKI, POSTGRES = "example.com/mssql:2022", "example.com/loki:3", "example.com/postgres:17"
 # As containerd 2 and the kubelet write them.
@@ -28,9 +27,8 @@ NO_NETWORK = (
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def cluster(cluster: FakeCluster) -> FakeCluster:
     """A node that has none of the images that are pulled."""
-    cluster = prepare(tmp_path, monkeypatch)
     bare = node("one")
     bare["status"]["images"] = []
     cluster.change("Node/one", bare)
@@ -45,32 +43,28 @@ def cannot_pull(cluster: FakeCluster, image: str, message: str, reason: str = "E
     cluster.set(images={image: {"waiting": {"reason": reason, "message": message}}})
 
 
-def test_images_are_pulled_before_anything_waits_for_them_and_told_one_by_one(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_are_pulled_before_anything_waits_for_them_and_told_one_by_one(cluster: FakeCluster) -> None:
     assert main(cluster.arguments()) == 0
     applied = kinds_applied(cluster)
     pulled = applied.index({"Pod"})
     assert not any(applied_before & {"StatefulSet", "Deployment", "Job"} for applied_before in applied[:pulled])
-    told = capsys.readouterr().out
+    told = cluster.said().out
     assert "Pulling 3 images onto one …" in told
     assert all(f": {image}, 5.0 MB" in told for image in (MSSQL, LOKI, POSTGRES))
     assert "3 of 3 are there; 15 MB were pulled." in told
     assert not [key for key in cluster.objects if key.startswith("Pod/image-pull")]
 
 
-def test_what_the_node_has_is_not_asked_for(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_node_has_is_not_asked_for(cluster: FakeCluster) -> None:
     cluster.change("Node/one", node("one"))
     assert main(cluster.arguments()) == 0
     assert {"Pod"} not in kinds_applied(cluster)
 
 
-def test_an_image_that_is_not_there_ends_it_at_once_in_words(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_image_that_is_not_there_ends_it_at_once_in_words(cluster: FakeCluster) -> None:
     cannot_pull(cluster, MSSQL, ABSENT)
     assert main(cluster.arguments()) == 1
-    told = capsys.readouterr()
+    told = cluster.said()
     assert f"{MSSQL}: the registry has no such image: correct its name or tag" in told.out
     assert f"These images cannot be pulled:\n  * {MSSQL} on one: the registry has no such image" in told.err
     assert "StatefulSet/mssql" not in cluster.objects
@@ -78,24 +72,22 @@ def test_an_image_that_is_not_there_ends_it_at_once_in_words(
 
 
 def test_without_a_network_it_is_tried_again_and_then_given_up(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulling, "RETRY_SECONDS", 0.3)
     cannot_pull(cluster, POSTGRES, NO_NETWORK, "ImagePullBackOff")
     assert main(cluster.arguments()) == 1
-    told = capsys.readouterr()
+    told = cluster.said()
     assert told.out.count("the node cannot reach the registry") == 1
     assert "install from a bundle (--from-bundle)" in told.err
     looks = [call for call in cluster.calls("get") if "pods" in call["argv"]]
     assert len(looks) > 2
 
 
-def test_an_image_that_only_observability_needs_stops_nothing(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_image_that_only_observability_needs_stops_nothing(cluster: FakeCluster) -> None:
     cannot_pull(cluster, LOKI, ABSENT)
     assert main(cluster.arguments()) == 0
-    assert f"Note: {LOKI} cannot be pulled on one, and Airflow goes on without it" in capsys.readouterr().out
+    assert f"Note: {LOKI} cannot be pulled on one, and Airflow goes on without it" in cluster.said().out
 
 
 def test_the_pods_meet_the_restricted_standard_and_run_nothing(cluster: FakeCluster) -> None:

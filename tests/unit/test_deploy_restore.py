@@ -11,7 +11,7 @@ import pytest
 from ops.cluster.names import AIRFLOW_SERVERS
 from ops.deploy.data.restore import main
 from ops.deploy.secrets.secrets import temporary_secret
-from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, prepare, workload
+from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, workload
 from tests.harness.arguments import commands_of, leaks, started_with, value_of
 
 LIST = "\n".join(
@@ -26,9 +26,8 @@ RESTORED = json.dumps({"event": "restore-sink: done", "watermarks": {"orders": "
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def cluster(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """A deployment with two backups of the sink and one of the metadata database."""
-    cluster = prepare(tmp_path, monkeypatch)
     monkeypatch.setattr("ops.deploy.data.restore.POLL_SECONDS", 0.05)
     for name in AIRFLOW_SERVERS:
         server = workload("Deployment", name, "airflow", "localhost/etl-airflow:0.1.0")
@@ -70,11 +69,9 @@ def replicas(cluster: FakeCluster) -> dict[str, int]:
     return {name: cluster.objects[f"Deployment/{name}"]["spec"]["replicas"] for name in AIRFLOW_SERVERS}
 
 
-def test_without_a_choice_it_says_what_there_is_and_changes_nothing(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_choice_it_says_what_there_is_and_changes_nothing(cluster: FakeCluster) -> None:
     assert main([]) == 0
-    assert [line.split() for line in capsys.readouterr().out.splitlines()[-4:]] == [
+    assert [line.split() for line in cluster.said().out.splitlines()[-4:]] == [
         ["MADE", "SIZE", "NAME"],
         ["2026-01-01", "01:15:00", "UTC", "1.0", "MB", "metadata-20260101T011500Z.dump"],
         ["2026-01-01", "02:15:00", "UTC", "2.0", "MB", "sink-20260101T021500Z.bak"],
@@ -84,7 +81,7 @@ def test_without_a_choice_it_says_what_there_is_and_changes_nothing(
     assert not cluster.calls("scale")
 
 
-def test_both_are_restored_while_airflow_is_stopped(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_are_restored_while_airflow_is_stopped(cluster: FakeCluster) -> None:
     assert main(["--metadata=latest", "--sink=latest", "--yes"]) == 0
     made = words(cluster)
     assert made[1:3] == [
@@ -104,7 +101,7 @@ def test_both_are_restored_while_airflow_is_stopped(cluster: FakeCluster, capsys
     assert max(restored) < min(started)
     assert cluster.calls("--selector=dag_id")
     assert replicas(cluster) == {name: 2 if name == "airflow-scheduler" else 1 for name in AIRFLOW_SERVERS}
-    assert "orders    2026-01-02T02:10:00+00:00" in capsys.readouterr().out
+    assert "orders    2026-01-02T02:10:00+00:00" in cluster.said().out
 
 
 def test_a_job_of_a_restore_does_not_count_as_a_backup(cluster: FakeCluster) -> None:
@@ -127,17 +124,15 @@ def test_one_alone_is_restored_by_its_name(cluster: FakeCluster) -> None:
     assert words(cluster)[-1][1][-1] == "sink-20260101T021500Z.bak"
 
 
-def test_the_next_apply_all_makes_the_tables_that_a_restored_sink_lacks(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_next_apply_all_makes_the_tables_that_a_restored_sink_lacks(cluster: FakeCluster) -> None:
     cluster.change("Job/mssql-init-job", workload("Job", "mssql-init-job", "mssql", "localhost/etl:0.1.0"))
     assert main(["--metadata=latest", "--yes"]) == 0
     assert "Job/mssql-init-job" in cluster.objects
-    capsys.readouterr()
+    cluster.said()
     assert main(["--sink=latest", "--yes"]) == 0
     # One that has ended is not run again.
     assert "Job/mssql-init-job" not in cluster.objects
-    assert "has no table there: scripts/apply-all.sh makes it" in capsys.readouterr().out
+    assert "has no table there: scripts/apply-all.sh makes it" in cluster.said().out
 
 
 def test_the_administrator_gets_the_password_of_the_secret(cluster: FakeCluster) -> None:
@@ -203,30 +198,26 @@ def test_the_confirmation_is_a_word(
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_stopped(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+    cluster: FakeCluster, arguments: list[str], told: str
 ) -> None:
     assert main(arguments) == 1
-    assert told in capsys.readouterr().err
+    assert told in cluster.said().err
     assert not cluster.calls("scale")
 
 
-def test_a_sink_outside_is_told_and_an_empty_volume_too(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sink_outside_is_told_and_an_empty_volume_too(cluster: FakeCluster) -> None:
     cluster.change("CronJob/backup-copy", None)
     assert main(["--fetch"]) == 1
-    assert "copies need the component backup-copy" in capsys.readouterr().err
+    assert "copies need the component backup-copy" in cluster.said().err
     cluster.set(logs={})
     assert main(["--metadata=latest", "--yes"]) == 1
-    assert "there are: none" in capsys.readouterr().err
+    assert "there are: none" in cluster.said().err
 
 
-def test_where_it_fails_airflow_stays_stopped_and_once_more_mends_all(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_it_fails_airflow_stays_stopped_and_once_more_mends_all(cluster: FakeCluster) -> None:
     cluster.set(failing=["sink-restore"])
     assert main(["--sink=latest", "--yes"]) == 1
-    shown = capsys.readouterr()
+    shown = cluster.said()
     assert "the reason" in shown.err
     assert "Airflow is stopped" in shown.err
     assert RESTORED in shown.out
@@ -236,12 +227,10 @@ def test_where_it_fails_airflow_stays_stopped_and_once_more_mends_all(
     assert set(replicas(cluster).values()) == {1}
 
 
-def test_without_a_cluster_it_says_why_and_what_to_do_as_the_doctor_does(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_cluster_it_says_why_and_what_to_do_as_the_doctor_does(cluster: FakeCluster) -> None:
     cluster.set(raw={})
     assert main([]) == 1
-    told = capsys.readouterr().err
+    told = cluster.said().err
     assert "kubectl cannot reach" in told
     assert "The API server is up and not ready." in told
     assert not words(cluster)
@@ -266,17 +255,15 @@ def test_the_private_key_of_encrypted_copies_is_in_the_cluster_only_while_they_a
     assert not any("AGE-SECRET-KEY" in " ".join(call["argv"]) + call["stdin"] for call in cluster.calls())
 
 
-def test_where_fetching_fails_the_private_key_goes_too(
-    cluster: FakeCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_fetching_fails_the_private_key_goes_too(cluster: FakeCluster, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("AGE-SECRET-KEY-1EXAMPLE\n")
     cluster.set(failing=["backup-fetch"])
     assert main(["--fetch", f"--identity={tmp_path / 'key'}"]) == 1
     assert "Secret/backup-identity" not in cluster.objects
     assert main(["--fetch", f"--identity={tmp_path / 'none'}"]) == 1
-    assert "none cannot be read" in capsys.readouterr().err
+    assert "none cannot be read" in cluster.said().err
     assert main([f"--identity={tmp_path / 'key'}"]) == 1
-    assert "add --fetch" in capsys.readouterr().err
+    assert "add --fetch" in cluster.said().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])

@@ -13,15 +13,14 @@ from ops.cluster.console import DeployError
 from ops.deploy.cli import main
 from ops.deploy.images import signing
 from ops.deploy.images.contents import Contents
-from tests.doubles.fake_cluster import FakeCluster, prepare
+from tests.doubles.fake_cluster import FakeCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="OpenSSH is not installed.")
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = prepare(tmp_path, monkeypatch)
+def cluster(cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     checkout = tmp_path / "checkout"
     shutil.copytree(cluster.overlay, checkout / "k8s" / "overlays" / "single-node")
     for module in ("up", "manifests.overlays"):
@@ -60,11 +59,9 @@ def install(cluster: FakeCluster, bundle: Path, signers: Path) -> int:
     return main(cluster.arguments(f"--from-bundle={bundle}", f"--signers={signers}"))
 
 
-def test_a_bundle_that_a_signer_has_signed_is_installed(
-    cluster: FakeCluster, bundle: Path, signers: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bundle_that_a_signer_has_signed_is_installed(cluster: FakeCluster, bundle: Path, signers: Path) -> None:
     assert install(cluster, bundle, signers) == 0
-    assert f"The signature of {bundle} is by a signer in {signers}." in capsys.readouterr().out
+    assert f"The signature of {bundle} is by a signer in {signers}." in cluster.said().out
 
 
 def test_the_commands_of_the_documentation_verify_it_before_anything_is_unpacked(bundle: Path, signers: Path) -> None:
@@ -80,9 +77,9 @@ def test_the_commands_of_the_documentation_verify_it_before_anything_is_unpacked
         assert (bundle.parent / "etl-poc").exists() is not damaged
 
 
-def test_it_is_printed_how_to_verify_it(cluster: FakeCluster, key: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_printed_how_to_verify_it(cluster: FakeCluster, key: Path) -> None:
     assert main([f"--bundle={cluster.folder / 'etl.tar'}", f"--sign-with={key}"]) == 0
-    told = capsys.readouterr().out
+    told = cluster.said().out
     assert "ssh-keygen -Y verify -f signers -I etl-poc -n etl-poc-bundle -s etl.tar.sig < etl.tar && tar" in told
     assert "is not signed" not in told
 
@@ -92,7 +89,6 @@ def test_it_is_printed_how_to_verify_it(cluster: FakeCluster, key: Path, capsys:
 )
 def test_any_other_is_refused_before_anything_of_it_is_unpacked(
     cluster: FakeCluster, bundle: Path, signers: Path, key: Path, change: str, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     signature = signing.signature_of(bundle)
     match change:
@@ -113,27 +109,23 @@ def test_any_other_is_refused_before_anything_of_it_is_unpacked(
             bundle.write_bytes(signers.read_bytes())
     monkeypatch.setattr("ops.deploy.cli.open_bundle", lambda *_: pytest.fail("It was opened."))
     assert install(cluster, bundle, signers) == 1
-    assert re.search("has no valid signature|is not signed", capsys.readouterr().err)
+    assert re.search("has no valid signature|is not signed", cluster.said().err)
     assert cluster.changes() == []
 
 
-def test_an_unpacked_one_is_not_asked_about_itself(
-    cluster: FakeCluster, bundle: Path, signers: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unpacked_one_is_not_asked_about_itself(cluster: FakeCluster, bundle: Path, signers: Path) -> None:
     with tarfile.open(bundle) as tar:
         tar.extractall(cluster.folder / "there", filter="data")
     assert install(cluster, cluster.folder / "there" / "etl-poc", signers) == 1
-    assert "only the archive is signed" in capsys.readouterr().err
+    assert "only the archive is signed" in cluster.said().err
 
 
-def test_one_that_nobody_has_signed_or_verified_is_said_to_be_so(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_that_nobody_has_signed_or_verified_is_said_to_be_so(cluster: FakeCluster) -> None:
     target = cluster.folder / "etl.tar"
     assert main([f"--bundle={target}"]) == 0
-    assert f"{target} is not signed" in capsys.readouterr().out
+    assert f"{target} is not signed" in cluster.said().out
     assert main(cluster.arguments(f"--from-bundle={target}")) == 0
-    assert f"The signature of {target} is not verified" in capsys.readouterr().out
+    assert f"The signature of {target} is not verified" in cluster.said().out
 
 
 def test_what_is_in_each_image_is_in_the_bundle(bundle: Path) -> None:
@@ -149,7 +141,7 @@ def test_what_is_in_each_image_is_in_the_bundle(bundle: Path) -> None:
 
 
 def test_an_image_that_cannot_be_read_is_in_the_bundle_without_a_bill(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one of a newer Docker, with layers that zstd has compressed: containerd reads them."""
 
@@ -161,19 +153,19 @@ def test_an_image_that_cannot_be_read_is_in_the_bundle_without_a_bill(
     monkeypatch.setattr("ops.deploy.images.bundle.read_contents", read)
     target = cluster.folder / "etl.tar"
     assert main([f"--bundle={target}"]) == 0
-    assert "example.com/postgres:17: the bundle has no bill of materials of it" in capsys.readouterr().out
+    assert "example.com/postgres:17: the bundle has no bill of materials of it" in cluster.said().out
     with tarfile.open(target) as tar:
         names = tar.getnames()
     assert any(name.startswith("etl-poc/images/") and "postgres" in name for name in names)
     assert not any(name.startswith("etl-poc/sbom/") and "postgres" in name for name in names)
 
 
-def test_a_bundle_of_images_by_digest_is_refused(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_of_images_by_digest_is_refused(cluster: FakeCluster) -> None:
     pinned = f"example.com/postgres:17@sha256:{'0' * 64}"
     file = cluster.folder / "checkout/k8s/overlays/single-node/rendered.yaml"
     file.write_text(file.read_text().replace("example.com/postgres:17", pinned))
     assert main([f"--bundle={cluster.folder / 'etl.tar'}"]) == 1
-    assert "archives of images do not keep" in capsys.readouterr().err
+    assert "archives of images do not keep" in cluster.said().err
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,11 @@ import pytest
 from ops.deploy.cli import main
 from ops.deploy.secrets import certificates
 from ops.deploy.secrets.certificates import MADE_FOR
-from tests.doubles.fake_cluster import FakeCluster, named, prepare
+from tests.doubles.fake_cluster import FakeCluster, named
 
 NAMES = ["mssql-svc", "mssql-svc.etl-poc", "mssql-svc.etl-poc.svc", "mssql-svc.etl-poc.svc.cluster.local"]
 PEM = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
 KEY = "-----BEGIN PRIVATE KEY-----\nYQ==\n-----END PRIVATE KEY-----\n"
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    return prepare(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -69,15 +64,13 @@ def put_sql_server_outside(cluster: FakeCluster) -> None:
     cluster.write_overlay()
 
 
-def test_source_and_sink_are_verified_without_being_asked_for(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_source_and_sink_are_verified_without_being_asked_for(cluster: FakeCluster) -> None:
     assert main(cluster.arguments()) == 0
     assert "sslmode=verify-full" in settings(cluster)["SOURCE_URL"]
     assert "SOURCE_CA_FILE" not in settings(cluster)
     assert settings(cluster)["SINK_CA_FILE"] == "/etc/etl-trust/mssql-ca.crt"
     assert trust(cluster) == {"mssql-ca.crt": certificate(cluster, "mssql-tls")}
-    told = capsys.readouterr()
+    told = cluster.said()
     assert "verified" not in told.out + told.err
 
 
@@ -97,15 +90,13 @@ def test_the_source_is_known_by_the_name_and_the_authority_that_were_given_once(
 
 
 @pytest.mark.parametrize("mode", ["require", "disable"])
-def test_less_than_verified_is_asked_for_and_told_each_time(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], mode: str
-) -> None:
+def test_less_than_verified_is_asked_for_and_told_each_time(cluster: FakeCluster, mode: str) -> None:
     for options in ([f"--source-tls={mode}"], []):
         assert main(cluster.arguments(*options)) == 0
         assert settings(cluster)["SOURCE_URL"].endswith(f"?sslmode={mode}")
-        assert f"The operational Postgres is not verified (sslmode={mode})" in "".join(capsys.readouterr())
+        assert f"The operational Postgres is not verified (sslmode={mode})" in "".join(cluster.said())
     assert main(cluster.arguments("--source-tls=verify-full")) == 0
-    assert "not verified" not in "".join(capsys.readouterr())
+    assert "not verified" not in "".join(cluster.said())
 
 
 @pytest.mark.parametrize(
@@ -115,15 +106,13 @@ def test_less_than_verified_is_asked_for_and_told_each_time(
         ("trustservercertificate=yes", "The certificate of the sink is not verified"),
     ],
 )
-def test_a_sink_that_is_not_verified_is_told(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], options: str, told: str
-) -> None:
+def test_a_sink_that_is_not_verified_is_told(cluster: FakeCluster, options: str, told: str) -> None:
     for item in cluster.objects_to_render:
         if item["metadata"]["name"] == "etl-connections":
             item["data"] = item["data"] | {"SINK_URL": f"mssql://etl@sql.example.com:1433/sink?{options}"}
     cluster.write_overlay()
     assert main(cluster.arguments()) == 0
-    assert told in "".join(capsys.readouterr())
+    assert told in "".join(cluster.said())
 
 
 def test_a_sink_outside_is_known_by_the_authority_that_was_given(cluster: FakeCluster, authority: Path) -> None:
@@ -138,13 +127,11 @@ def test_a_sink_outside_is_known_by_the_authority_that_was_given(cluster: FakeCl
 
 
 @pytest.mark.parametrize("option", ["--source-ca", "--sink-ca"])
-def test_a_file_without_a_certificate_is_refused(
-    cluster: FakeCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
-) -> None:
+def test_a_file_without_a_certificate_is_refused(cluster: FakeCluster, tmp_path: Path, option: str) -> None:
     (tmp_path / "key.pem").write_text(KEY)
     with pytest.raises(SystemExit):
         main(cluster.arguments(f"{option}={tmp_path / 'key.pem'}"))
-    assert "holds no certificate" in capsys.readouterr().err
+    assert "holds no certificate" in cluster.said().err
 
 
 def test_certificates_are_for_the_names_by_which_their_servers_are_reached(cluster: FakeCluster) -> None:
@@ -155,12 +142,10 @@ def test_certificates_are_for_the_names_by_which_their_servers_are_reached(clust
         assert name in text_of(certificate(cluster, "ui-tls"))
 
 
-def test_the_ui_is_reached_by_the_name_that_was_given_once(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_ui_is_reached_by_the_name_that_was_given_once(cluster: FakeCluster) -> None:
     for options in (["--ui-name=etl.example.com"], []):
         assert main(cluster.arguments(*options)) == 0
-        assert "https://etl.example.com/grafana " in capsys.readouterr().out
+        assert "https://etl.example.com/grafana " in cluster.said().out
 
 
 def test_a_certificate_of_one_s_own_is_left_alone_and_its_authority_believed(cluster: FakeCluster) -> None:
@@ -193,10 +178,8 @@ def test_one_that_was_made_here_is_made_anew_for_other_names_and_before_it_runs_
     assert cluster.objects["Secret/mssql-tls"]["metadata"]["annotations"][MADE_FOR].split() == NAMES
 
 
-def test_without_openssl_nothing_is_begun(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_openssl_nothing_is_begun(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificates, "_has_openssl", lambda: False)
     assert main(cluster.arguments()) == 1
-    assert "no certificate can be made for mssql-tls, ui-tls" in capsys.readouterr().err
+    assert "no certificate can be made for mssql-tls, ui-tls" in cluster.said().err
     assert cluster.changes() == []

@@ -2,7 +2,6 @@
 
 import base64
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from ops.deploy.cli import main
 from ops.deploy.manifests import traefik
 from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.manifests.traefik import await_kinds, fit
-from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, prepare
+from tests.doubles.fake_cluster import FakeCluster, FakeKubectl
 from tests.harness.manifests.kustomizations import DEFAULT
 from tests.harness.manifests.rendering import rendering
 
@@ -21,13 +20,12 @@ CHART = {"kind": "HelmChart", "metadata": {"name": "traefik", "namespace": "kube
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def cluster(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """One with the Traefik of K3s."""
-    made = prepare(tmp_path, monkeypatch)
     monkeypatch.setattr(traefik, "POLL_SECONDS", 0.01)
-    made.set(served=SERVED)
-    made.change("HelmChart/traefik", CHART)
-    return made
+    cluster.set(served=SERVED)
+    cluster.change("HelmChart/traefik", CHART)
+    return cluster
 
 
 def special(name: str = DEFAULT) -> Rendering:
@@ -84,13 +82,11 @@ def test_ours_from_an_earlier_run_are_applied_again(cluster: FakeCluster) -> Non
     assert fitted() == ({"TLSStore", "HelmChartConfig"}, [])
 
 
-def test_right_after_the_start_of_k3s_it_is_waited_for(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_right_after_the_start_of_k3s_it_is_waited_for(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.set(served=["v1", "helm.cattle.io/v1"])
     monkeypatch.setattr("time.sleep", lambda _: cluster.set(served=SERVED))
     await_kinds(Console(), FakeKubectl(), special())
-    assert capsys.readouterr().out.count("Waiting for K3s to install Traefik") == 1
+    assert cluster.said().out.count("Waiting for K3s to install Traefik") == 1
     assert fitted()[0] == {"TLSStore", "HelmChartConfig"}
 
 

@@ -4,7 +4,6 @@ import base64
 import json
 import re
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +16,9 @@ from tests.doubles.fake_cluster import (
     FakeCluster,
     named,
     node,
-    prepare,
     volume,
     without_namespace,
 )
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> FakeCluster:
-    """A test asks for kubectl as a process by its parameter."""
-    return prepare(tmp_path, monkeypatch, by_process=getattr(request, "param", False))
 
 
 def without(cluster: FakeCluster, option: str) -> list[str]:
@@ -82,7 +74,7 @@ def test_what_does_not_need_each_other_is_applied_at_once_jobs_after_databases_a
     assert verbs[:5] == ["annotate", "annotate", "label", "apply", "create"]
 
 
-def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster) -> None:
     assert main(cluster.arguments()) == 0
     made = secrets(cluster)
     assert {name: sorted(keys) for name, keys in made.items()} == {
@@ -107,7 +99,7 @@ def test_secrets_are_generated_and_shown_nowhere(cluster: FakeCluster, capfd: py
     assert made["etl-connections"]["SOURCE_PASSWORD"] == SOURCE_PASSWORD
     values = [value for keys in made.values() for value in keys.values()]
     assert len(set(values)) == len(values)
-    shown = "".join(capfd.readouterr()) + json.dumps([call["argv"] for call in cluster.calls()])
+    shown = "".join(cluster.said()) + json.dumps([call["argv"] for call in cluster.calls()])
     shown += "".join(cluster.tools())
     for value in values:
         assert value not in shown
@@ -125,18 +117,16 @@ def test_a_second_run_changes_nothing(cluster: FakeCluster) -> None:
     assert cluster.imported() == []
 
 
-def test_the_overlay_stays_until_another_is_given_which_is_told(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_overlay_stays_until_another_is_given_which_is_told(cluster: FakeCluster) -> None:
     assert main(cluster.arguments()) == 0
     before = cluster.objects
     assert main(without(cluster, "--overlay")) == 0
     assert cluster.objects == before
-    assert "is removed" not in capsys.readouterr().out
+    assert "is removed" not in cluster.said().out
     another = shutil.copytree(cluster.overlay, cluster.folder / "another")
     for _ in range(2):
         assert main([*without(cluster, "--overlay"), f"--overlay={another}"]) == 0
-    told = capsys.readouterr().out
+    told = cluster.said().out
     assert told.count(f"The overlay becomes {another}: what only {cluster.overlay} has is removed.") == 1
 
 
@@ -189,16 +179,14 @@ def test_containerd_keeps_no_archive_of_what_it_has_unpacked_where_it_can(
     assert cluster.pinned() == cluster.imported()
 
 
-def test_an_import_that_fails_says_so_and_one_that_cannot_pin_goes_on(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_import_that_fails_says_so_and_one_that_cannot_pin_goes_on(cluster: FakeCluster) -> None:
     (cluster.folder / "import-fails").touch()
     assert main(cluster.arguments()) == 1
-    assert "Importing localhost/etl-airflow:0.1.0 into the node failed (`import-stub images" in capsys.readouterr().err
+    assert "Importing localhost/etl-airflow:0.1.0 into the node failed (`import-stub images" in cluster.said().err
     (cluster.folder / "import-fails").unlink()
     words = without(cluster, "--import-command")
     assert main([*words, f"--import-command={cluster.path}/import-stub anyhow import "]) == 0
-    assert "Pin them yourself" in capsys.readouterr().out
+    assert "Pin them yourself" in cluster.said().out
 
 
 def test_changed_settings_are_rolled_out(cluster: FakeCluster) -> None:
@@ -235,9 +223,7 @@ def test_the_images_of_the_version_before_stay_allowed_until_the_next_one(cluste
     assert allowed_after("3") == "example.com/airflow:2 example.com/etl:2"
 
 
-def test_what_an_earlier_overlay_had_goes_but_no_data_and_nothing_of_anybody_else(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_an_earlier_overlay_had_goes_but_no_data_and_nothing_of_anybody_else(cluster: FakeCluster) -> None:
     owned = named("EndpointSlice", "pgbouncer-x7", "metadata")
     owned["metadata"]["ownerReferences"] = [{"kind": "Service", "name": "pgbouncer"}]
     stays = [
@@ -258,7 +244,7 @@ def test_what_an_earlier_overlay_had_goes_but_no_data_and_nothing_of_anybody_els
     for item in stays + goes:
         cluster.change(f"{item['kind']}/{item['metadata']['name']}", item)
     assert main([*cluster.arguments(), "--dry-run"]) == 0
-    assert "delete Deployment pgbouncer" in capsys.readouterr().out
+    assert "delete Deployment pgbouncer" in cluster.said().out
     assert main(cluster.arguments()) == 0
     there = cluster.objects.keys()
     assert {f"{item['kind']}/{item['metadata']['name']}" for item in stays} <= there
@@ -287,11 +273,11 @@ def test_data_is_readable_again_after_the_namespace_was_deleted(cluster: FakeClu
     assert (cluster.data / KEPT_FILE).stat().st_mode & 0o777 == 0o600
 
 
-def test_data_without_its_password_is_not_touched(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_without_its_password_is_not_touched(cluster: FakeCluster) -> None:
     (cluster.data / "mssql").mkdir(parents=True)
     (cluster.data / "mssql" / "data.mdf").touch()
     assert main(cluster.arguments()) == 1
-    assert "mssql holds data, but its password (Secret mssql" in capsys.readouterr().err
+    assert "mssql holds data, but its password (Secret mssql" in cluster.said().err
     assert cluster.changes() == []
 
 
@@ -342,45 +328,39 @@ def test_the_source_is_where_it_was_told_or_was_before_or_on_the_node(
     assert way == {"to": [{"ipBlock": {"cidr": f"{expected}/32"}}], "ports": [{"port": 5433}]}
 
 
-def test_every_problem_is_told_at_once_and_nothing_is_changed(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_problem_is_told_at_once_and_nothing_is_changed(cluster: FakeCluster) -> None:
     cluster.set(minor="29", objects={name: node(name, **{"etl-poc/data": "true"}) for name in ("one", "two")})
     arguments = without(cluster, "--source-password-file")
     assert main([*arguments, "--builder=podman", "--import-command=absent"]) == 1
-    told = capsys.readouterr().err
+    told = cluster.said().err
     for words in ("Kubernetes is 1.29", "take it from the others", "podman is not installed", "absent is not on PATH"):
         assert words in told
     assert cluster.changes() == []
     assert cluster.tools() == []
 
 
-def test_a_missing_source_password_is_told(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_source_password_is_told(cluster: FakeCluster) -> None:
     assert main(without(cluster, "--source-password-file")) == 1
-    assert "--source-password-file" in capsys.readouterr().err
+    assert "--source-password-file" in cluster.said().err
 
 
 @pytest.mark.parametrize("cluster", [False, True], indirect=True, ids=["", "by process"])
-def test_a_cluster_that_cannot_be_reached_is_told(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cluster_that_cannot_be_reached_is_told(cluster: FakeCluster) -> None:
     cluster.set(refuses=["version"])
     assert main(cluster.arguments()) == 1
-    assert "run scripts/install-k3s.sh" in capsys.readouterr().err
+    assert "run scripts/install-k3s.sh" in cluster.said().err
 
 
-def test_a_dry_run_says_what_it_would_do_and_does_nothing(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(cluster: FakeCluster) -> None:
     assert main(cluster.arguments("--dry-run")) == 0
-    told = capsys.readouterr().out
+    told = cluster.said().out
     assert told.index("build localhost/etl:0.1.0 with buildah") < told.index("apply foundation: Namespace etl-poc")
     assert cluster.changes() == []
     assert not [line for line in cluster.tools() if "info" not in line]
     assert not cluster.data.exists()
 
 
-def test_what_is_not_well_is_shown_with_its_reason_log_and_warnings(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_not_well_is_shown_with_its_reason_log_and_warnings(cluster: FakeCluster) -> None:
     waiting = {"name": "mssql", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
     last = {"lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
     metadata = {"name": "mssql-0", "namespace": "etl-poc"}
@@ -393,7 +373,7 @@ def test_what_is_not_well_is_shown_with_its_reason_log_and_warnings(
     }
     cluster.set(unready=["mssql"], pods=[pod], events=[warning], logs={"mssql-0": "the last words"})
     assert main(cluster.arguments("--timeout", "1s")) == 1
-    told = capsys.readouterr()
+    told = cluster.said()
     assert "mssql CrashLoopBackOff, before that OOMKilled, exit code 137, 3 restarts" in told.out
     assert "the last words" in told.out
     assert "FailedMount" in told.out
@@ -402,15 +382,13 @@ def test_what_is_not_well_is_shown_with_its_reason_log_and_warnings(
     assert "Job/airflow-migrate" not in cluster.objects
 
 
-def test_what_airflow_does_not_need_holds_nothing_up_and_is_named_at_the_end(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_airflow_does_not_need_holds_nothing_up_and_is_named_at_the_end(cluster: FakeCluster) -> None:
     waiting = {"name": "loki", "state": {"waiting": {"reason": "CreateContainerError", "message": "no shared mount"}}}
     pod = {"metadata": {"name": "loki-0", "namespace": "observability"}, "status": {"containerStatuses": [waiting]}}
     cluster.set(unready=["loki"], pods=[pod])
     assert main(cluster.arguments("--timeout", "1s")) == NOT_ALL_READY
     assert cluster.objects["Deployment/airflow-scheduler"]["status"]["readyReplicas"] == 1
-    told = capsys.readouterr()
+    told = cluster.said()
     assert told.out.index("Applying airflow") < told.out.index("loki CreateContainerError (no shared mount)")
     assert "https://203.0.113.5/ " in told.out
     assert told.err.startswith("Airflow is deployed, but not all that collects")
@@ -437,22 +415,18 @@ def test_a_pod_that_holds_up_its_own_replacement_is_ended(cluster: FakeCluster) 
     assert deleted == {"stuck"}
 
 
-def test_a_failed_job_ends_the_wait_at_once_and_is_replaced_next_time(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_job_ends_the_wait_at_once_and_is_replaced_next_time(cluster: FakeCluster) -> None:
     cluster.set(failing=["mssql-init-job"])
     assert main(cluster.arguments()) == 1
-    assert capsys.readouterr().err == "Job mssql-init-job failed: the reason.\n"
+    assert cluster.said().err == "Job mssql-init-job failed: the reason.\n"
     cluster.set(failing=[])
     assert main(cluster.arguments()) == 0
     assert len(cluster.calls("delete")) == 1
 
 
-def test_the_end_names_the_address_and_the_command_that_shows_the_password(
-    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_end_names_the_address_and_the_command_that_shows_the_password(cluster: FakeCluster) -> None:
     assert main(cluster.arguments()) == 0
-    told = capsys.readouterr().out
+    told = cluster.said().out
     assert "https://203.0.113.5/ " in told
     assert 'get secret airflow-admin --output=go-template=\'{{index .data "ADMIN_PASSWORD" | base64decode}}' in told
     assert re.search("airflow-scheduler +1/1", told)

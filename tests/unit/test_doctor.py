@@ -18,11 +18,6 @@ from tests.harness.doctor.verdict import only, pod_of, set_state, unready, verdi
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def seen() -> Snapshot:
-    return well()
-
-
 def finding(where: str, *explained_by: str, affects: "tuple[str, ...]" = ()) -> Finding:
     return Finding(where, "what", "do", frozenset(affects), frozenset(explained_by))
 

@@ -5,13 +5,8 @@ from orders_etl import dag as orders_dag
 
 from ops.doctor.airflow import TAG, source_tables
 from ops.doctor.snapshot import Answer, FailedRun, Snapshot
-from tests.harness.doctor.healthy_deployment import ago, alert, target, task, well
+from tests.harness.doctor.healthy_deployment import ago, alert, target, task
 from tests.harness.doctor.verdict import get, only, verdict
-
-
-@pytest.fixture
-def seen() -> Snapshot:
-    return well()
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,9 @@ from etl_airflow.pods.spec import RESOURCES
 
 from ops.doctor.checks.cluster import TASK, quantity
 from ops.doctor.snapshot import Answer, Disk, Secret, Snapshot
-from tests.harness.doctor.healthy_deployment import API_ADDRESS, DISK, NODE, NOW, event, well
+from tests.harness.doctor.healthy_deployment import API_ADDRESS, DISK, NODE, NOW, event
 from tests.harness.doctor.verdict import get, only, pod_of, remove, set_condition, set_state, unready, verdict, waiting
 from tests.harness.manifests.kustomizations import K8S
-
-
-@pytest.fixture
-def seen() -> Snapshot:
-    return well()
 
 
 def test_nothing_deployed(seen: Snapshot) -> None:

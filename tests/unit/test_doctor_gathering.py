@@ -17,7 +17,7 @@ from ops.deploy.secrets.certificates import ui_certificate
 from ops.doctor import probing
 from ops.doctor.cli import NOT_SEEN, WELL, WRONG, main
 from ops.doctor.snapshot import Snapshot
-from tests.doubles.fake_cluster import FakeCluster, prepare
+from tests.doubles.fake_cluster import FakeCluster
 from tests.doubles.front_door import Front, front
 from tests.doubles.http_server import Handler, serving
 from tests.harness.doctor.healthy_deployment import DISK, NODE, event, target, well
@@ -102,16 +102,15 @@ def way_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ui: tuple[str, str])
 
 @pytest.fixture
 def cluster(
+    cluster: FakeCluster,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
     servers: FakeServers,
     way_in: Front,
     ui: tuple[str, str],
 ) -> FakeCluster:
     """A cluster in which all is well. A test asks for kubectl as a process by its parameter."""
     seen = well()
-    made = prepare(tmp_path, monkeypatch, by_process=getattr(request, "param", False))
     (tmp_path / "kubeconfig").touch()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     # Nobody asks for network policies, of which each namespace has one of the same name.
@@ -135,14 +134,14 @@ def cluster(
     }
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     dns = {"metadata": {"name": "coredns-1"}, "spec": {"containers": []}, "status": {**ready, "podIP": "10.42.0.2"}}
-    made.set(
+    cluster.set(
         objects=objects,
         raw={path: answer if isinstance(answer, str) else json.dumps(answer) for path, answer in raw.items()},
         port=servers.server_address[1],
         told=f"{WELL_ENDS}\n{ENFORCED}",
         pods=[dns],
     )
-    return made
+    return cluster
 
 
 def answer(cluster: FakeCluster, **raw: Any) -> None:
@@ -150,16 +149,16 @@ def answer(cluster: FakeCluster, **raw: Any) -> None:
     cluster.set(raw={"/readyz": "ok", **{path: json.dumps(told) for path, told in raw.items()}})
 
 
-def doctor(capfd: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+def doctor(cluster: FakeCluster) -> tuple[int, dict[str, Any]]:
     """The exit code, and the report as JSON."""
     code = main(["--json"])
-    return code, json.loads(capfd.readouterr().out)
+    return code, json.loads(cluster.said().out)
 
 
 @pytest.mark.parametrize("cluster", [False, True], indirect=True, ids=["", "by process"])
-def test_all_is_well(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == WELL, capfd.readouterr().out
-    told = capfd.readouterr().out
+def test_all_is_well(cluster: FakeCluster) -> None:
+    assert main([]) == WELL, cluster.said().out
+    told = cluster.said().out
     assert "Looking at https://203.0.113.5:6443 (context default)" in told
     assert told.endswith("All is well.\n")
 
@@ -171,11 +170,9 @@ def test_nothing_is_changed_and_its_pods_are_gone(cluster: FakeCluster) -> None:
     assert {call["argv"][1] for call in cluster.changes() if "create" not in call["argv"]} == {"--namespace"}
 
 
-def test_no_value_of_a_secret_is_asked_for_but_the_administrators(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_no_value_of_a_secret_is_asked_for_but_the_administrators(cluster: FakeCluster) -> None:
     assert main([]) == WELL
-    assert PASSWORD not in "".join(capfd.readouterr()) + json.dumps([call["argv"] for call in cluster.calls()])
+    assert PASSWORD not in "".join(cluster.said()) + json.dumps([call["argv"] for call in cluster.calls()])
     asked = {call["argv"][-1] for call in cluster.calls("secret")}
     assert {re.sub(".*data ", "", words) for words in asked} == {'"ADMIN_PASSWORD"}}', '"tls.crt"}}'}
     assert {call["argv"][-2] for call in cluster.calls("secret")} == {"airflow-admin", "ui-tls", "mssql-tls"}
@@ -209,51 +206,45 @@ def test_its_pods_have_the_settings_of_the_steps_and_one_has_staging(cluster: Fa
         assert not {"livenessProbe", "readinessProbe", "startupProbe"} & container.keys()
 
 
-def test_what_the_pod_finds_is_told(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_the_pod_finds_is_told(cluster: FakeCluster) -> None:
     line = {"check": "source", "where": "source-postgres:5432/orders", "problem": "login", "words": "no such password."}
     cluster.set(told=f"{WELL_ENDS}\n{json.dumps(line)}")
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert code == WRONG
     assert [(one["name"], "no such password." in one["what"]) for one in told["wrong"]] == [("source-login", True)]
 
 
-def test_a_pod_that_does_not_start_is_told_itself(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pod_that_does_not_start_is_told_itself(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "_MOUNT_SECONDS", 0)
     waiting = {"name": "database-exporter", "state": {"waiting": {"reason": "ErrImageNeverPull", "message": "none"}}}
     cluster.set(stuck={"phase": "Pending", "containerStatuses": [waiting]})
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert code == WRONG
     assert {one["name"] for one in told["wrong"]} == {"image-missing"}
     assert any("does not start" in reason for reason in told["not_seen"])
 
 
-def test_an_image_without_the_check_is_told(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_image_without_the_check_is_told(cluster: FakeCluster) -> None:
     cluster.set(told="Error: No such command 'check'.")
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert code == NOT_SEEN
     assert any("older than this checkout" in reason for reason in told["not_seen"])
 
 
-def test_pods_that_may_not_be_made_leave_the_rest_to_be_seen(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_pods_that_may_not_be_made_leave_the_rest_to_be_seen(cluster: FakeCluster) -> None:
     cluster.set(refuses=["create"])
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert code == NOT_SEEN
     assert told["wrong"] == []
     assert any("could not be created: The server refused to create" in reason for reason in told["not_seen"])
 
 
-def test_a_run_that_failed_is_told_with_the_last_words_of_its_task(
-    cluster: FakeCluster, servers: FakeServers, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_failed_is_told_with_the_last_words_of_its_task(cluster: FakeCluster, servers: FakeServers) -> None:
     servers.pages["/dags/orders_etl/dagRuns"][0]["state"] = "failed"
     tasks = [{"task_id": "partition.load", "map_index": 2, "try_number": 4}]
     servers.pages["/dags/orders_etl/dagRuns/manual__1/taskInstances"] = tasks
     servers.log = [{"event": "the sink is full", "level": "error"}, {"event": "ended", "level": "info"}]
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert code == WRONG
     (one,) = told["wrong"]
     assert one["name"] == "run-failed"
@@ -261,17 +252,15 @@ def test_a_run_that_failed_is_told_with_the_last_words_of_its_task(
     assert "the sink is full" in one["what"]
 
 
-def test_another_password_of_the_administrator(
-    cluster: FakeCluster, servers: FakeServers, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_another_password_of_the_administrator(cluster: FakeCluster, servers: FakeServers) -> None:
     servers.password = "another"
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["airflow-login"])
 
 
-def test_without_its_api_server_airflow_is_not_asked(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_its_api_server_airflow_is_not_asked(cluster: FakeCluster) -> None:
     cluster.change("EndpointSlice/airflow-api-server-abcde", None)
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["service-without-endpoints"])
     assert any("its API server is not there" in reason for reason in told["not_seen"])
     assert not [call for call in cluster.calls("port-forward") if "service/airflow-api-server" in call["argv"]]
@@ -286,50 +275,42 @@ def test_without_its_api_server_airflow_is_not_asked(cluster: FakeCluster, capfd
         ("has no tables yet, this Airflow needs 7a: see the Job airflow-migrate.", "metadata-not-migrated"),
     ],
 )
-def test_airflows_database_is_tried_from_a_pod_of_airflows(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str], said: str, name: str
-) -> None:
+def test_airflows_database_is_tried_from_a_pod_of_airflows(cluster: FakeCluster, said: str, name: str) -> None:
     cluster.set(exec=f"The metadata database {said}")
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, [name])
     assert said.partition(":")[2].strip()[:20] in told["wrong"][0]["what"]
     (call,) = cluster.calls("exec")
     assert "airflow-scheduler-5d8f7c9b4-x2k7p" in call["argv"]
 
 
-def test_loki_and_prometheus_that_do_not_answer(
-    cluster: FakeCluster, servers: FakeServers, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_loki_and_prometheus_that_do_not_answer(cluster: FakeCluster, servers: FakeServers) -> None:
     del servers.others["/ready"], servers.others["/api/v1/alerts"]
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, {one["name"] for one in told["wrong"]}) == (WRONG, {"loki-away", "prometheus-away"})
     assert "it answers 503" in str(told)
     assert "waiting for 15s" in str(told)
 
 
-def test_targets_and_alerts_are_read(
-    cluster: FakeCluster, servers: FakeServers, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_targets_and_alerts_are_read(cluster: FakeCluster, servers: FakeServers) -> None:
     down = target("loki", "loki:3104") | {"health": "down"}
     servers.others["/api/v1/targets"] = {"data": {"activeTargets": [down]}}
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["target-down"])
 
 
-def test_volumes_that_are_folders_of_one_disk_are_told_once(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_volumes_that_are_folders_of_one_disk_are_told_once(cluster: FakeCluster) -> None:
     room = {"capacityBytes": DISK, "availableBytes": DISK // 50}
     volumes = [{**room, "pvcRef": {"namespace": "etl-poc", "name": name}} for name in ("metadata", "mssql")]
     answer(cluster, **{SUMMARY: {"node": {"fs": room}, "pods": [{"volume": volumes}]}})
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert code == WRONG
     (one,) = told["wrong"]
     assert one["name"] == "volume-nearly-full"
     assert "etl-poc/metadata, etl-poc/mssql" in one["what"]
 
 
-def test_a_container_that_ended_is_told_with_its_log(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_container_that_ended_is_told_with_its_log(cluster: FakeCluster) -> None:
     name = "Pod/airflow-triggerer-5d8f7c9b4-x2k7p"
     pod = cluster.objects[name]
     last = {"terminated": {"reason": "Error", "exitCode": 2}}
@@ -341,15 +322,13 @@ def test_a_container_that_ended_is_told_with_its_log(cluster: FakeCluster, capfd
     }
     cluster.change(name, pod)
     cluster.set(logs={pod["metadata"]["name"]: "usage: airflow\nno such option"}, events=[event(pod, "BackOff", "…")])
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     (one,) = told["wrong"]
     assert (code, one["name"]) == (WRONG, "crash-looping")
     assert "no such option" in one["what"]
 
 
-def test_where_the_container_before_is_removed_the_last_one_is_read(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_where_the_container_before_is_removed_the_last_one_is_read(cluster: FakeCluster) -> None:
     name = "Pod/airflow-triggerer-5d8f7c9b4-x2k7p"
     pod = cluster.objects[name]
     ended = {"terminated": {"reason": "Error", "exitCode": 2}}
@@ -359,49 +338,43 @@ def test_where_the_container_before_is_removed_the_last_one_is_read(
     gone = "unable to retrieve container logs for containerd://7d0b5ee9"
     said = {pod["metadata"]["name"]: "no such option", f"{pod['metadata']['name']} before": gone}
     cluster.set(logs=said, events=[event(pod, "BackOff", "…")])
-    _, told = doctor(capfd)
+    _, told = doctor(cluster)
     (one,) = told["wrong"]
     assert "no such option" in one["what"]
 
 
-def test_a_secret_that_was_changed_is_told_from_the_time_of_its_change(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_secret_that_was_changed_is_told_from_the_time_of_its_change(cluster: FakeCluster) -> None:
     secret = cluster.objects["Secret/mssql"]
     secret["metadata"]["changed"] = "2026-03-01T11:00:00Z"
     cluster.change("Secret/mssql", secret)
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["secret-newer-than-pods"])
 
 
-def test_a_cluster_with_nothing_in_it(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_cluster_with_nothing_in_it(cluster: FakeCluster) -> None:
     cluster.set(objects={"Node/one": cluster.objects["Node/one"]})
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["namespace-missing"])
 
 
-def test_a_user_who_may_not_look(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_user_who_may_not_look(cluster: FakeCluster) -> None:
     cluster.set(raw={})
     assert main([]) == NOT_SEEN
-    told = capfd.readouterr().err
+    told = cluster.said().err
     assert "kubectl cannot reach the cluster at https://203.0.113.5:6443 (context default)" in told
     assert "The API server is up and not ready" in told
 
 
-def test_without_kubectl(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_kubectl(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert main([]) == NOT_SEEN
-    assert "neither kubectl nor k3s on PATH" in capfd.readouterr().err
+    assert "neither kubectl nor k3s on PATH" in cluster.said().err
 
 
-def test_a_kubeconfig_that_is_not_there(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kubeconfig_that_is_not_there(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
     assert main([]) == NOT_SEEN
-    assert "KUBECONFIG names /nowhere/config, which is not there" in capfd.readouterr().err
+    assert "KUBECONFIG names /nowhere/config, which is not there" in cluster.said().err
 
 
 @pytest.mark.parametrize(
@@ -450,45 +423,41 @@ def test_k3s_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert "K3s on this machine is failed: `systemctl start k3s`" in told
 
 
-def test_what_a_pod_reaches_past_the_policies_is_told(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_a_pod_reaches_past_the_policies_is_told(cluster: FakeCluster) -> None:
     opened = json.dumps({"reached": True, "opened": ["10.43.0.1:443"]})
     cluster.set(told=f"{WELL_ENDS}\n{opened}")
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["policies-not-enforced"])
     assert "on node one: a pod there reached 10.43.0.1:443" in told["wrong"][0]["what"]
 
 
-def test_the_ui_is_opened_by_name_and_by_address(
-    cluster: FakeCluster, way_in: Front, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_ui_is_opened_by_name_and_by_address(cluster: FakeCluster, way_in: Front) -> None:
     trust = {"kind": "ConfigMap", "metadata": {"name": "etl-trust", "namespace": "etl-poc"}}
     cluster.change("ConfigMap/etl-trust", {**trust, "data": {"ui-name": "etl.example.com"}})
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, [one["where"] for one in told["wrong"]]) == (WRONG, ["https://etl.example.com/"])
     assert "not for etl.example.com" in told["wrong"][0]["what"]
     cluster.change("ConfigMap/etl-trust", {**trust, "data": {}})
     way_in.pages["/grafana/login"] = (404, "404 page not found")
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, [one["where"] for one in told["wrong"]]) == (WRONG, ["https://one/grafana/login"])
 
 
-def test_ingresses_that_nobody_takes(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ingresses_that_nobody_takes(cluster: FakeCluster) -> None:
     cluster.change("IngressClass/traefik", None)
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert (code, [one["name"] for one in told["wrong"]]) == (WRONG, ["page-not-shown"])
     assert "there is no IngressClass traefik" in told["wrong"][0]["what"]
 
 
-def test_certificates_are_read_without_their_keys(
-    cluster: FakeCluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_certificates_are_read_without_their_keys(cluster: FakeCluster, tmp_path: Path) -> None:
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "13", "-subj", "/CN=mssql-svc"]
     made = subprocess.run([*command, "-keyout", tmp_path / "key"], check=True, capture_output=True).stdout
     secret = cluster.objects["Secret/mssql-tls"]
     secret["data"]["tls.crt"] = base64.b64encode(made).decode()
     cluster.change("Secret/mssql-tls", secret)
     cluster.set(user_certificate=base64.b64encode(made).decode())
-    code, told = doctor(capfd)
+    code, told = doctor(cluster)
     assert code == WRONG
     assert {(one["name"], one["where"]) for one in told["wrong"]} == {
         ("certificate-expiring", "secret etl-poc/mssql-tls"),

@@ -7,13 +7,8 @@ import pytest
 from ops.cluster.pages import PageProblem
 from ops.cluster.policy_probe import PolicyProbe
 from ops.doctor.snapshot import USER, Snapshot
-from tests.harness.doctor.healthy_deployment import NODE, NOW, well
+from tests.harness.doctor.healthy_deployment import NODE, NOW
 from tests.harness.doctor.verdict import get, only, remove, unready, verdict
-
-
-@pytest.fixture
-def seen() -> Snapshot:
-    return well()
 
 
 def test_a_node_that_enforces_no_policies(seen: Snapshot) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from ops.doctor.snapshot import Answer, Snapshot
-from tests.harness.doctor.healthy_deployment import NOW, ago, event, pod, well
+from tests.harness.doctor.healthy_deployment import NOW, ago, event, pod
 from tests.harness.doctor.verdict import get, only, pod_of, remove, set_condition, set_state, unready, verdict, waiting
 from tests.harness.manifests.rendering import Object
 
@@ -13,11 +13,6 @@ STEP = {
     "metadata": {"labels": {"kubernetes_pod_operator": "True"}},
     "spec": {"containers": [{"name": "base", "image": "localhost/etl:0.1.0"}]},
 }
-
-
-@pytest.fixture
-def seen() -> Snapshot:
-    return well()
 
 
 def step(seen: Snapshot, name: str = "orders-load-abc") -> Object:

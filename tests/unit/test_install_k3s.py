@@ -13,11 +13,6 @@ MAJOR, MINOR, PATCH = PINNED.partition("+")[0].split(".")
 NEWER = f"{MAJOR}.{MINOR}.{int(PATCH) + 1}+k3s1"
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> BareMachine:
-    return BareMachine(tmp_path)
-
-
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 

@@ -13,11 +13,6 @@ FIREWALLS = ("firewalld", "ufw")
 PROGRAMS = ("firewall-cmd", "ufw")
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> BareMachine:
-    return BareMachine(tmp_path)
-
-
 def commands_in(said: str) -> list[str]:
     return [line for line in said.splitlines() if line.startswith(PROGRAMS) and "would keep" not in line]
 

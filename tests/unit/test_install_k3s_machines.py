@@ -26,11 +26,6 @@ PROXY = Path("etc/systemd/system/k3s.service.env")
 DROP_IN = "etc/rancher/k3s/config.yaml.d/50-selinux.yaml"
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> BareMachine:
-    return BareMachine(tmp_path)
-
-
 def refuse(machine: BareMachine) -> str:
     """Run it, and see that it refuses before it has changed anything."""
     before = machine.content()

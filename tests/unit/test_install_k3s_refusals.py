@@ -7,11 +7,6 @@ import pytest
 from tests.doubles.bare_machine import AGENT, IMAGES, PINNED, SUMS, BareMachine
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> BareMachine:
-    return BareMachine(tmp_path)
-
-
 def break_machine(machine: BareMachine, how: str) -> None:
     match how:
         case "user":

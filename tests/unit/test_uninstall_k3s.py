@@ -10,11 +10,6 @@ import pytest
 from tests.doubles.bare_machine import AGENT, CONFIG, IMAGES, UNIT, BareMachine
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> BareMachine:
-    return BareMachine(tmp_path)
-
-
 def test_uninstall_removes_what_was_installed_and_keeps_data(machine: BareMachine) -> None:
     before = machine.content()
     machine.install()
