@@ -7,46 +7,30 @@ from grafana_foundation_sdk.builders import bargauge, common, logs, loki, promet
 from grafana_foundation_sdk.builders.dashboard import ThresholdsConfig
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
-from grafana_foundation_sdk.models.common import (
-    BigValueColorMode,
-    BigValueGraphMode,
-    GraphDrawStyle,
-    GraphTresholdsStyleMode,
-    LegendDisplayMode,
-    LegendPlacement,
-    LogsSortOrder,
-    StackingMode,
-    TooltipDisplayMode,
-    VizOrientation,
-)
-from grafana_foundation_sdk.models.dashboard import (
-    DataSourceRef,
-    DataTransformerConfig,
-    DynamicConfigValue,
-    Panel,
-    Threshold,
-    ThresholdsMode,
-    ValueMap,
-    ValueMapping,
-    ValueMappingResult,
-)
+from grafana_foundation_sdk.models import common as styles
+from grafana_foundation_sdk.models import dashboard
 from grafana_foundation_sdk.models.loki import LokiQueryDirection
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from dev.dashboards.links import Links
 
-PROMETHEUS = DataSourceRef("prometheus", "prometheus")
-LOKI = DataSourceRef("loki", "loki")
+PROMETHEUS = dashboard.DataSourceRef("prometheus", "prometheus")
+LOKI = dashboard.DataSourceRef("loki", "loki")
 
-PanelBuilder = Builder[Panel]
+PanelBuilder = Builder[dashboard.Panel]
 Queries = dict[str, str]
 """Legend to query; the legend may use labels as in `{{pod}}`."""
 Steps = Sequence[tuple[float, str]]
 """Colours of a panel by threshold; green below the first."""
 
 NOT_ZERO: Steps = [(0.001, "red")]
-UP: list[ValueMapping] = [
-    ValueMap(options={"0": ValueMappingResult(text="down", color="red"), "1": ValueMappingResult("up", "green")})
+UP: list[dashboard.ValueMapping] = [
+    dashboard.ValueMap(
+        options={
+            "0": dashboard.ValueMappingResult(text="down", color="red"),
+            "1": dashboard.ValueMappingResult("up", "green"),
+        }
+    )
 ]
 
 
@@ -60,25 +44,25 @@ def series(
     stacked: bool = False,
     bars: bool = False,
     thresholds: Steps = (),
-    source: DataSourceRef = PROMETHEUS,
+    source: dashboard.DataSourceRef = PROMETHEUS,
 ) -> timeseries.Panel:
     """Values over time. `thresholds` are drawn as lines."""
     panel = timeseries.Panel().title(title).description(description).datasource(source).unit(unit).min(0)
     panel.span(span).height(8).line_width(1).fill_opacity(60 if bars else 10)
     panel.legend(
         common.VizLegendOptions()
-        .display_mode(LegendDisplayMode.LIST)
-        .placement(LegendPlacement.BOTTOM)
+        .display_mode(styles.LegendDisplayMode.LIST)
+        .placement(styles.LegendPlacement.BOTTOM)
         .show_legend(True)
     )
-    panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
+    panel.tooltip(common.VizTooltipOptions().mode(styles.TooltipDisplayMode.MULTI))
     if bars:
-        panel.draw_style(GraphDrawStyle.BARS)
+        panel.draw_style(styles.GraphDrawStyle.BARS)
     if stacked:
-        panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
+        panel.stacking(common.StackingConfig().mode(styles.StackingMode.NORMAL))
     if thresholds:
         panel.thresholds(_thresholds(thresholds))
-        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.DASHED))
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(styles.GraphTresholdsStyleMode.DASHED))
     return panel.targets(_targets(source, queries))
 
 
@@ -95,11 +79,11 @@ def number(
     unit: str = "short",
     span: int = 4,
     thresholds: Steps = (),
-    mappings: Sequence[ValueMapping] = (),
+    mappings: Sequence[dashboard.ValueMapping] = (),
 ) -> stat.Panel:
     """The latest value, large, in the colour of its threshold."""
     panel = stat.Panel().title(title).description(description).datasource(PROMETHEUS).unit(unit)
-    panel.span(span).height(4).graph_mode(BigValueGraphMode.NONE).color_mode(BigValueColorMode.VALUE)
+    panel.span(span).height(4).graph_mode(styles.BigValueGraphMode.NONE).color_mode(styles.BigValueColorMode.VALUE)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).no_value("none")
     panel.thresholds(_thresholds(thresholds)).mappings(list(mappings))
     return panel.targets(_targets(PROMETHEUS, queries, instant=True))
@@ -113,7 +97,7 @@ def faults(title: str, description: str, queries: Queries, *, span: int = 4) -> 
 def shares(title: str, description: str, queries: Queries, *, thresholds: Steps, span: int = 12) -> bargauge.Panel:
     """Horizontal bars for values from 0 to 1."""
     panel = bargauge.Panel().title(title).description(description).datasource(PROMETHEUS).unit("percentunit")
-    panel.span(span).height(8).min(0).max(1).orientation(VizOrientation.HORIZONTAL)
+    panel.span(span).height(8).min(0).max(1).orientation(styles.VizOrientation.HORIZONTAL)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).thresholds(_thresholds(thresholds))
     return panel.targets(_targets(PROMETHEUS, queries, instant=True))
 
@@ -127,7 +111,7 @@ def rows(
     units: dict[str, str] | None = None,
     links: Links | None = None,
     span: int = 24,
-    source: DataSourceRef = PROMETHEUS,
+    source: dashboard.DataSourceRef = PROMETHEUS,
 ) -> table.Panel:
     """A table: a row for each set of labels, a column for each query, named as in `queries`."""
     panel = table.Panel().title(title).description(description).datasource(source).span(span).height(8)
@@ -137,32 +121,35 @@ def rows(
         names["Value"] = next(iter(queries))
     panel.transformations(
         [
-            DataTransformerConfig("labelsToFields", options={"mode": "columns"}),
-            DataTransformerConfig("merge", options={}),
-            DataTransformerConfig(
+            dashboard.DataTransformerConfig("labelsToFields", options={"mode": "columns"}),
+            dashboard.DataTransformerConfig("merge", options={}),
+            dashboard.DataTransformerConfig(
                 "organize", options={"excludeByName": dict.fromkeys(["Time", *hide], True), "renameByName": names}
             ),
         ]
     )
     for name, unit in (units or {}).items():
-        panel.override_by_name(name, [DynamicConfigValue("unit", unit)])
+        panel.override_by_name(name, [dashboard.DynamicConfigValue("unit", unit)])
     return panel.data_links(links) if links else panel
 
 
 def lines(title: str, description: str, queries: Queries, *, height: int = 16) -> logs.Panel:
     """Log lines, oldest first."""
     panel = logs.Panel().title(title).description(description).datasource(LOKI).span(24).height(height)
-    panel.show_time(True).wrap_log_message(True).enable_log_details(True).sort_order(LogsSortOrder.ASCENDING)
+    panel.show_time(True).wrap_log_message(True).enable_log_details(True).sort_order(styles.LogsSortOrder.ASCENDING)
     return panel.targets(_targets(LOKI, queries))
 
 
 def _thresholds(steps: Steps) -> ThresholdsConfig:
-    colours = [Threshold(value=None, color="green"), *(Threshold(value, colour) for value, colour in steps)]
-    return ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(colours)
+    colours = [
+        dashboard.Threshold(value=None, color="green"),
+        *(dashboard.Threshold(value, colour) for value, colour in steps),
+    ]
+    return ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(colours)
 
 
 def _targets(
-    source: DataSourceRef, queries: Queries, *, instant: bool = False, as_table: bool = False
+    source: dashboard.DataSourceRef, queries: Queries, *, instant: bool = False, as_table: bool = False
 ) -> list[Builder[Dataquery]]:
     """The queries of a panel, with Grafana's reference ids A, B, …."""
     make = _loki if source is LOKI else _prometheus

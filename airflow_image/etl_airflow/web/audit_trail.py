@@ -14,8 +14,7 @@ from typing import Any
 
 from airflow._shared.observability.metrics import stats
 from airflow.plugins_manager import AirflowPlugin
-
-from etl_airflow.web.page_headers import App, Message, Receive, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 MOST_CHARACTERS = 2000
 """Maximum of a field: a line below 4,096 bytes (PIPE_BUF) is written atomically."""
@@ -81,11 +80,11 @@ class Listening:
     Plugins are loaded by all other processes as well, which should not import what the trail needs.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
         listen()
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         await self._app(scope, receive, send)
 

@@ -21,18 +21,10 @@ from ipaddress import ip_address
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from etl_airflow.web.failed_logins import LoginLimit, password_users, user_in
-from etl_airflow.web.page_headers import (
-    App,
-    Message,
-    Receive,
-    Send,
-    add_headers,
-    page_headers,
-    without_cookies,
-    without_session,
-)
+from etl_airflow.web.page_headers import add_headers, page_headers, without_cookies, without_session
 
 MOST_LOGIN_BYTES = 1 << 16
 _EXECUTION = "execution"
@@ -51,7 +43,7 @@ log = logging.getLogger(__name__)
 class FrontDoor:
     """ASGI middleware around Airflow's API server. Failed logins are counted per process."""
 
-    def __init__(self, app: App, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
         # Imported here: workers import plugins, too.
         from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -63,7 +55,7 @@ class FrontDoor:
         trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
         self._from_traefik: Any = ProxyHeadersMiddleware(self._serve_people, trusted)  # type: ignore[arg-type]
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, redirect it to HTTPS, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
@@ -76,7 +68,7 @@ class FrontDoor:
         else:
             await _refuse(scope, send, 404)
 
-    async def _serve_people(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _serve_people(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         came_by = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
         words = _words(scope["path"])
@@ -90,13 +82,13 @@ class FrontDoor:
         else:
             await self._serve(scope, receive, send, self._password_users)
 
-    async def _serve(self, scope: Message, receive: Receive, send: Send, allowed: frozenset[str] | None = None) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, allowed: frozenset[str] | None = None) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and _is_login(_words(scope["path"])):
             await self._log_in(scope, receive, send, allowed)
         else:
             await self._app(scope, receive, send)
 
-    async def _log_in(self, scope: Message, receive: Receive, send: Send, allowed: frozenset[str] | None) -> None:
+    async def _log_in(self, scope: Scope, receive: Receive, send: Send, allowed: frozenset[str] | None) -> None:
         body = await _read(receive)
         if body is None:
             await _refuse(scope, send, 413)
@@ -163,11 +155,11 @@ def _is_closed(words: list[str]) -> bool:
     return first == _EXECUTION or first in _DESCRIPTIONS or (first == "auth" and second in _CLOSED_BELOW_AUTH)
 
 
-def _port(scope: Message) -> int | None:
+def _port(scope: Scope) -> int | None:
     return scope["server"][1] if scope.get("server") else None
 
 
-def _is_local(scope: Message) -> bool:
+def _is_local(scope: Scope) -> bool:
     """Whether a request comes from the pod itself, by the address of the connection: no header can change it."""
     try:
         return ip_address(scope["client"][0]).is_loopback if scope.get("client") else False
@@ -199,7 +191,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return given
 
 
-def _https(scope: Message, headers: dict[bytes, bytes]) -> bytes:
+def _https(scope: Scope, headers: dict[bytes, bytes]) -> bytes:
     """The same URL by HTTPS."""
     host = headers.get(b"host", b"")
     name = host[: host.index(b"]") + 1] if host.startswith(b"[") else host.partition(b":")[0]
@@ -209,7 +201,7 @@ def _https(scope: Message, headers: dict[bytes, bytes]) -> bytes:
 
 
 async def _refuse(
-    scope: Message, send: Send, status: int, *headers: tuple[bytes, bytes], text: str | None = None
+    scope: Scope, send: Send, status: int, *headers: tuple[bytes, bytes], text: str | None = None
 ) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})

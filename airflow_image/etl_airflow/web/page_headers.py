@@ -1,14 +1,10 @@
 """Security headers of pages; and no session cookie with static files."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
+
+from starlette.types import Message, Scope, Send
 
 Header = tuple[bytes, bytes]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
-
 _STRICT = (b"strict-transport-security", b"max-age=31536000")
 # Login and pages on users and roles are Flask-AppBuilder's, whose templates have inline scripts.
 _SCRIPTS_OF_PAGES = "'self' 'unsafe-inline'"
@@ -43,7 +39,7 @@ def add_headers(added: list[Header], send: Send) -> Send:
     return _changing(change, send)
 
 
-def without_cookies(scope: Message) -> Message:
+def without_cookies(scope: Scope) -> Scope:
     """A request for a static file without its cookies.
 
     Flask-Session writes the whole session back after each request. A file still being sent would restore the session of
