@@ -21,11 +21,18 @@ class Console:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
+        self._said = ""
 
     def say(self, text: str) -> None:
         """Print a line of progress."""
         seconds = int(time.monotonic() - self._began)
         print(f"{seconds // 60:3}:{seconds % 60:02}  {text}", flush=True)
+
+    def say_once(self, text: str) -> None:
+        """Print a line of progress, unless it is the same as that of the call before."""
+        if text != self._said:
+            self._said = text
+            self.say(text)
 
     def show(self, text: str = "") -> None:
         """Print text unchanged: a table, a log."""

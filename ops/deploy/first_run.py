@@ -34,7 +34,6 @@ def first_run(console: Console, kubectl: Kubectl, timeout: float) -> None:
 
 
 def _await_dag(console: Console, api: AirflowApi, deadline: float) -> None:
-    reported = False
     while True:
         try:
             api.get(f"/dags/{DAG}")
@@ -46,9 +45,7 @@ def _await_dag(console: Console, api: AirflowApi, deadline: float) -> None:
                 raise DeployError(f"Airflow cannot import {errors[0]['filename']}; why is above.") from None
             if time.monotonic() > deadline:
                 raise DeployError(f"{DAG} did not appear in Airflow; see the log of airflow-dag-processor.") from None
-            if not reported:
-                console.say(f"  waiting: {DAG} is not parsed yet")
-                reported = True
+            console.say_once(f"  waiting: {DAG} is not parsed yet")
             time.sleep(POLL_SECONDS)
 
 
@@ -65,13 +62,9 @@ def _trigger(api: AirflowApi, run_id: str) -> None:
 
 
 def _follow(console: Console, api: AirflowApi, run_id: str, deadline: float) -> str:
-    last = ""
     while True:
         state = str(api.get(run_path(DAG, run_id))["state"])
-        text = f"  {DAG} {state}: {_task_counts(_tasks(api, run_id))}"
-        if text != last:
-            console.say(text)
-            last = text
+        console.say_once(f"  {DAG} {state}: {_task_counts(_tasks(api, run_id))}")
         if state in _ENDED:
             return state
         if time.monotonic() > deadline:

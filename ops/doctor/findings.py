@@ -1,6 +1,6 @@
 """Findings of the checks: causes, and what only follows from them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from ops.doctor.snapshot import Snapshot
@@ -14,9 +14,9 @@ class Finding:
     """The faulty object, named as in other findings: `pod etl-poc/mssql-0`, `source`."""
     what: str
     do: str
-    affects: frozenset[str] = frozenset()
+    affects: Set[str] = frozenset()
     """Other objects that are faulty by it, named in the same way."""
-    explained_by: frozenset[str] = frozenset()
+    explained_by: Set[str] = frozenset()
     """Objects that it depends on: a finding about one of them explains this one."""
 
 

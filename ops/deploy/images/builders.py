@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +29,14 @@ class Build:
     """Such as linux/arm64; None means that of this machine."""
 
 
-class Builder(ABC):
+class Builder:
     """A program that builds images; the three differ in a few flags."""
 
     name = ""
     environment: ClassVar[Mapping[str, str]] = {}
     build_flags: tuple[str, ...] = ()
     no_pull_flag = ""
+    save_flags: tuple[str, ...] = ()
     probe: tuple[str, ...] = ("info",)
     inspect: tuple[str, ...] = ("image", "inspect")
     id_format = "{{.Id}}"
@@ -91,9 +91,11 @@ class Builder(ABC):
         found = processes.output([self.name, "info", f"--format={self.storage_format}"]).strip()
         return Path(found or "/var/lib")
 
-    @abstractmethod
     def save_command(self, image: str, archive: str) -> list[str]:
         """The command that saves an image to a file or to /dev/stdout."""
+        # Without this option both programs write to standard output, whose name they refuse.
+        output = [] if archive == "/dev/stdout" else [f"--output={archive}"]
+        return [self.name, "save", *self.save_flags, *output, image]
 
 
 class Docker(Builder):
@@ -122,10 +124,6 @@ class Docker(Builder):
             )
         return None
 
-    def save_command(self, image: str, archive: str) -> list[str]:
-        """`docker save`."""
-        return ["docker", "save", *_output(archive), image]
-
 
 class Podman(Builder):
     """Podman."""
@@ -134,10 +132,7 @@ class Podman(Builder):
     storage_format = "{{.Store.GraphRoot}}"
     build_flags = ("--layers",)
     no_pull_flag = "--pull=never"
-
-    def save_command(self, image: str, archive: str) -> list[str]:
-        """`podman save`, in the format of Docker."""
-        return ["podman", "save", "--format=docker-archive", *_output(archive), image]
+    save_flags = ("--format=docker-archive",)
 
 
 class Buildah(Builder):
@@ -154,11 +149,6 @@ class Buildah(Builder):
     def save_command(self, image: str, archive: str) -> list[str]:
         """`buildah push` to a file."""
         return ["buildah", "push", image, f"docker-archive:{archive}:{image}"]
-
-
-def _output(archive: str) -> list[str]:
-    """The output option; both programs write to standard output without one, and refuse its name."""
-    return [] if archive == "/dev/stdout" else [f"--output={archive}"]
 
 
 BUILDERS: dict[str, Builder] = dict(zip(options.BUILDERS, (Docker(), Podman(), Buildah()), strict=True))

@@ -42,13 +42,11 @@ def await_kinds(console: Console, kubectl: Kubectl, rendering: Rendering) -> Non
     wanted = {item["apiVersion"] for item in rendering.objects if _group(item) == "traefik.io"}
     if not wanted:
         return
-    deadline, printed = time.monotonic() + TIMEOUT_SECONDS, False
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not wanted <= (served := _served(kubectl)) and time.monotonic() < deadline:
         if not _is_packaged(kubectl, served):
             return
-        if not printed:
-            console.say("Waiting for K3s to install Traefik …")
-            printed = True
+        console.say_once("Waiting for K3s to install Traefik …")
         time.sleep(POLL_SECONDS)
 
 

@@ -1,6 +1,6 @@
 """Airflow: whether it answers, every part of it is alive, and its DAGs run."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ops.cluster.kubectl import NAMESPACE
@@ -25,10 +25,10 @@ def api_server_down(seen: Snapshot) -> Iterator[Finding]:
             "Airflow",
             f"Airflow's API server does not answer as it should: {seen.airflow.down}",
             f"{_LOG}{API_SERVER} --tail=50` says why.",
-            explained_by=frozenset(
-                {DNS, "metadata", f"service {NAMESPACE}/{API_SERVER}", f"secret {NAMESPACE}/airflow-admin"}
-                | {subject("Deployment", API_SERVER, NAMESPACE)}
-            ),
+            explained_by={
+                *(DNS, "metadata", f"secret {NAMESPACE}/airflow-admin"),
+                *(subject(kind, API_SERVER, NAMESPACE) for kind in ("Deployment", "Service")),
+            },
         )
 
 
@@ -41,23 +41,8 @@ def admin_login(seen: Snapshot) -> Iterator[Finding]:
             f"Put it into the Secret airflow-admin (ADMIN_PASSWORD); or give Airflow the Secret's: `kubectl --namespace"
             f" {NAMESPACE} exec --stdin --tty deployment/airflow-scheduler -- airflow users reset-password --username"
             " admin`.",
-            explained_by=frozenset({f"secret {NAMESPACE}/airflow-admin"}),
+            explained_by={f"secret {NAMESPACE}/airflow-admin"},
         )
-
-
-def scheduler_silent(seen: Snapshot) -> Iterator[Finding]:
-    """No heartbeat of the scheduler."""
-    yield from _silent(seen, "scheduler", "no run begins and no task starts")
-
-
-def dag_processor_silent(seen: Snapshot) -> Iterator[Finding]:
-    """No heartbeat of the DAG processor."""
-    yield from _silent(seen, "dag_processor", "new and changed DAG files are not seen")
-
-
-def triggerer_silent(seen: Snapshot) -> Iterator[Finding]:
-    """No heartbeat of the triggerer."""
-    yield from _silent(seen, "triggerer", "deferred tasks do not go on")
 
 
 def import_error(seen: Snapshot) -> Iterator[Finding]:
@@ -109,7 +94,7 @@ def task_stuck(seen: Snapshot) -> Iterator[Finding]:
             f" {format_duration(seen.age(task['queued_when']))}: its worker does not start.",
             f"`kubectl --namespace {NAMESPACE} get pods --selector kubernetes_executor=True` shows its pod, if there is"
             f" one; else {_LOG}airflow-scheduler --tail=50`.",
-            explained_by=frozenset({"scheduler", f"resourcequota {NAMESPACE}/etl-poc", f"pool {task['pool']}"}),
+            explained_by={"scheduler", f"resourcequota {NAMESPACE}/etl-poc", f"pool {task['pool']}"},
         )
 
 
@@ -134,9 +119,7 @@ def dag_late(seen: Snapshot) -> Iterator[Finding]:
                 f"The next run of {dag['dag_id']} was due {format_duration(late)} ago and has not begun.",
                 "Airflow shows whether the run before it still goes on (there is one at a time): wait for it, or mark"
                 " it failed where it hangs.",
-                explained_by=frozenset(
-                    {"scheduler", "metadata"} | {f"pool {pool['name']}" for pool in seen.airflow.pools}
-                ),
+                explained_by={"scheduler", "metadata", *(f"pool {pool['name']}" for pool in seen.airflow.pools)},
             )
 
 
@@ -152,20 +135,29 @@ def run_failed(seen: Snapshot) -> Iterator[Finding]:
         )
 
 
-def _silent(seen: Snapshot, part: str, meaning: str) -> Iterator[Finding]:
-    health = seen.airflow.health.get(part)
-    if not health or health.get("status") == "healthy":
-        return
-    name = part.replace("_", "-")
-    heartbeat = health.get(f"latest_{part}_heartbeat")
-    ago = f"for {format_duration(seen.age(heartbeat))}" if heartbeat else "at all"
-    yield Finding(
-        part.replace("_", " "),
-        f"Airflow's {part.replace('_', ' ')} has given no sign of life {ago}: {meaning}.",
-        f"{_LOG}airflow-{name} --tail=50` says what it does; `kubectl --namespace {NAMESPACE} rollout restart"
-        f" deployment/airflow-{name}` starts it anew.",
-        explained_by=frozenset({"metadata", subject("Deployment", f"airflow-{name}", NAMESPACE)}),
-    )
+def _silent(part: str, meaning: str) -> Callable[[Snapshot], Iterator[Finding]]:
+    """The check for heartbeats of a part of Airflow."""
+    name, words = part.replace("_", "-"), part.replace("_", " ")
+
+    def find(seen: Snapshot) -> Iterator[Finding]:
+        health = seen.airflow.health.get(part)
+        if health and health.get("status") != "healthy":
+            heartbeat = health.get(f"latest_{part}_heartbeat")
+            ago = f"for {format_duration(seen.age(heartbeat))}" if heartbeat else "at all"
+            yield Finding(
+                words,
+                f"Airflow's {words} has given no sign of life {ago}: {meaning}.",
+                f"{_LOG}airflow-{name} --tail=50` says what it does; `kubectl --namespace {NAMESPACE} rollout restart"
+                f" deployment/airflow-{name}` starts it anew.",
+                explained_by={"metadata", subject("Deployment", f"airflow-{name}", NAMESPACE)},
+            )
+
+    return find
+
+
+scheduler_silent = _silent("scheduler", "no run begins and no task starts")
+dag_processor_silent = _silent("dag_processor", "new and changed DAG files are not seen")
+triggerer_silent = _silent("triggerer", "deferred tasks do not go on")
 
 
 def _stuck(seen: Snapshot, state: str) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ def namespace_missing(seen: Snapshot) -> Iterator[Finding]:
                 f"namespace {name}",
                 f"The cluster {f'at {seen.place} ' if seen.place else ''}has no namespace {name}: {nothing}.",
                 "Run scripts/apply-all.sh; or name the right cluster with KUBECONFIG.",
-                affects=frozenset(f"namespace {one}" for one in NAMESPACES if NAMESPACE not in there),
+                affects={f"namespace {one}" for one in NAMESPACES if NAMESPACE not in there},
             )
         elif there[name].get("status", {}).get("phase") == "Terminating":
             yield Finding(
@@ -93,7 +93,7 @@ def dns_down(seen: Snapshot) -> Iterator[Finding]:
         f"The cluster's DNS does not answer: {reason}.",
         "`kubectl --namespace kube-system get pods --selector k8s-app=kube-dns` and the log of CoreDNS there; `kubectl"
         " --namespace kube-system rollout restart deployment/coredns` starts it anew, scaled to 0 it needs `scale`.",
-        explained_by=frozenset(subject_of(node) for node in seen.of_kind("Node")),
+        explained_by={subject_of(node) for node in seen.of_kind("Node")},
     )
 
 

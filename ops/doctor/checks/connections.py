@@ -1,6 +1,6 @@
 """Source, sink, staging and metadata database, as the probe pods find them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 from ops.cluster.kubectl import NAMESPACE
 from ops.cluster.names import SOURCE
@@ -10,16 +10,16 @@ from ops.doctor.snapshot import Answer, Snapshot, subject
 
 _AWAY = ("port", "connection", "silent", "settings")
 """The problems of `etl check` for a server that does not answer."""
-_SETTINGS = frozenset({DNS, f"secret {NAMESPACE}/etl-connections", f"configmap {NAMESPACE}/etl-connections"})
+_SETTINGS = {DNS, f"secret {NAMESPACE}/etl-connections", f"configmap {NAMESPACE}/etl-connections"}
 _OF_SOURCE = _SETTINGS | {f"endpointslice {NAMESPACE}/{SOURCE}", f"service {NAMESPACE}/{SOURCE}"}
 _OF_SINK = _SETTINGS | {f"service {NAMESPACE}/mssql-svc"}
-_OF_METADATA = frozenset({DNS, f"secret {NAMESPACE}/airflow-metadata", f"service {NAMESPACE}/metadata-postgres"})
+_OF_METADATA = {DNS, f"secret {NAMESPACE}/airflow-metadata", f"service {NAMESPACE}/metadata-postgres"}
 _FROM = "from the nodes' addresses, from 10.42.0.0/16 where it runs on a node itself"
 """The addresses of pods at the source: traffic that leaves their network has the node's address."""
 
 
 def _failed(
-    name: str, problems: tuple[str, ...], what: str, do: str, explained_by: frozenset[str]
+    name: str, problems: tuple[str, ...], what: str, do: str, explained_by: Set[str]
 ) -> Callable[[Snapshot], Iterator[Finding]]:
     """The check for a server that `etl check` found one of these problems with; `what` may have {where}, {message}."""
 
@@ -31,7 +31,7 @@ def _failed(
     return find
 
 
-def _name_unknown(name: str, setting: str, explained_by: frozenset[str]) -> Callable[[Snapshot], Iterator[Finding]]:
+def _name_unknown(name: str, setting: str, explained_by: Set[str]) -> Callable[[Snapshot], Iterator[Finding]]:
     return _failed(
         name,
         ("name",),
@@ -160,5 +160,5 @@ def staging_not_writable(seen: Snapshot) -> Iterator[Finding]:
             if local
             else "The bucket: is it there, do the keys in the Secret etl-connections let it be written, is the endpoint"
             " (AWS_ENDPOINT_URL) right?",
-            explained_by=frozenset({subject("PersistentVolumeClaim", "etl-staging", NAMESPACE)}) | _SETTINGS,
+            explained_by={subject("PersistentVolumeClaim", "etl-staging", NAMESPACE)} | _SETTINGS,
         )

@@ -52,14 +52,13 @@ def target_down(seen: Snapshot) -> Iterator[Finding]:
             f"{job} at {instance} gives Prometheus no metrics: {shorten(target.get('lastError') or 'no answer')}",
             f"`kubectl get pods --all-namespaces --selector {NAME}={job}` and its log. What it measures is not seen,"
             " and the alerts that rest on it are blind.",
-            explained_by=frozenset({DNS, f"node {instance}"} | servers),
+            explained_by={DNS, f"node {instance}", *servers},
         )
 
 
-def _explained_by(server: str) -> frozenset[str]:
+def _explained_by(server: str) -> set[str]:
     """Objects that a server in the namespace depends on."""
-    objects = {f"{kind} {OBSERVABILITY}/{server}" for kind in ("service", "statefulset")}
-    return frozenset(objects | {f"namespace {OBSERVABILITY}"})
+    return {f"namespace {OBSERVABILITY}", f"service {OBSERVABILITY}/{server}", f"statefulset {OBSERVABILITY}/{server}"}
 
 
 def alert_firing(seen: Snapshot) -> Iterator[Finding]:
@@ -74,5 +73,5 @@ def alert_firing(seen: Snapshot) -> Iterator[Finding]:
             " ".join(["alert", name, *(labels[key] for key in _DISTINGUISHING if key in labels)]),
             f"Prometheus says: {shorten(summary) or name}",
             f"docs/runbooks/{name}.md says what to look at. It ends a few minutes after its cause.",
-            explained_by=frozenset({f"alert {name}", about}),
+            explained_by={f"alert {name}", about},
         )

@@ -1,7 +1,7 @@
 """Problems of pods: for each the first one."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import NamedTuple
 
 from ops.cluster.images import is_local
@@ -58,7 +58,7 @@ def image_missing(seen: Snapshot) -> Iterator[Finding]:
             f"The node has no image {image} and cannot get it: {problems[0].message}"
             + (f" Also {', '.join(others)} wait for it." if others else ""),
             local if is_local(image) else pulled,
-            also=frozenset([first, *others]) | frozenset(workload_of(one.pod) for one in problems),
+            also={first, *others, *(workload_of(one.pod) for one in problems)},
         )
 
 
@@ -207,7 +207,7 @@ def is_of_task(pod: Object) -> bool:
     return not pod["metadata"].get("ownerReferences") or is_owned_by(pod, "Job")
 
 
-def _finding(seen: Snapshot, found: PodProblem, what: str, advice: str, also: frozenset[str] = frozenset()) -> Finding:
+def _finding(seen: Snapshot, found: PodProblem, what: str, advice: str, also: Set[str] = frozenset()) -> Finding:
     pod = found.pod
     explained_by = rests_on(seen, pod, pod["metadata"]["namespace"])
     if labels_of(pod).get(PART_OF) == "airflow":

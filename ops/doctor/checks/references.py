@@ -43,7 +43,7 @@ def secret_missing(seen: Snapshot) -> Iterator[Finding]:
             subject("Secret", name, namespace),
             f"The Secret {name} {what}. Pods that need it do not start, or cannot log in.",
             advice + " A Secret that you bring yourself: docs/operations.md, Secrets.",
-            explained_by=frozenset({f"namespace {namespace}"}),
+            explained_by={f"namespace {namespace}"},
         )
 
 
@@ -88,7 +88,7 @@ def secret_newer_than_pods(seen: Snapshot) -> Iterator[Finding]:
             )
 
 
-def rests_on(seen: Snapshot, template: Object, namespace: str) -> frozenset[str]:
+def rests_on(seen: Snapshot, template: Object, namespace: str) -> set[str]:
     """The objects that a pod of this template depends on: node, claims, Secrets and ConfigMaps."""
     spec = template["spec"]
     needed = {subject(one.kind, one.name, namespace) for one in references_of(spec, namespace)}
@@ -96,7 +96,7 @@ def rests_on(seen: Snapshot, template: Object, namespace: str) -> frozenset[str]
         if claim := volume.get("persistentVolumeClaim"):
             needed.add(subject("PersistentVolumeClaim", claim["claimName"], namespace))
     nodes = [node for node in seen.of_kind("Node") if spec.get("nodeName", node["metadata"]["name"]) == _name(node)]
-    return frozenset(needed | {subject_of(node) for node in nodes})
+    return needed | {subject_of(node) for node in nodes}
 
 
 def references_of(spec: Object, namespace: str) -> Iterator[Reference]:

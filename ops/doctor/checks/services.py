@@ -33,7 +33,7 @@ def without_endpoints(seen: Snapshot) -> Iterator[Finding]:
             f"The Service {meta['name']} has no endpoints: {why}. Connections to it are refused.",
             f"`kubectl --namespace {meta['namespace']} get pods --selector {labels}` shows its pods; where the labels"
             " are wrong, scripts/apply-all.sh puts them right.",
-            explained_by=frozenset(subject_of(item) for item in [*pods, *servers]),
+            explained_by={subject_of(item) for item in [*pods, *servers]},
         )
 
 

@@ -11,7 +11,7 @@ from ops.doctor.snapshot import Snapshot, subject_of
 def page_not_shown(seen: Snapshot) -> Iterator[Finding]:
     """A login page that does not open."""
     for page in seen.pages:
-        yield Finding(page.url, page.what, page.do, explained_by=frozenset({"Airflow", *page.explained_by}))
+        yield Finding(page.url, page.what, page.do, explained_by={"Airflow", *page.explained_by})
 
 
 def identity_provider_unusable(seen: Snapshot) -> Iterator[Finding]:
@@ -23,7 +23,7 @@ def identity_provider_unusable(seen: Snapshot) -> Iterator[Finding]:
             "Settings: in your overlay (component oidc), then scripts/apply-all.sh. Where it does not answer: is it up,"
             " does a firewall let the nodes through, does OIDC_CA hold the authority of its certificate? The"
             " NetworkPolicies airflow-oidc and grafana-oidc name its port. Meanwhile: docs/operations.md, Sign-in.",
-            explained_by=frozenset({DNS, f"deployment {NAMESPACE}/airflow-api-server"}),
+            explained_by={DNS, f"deployment {NAMESPACE}/airflow-api-server"},
         )
 
 

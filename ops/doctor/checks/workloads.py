@@ -28,7 +28,7 @@ def workload_missing(seen: Snapshot) -> Iterator[Finding]:
                 subject(kind, name, NAMESPACE),
                 f"There is no {kind} {name}: it was never applied, or was deleted.",
                 f"{APPLY}: it makes what is missing, and leaves data and passwords as they are.",
-                explained_by=frozenset({f"namespace {NAMESPACE}"}),
+                explained_by={f"namespace {NAMESPACE}"},
             )
 
 
@@ -63,30 +63,30 @@ def pods_not_made(seen: Snapshot) -> Iterator[Finding]:
                 f"The cluster refuses to make pods of {item['metadata']['name']}: {message}",
                 f"Mend what it names. A missing ServiceAccount or ConfigMap: {APPLY.lower()}; a pod that breaks the"
                 " standard `restricted`: its manifest was changed.",
-                explained_by=frozenset({subject("ResourceQuota", namespace, namespace)}),
+                explained_by={subject("ResourceQuota", namespace, namespace)},
             )
 
 
 def migrations_failed(seen: Snapshot) -> Iterator[Finding]:
     """The Job that migrates the metadata database has failed."""
     return _failed_jobs(
-        seen, {MIGRATE}, "The metadata database was not brought to this version of Airflow", frozenset({"metadata"})
+        seen, {MIGRATE}, "The metadata database was not brought to this version of Airflow", {"metadata"}
     )
 
 
 def sink_job_failed(seen: Snapshot) -> Iterator[Finding]:
     """The Job that prepares the sink has failed."""
-    explained_by = frozenset({subject("Service", "mssql-svc", NAMESPACE)})
+    explained_by = {subject("Service", "mssql-svc", NAMESPACE)}
     return _failed_jobs(seen, {PREPARE}, "The sink was not prepared for the pipelines", explained_by)
 
 
 def job_failed(seen: Snapshot) -> Iterator[Finding]:
     """Another Job has failed."""
     names = {item["metadata"]["name"] for item in seen.of_kind("Job")} - {MIGRATE, PREPARE}
-    return _failed_jobs(seen, names, "Its work was not done", frozenset())
+    return _failed_jobs(seen, names, "Its work was not done", set())
 
 
-def _failed_jobs(seen: Snapshot, names: set[str], meaning: str, explained_by: frozenset[str]) -> Iterator[Finding]:
+def _failed_jobs(seen: Snapshot, names: set[str], meaning: str, explained_by: set[str]) -> Iterator[Finding]:
     for job in seen.of_kind("Job"):
         meta, status = job["metadata"], job.get("status", {})
         if meta["name"] not in names or is_true(job, "Complete"):
