@@ -128,3 +128,11 @@ def s3_url() -> Iterator[str]:
         boto3.client("s3").create_bucket(Bucket="staging")
         yield "s3://staging/etl"
     server.stop()
+
+
+@pytest.fixture(params=["file", "s3"])
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a folder, and of a folder in a bucket, that is not there yet."""
+    if request.param == "file":
+        return f"file://{tmp_path}/elsewhere/etl"
+    return f"{request.getfixturevalue('s3_url')}/{tmp_path.name}"

@@ -4,6 +4,7 @@ Only the SQL Server double fails on demand; against a real server (SINK_URL) the
 """
 
 import subprocess
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,7 @@ def filtered(orders: PipelineFixture) -> Iterator[PipelineFixture]:
     orders.execute("EXEC standin_clear_faults")
 
 
+@pytest.mark.parametrize("step", ["load", "run"])
 @pytest.mark.parametrize(
     ("fault", "value", "error", "told"),
     [
@@ -44,15 +46,16 @@ def filtered(orders: PipelineFixture) -> Iterator[PipelineFixture]:
     ],
 )
 def test_a_failed_load_changes_nothing_and_repeated_it_is_in_once(
-    filtered: PipelineFixture, fault: str, value: int, error: type[EtlError], told: str
+    filtered: PipelineFixture, step: str, fault: str, value: int, error: type[EtlError], told: str
 ) -> None:
     before, audits = filtered.sink_rows(), filtered.audits()
     inject(filtered, fault, value, times=value if fault == "login_failure" else 1)
     with pytest.raises(error) as caught:
-        filtered.run("run", None, "load")
+        filtered.run("run", None, step)
     assert told in str(caught.value)
     assert (filtered.sink_rows(), filtered.audits()) == (before, audits)
-    loaded = filtered.run("run", None, "load")["load"]
+    assert [thread.name for thread in threading.enumerate() if thread.name == "read-ahead"] == []
+    loaded = filtered.run("run", None, step)[step]
     assert (loaded.inserted, loaded.updated) == (1, 200)
     assert filtered.sink_rows() == filtered.source_rows("status = 'confirmed'")
     assert filtered.staging_tables() == []

@@ -106,23 +106,8 @@ def test_values_arrive_exactly_as_keys(made: PipelineFixture) -> None:
 
 
 def test_keys_that_differ_in_case_or_form_only_stay_apart(made: PipelineFixture) -> None:
-    keys = [
-        "name",
-        "NAME",
-        "straße",
-        "strasse",
-        "é",
-        "e\u0301",
-        "\uff41",
-        "a",
-        "ﬁ",
-        "fi",
-        "İ",
-        "i",
-        "a\u200b",
-        "か",
-        "カ",
-    ]
+    keys = ["name", "NAME", "straße", "strasse", "é", "e\u0301", "\uff41", "a", "ﬁ", "fi", "İ", "i"]
+    keys += ["a\u200b", "か", "カ"]
     for key in keys:
         insert(made, key, key)
     made.run()

@@ -7,12 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from etl.errors import DataError, EtlError, TryAgainError
+from etl.errors import DataError, TryAgainError
 from etl.steps.extract import Reading
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
-from tests.faults.double import inject, needs_double
 
 
 @pytest.fixture
@@ -90,35 +89,3 @@ def test_a_source_that_breaks_off_loads_nothing(orders: PipelineFixture, monkeyp
     assert orders.sink_rows() == {}
     assert (orders.audits(), orders.staging_tables()) == ([], [])
     assert [thread.name for thread in threading.enumerate() if thread.name == "read-ahead"] == []
-
-
-@needs_double
-@pytest.mark.parametrize(
-    ("fault", "value", "error", "told"),
-    [
-        ("drop_connection_after_bulk_rows", 900, TryAgainError, "the sink 127.0.0.1"),
-        ("drop_connection_before_commit", 0, TryAgainError, "the sink 127.0.0.1"),
-        ("deadlock_victim", 0, TryAgainError, "deadlock"),
-        ("disk_full", 0, TryAgainError, "the sink 127.0.0.1"),
-        ("lose_bulk_rows", 1, TryAgainError, "of 1600 rows sent 1599 arrived in the sink; nothing was applied"),
-    ],
-)
-def test_a_failing_sink_changes_nothing(
-    orders: PipelineFixture, fault: str, value: int, error: type[EtlError], told: str
-) -> None:
-    orders.run("earlier", None, "run")
-    orders.change("UPDATE orders SET amount = amount + 1 WHERE order_id <= 500")
-    before, audits = orders.sink_rows(), orders.audits()
-    inject(orders, fault, value)
-    try:
-        with pytest.raises(error) as caught:
-            orders.run("run", None, "run")
-    finally:
-        orders.execute("EXEC standin_clear_faults")
-    assert told in str(caught.value)
-    assert (orders.sink_rows(), orders.audits()) == (before, audits)
-    assert [thread.name for thread in threading.enumerate() if thread.name == "read-ahead"] == []
-    loaded = orders.run("run", None, "run")["run"]
-    assert (loaded.inserted, loaded.updated) == (0, 200)
-    assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
-    assert orders.staging_tables() == []

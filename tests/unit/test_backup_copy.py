@@ -11,14 +11,6 @@ from etl.storage.backup_copy import copy_backups
 OLD, NEW, DUMP = "sink-20260101T021500Z.bak", "sink-20260102T021500Z.bak", "metadata-20260101T011500Z.dump"
 
 
-@pytest.fixture(params=["file", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A place that is not there yet."""
-    if request.param == "file":
-        return f"file://{tmp_path}/elsewhere/etl"
-    return f"{request.getfixturevalue('s3_url')}/{tmp_path.name}"
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder of the backups."""
@@ -33,12 +25,12 @@ def copy(folder: Path, url: str, *, back: bool = False) -> list[str]:
     return copy_backups(Settings(backup_folder=folder, backup_url=url), back=back)
 
 
-def test_what_is_missing_there_is_copied_and_only_once(folder: Path, url: str) -> None:
-    assert copy(folder, url) == [DUMP, OLD, NEW]
-    assert copy(folder, url) == []
+def test_what_is_missing_there_is_copied_and_only_once(folder: Path, elsewhere: str) -> None:
+    assert copy(folder, elsewhere) == [DUMP, OLD, NEW]
+    assert copy(folder, elsewhere) == []
     (folder / OLD).unlink()
     (folder / "sink-20260104T021500Z.bak").write_text("one more")
-    assert copy(folder, url) == ["sink-20260104T021500Z.bak"]
+    assert copy(folder, elsewhere) == ["sink-20260104T021500Z.bak"]
 
 
 def test_a_copy_that_was_broken_off_is_made_again(folder: Path, tmp_path: Path) -> None:
@@ -48,19 +40,19 @@ def test_a_copy_that_was_broken_off_is_made_again(folder: Path, tmp_path: Path) 
     assert copy(folder, url) == [OLD]
 
 
-def test_the_newest_of_each_database_comes_back(folder: Path, url: str) -> None:
-    copy(folder, url)
+def test_the_newest_of_each_database_comes_back(folder: Path, elsewhere: str) -> None:
+    copy(folder, elsewhere)
     for path in list(folder.iterdir()):
         path.unlink()
-    assert copy(folder, url, back=True) == [DUMP, NEW]
+    assert copy(folder, elsewhere, back=True) == [DUMP, NEW]
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
         name: f"the content of {name}" for name in (DUMP, NEW)
     }
-    assert copy(folder, url, back=True) == []
+    assert copy(folder, elsewhere, back=True) == []
 
 
-def test_where_there_are_no_copies_none_come_back(folder: Path, url: str) -> None:
-    assert copy(folder, url, back=True) == []
+def test_where_there_are_no_copies_none_come_back(folder: Path, elsewhere: str) -> None:
+    assert copy(folder, elsewhere, back=True) == []
 
 
 @pytest.mark.parametrize(

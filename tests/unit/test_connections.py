@@ -1,12 +1,10 @@
 """Airflow's connections come from the variables of the ETL steps: one place for address, password and TLS."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk._shared.secrets_masker import should_hide_value_for_key
-from airflow.secrets import BaseSecretsBackend
 from etl_airflow.secrets_backend import UrlConnections
 
 
@@ -72,53 +70,9 @@ def test_the_sink_is_verified_unless_its_url_says_otherwise(
     assert connection(monkeypatch, "sink", **variables)["extra"] == extra
 
 
-@pytest.mark.parametrize("side", ["source", "sink"])
-def test_a_password_may_be_in_a_file_as_for_the_steps(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, side: str
-) -> None:
-    (tmp_path / "password").write_text("p@:/ s\n")
-    urls = {"source": "postgresql://orders@db/shop", "sink": "mssql://etl@db/shop"}
-    variables = {f"{side.upper()}_URL": urls[side], f"{side.upper()}_PASSWORD_FILE": str(tmp_path / "password")}
-    assert connection(monkeypatch, side, **variables)["password"] == "p@:/ s"
-
-
-def test_several_hosts_and_libpq_s_options_are_those_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "postgresql://orders:x@h1:5432,h2:5433/shop?target_session_attrs=read-write&sslmode=require"
-    found = connection(monkeypatch, "source", SOURCE_URL=url)
-    assert (found["host"], found["port"], found["login"], found["schema"]) == ("h1,h2", None, "orders", "shop")
-    assert found["extra"] == {"port": "5432,5433", "target_session_attrs": "read-write", "sslmode": "require"}
-
-
-def test_an_ipv6_address_of_the_sink_is_written_as_pymssql_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = connection(monkeypatch, "sink", SINK_URL="mssql://etl:x@[2001:db8::7]:1434/shop")
-    assert (found["host"], found["port"]) == ("[2001:db8::7]:1434", 1434)
-
-
-@pytest.mark.parametrize("side", ["source", "sink"])
-def test_a_setting_that_cannot_be_read_goes_along_as_a_sentence(monkeypatch: pytest.MonkeyPatch, side: str) -> None:
-    scheme = "postgresql" if side == "source" else "mssql"
-    variable = f"{side.upper()}_URL"
-    found = connection(monkeypatch, side, **{variable: f"{scheme}://etl:Tr0ub4dor@3/Xy@db/shop"})
-    assert found["extra"]["refused"].startswith(f"{variable} is not a URL such as {scheme}://")
-    assert set(found) == {"conn_type", "extra"}
-    assert "3/Xy" not in json.dumps(found)
-    made = UrlConnections().get_connection(side)
-    assert made is not None
-    assert made.get_uri()  # or Airflow would say that there is no such connection
-
-
 def test_what_is_not_set_or_not_ours_is_left_to_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connection(monkeypatch, "source") is None
     assert connection(monkeypatch, "elsewhere", ELSEWHERE_URL="postgresql://a@b/c") is None
-
-
-def test_airflow_makes_a_connection_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SINK_URL", "mssql://etl@mssql-svc:1433/sink?encrypt=no")
-    monkeypatch.setenv("SINK_PASSWORD", "secret")
-    backend: BaseSecretsBackend = UrlConnections()
-    made = backend.get_connection("sink")
-    assert made is not None
-    assert (made.host, made.password, made.extra_dejson) == ("mssql-svc", "secret", {"encryption": "off"})
 
 
 def test_the_cluster_of_operators_is_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,12 +79,6 @@ def test_the_api_server_does_not_answer(seen: Snapshot) -> None:
     only(seen, "airflow-down", "Airflow answered 500", "logs deployment/airflow-api-server")
 
 
-def test_the_administrators_password_is_refused(seen: Snapshot) -> None:
-    seen.airflow.refused = "Airflow does not accept the password in the Secret airflow-admin."
-    seen.unseen["airflow"] = "Airflow could not be asked."
-    only(seen, "airflow-login", "airflow-admin", "reset-password")
-
-
 @pytest.mark.parametrize("part", ["scheduler", "dag_processor", "triggerer"])
 def test_a_part_of_airflow_that_is_silent(seen: Snapshot, part: str) -> None:
     seen.airflow.health[part] = {"status": "unhealthy", f"latest_{part}_heartbeat": ago(90)}
@@ -182,16 +176,6 @@ def test_the_tables_to_read_are_in_the_descriptions_that_the_factory_writes() ->
     tags = [{"name": tag} for tag in orders_dag.tags]
     assert TAG in orders_dag.tags
     assert source_tables([{"description": orders_dag.description, "tags": tags}]) == ["public.orders"]
-
-
-def test_loki_is_not_ready(seen: Snapshot) -> None:
-    seen.loki = "the server is currently unable to handle the request"
-    only(seen, "loki-away", "unable to handle the request", "logs statefulset/loki")
-
-
-def test_prometheus_does_not_answer(seen: Snapshot) -> None:
-    seen.unseen["prometheus"] = "Prometheus does not answer: the server is currently unable to handle the request"
-    only(seen, "prometheus-away", "no alert fires")
 
 
 def test_a_target_that_does_not_answer(seen: Snapshot) -> None:

@@ -5,16 +5,9 @@ from datetime import timedelta
 import pytest
 
 from ops.cluster.pages import PageProblem
-from ops.cluster.policy_probe import PolicyProbe
 from ops.doctor.snapshot import USER, Snapshot
-from tests.harness.doctor.healthy_deployment import NODE, NOW
+from tests.harness.doctor.healthy_deployment import NOW
 from tests.harness.doctor.verdict import get, only, remove, unready, verdict
-
-
-def test_a_node_that_enforces_no_policies(seen: Snapshot) -> None:
-    seen.policies = [PolicyProbe("two"), PolicyProbe(NODE, ("10.42.0.2:8181", "10.43.0.1:443"))]
-    words = ("not enforced on node one", "10.42.0.2:8181 and 10.43.0.1:443", "Skipping network policy controller start")
-    only(seen, "policies-not-enforced", *words, "xt_set", "disable-network-policy")
 
 
 def test_policies_that_could_not_be_tried_are_not_said_to_hold(seen: Snapshot) -> None:

@@ -19,13 +19,6 @@ SECRET = b"the rows of all customers " * 9000
 ONE, OTHER = x25519.Identity.generate(), x25519.Identity.generate()
 
 
-@pytest.fixture(params=["file", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "file":
-        return f"file://{tmp_path}/elsewhere"
-    return f"{request.getfixturevalue('s3_url')}/encrypted/{tmp_path.name}"
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder of the backups."""
@@ -57,30 +50,30 @@ def empty(folder: Path) -> None:
         path.unlink()
 
 
-def test_no_copy_shows_what_is_in_it_and_each_is_made_once(folder: Path, url: str) -> None:
-    assert copy(folder, url, ONE) == [DUMP, OLD, NEW]
-    copies = there(url)
+def test_no_copy_shows_what_is_in_it_and_each_is_made_once(folder: Path, elsewhere: str) -> None:
+    assert copy(folder, elsewhere, ONE) == [DUMP, OLD, NEW]
+    copies = there(elsewhere)
     assert sorted(copies) == [f"{DUMP}.age", f"{OLD}.age", f"{NEW}.age"]
     assert not any(b"customers" in content or b"sink-2026" in content for content in copies.values())
-    assert copy(folder, url, ONE) == []
+    assert copy(folder, elsewhere, ONE) == []
     assert sorted(path.name for path in folder.iterdir()) == [DUMP, OLD, NEW]
 
 
-def test_the_newest_of_each_come_back_as_they_were(folder: Path, url: str) -> None:
-    copy(folder, url, ONE)
+def test_the_newest_of_each_come_back_as_they_were(folder: Path, elsewhere: str) -> None:
+    copy(folder, elsewhere, ONE)
     empty(folder)
-    assert copy(folder, url, back=True, key=ONE) == [DUMP, NEW]
+    assert copy(folder, elsewhere, back=True, key=ONE) == [DUMP, NEW]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         name: name.encode() + SECRET for name in (DUMP, NEW)
     }
-    assert copy(folder, url, back=True, key=ONE) == []
+    assert copy(folder, elsewhere, back=True, key=ONE) == []
 
 
-def test_the_file_that_age_keygen_writes_will_do_with_its_comments(folder: Path, url: str) -> None:
-    copy(folder, url, ONE)
+def test_the_file_that_age_keygen_writes_will_do_with_its_comments(folder: Path, elsewhere: str) -> None:
+    copy(folder, elsewhere, ONE)
     empty(folder)
     text = f"# created: 2026-01-01T00:00:00Z\n# public key: {ONE.to_public()}\n{ONE}\n\n"
-    assert copy(folder, url, back=True, key=text) == [DUMP, NEW]
+    assert copy(folder, elsewhere, back=True, key=text) == [DUMP, NEW]
 
 
 @pytest.mark.parametrize("key", [ONE, OTHER])
@@ -113,11 +106,13 @@ def test_after_a_rotation_old_copies_stay_with_the_old_key(folder: Path, tmp_pat
     ],
     ids=["none", "none: how", "another", "nonsense", "public"],
 )
-def test_without_the_key_nothing_comes_back(folder: Path, url: str, key: "x25519.Identity | str", told: str) -> None:
-    copy(folder, url, ONE)
+def test_without_the_key_nothing_comes_back(
+    folder: Path, elsewhere: str, key: "x25519.Identity | str", told: str
+) -> None:
+    copy(folder, elsewhere, ONE)
     empty(folder)
     with pytest.raises(ConfigurationError) as caught:
-        copy(folder, url, back=True, key=key)
+        copy(folder, elsewhere, back=True, key=key)
     assert told in str(caught.value)
     assert not key or str(key) not in str(caught.value)
     assert list(folder.iterdir()) == []
@@ -137,12 +132,14 @@ def test_a_damaged_copy_brings_back_nothing(folder: Path, tmp_path: Path, damage
     assert sorted(path.name for path in folder.iterdir()) == [DUMP, OLD]
 
 
-def test_plain_copies_that_are_there_already_are_made_again_encrypted_and_not_removed(folder: Path, url: str) -> None:
-    copy(folder, url)
-    assert copy(folder, url, ONE) == [DUMP, OLD, NEW]
-    assert len(there(url)) == 6
+def test_plain_copies_that_are_there_already_are_made_again_encrypted_and_not_removed(
+    folder: Path, elsewhere: str
+) -> None:
+    copy(folder, elsewhere)
+    assert copy(folder, elsewhere, ONE) == [DUMP, OLD, NEW]
+    assert len(there(elsewhere)) == 6
     empty(folder)
-    assert copy(folder, url, back=True, key=ONE) == [DUMP, NEW]
+    assert copy(folder, elsewhere, back=True, key=ONE) == [DUMP, NEW]
 
 
 def test_plain_copies_are_warned_of(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,11 +102,6 @@ def test_plain_http_from_outside_is_sent_to_https(door: Door, host: str, path: s
     assert door.passed == 0
 
 
-def test_https_stays_https(door: Door) -> None:
-    status, headers = door.ask(x_forwarded_proto="https")
-    assert (status, headers["strict-transport-security"]) == (200, "max-age=31536000")
-
-
 @pytest.mark.parametrize("path", ["/", "/auth/login/", "/execution/docs"])
 def test_browsers_are_told_what_to_refuse(door: Door, path: str) -> None:
     _, headers = door.ask(path, x_forwarded_proto="https")
@@ -260,11 +255,6 @@ def test_the_wrong_passwords_of_one_person_keep_out_nobody_else(door: Door) -> N
     door.fail(2 * MOST_FAILURES, user="ann")
     assert door.log_in(user="bob") == 401
     assert door.log_in(user="ann", address="198.51.100.2") == 401
-
-
-def test_many_users_cannot_be_tried_from_one_address(door: Door) -> None:
-    assert 429 not in [door.fail(1, user=f"user-{number}")[0] for number in range(MOST_OVERALL)]
-    assert door.log_in(user="one more") == 429
 
 
 def test_nor_one_user_from_many_addresses(door: Door) -> None:
