@@ -28,3 +28,14 @@ find_python() {
     "Install it${install:+: $install $(python_package)}." >&2
   return 1
 }
+
+# run_module CODE NAME ARGUMENT…: runs a module of this checkout in place of this process; exits with CODE without Python.
+run_module() {
+  local root
+  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  # sudo may leave out the folder of K3s.
+  export PATH="$PATH:/usr/local/bin" PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+  find_python || exit "$1"
+  # -P, and no change of folder: file arguments are relative to the caller's folder, and no modules are imported from it.
+  exec "$python" -P -m "${@:2}"
+}

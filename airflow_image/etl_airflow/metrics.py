@@ -11,24 +11,19 @@ POD_PHASES = ("launch", "start", "work", "notice")
 """Start of the worker, start of the pod, the step, and the time until the worker notices its end."""
 
 
-def lag(pipeline: Pipeline, seconds: float) -> None:
-    """Lag of the sink behind the source: no change that is not in the sink is older than this."""
-    stats.gauge("etl.lag", max(0.0, seconds), tags={"pipeline": pipeline.name})
+LAG = "etl.lag"
+"""Seconds that the sink is behind the source: no change that is not in the sink is older than this."""
+TOLERATED_REJECTS = "etl.tolerated_rejects"
+"""Threshold of rejected rows in a run, for the alert."""
+UNREACHABLE_VERSIONS = "etl.unreachable_versions"
+"""Rows of the source that a plan left out for their versions, in the future or infinite."""
+RECONCILIATION_DIFFERENCE = "etl.reconciliation_difference"
+"""Difference in rows by which a run does not add up; 0 if it does."""
 
 
-def tolerated_rejects(pipeline: Pipeline) -> None:
-    """Threshold of rejected rows in a run, for the alert."""
-    stats.gauge("etl.tolerated_rejects", pipeline.tolerated_rejects, tags={"pipeline": pipeline.name})
-
-
-def unreachable_versions(pipeline: Pipeline, rows: int) -> None:
-    """Rows of the source that a plan left out for their versions, in the future or infinite."""
-    stats.gauge("etl.unreachable_versions", rows, tags={"pipeline": pipeline.name})
-
-
-def reconciliation_difference(pipeline: Pipeline, rows: int) -> None:
-    """Difference in rows by which a run does not add up; 0 if it does."""
-    stats.gauge("etl.reconciliation_difference", rows, tags={"pipeline": pipeline.name})
+def gauge(name: str, pipeline: Pipeline, value: float) -> None:
+    """Send a metric of a pipeline. None is negative, however the clocks of worker and source differ."""
+    stats.gauge(name, max(0.0, value), tags={"pipeline": pipeline.name})
 
 
 def pod_phases(dag_id: str, task_id: str, times: Sequence[datetime]) -> None:

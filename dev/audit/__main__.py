@@ -7,7 +7,6 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,10 +42,10 @@ def check_licences() -> bool:
     refused: dict[str, str] = {}
     for image in IMAGES:
         refused |= licences.refused(python_packages(bill_of_materials(image)))
-    for package, named in refused.items():
-        print(f"{package}: its licence is not one of those allowed: {named or 'it names none'}")
-    print("Licences: " + ("look at those." if refused else "all are allowed."))
-    return not refused
+    lines = [
+        f"{name}: its licence is not one of those allowed: {one or 'it names none'}" for name, one in refused.items()
+    ]
+    return _printed(lines, "Licences", "all are allowed.")
 
 
 def check_vulnerabilities(options: argparse.Namespace) -> bool:
@@ -67,40 +66,28 @@ def check_vulnerabilities(options: argparse.Namespace) -> bool:
 
 def check_history() -> bool:
     """Whether the history has no secrets."""
-    found = secrets.leaks(ROOT)
-    for each in found:
-        print(f"This looks like a secret: {each}")
-    print("Secrets in the history: " + ("look at those." if found else "none."))
-    return not found
+    lines = [f"This looks like a secret: {each}" for each in secrets.leaks(ROOT)]
+    return _printed(lines, "Secrets in the history", "none.")
+
+
+def _printed(lines: list[str], title: str, otherwise: str) -> bool:
+    """Print findings and a line about them; whether there are none."""
+    print("\n".join([*lines, f"{title}: {'look at those.' if lines else otherwise}"]))
+    return not lines
 
 
 def main() -> int:
     """Run all checks, also after one has failed; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--osv", type=Path, metavar="FOLDER", help="with PyPI/all.zip and Debian/all.zip; default: download them"
-    )
+    database = "with PyPI/all.zip and Debian/all.zip; default: download them"
+    parser.add_argument("--osv", type=Path, metavar="FOLDER", help=database)
     parser.add_argument("--level", choices=LEVELS, default="high", help="lowest level of refused vulnerabilities")
-    parser.add_argument(
-        "--sbom", type=Path, metavar="FILE", nargs="*", default=[], help="further bills of materials (CycloneDX)"
-    )
-    parser.add_argument(
-        "--report",
-        type=Path,
-        metavar="FILE",
-        nargs="*",
-        default=[],
-        help="reports of osv-scanner (--format json) on images",
-    )
+    files: dict[str, Any] = {"type": Path, "metavar": "FILE", "nargs": "*", "default": []}
+    parser.add_argument("--sbom", help="further bills of materials (CycloneDX)", **files)
+    parser.add_argument("--report", help="reports of osv-scanner (--format json) on images", **files)
     options = parser.parse_args()
-    checks: list[Callable[[], bool]] = [
-        write_bills,
-        check_licences,
-        lambda: check_vulnerabilities(options),
-        check_history,
-    ]
     passed = True
-    for check in checks:
+    for check in (write_bills, check_licences, lambda: check_vulnerabilities(options), check_history):
         try:
             passed = check() and passed
         except (AuditError, subprocess.CalledProcessError) as error:

@@ -129,10 +129,10 @@ def test_what_the_dag_measures_goes_with_the_metrics_of_airflow(monkeypatch: pyt
     sent: list[tuple[str, float, dict[str, str]]] = []
     monkeypatch.setattr(stats, "gauge", lambda name, value, tags: sent.append((name, value, tags)))
     pipeline = make(ORDERS, tolerated_rejects=5)
-    dag_metrics.lag(pipeline, -0.5)  # the worker's clock is behind the source's
-    dag_metrics.reconciliation_difference(pipeline, 7)
-    dag_metrics.tolerated_rejects(pipeline)
-    dag_metrics.unreachable_versions(pipeline, 3)
+    dag_metrics.gauge(dag_metrics.LAG, pipeline, -0.5)  # the worker's clock is behind the source's
+    dag_metrics.gauge(dag_metrics.RECONCILIATION_DIFFERENCE, pipeline, 7)
+    dag_metrics.gauge(dag_metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
+    dag_metrics.gauge(dag_metrics.UNREACHABLE_VERSIONS, pipeline, 3)
     tags = {"pipeline": "orders"}
     assert sent == [
         ("etl.lag", 0.0, tags),

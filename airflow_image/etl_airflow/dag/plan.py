@@ -54,7 +54,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         window, future = _window(pipeline, params, watermark, end, hook, cursor), now + TOLERANCE
         cursor.execute(source_sql.count_window(pipeline, window, future, watermark))
         rows, oldest, unreachable = cursor.fetchone()
-        metrics.unreachable_versions(pipeline, unreachable)
+        metrics.gauge(metrics.UNREACHABLE_VERSIONS, pipeline, unreachable)
         if unreachable:
             cursor.execute(source_sql.unreachable_rows(pipeline, window, future, EXAMPLES))
             warn_unreachable(pipeline, unreachable, cursor.fetchall(), mask)
@@ -63,10 +63,10 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         if rows > size and not pipeline.has_sensitive_key:
             cursor.execute(source_sql.partition_bounds(pipeline, window, size))
             bounds = [list(keys) for keys in cursor.fetchall()]
-    metrics.tolerated_rejects(pipeline)
+    metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
     if watermark and (window.low is None or window.low <= watermark) and not params.get("until"):
         # The window covers all rows that have not been moved yet.
-        metrics.lag(pipeline, float(oldest or 0))
+        metrics.gauge(metrics.LAG, pipeline, float(oldest or 0))
     partitions = share(window, rows, size) if pipeline.has_sensitive_key else cut(window, rows, size, bounds)
     log.info(
         "%s: the watermark is %s; versions after %s up to %s are %d rows in %d partitions.",

@@ -38,13 +38,13 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
         *check_sink(pipeline, window, hook),
     ]
     log.info("%s, run %s:\n%s", pipeline.name, run_id, as_table(audits))
-    metrics.reconciliation_difference(pipeline, sum(problem.rows for problem in problems))
+    metrics.gauge(metrics.RECONCILIATION_DIFFERENCE, pipeline, sum(problem.rows for problem in problems))
     if problems:
         text = " ".join(problem.text for problem in problems)
         raise AirflowFailException(f"{pipeline.name} does not add up: {text} The watermark stays.")
     advanced = advance_watermark(pipeline, run_id, window, hook)
     if advanced:
-        metrics.lag(pipeline, (datetime.now(UTC) - window.high).total_seconds())
+        metrics.gauge(metrics.LAG, pipeline, (datetime.now(UTC) - window.high).total_seconds())
     log.info("Everything adds up; the watermark %s.", f"is now {window.high}" if advanced else "stays")
     return {**total(audits), "partitions": len(audits), "watermark_advanced": advanced, "verdict": "adds up"}
 
