@@ -19,51 +19,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_KINDS = (
+    *("Node", "Pod", "Namespace", "PersistentVolume", "PersistentVolumeClaim", "ResourceQuota", "Job", "CronJob"),
+    *("Secret", "ConfigMap", "Deployment", "StatefulSet", "DaemonSet", "Service", "EndpointSlice", "Ingress"),
+    *("IngressClass", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount", "Role"),
+    *("RoleBinding", "ServiceCIDR", "ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy"),
+    "ValidatingAdmissionPolicyBinding",
+)
 KINDS = {
-    "nodes": "Node",
-    "node": "Node",
     "pv": "PersistentVolume",
-    "pod": "Pod",
-    "pods": "Pod",
-    "namespace": "Namespace",
-    "namespaces": "Namespace",
-    "persistentvolumes": "PersistentVolume",
-    "persistentvolumeclaims": "PersistentVolumeClaim",
-    "resourcequotas": "ResourceQuota",
-    "job": "Job",
-    "secret": "Secret",
-    "secrets": "Secret",
-    "endpointslice": "EndpointSlice",
-    "deployment": "Deployment",
-    "deployments": "Deployment",
-    "statefulset": "StatefulSet",
-    "statefulsets": "StatefulSet",
-    "daemonsets": "DaemonSet",
-    "jobs": "Job",
-    "cronjob": "CronJob",
-    "cronjobs": "CronJob",
-    "services": "Service",
-    "endpointslices": "EndpointSlice",
-    "configmap": "ConfigMap",
-    "configmaps": "ConfigMap",
-    "ingresses": "Ingress",
-    "horizontalpodautoscalers": "HorizontalPodAutoscaler",
-    "poddisruptionbudgets": "PodDisruptionBudget",
-    "networkpolicies": "NetworkPolicy",
-    "serviceaccounts": "ServiceAccount",
-    "roles": "Role",
-    "rolebindings": "RoleBinding",
-    "servicecidrs": "ServiceCIDR",
-    "clusterroles": "ClusterRole",
-    "clusterrolebindings": "ClusterRoleBinding",
-    "validatingadmissionpolicies": "ValidatingAdmissionPolicy",
-    "validatingadmissionpolicybindings": "ValidatingAdmissionPolicyBinding",
-    "service": "Service",
-    "ingressclasses": "IngressClass",
     "tlsstores.traefik.io": "TLSStore",
     "helmcharts.helm.cattle.io": "HelmChart",
     "helmchartconfigs.helm.cattle.io": "HelmChartConfig",
+    **{kind.lower(): kind for kind in _KINDS},
+    **{re.sub("ys$", "ies", re.sub("sss$", "sses", f"{kind.lower()}s")): kind for kind in _KINDS},
 }
+"""The names that kubectl takes: singular and plural."""
 
 
 class RefusedError(Exception):

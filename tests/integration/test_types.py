@@ -91,14 +91,6 @@ def test_every_type_arrives_exactly_and_comes_back_the_same(everything: Pipeline
     assert everything.run("again")["load"].unchanged == len(EXTREMES)
 
 
-def test_keys_that_differ_in_case_or_accent_only_stay_apart(everything: PipelineFixture) -> None:
-    for region in ("eu", "EU", "Eu", "éu"):
-        insert(everything, region, 1)
-    everything.run()
-    assert {region for region, _ in everything.sink_rows()} == {"eu", "EU", "Eu", "éu"}
-    assert everything.run("again")["load"].unchanged == 4
-
-
 def test_partitions_of_a_composite_key_cover_it(everything: PipelineFixture) -> None:
     for region in ("a", "b", "c'\\"):
         for number in range(3):

@@ -179,16 +179,6 @@ def test_copies_are_fetched_first(cluster: FakeCluster) -> None:
     assert words(cluster) == [("backup-fetch", ["etl", "copy-backups", "--back"]), ("backup-list", ["list"])]
 
 
-@pytest.mark.parametrize(("typed", "code"), [("restore", 0), ("yes", 1)])
-def test_the_confirmation_is_a_word(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, typed: str, code: int
-) -> None:
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda prompt: typed)
-    assert main(["--sink=latest"]) == code
-    assert bool(cluster.calls("scale")) == (code == 0)
-
-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -125,13 +125,8 @@ def test_what_airflow_says_itself_is_not_said_twice(door: Door) -> None:
 CLOSED = (
     *("/execution", "/execution/health", "/execution/task-instances/1/run", "/execution/docs"),
     *("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"),
-    *(
-        "/auth/api/v1/security/login",
-        "/auth/api/v1/security/refresh",
-        "/auth/docs",
-        "/auth/redoc",
-        "/auth/openapi.json",
-    ),
+    *("/auth/api/v1/security/login", "/auth/api/v1/security/refresh"),
+    *("/auth/docs", "/auth/redoc", "/auth/openapi.json"),
 )
 
 

@@ -126,17 +126,11 @@ def test_what_is_not_verified_is_told(monkeypatch: pytest.MonkeyPatch, source: s
     ("url", "told"),
     [
         ("", "SINK_URL is not set"),
-        ("sa:hunter2@db/shop", "SINK_URL is not a URL"),
-        ("postgresql://sa:hunter2@db/shop", "SINK_URL is not a URL"),
         ("mssql://sa:hunter2@db:99999/shop", "SINK_URL is not a URL"),
         ("mssql://sa:hunter2@db", "names no database"),
         ("mssql://sa:hunter2@db/shop?encrypt=maybe", "encrypt is none of yes, true"),
         ("mssql://sa:hunter2@db/shop?encrypt=yes;pwd=hunter2", "can be read in two ways"),
-        ("mssql://sa:db@db/shop?password=hunter2", "SINK_URL: an option after the ? is unknown"),
-        ("mssql://sa:db@db/shop?password=not&hunter2", "SINK_URL: an option after the ? is unknown"),
         ("mssql://sa:hunter2/shop", "names no user"),
-        ("mssql://sa:db@hunter2/shop?pwd=x#hunter2", "can be read in two ways"),
-        ("mssql://sa:hunter2@db/shop?timeout=3", "SINK_URL: an option after the ? is unknown"),
     ],
 )
 def test_a_wrong_url_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, url: str, told: str) -> None:
