@@ -1,5 +1,6 @@
 """A front as Traefik is one, for tests: TLS at one port, plain HTTP at another, and Airflow's login page behind."""
 
+import base64
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+from ops.deploy.secrets import certificates
+from ops.deploy.secrets.certificates import CertificateSpec
 from tests.doubles.http_server import Handler, serving
 
 LOGIN = {"/auth/login/": (200, '<div id="loginbox">'), "/grafana/login": (200, "<title>Grafana</title>")}
@@ -25,6 +28,13 @@ class Front:
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
         """No log: tests have clients that hang up."""
+
+
+def certified(wanted: CertificateSpec) -> tuple[str, str]:
+    """A certificate as apply-all.sh makes it, and with its key."""
+    data = certificates._make(wanted)["data"]
+    certificate, key = (base64.b64decode(data[name]).decode() for name in ("tls.crt", "tls.key"))
+    return certificate, certificate + key
 
 
 @contextmanager

@@ -6,10 +6,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from ops.cluster import pages, policy_probe
 from ops.cluster.console import Console
@@ -18,30 +25,22 @@ from ops.cluster.pages import PageProblem, page_problems
 from ops.cluster.policy_probe import SCRIPT
 from ops.deploy.final_checks import run_final_checks
 from ops.deploy.manifests.rendering import Rendering
-from ops.deploy.secrets import certificates
 from ops.deploy.secrets.certificates import CertificateSpec, ui_certificate
 from tests.doubles.fake_cluster import FakeCluster, FakeKubectl, ingress, node, with_certificate, workload
-from tests.doubles.front_door import Front, front
+from tests.doubles.front_door import Front, certified, front
 
 NAME, ADDRESS = "etl.example.com", "127.0.0.1"
 UI = ui_certificate([NAME, "one", ADDRESS])
 
 
-def made(wanted: CertificateSpec) -> tuple[str, str]:
-    """A certificate as apply-all.sh makes it, and with its key."""
-    data = certificates._make(wanted)["data"]
-    certificate, key = (base64.b64decode(data[name]).decode() for name in ("tls.crt", "tls.key"))
-    return certificate, certificate + key
-
-
 @pytest.fixture(scope="module")
 def ui() -> tuple[str, str]:
-    return made(UI)
+    return certified(UI)
 
 
 @pytest.fixture(scope="module")
 def traefiks_own() -> str:
-    return made(CertificateSpec("x", ("TRAEFIK DEFAULT CERT",), 365))[1]
+    return certified(CertificateSpec("x", ("TRAEFIK DEFAULT CERT",), 365))[1]
 
 
 @pytest.fixture
@@ -87,39 +86,30 @@ def test_whom_traefik_knows_by_name_alone_it_shows_a_certificate_of_its_own_by_a
 
 
 def test_a_certificate_of_somebody_else_is_another_programs(serve: Any, ui: tuple[str, str]) -> None:
-    serve(made(UI)[1])
+    serve(certified(UI)[1])
     only(ui[0], f"https://{NAME}/", "not that of the Secret ui-tls", "ss --listening --tcp")
 
 
 def test_a_certificate_for_another_name(serve: Any) -> None:
-    certificate, both = made(ui_certificate(["one", ADDRESS]))
+    certificate, both = certified(ui_certificate(["one", ADDRESS]))
     serve(both)
     only(certificate, f"https://{NAME}/", f"is not for {NAME}", f"--ui-name {NAME}")
 
 
-def test_a_certificate_that_has_expired(serve: Any, tmp_path: Path) -> None:
-    certificate, both = expired(tmp_path)
+def test_a_certificate_that_has_expired(serve: Any) -> None:
+    certificate, both = expired()
     serve(both)
     only(certificate, f"https://{NAME}/", "has expired", "delete secret ui-tls")
 
 
-def expired(folder: Path) -> tuple[str, str]:
-    """An expired certificate, with and without its key. Only `openssl ca` takes times."""
-    file = {name: folder / name for name in ("key", "request", "certificate", "settings", "extensions", "index")}
-    file["index"].touch()
-    file["extensions"].write_text(f"subjectAltName=DNS:{NAME},IP:{ADDRESS}")
-    file["settings"].write_text(
-        "[req]\ndistinguished_name = name\n[name]\n[any]\ncommonName = supplied\n[ca]\ndefault_ca = own\n[own]\n"
-        f"database = {folder}/index\nnew_certs_dir = {folder}\nrand_serial = yes\ndefault_md = sha256\npolicy = any\n"
-    )
-    common = ("-batch", "-config", file["settings"])
-    times = ("-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
-    request = ("-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={NAME}", "-keyout", file["key"], "-out", file["request"])
-    sign = ("-selfsign", "-notext", "-extfile", file["extensions"], "-keyfile", file["key"], "-in", file["request"])
-    for command in (("req", *common, *request), ("ca", *common, *sign, *times, "-out", file["certificate"])):
-        subprocess.run(["openssl", *command], check=True, capture_output=True)
-    certificate = file["certificate"].read_text()
-    return certificate, certificate + file["key"].read_text()
+def expired() -> tuple[str, str]:
+    """An expired certificate, and with its key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    names = x509.SubjectAlternativeName([x509.DNSName(NAME), x509.IPAddress(ip_address(ADDRESS))])
+    times = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, *times).add_extension(names, critical=False)
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    return certificate, certificate + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def test_a_port_that_speaks_no_tls_is_another_programs(
@@ -284,7 +274,9 @@ def test_a_try_that_proves_nothing_is_told_as_such(cluster: FakeCluster, state: 
     assert words in told
 
 
-def test_the_way_in_is_told_at_the_end(cluster: FakeCluster, serve: Any, ui: tuple[str, str]) -> None:
+def test_the_way_in_is_told_at_the_end(
+    cluster: FakeCluster, serve: Any, ui: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = serve(ui[1])
     certificate = base64.b64encode(ui[0].encode()).decode()
     secret = {
@@ -297,14 +289,9 @@ def test_the_way_in_is_told_at_the_end(cluster: FakeCluster, serve: Any, ui: tup
     page = with_certificate(ingress("airflow", "etl-poc", "airflow", "/"))
     assert f"with the certificate of ui-tls: {NAME}, {ADDRESS}." in tell(cluster, page)
     answers.pages["/auth/login/"] = (503, "")
-    told = tell_at_once(cluster, page)
+    monkeypatch.setattr("ops.deploy.final_checks.TIMEOUT_SECONDS", 0)
+    told = tell(cluster, page)
     assert f"Note: https://{NAME}/auth/login/ does not open as it should. Traefik does not reach Airflow (503)." in told
-
-
-def tell_at_once(cluster: FakeCluster, *more: dict[str, Any]) -> str:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ops.deploy.final_checks.TIMEOUT_SECONDS", 0)
-        return tell(cluster, *more)
 
 
 def test_ingresses_that_nobody_takes_are_told(cluster: FakeCluster) -> None:

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from ops.cluster import access, pages
-from ops.deploy.secrets import certificates
 from ops.deploy.secrets.certificates import ui_certificate
 from ops.doctor import probing
 from ops.doctor.cli import NOT_SEEN, WELL, WRONG, main
 from ops.doctor.snapshot import Snapshot
 from tests.doubles.fake_cluster import FakeCluster
-from tests.doubles.front_door import Front, front
+from tests.doubles.front_door import Front, certified, front
 from tests.doubles.http_server import Handler, serving
 from tests.harness.doctor.healthy_deployment import DISK, NODE, event, target, well
 
@@ -86,9 +85,7 @@ def servers() -> Iterator[FakeServers]:
 @pytest.fixture(scope="module")
 def ui() -> tuple[str, str]:
     """The certificate of the UI, and with its key."""
-    data = certificates._make(ui_certificate([NODE, "127.0.0.1"]))["data"]
-    certificate, key = (base64.b64decode(data[name]).decode() for name in ("tls.crt", "tls.key"))
-    return certificate, certificate + key
+    return certified(ui_certificate([NODE, "127.0.0.1"]))
 
 
 @pytest.fixture
@@ -142,11 +139,6 @@ def cluster(
         pods=[dns],
     )
     return cluster
-
-
-def answer(cluster: FakeCluster, **raw: Any) -> None:
-    """Set the cluster's only answer."""
-    cluster.set(raw={"/readyz": "ok", **{path: json.dumps(told) for path, told in raw.items()}})
 
 
 def doctor(cluster: FakeCluster) -> tuple[int, dict[str, Any]]:
@@ -303,7 +295,7 @@ def test_targets_and_alerts_are_read(cluster: FakeCluster, servers: FakeServers)
 def test_volumes_that_are_folders_of_one_disk_are_told_once(cluster: FakeCluster) -> None:
     room = {"capacityBytes": DISK, "availableBytes": DISK // 50}
     volumes = [{**room, "pvcRef": {"namespace": "etl-poc", "name": name}} for name in ("metadata", "mssql")]
-    answer(cluster, **{SUMMARY: {"node": {"fs": room}, "pods": [{"volume": volumes}]}})
+    cluster.set(raw={"/readyz": "ok", SUMMARY: json.dumps({"node": {"fs": room}, "pods": [{"volume": volumes}]})})
     code, told = doctor(cluster)
     assert code == WRONG
     (one,) = told["wrong"]
