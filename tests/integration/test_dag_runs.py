@@ -26,6 +26,7 @@ from dev.sandbox.pipeline_fixture import MARK, PipelineFixture, existing_fixture
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.stack import INIT_SQL, ROOT, Stack, airflow_environment
 
+pytestmark = pytest.mark.usefixtures("first_run")
 TASKS = ("partition.extract", "partition.filter", "partition.load")
 
 
@@ -97,9 +98,7 @@ def test_the_next_run_carries_only_what_changed(first_run: dict[str, Any], stack
     assert watermark(real) > before_watermark
 
 
-def test_an_empty_window_ends_green_with_everything_skipped(
-    first_run: dict[str, Any], stack: Stack, real: PipelineFixture
-) -> None:
+def test_an_empty_window_ends_green_with_everything_skipped(stack: Stack, real: PipelineFixture) -> None:
     before = watermark(real)
     run = stack.run_dag("orders_etl", since="2020-01-01T00:00:00Z", until="2020-02-01T00:00:00Z")
     assert run["state"] == "success"
@@ -112,9 +111,7 @@ def test_an_empty_window_ends_green_with_everything_skipped(
     assert f"{told} 2020-01-01" in stack.log.read_text()
 
 
-def test_a_backfill_does_not_move_the_watermark_back(
-    first_run: dict[str, Any], stack: Stack, real: PipelineFixture
-) -> None:
+def test_a_backfill_does_not_move_the_watermark_back(stack: Stack, real: PipelineFixture) -> None:
     before, rows = watermark(real), real.sink_rows()
     run = stack.run_dag("orders_etl", full_refresh=True, until="2026-01-05T00:00:00Z")
     assert run["state"] == "success"
@@ -123,7 +120,7 @@ def test_a_backfill_does_not_move_the_watermark_back(
 
 
 def test_a_run_that_leaves_the_look_back_unread_does_not_move_the_watermark(
-    first_run: dict[str, Any], real: PipelineFixture, airflow_sink: str
+    real: PipelineFixture, airflow_sink: str
 ) -> None:
     """A transaction that committed late, just before the watermark, would never be read."""
     before = watermark(real).replace(tzinfo=UTC)
@@ -139,7 +136,7 @@ def advance(made: PipelineFixture, sink: str, low: datetime, high: datetime) -> 
     return advance_watermark(made.pipeline, "by hand", Window(low=low, high=high), SinkHook(sink))
 
 
-def test_params_that_make_no_sense_fail_the_plan_at_once(first_run: dict[str, Any], stack: Stack) -> None:
+def test_params_that_make_no_sense_fail_the_plan_at_once(stack: Stack) -> None:
     run = stack.run_dag("orders_etl", full_refresh=True, since="2026-01-01T00:00:00Z")
     assert run["state"] == "failed"
     assert run["tasks"]["plan[-1]"] == "failed"
@@ -158,7 +155,7 @@ def test_params_that_make_no_sense_fail_the_plan_at_once(first_run: dict[str, An
     ids=["a backfill", "a value of another type"],
 )
 def test_airflow_refuses_to_make_a_run_that_could_not_do_what_was_asked(
-    first_run: dict[str, Any], stack: Stack, command: list[str], told: str
+    stack: Stack, command: list[str], told: str
 ) -> None:
     environment = os.environ | stack.environment | {"COLUMNS": "200"}
     completed = subprocess.run(["airflow", *command], env=environment, capture_output=True, text=True, check=False)
@@ -194,7 +191,7 @@ def planned(real: PipelineFixture) -> tuple[str, list[str]]:
     ],
 )
 def test_what_does_not_add_up_fails_and_keeps_the_watermark(
-    first_run: dict[str, Any], real: PipelineFixture, airflow_sink: str, harm: str, told: str
+    real: PipelineFixture, airflow_sink: str, harm: str, told: str
 ) -> None:
     run_id, partitions = planned(real)
     before = watermark(real)
@@ -239,9 +236,7 @@ def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, t
         site.execute(f"DELETE FROM [etl].[{table}] WHERE [pipeline] = 'stock'")
 
 
-def test_fused_steps_are_one_task_and_add_up_as_well(
-    first_run: dict[str, Any], stack: Stack, real: PipelineFixture, tmp_path: Path
-) -> None:
+def test_fused_steps_are_one_task_and_add_up_as_well(stack: Stack, real: PipelineFixture, tmp_path: Path) -> None:
     """The orders as they are, but in one pod, and with the filter at the source too."""
     text = (ROOT / "dags" / "orders_etl.py").read_text()
     fused = text.replace("    look_back=", '    steps="fused",\n    pushdown=True,\n    look_back=')
@@ -261,7 +256,7 @@ def with_dag_file(stack: Stack, dags: Path, name: str, text: str) -> Stack:
     return replace(stack, environment=stack.environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)})
 
 
-def test_rows_that_no_demo_made_are_not_touched(real: PipelineFixture, first_run: dict[str, Any]) -> None:
+def test_rows_that_no_demo_made_are_not_touched(real: PipelineFixture) -> None:
     rows = real.sink_rows()
     real.execute(f"DROP TABLE {MARK}")
     with pytest.raises(RuntimeError, match="no demo made them"):
@@ -271,7 +266,7 @@ def test_rows_that_no_demo_made_are_not_touched(real: PipelineFixture, first_run
 
 
 def test_a_configuration_error_is_not_retried(
-    first_run: dict[str, Any], stack: Stack, real: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, real: PipelineFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The source is away for the steps alone: the task fails at its first try."""
     environment = {**stack.environment, "SOURCE_PASSWORD": "wrong", "AIRFLOW__SECRETS__BACKEND": ""}

@@ -24,8 +24,5 @@ def test_the_end_of_a_session_is_the_end_of_a_task_that_has_a_group_of_its_own()
         task = int(supervisor.stdout.readline())
         assert os.getpgid(task) == task
         kill_session(supervisor.pid)
-    wait_for(lambda: not Path(f"/proc/{task}").exists() or _is_zombie(task))
-
-
-def _is_zombie(process: int) -> bool:
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    state = Path(f"/proc/{task}/stat")
+    wait_for(lambda: not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z")  # or a zombie
