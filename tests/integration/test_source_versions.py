@@ -1,10 +1,9 @@
 """Versions that a window never reaches, and versions in local time: said, or refused, and never a green run without."""
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,19 @@ DEFINITION: dict[str, Any] = {
     "name": "t", "source": "public.t", "columns": {"k": "integer", "v": "text", "at": "timestamptz"},
     "key": ["k"], "version": "at", "filter": "true", "look_back": 0,
 }  # fmt: skip
-Made = Callable[..., AbstractContextManager[PipelineFixture]]
+Made = Callable[..., AbstractContextManager[tuple[PipelineFixture, Runs]]]
 
 
 @pytest.fixture
-def made(empty: str, sink_url: str, tmp_path: Path) -> Made:
-    """A fixture of the definition above, to be changed."""
-    return partial(pipeline_fixture, DEFINITION, empty, sink_url, tmp_path)
+def made(empty: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """A pipeline of the definition above, changed, and its runs."""
+
+    @contextmanager
+    def make(**changes: Any) -> Iterator[tuple[PipelineFixture, Runs]]:
+        with pipeline_fixture(DEFINITION, empty, sink_url, tmp_path, **changes) as table:
+            yield table, Runs(table, monkeypatch)
+
+    return make
 
 
 def fill(table: PipelineFixture) -> None:
@@ -42,12 +47,9 @@ def send_away(table: PipelineFixture) -> None:
         table.change(f"UPDATE t SET v = 'b', at = {version} WHERE k = {key}")
 
 
-def test_versions_that_no_window_reaches_are_counted_and_named(
-    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with made() as table:
+def test_versions_that_no_window_reaches_are_counted_and_named(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    with made() as (table, runs):
         fill(table)
-        runs = Runs(table, monkeypatch)
         with caplog.at_level(logging.WARNING):
             runs.run("first")
             assert "not read" not in caplog.text
@@ -59,10 +61,9 @@ def test_versions_that_no_window_reaches_are_counted_and_named(
     assert "; k=2 at -infinity." in caplog.text
 
 
-def test_a_pipeline_may_refuse_to_run_without_them(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    with made(unreachable_versions="refuse") as table:
+def test_a_pipeline_may_refuse_to_run_without_them(made: Made) -> None:
+    with made(unreachable_versions="refuse") as (table, runs):
         fill(table)
-        runs = Runs(table, monkeypatch)
         runs.run("first")
         before = runs.watermark()
         send_away(table)
@@ -71,22 +72,19 @@ def test_a_pipeline_may_refuse_to_run_without_them(made: Made, monkeypatch: pyte
         assert runs.watermark() == before
 
 
-def test_a_clock_of_a_client_that_is_seconds_ahead_is_no_version_of_the_future(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with made(unreachable_versions="refuse") as table:
+def test_a_clock_of_a_client_that_is_seconds_ahead_is_no_version_of_the_future(made: Made) -> None:
+    with made(unreachable_versions="refuse") as (table, runs):
         fill(table)
         table.change("UPDATE t SET at = now() + interval '30 seconds' WHERE k = 1")
-        assert Runs(table, monkeypatch).run("first")["inserted"] == 9
+        assert runs.run("first")["inserted"] == 9
 
 
 def test_a_transaction_that_is_open_over_runs_arrives_when_it_has_ended(
-    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    made: Made, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its version is older than the windows that follow, and there is no look-back to help."""
-    with made() as table:
+    with made() as (table, runs):
         fill(table)
-        runs = Runs(table, monkeypatch)
         runs.run("first")
         with psycopg.connect(table.source_url) as connection:
             connection.execute("UPDATE t SET v = 'late', at = clock_timestamp() WHERE k = 1")
@@ -99,12 +97,9 @@ def test_a_transaction_that_is_open_over_runs_arrives_when_it_has_ended(
         assert runs.plan() == []
 
 
-def test_a_source_that_took_over_is_not_asked_for_the_transactions_of_the_one_before(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with made() as table:
+def test_a_source_that_took_over_is_not_asked_for_the_transactions_of_the_one_before(made: Made) -> None:
+    with made() as (table, runs):
         fill(table)
-        runs = Runs(table, monkeypatch)
         runs.run("first")
         before = runs.watermark()
         assert before
@@ -132,32 +127,29 @@ def write_in(table: PipelineFixture, zone: str) -> None:
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_a_version_in_local_time_is_refused_by_plan_and_extract(
-    made: Made, monkeypatch: pytest.MonkeyPatch, zone: str
-) -> None:
-    with made(columns=LOCAL) as table:
+def test_a_version_in_local_time_is_refused_by_plan_and_extract(made: Made, zone: str) -> None:
+    with made(columns=LOCAL) as (table, runs):
         write_in(table, zone)
         told = f'at of public.t is a timestamp, .* write the time of {zone}: .*a timestamptz; .*version_zone="UTC"'
         with pytest.raises(AirflowFailException, match=told):
-            Runs(table, monkeypatch).plan()
+            runs.plan()
         with pytest.raises(ConfigurationError, match=told):
             table.run()
 
 
 @pytest.mark.parametrize("zone", ["UTC", "GMT", "Etc/UTC", "Africa/Abidjan"])
-def test_a_source_whose_clock_shows_utc_needs_no_zone(made: Made, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
-    with made(columns=LOCAL) as table:
+def test_a_source_whose_clock_shows_utc_needs_no_zone(made: Made, zone: str) -> None:
+    with made(columns=LOCAL) as (table, runs):
         write_in(table, zone)
-        assert Runs(table, monkeypatch).run("first")["inserted"] == 10
+        assert runs.run("first")["inserted"] == 10
 
 
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Sao_Paulo", "Asia/Kolkata"])
 def test_in_the_zone_that_the_pipeline_names_every_change_arrives(
-    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, zone: str
+    made: Made, caplog: pytest.LogCaptureFixture, zone: str
 ) -> None:
-    with made(columns=LOCAL, version_zone=zone, unreachable_versions="refuse") as table:
+    with made(columns=LOCAL, version_zone=zone, unreachable_versions="refuse") as (table, runs):
         write_in(table, zone)
-        runs = Runs(table, monkeypatch)
         assert runs.run("first")["inserted"] == 10
         for key in (3, 4):
             table.change(f"UPDATE t SET v = 'b', at = clock_timestamp() WHERE k = {key}")
@@ -169,35 +161,30 @@ def test_in_the_zone_that_the_pipeline_names_every_change_arrives(
     assert "gone back" not in caplog.text
 
 
-def test_a_column_that_holds_utc_is_read_so_in_whatever_zone_the_source_is(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with made(columns=LOCAL, version_zone="UTC", unreachable_versions="refuse") as table:
+def test_a_column_that_holds_utc_is_read_so_in_whatever_zone_the_source_is(made: Made) -> None:
+    with made(columns=LOCAL, version_zone="UTC", unreachable_versions="refuse") as (table, runs):
         write_in(table, "America/New_York")
         table.change("UPDATE t SET at = clock_timestamp() AT TIME ZONE 'UTC'")
-        runs = Runs(table, monkeypatch)
         assert runs.run("first")["inserted"] == 10
         table.change("UPDATE t SET v = 'b', at = clock_timestamp() AT TIME ZONE 'UTC' WHERE k = 3")
         assert runs.run("second")["updated"] == 1
 
 
-def test_tables_in_parts_are_read_where_a_key_is_in_one_of_them_alone(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_in_parts_are_read_where_a_key_is_in_one_of_them_alone(made: Made) -> None:
     """Partitions, and the chunks of TimescaleDB, which inherit and have a unique index over all."""
-    with made() as table:
+    with made() as (table, runs):
         table.change(
             "CREATE TABLE t (k integer PRIMARY KEY, v text NOT NULL, at timestamptz NOT NULL) PARTITION BY RANGE (k)"
         )
         table.change("CREATE TABLE p PARTITION OF t FOR VALUES FROM (0) TO (5); CREATE TABLE q PARTITION OF t DEFAULT")
         table.change("INSERT INTO t SELECT n, 'a', now() FROM generate_series(1, 10) AS n")
-        assert Runs(table, monkeypatch).run("first")["inserted"] == 10
-    with made() as table:
+        assert runs.run("first")["inserted"] == 10
+    with made() as (table, runs):
         table.change("DROP TABLE t; CREATE SCHEMA _timescaledb_internal")
         table.change("CREATE TABLE t (k integer PRIMARY KEY, v text NOT NULL, at timestamptz NOT NULL)")
         table.change("CREATE TABLE _timescaledb_internal.chunk () INHERITS (t)")
         table.change("INSERT INTO _timescaledb_internal.chunk VALUES (1, 'a', now())")
-        assert Runs(table, monkeypatch).run("first")["inserted"] == 1
+        assert runs.run("first")["inserted"] == 1
 
 
 def read_and_be_ended(table: PipelineFixture, *then: str) -> None:
@@ -211,13 +198,13 @@ def read_and_be_ended(table: PipelineFixture, *then: str) -> None:
 
 
 def test_the_first_error_of_a_session_that_the_server_ends_is_the_one_that_is_shown(made: Made) -> None:
-    with made() as table:
+    with made() as (table, _):
         fill(table)
         with pytest.raises(TryAgainError, match="terminating connection due to administrator command"):
             read_and_be_ended(table, "SELECT 1")
 
 
 def test_a_session_that_the_server_ends_after_the_last_row_fails_nothing(made: Made) -> None:
-    with made() as table:
+    with made() as (table, _):
         fill(table)
         read_and_be_ended(table)
