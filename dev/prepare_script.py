@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import structlog
+from etl.config import urls
 from etl.config.settings import Settings
 from etl.model.pipeline import Pipeline
 from etl.sqlserver import prepare
@@ -36,6 +37,7 @@ _LOADER, _EXPORTER = "Password of the loader", "Password of the exporter"
 def script(url: str, pipelines: Sequence[Pipeline]) -> str:
     """The statements for the pipelines, as a file for sqlcmd or Management Studio."""
     recorded: list[str] = []
+    named = urls.sql_server("SINK_URL", url)
 
     @contextmanager
     def connect(*arguments: Any, database: str = "", **options: Any) -> Iterator[Sink]:
@@ -52,9 +54,7 @@ def script(url: str, pipelines: Sequence[Pipeline]) -> str:
 
     with SqlServerDouble(database="") as server:
         settings = Settings(
-            sink_url=SecretStr(
-                urlsplit(url)._replace(netloc=f"{urlsplit(url).username}@{server.host}:{server.port}").geturl()
-            ),
+            sink_url=SecretStr(f"mssql://{quote(named.user)}@{server.host}:{server.port}/{quote(named.database)}"),
             sink_password=SecretStr(_LOADER),
             sink_admin_user=server.login,
             sink_admin_password=SecretStr(server.password),
@@ -76,11 +76,14 @@ def _without_repeated_use(text: str) -> str:
 
 def main() -> None:
     """Print the script for the pipelines in the files named, or for the orders."""
-    from orders_etl import ORDERS
+    pipelines = [Pipeline.model_validate_json(Path(name).read_text()) for name in sys.argv[1:]]
+    if not pipelines:
+        sys.path.append(str(Path(__file__).resolve().parents[1] / "dags"))
+        from orders_etl import ORDERS
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    named = [Pipeline.model_validate_json(Path(name).read_text()) for name in sys.argv[1:]]
-    sys.stdout.write(script(os.environ.get("SINK_URL", URL), named or [ORDERS]))
+        pipelines = [ORDERS]
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # after Airflow, which logs to stdout
+    sys.stdout.write(script(os.environ.get("SINK_URL", URL), pipelines))
 
 
 if __name__ == "__main__":
