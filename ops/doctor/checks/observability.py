@@ -17,23 +17,16 @@ _DISTINGUISHING = ("dag_id", "task_id", "pipeline", "pod", "persistentvolumeclai
 def loki_away(seen: Snapshot) -> Iterator[Finding]:
     """Loki is not ready."""
     if seen.loki:
-        yield Finding(
+        yield _away(
             "Loki",
             f"Loki is not ready: {shorten(seen.loki)} Airflow cannot show task logs; workers keep them for minutes.",
-            f"`kubectl --namespace {OBSERVABILITY} logs statefulset/loki --tail=50` says why.",
-            explained_by=_explained_by("loki"),
         )
 
 
 def prometheus_away(seen: Snapshot) -> Iterator[Finding]:
     """Prometheus does not answer, so that no alert fires."""
     if "prometheus" in seen.unseen:
-        yield Finding(
-            "Prometheus",
-            f"{shorten(seen.unseen['prometheus'])} Nothing is measured, and no alert fires.",
-            f"`kubectl --namespace {OBSERVABILITY} logs statefulset/prometheus --tail=50` says why.",
-            explained_by=_explained_by("prometheus"),
-        )
+        yield _away("Prometheus", f"{shorten(seen.unseen['prometheus'])} Nothing is measured, and no alert fires.")
 
 
 def target_down(seen: Snapshot) -> Iterator[Finding]:
@@ -56,9 +49,15 @@ def target_down(seen: Snapshot) -> Iterator[Finding]:
         )
 
 
-def _explained_by(server: str) -> set[str]:
-    """Objects that a server in the namespace depends on."""
-    return {f"namespace {OBSERVABILITY}", f"service {OBSERVABILITY}/{server}", f"statefulset {OBSERVABILITY}/{server}"}
+def _away(name: str, what: str) -> Finding:
+    server = name.lower()
+    return Finding(
+        name,
+        what,
+        f"`kubectl --namespace {OBSERVABILITY} logs statefulset/{server} --tail=50` says why.",
+        explained_by={f"{kind} {OBSERVABILITY}/{server}" for kind in ("service", "statefulset")}
+        | {f"namespace {OBSERVABILITY}"},
+    )
 
 
 def alert_firing(seen: Snapshot) -> Iterator[Finding]:
