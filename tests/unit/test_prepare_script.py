@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from etl.sqlserver import prepare_sql
 from orders_etl import ORDERS
 
 from dev.sandbox.stack import ROOT
@@ -21,10 +20,3 @@ def test_the_script_for_review_has_the_statements_that_are_sent(files: list[str]
     environment = os.environ | {"PYTHONPATH": "", "SINK_URL": "mssql://etl@db:1433/sink?encrypt=yes"}
     run = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     assert run.stdout == REVIEWED.read_text(), "python -m dev.prepare_script > docs/prepare-sink.sql"
-
-
-def test_it_has_every_grant_of_the_loader() -> None:
-    statements = REVIEWED.read_text().splitlines()
-    assert [f"{grant};" for grant in prepare_sql.grants([ORDERS])] == [
-        line for line in statements if line.endswith("[etl_loader];") and line.startswith(("GRANT", "REVOKE"))
-    ]

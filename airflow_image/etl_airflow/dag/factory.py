@@ -59,6 +59,18 @@ _KINDS_OF_RUN: Any = ("scheduled", "manual", "operator_triggered", "asset_materi
 """All but `backfill`: a backfill run reads no window for its interval, and max_active_runs does not limit it."""
 _LONGEST_TAG = 100  # Airflow's limit
 _STEPS = {"separate": ("extract", "filter", "load"), "fused": ("run",)}
+_OF_TASKS: Any = {
+    "on_failure_callback": last_line.say_why,
+    "on_retry_callback": last_line.say_why,
+    "retries": 3,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "execution_timeout": timedelta(hours=3),
+    # When tasks wait for slots, runs in progress come before new ones. With the default, which is the opposite,
+    # the plans of all runs come first, and no run ends for a long time.
+    "weight_rule": "upstream",
+}
 
 
 def params_of(pipeline: Pipeline) -> dict[str, Param]:
@@ -90,19 +102,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
         tags=["etl", *(str(table)[:_LONGEST_TAG] for table in (pipeline.source, pipeline.sink))],
         params=params,
         allowed_run_types=_KINDS_OF_RUN,
-        default_args={
-            "owner": owner,
-            "on_failure_callback": last_line.say_why,
-            "on_retry_callback": last_line.say_why,
-            "retries": 3,
-            "retry_delay": timedelta(seconds=30),
-            "retry_exponential_backoff": 2.0,
-            "max_retry_delay": timedelta(minutes=10),
-            "execution_timeout": timedelta(hours=3),
-            # When tasks wait for slots, runs in progress come before new ones. With the default, which is the opposite,
-            # the plans of all runs come first, and no run ends for a long time.
-            "weight_rule": "upstream",
-        },
+        default_args={"owner": owner, **_OF_TASKS},
     ) as dag:
 
         @task(show_return_value_in_logs=False)
