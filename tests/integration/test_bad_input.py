@@ -213,6 +213,18 @@ def test_of_a_long_value_that_is_rejected_the_beginning_is_set_aside(
     assert row["raw"] == "a" * 1_000_000 + "… (2000000 bytes)"
 
 
+def test_a_row_that_is_too_long_is_named_also_by_a_key_that_python_does_not_have(
+    source_url: str, sink_url: str, tmp_path: Path
+) -> None:
+    columns = {"day": "date", "note": "text", "at": "timestamptz"}
+    changes = {"source": "public.days", "columns": columns, "key": ["day"], "version": "at", "filter": "true"}
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path, **changes) as made:
+        made.change("CREATE TABLE days (day date PRIMARY KEY, note text NOT NULL, at timestamptz NOT NULL)")
+        made.change("INSERT INTO days VALUES ('infinity', repeat('x', 99), now())")
+        told = "day=infinite or outside the years 1 to 9999: note has 99 bytes"
+        refused(made, "run", DATA, told, LONGEST_ROW="50")
+
+
 def test_rejects_within_the_tolerance_are_set_aside_and_counted(source_url: str, sink_url: str, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 

@@ -195,9 +195,13 @@ def _is_utf8(texts: pa.Array) -> bool:
 
 
 def _text(value: pa.Scalar) -> object:
-    """A value for messages, also invalid text."""
-    is_text = pa.types.is_string(value.type)
-    return value.as_buffer()[:1000].to_pybytes().decode(errors="backslashreplace") if is_text else value.as_py()
+    """A value for messages, also invalid text, or a time that Python does not have."""
+    if pa.types.is_string(value.type):
+        return value.as_buffer()[:1000].to_pybytes().decode(errors="backslashreplace")
+    try:
+        return value.as_py()
+    except OverflowError:
+        return "infinite or outside the years 1 to 9999"
 
 
 def _stored(field_type: pa.DataType) -> pa.DataType:
