@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import Postgres
+from tests.faults.cuts import CutError, count_statements, cut_commit
 from tests.harness.runs import Runs
 
 KEPT = "status = 'confirmed'"
@@ -305,3 +306,38 @@ def test_rows_that_no_window_reaches_arrive_when_keys_are_compared(
     assert (totals["inserted"], totals["updated"], totals["verdict"]) == (20, 1, "adds up")
     assert made.sink_rows() == made.source_rows(KEPT)
     assert runs.run("fourth")["inserted"] == 0
+
+
+def test_wherever_a_comparison_is_cut_the_sink_is_as_before_or_as_after(
+    orders_that_go: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It deletes rows, brings others, and writes its audit row, or none of that; also where the commit is lost."""
+    runs, made = Runs(orders_that_go, monkeypatch), orders_that_go
+    runs.run("first")
+    before = made.sink_rows()
+    made.change("ALTER TABLE orders DISABLE TRIGGER USER")
+    made.change("DELETE FROM orders WHERE order_id <= 50")
+    made.change("UPDATE orders SET amount = amount + 1, updated_at = '2020-01-01' WHERE order_id BETWEEN 60 AND 90")
+    (keys,) = [partition for partition in runs.plan() if '"keys"' in partition]
+    runs.steps("second", [keys], "extract", "filter")
+    after = made.source_rows(KEPT)
+    left, cut_at = count_statements(monkeypatch), 0
+    while True:
+        cut_at += 1
+        left[:] = [cut_at]
+        try:
+            runs.steps("second", [keys], "load")
+        except CutError:
+            assert made.sink_rows() in (before, after)
+        else:
+            break
+    assert cut_at > 25
+    assert made.sink_rows() == after
+    made.change("DELETE FROM orders WHERE order_id <= 100")
+    for moment, rows in {"before": after, "after": made.source_rows(KEPT)}.items():
+        (keys,) = [partition for partition in runs.plan() if '"keys"' in partition]
+        with monkeypatch.context() as patched:
+            cut_commit(patched, moment)
+            with pytest.raises(CutError):
+                runs.steps(moment, [keys])
+        assert made.sink_rows() == rows

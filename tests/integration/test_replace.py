@@ -19,6 +19,7 @@ from etl.sqlserver.sink import Sink
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, connect, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS
+from tests.faults.cuts import CutError, count_statements, cut_commit
 from tests.harness.runs import Runs
 
 COLUMNS = {"order_id": "bigint", "customer": "varchar(100)", "status": "varchar(16)", "amount": "numeric(12,2)"}
@@ -253,27 +254,6 @@ def test_wherever_the_transaction_is_cut_the_sink_is_as_before_or_as_after(
         assert runs.reconcile("second", partitions)["verdict"] == "adds up"
 
 
-class CutError(Exception):
-    """The connection is lost before a statement."""
-
-
-def count_statements(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list whose number is the statement of a load before which it is cut; empty for none."""
-    left: list[int] = []
-    real = Sink.rows
-
-    def rows(self: Sink, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        if left:
-            left[0] -= 1
-            if left[0] == 0:
-                left.clear()
-                raise CutError
-        return real(self, statement, *parameters)
-
-    monkeypatch.setattr(Sink, "rows", rows)
-    return left
-
-
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_connection_that_is_lost_at_the_commit_is_followed_by_the_same_end(
     made: PipelineFixture, runs: Runs, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -292,26 +272,6 @@ def test_a_connection_that_is_lost_at_the_commit_is_followed_by_the_same_end(
     assert made.sink_rows() == made.source_rows(KEPT)
     totals = runs.reconcile("second", partitions)
     assert (totals["verdict"], totals["deleted"] > 0) == ("adds up", True)
-
-
-def cut_commit(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    """Have the connection lost before or after the commit of the audit row."""
-    real_rows, real_commit = Sink.rows, Sink.commit
-    is_next: list[bool] = []
-
-    def rows(self: Sink, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        is_next[:] = [True] if statement.startswith("INSERT INTO [etl].[audit]") else []
-        return real_rows(self, statement, *parameters)
-
-    def commit(self: Sink) -> None:
-        if is_next and moment == "before":
-            raise CutError
-        real_commit(self)
-        if is_next:
-            raise CutError
-
-    monkeypatch.setattr(Sink, "rows", rows)
-    monkeypatch.setattr(Sink, "commit", commit)
 
 
 def test_a_reader_that_polls_sees_a_whole_table_whenever_the_step_is_killed(made: PipelineFixture, runs: Runs) -> None:

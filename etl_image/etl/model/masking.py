@@ -67,9 +67,8 @@ class Mask:
 
     def row(self, key: Sequence[object]) -> str:
         """A row's key, for messages."""
-        return ", ".join(
-            f"{name}={self.value(name, value)}" for name, value in zip(self._pipeline.key, key, strict=True)
-        )
+        named = (f"{name}={self.value(name, value)}" for name, value in zip(self._pipeline.key, key, strict=True))
+        return ", ".join(named) or "a row without a key"
 
     def words(self, text: str) -> str:
         """A message of a server or library; if columns are sensitive, cut off before the first possible value."""

@@ -171,7 +171,8 @@ class Classifier:
     def _refusal(self) -> DataError:
         work = self._work
         *values, reason = self._first or ()
-        key = ", ".join(f"{name}={printable(value)}" for name, value in zip(work.pipeline.key, values, strict=True))
+        named = (f"{name}={printable(value)}" for name, value in zip(work.pipeline.key, values, strict=True))
+        key = ", ".join(named) or "a row without a key"
         return DataError(
             f"{work}: {self._counts['rejected']} rows break the type rules, {work.pipeline.tolerated_rejects} are"
             f" tolerated; none was loaded. The first is {key}: {reason}. All are in {work.staging.path(self._rejects)};"

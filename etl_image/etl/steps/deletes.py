@@ -30,14 +30,15 @@ def compare(work: StepContext, sink: Sink, staging: TableName, table: TableName,
     """
     pipeline = work.pipeline
     before = sink.value(sink_sql.count_rows(pipeline.sink))
-    still_there = _still_there(work, sink, staging)
+    standing = sink.value(deletes_sql.count_standing(pipeline))
+    copied = missing.copy(work, sink, staging, table)
+    still_there = _still_there(work, sink, staging, _allowed(work, standing))
     for first in range(0, len(still_there), _INSERTED_AT_ONCE):
         _insert_keys(work, sink, staging, still_there[first : first + _INSERTED_AT_ONCE])
     gone = sink.value(deletes_sql.count_absent(pipeline, staging))
-    standing = sink.value(deletes_sql.count_standing(pipeline))
     check_share(work, gone, standing, is_source_empty=not manifest.kept and not still_there)
     deleted, marked = remove_absent(work, sink, staging) if gone else (0, 0)
-    brought = missing.bring(work, sink, staging, table)
+    brought = missing.write(work, sink, table, copied)
     after = sink.value(sink_sql.count_rows(pipeline.sink))
     if deleted + marked != gone or after != before + brought.inserted - deleted:
         raise TryAgainError(
@@ -49,9 +50,12 @@ def compare(work: StepContext, sink: Sink, staging: TableName, table: TableName,
     return Loaded(brought.inserted, brought.updated, unchanged, present, deleted, marked)
 
 
-def _still_there(work: StepContext, sink: Sink, staging: TableName) -> list[tuple[str, ...]]:
-    """The keys, as text, that are absent from staging and that the source has."""
-    pipeline, found = work.pipeline, []
+def _still_there(work: StepContext, sink: Sink, staging: TableName, allowed: int) -> list[tuple[str, ...]]:
+    """The keys, as text, that are absent from staging and that the source has.
+
+    It asks for no more when the source lacks more than may go: then nothing is deleted.
+    """
+    pipeline, found, gone = work.pipeline, [], 0
     absent = sink.batches(deletes_sql.find_absent(pipeline, staging), _ASKED_AT_ONCE)
     first = next(absent, None)
     if first is None:
@@ -60,7 +64,13 @@ def _still_there(work: StepContext, sink: Sink, staging: TableName) -> list[tupl
         source = check_source(pipeline, cursor).types
         for keys in (first, *absent):
             cursor.execute(compare_sql.has_keys(pipeline, [[str(text) for text in key] for key in keys], source))
-            found += [keys[number] for (number,) in cursor.fetchall()]
+            there = [keys[number] for (number,) in cursor.fetchall()]
+            found += there
+            gone += len(keys) - len(there)
+            if gone > allowed:
+                break
+    for _ in absent:
+        pass  # the connection takes no other statement before its rows are read
     return found
 
 
@@ -74,8 +84,7 @@ def _insert_keys(work: StepContext, sink: Sink, staging: TableName, keys: list[t
 def check_share(work: StepContext, gone: int, standing: int, *, is_source_empty: bool) -> None:
     """Raise DataError if more rows of the sink are gone than one run may delete or mark, unless the run accepts it."""
     pipeline = work.pipeline
-    allowed = max(ALWAYS, int(pipeline.most_deleted * standing))
-    if work.partition.accept_deletes or not gone or (gone <= allowed and not is_source_empty):
+    if work.partition.accept_deletes or not gone or (gone <= _allowed(work, standing) and not is_source_empty):
         return
     why = (
         f"the filter keeps no row of {pipeline.source}"
@@ -88,6 +97,11 @@ def check_share(work: StepContext, gone: int, standing: int, *, is_source_empty:
         " the table truncated to be loaded again? Then run again when that is done. If the rows are really gone, run"
         " with accept_deletes."
     )
+
+
+def _allowed(work: StepContext, standing: int) -> int:
+    """How many of the sink's rows may go."""
+    return standing if work.partition.accept_deletes else max(ALWAYS, int(work.pipeline.most_deleted * standing))
 
 
 def remove_absent(work: StepContext, sink: Sink, staging: TableName) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from etl.errors import DataError
+from etl.errors import DataError, TryAgainError
 from etl.model.pipeline import TableName
 from etl.model.window import KEYS, Partition, Window
 from etl.sqlserver import deletes_sql
@@ -19,15 +19,15 @@ MOST = 10_000
 _READ_AT_ONCE = 1000
 
 
-def bring(work: StepContext, sink: Sink, staging: TableName, table: TableName) -> Loaded:
-    """Read such rows by their keys, and write them; `table` is a staging table for whole rows.
+def copy(work: StepContext, sink: Sink, staging: TableName, table: TableName) -> int:
+    """Copy such rows, found by the keys in staging, to another staging table, for whole rows; returns their number.
 
-    As where rows are inserted with their old versions, or a key is assigned anew at a lower one.
-    Raises DataError for more than MOST of them.
+    They are rows that were inserted with their old versions, or whose key was assigned anew at a lower one.
+    Raises DataError for more than MOST of them, TryAgainError if not all arrive.
     """
     low = work.partition.window.low
     if low is None:
-        return Loaded()  # the window reaches all
+        return 0  # the window reaches all
     pipeline = work.pipeline
     found = sink.rows(deletes_sql.find_missing(pipeline, staging, low, MOST + 1))
     if len(found) > MOST:
@@ -35,15 +35,21 @@ def bring(work: StepContext, sink: Sink, staging: TableName, table: TableName) -
             f"{work}: more than {MOST} rows of {pipeline.source} are not in {pipeline.sink}, or at another version:"
             f" their {pipeline.version} was older than every window. Nothing was changed; run with full_refresh."
         )
-    for first in range(0, len(found), _READ_AT_ONCE):
-        _copy(work, sink, table, [[str(text) for text in key] for key in found[first : first + _READ_AT_ONCE]])
-    if not found:
-        return Loaded()
-    return merge(_of_keys(work, []), sink, table, sink.value(sink_sql.count_rows(table)))
+    chunks = [found[first : first + _READ_AT_ONCE] for first in range(0, len(found), _READ_AT_ONCE)]
+    sent = sum(_copy(work, sink, table, [[str(text) for text in key] for key in chunk]) for chunk in chunks)
+    arrived = int(sink.value(sink_sql.count_rows(table)))
+    if arrived != sent:
+        raise TryAgainError(f"{work}: of {sent} rows sent {arrived} arrived in the sink; nothing was applied.")
+    return sent
 
 
-def _copy(work: StepContext, sink: Sink, table: TableName, keys: list[list[str]]) -> None:
-    """Copy the rows of some keys, as far as the filter keeps them and they can be carried."""
+def write(work: StepContext, sink: Sink, table: TableName, copied: int) -> Loaded:
+    """Write the copied rows, whatever their versions in the sink are."""
+    return merge(_of_keys(work, []), sink, table, copied) if copied else Loaded()
+
+
+def _copy(work: StepContext, sink: Sink, table: TableName, keys: list[list[str]]) -> int:
+    """Copy the rows of some keys, as far as the filter keeps them and they can be carried; returns their number."""
     rows = _of_keys(work, keys)
     rejects = f"{work.staging.new_folder('run')}/rejects/rows.parquet"
     with (
@@ -52,6 +58,7 @@ def _copy(work: StepContext, sink: Sink, table: TableName, keys: list[list[str]]
     ):
         kept: list[pa.RecordBatch] = list(classifier.kept(source.batches()))
     sink.bulk_copy(table, classifier.schema, iter(kept))
+    return sum(batch.num_rows for batch in kept)
 
 
 def _of_keys(work: StepContext, keys: list[list[str]]) -> StepContext:
