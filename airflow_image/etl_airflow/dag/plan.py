@@ -24,7 +24,7 @@ from etl.sqlserver import sql as sink_sql
 from etl.sqlserver import watermark as ledger_sql
 
 from etl_airflow import metrics
-from etl_airflow.dag import source_regression
+from etl_airflow.dag import changes, source_regression
 from etl_airflow.dag.hooks import SinkHook, source_hook
 
 TOLERANCE = timedelta(minutes=1)
@@ -44,9 +44,13 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     hook = SinkHook(sink)
     mask = Mask(pipeline, hook.mask_key)
     watermark = read_watermark(pipeline, hook)
+    unfilled = changes.find_unfilled(pipeline, hook)
+    params = changes.params_to_fill(pipeline, params, unfilled)
     newest = [] if watermark is None else source_regression.newest_rows(pipeline, hook)
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
-        is_hashed = pipeline.has_sensitive_key or not check_source(pipeline, cursor).is_ordered(pipeline.key)
+        found = check_source(pipeline, cursor)
+        changes.warn_of_others(pipeline, found.others)
+        is_hashed = pipeline.has_sensitive_key or not found.is_ordered(pipeline.key)
         source_regression.check(pipeline, newest, cursor, mask, is_accepted=bool(params.get("accept_older_versions")))
         if end is None or (end == watermark and not _is_asked(params)):
             log.info(
@@ -57,6 +61,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         if window is None:
             log.info("%s: nothing to move: %s is its highest number.", pipeline.name, _shown(watermark, "none"))
             return []
+        window = window.model_copy(update={"fills": changes.is_filling(params, unfilled)})
         future = now + TOLERANCE
         cursor.execute(source_sql.count_window(pipeline, window, future, watermark))
         rows, oldest, unreachable = cursor.fetchone()

@@ -1,4 +1,4 @@
-"""The ledger: the tables audit, watermark, settled and erasure of the sink's schema `etl`, and T-SQL for them.
+"""The ledger: the tables audit, watermark, settled, backfill, erasure of the sink's schema `etl`, and T-SQL for them.
 
 The T-SQL for a pipeline's watermark is in watermark.py.
 
@@ -19,9 +19,12 @@ SCHEMA = OWN_SCHEMAS[0]
 AUDIT = TableName(schema_name=SCHEMA, table="audit")
 WATERMARK = TableName(schema_name=SCHEMA, table="watermark")
 SETTLED = TableName(schema_name=SCHEMA, table="settled")
+BACKFILL = TableName(schema_name=SCHEMA, table="backfill")
 ERASURE = TableName(schema_name=SCHEMA, table="erasure")
 _AUDIT, _WATERMARK, _SETTLED, _ERASURE = map(quote_table, (AUDIT, WATERMARK, SETTLED, ERASURE))
 _IDENTITY = {"pipeline": "varchar(48)", "run_id": "varchar(250)", "partition_id": "varchar(16)"}
+TABLES_LOCK = "etl: create tables"
+"""The application lock under which loads create and alter tables."""
 _PRUNED_AT_ONCE = 1000
 """Audit rows that a load deletes at most: SQL Server makes 5000 row locks one lock of the table."""
 
@@ -57,10 +60,18 @@ def tables() -> list[Table]:
         "run_id": _IDENTITY["run_id"],
         **_numbers("value", "pending"),
     }
+    backfill = {
+        "pipeline": _IDENTITY["pipeline"],
+        "column_name": "varchar(63)",
+        "added_at": "timestamptz",
+        "filled_at": "timestamptz null",
+        "run_id": f"{_IDENTITY['run_id']} null",
+    }
     return [
         Table(AUDIT, _types(audit), tuple(_IDENTITY), indexed=("pipeline", "loaded_at")),
         Table(WATERMARK, _types(watermark), ("pipeline",)),
         Table(SETTLED, _types(settled), ("pipeline",)),
+        Table(BACKFILL, _types(backfill), ("pipeline", "column_name")),
     ]
 
 

@@ -13,7 +13,7 @@ import structlog
 from etl.errors import ConfigurationError, DataError, TryAgainError
 from etl.model.outcome import COUNTS
 from etl.model.pipeline import TableName
-from etl.sqlserver import ledger, merge_sql
+from etl.sqlserver import evolve, ledger, merge_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.columns import check_table, read_columns
 from etl.sqlserver.connection import connect_sink
@@ -68,6 +68,8 @@ def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress
         created = sink.create_missing(work.pipeline)
         if created:
             log.info("load: created tables in the sink", tables=created)
+        if added := evolve.add_columns(sink, work.pipeline):
+            log.info("load: added columns to the sink table", columns=added)
         collations = _check_sink(work, sink)
         _drop_leftovers(work, sink)
         _prune_audit(work, sink)
