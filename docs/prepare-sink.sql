@@ -44,6 +44,8 @@ CREATE TABLE [etl].[settled] ([pipeline] nvarchar(48) COLLATE Latin1_General_BIN
 GO
 CREATE TABLE [etl].[replaced] ([pipeline] nvarchar(48) COLLATE Latin1_General_BIN2 NOT NULL, [definition] nvarchar(16) NOT NULL, [source_rows] bigint NOT NULL, [source_hash] nvarchar(48) NOT NULL, [sink_rows] bigint NOT NULL, [read_at] datetime2(6) NOT NULL, [run_id] nvarchar(250) NOT NULL, PRIMARY KEY ([pipeline]));
 GO
+CREATE TABLE [etl].[backfill] ([pipeline] nvarchar(48) COLLATE Latin1_General_BIN2 NOT NULL, [column_name] nvarchar(63) COLLATE Latin1_General_BIN2 NOT NULL, [added_at] datetime2(6) NOT NULL, [filled_at] datetime2(6) NULL, [run_id] nvarchar(250) NULL, PRIMARY KEY ([pipeline], [column_name]));
+GO
 CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [customer] nvarchar(100) NOT NULL, [status] nvarchar(16) NOT NULL, [currency] nchar(3) NOT NULL, [amount] decimal(12,2) NOT NULL, [note] nvarchar(max) NULL, [created_at] datetime2(6) NOT NULL, [updated_at] datetime2(6) NOT NULL, PRIMARY KEY ([order_id]), INDEX [ix_updated_at] ([updated_at]));
 GO
 GRANT CREATE TABLE TO [etl_loader];
@@ -55,6 +57,8 @@ GO
 GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[settled] TO [etl_loader];
 GO
 GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[replaced] TO [etl_loader];
+GO
+GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[backfill] TO [etl_loader];
 GO
 GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader];
 GO

@@ -24,7 +24,7 @@ from etl.sqlserver import sql as sink_sql
 from etl.sqlserver import watermark as ledger_sql
 
 from etl_airflow import metrics
-from etl_airflow.dag import source_regression
+from etl_airflow.dag import changes, source_regression
 from etl_airflow.dag.hooks import SinkHook, source_hook
 from etl_airflow.dag.replacement import plan_replacement
 
@@ -45,9 +45,12 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     hook = SinkHook(sink)
     mask = Mask(pipeline, hook.mask_key)
     watermark = read_watermark(pipeline, hook)
+    unfilled = changes.find_unfilled(pipeline, hook)
+    params = changes.params_to_fill(pipeline, params, unfilled)
     newest = [] if watermark is None or not pipeline.version else source_regression.newest_rows(pipeline, hook)
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
         found = check_source(pipeline, cursor)
+        changes.warn_of_others(pipeline, found.others)
         check_deletes(pipeline, params)
         if pipeline.mode == "replace":
             metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
@@ -63,6 +66,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         if window is None:
             log.info("%s: nothing to move: %s is its highest number.", pipeline.name, _shown(watermark, "none"))
             return []
+        window = window.model_copy(update={"fills": changes.is_filling(params, unfilled)})
         future = now + TOLERANCE
         cursor.execute(source_sql.count_window(pipeline, window, future, watermark))
         rows, oldest, unreachable = cursor.fetchone()

@@ -11,10 +11,11 @@ from etl.model.outcome import Problem, as_table, check_audit, select_audits, tot
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition, Window
 from etl.sqlserver import checks as sink_checks
-from etl.sqlserver import ledger, watermark
+from etl.sqlserver import evolve, ledger, watermark
 from etl.sqlserver import sql as sink_sql
 
 from etl_airflow import metrics
+from etl_airflow.dag import changes
 from etl_airflow.dag.hooks import SinkHook
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
     if problems:
         text = " ".join(problem.text for problem in problems)
         raise AirflowFailException(f"{pipeline.name} does not add up: {text} The watermark stays.")
+    if window.fills:
+        hook.run(evolve.record_filled(pipeline, run_id))
     advanced = advance_watermark(pipeline, run_id, window, hook)
     if advanced:
         metrics.gauge(metrics.LAG, pipeline, lag(pipeline, window, datetime.now(UTC)))
@@ -58,6 +61,8 @@ def check_sink(pipeline: Pipeline, window: Window, hook: MsSqlHook) -> list[Prob
     if advice := sink_checks.index_advice(sink_sql.sink_table(pipeline), indexes):
         log.warning(advice)
     required = [name for (name,) in hook.get_records(sink_checks.find_required(pipeline.sink))]
+    # A column that was added is null in rows that the source does not have any more.
+    required += [name for name, _ in changes.read_added(pipeline, hook)]
     lacking, unwanted = hook.get_first(sink_checks.count_breaches(pipeline, window, required))
     found = {"rows lack a required value": lacking, f"rows are not ({pipeline.filter})": unwanted}
     if pipeline.key and not sink_checks.has_unique_key(pipeline, indexes):

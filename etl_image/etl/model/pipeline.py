@@ -115,6 +115,9 @@ class Pipeline(DeleteSettings, BeyondSettings):
     unreachable_versions: Literal["warn", "refuse"] = Field(
         default="warn", description="what becomes of a run that finds versions in the future or at infinity"
     )
+    on_new_source_column: Literal["ignore", "warn"] = Field(
+        default="ignore", description="what plan does if the source has columns that are not listed"
+    )
     filter: str = Field(description="a SQL boolean expression; the rows it is true for are kept")
     look_back: kinds.Reach = Field(
         default=kinds.DEFAULT_LOOK_BACK,

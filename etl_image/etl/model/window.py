@@ -37,6 +37,7 @@ class Window(BaseModel):
     `refresh`: which rows of the sink are overwritten: those at an older version (`newer`), also those that differ at
     the same version (`differing`), or also those at a newer version (`all`). `settled` is recorded beside the watermark
     when the run adds up. `at`: of versions that are numbers, the time up to which the source's snapshot is complete.
+    `fills`: the run fills columns that were added to the sink table, which is recorded then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,7 @@ class Window(BaseModel):
     at: UtcDatetime | None = None
     refresh: Literal["newer", "differing", "all"] = "newer"
     settled: Settled | None = None
+    fills: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -73,15 +75,14 @@ class Partition(BaseModel):
     Key values are as Postgres writes them as text, in the order of the pipeline's key. If keys are sensitive there are
     none: a hash of the key divides the rows into n shares, and `share` is (i, n), i from 0 on. `keys`: only these rows.
 
-    `kind`: `rows` are loaded; of `keys` the sink's rows are found that the source does not have any more; by `fill`
-    columns that were added get their values in rows that were loaded before. `accept_deletes`: however many rows of
-    the sink are gone at the source, they are deleted or marked.
+    `kind`: `rows` are loaded; of `keys` the sink's rows are found that the source does not have any more.
+    `accept_deletes`: however many rows of the sink are gone at the source, they are deleted or marked.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window: Window
-    kind: Literal["rows", "keys", "fill"] = "rows"
+    kind: Literal["rows", "keys"] = "rows"
     id: str = Field(default="all", pattern=r"^[a-z0-9]{1,16}$")
     lower: list[str] | None = None
     upper: list[str] | None = None
@@ -91,10 +92,14 @@ class Partition(BaseModel):
     accept_deletes: bool = False
 
 
+_OF_NO_ROW = {"sensitive", "deletes_every", "most_deleted", "on_new_source_column"}
+"""Settings that do not change which rows are moved."""
+
+
 def fingerprint(pipeline: Pipeline, partition: Partition) -> str:
     """A hash of pipeline and partition, 16 hexadecimal digits: staged files of another definition or plan are refused.
 
-    Defaults are excluded, so that a new setting does not invalidate runs in flight; so are settings that do not change
+    Defaults are excluded, so that a new setting does not invalidate runs in flight; so are those that do not change
     which rows are moved.
     """
     return _hash(
@@ -109,7 +114,7 @@ def definition(pipeline: Pipeline) -> str:
 
 
 def _definition(pipeline: Pipeline) -> str:
-    return pipeline.model_dump_json(exclude_defaults=True, exclude={"sensitive", "deletes_every", "most_deleted"})
+    return pipeline.model_dump_json(exclude_defaults=True, exclude=_OF_NO_ROW)
 
 
 def _hash(*parts: str) -> str:

@@ -20,10 +20,14 @@ _WITHOUT_KEY = ("v", "m", "f")
 
 @dataclass(frozen=True)
 class Source:
-    """The source of a pipeline: the types of its columns, and whether the key is unique, or checked by the load."""
+    """The source of a pipeline: the types of its columns, and whether the key is unique, or checked by the load.
+
+    `others`: its columns that the pipeline does not list.
+    """
 
     types: dict[str, SourceType]
     is_key_unique: bool
+    others: dict[str, SourceType]
 
     def is_ordered(self, key: Sequence[str]) -> bool:
         """Whether partitions can be ranges of the key: each row is in one of them."""
@@ -55,7 +59,8 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     _check_row_security(pipeline, cursor)
     if pipeline.version and pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
-    return Source({name: found[name] for name in pipeline.columns}, is_key_unique)
+    others = {name: each for name, each in found.items() if name not in pipeline.columns}
+    return Source({name: found[name] for name in pipeline.columns}, is_key_unique, others)
 
 
 def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType], *, may_be_null: bool) -> None:
@@ -64,7 +69,8 @@ def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType], *, may_b
     compared = compared_columns(pipeline.predicate)
     for name, declared in pipeline.types.items():
         if name not in found:
-            raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {name}.")
+            gone = _gone(name, pipeline, found)
+            raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {name}. {gone}")
         problem = _problem(found[name], declared, name in pipeline.key, name in compared)
         if problem:
             raise ConfigurationError(f"{pipeline.name}: column {name} of {pipeline.source} {problem}.")
@@ -73,6 +79,20 @@ def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType], *, may_b
                 f"{pipeline.name}: column {name} of {pipeline.source} may be null, so rows could be missed;"
                 " make it NOT NULL at the source."
             )
+
+
+def _gone(name: str, pipeline: Pipeline, found: Mapping[str, SourceType]) -> str:
+    """Advice on a column that the source does not have, as sentences."""
+    declared = pipeline.types[name]
+    alike = [other for other, each in found.items() if other not in pipeline.columns and each.is_carried_by(declared)]
+    drop = "If it was dropped, take it out of the pipeline; the sink keeps its values, if it is nullable there."
+    if not alike:
+        return drop
+    rename = printable(f"EXEC sp_rename N'{pipeline.sink}.{name}', N'{alike[0]}', 'COLUMN'")
+    return (
+        f"Was it renamed to {printable(' or '.join(alike))}, which the pipeline does not list? Then rename it there,"
+        f" too, and in the sink: {rename}. {drop}"
+    )
 
 
 def _problem(source: SourceType, declared: ColumnType, is_key: bool, is_compared: bool) -> str:

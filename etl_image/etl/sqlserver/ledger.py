@@ -1,4 +1,4 @@
-"""The ledger: the tables audit, watermark, settled, replaced and erasure of the sink's schema `etl`, and their T-SQL.
+"""The ledger: the tables audit, watermark, settled, replaced, backfill and erasure of schema `etl`, and their T-SQL.
 
 The T-SQL for a pipeline's watermark is in watermark.py, that for its replacements in replaced.py.
 
@@ -20,9 +20,12 @@ AUDIT = TableName(schema_name=SCHEMA, table="audit")
 WATERMARK = TableName(schema_name=SCHEMA, table="watermark")
 SETTLED = TableName(schema_name=SCHEMA, table="settled")
 REPLACED = TableName(schema_name=SCHEMA, table="replaced")
+BACKFILL = TableName(schema_name=SCHEMA, table="backfill")
 ERASURE = TableName(schema_name=SCHEMA, table="erasure")
 _AUDIT, _WATERMARK, _SETTLED, _REPLACED, _ERASURE = map(quote_table, (AUDIT, WATERMARK, SETTLED, REPLACED, ERASURE))
 _IDENTITY = {"pipeline": "varchar(48)", "run_id": "varchar(250)", "partition_id": "varchar(16)"}
+TABLES_LOCK = "etl: create tables"
+"""The application lock under which loads create and alter tables."""
 _PRUNED_AT_ONCE = 1000
 """Audit rows that a load deletes at most: SQL Server makes 5000 row locks one lock of the table."""
 
@@ -67,11 +70,19 @@ def tables() -> list[Table]:
         "read_at": "timestamptz",
         "run_id": _IDENTITY["run_id"],
     }
+    backfill = {
+        "pipeline": _IDENTITY["pipeline"],
+        "column_name": "varchar(63)",
+        "added_at": "timestamptz",
+        "filled_at": "timestamptz null",
+        "run_id": f"{_IDENTITY['run_id']} null",
+    }
     return [
         Table(AUDIT, _types(audit), tuple(_IDENTITY), indexed=("pipeline", "loaded_at")),
         Table(WATERMARK, _types(watermark), ("pipeline",)),
         Table(SETTLED, _types(settled), ("pipeline",)),
         Table(REPLACED, _types(replaced), ("pipeline",)),
+        Table(BACKFILL, _types(backfill), ("pipeline", "column_name")),
     ]
 
 

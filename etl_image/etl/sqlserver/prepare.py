@@ -15,7 +15,7 @@ from etl.config.sink_logins import BACKUP, EXPORTER, SinkLogin
 from etl.errors import ConfigurationError, EtlError
 from etl.model.pipeline import Pipeline
 from etl.sqlserver import checks as sink_checks
-from etl.sqlserver import ledger, prepare_sql
+from etl.sqlserver import evolve, ledger, prepare_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.connection import connect_to_prepare
 from etl.sqlserver.sink import Sink
@@ -169,6 +169,9 @@ def _prepare_database(sink: Sink, pipelines: Sequence[Pipeline]) -> Iterator[str
             sink.create(table)
             yield f"created table {table.name}"
         yield from _prepare_index(sink, table)
+    for pipeline in pipelines:
+        if added := evolve.prepare_columns(sink, pipeline):
+            yield f"added {', '.join(added)} to {pipeline.sink}, which the next run fills"
     for statement in prepare_sql.grants(pipelines):
         sink.execute(statement)
 

@@ -145,6 +145,7 @@ def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]
         _object(ledger.WATERMARK): ("SELECT", "INSERT", "UPDATE"),
         _object(ledger.SETTLED): ("SELECT", "INSERT", "UPDATE"),
         _object(ledger.REPLACED): ("SELECT", "INSERT", "DELETE"),
+        _object(ledger.BACKFILL): ("SELECT", "INSERT", "UPDATE"),
     }
     if not pipelines:
         return allowed | {_schema(SINK_SCHEMA): ("ALTER", "SELECT", "INSERT", "UPDATE", "DELETE")}

@@ -12,7 +12,7 @@ import structlog
 from etl.errors import ConfigurationError, TryAgainError
 from etl.model.outcome import COUNTS
 from etl.model.pipeline import TableName
-from etl.sqlserver import ledger
+from etl.sqlserver import evolve, ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.columns import check_table, read_columns
 from etl.sqlserver.connection import connect_sink
@@ -60,6 +60,8 @@ def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress
         created = sink.create_missing(work.pipeline)
         if created:
             log.info("load: created tables in the sink", tables=created)
+        if added := evolve.add_columns(sink, work.pipeline):
+            log.info("load: added columns to the sink table", columns=added)
         collations = _check_sink(work, sink)
         _drop_leftovers(work, sink)
         _prune_audit(work, sink)
