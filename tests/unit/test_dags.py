@@ -13,6 +13,7 @@ from etl_airflow.pods.operator import EtlPodOperator
 
 FOLDER = Path(__file__).resolve().parents[2] / "dags"
 FILES = sorted(FOLDER.glob("*.py"))
+OF_TESTS = Path(__file__).resolve().parents[1] / "harness" / "e2e" / "dags"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,10 @@ def dag(bag: DagBag, request: pytest.FixtureRequest) -> DAG:
 def test_every_file_imports_cleanly_and_holds_one_dag(bag: DagBag) -> None:
     assert bag.import_errors == {}
     assert sorted(bag.dags) == [path.stem for path in FILES]
+
+
+def test_the_dag_files_that_tests_of_a_deployment_add_import_cleanly() -> None:
+    assert DagBag(str(OF_TESTS)).import_errors == {}
 
 
 def test_it_has_an_owner_tags_and_a_page_of_documentation(dag: DAG) -> None:

@@ -49,8 +49,15 @@ def in_series(dag: DAG, tasks: list[Any]) -> DAG:
 
 
 def sleeping(seconds: int) -> list[str]:
-    """The arguments of a step that only takes time; the last one names its partition."""
-    return ["sh", "-c", f"sleep {seconds}", "step", '{"id": "all"}']
+    """The arguments of a step that only takes time."""
+    return ["sh", "-c", f"sleep {seconds}"]
+
+
+def step(name: str, seconds: int) -> EtlPodOperator:
+    """The product's operator of a step that only takes time."""
+    return EtlPodOperator(
+        task_id=name, name=name, arguments=sleeping(seconds), partition='{"id": "all"}', **pod.ARGUMENTS
+    )
 
 
 with DAG("three_steps_defaults", schedule=None, start_date=START, default_args=ARGUMENTS) as defaults:
@@ -58,20 +65,18 @@ with DAG("three_steps_defaults", schedule=None, start_date=START, default_args=A
         defaults,
         [
             KubernetesPodOperator(
-                task_id=step,
-                name=step,
+                task_id=name,
+                name=name,
                 arguments=sleeping(1),
                 executor_config={"pod_override": PLAIN_WORKER},
                 **RESTRICTED,
             )
-            for step in STEPS
+            for name in STEPS
         ],
     )
 
 with DAG("three_steps_separate", schedule=None, start_date=START, default_args=ARGUMENTS) as separate:
-    in_series(
-        separate, [EtlPodOperator(task_id=step, name=step, arguments=sleeping(1), **pod.ARGUMENTS) for step in STEPS]
-    )
+    in_series(separate, [step(name, 1) for name in STEPS])
 
 with DAG("three_steps_fused", schedule=None, start_date=START, default_args=ARGUMENTS) as fused:
-    EtlPodOperator(task_id="all", name="all", arguments=sleeping(3), **pod.ARGUMENTS)
+    step("all", 3)
