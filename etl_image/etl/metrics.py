@@ -42,7 +42,7 @@ class Metrics:
                 structlog.get_logger().warning(f"No metrics are sent: {where} cannot be reached: {error}")
 
     def rows(self, outcome: str, count: int) -> None:
-        """Count rows by outcome: extracted, kept, dropped, rejected, inserted, updated, unchanged."""
+        """Count rows by outcome: extracted, kept, dropped, rejected, inserted, updated, unchanged, deleted, marked."""
         self._lines.append(f"etl.rows{self._tags},outcome={outcome}:{count}|c")
 
     def bytes(self, count: int) -> None:

@@ -199,7 +199,7 @@ def test_letters_that_the_database_takes_for_one_are_one_to_the_bound(postgres: 
 
 
 def bound_of(name: str) -> str | None:
-    """What failed logins of a name are counted by; None where it is refused."""
+    """The counter of failed logins of a name; None where it is refused."""
     try:
         return user_in(b"application/json", json.dumps({"username": name}).encode())
     except ValueError:

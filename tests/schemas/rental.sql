@@ -19,7 +19,7 @@ CREATE TABLE film (
 );
 CREATE TABLE category (category_id smallint PRIMARY KEY, name label);
 CREATE TABLE film_category (
-    film_id integer NOT NULL REFERENCES film ON DELETE CASCADE ON UPDATE CASCADE,
+    film_id integer NOT NULL REFERENCES film ON DELETE CASCADE,
     category_id smallint NOT NULL REFERENCES category,
     PRIMARY KEY (film_id, category_id)
 );
@@ -52,7 +52,7 @@ SELECT 'film ' || n, CASE n % 3 WHEN 0 THEN NULL WHEN 1 THEN '' ELSE 'déjà vu 
     n * interval '61 seconds'
 FROM generate_series(1, 200) n;
 INSERT INTO category SELECT n, 'category ' || n FROM generate_series(1, 12) n;
-INSERT INTO film_category SELECT n, 1 + n % 12 FROM generate_series(1, 200) n;
+INSERT INTO film_category SELECT n, 1 + (n + k) % 12 FROM generate_series(1, 200) n, generate_series(1, 5) k;
 INSERT INTO customer (first_name, email, active) SELECT 'person ' || n, n || '@example.com', n % 4 > 0 FROM generate_series(1, 120) n;
 INSERT INTO payment SELECT n, 1 + n % 120, n % 900 / 100.0, timestamptz '2026-01-15' + n * interval '1 hour'
 FROM generate_series(1, 400) n;

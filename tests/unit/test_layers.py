@@ -42,7 +42,7 @@ def modules(package: str) -> dict[str, Path]:
 
 
 def imported(path: Path) -> Iterator[tuple[str, str]]:
-    """What a module imports, wherever in it: the module, and the name that is taken of it, if any."""
+    """The imports of a module, wherever in it: the module, and the name that is taken of it, if any."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)

@@ -15,7 +15,7 @@ from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline
 from etl.model.planning import choose_window, cut, rows_of_a_partition, share
 from etl.model.settled import settle
-from etl.model.window import Partition, Settled, Window
+from etl.model.window import KEYS, Partition, Settled, Window
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import check_source
 from etl.sqlserver import ledger
@@ -74,6 +74,10 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         # The window covers all rows that have not been moved yet.
         metrics.lag(pipeline, float(oldest or 0))
     partitions = share(window, rows, size) if is_hashed else cut(window, rows, size, bounds)
+    if watermark and is_compare_due(pipeline, params, now, hook):
+        partitions.append(
+            Partition(window=window, kind=KEYS, id=KEYS, accept_deletes=bool(params.get("accept_deletes")))
+        )
     log.info(
         "%s: the watermark is %s; versions after %s up to %s are %d rows in %d partitions.",
         *(pipeline.name, watermark or "not set", window.low or "the beginning", window.high, rows, len(partitions)),
@@ -96,6 +100,15 @@ def check_deletes(pipeline: Pipeline, params: dict[str, Any]) -> None:
         raise ConfigurationError(
             f"accept_deletes: the pipeline {pipeline.name} keeps rows that are gone at the source (deletes is keep)."
         )
+
+
+def is_compare_due(pipeline: Pipeline, params: dict[str, Any], now: datetime, hook: MsSqlHook) -> bool:
+    """Whether this run compares all keys, to find rows of the sink that the source does not have any more."""
+    if pipeline.deletes == "keep":
+        return False
+    (latest,) = hook.get_first(ledger.latest_compare(pipeline))
+    is_wanted = params.get("full_refresh") or params.get("accept_deletes")
+    return bool(is_wanted or latest is None or now - ledger.utc(latest) >= pipeline.deletes_every)
 
 
 def _window(

@@ -65,9 +65,7 @@ def check_mode(mode: Mode, key: Sequence[str], version: str | None) -> None:
         raise ValueError('key: it is empty; a table without one can be loaded with mode="replace"')
 
 
-def refuse_what_is_not_there(mode: Mode, deletes: str) -> None:
-    """Raise ValueError for a value that loads do not know yet."""
+def refuse_what_is_not_there(mode: Mode) -> None:
+    """Raise ValueError for a mode that loads do not know yet."""
     if mode in _NOT_YET:
         raise ValueError(f"mode: {mode} is not possible yet")
-    if mode != "replace" and deletes != "keep":
-        raise ValueError(f"deletes: {deletes} is not possible yet in mode {mode}")

@@ -1,6 +1,7 @@
 """The pipeline: source table, columns, filter, sink table. Checked when the DAG is parsed and when a step starts."""
 
 import re
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
@@ -23,7 +24,7 @@ from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
 from etl.model.modes import DeleteSettings, Mode, check_mode, refuse_what_is_not_there
 from etl.model.names import Identifier, PipelineName, as_sql_server_sees, check_identifier
-from etl.model.predicate import parse_predicate
+from etl.model.predicate import parse_predicate, predicate_columns
 from etl.model.predicate_values import Term
 from etl.model.table_name import split_sink, split_source, written
 from etl.model.version_kind import check_version
@@ -189,7 +190,7 @@ class Pipeline(DeleteSettings):
             parse_predicate(self.filter, types)
         except ValueError as error:
             raise ValueError(f"filter: {error}") from error
-        refuse_what_is_not_there(mode=self.mode, deletes=self.deletes)
+        refuse_what_is_not_there(self.mode)
         return self
 
     def _check_sensitive(self) -> None:
@@ -219,6 +220,22 @@ class Pipeline(DeleteSettings):
         """The same pipeline with the columns of its key among the sensitive ones."""
         added = [name for name in self.key if name not in self.sensitive]
         return self.model_copy(update={"sensitive": [*self.sensitive, *added]})
+
+    def of_keys(self) -> "Pipeline":
+        """A pipeline of the columns by which keys are compared: key, version, and those of the filter.
+
+        It reads all rows, whatever their version, and tolerates rejects: a row whose values cannot be carried is there.
+        """
+        names = {*self.key, self.version, *predicate_columns(self.predicate)}
+        return Pipeline.model_validate(
+            {
+                **self.model_dump(include={"name", "source", "sink", "key", "filter", "pushdown"}),
+                "columns": {name: declared for name, declared in self.columns.items() if name in names},
+                "mode": "replace",
+                "tolerated_rejects": sys.maxsize,
+                "sensitive": [name for name in self.sensitive if name in names],
+            }
+        )
 
     @cached_property
     def types(self) -> dict[str, ColumnType]:

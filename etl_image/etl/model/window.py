@@ -61,11 +61,15 @@ class Window(BaseModel):
         return self
 
 
+KEYS: Literal["keys"] = "keys"
+"""Kind and id of the partition by which all keys are compared."""
+
+
 class Partition(BaseModel):
     """A range of keys within a window: after the key `lower`, up to and with the key `upper`; None is open.
 
     Key values are as Postgres writes them as text, in the order of the pipeline's key. If keys are sensitive there are
-    none: a hash of the key divides the rows into n shares, and `share` is (i, n), i from 0 on.
+    none: a hash of the key divides the rows into n shares, and `share` is (i, n), i from 0 on. `keys`: only these rows.
 
     `kind`: `rows` are loaded; of `keys` the sink's rows are found that the source does not have any more; by `fill`
     columns that were added get their values in rows that were loaded before. `accept_deletes`: however many rows of
@@ -80,6 +84,7 @@ class Partition(BaseModel):
     lower: list[str] | None = None
     upper: list[str] | None = None
     share: tuple[NonNegativeInt, PositiveInt] | None = None
+    keys: list[list[str]] | None = None
     expected_rows: NonNegativeInt | None = None
     accept_deletes: bool = False
 

@@ -1,8 +1,12 @@
 """SQL for Postgres by which rows of source and sink are compared without being sent."""
 
+from collections.abc import Sequence
+
 from etl.model.pipeline import Pipeline
+from etl.model.source_type import SourceTypes
+from etl.postgres.filter import pushdown_condition
 from etl.postgres.quoting import quote_name
-from etl.postgres.sql import quote_table
+from etl.postgres.sql import key_literals, quote_table
 
 
 def content_hash(pipeline: Pipeline) -> str:
@@ -14,4 +18,20 @@ def content_hash(pipeline: Pipeline) -> str:
     return (
         f"SELECT count(*), coalesce(sum(hashtextextended(ROW({columns})::text, 0)), 0)::text, now()"
         f" FROM {quote_table(pipeline.source)}"
+    )
+
+
+def has_keys(pipeline: Pipeline, keys: Sequence[Sequence[str]], source: SourceTypes) -> str:
+    """The index of each key, as text, that the source has in a row which the filter keeps, or which may be rejected."""
+    # A tab is not printable, so no column of a pipeline has such a name.
+    table, number = quote_table(pipeline.source), quote_name("\tnumber")
+    places = {name: quote_name(f"\tk{place}") for place, name in enumerate(pipeline.key)}
+    named = ", ".join(f"{quote_name(name)} AS {place}" for name, place in places.items())
+    # The first, without rows, gives the literals the types of the columns.
+    given = [f"SELECT 0 AS {number}, {named} FROM {table} WHERE false"]
+    given += [f"SELECT {place}, {key_literals(pipeline, key)}" for place, key in enumerate(keys)]
+    same = " AND ".join(f"t.{quote_name(name)} = k.{place}" for name, place in places.items())
+    return (
+        f"SELECT DISTINCT k.{number} FROM ({' UNION ALL '.join(given)}) AS k"
+        f" JOIN {table} AS t ON {same} WHERE {pushdown_condition(pipeline, source)}"
     )

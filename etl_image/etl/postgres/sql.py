@@ -150,7 +150,7 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
     # The first, without rows, gives the literals the types of the columns.
     given = [f"SELECT 0 AS place, {named}, {version} AS version FROM {table} WHERE false"]
     given += [
-        f"SELECT {number}, {_key_literals(pipeline, key)}, {_local_version(pipeline, at)}"
+        f"SELECT {number}, {key_literals(pipeline, key)}, {_local_version(pipeline, at)}"
         for number, (key, at) in enumerate(rows)
     ]
     same = " AND ".join(f"t.{name} = k.k{place}" for place, name in enumerate(keys))
@@ -172,6 +172,10 @@ def _from_partition(pipeline: Pipeline, partition: Partition) -> str:
         conditions.append(_compare_key(pipeline, ">", partition.lower))
     if partition.upper is not None:
         conditions.append(_compare_key(pipeline, "<=", partition.upper))
+    if partition.keys is not None:
+        names = ", ".join(quote_name(name) for name in pipeline.key)
+        listed = ", ".join(f"({key_literals(pipeline, key)})" for key in partition.keys)
+        conditions.append(f"({names}) IN ({listed})")
     if partition.share is not None:
         conditions.append(_in_share(pipeline, *partition.share))
     return f"FROM {quote_table(pipeline.source)} WHERE {' AND '.join(conditions)}"
@@ -215,10 +219,11 @@ def _local_version(pipeline: Pipeline, value: datetime) -> str:
 
 def _compare_key(pipeline: Pipeline, operator: str, values: Sequence[str]) -> str:
     names = ", ".join(quote_name(name) for name in pipeline.key)
-    return f"({names}) {operator} ({_key_literals(pipeline, values)})"
+    return f"({names}) {operator} ({key_literals(pipeline, values)})"
 
 
-def _key_literals(pipeline: Pipeline, values: Sequence[str]) -> str:
+def key_literals(pipeline: Pipeline, values: Sequence[str]) -> str:
+    """The values of a key, as literals with commas between them."""
     # A text takes the type of the column beside it, such as an enum, which Postgres does not compare with text.
     return ", ".join(
         quote_text(value) if kind.is_text else f"{quote_text(value)}::{kind.name}"

@@ -8,7 +8,7 @@ from etl.model.pipeline import Pipeline, TableName
 from etl.model.predicate_sql import render_tsql
 from etl.model.version_zone import as_local
 from etl.model.window import Window
-from etl.sqlserver.sql import Table, create_index, object_id, quote_name, quote_table, quote_time
+from etl.sqlserver.sql import Table, create_index, is_unmarked, object_id, quote_name, quote_table, quote_time
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def index_advice(table: Table, indexes: list[Index]) -> str:
 def count_breaches(pipeline: Pipeline, window: Window, required: Sequence[str]) -> str:
     """One row: how many rows of the window lack a required value, and how many the filter is not true for.
 
-    `required`: the columns that are NOT NULL in the sink, which are not counted.
+    `required`: the columns that are NOT NULL in the sink, which are not counted; nor are rows that are marked as gone.
     """
     unsure = [name for name, column in pipeline.types.items() if not column.nullable and name not in required]
     lacking = " OR ".join(f"{quote_name(name)} IS NULL" for name in unsure)
     lacks = f"COUNT_BIG(CASE WHEN {lacking} THEN 1 END)" if unsure else "CAST(0 AS bigint)"
     return (
         f"SELECT {lacks}, COUNT_BIG(CASE WHEN {render_tsql(pipeline.predicate)} THEN NULL ELSE 1 END)"
-        f" FROM {quote_table(pipeline.sink)} WHERE {_in_window(pipeline, window)}"
+        f" FROM {quote_table(pipeline.sink)} WHERE {is_unmarked(pipeline)}{_in_window(pipeline, window)}"
     )
 
 

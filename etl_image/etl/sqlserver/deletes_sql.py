@@ -7,23 +7,54 @@ from datetime import datetime
 
 from etl.model.pipeline import Pipeline, TableName
 from etl.sqlserver.merge_sql import same_key
-from etl.sqlserver.sql import quote_name, quote_table, quote_time
-
-
-def mark_names(pipeline: Pipeline) -> list[str]:
-    """The sink's column for the time at which a row was found to be gone, if the pipeline marks such rows."""
-    return [pipeline.mark_column] if pipeline.deletes == "mark" else []
+from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, quote_table, quote_time
 
 
 def count_standing(pipeline: Pipeline) -> str:
     """One row: how many rows the sink has, without the marked ones."""
-    marked = " AND ".join(f"t.{quote_name(name)} IS NULL" for name in mark_names(pipeline)) or "1 = 1"
-    return f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} AS t WHERE {marked}"
+    condition = " AND ".join(_unmarked(pipeline) or ["1 = 1"])
+    return f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} AS t WHERE {condition}"
 
 
 def count_absent(pipeline: Pipeline, staging: TableName) -> str:
     """One row: how many rows of the sink are absent from staging, without the marked ones."""
     return f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} AS t WHERE {is_absent(pipeline, staging)}"
+
+
+def count_present(pipeline: Pipeline, staging: TableName) -> str:
+    """One row: how many keys of staging the sink has."""
+    return (
+        f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
+        f" ON {same_key(pipeline)}"
+    )
+
+
+def find_absent(pipeline: Pipeline, staging: TableName) -> str:
+    """The keys of the rows that `count_absent` counts: each column as text."""
+    return (
+        f"SELECT {', '.join(key_texts(pipeline, 't.'))} FROM {quote_table(pipeline.sink)} AS t"
+        f" WHERE {is_absent(pipeline, staging)}"
+    )
+
+
+def find_missing(pipeline: Pipeline, staging: TableName, low: datetime, most: int) -> str:
+    """The keys of staging, as text, at a version up to `low` that the sink does not have them at; `most` at most."""
+    version = quote_name(pipeline.version_column)
+    there = " AND ".join([same_key(pipeline), f"t.{version} = s.{version}", *_unmarked(pipeline)])
+    return (
+        f"SELECT TOP ({int(most)}) {', '.join(key_texts(pipeline, 's.'))} FROM {quote_table(staging)} AS s"
+        f" WHERE s.{version} <= {quote_time(low)}"
+        f" AND NOT EXISTS (SELECT 1 FROM {quote_table(pipeline.sink)} AS t WHERE {there})"
+    )
+
+
+def insert_keys(pipeline: Pipeline, staging: TableName, conditions: str) -> str:
+    """Insert the keys of rows of the sink into staging."""
+    names = quote_names(pipeline.key)
+    return (
+        f"INSERT INTO {quote_table(staging)} ({names}) SELECT {names} FROM {quote_table(pipeline.sink)}"
+        f" WHERE {conditions}"
+    )
 
 
 def remove_absent(pipeline: Pipeline, staging: TableName, at: datetime) -> str:
@@ -36,6 +67,9 @@ def remove_absent(pipeline: Pipeline, staging: TableName, at: datetime) -> str:
 
 def is_absent(pipeline: Pipeline, staging: TableName) -> str:
     """A condition: row t is not in staging, and not marked."""
-    unmarked = [f"t.{quote_name(name)} IS NULL" for name in mark_names(pipeline)]
     missing = f"NOT EXISTS (SELECT 1 FROM {quote_table(staging)} AS s WHERE {same_key(pipeline)})"
-    return " AND ".join([*unmarked, missing])
+    return " AND ".join([*_unmarked(pipeline), missing])
+
+
+def _unmarked(pipeline: Pipeline) -> list[str]:
+    return [f"t.{quote_name(name)} IS NULL" for name in mark_names(pipeline)]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.outcome import COUNTS, LATER_COUNTS
 from etl.model.pipeline import OWN_SCHEMAS, Pipeline, TableName
-from etl.model.window import Settled, Window
+from etl.model.window import KEYS, Settled, Window
 from etl.sqlserver.sql import Table, quote_names, quote_table, quote_text, quote_time, sink_table, time_text
 
 SCHEMA = OWN_SCHEMAS[0]
@@ -138,6 +138,14 @@ def insert_audit(
         "loaded_at": loaded_at,
     }
     return _insert(_AUDIT, values)
+
+
+def latest_compare(pipeline: Pipeline) -> str:
+    """When all keys were last compared, as text; NULL before the first time."""
+    return (
+        f"SELECT {time_text('loaded_at', 'MAX')} FROM {_AUDIT}"
+        f" WHERE {_is(pipeline)} AND [partition_id] = {quote_text(KEYS)}"
+    )
 
 
 def audit_lock(pipeline: Pipeline) -> str:

@@ -6,13 +6,14 @@ same. In every statement t is the sink table and s the staging table.
 
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.window import Partition
-from etl.sqlserver.sql import quote_name, quote_names, quote_table
+from etl.sqlserver.sql import mark_names, quote_name, quote_names, quote_table
 
 
 def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
     """Update the rows of the sink that are in staging at a newer version, and those that the window refreshes."""
     columns = [quote_name(name) for name in pipeline.columns if name not in pipeline.key]
-    assignments = ", ".join(f"t.{name} = s.{name}" for name in columns)
+    marks = [f"t.{quote_name(name)} = NULL" for name in mark_names(pipeline)]
+    assignments = ", ".join([*(f"t.{name} = s.{name}" for name in columns), *marks])
     outdated, _ = _versions(pipeline, partition)
     return (
         f"UPDATE t SET {assignments} FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
@@ -55,14 +56,17 @@ def insert_all(pipeline: Pipeline, staging: TableName) -> str:
 def _versions(pipeline: Pipeline, partition: Partition) -> tuple[str, str]:
     """Conditions for rows t and s of one key: t is to be overwritten; and t is at a right version afterwards."""
     version = quote_name(pipeline.version_column)
-    older, same = f"t.{version} < s.{version}", f"t.{version} = s.{version}"
+    same = f"t.{version} = s.{version}"
+    # A row that is marked as gone is there again, at whatever version: its key may have been assigned anew.
+    marked = [f"t.{quote_name(name)} IS NOT NULL" for name in mark_names(pipeline)]
+    older = " OR ".join([f"t.{version} < s.{version}", *marked])
     refresh = partition.window.refresh
     if refresh == "newer":
         return older, f"t.{version} >= s.{version}"
     differing = f"({same} AND {differs(pipeline)})"
     if refresh == "differing":
         return f"{older} OR {differing}", f"t.{version} >= s.{version}"
-    return f"t.{version} <> s.{version} OR {differing}", same
+    return " OR ".join([f"t.{version} <> s.{version}", differing, *marked]), same
 
 
 def differs(pipeline: Pipeline) -> str:

@@ -5,9 +5,8 @@ sink table and s the staging table.
 """
 
 from etl.model.pipeline import Pipeline, TableName
-from etl.sqlserver.deletes_sql import mark_names
 from etl.sqlserver.merge_sql import differs, same_key
-from etl.sqlserver.sql import key_texts, quote_name, quote_names, quote_table
+from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, quote_table
 
 
 def find_duplicate_key(pipeline: Pipeline, staging: TableName) -> str:

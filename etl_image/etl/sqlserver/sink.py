@@ -43,6 +43,12 @@ class Sink:
             if not self._cursor.nextset():
                 return found
 
+    def batches(self, statement: str, size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Run a query and yield its rows, some at a time; no other statement may run meanwhile."""
+        self._cursor.execute(statement)
+        while found := [tuple(row) for row in self._cursor.fetchmany(size)]:
+            yield found
+
     def value(self, statement: str, *parameters: object) -> Any:
         """Run a query of one row and return its first column."""
         return self.rows(statement, *parameters)[0][0]

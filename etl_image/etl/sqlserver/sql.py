@@ -5,7 +5,7 @@ Names and values in T-SQL are quoted by the functions of this module only.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -63,10 +63,18 @@ def quote_table(table: TableName) -> str:
 def sink_table(pipeline: Pipeline) -> Table:
     """The sink table of a pipeline, with an index on the version, for the rows of a window, and the column of marks."""
     indexed = (pipeline.version,) if pipeline.version else ()
-    columns = dict(pipeline.types)
-    if pipeline.deletes == "mark":
-        columns[pipeline.mark_column] = parse_column_type("timestamptz null")
+    columns = pipeline.types | {name: parse_column_type("timestamptz null") for name in mark_names(pipeline)}
     return Table(pipeline.sink, columns, tuple(pipeline.key), indexed=indexed)
+
+
+def keys_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
+    """The staging table of a partition of keys: rows that the source has kept since have a key alone."""
+    table = staging_table(pipeline, name, collations)
+    columns = {
+        name: column if name in pipeline.key else replace(column, nullable=True)
+        for name, column in table.columns.items()
+    }
+    return replace(table, columns=columns)
 
 
 def staging_table(pipeline: Pipeline, name: str, collations: Mapping[str, str] | None = None) -> Table:
@@ -172,23 +180,41 @@ def time_text(column: str, aggregate: str = "") -> str:
     return f"CONVERT(nvarchar(33), {value}, 126)"
 
 
-def key_texts(pipeline: Pipeline) -> list[str]:
-    """An expression for each column of the key: its value as text, which Postgres reads, or as a number."""
+def key_texts(pipeline: Pipeline, table: str = "") -> list[str]:
+    """Expressions for the columns of the key: each as text, which Postgres reads, or as a number.
+
+    `table`: an alias and a dot.
+    """
 
     def as_text(name: str) -> str:
-        kind = pipeline.types[name]
+        kind, column = pipeline.types[name], f"{table}{quote_name(name)}"
         if kind.row.family == "float":  # CONVERT would round it
-            return quote_name(name)
-        return time_text(name) if kind.name in VERSION_TYPES else f"CONVERT(nvarchar(450), {quote_name(name)})"
+            return column
+        return (
+            f"CONVERT(nvarchar(33), {column}, 126)"
+            if kind.name in VERSION_TYPES
+            else f"CONVERT(nvarchar(450), {column})"
+        )
 
     return list(map(as_text, pipeline.key))
+
+
+def mark_names(pipeline: Pipeline) -> list[str]:
+    """The sink's column for the time at which a row was found to be gone, if the pipeline marks such rows."""
+    return [pipeline.mark_column] if pipeline.deletes == "mark" else []
+
+
+def is_unmarked(pipeline: Pipeline) -> str:
+    """The beginning of a condition: a row is not marked as gone, and; empty if the pipeline marks none."""
+    return "".join(f"{quote_name(name)} IS NULL AND " for name in mark_names(pipeline))
 
 
 def newest_rows(pipeline: Pipeline, count: int) -> str:
     """The newest rows of the sink: each column of the key as text, or as a number, and the version as ISO 8601 text."""
     return (
         f"SELECT TOP ({int(count)}) {', '.join(key_texts(pipeline))}, {time_text(pipeline.version_column)}"
-        f" FROM {quote_table(pipeline.sink)} ORDER BY {quote_name(pipeline.version_column)} DESC"
+        f" FROM {quote_table(pipeline.sink)} WHERE {is_unmarked(pipeline)}1 = 1"
+        f" ORDER BY {quote_name(pipeline.version_column)} DESC"
     )
 
 

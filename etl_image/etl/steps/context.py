@@ -1,13 +1,13 @@
 """The arguments of every step: pipeline, run, partition and settings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from etl.config.settings import Settings
 from etl.metrics import Metrics
 from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline
-from etl.model.window import Partition, fingerprint
+from etl.model.window import KEYS, Partition, fingerprint
 from etl.storage.staging import Staging
 
 
@@ -19,6 +19,17 @@ class StepContext:
     run_id: str
     partition: Partition
     settings: Settings
+    whole: Pipeline | None = None
+    """The pipeline that was declared, in the context of `reading` its keys."""
+
+    def reading(self) -> "StepContext":
+        """The same partition with the pipeline by whose columns its rows are read: of keys, only some."""
+        return replace(self, pipeline=self.pipeline.of_keys(), whole=self.pipeline) if self.is_of_keys else self
+
+    @property
+    def is_of_keys(self) -> bool:
+        """Whether keys are compared, and no rows are loaded."""
+        return self.partition.kind == KEYS
 
     @cached_property
     def staging(self) -> Staging:
@@ -28,7 +39,7 @@ class StepContext:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the definition of pipeline and partition."""
-        return fingerprint(self.pipeline, self.partition)
+        return fingerprint(self.whole or self.pipeline, self.partition)
 
     @cached_property
     def mask(self) -> Mask:

@@ -2,14 +2,73 @@
 
 from datetime import UTC, datetime
 
-from etl.errors import DataError
+from etl.errors import DataError, TryAgainError
 from etl.model.pipeline import TableName
+from etl.postgres import compare_sql
+from etl.postgres.checks import check_source
+from etl.postgres.connection import connect_source
 from etl.sqlserver import deletes_sql
+from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.sink import Sink
+from etl.steps import missing
 from etl.steps.context import StepContext
+from etl.steps.merge import Loaded
+from etl.storage.staging import Manifest
 
 ALWAYS = 100
 """Rows that may go whatever `most_deleted` is: a share of a small table is a few rows."""
+_ASKED_AT_ONCE, _INSERTED_AT_ONCE = 1000, 50
+
+
+def compare(work: StepContext, sink: Sink, staging: TableName, table: TableName, manifest: Manifest) -> Loaded:
+    """Delete or mark the rows of the sink whose key the source does not have, under the load lock; the caller commits.
+
+    The keys in staging are older than the lock: another partition may have brought rows since. So the source is asked
+    again for the keys that are absent, in a snapshot that is later than that of every row of the sink. Rows that no
+    window reaches are brought, too, by way of the staging table `table`.
+    Raises DataError for too many rows, TryAgainError if counts do not add up.
+    """
+    pipeline = work.pipeline
+    before = sink.value(sink_sql.count_rows(pipeline.sink))
+    still_there = _still_there(work, sink, staging)
+    for first in range(0, len(still_there), _INSERTED_AT_ONCE):
+        _insert_keys(work, sink, staging, still_there[first : first + _INSERTED_AT_ONCE])
+    gone = sink.value(deletes_sql.count_absent(pipeline, staging))
+    standing = sink.value(deletes_sql.count_standing(pipeline))
+    check_share(work, gone, standing, is_source_empty=not manifest.kept and not still_there)
+    deleted, marked = remove_absent(work, sink, staging) if gone else (0, 0)
+    brought = missing.bring(work, sink, staging, table)
+    after = sink.value(sink_sql.count_rows(pipeline.sink))
+    if deleted + marked != gone or after != before + brought.inserted - deleted:
+        raise TryAgainError(
+            f"{work}: {gone} rows of {pipeline.sink} are gone, {deleted} were deleted, {marked} marked and"
+            f" {brought.inserted} inserted, and of {before} rows there are {after}; nothing was changed."
+        )
+    present = sink.value(deletes_sql.count_present(pipeline, staging)) - len(still_there)
+    unchanged = manifest.kept - brought.inserted - brought.updated
+    return Loaded(brought.inserted, brought.updated, unchanged, present, deleted, marked)
+
+
+def _still_there(work: StepContext, sink: Sink, staging: TableName) -> list[tuple[str, ...]]:
+    """The keys, as text, that are absent from staging and that the source has."""
+    pipeline, found = work.pipeline, []
+    absent = sink.batches(deletes_sql.find_absent(pipeline, staging), _ASKED_AT_ONCE)
+    first = next(absent, None)
+    if first is None:
+        return []
+    with connect_source(work.settings, pipeline, str(work)) as connection, connection.cursor() as cursor:
+        types = check_source(pipeline, cursor).types
+        for keys in (first, *absent):
+            cursor.execute(compare_sql.has_keys(pipeline, keys, types))
+            found += [keys[number] for (number,) in cursor.fetchall()]
+    return found
+
+
+def _insert_keys(work: StepContext, sink: Sink, staging: TableName, keys: list[tuple[str, ...]]) -> None:
+    types = [work.pipeline.types[name] for name in work.pipeline.key]
+    condition = " OR ".join([f"({sink_sql.has_key(work.pipeline)})"] * len(keys))
+    values = [int(text) if kind.is_integer else text for key in keys for kind, text in zip(types, key, strict=True)]
+    sink.execute(deletes_sql.insert_keys(work.pipeline, staging, condition), *values)
 
 
 def check_share(work: StepContext, gone: int, standing: int, *, is_source_empty: bool) -> None:

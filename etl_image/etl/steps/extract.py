@@ -32,6 +32,7 @@ def extract(work: StepContext) -> Manifest:
     Raises ConfigurationError if the source differs from the pipeline, TryAgainError if it is unavailable.
     """
     sweep(work)
+    work = work.reading()
     progress = Progress("extract", work.partition.expected_rows)
     name = f"{work.staging.new_folder('extract')}/rows.parquet"
     with (
@@ -87,7 +88,7 @@ class Reading:
         if not source.is_key_unique:
             self._check_keys(cursor, source)
         self._content: Content | None = None
-        if work.pipeline.mode == "replace" and at_most is None:
+        if work.pipeline.mode == "replace" and not work.is_of_keys and at_most is None:
             cursor.execute(content_hash(work.pipeline))
             rows, hashed, read_at = cursor.fetchall()[0]
             self._content = Content(rows=rows, hash=hashed, read_at=read_at)

@@ -16,6 +16,7 @@ def filter_rows(work: StepContext) -> Manifest:
 
     Raises DataError for more rejects than the pipeline tolerates; they are then in staging, with the reasons.
     """
+    work = work.reading()
     staged = work.staging.manifest("extract", work.fingerprint)
     progress = Progress("filter", staged.extracted - staged.dropped)
     folder = work.staging.new_folder("filter")

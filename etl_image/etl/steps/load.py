@@ -17,6 +17,7 @@ from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.columns import check_table, read_columns
 from etl.sqlserver.connection import connect_sink
 from etl.sqlserver.sink import Sink
+from etl.steps import deletes
 from etl.steps.batches import open_staged, staged_batches
 from etl.steps.context import StepContext
 from etl.steps.merge import Loaded, merge
@@ -62,11 +63,12 @@ def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress
         collations = _check_sink(work, sink)
         _drop_leftovers(work, sink)
         _prune_audit(work, sink)
-        with _staging_table(work, sink, collations) as staging:
-            manifest = _fill(work, sink, staging, kept, opened)
+        with _staging_tables(work, sink, collations) as staging:
+            manifest = _fill(work, sink, staging[0], kept, opened)
             loaded = _apply(work, sink, staging, manifest)
     with work.metrics("load") as metrics:
-        for outcome in ("inserted", "updated", "unchanged"):
+        of_deletes = ("deleted", "marked") if work.pipeline.deletes != "keep" else ()
+        for outcome in ("inserted", "updated", "unchanged", *of_deletes):
             metrics.rows(outcome, getattr(loaded, outcome))
         metrics.bytes(manifest.kept * manifest.row_bytes)
         metrics.seconds(progress.seconds)
@@ -89,9 +91,18 @@ def _check_sink(work: StepContext, sink: Sink) -> dict[str, str]:
 
 
 @contextmanager
-def _staging_table(work: StepContext, sink: Sink, collations: dict[str, str]) -> Iterator[TableName]:
+def _staging_tables(work: StepContext, sink: Sink, collations: dict[str, str]) -> Iterator[list[TableName]]:
+    """The staging table of the partition, and, if it is one of keys, another for whole rows."""
+    tables = [sink_sql.staging_table(work.pipeline, _staging_name(work), collations)]
+    if work.is_of_keys:
+        tables.insert(0, sink_sql.keys_table(work.reading().pipeline, _staging_name(work), collations))
+    with ExitStack() as made:
+        yield [made.enter_context(_staging_table(work, sink, table)) for table in tables]
+
+
+@contextmanager
+def _staging_table(work: StepContext, sink: Sink, staging: sink_sql.Table) -> Iterator[TableName]:
     """A table of this attempt, dropped after the block; while its lock is held, other loads do not drop it."""
-    staging = sink_sql.staging_table(work.pipeline, _staging_name(work), collations)
     if not sink.try_lock(sink_sql.staging_lock(staging.name.table), "Session"):
         raise TryAgainError(f"{work}: the lock of the new staging table {staging.name} is held; run it again.")
     sink.create(staging)
@@ -135,14 +146,17 @@ def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[
         progress.add(batch.num_rows)
 
 
-def _apply(work: StepContext, sink: Sink, staging: TableName, manifest: Manifest) -> Loaded:
+def _apply(work: StepContext, sink: Sink, tables: list[TableName], manifest: Manifest) -> Loaded:
     """One transaction: lock, update and insert, check the counts, write the audit row, commit."""
     sink.lock(sink_sql.load_lock(work.pipeline), int(work.settings.sink_lock_timeout.total_seconds() * 1000))
-    if work.pipeline.mode == "replace":
-        loaded = replace(work, sink, staging, manifest)
+    if work.is_of_keys:
+        loaded = deletes.compare(work, sink, tables[0], tables[1], manifest)
+    elif work.pipeline.mode == "replace":
+        loaded = replace(work, sink, tables[0], manifest)
     else:
-        loaded = merge(work, sink, staging, manifest.kept)
-    if loaded.inserted + loaded.updated + loaded.unchanged != manifest.kept or loaded.standing != manifest.kept:
+        loaded = merge(work, sink, tables[0], manifest.kept)
+    is_standing = loaded.standing == manifest.kept or work.is_of_keys
+    if loaded.inserted + loaded.updated + loaded.unchanged != manifest.kept or not is_standing:
         sink.rollback()
         raise TryAgainError(f"{work}: {manifest.kept} rows kept, but the sink counts {vars(loaded)}; none applied.")
     _audit(work, sink, manifest, loaded)

@@ -20,7 +20,7 @@ def run(work: StepContext) -> Loaded:
     Raises what the steps raise, the sink unchanged.
     """
     extract.sweep(work)
-    return deliver(work, _flowing(work), Progress("load", work.partition.expected_rows))
+    return deliver(work, _flowing(work.reading()), Progress("load", work.partition.expected_rows))
 
 
 @contextmanager
