@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import structlog
 import typer
@@ -170,6 +170,9 @@ def new_pipeline(
     version: Annotated[
         str | None, typer.Option(help="the column that grows with each change, in the tables that have it")
     ] = None,
+    deletes: Annotated[
+        Literal["keep", "mark", "delete"], typer.Option(help="what becomes of rows that the source deletes")
+    ] = "delete",
     big: Annotated[
         bool, typer.Option("--big", help="replace tables of more than 20 million rows, too, where there is no version")
     ] = False,
@@ -182,7 +185,7 @@ def new_pipeline(
     bind_contextvars(step="new-pipeline")
     command, choose = import_module("etl.new.command"), import_module("etl.new.choose")
     target = command.Target(to, time_zone, owner, sink_schema, overwrite, dry_run)
-    wishes = choose.Wishes(key or (), version, big=big)
+    wishes = choose.Wishes(key or (), version, deletes, big)
     raise typer.Exit(command.new_pipelines(_warn_of_tls(read_settings()), table, exclude or (), wishes, target))
 
 

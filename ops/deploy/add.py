@@ -58,6 +58,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--exclude", metavar="TABLE", action="append", default=[], help="leave these out")
     parser.add_argument("--key", metavar="COLUMN", action="append", default=[], help="a column of the key")
     parser.add_argument("--version", metavar="COLUMN", help="the column that grows with each change")
+    parser.add_argument("--deletes", choices=("keep", "mark", "delete"), help="what becomes of deleted rows (delete)")
     parser.add_argument("--sink-schema", metavar="NAME", help="default: dbo for public, else the source's")
     parser.add_argument("--time-zone", metavar="ZONE", help="of the schedules")
     parser.add_argument("--owner", metavar="NAME", help="of the DAGs")
@@ -97,7 +98,7 @@ def _ask(console: Console, kubectl: Kubectl, options: argparse.Namespace) -> lis
     arguments = ["etl", "new-pipeline", "--to=-"]
     for name in ("exclude", "key"):
         arguments += [f"--{name}={each}" for each in getattr(options, name)]
-    for name in ("version", "sink_schema", "time_zone", "owner"):
+    for name in ("version", "deletes", "sink_schema", "time_zone", "owner"):
         value = getattr(options, name)
         arguments += [f"--{name.replace('_', '-')}={value}"] if value else []
     arguments += ["--big"] if options.big else []

@@ -79,7 +79,7 @@ def test_a_table_becomes_a_dag_that_imports_and_whose_first_run_moves_its_rows(
         "warehouse": "uuid", "sku": "varchar(40)", "counted_on": "date", "quantity": "integer null",
         "weight": "real null", "price": "numeric(38,5) null", "label": "text null", "changed_at": "timestamptz",
     }  # fmt: skip
-    assert (pipeline.key, pipeline.version) == (["warehouse", "sku"], "changed_at")
+    assert (pipeline.key, pipeline.version, pipeline.deletes) == (["warehouse", "sku"], "changed_at", "delete")
     text = (source.dags / "stock_etl.py").read_text()
     assert "# The trigger touch sets it at each UPDATE.\n    version=" in text
     assert "# numeric without precision; today's values have at most 0 digits before the point and 3 after it" in text
@@ -196,9 +196,9 @@ def test_a_person_s_key_and_version_are_taken(source: Source) -> None:
     source.change(
         "CREATE TABLE t (a int NOT NULL, b text NOT NULL, at timestamptz NOT NULL, UNIQUE (a, b), UNIQUE (b))"
     )
-    source.run("public.t", "--version", "at", "--key", "a", "--key", "b")
+    source.run("public.t", "--version", "at", "--key", "a", "--key", "b", "--deletes", "keep")
     pipeline = source.pipeline("t")
-    assert (pipeline.key, pipeline.version) == (["a", "b"], "at")
+    assert (pipeline.key, pipeline.version, pipeline.deletes) == (["a", "b"], "at", "keep")
     assert pipeline.columns["b"] == "varchar(16)"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -22,10 +22,11 @@ _REPLACED_BELOW = 20_000_000
 
 @dataclass(frozen=True)
 class Wishes:
-    """A person's choices: the key, the version of every table that has such a column, whole tables of any size."""
+    """A person's choices: the key, the version of every table that has such a column, deleted rows, large tables."""
 
     key: Sequence[str] = ()
     version: str | None = None
+    deletes: Literal["keep", "mark", "delete"] = "delete"
     big: bool = False
 
 
@@ -69,7 +70,7 @@ def choose(table: SourceTable, measures: Measures, names: tuple[str, TableName],
         settings = {
             "name": names[0], "source": table.name, "sink": names[1], "key": key, "filter": "true",
             "columns": {name: type_ for name, (type_, _) in declared.items()},
-            **_mode(version),
+            **_mode(version, wishes, key),
             **({"steps": "fused"} if rows is not None and rows < _FUSED_BELOW else {}),
         }  # fmt: skip
         try:
@@ -85,11 +86,10 @@ def _can_be_key(column: SourceColumn, declared: Mapping[str, tuple[str, str]]) -
     return column.type.can_be_key(parse_column_type(declared[column.name][0]))
 
 
-def _mode(version: _Version) -> dict[str, Any]:
-    """The settings of mode and version. A replaced table is as the source's, so that deleted rows go."""
-    if version.column:
-        return {"version": version.column, "version_zone": version.zone}
-    return {"mode": "replace", "deletes": "delete"}
+def _mode(version: _Version, wishes: Wishes, key: Sequence[str]) -> dict[str, Any]:
+    """The settings of mode, version and deleted rows, which can only go where a table without a key is replaced."""
+    how = {"version": version.column, "version_zone": version.zone} if version.column else {"mode": "replace"}
+    return {**how, "deletes": "delete" if not key else wishes.deletes}
 
 
 def _left_out(table: SourceTable) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from etl.errors import printable
+from etl.model.modes import DeleteSettings
 from etl.model.pipeline import Pipeline, TableName
 from etl.new.choose import Choice
 
@@ -50,11 +51,13 @@ def schedule(pipeline: Pipeline) -> str:
 
 
 def _settings(pipeline: Pipeline) -> list[tuple[str, Any]]:
-    """The settings that differ from their defaults, in the order of the model."""
+    """The settings that differ from their defaults: those of the model in its order, then those of deleted rows."""
+    fields = Pipeline.model_fields
+    names = [*(name for name in fields if name not in DeleteSettings.model_fields), *DeleteSettings.model_fields]
     return [
         (name, getattr(pipeline, name))
-        for name, field in Pipeline.model_fields.items()
-        if field.is_required() or getattr(pipeline, name) != field.default
+        for name in names
+        if fields[name].is_required() or getattr(pipeline, name) != fields[name].default
     ]
 
 

@@ -202,7 +202,8 @@ def _rejected_query(pipeline: Pipeline) -> str:
         breach(name, place, column, name in pipeline.key)
         for place, (name, column) in zip(places, pipeline.types.items(), strict=True)
     )
-    reason = f"concat_ws('; ', {', '.join(check for check in checks if check)}) AS reason"
+    # There may be no check: of a table without a key all columns may be nullable, and of types whose values all fit.
+    reason = f"concat_ws('; ', {', '.join(filter(None, checks)) or 'NULL::VARCHAR'}) AS reason"
     rows = _with_outcome(pipeline, "staged AS raw", reason)
     return f"SELECT {columns}, reason FROM ({rows}) WHERE {_OUTCOME} = {_REJECTED}"
 
