@@ -48,8 +48,8 @@ def choices(draw: st.DrawFn) -> Choice:
     return Choice(pipeline, {"key": draw(REMARKS), "version": draw(REMARKS)}, remarks)
 
 
-@settings(max_examples=15, phases=[Phase.explicit, Phase.generate])  # a process each, so without shrinking
-@given(st.lists(choices(), min_size=20, max_size=60))
+@settings(max_examples=20, phases=[Phase.explicit, Phase.generate])  # a process each, so without shrinking
+@given(st.lists(choices(), min_size=4, max_size=12))
 @example([Choice(ORDERS)])
 def test_a_file_reads_back_as_the_pipeline_and_is_as_ruff_leaves_it(
     tmp_path_factory: pytest.TempPathFactory, found: list[Choice]

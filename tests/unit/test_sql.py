@@ -226,6 +226,7 @@ def test_the_loader_may_delete_rows_where_a_pipeline_could() -> None:
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[watermark] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[settled] TO [etl_loader]",
         "GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[replaced] TO [etl_loader]",
+        "GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[backfill] TO [etl_loader]",
         "GRANT ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] TO [etl_loader]",
     ]
 
@@ -233,8 +234,8 @@ def test_the_loader_may_delete_rows_where_a_pipeline_could() -> None:
 def test_with_named_pipelines_the_loader_may_change_no_schema_but_that_of_staging() -> None:
     deleting = make(EVERYTHING, mode="replace", version=None, deletes="delete")
     statements = prepare_sql.grants([PIPELINE, deleting])
-    assert statements[:5] == prepare_sql.grants()[:5]
-    assert statements[5:] == [
+    assert statements[:6] == prepare_sql.grants()[:6]
+    assert statements[6:] == [
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON OBJECT::[dbo].[Every Thing] TO [etl_loader]",
         "REVOKE ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] FROM [etl_loader]",
