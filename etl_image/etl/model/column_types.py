@@ -181,7 +181,7 @@ def _numeric(quoted: str, arguments: list[int], nullable: bool) -> ColumnType:
     if not arguments:
         raise ValueError(
             f"{quoted} has no precision: write how many digits there are and how many of them are decimals, as in"
-            " numeric(38,10); or text, which holds every digit"
+            " numeric(38,10), which `etl new-pipeline` measures; or text, which holds every digit"
         )
     precision, scale = (*arguments, 0)[:2]
     # Postgres rounds numeric(5,-2) to hundreds, and numeric(2,5) has three zeros behind the point.

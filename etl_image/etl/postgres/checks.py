@@ -149,7 +149,7 @@ def _check_key(pipeline: Pipeline, cursor: Cursor, kind: str) -> bool:
     if not is_unique and kind not in _WITHOUT_KEY:
         raise ConfigurationError(
             f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(pipeline.key)},"
-            " so it does not identify a row; correct the key or add the index."
+            ' so it does not identify a row; correct the key, add the index, or load it with mode="replace".'
         )
     return is_unique
 

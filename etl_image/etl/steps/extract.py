@@ -114,7 +114,7 @@ class Reading:
             count, *key = found
             raise ConfigurationError(
                 f"{work}: {count} rows of {work.pipeline.source} have the key {work.mask.row(key)}: it does not"
-                " identify a row. Declare a key that does."
+                ' identify a row. Declare a key that does, or mode="replace" with key=[].'
             )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
