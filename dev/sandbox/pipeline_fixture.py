@@ -19,7 +19,6 @@ from etl.model.outcome import COUNTS
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition
 from etl.postgres import quoting
-from etl.postgres import sql as source_sql
 from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.connection import connect as open_sink
@@ -80,7 +79,7 @@ class PipelineFixture:
     def source_rows(self, condition: str = "true") -> dict[Any, tuple[Any, ...]]:
         """The rows of the source by key; times in UTC without a zone, as in the sink."""
         names = ", ".join(quoting.quote_name(name) for name in self.pipeline.columns)
-        query = f"SELECT {names} FROM {source_sql.quote_table(self.pipeline.source)} WHERE {condition}"
+        query = f"SELECT {names} FROM {quoting.quote_table(self.pipeline.source)} WHERE {condition}"
         with psycopg.connect(
             self.source_url, options="-c timezone=UTC -c datestyle=ISO", client_encoding="UTF8"
         ) as connection:

@@ -76,8 +76,15 @@ def _arguments(file: Path, call: ast.Call) -> dict[str, Any]:
 
 
 def _value(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call) and _calls(node, "timedelta"):
-        return timedelta(**{str(word.arg): ast.literal_eval(word.value) for word in node.keywords})
+    if isinstance(node, ast.Call):
+        words = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
+        if _calls(node, "timedelta"):
+            return timedelta(**words)
+        if _calls(node, "Column"):
+            return dict(zip(("type",), map(ast.literal_eval, node.args), strict=False)) | words
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        keys = (ast.literal_eval(key) for key in node.keys if key is not None)
+        return dict(zip(keys, map(_value, node.values), strict=True))
     return ast.literal_eval(node)
 
 

@@ -23,8 +23,8 @@ from etl.config.reach import REACH_SECONDS, UnreachableError, reach
 from etl.config.settings import Settings, redacted_location
 from etl.errors import ConfigurationError, EtlError, ExitCode
 from etl.model.pipeline import Pipeline, SourceTable
-from etl.postgres import sql as source_sql
 from etl.postgres.connection import server_words
+from etl.postgres.quoting import quote_table
 from etl.sqlserver import checks as sink_checks
 from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
@@ -134,7 +134,7 @@ def _source(settings: Settings, tables: Sequence[str]) -> _Answer:
         for name in tables:
             try:
                 table = TypeAdapter(SourceTable).validate_python(name)
-                cursor.execute(f"SELECT 1 FROM {source_sql.quote_table(table)} LIMIT 0")
+                cursor.execute(f"SELECT 1 FROM {quote_table(table)} LIMIT 0")
             except dbapi.Error as error:
                 raise CheckFailedError("table", f"{name} cannot be read: {server_words(error, settings)}") from None
             except ValidationError:

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlglot
 from etl.model.window import Partition
-from etl.postgres import sql as source_sql
-from etl.postgres.quoting import quote_name, quote_text
+from etl.postgres.quoting import quote_name, quote_table, quote_text
 from etl.sqlserver import sql as sink_sql
 from etl.storage.staging import Step
 from hypothesis import HealthCheck, Phase, given, settings
@@ -136,7 +135,7 @@ def moves(postgres: Postgres, sink_url: str, staging: Path, definition: dict[str
             assert made.sink_rows() == made.source_rows(kept)
             assert len(made.sink_rows()) == 6
 
-            table = source_sql.quote_table(made.pipeline.source)
+            table = quote_table(made.pipeline.source)
             made.change(f"DELETE FROM {table} WHERE {quote_name(names[OTHER])} IN (2, 3)")
             _insert(made, *(row(made, number, "second", version=_CHANGED) for number in (2, 3, 8)))
             _run(runs, "second", "run", ["run"])
@@ -156,11 +155,11 @@ def _create(made: PipelineFixture) -> None:
     )
     key = ", ".join(map(quote_name, made.pipeline.key))
     made.change(f"CREATE SCHEMA {quote_name(made.pipeline.source.schema_name)}")
-    made.change(f"CREATE TABLE {source_sql.quote_table(made.pipeline.source)} ({columns}, PRIMARY KEY ({key}))")
+    made.change(f"CREATE TABLE {quote_table(made.pipeline.source)} ({columns}, PRIMARY KEY ({key}))")
 
 
 def _insert(made: PipelineFixture, *rows: str) -> None:
-    made.change(f"INSERT INTO {source_sql.quote_table(made.pipeline.source)} VALUES {', '.join(rows)}")
+    made.change(f"INSERT INTO {quote_table(made.pipeline.source)} VALUES {', '.join(rows)}")
 
 
 def _run(runs: Runs, run_id: str, judging: Step, steps: list[str]) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from etl.model.column import Column
 from etl.model.pipeline import Pipeline
 from etl.model.window import fingerprint
 from hypothesis import given
@@ -211,6 +212,17 @@ def test_a_known_definition_keeps_its_fingerprint() -> None:
     assert fingerprint(make(ORDERS), whole()) == "42a59189d31f5700"
     assert fingerprint(make(EVERYTHING), whole()) == "fe50c071df4f22e7"
     assert fingerprint(make(ORDERS, sink="[dbo].[orders]", source='"public"."orders"'), whole()) == "42a59189d31f5700"
+
+
+RENAMED = {**ORDERS["columns"], "note": Column("text null", source="remark")}
+
+
+def test_a_column_may_have_another_name_at_the_source() -> None:
+    pipeline = make(ORDERS, columns=RENAMED)
+    assert pipeline.types == make(ORDERS).types
+    assert [(name, source) for name, source in pipeline.sources.items() if name != source] == [("note", "remark")]
+    assert Pipeline.model_validate_json(pipeline.model_dump_json()) == pipeline
+    assert fingerprint(pipeline, whole()) != fingerprint(make(ORDERS), whole())
 
 
 LOCAL = {**ORDERS, "columns": {**ORDERS["columns"], "updated_at": "timestamp"}}

@@ -22,6 +22,7 @@ from pydantic import (
 from etl.errors import printable
 from etl.model import version_kind as kinds
 from etl.model.beyond import BeyondSettings
+from etl.model.column import Column, declared_type, source_name
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
 from etl.model.modes import DeleteSettings, Mode, check_mode
@@ -98,7 +99,9 @@ class Pipeline(DeleteSettings, BeyondSettings):
     name: PipelineName
     source: SourceTable
     sink: SinkTable
-    columns: dict[Identifier, str] = Field(min_length=1, description="name to type, as in Postgres DDL")
+    columns: dict[Identifier, str | Column] = Field(
+        min_length=1, description="name in the sink to type, as in Postgres DDL, or to a `Column`"
+    )
     key: list[str] = Field(description="the columns that identify a row; may be empty where `mode` is replace")
     version: str | None = Field(
         default=None,
@@ -138,12 +141,12 @@ class Pipeline(DeleteSettings, BeyondSettings):
 
     @field_validator("columns")
     @classmethod
-    def _columns(cls, columns: dict[str, str]) -> dict[str, str]:
+    def _columns(cls, columns: dict[str, str | Column]) -> dict[str, str | Column]:
         if len(columns) > _MOST_COLUMNS:
             raise ValueError(f"{len(columns)} columns; a table of SQL Server has {_MOST_COLUMNS} at most")
-        for name, declaration in columns.items():
+        for name, column in columns.items():
             try:
-                parse_column_type(declaration)
+                parse_column_type(declared_type(column))
             except ValueError as error:
                 raise ValueError(f"column {name}: {error}") from error
         seen = [as_sql_server_sees(name) for name in columns]
@@ -158,8 +161,9 @@ class Pipeline(DeleteSettings, BeyondSettings):
     @field_validator("look_back", mode="before")
     @classmethod
     def _look_back(cls, given: Any, info: ValidationInfo) -> kinds.Reach:
-        declaration = info.data.get("columns", {}).get(info.data.get("version"), "timestamptz")
-        return kinds.read_look_back(kinds.VERSION_TYPES.get(parse_column_type(declaration).name, "time"), given)
+        column = info.data.get("columns", {}).get(info.data.get("version"), "timestamptz")
+        type_ = parse_column_type(declared_type(column))
+        return kinds.read_look_back(kinds.VERSION_TYPES.get(type_.name, "time"), given)
 
     @model_validator(mode="after")
     def _fits_in_a_pod(self) -> Self:
@@ -257,7 +261,12 @@ class Pipeline(DeleteSettings, BeyondSettings):
     @cached_property
     def types(self) -> dict[str, ColumnType]:
         """The parsed type of each column, in the order declared."""
-        return {name: parse_column_type(declaration) for name, declaration in self.columns.items()}
+        return {name: parse_column_type(declared_type(column)) for name, column in self.columns.items()}
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """The name of each column at the source."""
+        return {name: source_name(name, column) for name, column in self.columns.items()}
 
     @property
     def sink_identity(self) -> str:

@@ -8,8 +8,7 @@ import adbc_driver_manager.dbapi as dbapi
 from etl.config.settings import Settings
 from etl.new.catalogue import SourceTable
 from etl.postgres.connection import snapshot
-from etl.postgres.quoting import quote_name, quote_text
-from etl.postgres.sql import quote_table
+from etl.postgres.quoting import quote_name, quote_table, quote_text
 
 SECONDS = 10
 """How long a question may take."""

@@ -1,8 +1,7 @@
 """Queries of Postgres' catalogue about a table, as text, for postgres/checks.py."""
 
 from etl.model.pipeline import TableName
-from etl.postgres.quoting import quote_text
-from etl.postgres.sql import quote_table
+from etl.postgres.quoting import quote_table, quote_text
 
 DEFAULT_ZONE = (
     "SELECT reset_val, (SELECT bool_and(at AT TIME ZONE reset_val = at AT TIME ZONE 'UTC') FROM"

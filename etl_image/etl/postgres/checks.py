@@ -1,5 +1,6 @@
 """Checks of the source table before its rows are counted (plan) or read (extract)."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,8 +12,7 @@ from etl.model.pipeline import Pipeline
 from etl.model.predicate import compared_columns
 from etl.model.source_type import SourceType
 from etl.postgres import catalogue as source_catalogue
-from etl.postgres.quoting import quote_name
-from etl.postgres.sql import quote_table
+from etl.postgres.quoting import quote_name, quote_table
 
 _WITHOUT_KEY = ("v", "m", "f")
 """Views, materialized views and foreign tables, for which Postgres ensures neither a key nor NOT NULL."""
@@ -59,8 +59,9 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     _check_row_security(pipeline, cursor)
     if pipeline.version and pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
-    others = {name: each for name, each in found.items() if name not in pipeline.columns}
-    return Source({name: found[name] for name in pipeline.columns}, is_key_unique, others)
+    taken = pipeline.sources.values()
+    others = {name: each for name, each in found.items() if name not in taken}
+    return Source({name: found[source] for name, source in pipeline.sources.items()}, is_key_unique, others)
 
 
 def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType], *, may_be_null: bool) -> None:
@@ -68,15 +69,16 @@ def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType], *, may_b
         raise ConfigurationError(f"{pipeline.name}: there is no table {pipeline.source} at the source.")
     compared = compared_columns(pipeline.predicate)
     for name, declared in pipeline.types.items():
-        if name not in found:
+        source = pipeline.sources[name]
+        if source not in found:
             gone = _gone(name, pipeline, found)
-            raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {name}. {gone}")
-        problem = _problem(found[name], declared, name in pipeline.key, name in compared)
+            raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {source}. {gone}")
+        problem = _problem(found[source], declared, name in pipeline.key, name in compared)
         if problem:
-            raise ConfigurationError(f"{pipeline.name}: column {name} of {pipeline.source} {problem}.")
-        if name in (*pipeline.key, pipeline.version) and not (may_be_null or found[name].is_required):
+            raise ConfigurationError(f"{pipeline.name}: column {source} of {pipeline.source} {problem}.")
+        if name in (*pipeline.key, pipeline.version) and not (may_be_null or found[source].is_required):
             raise ConfigurationError(
-                f"{pipeline.name}: column {name} of {pipeline.source} may be null, so rows could be missed;"
+                f"{pipeline.name}: column {source} of {pipeline.source} may be null, so rows could be missed;"
                 " make it NOT NULL at the source."
             )
 
@@ -84,15 +86,21 @@ def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType], *, may_b
 def _gone(name: str, pipeline: Pipeline, found: Mapping[str, SourceType]) -> str:
     """Advice on a column that the source does not have, as sentences."""
     declared = pipeline.types[name]
-    alike = [other for other, each in found.items() if other not in pipeline.columns and each.is_carried_by(declared)]
+    taken = pipeline.sources.values()
+    alike = [other for other, each in found.items() if other not in taken and each.is_carried_by(declared)]
     drop = "If it was dropped, take it out of the pipeline; the sink keeps its values, if it is nullable there."
     if not alike:
         return drop
-    rename = printable(f"EXEC sp_rename N'{pipeline.sink}.{name}', N'{alike[0]}', 'COLUMN'")
+    line = f"{_literal(name)}: Column({_literal(str(declared))}, source={_literal(alike[0])})"
     return (
-        f"Was it renamed to {printable(' or '.join(alike))}, which the pipeline does not list? Then rename it there,"
-        f" too, and in the sink: {rename}. {drop}"
+        f"Was it renamed to {printable(' or '.join(alike))}, which the pipeline does not list? Then write"
+        f" {printable(line)} in its columns, and the sink keeps its name. {drop}"
     )
+
+
+def _literal(text: str) -> str:
+    """A text as a pipeline's file has it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _problem(source: SourceType, declared: ColumnType, is_key: bool, is_compared: bool) -> str:
@@ -145,10 +153,11 @@ def _check_key(pipeline: Pipeline, cursor: Cursor, kind: str) -> bool:
     """Whether the source ensures that the key is unique, which only a table does. Raises ConfigurationError."""
     _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
     indexes = _rows(cursor, source_catalogue.unique_indexes(pipeline.source))
-    is_unique = any(set(names) <= set(pipeline.key) for (names,) in indexes)
+    key = [pipeline.sources[name] for name in pipeline.key]
+    is_unique = any(set(names) <= set(key) for (names,) in indexes)
     if not is_unique and kind not in _WITHOUT_KEY:
         raise ConfigurationError(
-            f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(pipeline.key)},"
+            f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(key)},"
             ' so it does not identify a row; correct the key, add the index, or load it with mode="replace".'
         )
     return is_unique

@@ -6,7 +6,8 @@ from etl.model.pipeline import Pipeline
 from etl.model.source_type import SourceTypes
 from etl.postgres.filter import pushdown_condition
 from etl.postgres.quoting import quote_name
-from etl.postgres.sql import key_literals, quote_table
+from etl.postgres.relation import source_rows
+from etl.postgres.sql import key_literals
 
 
 def content_hash(pipeline: Pipeline) -> str:
@@ -17,7 +18,7 @@ def content_hash(pipeline: Pipeline) -> str:
     columns = ", ".join(quote_name(name) for name in pipeline.columns)
     return (
         f"SELECT count(*), coalesce(sum(hashtextextended(ROW({columns})::text, 0)), 0)::text, now()"
-        f" FROM {quote_table(pipeline.source)}"
+        f" FROM {source_rows(pipeline)}"
     )
 
 
@@ -25,13 +26,13 @@ def has_keys(pipeline: Pipeline, keys: Sequence[Sequence[str]], source: SourceTy
     """The index of each key, as text, that the source has in a row which the filter keeps, or which may be rejected."""
     # A tab is not printable, so no column of a pipeline has such a name.
     places = [quote_name(f"\tk{place}") for place in range(len(pipeline.key))]
-    number, table = quote_name("\tnumber"), quote_table(pipeline.source)
+    number = quote_name("\tnumber")
     named = ", ".join(f"{quote_name(name)} AS {place}" for name, place in zip(pipeline.key, places, strict=True))
     # The first, without rows, gives the literals the types of the columns.
-    given = [f"SELECT 0 AS {number}, {named} FROM {table} WHERE false"]
+    given = [f"SELECT 0 AS {number}, {named} FROM {source_rows(pipeline)} WHERE false"]
     given += [f"SELECT {index}, {key_literals(pipeline, key)}" for index, key in enumerate(keys)]
     same = " AND ".join(f"t.{quote_name(name)} = k.{place}" for name, place in zip(pipeline.key, places, strict=True))
     return (
         f"SELECT DISTINCT k.{number} FROM ({' UNION ALL '.join(given)}) AS k"
-        f" JOIN {table} AS t ON {same} WHERE {pushdown_condition(pipeline, source)}"
+        f" JOIN {source_rows(pipeline, 't')} ON {same} WHERE {pushdown_condition(pipeline, source)}"
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
 from etl.model.source_type import SourceTypes, reads
 from etl.model.version_kind import Version, day_of
 from etl.model.version_zone import as_local
@@ -12,6 +12,7 @@ from etl.model.window import Partition, Window
 from etl.postgres.beyond import list_adjusted, within
 from etl.postgres.filter import pushdown_condition
 from etl.postgres.quoting import quote_name, quote_text
+from etl.postgres.relation import source_rows
 
 SESSION = (
     "SET LOCAL TIME ZONE 'UTC'",
@@ -48,11 +49,6 @@ _LONGEST_VALUE = 1 << 30
 """Longest value of Postgres, in bytes."""
 
 
-def quote_table(table: TableName) -> str:
-    """A Postgres table, quoted."""
-    return f"{quote_name(table.schema_name)}.{quote_name(table.table)}"
-
-
 def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark: Version | None = None) -> str:
     """One row, by one scan: rows in the window, age of the oldest new one, and unreachable rows.
 
@@ -68,7 +64,7 @@ def count_window(pipeline: Pipeline, window: Window, future: datetime, watermark
         age = f"extract(epoch FROM now() - {oldest}){_shift(pipeline, window)}"
     return (
         f"SELECT count(*) FILTER (WHERE {covered}), {age}, count(*) FILTER (WHERE {unreachable})"
-        f" FROM {quote_table(pipeline.source)} WHERE ({covered}) OR {unreachable}"
+        f" FROM {source_rows(pipeline)} WHERE ({covered}) OR {unreachable}"
     )
 
 
@@ -83,7 +79,7 @@ def _shift(pipeline: Pipeline, window: Window) -> str:
 
 def highest_version(pipeline: Pipeline) -> str:
     """One row: the highest version of the source, null if it has no row."""
-    return f"SELECT max({quote_name(pipeline.version_column)}) FROM {quote_table(pipeline.source)}"
+    return f"SELECT max({quote_name(pipeline.version_column)}) FROM {source_rows(pipeline)}"
 
 
 def unreachable_rows(pipeline: Pipeline, window: Window, future: datetime, count: int) -> str:
@@ -91,7 +87,7 @@ def unreachable_rows(pipeline: Pipeline, window: Window, future: datetime, count
     version = quote_name(pipeline.version_column)
     as_text = ", ".join(f"{quote_name(name)}::text" for name in (*pipeline.key, pipeline.version_column))
     return (
-        f"SELECT {as_text} FROM {quote_table(pipeline.source)} WHERE {_unreachable(pipeline, window, future)}"
+        f"SELECT {as_text} FROM {source_rows(pipeline)} WHERE {_unreachable(pipeline, window, future)}"
         f" ORDER BY {version} DESC LIMIT {int(count)}"
     )
 
@@ -104,7 +100,7 @@ def partition_bounds(pipeline: Pipeline, window: Window, size: int) -> str:
     as_text = ", ".join(f"k{place}::text" for place in range(len(pipeline.key)))
     return (
         f"SELECT {as_text} FROM (SELECT {named}, row_number() OVER (ORDER BY {keys}) AS position"
-        f" FROM {quote_table(pipeline.source)} WHERE {_in_window(pipeline, window)}) AS keys"
+        f" FROM {source_rows(pipeline)} WHERE {_in_window(pipeline, window)}) AS keys"
         f" WHERE position % {int(size)} = 0 ORDER BY position"
     )
 
@@ -174,11 +170,11 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
     Its columns: the index in `rows`, the version at the source as text, and -1, 0 or 1 if that is older than the given
     one, the same, or newer.
     """
-    table, version = quote_table(pipeline.source), quote_name(pipeline.version_column)
+    version = quote_name(pipeline.version_column)
     keys = [quote_name(name) for name in pipeline.key]
     named = ", ".join(f"{name} AS k{place}" for place, name in enumerate(keys))
     # The first, without rows, gives the literals the types of the columns.
-    given = [f"SELECT 0 AS place, {named}, {version} AS version FROM {table} WHERE false"]
+    given = [f"SELECT 0 AS place, {named}, {version} AS version FROM {source_rows(pipeline)} WHERE false"]
     given += [
         f"SELECT {number}, {key_literals(pipeline, key)}, {_local_version(pipeline, at)}"
         for number, (key, at) in enumerate(rows)
@@ -187,13 +183,13 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
     return (
         f"SELECT k.place, t.{version}::text,"
         f" (t.{version} > k.version)::int - (t.{version} < k.version)::int"
-        f" FROM ({' UNION ALL '.join(given)}) AS k JOIN {table} AS t ON {same} ORDER BY k.place"
+        f" FROM ({' UNION ALL '.join(given)}) AS k JOIN {source_rows(pipeline, 't')} ON {same} ORDER BY k.place"
     )
 
 
 def find_row(pipeline: Pipeline, key: Sequence[str]) -> str:
     """One row if the source has a row of this key, else none."""
-    return f"SELECT 1 FROM {quote_table(pipeline.source)} WHERE {_compare_key(pipeline, '=', key)}"
+    return f"SELECT 1 FROM {source_rows(pipeline)} WHERE {_compare_key(pipeline, '=', key)}"
 
 
 def _from_partition(pipeline: Pipeline, partition: Partition) -> str:
@@ -208,7 +204,7 @@ def _from_partition(pipeline: Pipeline, partition: Partition) -> str:
         conditions.append(f"({names}) IN ({listed})")
     if partition.share is not None:
         conditions.append(_in_share(pipeline, *partition.share))
-    return f"FROM {quote_table(pipeline.source)} WHERE {' AND '.join(conditions)}"
+    return f"FROM {source_rows(pipeline)} WHERE {' AND '.join(conditions)}"
 
 
 def _in_share(pipeline: Pipeline, share: int, shares: int) -> str:
