@@ -1,9 +1,9 @@
-"""Columns that have other names in the sink than at the source."""
+"""Columns that have other names in the sink than at the source, and the time of the load."""
 
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from etl.model.window import Partition
 from etl.new.preview import preview
 from etl.postgres import sql as source_sql
 from etl.postgres.relation import source_rows
+from etl.sqlserver import sql as sink_sql
 from etl.steps.erase import erase
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
@@ -143,3 +144,45 @@ def test_a_column_that_was_renamed_at_the_source_goes_on_under_its_name(
 def test_definitions_without_renamed_columns_ask_the_table_itself() -> None:
     plain = make(DEFINITION, columns={name: column.type for name, column in DEFINITION["columns"].items()})
     assert source_rows(plain) == '"public"."t"'
+
+
+STAMPED = {"loaded_at": "at", "deletes": "mark"}
+
+
+def stamps(made: PipelineFixture) -> dict[int, datetime]:
+    """The time at which a load wrote each row, by key."""
+    return dict(made.query(f"SELECT [a], [at] FROM {sink_sql.quote_table(made.pipeline.sink)}"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", [{}, REPLACE], ids=["incremental", "replace"])
+def test_the_time_of_the_load_is_that_of_the_last_which_wrote_the_row(
+    table: PipelineFixture, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inserted, updated, marked, and unmarked rows are written; rows that are only read again are not."""
+    runs = Runs(changed(table, **STAMPED, **mode), monkeypatch)
+    made = runs.made
+    runs.run("first")
+    first = stamps(made)
+    assert len(first) == 32
+    now = datetime.now(UTC).replace(tzinfo=None)
+    assert all(abs(now - at) < timedelta(minutes=10) for at in first.values())
+    made.change("UPDATE t SET d = 'new', created = clock_timestamp() WHERE b = 1")
+    made.change("DELETE FROM t WHERE b = 2")
+    made.change("INSERT INTO t VALUES (1, 99, NULL, 'late', now(), clock_timestamp())")
+    runs.run("second", full_refresh=True)
+    second = stamps(made)
+    assert {key for key, at in second.items() if at != first.get(key)} == {1, 2, 99}
+    made.change("INSERT INTO t VALUES (1, 2, NULL, 'back', now(), '2019-01-01')")
+    runs.run("third", full_refresh=True)
+    assert {key for key, at in stamps(made).items() if at != second[key]} == {2}
+
+
+def test_a_table_that_is_there_gets_the_column_without_being_read_again(
+    table: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Runs(table, monkeypatch).run("first")
+    table.change("UPDATE t SET d = 'new', created = clock_timestamp() WHERE b = 1")
+    made = changed(table, loaded_at="at")
+    totals = Runs(made, monkeypatch).run("second")
+    assert (totals["updated"], totals["unchanged"]) == (1, 0)
+    assert [key for key, at in stamps(made).items() if at] == [1]

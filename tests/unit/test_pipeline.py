@@ -63,6 +63,8 @@ def test_a_pipeline_survives_being_written_as_json(definition: dict[str, Any]) -
         ({"most_deleted": 0.1}, "most_deleted: deletes is keep"),
         ({"deletes": "delete", "most_deleted": 1.5}, "most_deleted"),
         ({"mark_column": "gone_at"}, "mark_column: deletes is keep, so no row is marked"),
+        ({"loaded_at": "Note"}, "loaded_at: 'Note' is the name of another column"),
+        ({"deletes": "mark", "loaded_at": "deleted_at"}, "loaded_at: 'deleted_at' is the name of another column"),
         ({"deletes": "mark", "mark_column": "NOTE"}, "mark_column: 'NOTE' is among the columns"),
         (
             {"mode": "replace", "version": None, "deletes": "delete", "deletes_every": 60},

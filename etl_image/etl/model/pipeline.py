@@ -132,6 +132,9 @@ class Pipeline(DeleteSettings, BeyondSettings):
     steps: Literal["separate", "fused"] = Field(
         default="separate", description="fused: extract, filter and load in one pod, `etl run`"
     )
+    loaded_at: Identifier | None = Field(
+        default=None, description="the sink's column for the time at which a load wrote the row last; none: no column"
+    )
     sensitive: list[str] = Field(
         default=[], description="columns of personal data: messages, rejects and labels show masks of their values"
     )
@@ -181,6 +184,7 @@ class Pipeline(DeleteSettings, BeyondSettings):
             raise ValueError("key: a column is named twice")
         check_mode(self.mode, self.key, self.version)
         self.check_deletes(self.mode, self.key, types)
+        self._check_loaded_at()
         for name in [*self.key, *filter(None, [self.version])]:
             role = "version" if name == self.version else "key"
             if name not in types:
@@ -203,6 +207,13 @@ class Pipeline(DeleteSettings, BeyondSettings):
             raise ValueError(f"filter: {error}") from error
         self.check_beyond(types, {*self.key, self.version}, filtered)
         return self
+
+    def _check_loaded_at(self) -> None:
+        if self.loaded_at is None:
+            return
+        others = [*self.columns, *([self.mark_column] if self.deletes == "mark" else [])]
+        if as_sql_server_sees(self.loaded_at) in map(as_sql_server_sees, others):
+            raise ValueError(f"loaded_at: '{self.loaded_at}' is the name of another column; give the time its own")
 
     def _check_sensitive(self) -> None:
         if len(set(self.sensitive)) != len(self.sensitive):

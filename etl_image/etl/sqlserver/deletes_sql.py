@@ -8,7 +8,16 @@ from datetime import datetime
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.version_kind import Version
 from etl.sqlserver.merge_sql import same_key
-from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, quote_table, quote_time, quote_version
+from etl.sqlserver.sql import (
+    key_texts,
+    mark_names,
+    quote_name,
+    quote_names,
+    quote_table,
+    quote_time,
+    quote_version,
+    stamps,
+)
 
 
 def count_standing(pipeline: Pipeline) -> str:
@@ -62,7 +71,8 @@ def remove_absent(pipeline: Pipeline, staging: TableName, at: datetime) -> str:
     """Delete the rows of the sink that are absent from staging, or mark them with a time."""
     sink, condition = quote_table(pipeline.sink), is_absent(pipeline, staging)
     for name in mark_names(pipeline):
-        return f"UPDATE t SET t.{quote_name(name)} = {quote_time(at)} FROM {sink} AS t WHERE {condition}"
+        assignments = ", ".join([f"t.{quote_name(name)} = {quote_time(at)}", *stamps(pipeline)])
+        return f"UPDATE t SET {assignments} FROM {sink} AS t WHERE {condition}"
     return f"DELETE t FROM {sink} AS t WHERE {condition}"
 
 

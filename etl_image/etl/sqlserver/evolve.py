@@ -32,7 +32,9 @@ def add_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
 
 def find_lacking(sink: Sink, pipeline: Pipeline) -> list[str]:
     """The columns that the sink table lacks; none if there is no table yet."""
-    return lacking(pipeline, {name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))})
+    present = {name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))}
+    stamps = [name for name in sink_sql.stamp_names(pipeline) if present and name not in present]
+    return [*lacking(pipeline, present), *stamps]
 
 
 def prepare_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
@@ -57,8 +59,8 @@ def record_filled(pipeline: Pipeline, run_id: str) -> str:
 
 
 def _add(sink: Sink, pipeline: Pipeline, names: list[str]) -> None:
-    # The record first: without it a column would stay empty.
-    for name in names:
+    # The record first: without it a column would stay empty. Only loads of a row fill the time of its load.
+    for name in filter(pipeline.columns.__contains__, names):
         this = f"{is_of(pipeline)} AND {quote_name('column_name')} = {quote_text(name)}"
         sink.execute(f"UPDATE {_BACKFILL} SET [added_at] = SYSUTCDATETIME(), [filled_at] = NULL WHERE {this}")
         sink.execute(

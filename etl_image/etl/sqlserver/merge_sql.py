@@ -6,14 +6,14 @@ same. In every statement t is the sink table and s the staging table.
 
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.window import Partition
-from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, quote_table
+from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_table, stamped, stamps
 
 
 def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
     """Update the rows of the sink that are in staging at a newer version, and those that the window refreshes."""
     columns = [quote_name(name) for name in pipeline.columns if name not in pipeline.key]
     marks = [f"t.{quote_name(name)} = NULL" for name in mark_names(pipeline)]
-    assignments = ", ".join([*(f"t.{name} = s.{name}" for name in columns), *marks])
+    assignments = ", ".join([*(f"t.{name} = s.{name}" for name in columns), *marks, *stamps(pipeline)])
     outdated, _ = _versions(pipeline, partition)
     return (
         f"UPDATE t SET {assignments} FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
@@ -23,9 +23,9 @@ def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -
 
 def insert_missing(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
     """Insert the rows of staging whose key is not in the sink."""
-    selected = ", ".join(f"s.{quote_name(name)}" for name in pipeline.columns)
+    names, selected = stamped(pipeline, pipeline.columns, (f"s.{quote_name(name)}" for name in pipeline.columns))
     return (
-        f"INSERT INTO {quote_table(pipeline.sink)} ({quote_names(pipeline.columns)}) SELECT {selected}"
+        f"INSERT INTO {quote_table(pipeline.sink)} ({names}) SELECT {selected}"
         f" FROM {quote_table(staging)} AS s WHERE NOT EXISTS"
         f" (SELECT 1 FROM {quote_table(pipeline.sink)} AS t WHERE {same_key(pipeline, partition)})"
     )
@@ -56,9 +56,10 @@ def find_changed(pipeline: Pipeline, staging: TableName, partition: Partition) -
 
 def insert_all(pipeline: Pipeline, staging: TableName) -> str:
     """Insert the rows of staging into an empty sink; SQL Server sorts them by key, and logs pages instead of rows."""
-    names = quote_names(pipeline.columns)
+    names, selected = stamped(pipeline, pipeline.columns, map(quote_name, pipeline.columns))
     return (
-        f"INSERT INTO {quote_table(pipeline.sink)} WITH (TABLOCK) ({names}) SELECT {names} FROM {quote_table(staging)}"
+        f"INSERT INTO {quote_table(pipeline.sink)} WITH (TABLOCK) ({names})"
+        f" SELECT {selected} FROM {quote_table(staging)}"
     )
 
 

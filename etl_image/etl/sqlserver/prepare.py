@@ -171,7 +171,8 @@ def _prepare_database(sink: Sink, pipelines: Sequence[Pipeline]) -> Iterator[str
         yield from _prepare_index(sink, table)
     for pipeline in pipelines:
         if added := evolve.prepare_columns(sink, pipeline):
-            yield f"added {', '.join(added)} to {pipeline.sink}, which the next run fills"
+            filled = ", which the next run fills" if set(added) & pipeline.columns.keys() else ""
+            yield f"added {', '.join(added)} to {pipeline.sink}{filled}"
     for statement in prepare_sql.grants(pipelines):
         sink.execute(statement)
 

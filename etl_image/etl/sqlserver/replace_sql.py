@@ -6,7 +6,7 @@ sink table and s the staging table.
 
 from etl.model.pipeline import Pipeline, TableName
 from etl.sqlserver.merge_sql import differs, same_key
-from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, quote_table
+from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, quote_table, stamps
 
 
 def find_duplicate_key(pipeline: Pipeline, staging: TableName) -> str:
@@ -38,6 +38,7 @@ def update_differing(pipeline: Pipeline, staging: TableName) -> str:
     names = [quote_name(name) for name in pipeline.columns if name not in pipeline.key]
     assignments = [f"t.{name} = s.{name}" for name in names]
     assignments += [f"t.{quote_name(name)} = NULL" for name in mark_names(pipeline)]
+    assignments += stamps(pipeline)
     return (
         f"UPDATE t SET {', '.join(assignments)} FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
         f" ON {same_key(pipeline)} WHERE {_is_to_update(pipeline)}"

@@ -18,6 +18,8 @@ STAGING = OWN_SCHEMAS[1]
 """Schema of the staging tables."""
 STAGING_NAME = re.compile(r"(?P<pipeline>\w+)_\d{14}_[0-9a-f]{12}")
 """Name of a staging table: its pipeline, and when it was created (UTC)."""
+NOW = "SYSUTCDATETIME()"
+"""The time in UTC, the same for all rows of a statement."""
 Owner = Literal["Transaction", "Session"]
 
 
@@ -71,9 +73,9 @@ def quote_table(table: TableName) -> str:
 
 
 def sink_table(pipeline: Pipeline) -> Table:
-    """The sink table of a pipeline, with an index on the version, for the rows of a window, and the column of marks."""
+    """The sink table of a pipeline: its columns, those that loads fill themselves, and an index on the version."""
     indexed = (pipeline.version,) if pipeline.version else ()
-    columns = pipeline.types | {name: parse_column_type("timestamptz null") for name in mark_names(pipeline)}
+    columns = pipeline.types | {name: parse_column_type("timestamptz null") for name in own_names(pipeline)}
     return Table(pipeline.sink, columns, tuple(pipeline.key), indexed=indexed)
 
 
@@ -208,6 +210,27 @@ def _as_text(pipeline: Pipeline, name: str, table: str = "") -> str:
 def mark_names(pipeline: Pipeline) -> list[str]:
     """The sink's column for the time at which a row was found to be gone, if the pipeline marks such rows."""
     return [pipeline.mark_column] if pipeline.deletes == "mark" else []
+
+
+def stamp_names(pipeline: Pipeline) -> list[str]:
+    """The sink's column for the time at which a load wrote the row last, if the pipeline has one."""
+    return [pipeline.loaded_at] if pipeline.loaded_at else []
+
+
+def own_names(pipeline: Pipeline) -> list[str]:
+    """The columns of the sink that loads fill themselves, with times; they may be null."""
+    return [*mark_names(pipeline), *stamp_names(pipeline)]
+
+
+def stamped(pipeline: Pipeline, names: Iterable[str], values: Iterable[str]) -> tuple[str, str]:
+    """The columns of an INSERT and their values, with the time of the load."""
+    stamps = stamp_names(pipeline)
+    return quote_names([*names, *stamps]), ", ".join([*values, *([NOW] * len(stamps))])
+
+
+def stamps(pipeline: Pipeline) -> list[str]:
+    """The assignment of an UPDATE of t that sets the time of the load, if the pipeline has a column for it."""
+    return [f"t.{quote_name(name)} = {NOW}" for name in stamp_names(pipeline)]
 
 
 def is_unmarked(pipeline: Pipeline) -> str:
