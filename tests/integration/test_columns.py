@@ -1,4 +1,4 @@
-"""Columns that have other names in the sink than at the source, and the time of the load."""
+"""Columns that have other names in the sink than at the source, constants, expressions, and the time of the load."""
 
 import uuid
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError, DataError
 from etl.model.column import Column
@@ -19,6 +20,8 @@ from etl.postgres import sql as source_sql
 from etl.postgres.relation import source_rows
 from etl.sqlserver import sql as sink_sql
 from etl.steps.erase import erase
+from psycopg import sql
+from pydantic import ValidationError
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import make, whole
@@ -95,11 +98,14 @@ def test_columns_exchange_their_names_in_every_part_of_a_run(
 
 def test_a_renamed_key_and_version_are_read_by_their_indexes(table: PipelineFixture) -> None:
     """Postgres merges the query that gives the names with the one around it."""
-    query = source_sql.extract_rows(table.pipeline, Partition(window=whole().window, lower=["5"], upper=["9"]), {})
+    columns = {"shard": Column("varchar(2)", constant="eu"), **table.pipeline.columns}
+    made = changed(table, columns=columns, key=["shard", "a"])
+    query = source_sql.extract_rows(
+        made.pipeline, Partition(window=whole().window, lower=["eu", "5"], upper=["eu", "9"]), {}
+    )
     with psycopg.connect(table.source_url, options="-c enable_seqscan=off") as connection:
         plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN {query}".encode()).fetchall())
     assert "Index Cond: ((b > 5) AND (b <= 9))" in plan
-    assert plan.count("Subquery Scan") == 1  # that of OFFSET 0, as without
 
 
 def test_a_row_of_a_renamed_column_is_named_and_masked_by_its_name_in_the_sink(table: PipelineFixture) -> None:
@@ -139,6 +145,126 @@ def test_a_column_that_was_renamed_at_the_source_goes_on_under_its_name(
     assert Runs(made, monkeypatch).run("second")["updated"] == 1
     query = "SELECT b, a, e, c, created, changed FROM t WHERE e IS DISTINCT FROM 'x'"
     assert found(made) == wanted(made, query)
+
+
+CONSTANTS: dict[str, Any] = {
+    "smallint": -32768, "integer": 2147483647, "bigint": -(2**63), "numeric(20,3)": "-12345678901234567.125",
+    "boolean": True, "text": "it's \\ 'é' 🚚", "varchar(4)": "ab\\c", "uuid": "0a000000-0000-0000-0000-00000000000a",
+    "date": "0001-01-01", "time": "23:59:59.999999", "timestamp": "9999-12-31 23:59:59.999999",
+    "timestamptz": "2026-01-31 12:00:00",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [{}, REPLACE], ids=["incremental", "replace"])
+def test_constants_of_every_type_arrive_in_every_row(
+    table: PipelineFixture, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {f"c{place}": Column(type_, constant=value) for place, (type_, value) in enumerate(CONSTANTS.items())}
+    made = changed(table, columns={**table.pipeline.columns, **named}, **mode)
+    runs = Runs(made, monkeypatch)
+    runs.run("first")
+    with psycopg.connect(made.source_url) as connection:
+        values = [sql.Literal(str(value)) + sql.SQL("::" + type_) for type_, value in CONSTANTS.items()]
+        query = sql.SQL("{}, {} FROM").format(sql.SQL(WANTED.partition(" FROM")[0]), sql.SQL(", ").join(values))
+        text = query.as_string(connection) + WANTED.partition("FROM")[2]
+    assert found(made) == wanted(made, text)
+
+
+@pytest.mark.parametrize("pushdown", [False, True], ids=["filtered", "pushdown"])
+def test_a_constant_may_be_of_the_key_and_of_the_filter(
+    table: PipelineFixture, pushdown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = {"shard": Column("varchar(2)", constant="eu"), **table.pipeline.columns}
+    kept = {"key": ["shard", "a"], "filter": f"({table.pipeline.filter}) AND shard = 'eu'"}
+    runs = Runs(changed(table, columns=columns, pushdown=pushdown, **kept), monkeypatch)
+    assert len(runs.plan()) == 4
+    runs.run("first")
+    runs.made.change("DELETE FROM t WHERE b < 4")
+    runs.made.change("UPDATE t SET d = 'new', created = clock_timestamp() WHERE b = 5")
+    assert runs.run("second")["deleted"] == 3
+    assert found(runs.made) == [("eu", *row) for row in wanted(runs.made)]
+    none = changed(runs.made, filter="shard = 'us'")
+    none.run("none")
+    assert [row["kept"] for row in none.audits() if row["run_id"] == "none"] == [0]
+
+
+EXPRESSIONS = {
+    "lower(c) || '-' || upper(d)": "text null", "coalesce(d, c, 'none')": "varchar(9)", "a * 2 - b + -3": "integer",
+    "CASE WHEN a = 1 THEN 'one' WHEN d IS NULL OR a > 1 THEN c ELSE 'x' END": "text null",
+    "CASE a WHEN 1 THEN 1.5 ELSE 2 END": "numeric(9,2)", "nullif(a, 1)": "integer null", "left(c, 1)": "text null",
+    "substring(c, 2, 1)": "text null", "length(d)": "integer null", "concat(c, d, a)": "text",
+    "replace(c, 'c', '🚚')": "text null", "trim('c' || c, 'c')": "text null", "abs(a - b)": "integer",
+    "round(a * 1.25, 1)": "numeric(9,1)", "floor(b * 0.3)": "numeric(9,0)", "md5(c)": "varchar(32) null",
+    "date_trunc('month', created)": "timestamptz", "EXTRACT(year FROM changed)": "numeric(6,0)",
+    "created AT TIME ZONE 'Asia/Tokyo'": "timestamp", "CAST(changed AS date)": "date", "b::text": "varchar(9)",
+    "encode(c::bytea, 'hex')": "text null", """('{"k": "v' || b || '"}')::jsonb ->> 'k'""": "text null",
+    "c LIKE 'c%' AND b BETWEEN 2 AND 30": "boolean null", "a NOT IN (0, 1)": "boolean", "greatest(a, b, 7)": "integer",
+}  # fmt: skip
+SHADOWED = (
+    "CREATE SCHEMA other",
+    "CREATE FUNCTION other.lower(varchar) RETURNS text LANGUAGE sql AS $$SELECT 'of another schema'$$",
+    "CREATE FUNCTION other.joined(varchar, text) RETURNS text LANGUAGE sql AS $$SELECT 'of another schema'$$",
+    "CREATE OPERATOR other.|| (LEFTARG = varchar, RIGHTARG = text, FUNCTION = other.joined)",
+    "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = other, pg_catalog, public', current_database());"
+    " END$$",
+)
+
+
+@pytest.mark.parametrize("mode", [{}, REPLACE], ids=["incremental", "replace"])
+def test_an_expression_has_the_value_that_postgres_computes(
+    table: PipelineFixture, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever functions and operators other schemas of the search_path have."""
+    query = f"SELECT b, a, d, c, created, changed, {', '.join(EXPRESSIONS)} FROM t WHERE d IS DISTINCT FROM 'x'"
+    named = {f"e{place}": Column(type_, expression=text) for place, (text, type_) in enumerate(EXPRESSIONS.items())}
+    runs = Runs(changed(table, columns={**table.pipeline.columns, **named}, **mode), monkeypatch)
+    expected = wanted(table, query)
+    for statement in SHADOWED:
+        table.change(statement)
+    runs.run("first")
+    assert found(runs.made) == expected
+
+
+def test_an_expression_may_be_the_key_and_in_the_filter(
+    table: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = {**table.pipeline.columns, "a": Column("varchar(9)", expression="'no ' || b")}
+    changes = {"columns": columns, "filter": "a <> 'no 3'", "pushdown": True}
+    runs = Runs(changed(table, **changes), monkeypatch)
+    partitions = [Partition.model_validate_json(each) for each in runs.plan()]
+    assert [each.share for each in partitions] == [(place, 4) for place in range(4)]
+    runs.run("first")
+    runs.made.change("DELETE FROM t WHERE b = 4")
+    runs.made.change("UPDATE t SET d = 'new', created = clock_timestamp() WHERE b = 5")
+    assert runs.run("second")["deleted"] == 1
+    assert found(runs.made) == wanted(runs.made, "SELECT 'no ' || b, a, d, c, created, changed FROM t WHERE b <> 3")
+    many = changed(table, columns={**columns, "a": Column("varchar(9)", expression="'no ' || a")}, filter="true")
+    with pytest.raises(ConfigurationError, match=r"rows of public\.t have the key a=no \d: it does not identify a row"):
+        many.run("many")
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        (Column("integer", expression="c || d"), r"column e of public\.t is text, the pipeline says integer"),
+        (Column("text", expression="c || nope"), r"public\.t has no column nope, which the expression of e reads"),
+        (Column("text", expression="left(c, d)"), "left"),
+    ],
+    ids=["type", "column", "arguments"],
+)
+def test_an_expression_that_the_source_does_not_compute_so_stops_the_plan(
+    table: PipelineFixture, column: Column, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(changed(table, columns={**table.pipeline.columns, "e": column}), monkeypatch)
+    with pytest.raises(AirflowFailException, match=told):
+        runs.plan()
+
+
+def test_what_is_computed_from_a_sensitive_column_is_sensitive(table: PipelineFixture) -> None:
+    columns = {**table.pipeline.columns, "e": Column("text", expression="lower(d)")}
+    with pytest.raises(ValidationError, match="sensitive: 'e' is computed from d; name it here, too"):
+        changed(table, columns=columns, sensitive=["c"])
+    changed(table, columns=columns, sensitive=["c", "e"])
 
 
 def test_definitions_without_renamed_columns_ask_the_table_itself() -> None:

@@ -227,6 +227,36 @@ def test_a_column_may_have_another_name_at_the_source() -> None:
     assert fingerprint(pipeline, whole()) != fingerprint(make(ORDERS), whole())
 
 
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        (Column("smallint", constant=32768), "the constant '32768' is no smallint"),
+        (Column("integer", constant="1.5"), "the constant '1.5' is no integer"),
+        (Column("numeric(4,2)", constant="100"), "the constant '100' is no numeric(4,2)"),
+        (Column("numeric(4,2)", constant="1.125"), "the constant '1.125' is no numeric(4,2)"),
+        (Column("numeric(4,2)", constant=True), "the constant 'true': a number is written as 5 or -1.50"),
+        (Column("boolean", constant="yes"), "the constant 'yes' is no boolean: write true or false"),
+        (Column("varchar(2)", constant="e🚚"), "is no varchar(2): printable, without a space at the end"),
+        (Column("char(2)", constant="e "), "is no char(2): printable, without a space at the end"),
+        (Column("date", constant="infinity"), "rows with an infinite time are rejected"),
+        (Column("date", constant="2026-02-30"), "is not a date that is read alike everywhere"),
+        (Column("jsonb", constant="{}"), "a constant cannot be jsonb; it is a text, a number"),
+        (Column("real", constant="1"), "a constant cannot be real"),
+        (Column("text", source="a", constant="b"), "say one of source, constant and expression"),
+    ],
+)
+def test_a_constant_is_a_value_of_its_type(column: Column, told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        make(ORDERS, columns={**ORDERS["columns"], "extra": column})
+    assert f"column extra: {told}" in str(caught.value) or told in str(caught.value)
+
+
+def test_a_version_is_no_constant() -> None:
+    columns = {**ORDERS["columns"], "updated_at": Column("timestamptz", constant="2026-01-01")}
+    with pytest.raises(ValidationError, match="version: 'updated_at' is a constant, which does not grow"):
+        make(ORDERS, columns=columns)
+
+
 LOCAL = {**ORDERS, "columns": {**ORDERS["columns"], "updated_at": "timestamp"}}
 
 

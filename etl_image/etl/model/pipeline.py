@@ -22,7 +22,7 @@ from pydantic import (
 from etl.errors import printable
 from etl.model import version_kind as kinds
 from etl.model.beyond import BeyondSettings
-from etl.model.column import Column, declared_type, source_name
+from etl.model.column import Column, check_column, constant, declared_type, expression, source_name
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
 from etl.model.modes import DeleteSettings, Mode, check_mode
@@ -149,7 +149,7 @@ class Pipeline(DeleteSettings, BeyondSettings):
             raise ValueError(f"{len(columns)} columns; a table of SQL Server has {_MOST_COLUMNS} at most")
         for name, column in columns.items():
             try:
-                parse_column_type(declared_type(column))
+                check_column(column)
             except ValueError as error:
                 raise ValueError(f"column {name}: {error}") from error
         seen = [as_sql_server_sees(name) for name in columns]
@@ -200,6 +200,8 @@ class Pipeline(DeleteSettings, BeyondSettings):
             if self.version_zone is not None:
                 raise ValueError("version_zone: there is no version")
         else:
+            if self.version in self.constants:
+                raise ValueError(f"version: '{self.version}' is a constant, which does not grow")
             kinds.check_version(self.version, types[self.version], self.version_zone)
         try:
             filtered = predicate_columns(parse_predicate(self.filter, types))
@@ -221,6 +223,10 @@ class Pipeline(DeleteSettings, BeyondSettings):
         for name in self.sensitive:
             if name not in self.types:
                 raise ValueError(f"sensitive: '{printable(name)}' is not among the columns")
+        hidden = {source for name, source in self.sources.items() if name in self.sensitive}
+        for name, read in self.expressions.items():
+            if name not in self.sensitive and (found := hidden & predicate_columns(read)):
+                raise ValueError(f"sensitive: '{name}' is computed from {sorted(found)[0]}; name it here, too")
         if self.version and self.version in self.sensitive:
             raise ValueError(
                 f"sensitive: '{self.version}' is the version, which windows, the watermark and the audit show"
@@ -276,8 +282,21 @@ class Pipeline(DeleteSettings, BeyondSettings):
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        """The name of each column at the source."""
-        return {name: source_name(name, column) for name, column in self.columns.items()}
+        """The name at the source of each column that is one there."""
+        found = {name: source_name(name, column) for name, column in self.columns.items()}
+        return {name: source for name, source in found.items() if source is not None}
+
+    @cached_property
+    def constants(self) -> dict[str, str]:
+        """The values of the columns that have one in all rows."""
+        found = {name: constant(column) for name, column in self.columns.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @cached_property
+    def expressions(self) -> dict[str, Term]:
+        """The parsed expressions of the columns that the source computes; their columns are those of the source."""
+        found = {name: expression(column) for name, column in self.columns.items()}
+        return {name: term for name, term in found.items() if term is not None}
 
     @property
     def sink_identity(self) -> str:

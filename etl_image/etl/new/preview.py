@@ -120,7 +120,7 @@ def _first_run(settings: Settings, pipeline: Pipeline) -> str:
 def _later_runs(pipeline: Pipeline, table: SourceTable) -> str:
     if pipeline.version is None:
         return "read the whole table, and write what differs in the sink"
-    indexed = any(index.columns[:1] == (pipeline.sources[pipeline.version],) for index in table.indexes)
+    indexed = any(index.columns[:1] == (pipeline.sources.get(pipeline.version),) for index in table.indexes)
     advice = "" if indexed else f"; no index begins with {pipeline.version}, so each of them reads through the table"
     return f"read what has changed, by {pipeline.version}{advice}"
 
@@ -144,7 +144,7 @@ def _time(rows: int, sample: Sample) -> str:
 def _columns(pipeline: Pipeline, types: SourceTypes) -> Iterator[tuple[str, ...]]:
     for name, column in pipeline.types.items():
         null = " NULL" if column.nullable else ""
-        source = pipeline.sources[name]
+        source = pipeline.sources.get(name, name)
         of = f" ({source})" if source != name else ""
         yield printable(name), printable(f"{types[name].written}{of}"), str(column), f"{column.tsql}{null}"
 

@@ -1,5 +1,7 @@
 """Queries of Postgres' catalogue about a table, as text, for postgres/checks.py."""
 
+from collections.abc import Sequence
+
 from etl.model.pipeline import TableName
 from etl.postgres.quoting import quote_table, quote_text
 
@@ -34,6 +36,20 @@ def describe_columns(table: TableName) -> str:
         " SELECT attname::text, format_type(type, NULL),"
         " CASE t.typcategory WHEN 'A' THEN 'A' ELSE t.typtype::text END, format_type(type, modifier), required"
         " FROM base JOIN pg_catalog.pg_type AS t ON t.oid = type WHERE t.typtype <> 'd' ORDER BY attnum"
+    )
+
+
+def expression_types(table: TableName, expressions: Sequence[str]) -> str:
+    """A row for each expression of columns of a table: its place, and its type and kind as in `describe_columns`."""
+    # One row of nulls, without a scan of the table. Each is computed, so that a failing constant part shows here.
+    typed = ", ".join(f"({place}, pg_typeof({each})::oid)" for place, each in enumerate(expressions))
+    return (
+        f"WITH RECURSIVE base AS (SELECT v.place, v.type FROM (SELECT 1) AS one LEFT JOIN {quote_table(table)} AS t"
+        f" ON false CROSS JOIN LATERAL (VALUES {typed}) AS v (place, type)"
+        " UNION ALL SELECT place, t.typbasetype FROM base JOIN pg_catalog.pg_type AS t ON t.oid = type"
+        " WHERE t.typtype = 'd')"
+        " SELECT place, format_type(type, NULL), CASE t.typcategory WHEN 'A' THEN 'A' ELSE t.typtype::text END"
+        " FROM base JOIN pg_catalog.pg_type AS t ON t.oid = type WHERE t.typtype <> 'd' ORDER BY place"
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 from etl.errors import ConfigurationError, printable
 from etl.model.column_types import ColumnType, plain_name
 from etl.model.pipeline import Pipeline
-from etl.model.predicate import compared_columns
+from etl.model.predicate import compared_columns, predicate_columns
 from etl.model.source_type import SourceType
 from etl.postgres import catalogue as source_catalogue
+from etl.postgres.expression import render
 from etl.postgres.quoting import quote_name, quote_table
 
 _WITHOUT_KEY = ("v", "m", "f")
@@ -52,34 +53,65 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     (kind,) = next(iter(_rows(cursor, source_catalogue.relation_kind(pipeline.source))), ("",))
     described = _rows(cursor, source_catalogue.describe_columns(pipeline.source))
     found = {name: SourceType(*rest) for name, *rest in described}
+    types = _types(pipeline, found, cursor)
     # Mode replace reads all rows in one partition, and its load counts the keys that came twice.
     is_replaced = pipeline.mode == "replace"
-    _check_columns(pipeline, found, may_be_null=is_replaced or kind in _WITHOUT_KEY)
+    _check_columns(pipeline, types, may_be_null=is_replaced or kind in _WITHOUT_KEY)
     is_key_unique = is_replaced or _check_key(pipeline, cursor, kind)
     _check_row_security(pipeline, cursor)
     if pipeline.version and pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
-    taken = pipeline.sources.values()
-    others = {name: each for name, each in found.items() if name not in taken}
-    return Source({name: found[source] for name, source in pipeline.sources.items()}, is_key_unique, others)
+    taken = {*pipeline.sources.values(), *(read for _, read in _read_by_expressions(pipeline))}
+    return Source(types, is_key_unique, {name: each for name, each in found.items() if name not in taken})
 
 
-def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType], *, may_be_null: bool) -> None:
+def _types(pipeline: Pipeline, found: Mapping[str, SourceType], cursor: Cursor) -> dict[str, SourceType]:
+    """The type at the source of each column of the pipeline. Raises ConfigurationError for one that is not there."""
     if not found:
         raise ConfigurationError(f"{pipeline.name}: there is no table {pipeline.source} at the source.")
-    compared = compared_columns(pipeline.predicate)
-    for name, declared in pipeline.types.items():
-        source = pipeline.sources[name]
+    for name, source in pipeline.sources.items():
         if source not in found:
             gone = _gone(name, pipeline, found)
             raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {source}. {gone}")
-        problem = _problem(found[source], declared, name in pipeline.key, name in compared)
-        if problem:
-            raise ConfigurationError(f"{pipeline.name}: column {source} of {pipeline.source} {problem}.")
-        if name in (*pipeline.key, pipeline.version) and not (may_be_null or found[source].is_required):
+    for name, source in _read_by_expressions(pipeline):
+        if source not in found:
             raise ConfigurationError(
-                f"{pipeline.name}: column {source} of {pipeline.source} may be null, so rows could be missed;"
-                " make it NOT NULL at the source."
+                f"{pipeline.name}: {pipeline.source} has no column {printable(source)}, which the expression of"
+                f" {name} reads."
+            )
+    types = {name: found[source] for name, source in pipeline.sources.items()}
+    for name in pipeline.constants:
+        declared = pipeline.types[name]
+        types[name] = SourceType(declared.name, written=f"{declared}, constant", is_required=True)
+    for place, type_name, kind in _expression_types(pipeline, cursor):
+        types[list(pipeline.expressions)[place]] = SourceType(type_name, kind, f"{type_name}, computed")
+    return {name: types[name] for name in pipeline.columns}
+
+
+def _expression_types(pipeline: Pipeline, cursor: Cursor) -> list[Any]:
+    if not pipeline.expressions:
+        return []
+    _check_row_security(pipeline, cursor)  # else Postgres refuses the query
+    expressions = [render(term) for term in pipeline.expressions.values()]
+    return _rows(cursor, source_catalogue.expression_types(pipeline.source, expressions))
+
+
+def _read_by_expressions(pipeline: Pipeline) -> list[tuple[str, str]]:
+    """Pairs of a computed column and a column of the source that it reads."""
+    return [(name, read) for name, term in pipeline.expressions.items() for read in sorted(predicate_columns(term))]
+
+
+def _check_columns(pipeline: Pipeline, types: Mapping[str, SourceType], *, may_be_null: bool) -> None:
+    compared = compared_columns(pipeline.predicate)
+    for name, type_ in types.items():
+        where = f"column {pipeline.sources.get(name, name)} of {pipeline.source}"
+        problem = _problem(type_, pipeline.types[name], name in pipeline.key, name in compared)
+        if problem:
+            raise ConfigurationError(f"{pipeline.name}: {where} {problem}.")
+        is_needed = name in (*pipeline.key, pipeline.version) and name not in pipeline.expressions
+        if is_needed and not (may_be_null or type_.is_required):
+            raise ConfigurationError(
+                f"{pipeline.name}: {where} may be null, so rows could be missed; make it NOT NULL at the source."
             )
 
 
@@ -153,9 +185,10 @@ def _check_key(pipeline: Pipeline, cursor: Cursor, kind: str) -> bool:
     """Whether the source ensures that the key is unique, which only a table does. Raises ConfigurationError."""
     _check_children(pipeline, _rows(cursor, source_catalogue.inheriting_tables(pipeline.source)))
     indexes = _rows(cursor, source_catalogue.unique_indexes(pipeline.source))
-    key = [pipeline.sources[name] for name in pipeline.key]
+    key = [pipeline.sources[name] for name in pipeline.key if name in pipeline.sources]
     is_unique = any(set(names) <= set(key) for (names,) in indexes)
-    if not is_unique and kind not in _WITHOUT_KEY:
+    is_computed = not pipeline.expressions.keys().isdisjoint(pipeline.key)
+    if not is_unique and not is_computed and kind not in _WITHOUT_KEY:
         raise ConfigurationError(
             f"{pipeline.name}: no unique index of {pipeline.source} covers {', '.join(key)},"
             ' so it does not identify a row; correct the key, add the index, or load it with mode="replace".'

@@ -1,9 +1,10 @@
 """SQL for Postgres, as text, for `plan` in the DAG and `extract` in the image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
+from etl.model.column_types import ColumnType
 from etl.model.pipeline import Pipeline
 from etl.model.source_type import SourceTypes, reads
 from etl.model.version_kind import Version, day_of
@@ -189,15 +190,15 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
 
 def find_row(pipeline: Pipeline, key: Sequence[str]) -> str:
     """One row if the source has a row of this key, else none."""
-    return f"SELECT 1 FROM {source_rows(pipeline)} WHERE {_compare_key(pipeline, '=', key)}"
+    return f"SELECT 1 FROM {source_rows(pipeline)} WHERE {_compare_key(pipeline, '=', _by_name(pipeline, key))}"
 
 
 def _from_partition(pipeline: Pipeline, partition: Partition) -> str:
     conditions = [_in_window(pipeline, partition.window)]
     if partition.lower is not None:
-        conditions.append(_compare_key(pipeline, ">", partition.lower))
+        conditions.append(_compare_key(pipeline, ">", _bound(pipeline, partition.lower)))
     if partition.upper is not None:
-        conditions.append(_compare_key(pipeline, "<=", partition.upper))
+        conditions.append(_compare_key(pipeline, "<=", _bound(pipeline, partition.upper)))
     if partition.keys is not None:
         names = ", ".join(quote_name(name) for name in pipeline.key)
         listed = ", ".join(f"({key_literals(pipeline, key)})" for key in partition.keys)
@@ -252,15 +253,25 @@ def _local_version(pipeline: Pipeline, value: datetime | int) -> str:
     return f"{quote_text(text + ('+00' if type_name == 'timestamptz' else ''))}::{type_name}"
 
 
-def _compare_key(pipeline: Pipeline, operator: str, values: Sequence[str]) -> str:
-    names = ", ".join(quote_name(name) for name in pipeline.key)
-    return f"({names}) {operator} ({key_literals(pipeline, values)})"
+def _compare_key(pipeline: Pipeline, operator: str, key: Mapping[str, str]) -> str:
+    values = ", ".join(_literal(pipeline.types[name], value) for name, value in key.items())
+    return f"({', '.join(map(quote_name, key))}) {operator} ({values})"
+
+
+def _bound(pipeline: Pipeline, values: Sequence[str]) -> dict[str, str]:
+    """A bound of a partition without the constants of the key, with which Postgres would use no index."""
+    return {name: value for name, value in _by_name(pipeline, values).items() if name not in pipeline.constants}
+
+
+def _by_name(pipeline: Pipeline, values: Sequence[str]) -> dict[str, str]:
+    return dict(zip(pipeline.key, values, strict=True))
 
 
 def key_literals(pipeline: Pipeline, values: Sequence[str]) -> str:
     """The values of a key, as literals with commas between them; to be compared with the columns themselves."""
+    return ", ".join(_literal(pipeline.types[name], value) for name, value in _by_name(pipeline, values).items())
+
+
+def _literal(kind: ColumnType, value: str) -> str:
     # A text takes the type of the column beside it, such as an enum, which Postgres does not compare with text.
-    return ", ".join(
-        quote_text(value) if kind.is_text else f"{quote_text(value)}::{kind.name}"
-        for value, kind in zip(values, (pipeline.types[name] for name in pipeline.key), strict=True)
-    )
+    return quote_text(value) if kind.is_text else f"{quote_text(value)}::{kind.name}"
