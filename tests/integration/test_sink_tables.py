@@ -1,12 +1,18 @@
 """Sink tables as people have them: with triggers and other collations they are loaded; else a sentence says why."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from etl.errors import ConfigurationError, DataError, EtlError
+from etl.model.column_types import KEY_COLLATION, parse_column_type
+from etl.sqlserver.columns import SinkColumn, accepts
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
-from dev.sandbox.pipelines import ORDERS
+from dev.sandbox.pipelines import ORDERS, make
 from tests.harness.runs import Runs
 
 COLUMNS = {
@@ -115,6 +121,62 @@ def test_a_table_that_cannot_take_the_rows_is_refused_before_they_are_sent(
     table = f"[dbo].[{orders.pipeline.name}]"
     assert f"sink table {orders.pipeline.sink} {told.format(table=table)}" in str(caught.value)
     assert orders.query(f"SELECT COUNT(*) FROM {table}") == [(0,)]
+
+
+WIDER = {
+    "customer": "nvarchar(200) NOT NULL", "status": "nvarchar(max) NOT NULL", "amount": "decimal(20,4) NOT NULL",
+    "created_at": "datetimeoffset(6) NOT NULL",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [{}, {"mode": "replace", "version": None, "deletes": "delete"}], ids=["", "replace"])
+def test_a_table_with_wider_types_takes_the_rows_and_finds_them_equal(
+    orders: PipelineFixture, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the key, where an integer may be wider and a text longer."""
+    declared = {**ORDERS["columns"], "order_id": "integer"}
+    orders.change("ALTER TABLE orders ALTER order_id TYPE integer")
+    made = replace(orders, pipeline=make(orders.pipeline.model_dump(), columns=declared, **mode))
+    create(made, **WIDER)
+    runs = Runs(made, monkeypatch)
+    assert runs.run("first")["inserted"] == 1600
+    made.change("UPDATE orders SET amount = amount + 1, note = 'new' WHERE order_id <= 500")
+    totals = runs.run("second", full_refresh=True)
+    assert (totals["updated"], totals["inserted"], totals["unchanged"]) == (200, 0, 1400)
+    assert made.sink_rows() == made.source_rows("status = 'confirmed'")
+
+
+def columns(**types: str) -> dict[str, SinkColumn]:
+    return {name: SinkColumn(tsql, KEY_COLLATION, True, False, "") for name, tsql in types.items()}
+
+
+@given(data=st.data())
+def test_a_type_is_accepted_only_if_it_holds_every_value(data: st.DataObject) -> None:
+    """By sizes, against the arithmetic of integers, decimals and lengths."""
+    sizes = st.tuples(st.integers(1, 38), st.integers(0, 38)).filter(lambda size: size[1] <= size[0])
+    (precision, scale), (p, s) = data.draw(sizes), data.draw(sizes)
+    have, need = columns(v=f"decimal({precision},{scale})")["v"], parse_column_type(f"numeric({p},{s})")
+    holds = (10**precision - 1) * 10**s >= (10**p - 1) * 10**scale and scale >= s
+    assert accepts(have, need, is_joined=False) == holds
+    longest, length = data.draw(st.integers(1, 4000)), data.draw(st.integers(1, 4000))
+    text = columns(v=f"nvarchar({longest})")["v"]
+    for is_joined in (False, True):
+        assert accepts(text, parse_column_type(f"varchar({length})"), is_joined=is_joined) == (longest >= length)
+        assert not accepts(text, parse_column_type("text"), is_joined=is_joined)
+    assert accepts(columns(v="nvarchar(max)")["v"], parse_column_type("varchar(9)"), is_joined=False)
+
+
+@pytest.mark.parametrize(
+    ("have", "need"),
+    [
+        ("int", "bigint"), ("decimal(12,2)", "integer"), ("float(53)", "numeric(9,2)"), ("nchar(20)", "varchar(20)"),
+        ("nvarchar(20)", "char(10)"), ("varchar(200)", "varchar(100)"), ("real", "double precision"),
+        ("datetime", "timestamptz"), ("datetime2(3)", "timestamptz"), ("datetimeoffset(3)", "timestamptz"),
+        ("time(3)", "time"), ("varbinary(100)", "bytea"), ("tinyint", "smallint"), ("datetime2(7)", "date"),
+    ],
+)  # fmt: skip
+def test_a_type_that_does_not_hold_each_value_is_refused(have: str, need: str) -> None:
+    assert not accepts(columns(v=have)["v"], parse_column_type(need), is_joined=False)
 
 
 def test_columns_that_rows_can_do_without_may_be_there(orders: PipelineFixture) -> None:

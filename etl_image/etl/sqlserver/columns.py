@@ -1,15 +1,24 @@
 """Checks whether an existing table accepts the rows of a pipeline, with the change that is needed if not."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 from etl.errors import ConfigurationError
-from etl.model.column_types import KEY_COLLATION
+from etl.model.column_types import KEY_COLLATION, ColumnType
 from etl.model.pipeline import TableName
 from etl.sqlserver.sink import Sink
 from etl.sqlserver.sql import Table, object_id, quote_name, quote_table
 
+_SIZES = re.compile(r"\w+")
+_INTEGERS = ("smallint", "int", "bigint")
+_WIDER = {
+    "real": ("float(53)",),
+    "time(6)": ("time(7)",),
+    "datetime2(6)": ("datetime2(7)", "datetimeoffset(6)", "datetimeoffset(7)"),
+}
+"""Other types of SQL Server that hold each value of one; a time in UTC gets the offset +00:00."""
 _FILLED_BY_SERVER = ("an IDENTITY column", "a computed column", "a column of the period of a temporal table")
 
 
@@ -70,7 +79,7 @@ def check_table(table: Table, found: Mapping[str, SinkColumn]) -> None:
         alter = "" if name in table.key else altered
         if present.filled:
             _refuse(table, f"has {name} as {present.filled}, which takes no values")
-        if present.tsql != column.tsql:
+        if not accepts(present, column, is_joined=name in (*table.key, *table.indexed)):
             _refuse(table, f"has {name} as {present.tsql}, {column.tsql} is needed", alter)
         if name in table.key and column.is_text and "_BIN" not in present.collation.upper():
             _refuse(
@@ -87,6 +96,29 @@ def check_table(table: Table, found: Mapping[str, SinkColumn]) -> None:
             )
 
 
+def accepts(have: SinkColumn, need: ColumnType, *, is_joined: bool) -> bool:
+    """Whether a column of the sink holds every value of a type exactly. `is_joined`: it is of the key, or the version.
+
+    The staging table has the types that are needed, so that only the statements that write the rows convert. Of a key
+    the server compares the columns themselves, which is quick for these types.
+    """
+    if have.tsql == need.tsql:
+        return True
+    name, *sizes = _SIZES.findall(have.tsql)
+    if need.is_integer and name in _INTEGERS:
+        return _INTEGERS.index(name) >= _INTEGERS.index(need.tsql)
+    if need.name in ("varchar", "text") and name == "nvarchar":
+        # A key cannot be nvarchar(max).
+        return not is_joined if sizes == ["max"] else need.length is not None and int(sizes[0]) >= need.length
+    if is_joined:
+        return False
+    if need.name == "numeric" and name == "decimal":
+        precision, scale = map(int, sizes)
+        whole = (need.precision or 0) - (need.scale or 0)
+        return scale >= (need.scale or 0) and precision - scale >= whole
+    return have.tsql in _WIDER.get(need.tsql, ())
+
+
 def _refuse(table: Table, problem: str, alter: str = "") -> NoReturn:
     quoted = quote_table(table.name)
     either = f"ALTER TABLE {quoted} {alter}; or " if alter else ""
@@ -101,7 +133,7 @@ def _written(data_type: str, length: int | None, precision: int | None, scale: i
         return f"decimal({precision},{scale})"
     if data_type == "float":
         return f"float({precision})"
-    if data_type in ("datetime2", "time"):
+    if data_type in ("datetime2", "datetimeoffset", "time"):
         return f"{data_type}({fraction})"
     if length is not None:
         return f"{data_type}({'max' if length == -1 else length})"
