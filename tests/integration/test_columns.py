@@ -1,7 +1,7 @@
 """Columns that have other names in the sink than at the source, constants, expressions, and the time of the load."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -265,6 +265,59 @@ def test_what_is_computed_from_a_sensitive_column_is_sensitive(table: PipelineFi
     with pytest.raises(ValidationError, match="sensitive: 'e' is computed from d; name it here, too"):
         changed(table, columns=columns, sensitive=["c"])
     changed(table, columns=columns, sensitive=["c", "e"])
+
+
+@pytest.fixture
+def shards(table: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Runs]]]:
+    """Two pipelines with one sink table, whose keys are the same numbers; made with settings of both."""
+    table.change("CREATE TABLE u (LIKE t INCLUDING ALL)")
+    table.change("INSERT INTO u SELECT a, b, c, CASE WHEN b > 10 THEN 'x' END, changed, created FROM t")
+    made: list[Runs] = []
+
+    def both(**changes: Any) -> list[Runs]:
+        for shard, source, kept in (("eu", "public.t", "c <> 'x' OR c IS NULL"), ("us", "public.u", "c = 'x'")):
+            columns = {"shard": Column("varchar(2)", constant=shard), **table.pipeline.columns}
+            own = {"name": f"{table.pipeline.name}_{shard}", "source": source, "filter": kept}
+            site = changed(table, columns=columns, key=["shard", "a"], **own, **changes)
+            made.append(Runs(site, monkeypatch))
+        return made
+
+    yield both
+    for runs in made:
+        runs.made.clean()
+
+
+def rows_of(runs: Runs, shard: str) -> list[tuple[Any, ...]]:
+    return [row for row in found(runs.made) if row[0] == shard]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"deletes": "mark"}, REPLACE, {**REPLACE, "deletes": "mark"}], ids=["", "mark", "replace", "both"]
+)
+def test_several_pipelines_share_a_sink_table_and_change_their_own_rows_only(
+    shards: Callable[..., list[Runs]], settings: dict[str, Any]
+) -> None:
+    """Their filters exclude each other's rows, their keys are alike, and one source is truncated."""
+    eu, us = shards(**settings)
+    for number, runs in enumerate((eu, us, eu, us)):
+        runs.run(f"run {number}", full_refresh=True)
+    assert rows_of(eu, "eu") == [("eu", *row) for row in wanted(eu.made)]
+    us_rows = [("us", *row) for row in wanted(eu.made, WANTED.replace("t WHERE d IS DISTINCT FROM", "u WHERE d ="))]
+    assert rows_of(eu, "us") == us_rows
+    eu.made.change("TRUNCATE t")
+    if not settings:
+        with pytest.raises(DataError, match=r"32 of 32 rows of dbo\.\w+ are gone at the source"):
+            eu.run("refused")
+    eu.run("truncated", accept_deletes=True)
+    assert rows_of(us, "us") == us_rows
+    if settings.get("deletes") == "mark":
+        sink = sink_sql.quote_table(eu.made.pipeline.sink)
+        marked = us.made.query(f"SELECT [shard], COUNT(*) FROM {sink} WHERE [deleted_at] IS NOT NULL GROUP BY [shard]")
+        assert marked == [("eu", 32)]
+    else:
+        assert rows_of(us, "eu") == []
+    us.run("after", full_refresh=True)
+    assert rows_of(us, "us") == us_rows
 
 
 def test_definitions_without_renamed_columns_ask_the_table_itself() -> None:

@@ -32,7 +32,7 @@ def plan_replacement(
     rows, hashed, _ = cursor.fetchone()
     latest = _reconciled(pipeline, hook)
     if latest and not params.get("full_refresh"):
-        (in_sink,) = hook.get_first(sink_sql.count_rows(pipeline.sink))
+        (in_sink,) = hook.get_first(sink_sql.count_own(pipeline))
         if replaced.is_same(pipeline, latest, rows, hashed, int(in_sink)):
             log.info(
                 "%s: nothing changed: the %d rows of %s are those that run %s read at %s; full_refresh reads all.",

@@ -11,6 +11,7 @@ from etl.sqlserver.merge_sql import same_key
 from etl.sqlserver.sql import (
     key_texts,
     mark_names,
+    owned,
     quote_name,
     quote_names,
     quote_table,
@@ -77,9 +78,9 @@ def remove_absent(pipeline: Pipeline, staging: TableName, at: datetime) -> str:
 
 
 def is_absent(pipeline: Pipeline, staging: TableName) -> str:
-    """A condition: row t is not in staging, and not marked."""
+    """A condition: row t is of the pipeline, not in staging, and not marked."""
     missing = f"NOT EXISTS (SELECT 1 FROM {quote_table(staging)} AS s WHERE {same_key(pipeline)})"
-    return " AND ".join([*_unmarked(pipeline), missing])
+    return " AND ".join([*owned(pipeline, "t."), *_unmarked(pipeline), missing])
 
 
 def _unmarked(pipeline: Pipeline) -> list[str]:

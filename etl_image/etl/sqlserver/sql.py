@@ -11,6 +11,7 @@ from typing import Literal
 
 from etl.model.column_types import KEY_COLLATION, ColumnType, parse_column_type
 from etl.model.pipeline import OWN_SCHEMAS, Pipeline, TableName
+from etl.model.predicate_literals import number
 from etl.model.version_kind import TIME_TYPES, Version
 from etl.model.version_zone import as_local
 
@@ -234,8 +235,32 @@ def stamps(pipeline: Pipeline) -> list[str]:
 
 
 def is_unmarked(pipeline: Pipeline) -> str:
-    """The beginning of a condition: a row is not marked as gone, and; empty if the pipeline marks none."""
-    return "".join(f"{quote_name(name)} IS NULL AND " for name in mark_names(pipeline))
+    """The beginning of a condition: a row is of the pipeline and not marked as gone, and; empty if all are so."""
+    unmarked = [f"{quote_name(name)} IS NULL" for name in mark_names(pipeline)]
+    return "".join(f"{condition} AND " for condition in [*owned(pipeline), *unmarked])
+
+
+def owned(pipeline: Pipeline, table: str = "") -> list[str]:
+    """Conditions: a row is of this pipeline, of several with one sink table: its key has their own constants.
+
+    `table`: an alias and a dot.
+    """
+    values = {name: value for name, value in pipeline.constants.items() if name in pipeline.key}
+    return [f"{table}{quote_name(name)} = {_constant(pipeline.types[name], value)}" for name, value in values.items()]
+
+
+def count_own(pipeline: Pipeline) -> str:
+    """One row: how many rows of the sink table are of the pipeline."""
+    conditions = owned(pipeline)
+    return count_rows(pipeline.sink) + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
+
+
+def _constant(kind: ColumnType, value: str) -> str:
+    if kind.is_text:  # compared as it is, for the index
+        return quote_text(value)
+    if kind.row.family == "number":
+        return number(value)[1]
+    return f"CAST({quote_text(value)} AS {kind.tsql})"
 
 
 def newest_rows(pipeline: Pipeline, count: int) -> str:
