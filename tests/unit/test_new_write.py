@@ -6,13 +6,16 @@ import sys
 import textwrap
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from etl.arguments import read_dag, read_pipeline
 from etl.errors import ConfigurationError
+from etl.model.column import Column
+from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import Pipeline, TableName
 from etl.new.choose import Choice
-from etl.new.names import Names
+from etl.new.names import Names, column_names
 from etl.new.write import render
 from hypothesis import Phase, example, given, reject, settings
 from hypothesis import strategies as st
@@ -31,7 +34,10 @@ def choices(draw: st.DrawFn) -> Choice:
     """A pipeline with any names and some settings, and remarks of any length."""
     names = draw(st.lists(NAMES, min_size=2, max_size=6, unique_by=str.casefold))
     types = draw(st.lists(st.sampled_from(["text null", "numeric(12,2)", "integer null"]), min_size=6, max_size=6))
-    columns = dict(zip(names, types, strict=False)) | {names[0]: "varchar(40)", names[-1]: "timestamptz"}
+    columns: dict[str, Any] = dict(zip(names, types, strict=False))
+    columns |= {names[0]: "varchar(40)", names[-1]: "timestamptz"}
+    if source := draw(st.none() | NAMES):
+        columns[names[-1]] = Column("timestamptz", source=source)
     definition = {
         "name": draw(st.from_regex(r"[a-z][a-z0-9_]{0,47}", fullmatch=True)),
         "source": TableName(schema_name=draw(NAMES), table=draw(NAMES)),
@@ -117,6 +123,15 @@ TABLES = st.builds(
     schema_name=st.sampled_from(["public", "Public", "sales"]),
     table=st.sampled_from(["order", "Order", "ORDER", "öre", "1", "注文"]) | NAMES,
 )
+
+
+@given(st.lists(NAMES | st.sampled_from(["a", "A", "a_2", "\uff41", "a "]), unique=True, min_size=1, max_size=12))
+def test_columns_of_a_table_get_names_that_sql_server_tells_apart(names: list[str]) -> None:
+    found = column_names(names)
+    folded = [as_sql_server_sees(name) for name in names]
+    assert list(found) == names
+    assert len({as_sql_server_sees(name) for name in found.values()}) == len(names)
+    assert all(found[name] == name for name in names if folded.count(as_sql_server_sees(name)) == 1)
 
 
 @given(

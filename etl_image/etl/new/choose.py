@@ -7,10 +7,12 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from etl.errors import ConfigurationError, printable
+from etl.model.column import Column
 from etl.model.column_types import parse_column_type, plain_name
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.version_kind import VERSION_TYPES
 from etl.new.catalogue import Index, SourceColumn, SourceTable
+from etl.new.names import column_names
 from etl.new.triggers import Evidence, maintained
 from etl.new.types import Measures, declaration
 
@@ -59,7 +61,7 @@ def choose(table: SourceTable, measures: Measures, names: tuple[str, TableName],
             f"It has about {rows} rows and no version, so each run would read them all. {version.reason} Or say --big."
         )
     reasons = {"columns": _left_out(table), "version" if version.column else "mode": version.reason}
-    problems = []
+    renamed, problems = column_names([column.name for column in columns]), []
     for key, reason in _keys(table, wishes, needs_one=bool(version.column)):
         declared = {column.name: declaration(table, column, column.name in key, measures) for column in columns}
         if unfit := [column for column in columns if column.name in key and not _can_be_key(column, declared)]:
@@ -68,9 +70,14 @@ def choose(table: SourceTable, measures: Measures, names: tuple[str, TableName],
             )
             continue
         settings = {
-            "name": names[0], "source": table.name, "sink": names[1], "key": key, "filter": "true",
-            "columns": {name: type_ for name, (type_, _) in declared.items()},
+            "name": names[0], "source": table.name, "sink": names[1], "key": [renamed[name] for name in key],
+            "columns": {
+                renamed[name]: type_ if renamed[name] == name else Column(type_, source=name)
+                for name, (type_, _) in declared.items()
+            },
+            "filter": "true",
             **_mode(version, wishes, key),
+            **({"version": renamed[version.column]} if version.column else {}),
             **({"steps": "fused"} if rows is not None and rows < _FUSED_BELOW else {}),
         }  # fmt: skip
         try:
@@ -78,7 +85,8 @@ def choose(table: SourceTable, measures: Measures, names: tuple[str, TableName],
         except ValidationError as error:
             problems.append(_sentence(error))
             continue
-        return Choice(pipeline, {**reasons, "key": reason}, {name: remark for name, (_, remark) in declared.items()})
+        remarks = {renamed[name]: remark for name, (_, remark) in declared.items()}
+        return Choice(pipeline, {**reasons, "key": reason}, remarks)
     raise ConfigurationError(problems[0] if version.column else f"{version.reason} {problems[0]}")
 
 

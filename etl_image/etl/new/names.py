@@ -2,14 +2,15 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count
 
 from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import Pipeline, TableName
 
 _LONGEST = 48
 _ROOM = 4  # for a number
+_COLUMN = 63  # bytes of a column's name
 
 
 class Names:
@@ -40,6 +41,20 @@ class Names:
         name, sink = self._known[str(table)] = self.of(table)
         self._taken.add(name)
         self._sinks.add(_folded(sink))
+
+
+def column_names(names: Sequence[str]) -> dict[str, str]:
+    """The names in the sink of the columns of a table; others than at the source where SQL Server knows no difference.
+
+    Of such columns the first keeps its name, and the others get a number that no column has.
+    """
+    found: dict[str, str] = {}
+    taken = {as_sql_server_sees(name): name for name in reversed(names)}
+    for name in names:
+        short = name.encode()[: _COLUMN - _ROOM].decode(errors="ignore")
+        candidates = chain([name], (f"{short}_{number}" for number in count(2)))
+        found[name] = next(each for each in candidates if taken.setdefault(as_sql_server_sees(each), name) == name)
+    return found
 
 
 def _folded(table: TableName) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from etl.errors import printable
+from etl.model.column import Column
 from etl.model.modes import DeleteSettings
 from etl.model.pipeline import Pipeline, TableName
 from etl.new.choose import Choice
@@ -20,6 +21,8 @@ from airflow.sdk import DAG
 from etl.model.pipeline import Pipeline
 from etl_airflow.dag.factory import pipeline_dag
 """
+_PIPELINE = "from etl.model.pipeline import Pipeline\n"
+_COLUMN = "from etl.model.column import Column\n"
 _TAKEN = ("DAG", "Pipeline")
 _EVERY_MINUTES = 15
 _AT_NIGHT = 2
@@ -31,12 +34,14 @@ def render(choice: Choice, time_zone: str, owner: str) -> str:
     body = "".join(
         _comment(choice.reasons.get(name, ""), 4) + _field(name, value, choice) for name, value in _settings(pipeline)
     )
+    has_column = any(isinstance(each, Column) for each in pipeline.columns.values())
+    imports = _IMPORTS.replace(_PIPELINE, _COLUMN + _PIPELINE) if has_column else _IMPORTS
     constant = pipeline.name.upper()
     constant += "_TABLE" if constant in _TAKEN else ""
     has_time = any(isinstance(value, timedelta) for _, value in _settings(pipeline))
     return (
         f'"""{_docstring(pipeline)}"""\n\n{_TIMEDELTA if has_time else ""}'
-        f"{_IMPORTS}\n{constant} = Pipeline(\n{body})\n\n"
+        f"{imports}\n{constant} = Pipeline(\n{body})\n\n"
         f"dag: DAG = pipeline_dag(\n    {constant},\n    schedule={_text(schedule(pipeline))},\n"
         f"    start_date=pendulum.datetime(2026, 1, 1, tz={_text(time_zone)}),\n    owner={_text(owner)},\n)\n"
     )
@@ -68,11 +73,19 @@ def _field(name: str, value: Any, choice: Choice) -> str:
     return _keyword(name, value)
 
 
-def _column(name: str, declared: str, remark: str) -> str:
-    line, remark = f"        {_text(name)}: {_text(declared)},", remark.strip()
+def _column(name: str, declared: str | Column, remark: str) -> str:
+    line, remark = f"        {_text(name)}: {_declared(declared)},", remark.strip()
     if remark and len(f"{line}  # {remark}") <= _WIDTH:
         return f"{line}  # {remark}\n"
     return f"{_comment(remark, 8)}{line}\n"
+
+
+def _declared(column: str | Column) -> str:
+    if isinstance(column, str):
+        return _text(column)
+    others = {"source": column.source, "constant": column.constant, "expression": column.expression}
+    given = [f"{name}={_literal(value)}" for name, value in others.items() if value is not None]
+    return f"Column({', '.join([_text(column.type), *given])})"
 
 
 def _keyword(name: str, value: Any) -> str:
