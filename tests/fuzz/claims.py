@@ -19,7 +19,7 @@ from pydantic import SecretStr, ValidationError
 
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.sqlserver.sql.lexer import tokenize
-from tests.fuzz.statements import definition, names_in, quoted, shape, tsql
+from tests.fuzz.statements import definition, mapped, names_in, quoted, shape, tsql
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 COLUMNS = {
@@ -28,6 +28,7 @@ COLUMNS = {
 }
 _PLAIN = make(definition(["a", "b", "c"], "d", "e"))
 _SHAPE = shape(_PLAIN, ["x", "y"])
+_MAPPED = shape(make(mapped(["a", "b", "c"], "d", "e", "f")), ["x", "y"])
 _ENGINE = duckdb.connect()
 _WORDS = {
     *("AND", "OR", "NOT", "IN", "LIKE", "BETWEEN", "IS", "NULL", "COLLATE", "LATIN1_GENERAL_BIN2"),
@@ -44,6 +45,12 @@ def a_name_or_key_is_one_token(names: list[str], schema: str, table: str, keys: 
     # No text in Postgres has a zero character, and none that comes over a UTF-8 connection a surrogate.
     known = [key.replace("\0", "").encode(errors="replace").decode() for key in keys]
     assert shape(pipeline, known) == _SHAPE
+    try:
+        other = make(mapped(names, schema, table, known[0]))
+    except ValidationError:  # of a text that cannot be a constant
+        pass
+    else:
+        assert shape(other, known) == _MAPPED
     create, staging, *_ = tsql(pipeline)
     assert names_in(create) == {*names, schema, table, f"ix_{pipeline.version}"}
     assert names_in(staging) >= set(names)

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from etl.model.column import Column
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.window import Partition
 from etl.postgres import catalogue as source_catalogue
@@ -40,6 +41,19 @@ def definition(names: list[str], schema: str, table: str, **more: Any) -> dict[s
         "filter": f"{quoted(other)} <> 'none'",
         **more,
     }
+
+
+def mapped(names: list[str], schema: str, table: str, text: str) -> dict[str, Any]:
+    """The same with columns that exchange their names, a constant of the key, and an expression."""
+    key, other, version = names
+    literal = "'" + text.replace("'", "''") + "'"
+    columns = {
+        key: Column("varchar(40)", source=other),
+        other: Column("varchar(40)", constant=text),
+        version: Column("timestamptz", source=key),
+        "computed": Column("text null", expression=f"lower({quoted(version)}) || {literal}"),
+    }
+    return definition(names, schema, table, columns=columns, deletes="delete", loaded_at="loaded at")
 
 
 def quoted(name: str) -> str:
