@@ -238,6 +238,13 @@ def test_a_table_without_its_index_gets_it_where_that_takes_no_time(prepared: Se
     assert prepared.prepare(ORDERS_PIPELINE) == []
 
 
+def test_two_pipelines_that_would_delete_each_others_rows_are_refused(server: Server) -> None:
+    other = make(ORDERS, name="others", sink="DBO.Orders", deletes="mark")
+    with pytest.raises(ConfigurationError, match=r"Pipelines orders and others load the same table, DBO\.Orders, and rows that"):
+        server.prepare(ORDERS_PIPELINE, other)
+    assert server.prepare(ORDERS_PIPELINE, other.model_copy(update={"deletes": "keep"}))
+
+
 def test_the_index_of_the_audit_is_made_where_an_earlier_version_made_none(server: Server) -> None:
     server.prepare()
     audit, *_ = ledger.tables()
