@@ -35,9 +35,11 @@ class Row(NamedTuple):
 
 def newest_rows(pipeline: Pipeline, hook: MsSqlHook) -> list[Row]:
     """The newest rows in the sink; none if there is no table yet."""
-    if hook.get_first(sink_sql.find_table(pipeline.sink))[0] is None:
+    present = {name for (name,) in hook.get_records(sink_sql.find_columns(pipeline.sink))}
+    if not present:
         return []
-    rows = hook.get_records(sink_sql.newest_rows(pipeline, LOOKED_AT))
+    has_mark = present.issuperset(sink_sql.mark_names(pipeline))
+    rows = hook.get_records(sink_sql.newest_rows(pipeline, LOOKED_AT, has_mark=has_mark))
     read = int if pipeline.version_kind == "number" else datetime.fromisoformat
     return [Row([str(value) for value in key], read(version)) for *key, version in rows]
 
