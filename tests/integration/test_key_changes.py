@@ -1,4 +1,4 @@
-"""Keys that change without a version: a label of an enum is renamed."""
+"""Keys that the source takes for others than the sink: a renamed label of an enum, texts that differ in case only."""
 
 import uuid
 from collections.abc import Iterator
@@ -43,3 +43,22 @@ def test_a_renamed_label_of_an_enum_in_the_key_is_another_key(
     table.change("ALTER TYPE mood RENAME VALUE 'A' TO 'C'")
     assert runs.run("second")["deleted"] == 1
     assert table.sink_rows() == table.source_rows()
+
+
+@pytest.mark.parametrize("kind", ["citext", "text COLLATE any_case"])
+def test_a_key_that_differs_in_case_only_is_another_key(
+    kind: str, full_postgres: Postgres, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the source both are equal, but not for the sink."""
+    url = full_postgres.create_database(f"key_changes_{uuid.uuid4().hex[:8]}")
+    with pipeline_fixture(DEFINITION, url, sink_url, tmp_path) as table:
+        table.change("CREATE EXTENSION citext")
+        table.change("CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+        make(table, kind)
+        runs = Runs(table, monkeypatch)
+        runs.run("first")
+        table.change("UPDATE t SET k = 'a', at = clock_timestamp() WHERE n = 1")
+        totals = runs.run("second")
+        assert (totals["inserted"], totals["deleted"]) == (1, 1)
+        assert table.sink_rows() == table.source_rows()
+    full_postgres.drop_database(url.rpartition("/")[2])

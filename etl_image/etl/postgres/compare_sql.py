@@ -31,8 +31,14 @@ def has_keys(pipeline: Pipeline, keys: Sequence[Sequence[str]], source: SourceTy
     given = [f"SELECT 0 AS {number}, {named} FROM {table} WHERE false"]
     given += [f"SELECT {index}, {key_literals(pipeline, key, source)}" for index, key in enumerate(keys)]
     pairs = [(f"t.{name}", f"k.{place}") for name, place in zip(compared_keys(pipeline, source), places, strict=True)]
-    same = " AND ".join(f"{column} = {given}" for column, given in pairs)
+    same = [f"{column} = {given}" for column, given in pairs]
+    # citext, and a collation that is not deterministic, take texts for equal that the sink tells apart.
+    same += [
+        f'{column}::text COLLATE "C" = {given}::text COLLATE "C"'
+        for (column, given), name in zip(pairs, pipeline.key, strict=True)
+        if pipeline.types[name].is_text
+    ]
     return (
         f"SELECT DISTINCT k.{number} FROM ({' UNION ALL '.join(given)}) AS k"
-        f" JOIN {table} AS t ON {same} WHERE {pushdown_condition(pipeline, source)}"
+        f" JOIN {table} AS t ON {' AND '.join(same)} WHERE {pushdown_condition(pipeline, source)}"
     )
