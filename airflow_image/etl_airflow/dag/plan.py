@@ -56,7 +56,8 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
             return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now, fills=bool(unfilled)))
         is_hashed = pipeline.has_sensitive_key or not found.is_ordered(pipeline.key)
-        source_regression.check(pipeline, newest, cursor, mask, is_accepted=bool(params.get("accept_older_versions")))
+        is_accepted = bool(params.get("accept_older_versions"))
+        source_regression.check(pipeline, newest, cursor, mask, found.types, is_accepted=is_accepted)
         if end is None or (end == watermark and not _is_asked(params)):
             log.info(
                 "%s: the source is a standby that has replayed nothing since %s.", pipeline.name, end or "it began"

@@ -184,7 +184,8 @@ def _prepare_database(sink: Sink, pipelines: Sequence[Pipeline]) -> Iterator[str
         yield from _prepare_index(sink, table)
     for pipeline in pipelines:
         if added := evolve.prepare_columns(sink, pipeline):
-            yield f"added {', '.join(added)} to {pipeline.sink}, which the next run fills"
+            are_filled = any(name in pipeline.columns for name in added)
+            yield f"added {', '.join(added)} to {pipeline.sink}{', which the next run fills' if are_filled else ''}"
     for statement in prepare_sql.grants(pipelines):
         sink.execute(statement)
 
