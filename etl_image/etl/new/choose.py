@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from etl.errors import ConfigurationError, printable
 from etl.model.column_types import parse_column_type, plain_name
 from etl.model.pipeline import Pipeline, TableName
-from etl.model.version_kind import VERSION_TYPES
+from etl.model.version_kind import TIME_TYPES
 from etl.new.catalogue import Index, SourceColumn, SourceTable
 from etl.new.triggers import Evidence, maintained
 from etl.new.types import Measures, declaration
@@ -175,4 +175,4 @@ def _problem(table: SourceTable, column: SourceColumn, evidence: Evidence) -> st
 
 
 def _is_time(column: SourceColumn) -> bool:
-    return column.type.row is not None and plain_name(column.type.name) in VERSION_TYPES
+    return column.type.row is not None and plain_name(column.type.name) in TIME_TYPES
