@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -18,6 +19,8 @@ _FUSED_BELOW = 1_000_000
 """Rows below which one pod is quicker than three."""
 _REPLACED_BELOW = 20_000_000
 """Rows above which a whole table is not read in each run unless a person says so."""
+_KEYS_EVERY = timedelta(days=1)
+"""How often the keys of an incremental pipeline are compared, for which all rows are read: not in each run."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,10 @@ def _can_be_key(column: SourceColumn, declared: Mapping[str, tuple[str, str]]) -
 
 def _mode(version: _Version, wishes: Wishes, key: Sequence[str]) -> dict[str, Any]:
     """The settings of mode, version and deleted rows, which can only go where a table without a key is replaced."""
-    how = {"version": version.column, "version_zone": version.zone} if version.column else {"mode": "replace"}
-    return {**how, "deletes": "delete" if not key else wishes.deletes}
+    if not version.column:
+        return {"mode": "replace", "deletes": wishes.deletes if key else "delete"}
+    every = {} if wishes.deletes == "keep" else {"deletes_every": _KEYS_EVERY}
+    return {"version": version.column, "version_zone": version.zone, "deletes": wishes.deletes, **every}
 
 
 def _left_out(table: SourceTable) -> str:
