@@ -240,7 +240,7 @@ def test_a_table_without_its_index_gets_it_where_that_takes_no_time(prepared: Se
 
 def test_two_pipelines_that_would_delete_each_others_rows_are_refused(server: Server) -> None:
     other = make(ORDERS, name="others", sink="DBO.Orders", deletes="mark")
-    with pytest.raises(ConfigurationError, match=r"Pipelines orders and others load the same table, DBO\.Orders, and rows that"):
+    with pytest.raises(ConfigurationError, match=r"Pipelines orders and others load the same table, DBO\.Orders,"):
         server.prepare(ORDERS_PIPELINE, other)
     assert server.prepare(ORDERS_PIPELINE, other.model_copy(update={"deletes": "keep"}))
 
