@@ -4,6 +4,7 @@ The record is the ledger's table `etl.backfill`. A column is nullable in the sin
 the source does not have any more never get a value.
 """
 
+from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import Pipeline
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.ledger import BACKFILL, TABLES_LOCK, is_of
@@ -16,7 +17,8 @@ _BACKFILL = quote_table(BACKFILL)
 def lacking(pipeline: Pipeline, present: set[str]) -> list[str]:
     """The columns that an existing sink table with the columns `present` gets: none of key and version; the mark."""
     wanted = [*pipeline.columns, *sink_sql.mark_names(pipeline)]
-    return [name for name in wanted if present and name not in {*present, *pipeline.key, pipeline.version or ""}]
+    others = set(map(as_sql_server_sees, [*present, *pipeline.key, pipeline.version or ""]))
+    return [name for name in wanted if present and as_sql_server_sees(name) not in others]
 
 
 def add_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
