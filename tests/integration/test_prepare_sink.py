@@ -170,6 +170,16 @@ def test_with_named_pipelines_their_tables_are_made_and_no_others_can_be(prepare
             prepared.as_loader(statement)
 
 
+def test_the_right_to_delete_goes_with_the_last_pipeline_of_the_table_that_deletes(prepared: Server) -> None:
+    deletes, keeps = make(ORDERS, deletes="delete"), make(ORDERS, name="other")
+    for pipelines in ([deletes, keeps], [deletes], [keeps, deletes]):
+        prepared.prepare(*pipelines)
+        prepared.as_loader("DELETE FROM [dbo].[orders]; SELECT 1")
+    prepared.prepare(keeps)
+    with refused("permission"):
+        prepared.as_loader("DELETE FROM [dbo].[orders]")
+
+
 def test_another_password_takes_the_place_of_the_old_one(prepared: Server) -> None:
     rotated = replace(prepared, password=OTHER_PASSWORD)
     assert rotated.prepare() == [f"changed the password of login {prepared.login}"]

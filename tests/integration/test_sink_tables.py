@@ -94,6 +94,10 @@ def test_a_key_in_another_binary_collation_is_loaded(
             "has no column updated_at. Have it changed: ALTER TABLE {table} ADD [updated_at] datetime2(6) NULL; or",
         ),
         (
+            {"note": "", "Note": "nvarchar(max) NULL"},
+            "has note as Note. Have it changed: EXEC sp_rename N'{table}.[Note]', N'note', 'COLUMN'; or DROP TABLE",
+        ),
+        (
             {"amount": "decimal(12,4) NOT NULL"},
             "has amount as decimal(12,4), decimal(12,2) is needed. Have it changed: ALTER TABLE {table} ALTER COLUMN"
             " [amount] decimal(12,2) NOT NULL; or DROP TABLE {table}",

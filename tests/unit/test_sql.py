@@ -239,6 +239,7 @@ def test_with_named_pipelines_the_loader_may_change_no_schema_but_that_of_stagin
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON OBJECT::[dbo].[Every Thing] TO [etl_loader]",
         "REVOKE ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] FROM [etl_loader]",
+        "REVOKE DELETE ON OBJECT::[dbo].[orders] FROM [etl_loader]",
     ]
 
 

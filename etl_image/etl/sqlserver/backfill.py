@@ -1,5 +1,6 @@
 """The table `etl.backfill` of the ledger: columns that were added to a sink table, until a run has filled them."""
 
+from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import Pipeline
 from etl.sqlserver.ledger import BACKFILL, is_of
 from etl.sqlserver.sql import mark_names, quote_name, quote_table, quote_text
@@ -10,7 +11,8 @@ _BACKFILL = quote_table(BACKFILL)
 def lacking(pipeline: Pipeline, present: set[str]) -> list[str]:
     """The columns that an existing sink table with the columns `present` gets: none of key and version; the mark."""
     wanted = [*pipeline.columns, *mark_names(pipeline)]
-    return [name for name in wanted if present and name not in {*present, *pipeline.key, pipeline.version or ""}]
+    others = set(map(as_sql_server_sees, [*present, *pipeline.key, pipeline.version or ""]))
+    return [name for name in wanted if present and as_sql_server_sees(name) not in others]
 
 
 def read_added(pipeline: Pipeline) -> str:
@@ -30,8 +32,9 @@ def record_added(pipeline: Pipeline, column: str) -> list[str]:
 
 
 def record_filled(pipeline: Pipeline, run_id: str) -> str:
-    """Record that a run has filled the columns that were added."""
+    """Record that a run has filled the columns that were added, of those that the pipeline lists."""
+    listed = ", ".join(map(quote_text, pipeline.columns))
     return (
         f"UPDATE {_BACKFILL} SET [filled_at] = SYSUTCDATETIME(), [run_id] = {quote_text(run_id)}"
-        f" WHERE {is_of(pipeline)} AND [filled_at] IS NULL"
+        f" WHERE {is_of(pipeline)} AND [filled_at] IS NULL AND [column_name] IN ({listed})"
     )
