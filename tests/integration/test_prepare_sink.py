@@ -218,9 +218,10 @@ def test_of_a_database_that_is_there_its_options_are_said_and_left(
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_table_without_its_index_gets_it_where_that_takes_no_time(prepared: Server, rows: int) -> None:
     """If it has rows the statement is printed, by `etl check` too."""
-    prepared.as_administrator("CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [updated_at] datetime2(6))")
+    prepared.as_administrator(sink_sql.create_table(replace(sink_sql.sink_table(ORDERS_PIPELINE), indexed=())))
     for _ in range(rows):
-        prepared.as_administrator("INSERT INTO [dbo].[orders] ([order_id]) VALUES (1)")
+        values = "1, N'a', N'paid', N'EUR', 1, NULL, '2026-01-01', '2026-01-01'"
+        prepared.as_administrator(f"INSERT INTO [dbo].[orders] VALUES ({values})")
     completed = prepared.cli("--pipeline", ORDERS_PIPELINE.model_dump_json())
     assert completed.returncode == 0, completed.stderr
     *told, last = as_json(completed)
@@ -338,7 +339,7 @@ def test_pipelines_may_be_named_by_their_folder(server: Server, tmp_path: Path) 
 def test_a_folder_without_pipelines_gives_no_rights(server: Server, tmp_path: Path) -> None:
     completed = server.cli("--pipeline", str(tmp_path))
     assert completed.returncode != 0
-    assert "holds no .json file" in completed.stderr
+    assert "holds no pipeline, neither as .json nor as .py file" in completed.stderr
     with pytest.raises(Exception, match="Login failed"):
         server.as_loader("SELECT 1")
 
