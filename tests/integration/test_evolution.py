@@ -93,6 +93,19 @@ def test_mode_append_does_not_change_rows_to_fill_a_column(
         Runs(changed(table, columns=columns, mode="append"), monkeypatch).plan()
 
 
+def test_a_pipeline_that_begins_to_mark_gets_the_column_of_marks(
+    table: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are not read again for that."""
+    Runs(table, monkeypatch).run("first")
+    table.change("DELETE FROM t WHERE k = 1")
+    runs = Runs(changed(table, deletes="mark"), monkeypatch)
+    assert windows(runs.plan()) == {(False, "newer", False)}
+    assert runs.run("second")["marked"] == 1
+    assert table.query(f"SELECT [k] FROM [dbo].[{table.pipeline.sink.table}] WHERE [deleted_at] IS NOT NULL") == [(1,)]
+    assert runs.run("third")["marked"] == 0
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -133,4 +146,5 @@ def test_prepare_sink_adds_the_column_where_loads_alter_no_tables() -> None:
         server.prepare(make(ORDERS, columns=columns))
         assert server.prepare(make(ORDERS)) == ["added note to dbo.orders, which the next run fills"]
         assert server.prepare(make(ORDERS)) == []
+        assert server.prepare(make(ORDERS, deletes="mark")) == ["added deleted_at to dbo.orders"]
         assert server.as_loader("SELECT [column_name], [filled_at] FROM [etl].[backfill]") == [("note", None)]

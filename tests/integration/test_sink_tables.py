@@ -90,8 +90,8 @@ def test_a_key_in_another_binary_collation_is_loaded(
     ("changes", "told"),
     [
         (
-            {"note": ""},
-            "has no column note. Have it changed: ALTER TABLE {table} ADD [note] nvarchar(max) NULL; or DROP",
+            {"updated_at": ""},
+            "has no column updated_at. Have it changed: ALTER TABLE {table} ADD [updated_at] datetime2(6) NULL; or",
         ),
         (
             {"amount": "decimal(12,4) NOT NULL"},

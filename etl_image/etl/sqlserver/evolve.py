@@ -14,10 +14,9 @@ _BACKFILL = quote_table(BACKFILL)
 
 
 def lacking(pipeline: Pipeline, present: set[str]) -> list[str]:
-    """The columns that an existing sink table with the columns `present` gets: none of key and version."""
-    return [
-        name for name in pipeline.columns if present and name not in {*present, *pipeline.key, pipeline.version or ""}
-    ]
+    """The columns that an existing sink table with the columns `present` gets: none of key and version; the mark."""
+    wanted = [*pipeline.columns, *sink_sql.mark_names(pipeline)]
+    return [name for name in wanted if present and name not in {*present, *pipeline.key, pipeline.version or ""}]
 
 
 def add_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
@@ -57,8 +56,8 @@ def record_filled(pipeline: Pipeline, run_id: str) -> str:
 
 
 def _add(sink: Sink, pipeline: Pipeline, names: list[str]) -> None:
-    # The record first: without it a column would stay empty.
-    for name in names:
+    # The record first: without it a column would stay empty. A mark is none that a run fills.
+    for name in (name for name in names if name in pipeline.columns):
         this = f"{is_of(pipeline)} AND {quote_name('column_name')} = {quote_text(name)}"
         sink.execute(f"UPDATE {_BACKFILL} SET [added_at] = SYSUTCDATETIME(), [filled_at] = NULL WHERE {this}")
         sink.execute(
