@@ -134,8 +134,10 @@ def _first_run(settings: Settings, pipeline: Pipeline) -> str:
             return f"fails: {error}"
         has_rows = bool(sink.rows(sink_sql.any_row(pipeline.sink)))
     about = f"which is there and {f'has rows: {_fate(pipeline)}' if has_rows else 'is empty'}"
-    fills = f"; adds {', '.join(map(printable, added))} and fills {'it' if len(added) == 1 else 'them'}"
-    return f"reads the whole table into {pipeline.sink}, {about}{fills if added else ''}"
+    filled = [printable(name) for name in added if name in pipeline.columns]
+    marks = "".join(f"; adds {printable(name)} for marks" for name in added if name not in pipeline.columns)
+    fills = f"; adds {', '.join(filled)} and fills {'it' if len(filled) == 1 else 'them'}" if filled else ""
+    return f"reads the whole table into {pipeline.sink}, {about}{fills}{marks}"
 
 
 def _fate(pipeline: Pipeline) -> str:
