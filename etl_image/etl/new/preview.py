@@ -21,9 +21,9 @@ from etl.postgres.checks import check_source
 from etl.postgres.connection import snapshot
 from etl.postgres.sql import highest_version
 from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.backfill import lacking
 from etl.sqlserver.columns import check_table, read_columns
 from etl.sqlserver.connection import connect_sink
-from etl.sqlserver.evolve import lacking
 from etl.steps.classify import Classifier
 from etl.steps.context import StepContext
 from etl.steps.extract import reading
