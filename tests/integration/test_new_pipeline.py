@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def test_a_table_becomes_a_dag_that_imports_and_whose_first_run_moves_its_rows(
         "weight": "real null", "price": "numeric(38,5) null", "label": "text null", "changed_at": "timestamptz",
     }  # fmt: skip
     assert (pipeline.key, pipeline.version, pipeline.deletes) == (["warehouse", "sku"], "changed_at", "delete")
+    assert pipeline.deletes_every == timedelta(days=1)  # a comparison reads the keys of all rows: not every 15 minutes
     text = (source.dags / "stock_etl.py").read_text()
     assert "# The trigger touch sets it at each UPDATE.\n    version=" in text
     assert "# numeric without precision; today's values have at most 0 digits before the point and 3 after it" in text

@@ -23,12 +23,7 @@ def read_added(pipeline: Pipeline, hook: MsSqlHook) -> list[tuple[str, bool]]:
 
 
 def find_unfilled(pipeline: Pipeline, hook: MsSqlHook) -> list[str]:
-    """The columns that the sink table lacks, which the first load adds, and those that no run has filled yet.
-
-    None in mode replace, of which each run with changes fills all columns.
-    """
-    if pipeline.mode == "replace":
-        return []
+    """The columns that the sink table lacks, which the first load adds, and those that no run has filled yet."""
     present = {name for (name,) in hook.get_records(sink_sql.find_columns(pipeline.sink))}
     recorded = [name for name, is_open in read_added(pipeline, hook) if is_open]
     lacking = evolve.lacking(pipeline, present)

@@ -87,7 +87,9 @@ def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsS
 
 
 def lag(pipeline: Pipeline, window: Window, now: datetime) -> float:
-    """Seconds since the end of a window; a day ends when it is over."""
+    """Seconds since the end of a window; a day ends when it is over. In mode replace 0: the sink is what was read."""
+    if pipeline.version is None:
+        return 0.0
     end = window.time + timedelta(days=1) if pipeline.version_kind == "day" else window.time
     return max(0.0, (now - end).total_seconds())
 

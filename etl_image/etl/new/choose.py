@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from etl.errors import ConfigurationError, printable
 from etl.model.column_types import parse_column_type, plain_name
 from etl.model.pipeline import Pipeline, TableName
-from etl.model.version_kind import VERSION_TYPES
+from etl.model.version_kind import TIME_TYPES
 from etl.new.catalogue import Index, SourceColumn, SourceTable
 from etl.new.triggers import Evidence, maintained
 from etl.new.types import Measures, declaration
@@ -18,6 +19,8 @@ _FUSED_BELOW = 1_000_000
 """Rows below which one pod is quicker than three."""
 _REPLACED_BELOW = 20_000_000
 """Rows above which a whole table is not read in each run unless a person says so."""
+_KEYS_EVERY = timedelta(days=1)
+"""How often the keys of an incremental pipeline are compared, for which all rows are read: not in each run."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,10 @@ def _can_be_key(column: SourceColumn, declared: Mapping[str, tuple[str, str]]) -
 
 def _mode(version: _Version, wishes: Wishes, key: Sequence[str]) -> dict[str, Any]:
     """The settings of mode, version and deleted rows, which can only go where a table without a key is replaced."""
-    how = {"version": version.column, "version_zone": version.zone} if version.column else {"mode": "replace"}
-    return {**how, "deletes": "delete" if not key else wishes.deletes}
+    if not version.column:
+        return {"mode": "replace", "deletes": wishes.deletes if key else "delete"}
+    every = {} if wishes.deletes == "keep" else {"deletes_every": _KEYS_EVERY}
+    return {"version": version.column, "version_zone": version.zone, "deletes": wishes.deletes, **every}
 
 
 def _left_out(table: SourceTable) -> str:
@@ -175,4 +180,4 @@ def _problem(table: SourceTable, column: SourceColumn, evidence: Evidence) -> st
 
 
 def _is_time(column: SourceColumn) -> bool:
-    return column.type.row is not None and plain_name(column.type.name) in VERSION_TYPES
+    return column.type.row is not None and plain_name(column.type.name) in TIME_TYPES

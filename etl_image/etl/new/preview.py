@@ -122,7 +122,14 @@ def _later_runs(pipeline: Pipeline, table: SourceTable) -> str:
         return "read the whole table, and write what differs in the sink"
     indexed = any(index.columns[:1] == (pipeline.version,) for index in table.indexes)
     advice = "" if indexed else f"; no index begins with {pipeline.version}, so each of them reads through the table"
-    return f"read what has changed, by {pipeline.version}{advice}"
+    return f"read what has changed, by {pipeline.version}{advice}{_comparing(pipeline)}"
+
+
+def _comparing(pipeline: Pipeline) -> str:
+    """How often later runs read all keys, to find deleted rows."""
+    if pipeline.deletes == "keep":
+        return "; rows deleted at the source stay in the sink"
+    return f"; {pipeline.comparing_runs} also reads the keys of all rows, to {pipeline.deletes} those that are gone"
 
 
 def _partitions(pipeline: Pipeline, rows: int) -> str:

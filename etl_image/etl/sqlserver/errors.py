@@ -37,6 +37,7 @@ CONFIGURATION: dict[int, str] = {
     207: _ALTER,  # Invalid column name
     208: _PREPARE,  # Invalid object name
     213: _ALTER,  # Number of supplied values does not match
+    130: "",  # Cannot perform an aggregate function on a subquery
     217: _TRIGGER,  # Nesting level exceeded
     229: _PREPARE,  # Permission denied on an object
     230: _PREPARE,  # Permission denied on a column
