@@ -226,6 +226,19 @@ def test_rows_of_an_earlier_run_do_not_replace_later_ones(made: PipelineFixture,
     assert made.sink_rows() == made.source_rows(KEPT)
 
 
+def test_a_source_whose_clock_was_put_back_is_loaded_after_the_statement_that_the_error_names(
+    made: PipelineFixture, runs: Runs
+) -> None:
+    runs.run("ahead")
+    made.execute(f"UPDATE [etl].[replaced] SET [read_at] = '2126-01-01' WHERE [pipeline] = '{made.pipeline.name}'")
+    made.change("UPDATE orders SET customer = 'Later'")
+    with pytest.raises(ConfigurationError, match="clock was put back") as caught:
+        runs.run("corrected")
+    made.execute(str(caught.value).partition("in the sink: ")[2])
+    assert runs.run("next")["verdict"] == "adds up"
+    assert made.sink_rows() == made.source_rows(KEPT)
+
+
 @pytest.mark.parametrize("key", [["order_id"], []], ids=["with a key", "without a key"])
 def test_wherever_the_transaction_is_cut_the_sink_is_as_before_or_as_after(
     source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: list[str]
