@@ -54,7 +54,9 @@ def choose(table: SourceTable, measures: Measures, names: tuple[str, TableName],
     """The pipeline of a table; `names` are its own and its sink table's. Raises ConfigurationError if there is none."""
     columns = [column for column in table.columns if column.readable and not column.type.refusal]
     if not any(column.readable for column in table.columns):
-        raise ConfigurationError(f"It may not be read: GRANT SELECT ON {table.name} TO the user of SOURCE_URL.")
+        raise ConfigurationError(
+            f"The user of SOURCE_URL may not read it. Its owner runs: GRANT SELECT ON {table.name} TO USER."
+        )
     version = _version(table, wishes)
     rows = table.rows if table.rows is not None and table.kind != "view" else measures.rows(table)
     if not version.column and not wishes.big and (rows or 0) > _REPLACED_BELOW:

@@ -1,27 +1,19 @@
 """Columns that a pipeline has gained: they are added to the sink table, and recorded until a run has filled them.
 
-The record is the ledger's table `etl.backfill`. It also has the columns of the sink table that the pipeline does not
-list: loads bring rows without their values, so a run is to fill one when the pipeline lists it (again). An added column
-is nullable in the sink, whatever the pipeline says: rows that the source does not have any more never get a value.
+The record, `etl.backfill`, also has the columns of the sink table that the pipeline does not list: loads bring rows
+without their values, so a run is to fill one when the pipeline lists it (again). An added column is nullable in the
+sink, whatever the pipeline says: rows that the source does not have any more never get a value.
 """
 
 from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import Pipeline
+from etl.sqlserver import backfill
 from etl.sqlserver import sql as sink_sql
-from etl.sqlserver.ledger import BACKFILL, TABLES_LOCK, is_of
+from etl.sqlserver.ledger import TABLES_LOCK
 from etl.sqlserver.sink import Sink
-from etl.sqlserver.sql import quote_name, quote_table, quote_text
 
-_BACKFILL = quote_table(BACKFILL)
 _LONGEST = 63
 """Bytes of the longest name of Postgres."""
-
-
-def lacking(pipeline: Pipeline, present: set[str]) -> list[str]:
-    """The columns that an existing sink table with the columns `present` gets: none of key and version; the mark."""
-    wanted = [*pipeline.columns, *sink_sql.mark_names(pipeline)]
-    others = set(map(as_sql_server_sees, [*present, *pipeline.key, pipeline.version or ""]))
-    return [name for name in wanted if present and as_sql_server_sees(name) not in others]
 
 
 def add_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
@@ -41,7 +33,7 @@ def add_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
 
 def find_lacking(sink: Sink, pipeline: Pipeline) -> list[str]:
     """The columns that the sink table lacks; none if there is no table yet."""
-    return lacking(pipeline, {name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))})
+    return backfill.lacking(pipeline, {name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))})
 
 
 def prepare_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
@@ -51,21 +43,6 @@ def prepare_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
     return added
 
 
-def read_added(pipeline: Pipeline) -> str:
-    """The names of the columns that have been added to the sink table, and whether a run is to fill them (1)."""
-    is_open = "CASE WHEN [filled_at] IS NULL THEN 1 ELSE 0 END"
-    return f"SELECT [column_name], {is_open} FROM {_BACKFILL} WHERE {is_of(pipeline)}"
-
-
-def record_filled(pipeline: Pipeline, run_id: str) -> str:
-    """Record that a run has filled the columns that were added, of those that the pipeline lists."""
-    listed = ", ".join(map(quote_text, pipeline.columns))
-    return (
-        f"UPDATE {_BACKFILL} SET [filled_at] = SYSUTCDATETIME(), [run_id] = {quote_text(run_id)}"
-        f" WHERE {is_of(pipeline)} AND [filled_at] IS NULL AND [column_name] IN ({listed})"
-    )
-
-
 def _find_changes(sink: Sink, pipeline: Pipeline) -> tuple[list[str], list[str]]:
     """The columns that the sink table lacks, and those that the pipeline does not list and no record has as open."""
     present = [name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))]
@@ -73,9 +50,9 @@ def _find_changes(sink: Sink, pipeline: Pipeline) -> tuple[list[str], list[str]]
     # Names that no column of Postgres can have are never listed.
     others = [name for name in present if as_sql_server_sees(name) not in listed and len(name.encode()) <= _LONGEST]
     if others:
-        is_open = {name for name, is_open in sink.rows(read_added(pipeline)) if is_open}
+        is_open = {name for name, is_open in sink.rows(backfill.read_added(pipeline)) if is_open}
         others = [name for name in others if name not in is_open]
-    return lacking(pipeline, set(present)), others
+    return backfill.lacking(pipeline, set(present)), others
 
 
 def _add(sink: Sink, pipeline: Pipeline, names: list[str]) -> None:
@@ -88,9 +65,5 @@ def _add(sink: Sink, pipeline: Pipeline, names: list[str]) -> None:
 def _record(sink: Sink, pipeline: Pipeline, names: list[str]) -> None:
     """Record columns that a run of the pipeline is to fill."""
     for name in names:
-        this = f"{is_of(pipeline)} AND {quote_name('column_name')} = {quote_text(name)}"
-        sink.execute(f"UPDATE {_BACKFILL} SET [added_at] = SYSUTCDATETIME(), [filled_at] = NULL WHERE {this}")
-        sink.execute(
-            f"INSERT INTO {_BACKFILL} ([pipeline], [column_name], [added_at]) SELECT {quote_text(pipeline.name)},"
-            f" {quote_text(name)}, SYSUTCDATETIME() WHERE NOT EXISTS (SELECT 1 FROM {_BACKFILL} WHERE {this})"
-        )
+        for statement in backfill.record_added(pipeline, name):
+            sink.execute(statement)
