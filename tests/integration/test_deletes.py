@@ -327,7 +327,7 @@ def test_a_row_that_no_window_reaches_is_refused_by_name_if_it_cannot_be_carried
 def test_versions_after_a_gap_that_a_run_leaves_are_not_brought_by_a_comparison(
     orders_that_go: PipelineFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What lies between the watermark and `since` is for the next run; the comparison waits for it, too."""
+    """Rows between the watermark and `since` are for the next run; the comparison waits for it, too."""
     runs = Runs(orders_that_go, monkeypatch)
     runs.run("first")
     since = datetime.now(UTC).isoformat()
