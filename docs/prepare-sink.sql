@@ -64,6 +64,8 @@ GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader];
 GO
 REVOKE ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] FROM [etl_loader];
 GO
+REVOKE DELETE ON OBJECT::[dbo].[orders] FROM [etl_loader];
+GO
 GRANT SELECT ON OBJECT::[etl].[audit] TO [etl_metrics];
 GO
 GRANT SELECT ON OBJECT::[etl].[watermark] TO [etl_metrics];

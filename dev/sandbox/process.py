@@ -41,8 +41,8 @@ def _processes_of_session(leader: int) -> list[int]:
 def free_port(wanted: int = 0) -> int:
     """A TCP port on loopback that was free a moment ago: the wanted one or the next above it; 0: any."""
     with socket.socket() as probe:
-        # As servers do: a connection that ended a moment ago does not keep the port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # As servers do: a connection that ended a moment ago keeps no port. With "any port" two callers got the same.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, bool(wanted))
         while True:
             try:
                 probe.bind(("127.0.0.1", wanted))

@@ -40,8 +40,11 @@ def read_dag(file: Path) -> list[Pipeline]:
 
 
 def read_pipelines(given: list[str] | None) -> list[Pipeline]:
-    """Pipelines, each argument JSON, a .json file or a folder of them. Raises ConfigurationError."""
-    return [parse(Pipeline, "pipeline", text) for each in given or [] for text in _texts(each)]
+    """Pipelines, each argument JSON, a .json file, the .py file of a DAG, or a folder of them.
+
+    Raises ConfigurationError.
+    """
+    return [pipeline for each in given or [] for pipeline in _pipelines(each)]
 
 
 def parse(model: type[_Model], option: str, text: str) -> _Model:
@@ -88,20 +91,32 @@ def _value(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def _texts(pipeline: str) -> list[str]:
-    """The JSON of one pipeline, or of all in a folder."""
+def _pipelines(given: str) -> list[Pipeline]:
+    """One pipeline, those of a DAG file, or all in a folder."""
     # JSON may be too long for a path.
-    if pipeline.lstrip().startswith("{") or not Path(pipeline).is_dir():
-        return [_read(pipeline)]
+    if given.lstrip().startswith("{") or not Path(given).is_dir():
+        return _of_a_dag(given) if given.endswith(".py") else [parse(Pipeline, "pipeline", _read(given))]
+    files = sorted(path for path in Path(given).iterdir() if path.suffix in (".json", ".py"))
+    found = [
+        pipeline for file in files for pipeline in (read_dag(file) if file.suffix == ".py" else _pipelines(str(file)))
+    ]
     # Without any, prepare-sink would grant loads the right to create tables.
-    if not (files := sorted(Path(pipeline).glob("*.json"))):
-        raise ConfigurationError(f"--pipeline: the folder {pipeline} holds no .json file, so no pipeline is named.")
-    return [_read(str(file)) for file in files]
+    if not found:
+        raise ConfigurationError(f"--pipeline: the folder {given} holds no pipeline, neither as .json nor as .py file.")
+    return found
+
+
+def _of_a_dag(file: str) -> list[Pipeline]:
+    if not (found := read_dag(Path(file))):
+        raise ConfigurationError(f"--pipeline: {file} has no pipeline.")
+    return found
 
 
 def _read(pipeline: str) -> str:
-    if pipeline.lstrip().startswith("{") or not pipeline.endswith(".json"):
+    if pipeline.lstrip().startswith("{"):
         return pipeline
+    if not pipeline.endswith(".json"):
+        raise ConfigurationError(f"--pipeline: {pipeline[:100]!r} is neither JSON nor a .json or .py file.")
     try:
         return Path(pipeline).read_text()
     except OSError as error:

@@ -81,7 +81,7 @@ _add_command(
 def prepare(
     pipeline: Annotated[
         list[str] | None,
-        typer.Option(help="JSON, a .json file or a folder of them; may be repeated: loads then create no other tables"),
+        typer.Option(help="JSON, a .json or .py file, a folder of them; may be repeated: loads then create no others"),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for a server that is not up yet")] = 60,
 ) -> None:
@@ -150,7 +150,7 @@ def check(
     ] = None,
     pipeline: Annotated[
         list[str] | None,
-        typer.Option(help="JSON, a .json file or a folder of them; may be repeated: what their sink tables lack"),
+        typer.Option(help="JSON, a .json or .py file, a folder of them; may be repeated: what their sink tables lack"),
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="how long each may take")] = 15,
 ) -> None:

@@ -75,10 +75,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _run(console: Console, kubectl: Kubectl, options: argparse.Namespace, folder: Path) -> None:
     reach(kubectl)
     found = [_kept(each, folder) for each in _ask(console, kubectl, options)]
+    words = {
+        "written": "would be written" if options.dry_run else "written",
+        "skipped": "skipped",
+        "refused": "refused",
+    }
     for each in found:
-        console.show(f"{each.outcome:8} {each.table}  {each.reason}")
+        console.show(f"{words[each.outcome]:8} {each.table}  {each.reason}")
     counts = Counter(each.outcome for each in found)
-    console.show(f"{', '.join(f'{counts[kind]} {kind}' for kind in ('written', 'skipped', 'refused'))}.")
+    console.show(f"{', '.join(f'{counts[kind]} {shown}' for kind, shown in words.items())}.")
     new = [each for each in found if each.outcome == "written"]
     if options.dry_run:
         for each in new:

@@ -98,7 +98,7 @@ def postgres(pipeline: Pipeline, keys: list[str]) -> list[str]:
         source_sql.count_partition(pipeline, part, {}),
         source_sql.extract_rows(pipeline, Partition(window=WINDOW, share=(1, 3)), {}),
         source_sql.duplicate_keys(pipeline, part, {}),
-        source_sql.find_row(pipeline, keys),
+        source_sql.find_row(pipeline, keys, {}),
         *(
             ask(pipeline.source)
             for ask in (
@@ -109,7 +109,7 @@ def postgres(pipeline: Pipeline, keys: list[str]) -> list[str]:
                 source_catalogue.row_security,
             )
         ),
-        source_sql.versions_of(pipeline, [(keys, datetime(2026, 1, 1, tzinfo=UTC))]),
+        source_sql.versions_of(pipeline, [(keys, datetime(2026, 1, 1, tzinfo=UTC))], {}),
     ]
 
 

@@ -164,7 +164,7 @@ def test_on_another_server_everything_is_as_it_was_and_the_login_may_do_as_much(
         assert other.as_administrator(prepare_sql.FIND_DATABASE, "sink") == [(True, False, "SIMPLE")]
         assert other.prepare() == []
         with refused("permission"):
-            other.as_loader("DELETE FROM [dbo].[orders]")
+            other.as_loader("DELETE FROM [etl].[watermark]")
 
 
 def test_restored_twice_it_is_the_same(place: Place) -> None:

@@ -3,6 +3,7 @@
 import importlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -214,23 +215,27 @@ def restore(made: PipelineFixture, table: str, rows: list[tuple[Any, ...]]) -> N
 
 
 def test_one_dag_file_more_is_one_table_more(stack: Stack, postgres: Postgres, tmp_path: Path) -> None:
-    """The twenty lines of README's example, with other types and a composite key, run as they stand."""
-    readme = (ROOT / "README.md").read_text()
-    example = readme.split("```python\n")[1].split("```")[0]
-    assert len(example.splitlines()) <= 32
+    """README's example, as the command writes it, with other types and a composite key, runs as it stands."""
+    example = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
     site = existing_fixture(ORDERS, stack.source_url, stack.sink_url)
     assert site.query("SELECT OBJECT_ID(N'[dbo].[stock]', N'U')") == [(None,)], "SINK_URL has a dbo.stock of its own"
     site.change(
         "CREATE TABLE stock (warehouse uuid, sku varchar(40), counted_on date NOT NULL, quantity integer, weight real,"
         " active boolean NOT NULL, changed_at timestamptz NOT NULL, PRIMARY KEY (warehouse, sku));"
         " INSERT INTO stock SELECT gen_random_uuid(), 'sku-' || n, '2026-01-01', n, n / 2.0, n % 3 > 0, now()"
-        " FROM generate_series(1, 90) AS n",
+        " FROM generate_series(1, 90) AS n;"
+        " CREATE FUNCTION stock_touch() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN NEW.changed_at := now(); RETURN NEW; END';"
+        " CREATE TRIGGER stock_touch BEFORE UPDATE ON stock FOR EACH ROW EXECUTE FUNCTION stock_touch()",
     )
-    other = with_dag_file(stack, tmp_path / "dags", "stock_etl.py", example)
-    (tmp_path / "dags" / "broken_etl.py").write_text("import of_nothing")  # another file that is wrong is no matter
+    other = with_dag_file(
+        stack, tmp_path / "dags", "broken_etl.py", "import of_nothing"
+    )  # that it is wrong is no matter
+    other.run(sys.executable, "-m", "etl", "new-pipeline", "public.stock", "--to", str(tmp_path / "dags"), quiet=True)
+    assert (tmp_path / "dags" / "stock_etl.py").read_text() == example
     run = other.run_dag("stock_etl")
     assert run["state"] == "success", other.log_end()
-    assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[stock]") == [(60,)]
+    assert site.query("SELECT COUNT_BIG(*) FROM [dbo].[stock]") == [(90,)]
     site.execute("DROP TABLE [dbo].[stock]")
     for table in ("audit", "watermark"):
         site.execute(f"DELETE FROM [etl].[{table}] WHERE [pipeline] = 'stock'")

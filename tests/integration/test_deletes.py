@@ -5,7 +5,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -306,6 +306,52 @@ def test_rows_that_no_window_reaches_arrive_when_keys_are_compared(
     assert (totals["inserted"], totals["updated"], totals["verdict"]) == (20, 1, "adds up")
     assert made.sink_rows() == made.source_rows(KEPT)
     assert runs.run("fourth")["inserted"] == 0
+
+
+def test_a_row_that_no_window_reaches_is_refused_by_name_if_it_cannot_be_carried(
+    orders_that_go: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, made = Runs(orders_that_go, monkeypatch), orders_that_go
+    runs.run("first")
+    made.change("ALTER TABLE orders DISABLE TRIGGER USER")
+    made.change(
+        "INSERT INTO orders (order_id, customer, status, currency, amount, created_at, updated_at)"
+        " VALUES (5000, 'Old', 'confirmed', 'EUR', 5, 'infinity', '2021-01-01')"
+    )
+    before = made.sink_rows()
+    with pytest.raises(DataError, match=r"1 rows break the type rules.* The first is order_id=5000: created_at"):
+        runs.run("second")
+    assert made.sink_rows() == before
+
+
+def test_versions_after_a_gap_that_a_run_leaves_are_not_brought_by_a_comparison(
+    orders_that_go: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions between the watermark and `since` are for the next run; the comparison waits for them, too."""
+    runs = Runs(orders_that_go, monkeypatch)
+    runs.run("first")
+    since = datetime.now(UTC).isoformat()
+    assert [partition for partition in runs.plan() if '"keys"' in partition]
+    assert not [partition for partition in runs.plan(since=since) if '"keys"' in partition]
+
+
+def test_rows_that_no_window_reaches_arrive_where_versions_are_numbers(
+    source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = {
+        "name": "numbers", "source": "public.numbers", "sink": "dbo.numbers", "key": ["id"], "version": "n",
+        "columns": {"id": "integer", "n": "bigint"}, "filter": "true", "deletes": "delete", "look_back": 5,
+    }  # fmt: skip
+    with pipeline_fixture(definition, source_url, sink_url, tmp_path) as made:
+        made.change("CREATE TABLE numbers (id integer PRIMARY KEY, n bigint NOT NULL)")
+        made.change("INSERT INTO numbers SELECT g, g FROM generate_series(1, 100) AS g")
+        runs = Runs(made, monkeypatch)
+        runs.run("first")
+        made.change("DELETE FROM numbers WHERE id <= 10")
+        made.change("INSERT INTO numbers VALUES (200, 3), (201, 101)")
+        totals = runs.run("second")
+        assert (totals["deleted"], totals["inserted"], totals["verdict"]) == (10, 2, "adds up")
+        assert made.sink_rows() == made.source_rows()
 
 
 def test_wherever_a_comparison_is_cut_the_sink_is_as_before_or_as_after(

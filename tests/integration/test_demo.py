@@ -13,7 +13,9 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from dev import demo
+from dev import demo, own_tables
+from dev.sandbox.pipeline_fixture import existing_fixture
+from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import free_port
 from dev.sandbox.stack import ROOT, run_stack
@@ -82,6 +84,34 @@ def test_the_demo_moves_tables_of_your_own_and_asks_before_it_writes_to_a_server
     assert moved.returncode == 0, moved.stdout + moved.stderr
     assert re.search(r"│ dbo.plain │ success │ 1,234 +│ 0 +│ 1,234 ", moved.stdout), moved.stdout
     postgres.drop_database(name)
+
+
+def test_the_demo_never_touches_rows_of_yours_that_no_demo_made(sink_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even with YES=1; it goes on where a demo has made them."""
+    monkeypatch.setenv("YES", "1")
+    name = f"own_{os.getpid()}"
+    pipeline = make(ORDERS, name=name, sink=f"{name}.t")
+    site = existing_fixture(pipeline, "postgresql://reader@db.example.com/shop", sink_url)
+    stack: Any = SimpleNamespace(source_url=site.source_url, sink_url=sink_url, sink_is_double=False)
+
+    def agreed() -> tuple[bool, str]:
+        said = io.StringIO()
+        return own_tables._is_agreed(Console(file=said, width=400), stack, [pipeline]), said.getvalue()
+
+    assert f"schemas etl, etl_staging and {name}," in agreed()[1]
+    site.execute(f"DELETE FROM {own_tables._MADE} WHERE [name] = N'{pipeline.sink}'")
+    site.execute(f"CREATE SCHEMA [{name}]")
+    site.execute(f"CREATE TABLE [{name}].[t] ([mine] int NOT NULL)")
+    assert agreed()[0]  # it has no rows
+    site.execute(f"INSERT INTO [{name}].[t] ([mine]) VALUES (1)")
+    assert agreed()[0]  # a demo made it
+    site.execute(f"DELETE FROM {own_tables._MADE} WHERE [name] = N'{pipeline.sink}'")
+    goes_on, said = agreed()
+    assert not goes_on
+    assert f"There are rows already in {name}.t, and no demo made them: they would be changed, or deleted" in said
+    assert site.query(f"SELECT [mine] FROM [{name}].[t]") == [(1,)]
+    site.execute(f"DROP TABLE [{name}].[t]; DROP TABLE {own_tables._MADE}")
+    site.execute(f"DROP SCHEMA [{name}]")
 
 
 def test_dev_is_at_one_port_unless_another_program_has_it() -> None:

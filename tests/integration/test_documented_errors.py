@@ -55,6 +55,10 @@ def key_of(columns: int) -> str:
 
 
 DOCUMENTED = (
+    Documented(
+        *("ALTER TABLE [dbo].[doc] ADD [N] int", 2705, 16),
+        *("Column names in each table must be unique. Column name 'N' in table .* more than once", ConfigurationError),
+    ),
     Documented("SELECT [nope] FROM [dbo].[doc]", 207, 16, "Invalid column name 'nope'.", ConfigurationError),
     Documented("SELECT 1 FROM [dbo].[nope]", 208, 16, "Invalid object name 'dbo.nope'.", ConfigurationError),
     Documented(

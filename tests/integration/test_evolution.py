@@ -83,6 +83,40 @@ def test_a_run_of_a_part_leaves_the_column_to_the_next(table: PipelineFixture, m
     assert windows(runs.plan()) == {(True, "differing", True)}
 
 
+@pytest.mark.parametrize("was_added", [False, True])
+def test_a_column_that_was_out_of_the_pipeline_for_some_runs_is_filled_when_it_is_back(
+    table: PipelineFixture, was_added: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there from the beginning, or had been added and filled."""
+    table.change("ALTER TABLE t ADD note text DEFAULT 'a'")
+    whole = changed(table, columns={**table.pipeline.columns, "note": "text null"})
+    if was_added:
+        Runs(table, monkeypatch).run("before")
+    Runs(whole, monkeypatch).run("first")
+    assert windows(Runs(whole, monkeypatch).plan()) <= {(False, "newer", False)}
+    table.change("UPDATE t SET note = 'changed', at = clock_timestamp() WHERE k = 2")
+    table.change("INSERT INTO t VALUES (41, 'a', clock_timestamp(), 'new')")
+    Runs(table, monkeypatch).run("second")
+    Runs(table, monkeypatch).run("refreshed", full_refresh=True)
+    runs = Runs(whole, monkeypatch)
+    assert windows(runs.plan()) == {(True, "differing", True)}
+    assert runs.run("third")["updated"] == 2
+    assert whole.sink_rows() == whole.source_rows("v <> 'x'")
+    assert windows(runs.plan()) <= {(False, "newer", False)}
+
+
+def test_mode_replace_fills_a_column_in_the_run_that_adds_it(
+    table: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs after it read nothing if nothing has changed."""
+    made = changed(table, mode="replace", version=None)
+    Runs(made, monkeypatch).run("first")
+    table.change("ALTER TABLE t ADD note text DEFAULT 'a'")
+    runs = Runs(changed(made, columns={**table.pipeline.columns, "note": "text null"}), monkeypatch)
+    assert runs.run("second")["updated"] == 30
+    assert runs.plan() == []
+
+
 def test_mode_append_does_not_change_rows_to_fill_a_column(
     table: PipelineFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +125,19 @@ def test_mode_append_does_not_change_rows_to_fill_a_column(
     columns = {**table.pipeline.columns, "note": "text null"}
     with pytest.raises(AirflowFailException, match=r'note of dbo\.t_\w+ have no values yet, .*mode="incremental" fill'):
         Runs(changed(table, columns=columns, mode="append"), monkeypatch).plan()
+
+
+def test_a_pipeline_that_begins_to_mark_gets_the_column_of_marks(
+    table: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are not read again for that."""
+    Runs(table, monkeypatch).run("first")
+    table.change("DELETE FROM t WHERE k = 1")
+    runs = Runs(changed(table, deletes="mark"), monkeypatch)
+    assert windows(runs.plan()) == {(False, "newer", False)}
+    assert runs.run("second")["marked"] == 1
+    assert table.query(f"SELECT [k] FROM [dbo].[{table.pipeline.sink.table}] WHERE [deleted_at] IS NOT NULL") == [(1,)]
+    assert runs.run("third")["marked"] == 0
 
 
 @pytest.mark.parametrize(
@@ -133,4 +180,5 @@ def test_prepare_sink_adds_the_column_where_loads_alter_no_tables() -> None:
         server.prepare(make(ORDERS, columns=columns))
         assert server.prepare(make(ORDERS)) == ["added note to dbo.orders, which the next run fills"]
         assert server.prepare(make(ORDERS)) == []
+        assert server.prepare(make(ORDERS, deletes="mark")) == ["added deleted_at to dbo.orders"]
         assert server.as_loader("SELECT [column_name], [filled_at] FROM [etl].[backfill]") == [("note", None)]

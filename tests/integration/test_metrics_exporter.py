@@ -65,8 +65,9 @@ def test_a_query_that_is_refused_leaves_the_others(orders: PipelineFixture, post
 
 def test_the_age_of_the_watermark_is_told(orders: PipelineFixture, postgres: Postgres) -> None:
     orders.run()
+    names = "[pipeline], [value], [run_id], [advanced_at]"
     values = f"'{orders.pipeline.name}', '2026-01-01T00:00:00', 'run', SYSUTCDATETIME()"
-    orders.execute(f"INSERT INTO [etl].[watermark] VALUES ({values})")
+    orders.execute(f"INSERT INTO [etl].[watermark] ({names}) VALUES ({values})")
     metrics = polled(settings(orders.sink_url, postgres.url("postgres")))
     age = samples(metrics, "etl_watermark_age_seconds")[orders.pipeline.name,]
     assert abs(age - (time.time() - 1767225600)) < 60

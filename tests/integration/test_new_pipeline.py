@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def test_a_table_becomes_a_dag_that_imports_and_whose_first_run_moves_its_rows(
         "weight": "real null", "price": "numeric(38,5) null", "label": "text null", "changed_at": "timestamptz",
     }  # fmt: skip
     assert (pipeline.key, pipeline.version, pipeline.deletes) == (["warehouse", "sku"], "changed_at", "delete")
+    assert pipeline.deletes_every == timedelta(days=1)  # a comparison reads the keys of all rows: not every 15 minutes
     text = (source.dags / "stock_etl.py").read_text()
     assert "# The trigger touch sets it at each UPDATE.\n    version=" in text
     assert "# numeric without precision; today's values have at most 0 digits before the point and 3 after it" in text
@@ -100,7 +102,9 @@ def test_a_file_is_kept_unless_it_is_to_be_replaced(source: Source) -> None:
     (source.dags / "mine_etl.py").write_text(mine)
     assert "skipped  public.stock → dags/mine_etl.py" in source.run("public.*")
     assert [path.name for path in source.dags.iterdir()] == ["mine_etl.py"]
-    assert source.run("public.stock", "--overwrite", "--dry-run").count("Nothing was written") == 1
+    dry = source.run("public.stock", "--overwrite", "--dry-run")
+    assert "would be written public.stock → dags/mine_etl.py" in dry
+    assert "1 would be written, 0 skipped, 0 refused. Nothing was written: this was a dry run." in dry
     assert (source.dags / "mine_etl.py").read_text() == mine
     source.run("public.stock", "--overwrite")
     assert str(source.pipeline("mine").sink) == "dbo.mine"
@@ -110,6 +114,24 @@ def test_a_file_is_kept_unless_it_is_to_be_replaced(source: Source) -> None:
     (source.dags / "mine_etl.py").unlink()
     assert "→ dags/public_stock_etl.py" in source.run("public.stock")
     assert (source.dags / "stock_etl.py").read_text() == "STOCK = Pipeline(**SETTINGS)"
+
+
+def test_files_of_any_name_are_kept(source: Source) -> None:
+    """A pipeline stays in its file, and a file of another pipeline is not overwritten."""
+    source.change(STOCK)
+    mine = 'STOCK = Pipeline(name="mine", source="{}", sink="dbo.mine", columns={{"a": "uuid", "at": "timestamptz"}}, key=["a"], version="at", filter="true")\n'  # noqa: E501
+    (source.dags / "all.py").write_text(mine.format("public.stock"))
+    assert "skipped  public.stock → dags/all.py" in source.run("public.stock")
+    source.run("public.stock", "--overwrite")
+    assert [path.name for path in source.dags.iterdir()] == ["all.py"]
+    two = mine.format("public.stock") + mine.format("public.other").replace('"mine"', '"other"')
+    (source.dags / "all.py").write_text(two)
+    assert "other pipelines, too" in source.run("public.stock", "--overwrite", code=78)
+    (source.dags / "all.py").unlink()
+    (source.dags / "stock_etl.py").write_text(mine.format("public.other"))
+    assert "→ dags/public_stock_etl.py" in source.run("public.stock")
+    assert (source.dags / "stock_etl.py").read_text() == mine.format("public.other")
+    assert "there is no folder nowhere here. Run it in the checkout" in source.run("x.y", "--to", "nowhere", code=78)
 
 
 def test_a_pattern_takes_tables_of_a_schema_and_leaves_partitions_and_exclusions_out(source: Source) -> None:
@@ -204,12 +226,14 @@ def test_a_person_s_key_and_version_are_taken(source: Source) -> None:
 
 def test_columns_that_may_not_be_read_are_left_out_and_named(source: Source, postgres: Postgres) -> None:
     source.change(
-        f"{STOCK} CREATE ROLE reader LOGIN PASSWORD 'x'; GRANT SELECT (warehouse, sku, changed_at) ON stock TO reader"
+        f"{STOCK} CREATE TABLE secret (a int); CREATE ROLE reader LOGIN PASSWORD 'x';"
+        " GRANT SELECT (warehouse, sku, changed_at) ON stock TO reader"
     )
     try:
         source.url = source.url.replace(f"{postgres.user}:{postgres.password}@", "reader:x@")
         source.run("public.stock")
         assert list(source.pipeline("stock").columns) == ["warehouse", "sku", "changed_at"]
+        assert "Its owner runs: GRANT SELECT ON public.secret TO USER." in source.run("public.secret", code=78)
         assert "Left out, as the source's user may not read them: counted_on, quantity" in (
             source.dags / "stock_etl.py"
         ).read_text().replace("\n    # ", " ")

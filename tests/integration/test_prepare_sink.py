@@ -170,6 +170,16 @@ def test_with_named_pipelines_their_tables_are_made_and_no_others_can_be(prepare
             prepared.as_loader(statement)
 
 
+def test_the_right_to_delete_goes_with_the_last_pipeline_of_the_table_that_deletes(prepared: Server) -> None:
+    deletes, keeps = make(ORDERS, deletes="delete"), make(ORDERS, name="other")
+    for pipelines in ([deletes, keeps], [deletes], [keeps, deletes]):
+        prepared.prepare(*pipelines)
+        prepared.as_loader("DELETE FROM [dbo].[orders]; SELECT 1")
+    prepared.prepare(keeps)
+    with refused("permission"):
+        prepared.as_loader("DELETE FROM [dbo].[orders]")
+
+
 def test_another_password_takes_the_place_of_the_old_one(prepared: Server) -> None:
     rotated = replace(prepared, password=OTHER_PASSWORD)
     assert rotated.prepare() == [f"changed the password of login {prepared.login}"]
@@ -218,9 +228,13 @@ def test_of_a_database_that_is_there_its_options_are_said_and_left(
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_table_without_its_index_gets_it_where_that_takes_no_time(prepared: Server, rows: int) -> None:
     """If it has rows the statement is printed, by `etl check` too."""
-    prepared.as_administrator("CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [updated_at] datetime2(6))")
+    table = sink_sql.sink_table(ORDERS_PIPELINE)
+    prepared.as_administrator(sink_sql.create_table(replace(table, indexed=())))
+    values = "1, N'A', N'confirmed', N'EUR', 1, NULL, '2026-01-01', '2026-01-01'"
     for _ in range(rows):
-        prepared.as_administrator("INSERT INTO [dbo].[orders] ([order_id]) VALUES (1)")
+        prepared.as_administrator(
+            f"INSERT INTO [dbo].[orders] ({sink_sql.quote_names(table.columns)}) VALUES ({values})"
+        )
     completed = prepared.cli("--pipeline", ORDERS_PIPELINE.model_dump_json())
     assert completed.returncode == 0, completed.stderr
     *told, last = as_json(completed)
@@ -232,6 +246,13 @@ def test_a_table_without_its_index_gets_it_where_that_takes_no_time(prepared: Se
     assert len(checked) == rows
     assert prepared.checked(ORDERS_PIPELINE) == []
     assert prepared.prepare(ORDERS_PIPELINE) == []
+
+
+def test_two_pipelines_that_would_delete_each_others_rows_are_refused(server: Server) -> None:
+    other = make(ORDERS, name="others", sink="DBO.Orders", deletes="mark")
+    with pytest.raises(ConfigurationError, match=r"Pipelines orders and others load the same table, DBO\.Orders,"):
+        server.prepare(ORDERS_PIPELINE, other)
+    assert server.prepare(ORDERS_PIPELINE, other.model_copy(update={"deletes": "keep"}))
 
 
 def test_the_index_of_the_audit_is_made_where_an_earlier_version_made_none(server: Server) -> None:

@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError
 from etl.new.preview import preview, take_sample
+from etl.sqlserver import sql as sink_sql
 
 from dev.sandbox.pipeline_fixture import PipelineFixture
 from dev.sandbox.postgres import Postgres
@@ -29,7 +31,7 @@ def test_what_a_preview_says_is_what_the_first_run_does(
 ) -> None:
     said = shown(orders, capsys)
     assert said["first run"] == f"creates {orders.pipeline.sink} and reads the whole table"
-    assert said["later runs"] == "read what has changed, by updated_at"
+    assert said["later runs"] == "read what has changed, by updated_at; rows deleted at the source stay in the sink"
     assert said["rows"] == "4,000 in the source now"
     assert said["filter"] == "keeps 40% of 4,000 rows in a sample"
     assert said["rejects"] == "0 of these rows"
@@ -39,7 +41,8 @@ def test_what_a_preview_says_is_what_the_first_run_does(
     assert len(orders.sink_rows()) == 1600
     (audit,) = orders.audits()
     assert (audit["extracted"], audit["kept"]) == (4000, 1600)
-    assert shown(orders, capsys)["first run"].endswith("which is there and has rows")
+    fate = "has rows: those of the same key are updated where the source's version is later, those that the source does"
+    assert f"which is there and {fate} not have stay" in shown(orders, capsys)["first run"]
 
 
 def test_the_statement_creates_the_table_that_a_load_creates(
@@ -80,11 +83,36 @@ def test_a_run_that_would_fail_is_said_to(orders: PipelineFixture, capsys: pytes
         preview(orders.settings, orders.pipeline)
 
 
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date", "bigint", "smallint"])
+@pytest.mark.parametrize("rows", [0, 3])
+def test_all_rows_are_in_the_sample_whatever_type_the_version_has(
+    postgres: Postgres, sink_url: str, tmp_path: Path, kind: str, rows: int
+) -> None:
+    value = "n" if kind.endswith("int") else "now()"
+    with table(postgres, sink_url, tmp_path, columns={"k": "varchar(40)", "v": "text null", "at": kind}) as made:
+        made.change(f"INSERT INTO t SELECT n::text, 'v', {value} FROM generate_series(1, {rows}) n")
+        assert take_sample(made.settings, made.pipeline).rows == rows
+
+
+def test_a_column_that_the_load_would_add_is_said_to_be_added_and_filled(
+    orders: PipelineFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = sink_sql.sink_table(orders.pipeline)
+    columns = {name: column for name, column in whole.columns.items() if name != "note"}
+    orders.execute(sink_sql.create_table(replace(whole, columns=columns)))
+    said = shown(orders, capsys)["first run"]
+    assert said.startswith("reads the whole table into")
+    assert said.endswith("; adds note and fills it")
+    marking = orders.pipeline.model_copy(update={"deletes": "mark"})
+    said = shown(replace(orders, pipeline=marking), capsys)["first run"]
+    assert said.endswith("; adds note and fills it; adds deleted_at for marks")
+
+
 def test_a_version_without_an_index_is_named(orders: PipelineFixture, capsys: pytest.CaptureFixture[str]) -> None:
     orders.change("DROP INDEX orders_updated_at")
     settings = orders.settings.model_copy(update={"sink_url": None})
     said = shown(orders, capsys, settings)
-    assert said["later runs"].endswith("no index begins with updated_at, so each of them reads through the table")
+    assert "no index begins with updated_at, so each of them reads through the table" in said["later runs"]
     assert said["first run"].endswith("unless it is there (SINK_URL is not set)")
 
 

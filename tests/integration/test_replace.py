@@ -3,6 +3,7 @@
 import random
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -225,6 +226,19 @@ def test_rows_of_an_earlier_run_do_not_replace_later_ones(made: PipelineFixture,
     assert made.sink_rows() == made.source_rows(KEPT)
 
 
+def test_a_source_whose_clock_was_put_back_is_loaded_after_the_statement_that_the_error_names(
+    made: PipelineFixture, runs: Runs
+) -> None:
+    runs.run("ahead")
+    made.execute(f"UPDATE [etl].[replaced] SET [read_at] = '2126-01-01' WHERE [pipeline] = '{made.pipeline.name}'")
+    made.change("UPDATE orders SET customer = 'Later'")
+    with pytest.raises(ConfigurationError, match="clock was put back") as caught:
+        runs.run("corrected")
+    made.execute(str(caught.value).partition("in the sink: ")[2])
+    assert runs.run("next")["verdict"] == "adds up"
+    assert made.sink_rows() == made.source_rows(KEPT)
+
+
 @pytest.mark.parametrize("key", [["order_id"], []], ids=["with a key", "without a key"])
 def test_wherever_the_transaction_is_cut_the_sink_is_as_before_or_as_after(
     source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: list[str]
@@ -254,6 +268,18 @@ def test_wherever_the_transaction_is_cut_the_sink_is_as_before_or_as_after(
         assert runs.reconcile("second", partitions)["verdict"] == "adds up"
 
 
+def test_a_column_that_the_pipeline_gains_is_filled_once(
+    made: PipelineFixture, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.run("first")
+    columns = {**COLUMNS, "currency": "char(3)"}
+    wider = replace(made, pipeline=Pipeline.model_validate({**made.pipeline.model_dump(), "columns": columns}))
+    runs = Runs(wider, monkeypatch)
+    assert runs.run("second")["updated"] == len(wider.sink_rows())
+    assert wider.sink_rows() == wider.source_rows(KEPT)
+    assert runs.plan() == []
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_connection_that_is_lost_at_the_commit_is_followed_by_the_same_end(
     made: PipelineFixture, runs: Runs, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -275,7 +301,7 @@ def test_a_connection_that_is_lost_at_the_commit_is_followed_by_the_same_end(
 
 
 def test_a_reader_that_polls_sees_a_whole_table_whenever_the_step_is_killed(made: PipelineFixture, runs: Runs) -> None:
-    """It reads all the time, while a process replaces the table 12 times and is killed at random moments."""
+    """It reads all the time while a process replaces the table 12 times, and is killed at random moments of that."""
     runs.run("first")
     seen: set[Any] = set()
     stop = threading.Event()
@@ -291,7 +317,7 @@ def test_a_reader_that_polls_sees_a_whole_table_whenever_the_step_is_killed(made
     reader = threading.Thread(target=poll)
     reader.start()
     choice = random.Random(20)
-    killed = 0
+    killed, took = 0, 60.0
     try:
         for number in range(12):
             made.change(f"UPDATE orders SET amount = amount + 1; DELETE FROM orders WHERE order_id % 90 = {number}")
@@ -300,12 +326,14 @@ def test_a_reader_that_polls_sees_a_whole_table_whenever_the_step_is_killed(made
                 " FROM generate_series(1, 50)"
             )
             (partition,) = runs.plan()
+            began = time.monotonic()
             process = subprocess.Popen(
                 made.command("run", f"run {number}", Partition.model_validate_json(partition)),
                 env=made.environment(), stderr=subprocess.DEVNULL,
             )  # fmt: skip
             try:
-                process.wait(timeout=choice.uniform(0.5, 2.0))
+                process.wait(timeout=choice.uniform(0.2, 1.0) * took)
+                took = min(took, time.monotonic() - began)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

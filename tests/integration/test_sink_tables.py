@@ -96,8 +96,12 @@ def test_a_key_in_another_binary_collation_is_loaded(
     ("changes", "told"),
     [
         (
-            {"note": ""},
-            "has no column note. Have it changed: ALTER TABLE {table} ADD [note] nvarchar(max) NULL; or DROP",
+            {"updated_at": ""},
+            "has no column updated_at. Have it changed: ALTER TABLE {table} ADD [updated_at] datetime2(6) NULL; or",
+        ),
+        (
+            {"note": "", "Note": "nvarchar(max) NULL"},
+            "has note as Note. Have it changed: EXEC sp_rename N'{table}.[Note]', N'note', 'COLUMN'; or DROP TABLE",
         ),
         (
             {"amount": "decimal(12,4) NOT NULL"},

@@ -295,3 +295,20 @@ def test_a_source_whose_clock_is_put_back_behind_the_watermark_is_told(runs: Run
     )
     with pytest.raises(AirflowFailException, match="The window is empty: the watermark less the look-back"):
         runs.plan()
+
+
+def test_a_watermark_that_is_ahead_is_deleted_as_the_documentation_says(runs: Runs) -> None:
+    """A day in a zone east of UTC is, where the version becomes a time."""
+    ahead, name = runs.watermark() + timedelta(hours=5), runs.made.pipeline.name
+    runs.made.execute(f"UPDATE [etl].[watermark] SET [value] = '{ahead.isoformat()}' WHERE [pipeline] = '{name}'")
+    runs.run("refreshed", full_refresh=True)
+    assert runs.watermark() == ahead
+    operations = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    statement = operations.partition("first delete the watermark")[2].partition("```sql\n")[2].partition("```")[0]
+    assert "N'orders'" in statement
+    runs.made.execute(statement.replace("N'orders'", f"N'{name}'"))
+    runs.run("second")
+    assert runs.watermark() < ahead
+    confirm(runs.made)
+    assert runs.run("third")["verdict"] == "adds up"
+    assert runs.made.sink_rows() == runs.made.source_rows("status = 'confirmed'")

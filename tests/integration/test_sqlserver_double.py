@@ -238,6 +238,7 @@ class TestErrors:
             (102, "SELECT 1 INTO t", "does not know"),
             (102, "SELECT n FROM t WHERE n", "does not know"),
             (102, "SELECT 1; WAITFOR DELAY '00:00:01'", "WAITFOR"),
+            (130, "SELECT COUNT(CASE WHEN EXISTS (SELECT 1) THEN 1 END) FROM [dbo].[t]", "or a subquery"),
             (207, "SELECT [x] FROM [dbo].[t]", "Invalid column name 'x'"),
             (208, "SELECT 1 FROM [dbo].[nope]", "Invalid object name 'dbo.nope'"),
             (245, "INSERT INTO t (n) VALUES (N'x')", "Conversion failed"),

@@ -133,7 +133,9 @@ def test_a_dry_run_shows_the_file_and_changes_nothing(
     cluster: FakeCluster, dags: Path, deployed: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["public.stock", "--dry-run"], dags) == 0
-    assert str(STOCK["text"]) in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "would be written public.stock" in shown
+    assert str(STOCK["text"]) in shown
     assert not list(dags.iterdir())
     assert deployed == []
 

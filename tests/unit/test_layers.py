@@ -1,6 +1,8 @@
 """Packages import from lower layers only, as docs/architecture.md draws it."""
 
 import ast
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +77,26 @@ def test_no_module_imports_from_a_higher_layer(package: str) -> None:
         if part(other) != part(name) and height[part(other)] >= height[part(name)]
     ]
     assert upward == []
+
+
+def test_the_airflow_image_needs_none_of_the_packages_of_the_steps() -> None:
+    """It installs `etl` without its extra `engine`, so nothing that DAGs import may need one of these packages."""
+    extras = tomllib.loads((ROOT / "etl_image" / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {re.split(r"[^\w-]", entry)[0].replace("-", "_") for entry in extras["engine"]}
+    engine = names - {"structlog"}  # Airflow has it, too
+    known = modules("etl") | modules("etl_airflow")
+    reached, left = {}, [name for name in known if name.startswith("etl_airflow")]
+    while left:
+        name = left.pop()
+        reached[name] = known[name]
+        left += [other for other in imports(name, known[name], known) if other not in reached]
+    needed = [
+        f"{name} imports {module}"
+        for name, path in reached.items()
+        for module, _ in imported(path)
+        if module.partition(".")[0] in engine
+    ]
+    assert needed == []
 
 
 def test_the_product_imports_nothing_of_tests() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from etl.arguments import read_dag, read_pipeline
+from etl.arguments import read_dag, read_pipeline, read_pipelines
 from etl.errors import ConfigurationError
 from etl.model.column import Column
 from etl.model.names import as_sql_server_sees
@@ -102,6 +102,22 @@ def test_a_file_that_cannot_be_read_without_airflow_is_refused(tmp_path: Path, t
     file.write_text(text)
     with pytest.raises(ConfigurationError, match=words.replace("(", r"\(")):
         read_pipeline(str(file))
+
+
+def test_pipelines_are_read_from_dag_files_json_and_folders_of_both(tmp_path: Path) -> None:
+    """If none is found that is refused: loads would get the right to create tables."""
+    file = ROOT / "dags" / "orders_etl.py"
+    other = ORDERS.model_copy(update={"name": "others"})
+    (tmp_path / "a.py").write_text(file.read_text())
+    (tmp_path / "b.json").write_text(other.model_dump_json())
+    assert read_pipelines([str(file), other.model_dump_json(), str(tmp_path)]) == [ORDERS, other, ORDERS, other]
+    (tmp_path / "none.py").write_text("x = 1")
+    for argument, words in {
+        str(tmp_path / "none.py"): "has no pipeline",
+        "dags/orders_etl": "'dags/orders_etl' is neither JSON nor a .json or .py file",
+    }.items():
+        with pytest.raises(ConfigurationError, match=words):
+            read_pipelines([argument])
 
 
 def test_a_file_is_read_and_never_run(tmp_path: Path) -> None:

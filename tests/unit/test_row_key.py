@@ -40,3 +40,9 @@ def test_a_key_has_one_text_however_it_is_written(kind: str, written: str, meant
 def test_a_number_that_a_server_would_round_to_the_key_of_another_row_is_refused(written: str) -> None:
     with pytest.raises(ConfigurationError, match=r"what was given for order_id is no numeric\(12,2\)"):
         RowKey(keyed_by("numeric(12,2)"), written)
+
+
+def test_of_a_pipeline_without_a_key_no_row_can_be_named() -> None:
+    pipeline = make(ORDERS, key=[], mode="replace", version=None, deletes="delete")
+    with pytest.raises(ConfigurationError, match=r"orders has no key, so no row can be named: delete it at the source"):
+        RowKey(pipeline, "[]")

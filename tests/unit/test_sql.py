@@ -179,7 +179,7 @@ def test_no_statement_merges() -> None:
 def test_a_part_of_the_keys_is_looked_for_in_that_part_of_the_sink_only() -> None:
     part = Partition(window=WINDOW, lower=["5"], upper=["9"])
     assert merge_sql.count_present(PIPELINE, STAGING, part).endswith(
-        " ON t.[order_id] = s.[order_id] AND t.[order_id] >= 5 AND t.[order_id] <= 9"
+        " ON t.[order_id] = s.[order_id] AND t.[order_id] >= 5 AND t.[order_id] <= 9) AS compared"
     )
     by_text = part.model_copy(update={"lower": ["eu", "1"], "upper": None})
     assert "'eu'" not in merge_sql.count_present(make(EVERYTHING), STAGING, by_text)
@@ -239,6 +239,7 @@ def test_with_named_pipelines_the_loader_may_change_no_schema_but_that_of_stagin
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON OBJECT::[dbo].[Every Thing] TO [etl_loader]",
         "REVOKE ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] FROM [etl_loader]",
+        "REVOKE DELETE ON OBJECT::[dbo].[orders] FROM [etl_loader]",
     ]
 
 

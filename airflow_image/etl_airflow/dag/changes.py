@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import printable
 from etl.model.pipeline import Pipeline
 from etl.model.source_type import SourceType
-from etl.sqlserver import evolve, ledger
+from etl.sqlserver import backfill, ledger
 from etl.sqlserver import sql as sink_sql
 
 log = logging.getLogger(__name__)
@@ -19,14 +19,14 @@ def read_added(pipeline: Pipeline, hook: MsSqlHook) -> list[tuple[str, bool]]:
     """The columns that were added to the sink table, and whether a run is to fill them."""
     if hook.get_first(sink_sql.find_table(ledger.BACKFILL))[0] is None:
         return []
-    return [(name, bool(is_open)) for name, is_open in hook.get_records(evolve.read_added(pipeline))]
+    return [(name, bool(is_open)) for name, is_open in hook.get_records(backfill.read_added(pipeline))]
 
 
 def find_unfilled(pipeline: Pipeline, hook: MsSqlHook) -> list[str]:
     """The columns that the sink table lacks, which the first load adds, and those that no run has filled yet."""
     present = {name for (name,) in hook.get_records(sink_sql.find_columns(pipeline.sink))}
     recorded = [name for name, is_open in read_added(pipeline, hook) if is_open]
-    lacking = evolve.lacking(pipeline, present)
+    lacking = backfill.lacking(pipeline, present)
     return [name for name in pipeline.columns if name in lacking or name in recorded]
 
 

@@ -157,7 +157,8 @@ def _doc(pipeline: Pipeline) -> str:
 * A failed partition is retried alone: clear its `{_STEPS[pipeline.steps][0]}`, with what follows.
 * Switching the DAG on starts a run of the schedule at once. The first one takes all rows, and a run that was triggered
   meanwhile waits for it and may find nothing left.
-* Where nothing changed, the tasks after `plan` are skipped; the end of its log says so.{masked}
+* Where nothing changed and no keys are compared, the tasks after `plan` are skipped; the end of its log says
+  so.{masked}
 
 | column | source | sink |
 |---|---|---|
@@ -181,6 +182,17 @@ def _reading(pipeline: Pipeline) -> str:
     if pipeline.version is None:
         how = f"rows of the same `{key}` are compared" if key else "they have no key, so all are exchanged"
         return f"* A run reads the whole table, and changes in one transaction what differs in the sink: {how}."
+    also = _comparing(pipeline)
     return f"""* A row is known by `{key}`; the newer `{pipeline.version}` wins.
-* A run reads what changed after the watermark, and {_reach(pipeline)} behind it again for late commits.
+* A run reads what changed after the watermark, and {_reach(pipeline)} behind it again for late commits.{also}
 * A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*."""
+
+
+def _comparing(pipeline: Pipeline) -> str:
+    """The runs that read the keys of all rows."""
+    if pipeline.deletes == "keep":
+        return ""
+    runs = pipeline.comparing_runs
+    return (
+        f"\n* {runs[0].upper()}{runs[1:]} also reads the keys of all rows, to find those that are gone at the source."
+    )

@@ -54,9 +54,10 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         check_deletes(pipeline, params)
         if pipeline.mode == "replace":
             metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
-            return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now))
+            return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now, fills=bool(unfilled)))
         is_hashed = pipeline.has_sensitive_key or not found.is_ordered(pipeline.key)
-        source_regression.check(pipeline, newest, cursor, mask, is_accepted=bool(params.get("accept_older_versions")))
+        is_accepted = bool(params.get("accept_older_versions"))
+        source_regression.check(pipeline, newest, cursor, mask, found.types, is_accepted=is_accepted)
         if end is None or (end == watermark and not _is_asked(params)):
             log.info(
                 "%s: the source is a standby that has replayed nothing since %s.", pipeline.name, end or "it began"
@@ -64,6 +65,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             return []
         window = _window(pipeline, params, watermark, end, hook, cursor)
         if window is None:
+            metrics.gauge(metrics.LAG, pipeline, 0.0)
             log.info("%s: nothing to move: %s is its highest number.", pipeline.name, _shown(watermark, "none"))
             return []
         window = window.model_copy(update={"fills": changes.is_filling(params, unfilled)})
@@ -84,7 +86,8 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         # Of numbers it is not known how old their rows are.
         metrics.gauge(metrics.LAG, pipeline, max(0.0, float(oldest or 0)))
     partitions = share(window, rows, size) if is_hashed else cut(window, rows, size, bounds)
-    if watermark is not None and is_compare_due(pipeline, params, now, hook):
+    is_gap = watermark is not None and window.low is not None and is_after(window.low, watermark)
+    if watermark is not None and not is_gap and is_compare_due(pipeline, params, now, hook):
         partitions.append(
             Partition(window=window, kind=KEYS, id=KEYS, accept_deletes=bool(params.get("accept_deletes")))
         )

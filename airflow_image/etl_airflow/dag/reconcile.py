@@ -10,8 +10,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from etl.model.outcome import Problem, as_table, check_audit, select_audits, total
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition, Window
+from etl.sqlserver import backfill, ledger, watermark
 from etl.sqlserver import checks as sink_checks
-from etl.sqlserver import evolve, ledger, watermark
 from etl.sqlserver import sql as sink_sql
 
 from etl_airflow import metrics
@@ -44,7 +44,7 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
         text = " ".join(problem.text for problem in problems)
         raise AirflowFailException(f"{pipeline.name} does not add up: {text} The watermark stays.")
     if window.fills:
-        hook.run(evolve.record_filled(pipeline, run_id))
+        hook.run(backfill.record_filled(pipeline, run_id))
     advanced = advance_watermark(pipeline, run_id, window, hook)
     if advanced:
         metrics.gauge(metrics.LAG, pipeline, lag(pipeline, window, datetime.now(UTC)))
@@ -87,7 +87,9 @@ def advance_watermark(pipeline: Pipeline, run_id: str, window: Window, hook: MsS
 
 
 def lag(pipeline: Pipeline, window: Window, now: datetime) -> float:
-    """Seconds since the end of a window; a day ends when it is over."""
+    """Seconds since the end of a window; a day ends when it is over. In mode replace 0: the sink is what was read."""
+    if pipeline.version is None:
+        return 0.0
     end = window.time + timedelta(days=1) if pipeline.version_kind == "day" else window.time
     return max(0.0, (now - end).total_seconds())
 

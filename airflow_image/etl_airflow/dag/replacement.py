@@ -12,14 +12,18 @@ from etl.postgres.compare_sql import content_hash
 from etl.sqlserver import ledger, replaced
 from etl.sqlserver import sql as sink_sql
 
+from etl_airflow import metrics
+
 _OF_WINDOWS = ("since", "until", "accept_older_versions")
 log = logging.getLogger(__name__)
 
 
 def plan_replacement(
-    pipeline: Pipeline, params: dict[str, Any], hook: MsSqlHook, cursor: Any, end: datetime
+    pipeline: Pipeline, params: dict[str, Any], hook: MsSqlHook, cursor: Any, end: datetime, *, fills: bool = False
 ) -> list[Partition]:
     """The partition of a run, none if the source is as it was. `cursor` reads a snapshot of the source, as of `end`.
+
+    `fills`: the run fills columns that were added, which its reconciliation records.
 
     One partition, because several would be several snapshots: a row whose key changes could be in none of them.
     Raises ConfigurationError for Params that choose a window.
@@ -38,9 +42,10 @@ def plan_replacement(
                 "%s: nothing changed: the %d rows of %s are those that run %s read at %s; full_refresh reads all.",
                 *(pipeline.name, rows, pipeline.source, latest.run_id, latest.read_at),
             )
+            metrics.gauge(metrics.LAG, pipeline, 0.0)
             return []
     log.info("%s: all %d rows of %s are read in one partition.", pipeline.name, rows, pipeline.source)
-    window = Window(high=end)
+    window = Window(high=end, fills=fills)
     return [Partition(window=window, id="0001", expected_rows=rows, accept_deletes=bool(params.get("accept_deletes")))]
 
 

@@ -15,6 +15,7 @@ from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
 from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline
+from etl.model.source_type import SourceTypes
 from etl.postgres import sql as source_sql
 from etl.sqlserver import sql as sink_sql
 
@@ -35,14 +36,18 @@ class Row(NamedTuple):
 
 def newest_rows(pipeline: Pipeline, hook: MsSqlHook) -> list[Row]:
     """The newest rows in the sink; none if there is no table yet."""
-    if hook.get_first(sink_sql.find_table(pipeline.sink))[0] is None:
+    present = {name for (name,) in hook.get_records(sink_sql.find_columns(pipeline.sink))}
+    if not present:
         return []
-    rows = hook.get_records(sink_sql.newest_rows(pipeline, LOOKED_AT))
+    has_mark = present.issuperset(sink_sql.mark_names(pipeline))
+    rows = hook.get_records(sink_sql.newest_rows(pipeline, LOOKED_AT, has_mark=has_mark))
     read = int if pipeline.version_kind == "number" else datetime.fromisoformat
     return [Row([str(value) for value in key], read(version)) for *key, version in rows]
 
 
-def check(pipeline: Pipeline, newest: list[Row], cursor: Any, mask: Mask, *, is_accepted: bool) -> None:
+def check(
+    pipeline: Pipeline, newest: list[Row], cursor: Any, mask: Mask, source: SourceTypes, *, is_accepted: bool
+) -> None:
     """Compare the sink's newest rows with the source.
 
     Raises AirflowFailException if many are older there or gone, unless that `is_accepted`. If a few are older, or all
@@ -50,7 +55,7 @@ def check(pipeline: Pipeline, newest: list[Row], cursor: Any, mask: Mask, *, is_
     """
     if not newest:
         return
-    cursor.execute(source_sql.versions_of(pipeline, [(row.key, row.version) for row in newest]))
+    cursor.execute(source_sql.versions_of(pipeline, [(row.key, row.version) for row in newest], source))
     found = {index: (version, difference) for index, version, difference in cursor.fetchall()}
     older = [(newest[index], version) for index, (version, difference) in found.items() if difference < 0]
     if older:

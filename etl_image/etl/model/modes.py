@@ -50,6 +50,13 @@ class DeleteSettings(BaseModel):
                 f" {self.deletes}"
             )
 
+    @property
+    def comparing_runs(self) -> str:
+        """The runs of an incremental pipeline that read the keys of all rows, as the begin of a sentence."""
+        if not self.deletes_every:
+            return "each run but the first"
+        return "one run a day" if self.deletes_every == timedelta(days=1) else f"one run in {self.deletes_every}"
+
     def _is_given(self, name: str) -> bool:
         return bool(getattr(self, name) != DeleteSettings.model_fields[name].default)
 

@@ -77,6 +77,11 @@ class RowKey:
 
     def __init__(self, pipeline: Pipeline, text: str) -> None:
         """`text` is the value, or a JSON list of them. Raises ConfigurationError, which does not show it."""
+        if not pipeline.key:
+            raise ConfigurationError(
+                f"{pipeline.name} has no key, so no row can be named: delete it at the source, and the next run"
+                " exchanges all rows."
+            )
         self.pipeline = pipeline
         self._types = [pipeline.types[name] for name in pipeline.key]
         given = _split(text)

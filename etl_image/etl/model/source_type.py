@@ -42,6 +42,11 @@ class SourceType:
             return f"{self.name}, which is internal to Postgres; leave the column out"
         return ""
 
+    @property
+    def is_enum(self) -> bool:
+        """Whether its values are labels, of which others are refused by the server."""
+        return self.kind == _ENUM
+
     def is_carried_by(self, declared: ColumnType) -> bool:
         """Whether a column of this type can be declared so. Whether each value fits is checked row by row."""
         name = plain_name(self.name)

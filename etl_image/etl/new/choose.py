@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -10,7 +11,7 @@ from etl.errors import ConfigurationError, printable
 from etl.model.column import Column
 from etl.model.column_types import parse_column_type, plain_name
 from etl.model.pipeline import Pipeline, TableName
-from etl.model.version_kind import VERSION_TYPES
+from etl.model.version_kind import TIME_TYPES
 from etl.new.catalogue import Index, SourceColumn, SourceTable
 from etl.new.names import column_names
 from etl.new.triggers import Evidence, maintained
@@ -20,6 +21,8 @@ _FUSED_BELOW = 1_000_000
 """Rows below which one pod is quicker than three."""
 _REPLACED_BELOW = 20_000_000
 """Rows above which a whole table is not read in each run unless a person says so."""
+_KEYS_EVERY = timedelta(days=1)
+"""How often the keys of an incremental pipeline are compared, for which all rows are read: not in each run."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ def choose(table: SourceTable, measures: Measures, names: tuple[str, TableName],
     """The pipeline of a table; `names` are its own and its sink table's. Raises ConfigurationError if there is none."""
     columns = [column for column in table.columns if column.readable and not column.type.refusal]
     if not any(column.readable for column in table.columns):
-        raise ConfigurationError(f"It may not be read: GRANT SELECT ON {table.name} TO the user of SOURCE_URL.")
+        raise ConfigurationError(
+            f"The user of SOURCE_URL may not read it. Its owner runs: GRANT SELECT ON {table.name} TO USER."
+        )
     version = _version(table, wishes)
     rows = table.rows if table.rows is not None and table.kind != "view" else measures.rows(table)
     if not version.column and not wishes.big and (rows or 0) > _REPLACED_BELOW:
@@ -96,8 +101,10 @@ def _can_be_key(column: SourceColumn, declared: Mapping[str, tuple[str, str]]) -
 
 def _mode(version: _Version, wishes: Wishes, key: Sequence[str]) -> dict[str, Any]:
     """The settings of mode, version and deleted rows, which can only go where a table without a key is replaced."""
-    how = {"version": version.column, "version_zone": version.zone} if version.column else {"mode": "replace"}
-    return {**how, "deletes": "delete" if not key else wishes.deletes}
+    if not version.column:
+        return {"mode": "replace", "deletes": wishes.deletes if key else "delete"}
+    every = {} if wishes.deletes == "keep" else {"deletes_every": _KEYS_EVERY}
+    return {"version": version.column, "version_zone": version.zone, "deletes": wishes.deletes, **every}
 
 
 def _left_out(table: SourceTable) -> str:
@@ -183,4 +190,4 @@ def _problem(table: SourceTable, column: SourceColumn, evidence: Evidence) -> st
 
 
 def _is_time(column: SourceColumn) -> bool:
-    return column.type.row is not None and plain_name(column.type.name) in VERSION_TYPES
+    return column.type.row is not None and plain_name(column.type.name) in TIME_TYPES

@@ -19,6 +19,7 @@ from etl.postgres.checks import check_source
 from etl.postgres.connection import snapshot
 
 STANDARD_OUTPUT = "-"
+_DRY = "would be written"
 
 
 @dataclass(frozen=True)
@@ -48,41 +49,42 @@ def new_pipelines(
     settings: Settings, patterns: Sequence[str], exclude: Sequence[str], wishes: Wishes, target: Target
 ) -> ExitCode:
     """Write the DAG files and report each table; fails if every table is refused."""
-    names = Names(_existing(target), target.sink_schema)
+    existing, files = _existing(target)
+    names = Names(existing, target.sink_schema)
     outcomes = []
     with snapshot(settings, "new-pipeline", "reading the catalogue") as connection, connection.cursor() as cursor:
         tables = read_tables(cursor, patterns, exclude)
     for table in tables:
-        outcome = _skipped(table, names, target) or _made(settings, table, names, wishes, target)
+        file = files.get(str(table.name))
+        if file and not target.overwrite:
+            outcome = Outcome(str(table.name), "skipped", str(file), "The file is there; --overwrite replaces it.")
+        else:
+            outcome = _made(settings, table, names, wishes, target, file)
         _report(outcome, target)
         outcomes.append(outcome)
     _sum_up(outcomes, target)
     return ExitCode.CONFIGURATION if all(each.outcome == "refused" for each in outcomes) else ExitCode.OK
 
 
-def _skipped(table: SourceTable, names: Names, target: Target) -> Outcome | None:
-    """The outcome for a table that has a file, if files are kept."""
-    if target.overwrite or not names.has(table.name):
-        return None
-    file = str(Path(target.folder) / f"{names.of(table.name)[0]}_etl.py")
-    return Outcome(str(table.name), "skipped", file, "The file is there; --overwrite replaces it.")
-
-
-def _made(settings: Settings, table: SourceTable, names: Names, wishes: Wishes, target: Target) -> Outcome:
-    """Choose a pipeline for a table, check it as the first run does, and write its file."""
+def _made(
+    settings: Settings, table: SourceTable, names: Names, wishes: Wishes, target: Target, file: Path | None
+) -> Outcome:
+    """Choose a pipeline for a table, check it as the first run does, and write its file, the one it has or another."""
     name, about = names.of(table.name), str(table.name)
     try:
         chosen = choose(table, Measure(settings), name, wishes)
         with snapshot(settings, about, "reading it") as connection, connection.cursor() as cursor:
             check_source(chosen.pipeline, cursor)
+        if file and len(read_dag(file)) > 1:
+            raise ConfigurationError(f"{file} has other pipelines, too, which --overwrite would remove.")
     except (ConfigurationError, TryAgainError) as error:
         reason = str(error).removeprefix(f"{name[0]}: ").removeprefix(f"{about}: ")
         return Outcome(about, "refused", reason=reason[:1].upper() + reason[1:])
     names.take(table.name)
-    return _written(chosen, target)
+    return _written(chosen, target, file)
 
 
-def _written(chosen: Choice, target: Target) -> Outcome:
+def _written(chosen: Choice, target: Target, file: Path | None) -> Outcome:
     pipeline = chosen.pipeline
     text = render(chosen, target.time_zone, target.owner)
     key = f"key {', '.join(pipeline.key)}" if pipeline.key else "no key"
@@ -90,12 +92,12 @@ def _written(chosen: Choice, target: Target) -> Outcome:
     about = f"{pipeline.sink}, {key}, {version}"
     if "mode" in chosen.reasons:
         about += f". {chosen.reasons['mode']}"
-    file = f"{pipeline.name}_etl.py"
+    path = Path(f"{pipeline.name}_etl.py")
     if target.folder != STANDARD_OUTPUT:
-        file = str(Path(target.folder) / file)
+        path = file or Path(target.folder) / path
         if not target.dry_run:
-            _write(Path(file), text)
-    return Outcome(str(pipeline.source), "written", file, about, text)
+            _write(path, text)
+    return Outcome(str(pipeline.source), "written", str(path), about, text)
 
 
 def _write(path: Path, text: str) -> None:
@@ -108,19 +110,28 @@ def _write(path: Path, text: str) -> None:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from None
 
 
-def _existing(target: Target) -> dict[str, Pipeline | None]:
-    """The pipelines of the DAG files that are there, by their names; None if only Airflow can read a file."""
-    if target.folder == STANDARD_OUTPUT:
-        return {}
-    if not Path(target.folder).is_dir():
-        raise ConfigurationError(f"--to: there is no folder {target.folder}; DAG files are in dags.")
+def _existing(target: Target) -> tuple[dict[str, Pipeline | None], dict[str, Path]]:
+    """The pipelines of the DAG files that are there, by their names, and the files, by source table.
+
+    None stands for a name that a file has whose pipeline is of another name, or that only Airflow can read.
+    """
     found: dict[str, Pipeline | None] = {}
-    for path in sorted(Path(target.folder).glob("*_etl.py")):
+    files: dict[str, Path] = {}
+    if target.folder == STANDARD_OUTPUT:
+        return found, files
+    if not Path(target.folder).is_dir():
+        raise ConfigurationError(
+            f"--to: there is no folder {target.folder} here. Run it in the checkout, or name the folder."
+        )
+    for path in sorted(Path(target.folder).glob("*.py")):
+        found.setdefault(path.stem.removesuffix("_etl"))
         try:
-            found |= {pipeline.name: pipeline for pipeline in read_dag(path)}
+            pipelines = read_dag(path)
         except ConfigurationError:
-            found[path.stem.removesuffix("_etl")] = None
-    return found
+            continue
+        found |= {pipeline.name: pipeline for pipeline in pipelines}
+        files |= {str(pipeline.source): path for pipeline in pipelines}
+    return found, files
 
 
 def _report(outcome: Outcome, target: Target) -> None:
@@ -128,7 +139,8 @@ def _report(outcome: Outcome, target: Target) -> None:
     if target.folder == STANDARD_OUTPUT:
         print(json.dumps(vars(outcome), ensure_ascii=False), flush=True)
         return
-    print(f"{outcome.outcome:8} {printable(outcome.table)}" + (f" → {outcome.file}" if outcome.file else ""))
+    kind = _DRY if target.dry_run and outcome.outcome == "written" else outcome.outcome
+    print(f"{kind:8} {printable(outcome.table)}" + (f" → {outcome.file}" if outcome.file else ""))
     print(f"         {outcome.reason}", flush=True)
     if target.dry_run and outcome.text:
         sys.stdout.write(f"\n{outcome.text}\n")
@@ -137,5 +149,6 @@ def _report(outcome: Outcome, target: Target) -> None:
 def _sum_up(outcomes: Sequence[Outcome], target: Target) -> None:
     if target.folder == STANDARD_OUTPUT:
         return
-    counts = [f"{sum(each.outcome == kind for each in outcomes)} {kind}" for kind in ("written", "skipped", "refused")]
+    kinds = {"written": _DRY if target.dry_run else "written", "skipped": "skipped", "refused": "refused"}
+    counts = [f"{sum(each.outcome == kind for each in outcomes)} {words}" for kind, words in kinds.items()]
     print(f"{', '.join(counts)}." + (" Nothing was written: this was a dry run." if target.dry_run else ""))

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -13,12 +13,15 @@ from etl.config.settings import Settings
 from etl.errors import ConfigurationError, printable
 from etl.model.pipeline import Pipeline
 from etl.model.source_type import SourceTypes
+from etl.model.version_kind import day_of
 from etl.model.window import Partition, Window
 from etl.new.catalogue import SourceTable, read_tables
 from etl.new.measure import Measure
 from etl.postgres.checks import check_source
 from etl.postgres.connection import snapshot
+from etl.postgres.sql import highest_version
 from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.backfill import lacking
 from etl.sqlserver.columns import check_table, read_columns
 from etl.sqlserver.connection import connect_sink
 from etl.steps.classify import Classifier
@@ -81,7 +84,7 @@ def take_sample(settings: Settings, pipeline: Pipeline, rows: int = SAMPLE) -> S
     lenient = pipeline.model_copy(update={"tolerated_rejects": _TOLERATED, "pushdown": False})
     with tempfile.TemporaryDirectory(prefix="etl-preview-") as folder:
         own = settings.model_copy(update={"staging_url": f"file://{folder}", "statsd_host": None})
-        partition = Partition(window=Window(high=datetime.now(UTC)))
+        partition = Partition(window=_window(settings, pipeline))
         work, progress = StepContext(lenient, "preview", partition, own), Progress("preview", rows)
         file = f"{work.staging.new_folder('run')}/rejects/rows.parquet"
         with reading(work, rows) as source, Classifier(work, source.schema, file, progress) as classifier:
@@ -91,6 +94,19 @@ def take_sample(settings: Settings, pipeline: Pipeline, rows: int = SAMPLE) -> S
             rejects = list(islice(_rejects(work, manifest.files.get("rejects")), _EXAMPLES))
     read = manifest.extracted
     return Sample(read, manifest.kept, manifest.rejected, manifest.row_bytes, progress.seconds, rejects)
+
+
+def _window(settings: Settings, pipeline: Pipeline) -> Window:
+    """All versions up to now, as `plan` chooses them for the first run."""
+    now = datetime.now(UTC)
+    if pipeline.version_kind == "time":
+        return Window(high=now)
+    if pipeline.version_kind == "day":
+        return Window(high=day_of(now, pipeline.version_zone))
+    with snapshot(settings, pipeline.name, f"reading {pipeline.source}") as connection, connection.cursor() as cursor:
+        cursor.execute(highest_version(pipeline))
+        ((highest,),) = cursor.fetchall()
+    return Window(high=highest or 0, at=now)
 
 
 def _rejects(work: StepContext, path: str | None) -> Iterator[str]:
@@ -109,12 +125,33 @@ def _first_run(settings: Settings, pipeline: Pipeline) -> str:
     with connect_sink(settings, pipeline, pipeline.name) as sink:
         if not sink.exists(pipeline.sink):
             return f"creates {pipeline.sink} and reads the whole table"
+        table, found = sink_sql.sink_table(pipeline), read_columns(sink, pipeline.sink)
+        added = lacking(pipeline, set(found))
         try:
-            check_table(sink_sql.sink_table(pipeline), read_columns(sink, pipeline.sink))
+            columns = {name: column for name, column in table.columns.items() if name not in added}
+            check_table(replace(table, columns=columns), found)
         except ConfigurationError as error:
             return f"fails: {error}"
         has_rows = bool(sink.rows(sink_sql.any_row(pipeline.sink)))
-    return f"reads the whole table into {pipeline.sink}, which is there and {'has rows' if has_rows else 'is empty'}"
+    about = f"which is there and {f'has rows: {_fate(pipeline)}' if has_rows else 'is empty'}"
+    filled = [printable(name) for name in added if name in pipeline.columns]
+    marks = "".join(f"; adds {printable(name)} for marks" for name in added if name not in pipeline.columns)
+    fills = f"; adds {', '.join(filled)} and fills {'it' if len(filled) == 1 else 'them'}" if filled else ""
+    return f"reads the whole table into {pipeline.sink}, {about}{fills}{marks}"
+
+
+def _fate(pipeline: Pipeline) -> str:
+    """The fate of rows that the sink table has already."""
+    if not pipeline.key:
+        return "all are exchanged"
+    same = {
+        "incremental": "those of the same key are updated where the source's version is later",
+        "append": "those of the same key have to have the source's values",
+        "replace": "those of the same key are updated where they differ",
+    }[pipeline.mode]
+    others = {"keep": "stay", "mark": "are marked", "delete": "are deleted"}[pipeline.deletes]
+    when = "" if pipeline.mode == "replace" or pipeline.deletes == "keep" else " when keys are compared"
+    return f"{same}, those that the source does not have {others}{when}"
 
 
 def _later_runs(pipeline: Pipeline, table: SourceTable) -> str:
@@ -122,7 +159,14 @@ def _later_runs(pipeline: Pipeline, table: SourceTable) -> str:
         return "read the whole table, and write what differs in the sink"
     indexed = any(index.columns[:1] == (pipeline.sources.get(pipeline.version),) for index in table.indexes)
     advice = "" if indexed else f"; no index begins with {pipeline.version}, so each of them reads through the table"
-    return f"read what has changed, by {pipeline.version}{advice}"
+    return f"read what has changed, by {pipeline.version}{advice}{_comparing(pipeline)}"
+
+
+def _comparing(pipeline: Pipeline) -> str:
+    """How often later runs read all keys, to find deleted rows."""
+    if pipeline.deletes == "keep":
+        return "; rows deleted at the source stay in the sink"
+    return f"; {pipeline.comparing_runs} also reads the keys of all rows, to {pipeline.deletes} those that are gone"
 
 
 def _partitions(pipeline: Pipeline, rows: int) -> str:

@@ -7,7 +7,7 @@ from etl.model.source_type import SourceTypes
 from etl.postgres.filter import pushdown_condition
 from etl.postgres.quoting import quote_name
 from etl.postgres.relation import source_rows
-from etl.postgres.sql import key_literals
+from etl.postgres.sql import compared_keys, key_literals
 
 
 def content_hash(pipeline: Pipeline) -> str:
@@ -30,9 +30,16 @@ def has_keys(pipeline: Pipeline, keys: Sequence[Sequence[str]], source: SourceTy
     named = ", ".join(f"{quote_name(name)} AS {place}" for name, place in zip(pipeline.key, places, strict=True))
     # The first, without rows, gives the literals the types of the columns.
     given = [f"SELECT 0 AS {number}, {named} FROM {source_rows(pipeline)} WHERE false"]
-    given += [f"SELECT {index}, {key_literals(pipeline, key)}" for index, key in enumerate(keys)]
-    same = " AND ".join(f"t.{quote_name(name)} = k.{place}" for name, place in zip(pipeline.key, places, strict=True))
+    given += [f"SELECT {index}, {key_literals(pipeline, key, source)}" for index, key in enumerate(keys)]
+    pairs = [(f"t.{name}", f"k.{place}") for name, place in zip(compared_keys(pipeline, source), places, strict=True)]
+    same = [f"{column} = {given}" for column, given in pairs]
+    # citext, and a collation that is not deterministic, take texts for equal that the sink tells apart.
+    same += [
+        f'{column}::text COLLATE "C" = {given}::text COLLATE "C"'
+        for (column, given), name in zip(pairs, pipeline.key, strict=True)
+        if pipeline.types[name].is_text
+    ]
     return (
         f"SELECT DISTINCT k.{number} FROM ({' UNION ALL '.join(given)}) AS k"
-        f" JOIN {source_rows(pipeline, 't')} ON {same} WHERE {pushdown_condition(pipeline, source)}"
+        f" JOIN {source_rows(pipeline, 't')} ON {' AND '.join(same)} WHERE {pushdown_condition(pipeline, source)}"
     )

@@ -74,11 +74,16 @@ def _closing(connection: postgres.Connection) -> Iterator[None]:
 
 
 def _advice(error: dbapi.Error) -> str:
-    """Advice on a certificate that was not accepted; empty for other errors."""
+    """Advice on TLS that could not be used; empty for other errors."""
     if "certificate verify failed" in str(error):
-        return " Name the authority that signed its certificate as SOURCE_CA_FILE."
+        return ". Name the authority that signed its certificate as SOURCE_CA_FILE."
     if "does not match host name" in str(error):
-        return " Let SOURCE_URL name the host as its certificate does; hostaddr in it is where that is."
+        return ". Let SOURCE_URL name the host as its certificate does; hostaddr in it is where that is."
+    if "does not support SSL" in str(error):
+        return (
+            ". Without TLS at the source, add ?sslmode=disable to SOURCE_URL; with a certificate that cannot be"
+            " verified, ?sslmode=require."
+        )
     return ""
 
 

@@ -1,12 +1,13 @@
 """SQL for Postgres, as text, for `plan` in the DAG and `extract` in the image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import cast
 
 from etl.model.column_types import ColumnType
 from etl.model.pipeline import Pipeline
-from etl.model.source_type import SourceTypes, reads
+from etl.model.source_type import SourceType, SourceTypes, reads
 from etl.model.version_kind import Version, day_of
 from etl.model.version_zone import as_local
 from etl.model.window import Partition, Window
@@ -128,7 +129,7 @@ def extract_rows(pipeline: Pipeline, partition: Partition, source: SourceTypes, 
     if adjusted:
         columns[ADJUSTED] = quote_name(ADJUSTED)
         read = [*read, f"{adjusted} AS {quote_name(ADJUSTED)}"]
-    rows = f"SELECT {', '.join(read)} {_from_partition(pipeline, partition)}{condition}"
+    rows = f"SELECT {', '.join(read)} {_from_partition(pipeline, partition, source)}{condition}"
     if is_any_cast:
         rows += " OFFSET 0"
     lengths = {name: f"octet_length({columns[name]})" for name in unbounded}
@@ -150,7 +151,7 @@ def extract_rows(pipeline: Pipeline, partition: Partition, source: SourceTypes, 
 def count_partition(pipeline: Pipeline, partition: Partition, source: SourceTypes) -> str:
     """One row: how many rows a partition has, and how many of them pushdown omits."""
     left_out = f"count(*) FILTER (WHERE ({pushdown_condition(pipeline, source)}) IS NOT TRUE)"
-    return f"SELECT count(*), {left_out} {_from_partition(pipeline, partition)}"
+    return f"SELECT count(*), {left_out} {_from_partition(pipeline, partition, source)}"
 
 
 def duplicate_keys(pipeline: Pipeline, partition: Partition, source: SourceTypes) -> str:
@@ -160,12 +161,12 @@ def duplicate_keys(pipeline: Pipeline, partition: Partition, source: SourceTypes
     as_text = ", ".join(f"{name}::text AS k{place}" for place, name in enumerate(keys))
     present = " AND ".join(f"{name} IS NOT NULL" for name in keys)
     return (
-        f"SELECT count(*), {as_text} {_from_partition(pipeline, partition)} AND {present}"
+        f"SELECT count(*), {as_text} {_from_partition(pipeline, partition, source)} AND {present}"
         f" AND ({pushdown_condition(pipeline, source)}) GROUP BY {', '.join(keys)} HAVING count(*) > 1 LIMIT 1"
     )
 
 
-def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime | int]]) -> str:
+def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime | int]], source: SourceTypes) -> str:
     """A row for each of the given rows that the source has; given are the key as text, and the version in the sink.
 
     Its columns: the index in `rows`, the version at the source as text, and -1, 0 or 1 if that is older than the given
@@ -177,10 +178,10 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
     # The first, without rows, gives the literals the types of the columns.
     given = [f"SELECT 0 AS place, {named}, {version} AS version FROM {source_rows(pipeline)} WHERE false"]
     given += [
-        f"SELECT {number}, {key_literals(pipeline, key)}, {_local_version(pipeline, at)}"
+        f"SELECT {number}, {key_literals(pipeline, key, source)}, {_local_version(pipeline, at)}"
         for number, (key, at) in enumerate(rows)
     ]
-    same = " AND ".join(f"t.{name} = k.k{place}" for place, name in enumerate(keys))
+    same = " AND ".join(f"t.{name} = k.k{place}" for place, name in enumerate(compared_keys(pipeline, source)))
     return (
         f"SELECT k.place, t.{version}::text,"
         f" (t.{version} > k.version)::int - (t.{version} < k.version)::int"
@@ -188,19 +189,26 @@ def versions_of(pipeline: Pipeline, rows: Sequence[tuple[Sequence[str], datetime
     )
 
 
-def find_row(pipeline: Pipeline, key: Sequence[str]) -> str:
+def find_row(pipeline: Pipeline, key: Sequence[str], source: SourceTypes) -> str:
     """One row if the source has a row of this key, else none."""
-    return f"SELECT 1 FROM {source_rows(pipeline)} WHERE {_compare_key(pipeline, '=', _by_name(pipeline, key))}"
+    names = ", ".join(compared_keys(pipeline, source))
+    return f"SELECT 1 FROM {source_rows(pipeline)} WHERE ({names}) = ({key_literals(pipeline, key, source)})"
 
 
-def _from_partition(pipeline: Pipeline, partition: Partition) -> str:
+def compared_keys(pipeline: Pipeline, source: SourceTypes) -> list[str]:
+    """The columns of the key as `key_literals` are compared with: a domain of an enum as the enum itself."""
+    enums = {name: kind.name for name, kind in source.items() if kind.is_enum}
+    return [f"{quote_name(name)}::{enums[name]}" if name in enums else quote_name(name) for name in pipeline.key]
+
+
+def _from_partition(pipeline: Pipeline, partition: Partition, source: SourceTypes) -> str:
     conditions = [_in_window(pipeline, partition.window)]
     if partition.lower is not None:
-        conditions.append(_compare_key(pipeline, ">", _bound(pipeline, partition.lower)))
+        conditions.append(_compare_key(pipeline, ">", partition.lower, source))
     if partition.upper is not None:
-        conditions.append(_compare_key(pipeline, "<=", _bound(pipeline, partition.upper)))
+        conditions.append(_compare_key(pipeline, "<=", partition.upper, source))
     if partition.keys is not None:
-        names = ", ".join(quote_name(name) for name in pipeline.key)
+        names = ", ".join(compared_keys(pipeline, source))
         listed = ", ".join(f"({key_literals(pipeline, key)})" for key in partition.keys)
         conditions.append(f"({names}) IN ({listed})")
     if partition.share is not None:
@@ -253,25 +261,31 @@ def _local_version(pipeline: Pipeline, value: datetime | int) -> str:
     return f"{quote_text(text + ('+00' if type_name == 'timestamptz' else ''))}::{type_name}"
 
 
-def _compare_key(pipeline: Pipeline, operator: str, key: Mapping[str, str]) -> str:
-    values = ", ".join(_literal(pipeline.types[name], value) for name, value in key.items())
-    return f"({', '.join(map(quote_name, key))}) {operator} ({values})"
+def _compare_key(pipeline: Pipeline, operator: str, values: Sequence[str], source: SourceTypes) -> str:
+    # With a constant Postgres would use no index; it has one value in all rows.
+    pairs = zip(pipeline.key, compared_keys(pipeline, source), values, strict=True)
+    varying = [each for each in pairs if each[0] not in pipeline.constants]
+    names = ", ".join(column for _, column, _ in varying)
+    literals = ", ".join(_key_literal(value, pipeline.types[name], None) for name, _, value in varying)
+    return f"({names}) {operator} ({literals})"
 
 
-def _bound(pipeline: Pipeline, values: Sequence[str]) -> dict[str, str]:
-    """A bound of a partition without the constants of the key, with which Postgres would use no index."""
-    return {name: value for name, value in _by_name(pipeline, values).items() if name not in pipeline.constants}
+def key_literals(pipeline: Pipeline, values: Sequence[str], source: SourceTypes = MappingProxyType({})) -> str:
+    """The values of a key, as literals with commas between them; to be compared with the columns themselves.
+
+    With the types of the source, those of the sink: a label that its enum does not have any more is null then.
+    """
+    return ", ".join(
+        _key_literal(value, pipeline.types[name], source.get(name))
+        for value, name in zip(values, pipeline.key, strict=True)
+    )
 
 
-def _by_name(pipeline: Pipeline, values: Sequence[str]) -> dict[str, str]:
-    return dict(zip(pipeline.key, values, strict=True))
-
-
-def key_literals(pipeline: Pipeline, values: Sequence[str]) -> str:
-    """The values of a key, as literals with commas between them; to be compared with the columns themselves."""
-    return ", ".join(_literal(pipeline.types[name], value) for name, value in _by_name(pipeline, values).items())
-
-
-def _literal(kind: ColumnType, value: str) -> str:
+def _key_literal(value: str, kind: ColumnType, source: SourceType | None) -> str:
+    text = quote_text(value)
+    if source and source.is_enum:  # of which Postgres refuses a label that was renamed
+        return (
+            f"(SELECT e.label FROM unnest(enum_range(NULL::{source.name})) AS e (label) WHERE e.label::text = {text})"
+        )
     # A text takes the type of the column beside it, such as an enum, which Postgres does not compare with text.
-    return quote_text(value) if kind.is_text else f"{quote_text(value)}::{kind.name}"
+    return text if kind.is_text else f"{text}::{kind.name}"

@@ -7,9 +7,10 @@ from typing import NoReturn
 
 from etl.errors import ConfigurationError
 from etl.model.column_types import KEY_COLLATION, ColumnType
+from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import TableName
 from etl.sqlserver.sink import Sink
-from etl.sqlserver.sql import Table, object_id, quote_name, quote_table
+from etl.sqlserver.sql import Table, object_id, quote_name, quote_table, quote_text
 
 _SIZES = re.compile(r"\w+")
 _INTEGERS = ("smallint", "int", "bigint")
@@ -72,6 +73,7 @@ def check_table(table: Table, found: Mapping[str, SinkColumn]) -> None:
     """
     for name, column in table.columns.items():
         if name not in found:
+            _refuse_other_case(table, name, found)
             _refuse(table, f"has no column {name}", f"ADD {quote_name(name)} {column.tsql} NULL")
         present = found[name]
         # A column of the key cannot be altered: its index depends on it.
@@ -119,9 +121,19 @@ def accepts(have: SinkColumn, need: ColumnType, *, is_joined: bool) -> bool:
     return have.tsql in _WIDER.get(need.tsql, ())
 
 
-def _refuse(table: Table, problem: str, alter: str = "") -> NoReturn:
+def _refuse_other_case(table: Table, name: str, found: Mapping[str, SinkColumn]) -> None:
+    """Refuse a column that has the name in another case: SQL Server takes both for one, and the bulk copy not."""
+    for other in found:
+        if as_sql_server_sees(other) == as_sql_server_sees(name) and other not in table.columns:
+            column = f"{quote_table(table.name)}.{quote_name(other)}"
+            rename = f"EXEC sp_rename {quote_text(column)}, {quote_text(name)}, 'COLUMN'"
+            _refuse(table, f"has {name} as {other}", statement=rename)
+
+
+def _refuse(table: Table, problem: str, alter: str = "", *, statement: str = "") -> NoReturn:
     quoted = quote_table(table.name)
-    either = f"ALTER TABLE {quoted} {alter}; or " if alter else ""
+    statement = f"ALTER TABLE {quoted} {alter}" if alter else statement
+    either = f"{statement}; or " if statement else ""
     raise ConfigurationError(
         f"sink table {table.name} {problem}. Have it changed: {either}DROP TABLE {quoted}, which a load"
         " makes anew; then run with full_refresh."

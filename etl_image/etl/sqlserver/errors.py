@@ -37,6 +37,7 @@ CONFIGURATION: dict[int, str] = {
     207: _ALTER,  # Invalid column name
     208: _PREPARE,  # Invalid object name
     213: _ALTER,  # Number of supplied values does not match
+    130: "",  # Cannot perform an aggregate function on a subquery
     217: _TRIGGER,  # Nesting level exceeded
     229: _PREPARE,  # Permission denied on an object
     230: _PREPARE,  # Permission denied on a column
@@ -62,6 +63,7 @@ CONFIGURATION: dict[int, str] = {
     1904: "SQL Server has 32 columns in a key at most.",
     1919: "A key column needs a length: declare it as varchar(n).",
     1944: "A key has 900 bytes in SQL Server at most.",
+    2705: _ALTER,  # Column names must be unique
     2760: _PREPARE,  # Schema does not exist, or no permission
     3154: "",  # The backup is of another database
     3169: "",  # The backup was made by a newer version

@@ -1,30 +1,31 @@
 """Columns that a pipeline has gained: they are added to the sink table, and recorded until a run has filled them.
 
-The record is the ledger's table `etl.backfill`. A column is nullable in the sink, whatever the pipeline says: rows that
-the source does not have any more never get a value.
+The record, `etl.backfill`, also has the columns of the sink table that the pipeline does not list: loads bring rows
+without their values, so a run is to fill one when the pipeline lists it (again). An added column is nullable in the
+sink, whatever the pipeline says: rows that the source does not have any more never get a value.
 """
 
+from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import Pipeline
+from etl.sqlserver import backfill
 from etl.sqlserver import sql as sink_sql
-from etl.sqlserver.ledger import BACKFILL, TABLES_LOCK, is_of
+from etl.sqlserver.ledger import TABLES_LOCK
 from etl.sqlserver.sink import Sink
-from etl.sqlserver.sql import quote_name, quote_table, quote_text
 
-_BACKFILL = quote_table(BACKFILL)
-
-
-def lacking(pipeline: Pipeline, present: set[str]) -> list[str]:
-    """The columns that an existing sink table with the columns `present` gets: none of key and version."""
-    return [
-        name for name in pipeline.columns if present and name not in {*present, *pipeline.key, pipeline.version or ""}
-    ]
+_LONGEST = 63
+"""Bytes of the longest name of Postgres."""
 
 
 def add_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
-    """Add the columns that the sink table lacks, and commit; returns their names."""
-    if find_lacking(sink, pipeline):
-        sink.lock(TABLES_LOCK, 60_000)  # another load may add them
-    added = find_lacking(sink, pipeline)
+    """Add the columns that the sink table lacks, record those that the load leaves out, and commit; returns the added.
+
+    The record comes before the rows that lack the values.
+    """
+    added, left_out = _find_changes(sink, pipeline)
+    if added or left_out:
+        sink.lock(TABLES_LOCK, 60_000)  # another load may do it
+        added, left_out = _find_changes(sink, pipeline)
+    _record(sink, pipeline, left_out)
     _add(sink, pipeline, added)
     sink.commit()
     return added
@@ -32,9 +33,7 @@ def add_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
 
 def find_lacking(sink: Sink, pipeline: Pipeline) -> list[str]:
     """The columns that the sink table lacks; none if there is no table yet."""
-    present = {name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))}
-    stamps = [name for name in sink_sql.stamp_names(pipeline) if present and name not in present]
-    return [*lacking(pipeline, present), *stamps]
+    return backfill.lacking(pipeline, {name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))})
 
 
 def prepare_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
@@ -44,28 +43,27 @@ def prepare_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
     return added
 
 
-def read_added(pipeline: Pipeline) -> str:
-    """The names of the columns that have been added to the sink table, and whether a run is to fill them (1)."""
-    is_open = "CASE WHEN [filled_at] IS NULL THEN 1 ELSE 0 END"
-    return f"SELECT [column_name], {is_open} FROM {_BACKFILL} WHERE {is_of(pipeline)}"
-
-
-def record_filled(pipeline: Pipeline, run_id: str) -> str:
-    """Record that a run has filled the columns that were added."""
-    return (
-        f"UPDATE {_BACKFILL} SET [filled_at] = SYSUTCDATETIME(), [run_id] = {quote_text(run_id)}"
-        f" WHERE {is_of(pipeline)} AND [filled_at] IS NULL"
-    )
+def _find_changes(sink: Sink, pipeline: Pipeline) -> tuple[list[str], list[str]]:
+    """The columns that the sink table lacks, and those that the pipeline does not list and no record has as open."""
+    present = [name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))]
+    listed = set(map(as_sql_server_sees, [*pipeline.columns, *sink_sql.own_names(pipeline)]))
+    # Names that no column of Postgres can have are never listed.
+    others = [name for name in present if as_sql_server_sees(name) not in listed and len(name.encode()) <= _LONGEST]
+    if others:
+        is_open = {name for name, is_open in sink.rows(backfill.read_added(pipeline)) if is_open}
+        others = [name for name in others if name not in is_open]
+    return backfill.lacking(pipeline, set(present)), others
 
 
 def _add(sink: Sink, pipeline: Pipeline, names: list[str]) -> None:
-    # The record first: without it a column would stay empty. Only loads of a row fill the time of its load.
-    for name in filter(pipeline.columns.__contains__, names):
-        this = f"{is_of(pipeline)} AND {quote_name('column_name')} = {quote_text(name)}"
-        sink.execute(f"UPDATE {_BACKFILL} SET [added_at] = SYSUTCDATETIME(), [filled_at] = NULL WHERE {this}")
-        sink.execute(
-            f"INSERT INTO {_BACKFILL} ([pipeline], [column_name], [added_at]) SELECT {quote_text(pipeline.name)},"
-            f" {quote_text(name)}, SYSUTCDATETIME() WHERE NOT EXISTS (SELECT 1 FROM {_BACKFILL} WHERE {this})"
-        )
+    # The record first: without it a column would stay empty. A time that loads set is none that a run fills.
+    _record(sink, pipeline, [name for name in names if name in pipeline.columns])
     if names:
         sink.execute(sink_sql.add_columns(sink_sql.sink_table(pipeline), names))
+
+
+def _record(sink: Sink, pipeline: Pipeline, names: list[str]) -> None:
+    """Record columns that a run of the pipeline is to fill."""
+    for name in names:
+        for statement in backfill.record_added(pipeline, name):
+            sink.execute(statement)

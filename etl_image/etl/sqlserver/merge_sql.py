@@ -38,10 +38,13 @@ def count_present(pipeline: Pipeline, staging: TableName, partition: Partition) 
     sink at their version, or at a newer one if the window does not overwrite it.
     """
     outdated, present = _versions(pipeline, partition)
+    # SQL Server refuses an aggregate over a subquery (error 130), which `outdated` may have.
     return (
-        f"SELECT COUNT_BIG(*), COUNT_BIG(CASE WHEN {present} AND NOT ({outdated}) THEN 1 END),"
-        f" COUNT_BIG(CASE WHEN {present} THEN 1 END)"
-        f" FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s ON {same_key(pipeline, partition)}"
+        "SELECT COUNT_BIG(*), COUNT_BIG([unchanged]), COUNT_BIG([present]) FROM (SELECT"
+        f" CASE WHEN {present} AND NOT ({outdated}) THEN 1 END AS [unchanged],"
+        f" CASE WHEN {present} THEN 1 END AS [present]"
+        f" FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s ON {same_key(pipeline, partition)})"
+        " AS compared"
     )
 
 

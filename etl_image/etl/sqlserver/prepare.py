@@ -30,6 +30,7 @@ def prepare_sink(settings: Settings, pipelines: Sequence[Pipeline] = (), wait_se
     Raises ConfigurationError or TryAgainError.
     """
     log = structlog.get_logger()
+    _refuse_shared_tables(pipelines)
     loader, *others = settings.sink_logins()
     _wait_for_server(settings, wait_seconds)
     with _prepared(settings, [loader, *others]) as (sink, done):
@@ -46,6 +47,18 @@ def prepare_logins(settings: Settings) -> list[str]:
     """
     with _prepared(settings, settings.sink_logins()) as (_, done):
         return done
+
+
+def _refuse_shared_tables(pipelines: Sequence[Pipeline]) -> None:
+    """Raise ConfigurationError for two pipelines of one table, of which one deletes or marks: the other's rows, too."""
+    known: dict[str, Pipeline] = {}
+    for pipeline in pipelines:
+        other = known.setdefault(pipeline.sink_identity, pipeline)
+        if other is not pipeline and (other.deletes, pipeline.deletes) != ("keep", "keep"):
+            raise ConfigurationError(
+                f"Pipelines {other.name} and {pipeline.name} load the same table, {pipeline.sink}, and rows that the"
+                ' source of one does not have are those of the other. Give each a table of its own, or deletes="keep".'
+            )
 
 
 @contextmanager
@@ -171,8 +184,8 @@ def _prepare_database(sink: Sink, pipelines: Sequence[Pipeline]) -> Iterator[str
         yield from _prepare_index(sink, table)
     for pipeline in pipelines:
         if added := evolve.prepare_columns(sink, pipeline):
-            filled = ", which the next run fills" if set(added) & pipeline.columns.keys() else ""
-            yield f"added {', '.join(added)} to {pipeline.sink}{filled}"
+            are_filled = any(name in pipeline.columns for name in added)
+            yield f"added {', '.join(added)} to {pipeline.sink}{', which the next run fills' if are_filled else ''}"
     for statement in prepare_sql.grants(pipelines):
         sink.execute(statement)
 

@@ -150,20 +150,26 @@ def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]
     if not pipelines:
         return allowed | {_schema(SINK_SCHEMA): ("ALTER", "SELECT", "INSERT", "UPDATE", "DELETE")}
     rights = ("SELECT", "INSERT", "UPDATE")
-    return allowed | {
-        _object(pipeline.sink): (*rights, "DELETE") if pipeline.deletes == "delete" else rights
-        for pipeline in pipelines
-    }
+    deleting = _deleting(pipelines)
+    tables = [_object(pipeline.sink) for pipeline in pipelines]
+    return allowed | {table: (*rights, "DELETE") if table in deleting else rights for table in tables}
 
 
 def grants(pipelines: Sequence[Pipeline] = ()) -> list[str]:
-    """Grant the role its permissions; if pipelines are named, revoke those on the schema."""
+    """Grant the role its permissions; if pipelines are named, revoke those on the schema, and unused DELETE."""
     allowed = permissions(pipelines)
     statements = [f"GRANT {', '.join(words)}{_on(on)} TO {quote_name(ROLE)}" for on, words in allowed.items()]
     if pipelines:
         schema = _schema(SINK_SCHEMA)
         statements.append(f"REVOKE {', '.join(permissions()[schema])}{_on(schema)} FROM {quote_name(ROLE)}")
+    keeping = {_object(pipeline.sink) for pipeline in pipelines} - _deleting(pipelines)
+    statements += [f"REVOKE DELETE{_on(table)} FROM {quote_name(ROLE)}" for table in sorted(keeping)]
     return statements
+
+
+def _deleting(pipelines: Sequence[Pipeline]) -> set[str]:
+    """The sink tables of which a pipeline deletes rows."""
+    return {_object(pipeline.sink) for pipeline in pipelines if pipeline.deletes == "delete"}
 
 
 def grants_of_own_login(role: str, tables: Sequence[TableName]) -> list[str]:

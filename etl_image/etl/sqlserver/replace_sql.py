@@ -19,9 +19,11 @@ def find_duplicate_key(pipeline: Pipeline, staging: TableName) -> str:
 
 def count_changes(pipeline: Pipeline, staging: TableName) -> str:
     """One row: how many rows of staging have their key in the sink, and how many of these differ there."""
+    # SQL Server refuses an aggregate over a subquery (error 130).
     return (
-        f"SELECT COUNT_BIG(*), COUNT_BIG(CASE WHEN {_is_to_update(pipeline)} THEN 1 END)"
-        f" FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s ON {same_key(pipeline)}"
+        f"SELECT COUNT_BIG(*), COUNT_BIG([differing]) FROM (SELECT CASE WHEN {_is_to_update(pipeline)} THEN 1 END"
+        f" AS [differing] FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
+        f" ON {same_key(pipeline)}) AS compared"
     )
 
 

@@ -44,10 +44,15 @@ def write(pipeline: Pipeline, replaced: Replaced) -> list[str]:
         *(quote_time(replaced.read_at), quote_text(replaced.run_id)),
     ]
     return [
-        f"DELETE FROM {_TABLE} WHERE [pipeline] = {name}",
+        forget(pipeline),
         f"INSERT INTO {_TABLE} ([pipeline], [definition], [source_rows], [source_hash], [sink_rows], [read_at],"
         f" [run_id]) VALUES ({', '.join(values)})",
     ]
+
+
+def forget(pipeline: Pipeline) -> str:
+    """Delete the row of a pipeline: the next run replaces the sink table, whatever the time at the source is."""
+    return f"DELETE FROM {_TABLE} WHERE [pipeline] = {quote_text(pipeline.name)}"
 
 
 def find_reconciled(pipeline: Pipeline) -> str:

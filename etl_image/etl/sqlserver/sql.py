@@ -263,12 +263,17 @@ def _constant(kind: ColumnType, value: str) -> str:
     return f"CAST({quote_text(value)} AS {kind.tsql})"
 
 
-def newest_rows(pipeline: Pipeline, count: int) -> str:
-    """The newest rows of the sink: each column of the key as text, or as a number, and the version as text."""
+def newest_rows(pipeline: Pipeline, count: int, *, has_mark: bool = True) -> str:
+    """The newest rows of the sink: each column of the key as text, or as a number, and the version as text.
+
+    `has_mark`: whether the sink table has the column of marks, which the first load of a pipeline that marks adds.
+    """
     texts = [*key_texts(pipeline), _as_text(pipeline, pipeline.version_column)]
+    marks = [f"{quote_name(name)} IS NULL" for name in mark_names(pipeline) if has_mark]
+    conditions = [*owned(pipeline), *marks] or ["1 = 1"]
     return (
         f"SELECT TOP ({int(count)}) {', '.join(texts)}"
-        f" FROM {quote_table(pipeline.sink)} WHERE {is_unmarked(pipeline)}1 = 1"
+        f" FROM {quote_table(pipeline.sink)} WHERE {' AND '.join(conditions)}"
         f" ORDER BY {quote_name(pipeline.version_column)} DESC"
     )
 

@@ -91,7 +91,7 @@ class Classifier:
         self._resources.close()
         counts = self._counts | {"dropped": self._counts["dropped"] + extracted.dropped}
         with work.metrics("filter") as metrics:  # also if the rows are refused below
-            for outcome in _OUTCOMES:
+            for outcome in _OUTCOMES if work.is_counted else ():
                 metrics.rows(outcome, counts[outcome])
             metrics.seconds(self._progress.seconds)
         self._adjusted.log()

@@ -31,6 +31,11 @@ class StepContext:
         """Whether keys are compared, and no rows are loaded."""
         return self.partition.kind == KEYS
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether metrics count its rows: not those that are read once more to compare keys."""
+        return not self.is_of_keys and self.partition.keys is None
+
     @cached_property
     def staging(self) -> Staging:
         """The files of this partition."""

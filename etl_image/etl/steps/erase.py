@@ -77,8 +77,8 @@ def erase(settings: Settings, pipeline: Pipeline, key: str, *, dry_run: bool, as
 
 def _check_source(work: StepContext, row_key: RowKey) -> None:
     with connect_source(work.settings, work.pipeline, str(work)) as connection, connection.cursor() as cursor:
-        check_source(work.pipeline, cursor)
-        cursor.execute(source_sql.find_row(work.pipeline, row_key.texts))
+        types = check_source(work.pipeline, cursor).types
+        cursor.execute(source_sql.find_row(work.pipeline, row_key.texts, types))
         if cursor.fetchall():
             raise ConfigurationError(
                 f"{work.pipeline.name}: {work.pipeline.source} still has this row, and a later run would bring it back."

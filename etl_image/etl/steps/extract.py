@@ -62,7 +62,8 @@ def sweep(work: StepContext) -> None:
 def log_extracted(work: StepContext, manifest: Manifest, progress: Progress) -> None:
     """Log and count the extracted rows."""
     with work.metrics("extract") as metrics:
-        metrics.rows("extracted", manifest.extracted)
+        if work.is_counted:
+            metrics.rows("extracted", manifest.extracted)
         metrics.bytes((manifest.extracted - manifest.dropped) * manifest.row_bytes)
         metrics.seconds(progress.seconds)
     structlog.get_logger().info("extract: done", rows=manifest.extracted, seconds=round(progress.seconds, 1))

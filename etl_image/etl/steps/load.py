@@ -70,7 +70,8 @@ def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress
             loaded = _apply(work, sink, staging, manifest)
     with work.metrics("load") as metrics:
         of_deletes = ("deleted", "marked") if work.pipeline.deletes != "keep" else ()
-        for outcome in ("inserted", "updated", "unchanged", *of_deletes):
+        of_rows = ("unchanged",) if work.is_counted else ()
+        for outcome in ("inserted", "updated", *of_rows, *of_deletes):
             metrics.rows(outcome, getattr(loaded, outcome))
         metrics.bytes(manifest.kept * manifest.row_bytes)
         metrics.seconds(progress.seconds)

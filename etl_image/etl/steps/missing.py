@@ -1,10 +1,8 @@
 """Rows that no window reaches: of old versions, but not in the sink, or there at another version."""
 
-import pyarrow as pa
-
 from etl.errors import DataError, TryAgainError
 from etl.model.pipeline import TableName
-from etl.model.window import KEYS, Partition, Window
+from etl.model.window import KEYS, Partition
 from etl.sqlserver import deletes_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.sink import Sink
@@ -29,8 +27,8 @@ def copy(work: StepContext, sink: Sink, staging: TableName, table: TableName) ->
     if low is None:
         return 0  # the window reaches all
     pipeline = work.pipeline
-    found = sink.rows(deletes_sql.find_missing(pipeline, staging, low, MOST + 1))
-    if len(found) > MOST:
+    found = sink.rows(deletes_sql.find_missing(pipeline, staging, low, MOST + pipeline.tolerated_rejects + 1))
+    if len(found) > MOST + pipeline.tolerated_rejects:
         raise DataError(
             f"{work}: more than {MOST} rows of {pipeline.source} are not in {pipeline.sink}, or at another version:"
             f" their {pipeline.version} was older than every window. Nothing was changed; run with full_refresh."
@@ -49,18 +47,20 @@ def write(work: StepContext, sink: Sink, table: TableName, copied: int) -> Loade
 
 
 def _copy(work: StepContext, sink: Sink, table: TableName, keys: list[list[str]]) -> int:
-    """Copy the rows of some keys, as far as the filter keeps them and they can be carried; returns their number."""
+    """Copy the rows of some keys, as far as the filter keeps them and they can be carried; returns their number.
+
+    Raises DataError if more of them break the type rules than the pipeline tolerates.
+    """
     rows = _of_keys(work, keys)
     rejects = f"{work.staging.new_folder('run')}/rejects/rows.parquet"
     with (
         extract.reading(rows) as source,
         Classifier(rows, source.schema, rejects, Progress("load", len(keys))) as classifier,
     ):
-        kept: list[pa.RecordBatch] = list(classifier.kept(source.batches()))
-    sink.bulk_copy(table, classifier.schema, iter(kept))
-    return sum(batch.num_rows for batch in kept)
+        sink.bulk_copy(table, classifier.schema, classifier.kept(source.batches()))
+        return classifier.verdict(source.manifest()).kept
 
 
 def _of_keys(work: StepContext, keys: list[list[str]]) -> StepContext:
-    window = Window(high=work.partition.window.high, refresh="all")
+    window = work.partition.window.model_copy(update={"low": None, "refresh": "all"})
     return StepContext(work.pipeline, work.run_id, Partition(window=window, id=KEYS, keys=keys), work.settings)

@@ -60,7 +60,8 @@ def _refuse_older(work: StepContext, sink: Sink, manifest: Manifest) -> None:
         if own < latest:
             raise ConfigurationError(
                 f"{work}: its rows were read at {own}, and {work.pipeline.sink} has those of {latest}: nothing was"
-                " changed. Start a new run."
+                " changed. Start a new run. Or if the source's clock was put back, forget that time in the sink:"
+                f" {replaced.forget(work.pipeline)}"
             )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from dev.sandbox.sqlserver.engine.catalogue import object_id
-from dev.sandbox.sqlserver.errors import unknown_statement
+from dev.sandbox.sqlserver.errors import SqlError, unknown_statement
 from dev.sandbox.sqlserver.sql.conversions import Expr, average_type, common_type, convert, convert_styled, sum_type
 from dev.sandbox.sqlserver.sql.expressions import Expressions, utc_now
 from dev.sandbox.sqlserver.sql.lexer import Cursor
@@ -41,11 +41,24 @@ def _bytes_of_text(value: Expr, target: SqlType) -> str:
     return f"encode({value.sql})"
 
 
+def _aggregated(at: Expressions) -> Expr:
+    """The argument of an aggregate, which has no subquery in it."""
+    began = at.batch.position
+    value = at.value()
+    if any(
+        token.kind == "word" and token.value.upper() == "SELECT" for token in at.batch.tokens[began : at.batch.position]
+    ):
+        raise SqlError(
+            130, "Cannot perform an aggregate function on an expression containing an aggregate or a subquery."
+        )
+    return value
+
+
 def _count(at: Expressions) -> Expr:
     if at.batch.accept("*"):
         return Expr("CAST(count(*) AS INTEGER)", INT)
     distinct = "DISTINCT " if at.batch.accept("DISTINCT") else ""
-    return Expr(f"CAST(count({distinct}{at.value().sql}) AS INTEGER)", INT)
+    return Expr(f"CAST(count({distinct}{_aggregated(at).sql}) AS INTEGER)", INT)
 
 
 def _count_big(at: Expressions) -> Expr:
@@ -54,7 +67,7 @@ def _count_big(at: Expressions) -> Expr:
 
 
 def _sum(at: Expressions) -> Expr | None:
-    value = at.value()
+    value = _aggregated(at)
     if value.type is None or not value.type.is_number or value.type.name == "bit":
         return None
     declared = sum_type(value.type)
@@ -62,7 +75,7 @@ def _sum(at: Expressions) -> Expr | None:
 
 
 def _average(at: Expressions) -> Expr | None:
-    value = at.value()
+    value = _aggregated(at)
     if value.type is None or not value.type.is_number or value.type.name == "bit":
         return None
     declared = average_type(value.type)
@@ -71,7 +84,7 @@ def _average(at: Expressions) -> Expr | None:
 
 
 def _extreme(at: Expressions, function: str) -> Expr:
-    value = at.value()
+    value = _aggregated(at)
     return Expr(f"{function}({value.sql})", value.type)
 
 
