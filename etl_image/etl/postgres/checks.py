@@ -51,7 +51,7 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     """
     (kind,) = next(iter(_rows(cursor, source_catalogue.relation_kind(pipeline.source))), ("",))
     described = _rows(cursor, source_catalogue.describe_columns(pipeline.source))
-    found = {name: SourceType(*rest) for name, *rest in described}
+    found = {name: SourceType(*rest) for _, name, _, _, *rest in described}
     # Mode replace reads all rows in one partition, and its load counts the keys that came twice.
     is_replaced = pipeline.mode == "replace"
     _check_columns(pipeline, found, may_be_null=is_replaced or kind in _WITHOUT_KEY)
