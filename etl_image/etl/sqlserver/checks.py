@@ -7,7 +7,7 @@ from itertools import groupby
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.predicate_sql import render_tsql
 from etl.model.window import Window
-from etl.sqlserver.sql import Table, create_index, is_unmarked, object_id, quote_name, quote_table, quote_version
+from etl.sqlserver.sql import Table, create_index, object_id, quote_name, quote_table, quote_version, unmarked
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def count_breaches(pipeline: Pipeline, window: Window, required: Sequence[str]) 
     lacks = f"COUNT_BIG(CASE WHEN {lacking} THEN 1 END)" if unsure else "CAST(0 AS bigint)"
     return (
         f"SELECT {lacks}, COUNT_BIG(CASE WHEN {render_tsql(pipeline.predicate)} THEN NULL ELSE 1 END)"
-        f" FROM {quote_table(pipeline.sink)} WHERE {is_unmarked(pipeline)}{_in_window(pipeline, window)}"
+        f" FROM {quote_table(pipeline.sink)} WHERE {' AND '.join([*unmarked(pipeline), _in_window(pipeline, window)])}"
     )
 
 

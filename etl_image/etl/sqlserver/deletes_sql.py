@@ -8,12 +8,21 @@ from datetime import datetime
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.version_kind import Version
 from etl.sqlserver.merge_sql import same_key
-from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, quote_table, quote_time, quote_version
+from etl.sqlserver.sql import (
+    key_texts,
+    mark_names,
+    quote_name,
+    quote_names,
+    quote_table,
+    quote_time,
+    quote_version,
+    unmarked,
+)
 
 
 def count_standing(pipeline: Pipeline) -> str:
     """One row: how many rows the sink has, without the marked ones."""
-    condition = " AND ".join(_unmarked(pipeline) or ["1 = 1"])
+    condition = " AND ".join(unmarked(pipeline, "t.") or ["1 = 1"])
     return f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} AS t WHERE {condition}"
 
 
@@ -41,7 +50,7 @@ def find_absent(pipeline: Pipeline, staging: TableName) -> str:
 def find_missing(pipeline: Pipeline, staging: TableName, low: Version, most: int) -> str:
     """The keys of staging, as text, at a version up to `low` that the sink does not have them at; `most` at most."""
     version = quote_name(pipeline.version_column)
-    there = " AND ".join([same_key(pipeline), f"t.{version} = s.{version}", *_unmarked(pipeline)])
+    there = " AND ".join([same_key(pipeline), f"t.{version} = s.{version}", *unmarked(pipeline, "t.")])
     return (
         f"SELECT TOP ({int(most)}) {', '.join(key_texts(pipeline, 's.'))} FROM {quote_table(staging)} AS s"
         f" WHERE s.{version} <= {quote_version(pipeline, low)}"
@@ -69,8 +78,4 @@ def remove_absent(pipeline: Pipeline, staging: TableName, at: datetime) -> str:
 def is_absent(pipeline: Pipeline, staging: TableName) -> str:
     """A condition: row t is not in staging, and not marked."""
     missing = f"NOT EXISTS (SELECT 1 FROM {quote_table(staging)} AS s WHERE {same_key(pipeline)})"
-    return " AND ".join([*_unmarked(pipeline), missing])
-
-
-def _unmarked(pipeline: Pipeline) -> list[str]:
-    return [f"t.{quote_name(name)} IS NULL" for name in mark_names(pipeline)]
+    return " AND ".join([*unmarked(pipeline, "t."), missing])

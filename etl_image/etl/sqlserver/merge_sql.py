@@ -11,14 +11,24 @@ from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, qu
 
 def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
     """Update the rows of the sink that are in staging at a newer version, and those that the window refreshes."""
+    outdated, _ = _versions(pipeline, partition)
+    return update_rows(pipeline, staging, outdated, partition)
+
+
+def update_rows(pipeline: Pipeline, staging: TableName, condition: str, partition: Partition | None = None) -> str:
+    """Update the rows t of the sink from those s of their key in staging, where a condition holds; removes marks."""
     columns = [quote_name(name) for name in pipeline.columns if name not in pipeline.key]
     marks = [f"t.{quote_name(name)} = NULL" for name in mark_names(pipeline)]
     assignments = ", ".join([*(f"t.{name} = s.{name}" for name in columns), *marks])
-    outdated, _ = _versions(pipeline, partition)
     return (
         f"UPDATE t SET {assignments} FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
-        f" ON {same_key(pipeline, partition)} WHERE {outdated}"
+        f" ON {same_key(pipeline, partition)} WHERE {condition}"
     )
+
+
+def is_marked(pipeline: Pipeline) -> list[str]:
+    """Conditions: row t is marked as gone; none if the pipeline marks none."""
+    return [f"t.{quote_name(name)} IS NOT NULL" for name in mark_names(pipeline)]
 
 
 def insert_missing(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
@@ -72,7 +82,7 @@ def _versions(pipeline: Pipeline, partition: Partition) -> tuple[str, str]:
     if pipeline.mode == "append":  # the load is refused if a row was to be overwritten
         return f"t.{version} <> s.{version} OR {differs(pipeline)}", "1 = 1"
     # A row that is marked as gone is there again, at whatever version: its key may have been assigned anew.
-    marked = [f"t.{quote_name(name)} IS NOT NULL" for name in mark_names(pipeline)]
+    marked = is_marked(pipeline)
     older = " OR ".join([f"t.{version} < s.{version}", *marked])
     refresh = partition.window.refresh
     if refresh == "newer":

@@ -210,9 +210,9 @@ def mark_names(pipeline: Pipeline) -> list[str]:
     return [pipeline.mark_column] if pipeline.deletes == "mark" else []
 
 
-def is_unmarked(pipeline: Pipeline) -> str:
-    """The beginning of a condition: a row is not marked as gone, and; empty if the pipeline marks none."""
-    return "".join(f"{quote_name(name)} IS NULL AND " for name in mark_names(pipeline))
+def unmarked(pipeline: Pipeline, table: str = "") -> list[str]:
+    """Conditions: a row is not marked as gone; none if the pipeline marks none. `table`: an alias and a dot."""
+    return [f"{table}{quote_name(name)} IS NULL" for name in mark_names(pipeline)]
 
 
 def newest_rows(pipeline: Pipeline, count: int, *, has_mark: bool = True) -> str:
@@ -221,9 +221,10 @@ def newest_rows(pipeline: Pipeline, count: int, *, has_mark: bool = True) -> str
     `has_mark`: whether the sink table has the column of marks, which the first load of a pipeline that marks adds.
     """
     texts = [*key_texts(pipeline), _as_text(pipeline, pipeline.version_column)]
+    conditions = [*(unmarked(pipeline) if has_mark else []), "1 = 1"]
     return (
         f"SELECT TOP ({int(count)}) {', '.join(texts)}"
-        f" FROM {quote_table(pipeline.sink)} WHERE {is_unmarked(pipeline) if has_mark else ''}1 = 1"
+        f" FROM {quote_table(pipeline.sink)} WHERE {' AND '.join(conditions)}"
         f" ORDER BY {quote_name(pipeline.version_column)} DESC"
     )
 
