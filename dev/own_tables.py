@@ -12,7 +12,8 @@ from pathlib import Path
 
 from etl.arguments import read_dag
 from etl.config.settings import redacted_location
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
 from etl.sqlserver import sql as sink_sql
 from pydantic import SecretStr
 from rich.console import Console

@@ -59,8 +59,8 @@ class Stack:
 def run_stack(folder: Path, source_url: str = "", dags: Path = ROOT / "dags") -> Iterator[Stack]:
     """Run the databases until the block ends; `folder` is for Airflow's home and staging.
 
-    Without a `source_url` the source is a database of orders, in a server of its own: one that is stopped to see what
-    happens does not stop Airflow.
+    Without a `source_url` the source is a database of orders. It is in another server than Airflow's database, so that
+    the source can be stopped while Airflow runs.
     """
     with run_postgres() as metadata, run_sink() as (sink_url, is_double), _source(source_url) as url:
         environment = airflow_environment(folder, metadata.create_database("airflow"), url, sink_url)

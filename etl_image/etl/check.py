@@ -22,7 +22,8 @@ from etl.config import urls
 from etl.config.reach import REACH_SECONDS, UnreachableError, reach
 from etl.config.settings import Settings, redacted_location
 from etl.errors import ConfigurationError, EtlError, ExitCode
-from etl.model.pipeline import Pipeline, SourceTable
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import SourceTable
 from etl.postgres.connection import server_words
 from etl.postgres.quoting import quote_table
 from etl.sqlserver import checks as sink_checks

@@ -65,10 +65,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--big", action="store_true", help="replace tables of more than 20 million rows, too")
     parser.add_argument("--dry-run", action="store_true", help="show the files; write and deploy nothing")
     add_timeout(parser, "15m")
-    words = list(arguments or [])
-    end = words.index("--") if "--" in words else len(words)
-    options = parser.parse_args(words[:end])
-    options.deploying = words[end + 1 :]
+    given = list(arguments or [])
+    end = given.index("--") if "--" in given else len(given)
+    options = parser.parse_args(given[:end])
+    options.deploying = given[end + 1 :]
     return options
 
 

@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from etl.model.column import Column
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
 from etl.model.window import Partition
 from etl.postgres import catalogue as source_catalogue
 from etl.postgres import sql as source_sql
 from etl.sqlserver import checks as sink_checks
-from etl.sqlserver import ledger, merge_sql, prepare_sql, watermark
+from etl.sqlserver import ledger, merge_sql, own_rows, prepare_sql, watermark
 from etl.sqlserver import sql as sink_sql
 from sqlglot.dialects.postgres import Postgres
 
@@ -72,7 +73,7 @@ def tsql(pipeline: Pipeline) -> list[str]:
         merge_sql.insert_all(pipeline, staging),
         sink_sql.any_row(pipeline.sink),
         sink_sql.count_rows(pipeline.sink),
-        sink_sql.newest_rows(pipeline, 5),
+        own_rows.newest_rows(pipeline, 5),
         sink_sql.create_index(sink_sql.sink_table(pipeline)),
         merge_sql.update_newer(pipeline, staging, part.model_copy(update={"window": REFRESHED})),
         sink_checks.count_duplicate_keys(pipeline, WINDOW),

@@ -148,8 +148,10 @@ class Source(RuleBasedStateMachine):
             if partition.kind != "rows":
                 continue
             low, refresh = partition.window.low, partition.window.refresh
-            after = f" AND updated_at > '{low.isoformat()}'" if low else ""
-            for key, row in self.site.source_rows(KEPT + after).items():
+            within = f" AND updated_at > '{low.isoformat()}'" if low else ""
+            if self.site.pipeline.version:  # one that is newer may be in the future still
+                within += f" AND updated_at <= '{partition.window.high.isoformat()}'"
+            for key, row in self.site.source_rows(KEPT + within).items():
                 known = self.model.get(key)
                 is_newer = known is None or key in self.marks or known[-1] < row[-1]
                 is_same = known is not None and known[-1] == row[-1]

@@ -170,12 +170,10 @@ def test_with_named_pipelines_their_tables_are_made_and_no_others_can_be(prepare
             prepared.as_loader(statement)
 
 
-def test_the_right_to_delete_goes_with_the_last_pipeline_of_the_table_that_deletes(prepared: Server) -> None:
-    deletes, keeps = make(ORDERS, deletes="delete"), make(ORDERS, name="other")
-    for pipelines in ([deletes, keeps], [deletes], [keeps, deletes]):
-        prepared.prepare(*pipelines)
-        prepared.as_loader("DELETE FROM [dbo].[orders]; SELECT 1")
-    prepared.prepare(keeps)
+def test_the_right_to_delete_goes_with_the_pipeline_that_deletes(prepared: Server) -> None:
+    prepared.prepare(make(ORDERS, deletes="delete"))
+    prepared.as_loader("DELETE FROM [dbo].[orders]; SELECT 1")
+    prepared.prepare(make(ORDERS))
     with refused("permission"):
         prepared.as_loader("DELETE FROM [dbo].[orders]")
 
@@ -253,6 +251,19 @@ def test_two_pipelines_that_would_delete_each_others_rows_are_refused(server: Se
     with pytest.raises(ConfigurationError, match=r"Pipelines orders and others load the same table, DBO\.Orders,"):
         server.prepare(ORDERS_PIPELINE, other)
     assert server.prepare(ORDERS_PIPELINE, other.model_copy(update={"deletes": "keep"}))
+
+
+def test_pipelines_of_one_sink_table_may_delete_if_a_constant_in_the_key_says_whose_a_row_is(server: Server) -> None:
+    eu, us, again = (
+        make(
+            ORDERS, name=name, key=["shard", "order_id"], deletes="delete",
+            columns={"shard": Column("varchar(2)", constant=shard), **ORDERS["columns"]},
+        )
+        for name, shard in (("orders", "eu"), ("orders_us", "us"), ("orders_too", "us"))
+    )  # fmt: skip
+    assert "created table dbo.orders" in server.prepare(eu, us)
+    with pytest.raises(ConfigurationError, match="Pipelines orders_us and orders_too load the same table"):
+        server.prepare(eu, us, again)
 
 
 def test_the_index_of_the_audit_is_made_where_an_earlier_version_made_none(server: Server) -> None:
@@ -359,7 +370,7 @@ def test_pipelines_may_be_named_by_their_folder(server: Server, tmp_path: Path) 
 def test_a_folder_without_pipelines_gives_no_rights(server: Server, tmp_path: Path) -> None:
     completed = server.cli("--pipeline", str(tmp_path))
     assert completed.returncode != 0
-    assert "holds no .json file" in completed.stderr
+    assert "holds no pipeline" in completed.stderr
     with pytest.raises(Exception, match="Login failed"):
         server.as_loader("SELECT 1")
 

@@ -137,7 +137,7 @@ class Scene:
 
     def insert(self, at: str = "now() - interval '1 hour'", **changes: str | None) -> None:
         """A row of secrets."""
-        kind = self.made.pipeline.columns["k"]
+        kind = str(self.made.pipeline.types["k"])
         row: dict[str, Any] = {"k": self.values.key(kind), "v": self.values.text(), "n": self.values.number()}
         row |= {"note": self.values.text(), **changes}
         markers = ", ".join(["%s"] * len(row))

@@ -13,7 +13,8 @@ from etl.arguments import read_dag, read_pipeline, read_pipelines
 from etl.errors import ConfigurationError
 from etl.model.column import Column
 from etl.model.names import as_sql_server_sees
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
 from etl.new.choose import Choice
 from etl.new.names import Names, column_names
 from etl.new.write import render

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from etl.config.sink_logins import SinkLogin
-from etl.model.pipeline import TableName
+from etl.model.table_name import TableName
 from etl.model.window import Partition
 from etl.postgres import quoting
 from etl.postgres import sql as source_sql

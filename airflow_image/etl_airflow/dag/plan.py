@@ -12,9 +12,10 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError, printable
 from etl.model.masking import Mask
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
 from etl.model.planning import choose_window, cut, rows_of_a_partition, share
 from etl.model.settled import settle
+from etl.model.table_name import TableName
 from etl.model.version_kind import Version, day_of, is_after
 from etl.model.window import KEYS, Partition, Settled, Window
 from etl.postgres import sql as source_sql
@@ -86,8 +87,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         # Of numbers it is not known how old their rows are.
         metrics.gauge(metrics.LAG, pipeline, max(0.0, float(oldest or 0)))
     partitions = share(window, rows, size) if is_hashed else cut(window, rows, size, bounds)
-    is_gap = watermark is not None and window.low is not None and is_after(window.low, watermark)
-    if watermark is not None and not is_gap and is_compare_due(pipeline, params, now, hook):
+    if _goes_on(window, watermark) and is_compare_due(pipeline, params, now, hook):
         partitions.append(
             Partition(window=window, kind=KEYS, id=KEYS, accept_deletes=bool(params.get("accept_deletes")))
         )
@@ -160,11 +160,14 @@ def _window(
     return window.model_copy(update={"settled": settled})
 
 
+def _goes_on(window: Window, watermark: Version | None) -> bool:
+    """Whether the window leaves no gap after the watermark of an earlier run."""
+    return watermark is not None and (window.low is None or not is_after(window.low, watermark))
+
+
 def _covers_all(window: Window, watermark: Version | None, params: dict[str, Any]) -> bool:
     """Whether the window covers all rows that have not been moved yet."""
-    if watermark is None or params.get("until") not in (None, ""):
-        return False
-    return window.low is None or not is_after(window.low, watermark)
+    return _goes_on(window, watermark) and params.get("until") in (None, "")
 
 
 def _shown(version: Version | None, otherwise: str = "the beginning") -> str:

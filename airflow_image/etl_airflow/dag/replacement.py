@@ -9,7 +9,7 @@ from etl.errors import ConfigurationError
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition, Window
 from etl.postgres.compare_sql import content_hash
-from etl.sqlserver import ledger, replaced
+from etl.sqlserver import ledger, own_rows, replaced
 from etl.sqlserver import sql as sink_sql
 
 from etl_airflow import metrics
@@ -36,7 +36,7 @@ def plan_replacement(
     rows, hashed, _ = cursor.fetchone()
     latest = _reconciled(pipeline, hook)
     if latest and not params.get("full_refresh"):
-        (in_sink,) = hook.get_first(sink_sql.count_own(pipeline))
+        (in_sink,) = hook.get_first(own_rows.count_own(pipeline))
         if replaced.is_same(pipeline, latest, rows, hashed, int(in_sink)):
             log.info(
                 "%s: nothing changed: the %d rows of %s are those that run %s read at %s; full_refresh reads all.",

@@ -17,6 +17,7 @@ from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline
 from etl.model.source_type import SourceTypes
 from etl.postgres import sql as source_sql
+from etl.sqlserver import own_rows
 from etl.sqlserver import sql as sink_sql
 
 LOOKED_AT = 100
@@ -40,7 +41,7 @@ def newest_rows(pipeline: Pipeline, hook: MsSqlHook) -> list[Row]:
     if not present:
         return []
     has_mark = present.issuperset(sink_sql.mark_names(pipeline))
-    rows = hook.get_records(sink_sql.newest_rows(pipeline, LOOKED_AT, has_mark=has_mark))
+    rows = hook.get_records(own_rows.newest_rows(pipeline, LOOKED_AT, has_mark=has_mark))
     read = int if pipeline.version_kind == "number" else datetime.fromisoformat
     return [Row([str(value) for value in key], read(version)) for *key, version in rows]
 

@@ -1,6 +1,6 @@
 """A column of a pipeline that is more than a type: another name at the source, a constant, or an expression."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 
 from pydantic import ConfigDict
@@ -9,10 +9,11 @@ from pydantic.dataclasses import dataclass
 from etl.errors import printable
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.expression import parse_expression
-from etl.model.names import Identifier
+from etl.model.names import Identifier, as_sql_server_sees
 from etl.model.predicate_literals import literal, number
 from etl.model.predicate_values import Term
 
+_MOST_COLUMNS = 1024
 _INTEGERS = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 
 
@@ -44,10 +45,17 @@ def source_name(name: str, column: str | Column) -> str | None:
 
 
 def constant(column: str | Column) -> str | None:
-    """The value of a constant column, as text."""
+    """The value of a constant column as text, in one form for each value. Raises ValueError for one of another type."""
     if isinstance(column, str) or column.constant is None:
         return None
-    return column.constant if isinstance(column.constant, str) else str(column.constant).lower()
+    type_ = parse_column_type(column.type)
+    if type_.row.family not in _READERS:
+        raise ValueError(f"a constant cannot be {type_}; it is a text, a number, a boolean, a uuid, a date or a time")
+    given = column.constant if isinstance(column.constant, str) else str(column.constant).lower()
+    try:
+        return _READERS[type_.row.family](type_, given)
+    except ValueError as error:
+        raise ValueError(f"the constant '{printable(given)}': {error}") from None
 
 
 def expression(column: str | Column) -> Term | None:
@@ -55,53 +63,85 @@ def expression(column: str | Column) -> Term | None:
     return None if isinstance(column, str) or column.expression is None else parse_expression(column.expression)
 
 
-def check_column(column: str | Column) -> None:
-    """Raise ValueError, with a sentence, for a type that cannot be declared or a value that it does not have."""
-    type_ = parse_column_type(declared_type(column))
+def check_columns(columns: Mapping[str, str | Column]) -> None:
+    """Raise ValueError, with a sentence, for types and values that are none, and names that are alike."""
+    if len(columns) > _MOST_COLUMNS:
+        raise ValueError(f"{len(columns)} columns; a table of SQL Server has {_MOST_COLUMNS} at most")
+    for name, column in columns.items():
+        try:
+            _check_column(column)
+        except ValueError as error:
+            raise ValueError(f"column {name}: {error}") from error
+    seen = [as_sql_server_sees(name) for name in columns]
+    twice = [name for name, alike in zip(columns, seen, strict=True) if seen.count(alike) > 1]
+    if twice:
+        raise ValueError(
+            f"{', '.join(map(repr, sorted(twice)))} differ in case only, or in other forms of the same letters or"
+            " spaces at the end, which SQL Server does not tell apart"
+        )
+
+
+def check_sensitive(
+    sensitive: Sequence[str], columns: Iterable[str], reads: Mapping[str, set[str]], version: str | None
+) -> None:
+    """Raise ValueError, with a sentence, for sensitive columns that are not there, or have their values in another."""
+    if len(set(sensitive)) != len(sensitive):
+        raise ValueError("sensitive: a column is named twice")
+    if unknown := [name for name in sensitive if name not in columns]:
+        raise ValueError(f"sensitive: '{printable(unknown[0])}' is not among the columns")
+    hidden = {read for name in sensitive for read in reads.get(name, ())}
+    for name, read in reads.items():
+        if name not in sensitive and (found := hidden & read):
+            raise ValueError(f"sensitive: '{name}' has values of {printable(min(found))}, too; name it here")
+    if version and version in sensitive:
+        raise ValueError(f"sensitive: '{version}' is the version, which windows, the watermark and the audit show")
+
+
+def _check_column(column: str | Column) -> None:
+    parse_column_type(declared_type(column))
     if isinstance(column, str):
         return
     if sum(each is not None for each in (column.source, column.constant, column.expression)) > 1:
         raise ValueError("say one of source, constant and expression")
+    constant(column)
     expression(column)
-    value = constant(column)
-    if value is None:
-        return
-    check, form = _FORMS.get(type_.row.family, (None, ""))
-    if check is None:
-        raise ValueError(f"a constant cannot be {type_}; it is a text, a number, a boolean, a uuid, a date or a time")
-    try:
-        is_right = check(type_, value)
-    except ValueError as error:
-        raise ValueError(f"the constant '{printable(value)}': {error}") from None
-    if not is_right:
-        raise ValueError(f"the constant '{printable(value)}' is no {type_}{form}")
 
 
-def _is_text(type_: ColumnType, value: str) -> bool:
+def _read_text(type_: ColumnType, value: str) -> str:
     units = len(value.encode("utf-16-le", "surrogatepass")) // 2
-    return value.isprintable() and not value.endswith(" ") and units <= (type_.length or units)
+    if not value.isprintable() or value.endswith(" ") or units > (type_.length or units):
+        raise ValueError(f"it is no {type_} that is printable, without a space at the end")
+    return value
 
 
-def _is_number(type_: ColumnType, value: str) -> bool:
-    found, _ = number(value)
+def _read_number(type_: ColumnType, value: str) -> str:
+    found, text = number(value)
+    precision, scale = found.precision or 0, found.scale or 0
     if type_.is_integer:
         limit = _INTEGERS[type_.name]
-        return found.scale == 0 and -limit <= int(number(value)[1]) < limit
-    whole = (found.precision or 0) - (found.scale or 0)
-    return (found.scale or 0) <= (type_.scale or 0) and whole <= (type_.precision or 0) - (type_.scale or 0)
+        fits = scale == 0 and -limit <= int(text) < limit
+    else:
+        fits = scale <= (type_.scale or 0) and precision - scale <= (type_.precision or 0) - (type_.scale or 0)
+    if not fits:
+        raise ValueError(f"it is no {type_}")
+    return str(int(text)) if type_.is_integer else text
 
 
-def _is_boolean(_type: ColumnType, value: str) -> bool:
-    return value in ("true", "false")
+def _read_boolean(_type: ColumnType, value: str) -> str:
+    if value not in ("true", "false"):
+        raise ValueError("write true or false")
+    return value
 
 
-def _is_written(type_: ColumnType, value: str) -> bool:
-    return bool(literal(type_.row.family, None, value))
+def _read_literal(type_: ColumnType, value: str) -> str:
+    _, text = literal(type_.row.family, None, value)
+    return text
 
 
-_FORMS: dict[str, tuple[Callable[[ColumnType, str], bool], str]] = {
-    "text": (_is_text, ": printable, without a space at the end, and not longer"),
-    "number": (_is_number, ""),
-    "boolean": (_is_boolean, ": write true or false"),
-    **dict.fromkeys(("uuid", "date", "time", "timestamp", "timestamptz"), (_is_written, "")),
+_READERS: dict[str, Callable[[ColumnType, str], str]] = {
+    "text": _read_text,
+    "number": _read_number,
+    "boolean": _read_boolean,
+    **dict.fromkeys(("uuid", "date", "time", "timestamp", "timestamptz"), _read_literal),
 }
+"""By the family of types."""

@@ -10,7 +10,7 @@ from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import SqlglotError
 from sqlglot.parsers.postgres import PostgresParser
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from etl.errors import printable
 from etl.model.column_types import ColumnType, parse_column_type, plain_name
@@ -29,6 +29,7 @@ _OPERATORS: dict[type[exp.Expr], str] = {
     exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=",
 }  # fmt: skip
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_CLOCK = re.compile(r"\b(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 _FIELD = re.compile(r"[a-z]+", re.ASCII | re.IGNORECASE)
 _ALLOWED = (
     "an expression may have columns, texts, numbers, + - * ||, comparisons, AND, OR, NOT, IS NULL, IN, BETWEEN, LIKE,"
@@ -96,6 +97,8 @@ def _leaf(node: exp.Expr) -> Term | None:
             # Without quotes that is the name of the role in Postgres.
             return Term("column", text=node.name) if node.name != "user" or node.this.quoted else None
         case exp.Literal() if node.is_string:
+            if _CLOCK.search(node.this):
+                raise ValueError(f"'{printable(node.this)}': Postgres may take it for the time of reading")
             return Term("text", text=node.this) if "\0" not in node.this else None
         case exp.Literal() if _NUMBER.fullmatch(node.this):
             return Term("number", text=node.this)

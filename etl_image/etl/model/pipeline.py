@@ -2,14 +2,10 @@
 
 import re
 import sys
-from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -19,73 +15,27 @@ from pydantic import (
     model_validator,
 )
 
-from etl.errors import printable
 from etl.model import version_kind as kinds
 from etl.model.beyond import BeyondSettings
-from etl.model.column import Column, check_column, constant, declared_type, expression, source_name
+from etl.model.column import (
+    Column,
+    check_columns,
+    check_sensitive,
+    constant,
+    declared_type,
+    expression,
+    source_name,
+)
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
 from etl.model.modes import DeleteSettings, Mode, check_mode
-from etl.model.names import Identifier, PipelineName, as_sql_server_sees, check_identifier
+from etl.model.names import Identifier, PipelineName, as_sql_server_sees
 from etl.model.predicate import parse_predicate, predicate_columns
 from etl.model.predicate_values import Term
-from etl.model.table_name import split_sink, split_source, written
+from etl.model.table_name import SinkTable, SourceTable
 
-OWN_SCHEMAS = ("etl", "etl_staging")
-"""The loader's schemas in the sink: of the ledger, and of the staging tables."""
-_SYSTEM_SCHEMAS = ("sys", "information_schema", "guest")
-_MOST_COLUMNS = 1024
-_LONGEST_SINK_NAME = 128  # in UTF-16 code units, as SQL Server's type sysname
 # An environment variable has 128 KiB at most in Linux.
 _MOST_BYTES = 100_000
-
-
-class TableName(BaseModel):
-    """A table and its schema, without quotes; printed so that both databases' quoting rules read it back as this."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_name: str
-    table: str
-
-    def __str__(self) -> str:
-        return written(self.schema_name, self.table)
-
-
-def _split(split: Callable[[str], tuple[str, str]]) -> BeforeValidator:
-    return BeforeValidator(
-        lambda given: (
-            dict(zip(("schema_name", "table"), split(given), strict=True)) if isinstance(given, str) else given
-        )
-    )
-
-
-def _check_source(table: TableName) -> TableName:
-    check_identifier(table.schema_name)
-    check_identifier(table.table)
-    return table
-
-
-def _check_sink(table: TableName) -> TableName:
-    for name in (table.schema_name, table.table):
-        units = len(name.encode("utf-16-le", "surrogatepass")) // 2
-        if not 1 <= units <= _LONGEST_SINK_NAME or not name.isprintable():
-            allowed = f"1 to {_LONGEST_SINK_NAME} characters, printable"
-            raise ValueError(f"'{printable(name)}' is not a name that SQL Server can have ({allowed})")
-    schema = as_sql_server_sees(table.schema_name)
-    if schema in OWN_SCHEMAS:
-        raise ValueError(f"the schema {table.schema_name} is the loader's own; load into another")
-    if schema in _SYSTEM_SCHEMAS:
-        raise ValueError(f"the schema {table.schema_name} is SQL Server's own; load into another")
-    if table.table.startswith("#"):
-        raise ValueError(f"{table} would be a temporary table, which ends with the connection; leave the # away")
-    return table
-
-
-SourceTable = Annotated[TableName, _split(split_source), AfterValidator(_check_source)]
-"""A table of Postgres, also given as a text such as `public.orders` or `"public"."orders"`."""
-SinkTable = Annotated[TableName, _split(split_sink), AfterValidator(_check_sink)]
-"""A table of SQL Server, also given as a text such as `dbo.orders` or `[dbo].[orders]`."""
 
 
 class Pipeline(DeleteSettings, BeyondSettings):
@@ -145,20 +95,7 @@ class Pipeline(DeleteSettings, BeyondSettings):
     @field_validator("columns")
     @classmethod
     def _columns(cls, columns: dict[str, str | Column]) -> dict[str, str | Column]:
-        if len(columns) > _MOST_COLUMNS:
-            raise ValueError(f"{len(columns)} columns; a table of SQL Server has {_MOST_COLUMNS} at most")
-        for name, column in columns.items():
-            try:
-                check_column(column)
-            except ValueError as error:
-                raise ValueError(f"column {name}: {error}") from error
-        seen = [as_sql_server_sees(name) for name in columns]
-        twice = [name for name, alike in zip(columns, seen, strict=True) if seen.count(alike) > 1]
-        if twice:
-            raise ValueError(
-                f"{', '.join(map(repr, sorted(twice)))} differ in case only, or in other forms of the same letters or"
-                " spaces at the end, which SQL Server does not tell apart"
-            )
+        check_columns(columns)
         return columns
 
     @field_validator("look_back", mode="before")
@@ -194,8 +131,12 @@ class Pipeline(DeleteSettings, BeyondSettings):
         for name in self.key:
             if not types[name].row.can_be_key:
                 raise ValueError(f"key: '{name}' is {types[name]}, which SQL Server cannot index; a varchar(450) can")
+            if name in self.constants and not (types[name].is_text or types[name].is_integer):
+                raise ValueError(f"key: '{name}' is a constant {types[name]}; in the key it is a text or an integer")
+        if self.key and len(self.own_key) == len(self.key):
+            raise ValueError("key: its columns are constants, so that all rows would be one")
         check_limits(types, self.key)
-        self._check_sensitive()
+        check_sensitive(self.sensitive, self.columns, self.reads, self.version)
         if self.version is None:
             if self.version_zone is not None:
                 raise ValueError("version_zone: there is no version")
@@ -216,21 +157,6 @@ class Pipeline(DeleteSettings, BeyondSettings):
         others = [*self.columns, *([self.mark_column] if self.deletes == "mark" else [])]
         if as_sql_server_sees(self.loaded_at) in map(as_sql_server_sees, others):
             raise ValueError(f"loaded_at: '{self.loaded_at}' is the name of another column; give the time its own")
-
-    def _check_sensitive(self) -> None:
-        if len(set(self.sensitive)) != len(self.sensitive):
-            raise ValueError("sensitive: a column is named twice")
-        for name in self.sensitive:
-            if name not in self.types:
-                raise ValueError(f"sensitive: '{printable(name)}' is not among the columns")
-        hidden = {source for name, source in self.sources.items() if name in self.sensitive}
-        for name, read in self.expressions.items():
-            if name not in self.sensitive and (found := hidden & predicate_columns(read)):
-                raise ValueError(f"sensitive: '{name}' is computed from {sorted(found)[0]}; name it here, too")
-        if self.version and self.version in self.sensitive:
-            raise ValueError(
-                f"sensitive: '{self.version}' is the version, which windows, the watermark and the audit show"
-            )
 
     @property
     def version_column(self) -> str:
@@ -297,6 +223,21 @@ class Pipeline(DeleteSettings, BeyondSettings):
         """The parsed expressions of the columns that the source computes; their columns are those of the source."""
         found = {name: expression(column) for name, column in self.columns.items()}
         return {name: term for name, term in found.items() if term is not None}
+
+    @cached_property
+    def reads(self) -> dict[str, set[str]]:
+        """The columns of the source from which each column that is no constant has its values."""
+        computed = {name: predicate_columns(term) for name, term in self.expressions.items()}
+        return {name: {source} for name, source in self.sources.items()} | computed
+
+    @property
+    def own_key(self) -> dict[str, str]:
+        """The constants of its key. Of several pipelines with one sink table they say whose a row is."""
+        return {name: self.constants[name] for name in self.key if name in self.constants}
+
+    def is_apart_from(self, other: "Pipeline") -> bool:
+        """Whether no row of a sink table can be of both pipelines."""
+        return any(other.own_key.get(name, value) != value for name, value in self.own_key.items())
 
     @property
     def sink_identity(self) -> str:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from etl.errors import ConfigurationError
-from etl.model.pipeline import TableName
 from etl.model.source_type import SourceType
-from etl.model.table_name import split_source
+from etl.model.table_name import TableName, split_source
 from etl.new.triggers import Trigger
-from etl.postgres.catalogue import DEFAULT_ZONE
+from etl.postgres.catalogue import DEFAULT_ZONE, columns_of
 from etl.postgres.checks import Cursor
 
 KINDS = {
@@ -25,25 +24,6 @@ SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relis
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema'
   AND n.nspname !~ '^pg_(catalog|toast|temp)' ORDER BY 2, 3
-"""
-# A domain is resolved to the type below it. Its NOT NULL holds for tables only: an outer join in a view adds NULLs.
-_COLUMNS = """
-WITH RECURSIVE based AS (
-  SELECT a.attrelid, a.attnum, a.atttypid AS type, a.atttypmod AS modifier, a.attnotnull AS required,
-    c.relkind IN ('r', 'p') AS is_table, 0 AS depth
-  FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
-  WHERE a.attrelid IN ({oids}) AND a.attnum > 0 AND NOT a.attisdropped
-  UNION ALL
-  SELECT b.attrelid, b.attnum, t.typbasetype, CASE WHEN b.modifier = -1 THEN t.typtypmod ELSE b.modifier END,
-    b.required OR (t.typnotnull AND b.is_table), b.is_table, b.depth + 1
-  FROM based AS b JOIN pg_catalog.pg_type AS t ON t.oid = b.type AND t.typtype = 'd'
-)
-SELECT DISTINCT ON (b.attrelid, b.attnum) b.attrelid::bigint, a.attname::text, format_type(a.atttypid, a.atttypmod),
-  has_column_privilege(b.attrelid, b.attnum, 'SELECT'),
-  format_type(b.type, NULL), CASE t.typcategory WHEN 'A' THEN 'A' ELSE t.typtype::text END,
-  format_type(b.type, b.modifier), b.required
-FROM based AS b JOIN pg_catalog.pg_attribute AS a ON a.attrelid = b.attrelid AND a.attnum = b.attnum
-JOIN pg_catalog.pg_type AS t ON t.oid = b.type ORDER BY b.attrelid, b.attnum, b.depth DESC
 """
 _INDEXES = """
 SELECT i.indrelid::bigint, i.indisprimary,
@@ -131,9 +111,8 @@ def _order(found: tuple[int, TableName, str, bool, float]) -> tuple[bool, str]:
 
 def _described(cursor: Cursor, chosen: list[tuple[int, TableName, str, bool, float]]) -> list[SourceTable]:
     oids = ", ".join(str(each[0]) for each in chosen)
-    columns, indexes, triggers = (
-        _by_table(_rows(cursor, query.format(oids=oids))) for query in (_COLUMNS, _INDEXES, _TRIGGERS)
-    )
+    queries = (columns_of(oids), _INDEXES.format(oids=oids), _TRIGGERS.format(oids=oids))
+    columns, indexes, triggers = (_by_table(_rows(cursor, query)) for query in queries)
     zone_is_utc = all(is_utc for _, is_utc in _rows(cursor, DEFAULT_ZONE))
     return [
         SourceTable(

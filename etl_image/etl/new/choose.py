@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from etl.errors import ConfigurationError, printable
 from etl.model.column import Column
 from etl.model.column_types import parse_column_type, plain_name
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
 from etl.model.version_kind import TIME_TYPES
 from etl.new.catalogue import Index, SourceColumn, SourceTable
 from etl.new.names import column_names

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, count
 
 from etl.model.names import as_sql_server_sees
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
 
 _LONGEST = 48
 _ROOM = 4  # for a number

@@ -10,7 +10,8 @@ from typing import Any
 from etl.errors import printable
 from etl.model.column import Column
 from etl.model.modes import DeleteSettings
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
 from etl.new.choose import Choice
 
 _WIDTH = 120

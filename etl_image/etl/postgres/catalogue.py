@@ -1,8 +1,8 @@
-"""Queries of Postgres' catalogue about a table, as text, for postgres/checks.py."""
+"""Queries of Postgres' catalogue about a table, as text."""
 
 from collections.abc import Sequence
 
-from etl.model.pipeline import TableName
+from etl.model.table_name import TableName
 from etl.postgres.quoting import quote_table, quote_text
 
 DEFAULT_ZONE = (
@@ -18,25 +18,34 @@ def relation_kind(table: TableName) -> str:
     return f"SELECT relkind::text FROM pg_catalog.pg_class WHERE oid = to_regclass({quote_text(quote_table(table))})"
 
 
-def describe_columns(table: TableName) -> str:
-    """A row for each column of a table or view: name, type, kind, type with arguments, whether it is NOT NULL.
+def columns_of(relations: str) -> str:
+    """A row for each column of tables and views, in order. `relations`: their oids, or expressions, with commas.
 
-    Domains are resolved, to any depth; arguments are those of the innermost type that has some. The kind is pg_type's
-    typtype, or A for an array. No row if there is no such table.
+    Its fields: the relation's oid, name, type as declared, whether the user may read it; then those of SourceType:
+    type, kind, type with arguments, whether it is NOT NULL. Domains are resolved, to any depth. The kind is pg_type's
+    typtype, or A for an array.
     """
     # A column of a NOT NULL domain is null nevertheless in a view over an outer join.
     return (
-        "WITH RECURSIVE base AS (SELECT a.attnum, a.attname, a.atttypid AS type, a.atttypmod AS modifier,"
+        "WITH RECURSIVE base AS (SELECT a.attrelid, a.attnum, a.atttypid AS type, a.atttypmod AS modifier,"
         " a.attnotnull AS required, c.relkind IN ('r', 'p') AS is_table FROM pg_catalog.pg_attribute AS a"
         " JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid"
-        f" WHERE a.attrelid = to_regclass({quote_text(quote_table(table))}) AND a.attnum > 0 AND NOT a.attisdropped"
-        " UNION ALL SELECT attnum, attname, t.typbasetype,"
+        f" WHERE a.attrelid IN ({relations}) AND a.attnum > 0 AND NOT a.attisdropped"
+        " UNION ALL SELECT attrelid, attnum, t.typbasetype,"
         " CASE WHEN t.typtypmod = -1 THEN modifier ELSE t.typtypmod END, required OR (t.typnotnull AND is_table),"
         " is_table FROM base JOIN pg_catalog.pg_type AS t ON t.oid = type WHERE t.typtype = 'd')"
-        " SELECT attname::text, format_type(type, NULL),"
-        " CASE t.typcategory WHEN 'A' THEN 'A' ELSE t.typtype::text END, format_type(type, modifier), required"
-        " FROM base JOIN pg_catalog.pg_type AS t ON t.oid = type WHERE t.typtype <> 'd' ORDER BY attnum"
+        " SELECT a.attrelid::bigint, a.attname::text, format_type(a.atttypid, a.atttypmod),"
+        " has_column_privilege(a.attrelid, a.attnum, 'SELECT'), format_type(base.type, NULL),"
+        " CASE t.typcategory WHEN 'A' THEN 'A' ELSE t.typtype::text END, format_type(base.type, base.modifier),"
+        " base.required FROM base JOIN pg_catalog.pg_type AS t ON t.oid = base.type"
+        " JOIN pg_catalog.pg_attribute AS a ON a.attrelid = base.attrelid AND a.attnum = base.attnum"
+        " WHERE t.typtype <> 'd' ORDER BY a.attrelid, a.attnum"
     )
+
+
+def describe_columns(table: TableName) -> str:
+    """The rows of `columns_of` for one table or view; none if there is no such table."""
+    return columns_of(f"to_regclass({quote_text(quote_table(table))})")
 
 
 def expression_types(table: TableName, expressions: Sequence[str]) -> str:
@@ -44,7 +53,7 @@ def expression_types(table: TableName, expressions: Sequence[str]) -> str:
     # One row of nulls, without a scan of the table. Each is computed, so that a failing constant part shows here.
     typed = ", ".join(f"({place}, pg_typeof({each})::oid)" for place, each in enumerate(expressions))
     return (
-        f"WITH RECURSIVE base AS (SELECT v.place, v.type FROM (SELECT 1) AS one LEFT JOIN {quote_table(table)} AS t"
+        f"WITH RECURSIVE base AS (SELECT v.place, v.type FROM (SELECT) AS one LEFT JOIN {quote_table(table)} AS t"
         f" ON false CROSS JOIN LATERAL (VALUES {typed}) AS v (place, type)"
         " UNION ALL SELECT place, t.typbasetype FROM base JOIN pg_catalog.pg_type AS t ON t.oid = type"
         " WHERE t.typtype = 'd')"

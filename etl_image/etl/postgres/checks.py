@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from etl.errors import ConfigurationError, printable
 from etl.model.column_types import ColumnType, plain_name
 from etl.model.pipeline import Pipeline
-from etl.model.predicate import compared_columns, predicate_columns
+from etl.model.predicate import compared_columns
 from etl.model.source_type import SourceType
 from etl.postgres import catalogue as source_catalogue
 from etl.postgres.expression import render
@@ -52,7 +52,7 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     """
     (kind,) = next(iter(_rows(cursor, source_catalogue.relation_kind(pipeline.source))), ("",))
     described = _rows(cursor, source_catalogue.describe_columns(pipeline.source))
-    found = {name: SourceType(*rest) for name, *rest in described}
+    found = {name: SourceType(*rest) for _, name, _, _, *rest in described}
     types = _types(pipeline, found, cursor)
     # Mode replace reads all rows in one partition, and its load counts the keys that came twice.
     is_replaced = pipeline.mode == "replace"
@@ -61,7 +61,7 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     _check_row_security(pipeline, cursor)
     if pipeline.version and pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
-    taken = {*pipeline.sources.values(), *(read for _, read in _read_by_expressions(pipeline))}
+    taken = set().union(*pipeline.reads.values())
     return Source(types, is_key_unique, {name: each for name, each in found.items() if name not in taken})
 
 
@@ -73,11 +73,11 @@ def _types(pipeline: Pipeline, found: Mapping[str, SourceType], cursor: Cursor) 
         if source not in found:
             gone = _gone(name, pipeline, found)
             raise ConfigurationError(f"{pipeline.name}: {pipeline.source} has no column {source}. {gone}")
-    for name, source in _read_by_expressions(pipeline):
-        if source not in found:
+    for name in pipeline.expressions:
+        for read in sorted(pipeline.reads[name] - found.keys()):
             raise ConfigurationError(
-                f"{pipeline.name}: {pipeline.source} has no column {printable(source)}, which the expression of"
-                f" {name} reads."
+                f"{pipeline.name}: {pipeline.source} has no column {printable(read)}, which the expression of {name}"
+                " reads."
             )
     types = {name: found[source] for name, source in pipeline.sources.items()}
     for name in pipeline.constants:
@@ -94,11 +94,6 @@ def _expression_types(pipeline: Pipeline, cursor: Cursor) -> list[Any]:
     _check_row_security(pipeline, cursor)  # else Postgres refuses the query
     expressions = [render(term) for term in pipeline.expressions.values()]
     return _rows(cursor, source_catalogue.expression_types(pipeline.source, expressions))
-
-
-def _read_by_expressions(pipeline: Pipeline) -> list[tuple[str, str]]:
-    """Pairs of a computed column and a column of the source that it reads."""
-    return [(name, read) for name, term in pipeline.expressions.items() for read in sorted(predicate_columns(term))]
 
 
 def _check_columns(pipeline: Pipeline, types: Mapping[str, SourceType], *, may_be_null: bool) -> None:

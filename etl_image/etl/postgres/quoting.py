@@ -1,6 +1,6 @@
 """Quoting of names and values in SQL for Postgres."""
 
-from etl.model.pipeline import TableName
+from etl.model.table_name import TableName
 
 
 def quote_name(name: str) -> str:

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
 from etl.model.predicate_sql import render_tsql
+from etl.model.table_name import TableName
 from etl.model.window import Window
-from etl.sqlserver.sql import Table, create_index, is_unmarked, object_id, quote_name, quote_table, quote_version
+from etl.sqlserver.own_rows import owned, standing
+from etl.sqlserver.sql import Table, create_index, object_id, quote_name, quote_table, quote_version
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,15 @@ def index_advice(table: Table, indexes: list[Index]) -> str:
 def count_breaches(pipeline: Pipeline, window: Window, required: Sequence[str]) -> str:
     """One row: how many rows of the window lack a required value, and how many the filter is not true for.
 
-    `required`: the columns that are NOT NULL in the sink, which are not counted; nor are rows that are marked as gone.
+    `required`: the columns that are NOT NULL in the sink, which are not counted; nor are rows that are marked as gone,
+    or of another pipeline.
     """
     unsure = [name for name, column in pipeline.types.items() if not column.nullable and name not in required]
     lacking = " OR ".join(f"{quote_name(name)} IS NULL" for name in unsure)
     lacks = f"COUNT_BIG(CASE WHEN {lacking} THEN 1 END)" if unsure else "CAST(0 AS bigint)"
     return (
         f"SELECT {lacks}, COUNT_BIG(CASE WHEN {render_tsql(pipeline.predicate)} THEN NULL ELSE 1 END)"
-        f" FROM {quote_table(pipeline.sink)} WHERE {is_unmarked(pipeline)}{_in_window(pipeline, window)}"
+        f" FROM {quote_table(pipeline.sink)} WHERE {' AND '.join([*standing(pipeline), _in_window(pipeline, window)])}"
     )
 
 
@@ -78,7 +81,8 @@ def count_duplicate_keys(pipeline: Pipeline, window: Window) -> str:
     keys = ", ".join(map(quote_name, pipeline.key))
     return (
         f"SELECT COUNT_BIG(*) FROM (SELECT {keys} FROM {quote_table(pipeline.sink)}"
-        f" WHERE {_in_window(pipeline, window)} GROUP BY {keys} HAVING COUNT_BIG(*) > 1) AS duplicates"
+        f" WHERE {' AND '.join([*owned(pipeline), _in_window(pipeline, window)])}"
+        f" GROUP BY {keys} HAVING COUNT_BIG(*) > 1) AS duplicates"
     )
 
 

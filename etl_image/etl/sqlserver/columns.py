@@ -8,7 +8,7 @@ from typing import NoReturn
 from etl.errors import ConfigurationError
 from etl.model.column_types import KEY_COLLATION, ColumnType
 from etl.model.names import as_sql_server_sees
-from etl.model.pipeline import TableName
+from etl.model.table_name import TableName
 from etl.sqlserver.sink import Sink
 from etl.sqlserver.sql import Table, object_id, quote_name, quote_table, quote_text
 

@@ -5,25 +5,25 @@ In every statement t is the sink table and s the staging table.
 
 from datetime import datetime
 
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
 from etl.model.version_kind import Version
-from etl.sqlserver.merge_sql import same_key
+from etl.sqlserver.merge_sql import same_key, stamp
+from etl.sqlserver.own_rows import standing
 from etl.sqlserver.sql import (
     key_texts,
     mark_names,
-    owned,
     quote_name,
     quote_names,
     quote_table,
     quote_time,
     quote_version,
-    stamps,
 )
 
 
 def count_standing(pipeline: Pipeline) -> str:
-    """One row: how many rows the sink has, without the marked ones."""
-    condition = " AND ".join(_unmarked(pipeline) or ["1 = 1"])
+    """One row: how many rows of the pipeline the sink has, without the marked ones."""
+    condition = " AND ".join(standing(pipeline, "t.") or ["1 = 1"])
     return f"SELECT COUNT_BIG(*) FROM {quote_table(pipeline.sink)} AS t WHERE {condition}"
 
 
@@ -51,7 +51,7 @@ def find_absent(pipeline: Pipeline, staging: TableName) -> str:
 def find_missing(pipeline: Pipeline, staging: TableName, low: Version, most: int) -> str:
     """The keys of staging, as text, at a version up to `low` that the sink does not have them at; `most` at most."""
     version = quote_name(pipeline.version_column)
-    there = " AND ".join([same_key(pipeline), f"t.{version} = s.{version}", *_unmarked(pipeline)])
+    there = " AND ".join([same_key(pipeline), f"t.{version} = s.{version}", *standing(pipeline, "t.")])
     return (
         f"SELECT TOP ({int(most)}) {', '.join(key_texts(pipeline, 's.'))} FROM {quote_table(staging)} AS s"
         f" WHERE s.{version} <= {quote_version(pipeline, low)}"
@@ -72,7 +72,7 @@ def remove_absent(pipeline: Pipeline, staging: TableName, at: datetime) -> str:
     """Delete the rows of the sink that are absent from staging, or mark them with a time."""
     sink, condition = quote_table(pipeline.sink), is_absent(pipeline, staging)
     for name in mark_names(pipeline):
-        assignments = ", ".join([f"t.{quote_name(name)} = {quote_time(at)}", *stamps(pipeline)])
+        assignments = ", ".join([f"t.{quote_name(name)} = {quote_time(at)}", *stamp(pipeline)])
         return f"UPDATE t SET {assignments} FROM {sink} AS t WHERE {condition}"
     return f"DELETE t FROM {sink} AS t WHERE {condition}"
 
@@ -80,8 +80,4 @@ def remove_absent(pipeline: Pipeline, staging: TableName, at: datetime) -> str:
 def is_absent(pipeline: Pipeline, staging: TableName) -> str:
     """A condition: row t is of the pipeline, not in staging, and not marked."""
     missing = f"NOT EXISTS (SELECT 1 FROM {quote_table(staging)} AS s WHERE {same_key(pipeline)})"
-    return " AND ".join([*owned(pipeline, "t."), *_unmarked(pipeline), missing])
-
-
-def _unmarked(pipeline: Pipeline) -> list[str]:
-    return [f"t.{quote_name(name)} IS NULL" for name in mark_names(pipeline)]
+    return " AND ".join([*standing(pipeline, "t."), missing])

@@ -31,14 +31,9 @@ def add_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
     return added
 
 
-def find_lacking(sink: Sink, pipeline: Pipeline) -> list[str]:
-    """The columns that the sink table lacks; none if there is no table yet."""
-    return backfill.lacking(pipeline, {name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))})
-
-
 def prepare_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
     """Add the columns that the sink table lacks, as its administrator, whose statements commit; returns their names."""
-    added = find_lacking(sink, pipeline)
+    added = backfill.lacking(pipeline, {name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))})
     _add(sink, pipeline, added)
     return added
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.outcome import COUNTS, LATER_COUNTS
-from etl.model.pipeline import OWN_SCHEMAS, Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import OWN_SCHEMAS, TableName
 from etl.model.window import KEYS, Window
 from etl.sqlserver.sql import Table, quote_names, quote_table, quote_text, quote_time, sink_table, time_text
 

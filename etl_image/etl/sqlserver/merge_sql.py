@@ -4,28 +4,41 @@ No MERGE, because of its known concurrency bugs: UPDATE and INSERT in one transa
 same. In every statement t is the sink table and s the staging table.
 """
 
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
 from etl.model.window import Partition
-from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_table, stamped, stamps
+from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, quote_table
+
+_NOW = "SYSUTCDATETIME()"
 
 
 def update_newer(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
     """Update the rows of the sink that are in staging at a newer version, and those that the window refreshes."""
+    outdated, _ = _versions(pipeline, partition)
+    return update_rows(pipeline, staging, outdated, partition)
+
+
+def update_rows(pipeline: Pipeline, staging: TableName, condition: str, partition: Partition | None = None) -> str:
+    """Update the rows t of the sink from those s of their key in staging, where a condition holds; removes marks."""
     columns = [quote_name(name) for name in pipeline.columns if name not in pipeline.key]
     marks = [f"t.{quote_name(name)} = NULL" for name in mark_names(pipeline)]
-    assignments = ", ".join([*(f"t.{name} = s.{name}" for name in columns), *marks, *stamps(pipeline)])
-    outdated, _ = _versions(pipeline, partition)
+    assignments = ", ".join([*(f"t.{name} = s.{name}" for name in columns), *marks, *stamp(pipeline)])
     return (
         f"UPDATE t SET {assignments} FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
-        f" ON {same_key(pipeline, partition)} WHERE {outdated}"
+        f" ON {same_key(pipeline, partition)} WHERE {condition}"
     )
+
+
+def is_marked(pipeline: Pipeline) -> list[str]:
+    """Conditions: row t is marked as gone; none if the pipeline marks none."""
+    return [f"t.{quote_name(name)} IS NOT NULL" for name in mark_names(pipeline)]
 
 
 def insert_missing(pipeline: Pipeline, staging: TableName, partition: Partition) -> str:
     """Insert the rows of staging whose key is not in the sink."""
-    names, selected = stamped(pipeline, pipeline.columns, (f"s.{quote_name(name)}" for name in pipeline.columns))
+    selected = ", ".join([*(f"s.{quote_name(name)}" for name in pipeline.columns), *_now(pipeline)])
     return (
-        f"INSERT INTO {quote_table(pipeline.sink)} ({names}) SELECT {selected}"
+        f"INSERT INTO {quote_table(pipeline.sink)} ({_written(pipeline)}) SELECT {selected}"
         f" FROM {quote_table(staging)} AS s WHERE NOT EXISTS"
         f" (SELECT 1 FROM {quote_table(pipeline.sink)} AS t WHERE {same_key(pipeline, partition)})"
     )
@@ -59,11 +72,26 @@ def find_changed(pipeline: Pipeline, staging: TableName, partition: Partition) -
 
 def insert_all(pipeline: Pipeline, staging: TableName) -> str:
     """Insert the rows of staging into an empty sink; SQL Server sorts them by key, and logs pages instead of rows."""
-    names, selected = stamped(pipeline, pipeline.columns, map(quote_name, pipeline.columns))
+    selected = ", ".join([*map(quote_name, pipeline.columns), *_now(pipeline)])
     return (
-        f"INSERT INTO {quote_table(pipeline.sink)} WITH (TABLOCK) ({names})"
+        f"INSERT INTO {quote_table(pipeline.sink)} WITH (TABLOCK) ({_written(pipeline)})"
         f" SELECT {selected} FROM {quote_table(staging)}"
     )
+
+
+def stamp(pipeline: Pipeline) -> list[str]:
+    """The assignment of an UPDATE of t that sets the time of the load, if the pipeline has a column for it."""
+    return [f"t.{quote_name(pipeline.loaded_at)} = {_NOW}"] if pipeline.loaded_at else []
+
+
+def _written(pipeline: Pipeline) -> str:
+    """The columns of an INSERT."""
+    return quote_names([*pipeline.columns, *filter(None, [pipeline.loaded_at])])
+
+
+def _now(pipeline: Pipeline) -> list[str]:
+    """The value of an INSERT for the time of the load, the same in all its rows."""
+    return [_NOW] if pipeline.loaded_at else []
 
 
 def _versions(pipeline: Pipeline, partition: Partition) -> tuple[str, str]:
@@ -73,7 +101,7 @@ def _versions(pipeline: Pipeline, partition: Partition) -> tuple[str, str]:
     if pipeline.mode == "append":  # the load is refused if a row was to be overwritten
         return f"t.{version} <> s.{version} OR {differs(pipeline)}", "1 = 1"
     # A row that is marked as gone is there again, at whatever version: its key may have been assigned anew.
-    marked = [f"t.{quote_name(name)} IS NOT NULL" for name in mark_names(pipeline)]
+    marked = is_marked(pipeline)
     older = " OR ".join([f"t.{version} < s.{version}", *marked])
     refresh = partition.window.refresh
     if refresh == "newer":

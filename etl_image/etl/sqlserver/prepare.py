@@ -7,6 +7,7 @@ exporter and backups have separate logins if passwords for them are set.
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import combinations
 
 import structlog
 
@@ -51,13 +52,13 @@ def prepare_logins(settings: Settings) -> list[str]:
 
 def _refuse_shared_tables(pipelines: Sequence[Pipeline]) -> None:
     """Raise ConfigurationError for two pipelines of one table, of which one deletes or marks: the other's rows, too."""
-    known: dict[str, Pipeline] = {}
-    for pipeline in pipelines:
-        other = known.setdefault(pipeline.sink_identity, pipeline)
-        if other is not pipeline and (other.deletes, pipeline.deletes) != ("keep", "keep"):
+    for one, other in combinations(pipelines, 2):
+        is_shared = one.sink_identity == other.sink_identity and not one.is_apart_from(other)
+        if is_shared and (one.deletes, other.deletes) != ("keep", "keep"):
             raise ConfigurationError(
-                f"Pipelines {other.name} and {pipeline.name} load the same table, {pipeline.sink}, and rows that the"
-                ' source of one does not have are those of the other. Give each a table of its own, or deletes="keep".'
+                f"Pipelines {one.name} and {other.name} load the same table, {other.sink}, and rows that the source of"
+                " one does not have are those of the other. Give each a table of its own, or a constant of its own in"
+                ' the key; or deletes="keep".'
             )
 
 

@@ -6,7 +6,8 @@ DDL takes no parameters, so the text of some statements contains a login's passw
 from collections.abc import Sequence
 
 from etl.config.sink_logins import BACKUP, EXPORTER, LOADER, SinkLogin
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
 from etl.sqlserver import ledger
 from etl.sqlserver.sql import quote_name, quote_table, quote_text
 

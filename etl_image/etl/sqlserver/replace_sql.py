@@ -4,9 +4,10 @@ The table is changed and not exchanged: grants, indexes, foreign keys and trigge
 sink table and s the staging table.
 """
 
-from etl.model.pipeline import Pipeline, TableName
-from etl.sqlserver.merge_sql import differs, same_key
-from etl.sqlserver.sql import key_texts, mark_names, quote_name, quote_names, quote_table, stamps
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
+from etl.sqlserver.merge_sql import differs, is_marked, same_key, update_rows
+from etl.sqlserver.sql import key_texts, quote_names, quote_table
 
 
 def find_duplicate_key(pipeline: Pipeline, staging: TableName) -> str:
@@ -37,14 +38,7 @@ def lock_table(pipeline: Pipeline) -> str:
 
 def update_differing(pipeline: Pipeline, staging: TableName) -> str:
     """Update the rows of the sink that differ from those of their key in staging; marks are removed."""
-    names = [quote_name(name) for name in pipeline.columns if name not in pipeline.key]
-    assignments = [f"t.{name} = s.{name}" for name in names]
-    assignments += [f"t.{quote_name(name)} = NULL" for name in mark_names(pipeline)]
-    assignments += stamps(pipeline)
-    return (
-        f"UPDATE t SET {', '.join(assignments)} FROM {quote_table(pipeline.sink)} AS t JOIN {quote_table(staging)} AS s"
-        f" ON {same_key(pipeline)} WHERE {_is_to_update(pipeline)}"
-    )
+    return update_rows(pipeline, staging, _is_to_update(pipeline))
 
 
 def delete_all(pipeline: Pipeline) -> str:
@@ -53,5 +47,4 @@ def delete_all(pipeline: Pipeline) -> str:
 
 
 def _is_to_update(pipeline: Pipeline) -> str:
-    marked = [f"t.{quote_name(name)} IS NOT NULL" for name in mark_names(pipeline)]
-    return " OR ".join([differs(pipeline), *marked])
+    return " OR ".join([differs(pipeline), *is_marked(pipeline)])

@@ -8,7 +8,8 @@ import mssql_python
 import pyarrow as pa
 
 from etl.errors import TryAgainError
-from etl.model.pipeline import Pipeline, TableName
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import TableName
 from etl.sqlserver import ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.checks import Index, find_indexes, read_indexes

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Literal
 
 from etl.model.column_types import KEY_COLLATION, ColumnType, parse_column_type
-from etl.model.pipeline import OWN_SCHEMAS, Pipeline, TableName
-from etl.model.predicate_literals import number
+from etl.model.pipeline import Pipeline
+from etl.model.table_name import OWN_SCHEMAS, TableName
 from etl.model.version_kind import TIME_TYPES, Version
 from etl.model.version_zone import as_local
 
@@ -19,8 +19,6 @@ STAGING = OWN_SCHEMAS[1]
 """Schema of the staging tables."""
 STAGING_NAME = re.compile(r"(?P<pipeline>\w+)_\d{14}_[0-9a-f]{12}")
 """Name of a staging table: its pipeline, and when it was created (UTC)."""
-NOW = "SYSUTCDATETIME()"
-"""The time in UTC, the same for all rows of a statement."""
 Owner = Literal["Transaction", "Session"]
 
 
@@ -198,10 +196,11 @@ def key_texts(pipeline: Pipeline, table: str = "") -> list[str]:
 
     `table`: an alias and a dot.
     """
-    return [_as_text(pipeline, name, table) for name in pipeline.key]
+    return [as_text(pipeline, name, table) for name in pipeline.key]
 
 
-def _as_text(pipeline: Pipeline, name: str, table: str = "") -> str:
+def as_text(pipeline: Pipeline, name: str, table: str = "") -> str:
+    """An expression for a column: its value as text, which Postgres reads, or as a number."""
     kind, value = pipeline.types[name], f"{table}{quote_name(name)}"
     if kind.row.family == "float":  # CONVERT would round it
         return value
@@ -213,69 +212,9 @@ def mark_names(pipeline: Pipeline) -> list[str]:
     return [pipeline.mark_column] if pipeline.deletes == "mark" else []
 
 
-def stamp_names(pipeline: Pipeline) -> list[str]:
-    """The sink's column for the time at which a load wrote the row last, if the pipeline has one."""
-    return [pipeline.loaded_at] if pipeline.loaded_at else []
-
-
 def own_names(pipeline: Pipeline) -> list[str]:
     """The columns of the sink that loads fill themselves, with times; they may be null."""
-    return [*mark_names(pipeline), *stamp_names(pipeline)]
-
-
-def stamped(pipeline: Pipeline, names: Iterable[str], values: Iterable[str]) -> tuple[str, str]:
-    """The columns of an INSERT and their values, with the time of the load."""
-    stamps = stamp_names(pipeline)
-    return quote_names([*names, *stamps]), ", ".join([*values, *([NOW] * len(stamps))])
-
-
-def stamps(pipeline: Pipeline) -> list[str]:
-    """The assignment of an UPDATE of t that sets the time of the load, if the pipeline has a column for it."""
-    return [f"t.{quote_name(name)} = {NOW}" for name in stamp_names(pipeline)]
-
-
-def is_unmarked(pipeline: Pipeline) -> str:
-    """The beginning of a condition: a row is of the pipeline and not marked as gone, and; empty if all are so."""
-    unmarked = [f"{quote_name(name)} IS NULL" for name in mark_names(pipeline)]
-    return "".join(f"{condition} AND " for condition in [*owned(pipeline), *unmarked])
-
-
-def owned(pipeline: Pipeline, table: str = "") -> list[str]:
-    """Conditions: a row is of this pipeline, of several with one sink table: its key has their own constants.
-
-    `table`: an alias and a dot.
-    """
-    values = {name: value for name, value in pipeline.constants.items() if name in pipeline.key}
-    return [f"{table}{quote_name(name)} = {_constant(pipeline.types[name], value)}" for name, value in values.items()]
-
-
-def count_own(pipeline: Pipeline) -> str:
-    """One row: how many rows of the sink table are of the pipeline."""
-    conditions = owned(pipeline)
-    return count_rows(pipeline.sink) + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
-
-
-def _constant(kind: ColumnType, value: str) -> str:
-    if kind.is_text:  # compared as it is, for the index
-        return quote_text(value)
-    if kind.row.family == "number":
-        return number(value)[1]
-    return f"CAST({quote_text(value)} AS {kind.tsql})"
-
-
-def newest_rows(pipeline: Pipeline, count: int, *, has_mark: bool = True) -> str:
-    """The newest rows of the sink: each column of the key as text, or as a number, and the version as text.
-
-    `has_mark`: whether the sink table has the column of marks, which the first load of a pipeline that marks adds.
-    """
-    texts = [*key_texts(pipeline), _as_text(pipeline, pipeline.version_column)]
-    marks = [f"{quote_name(name)} IS NULL" for name in mark_names(pipeline) if has_mark]
-    conditions = [*owned(pipeline), *marks] or ["1 = 1"]
-    return (
-        f"SELECT TOP ({int(count)}) {', '.join(texts)}"
-        f" FROM {quote_table(pipeline.sink)} WHERE {' AND '.join(conditions)}"
-        f" ORDER BY {quote_name(pipeline.version_column)} DESC"
-    )
+    return [*mark_names(pipeline), *([pipeline.loaded_at] if pipeline.loaded_at else [])]
 
 
 def _index_name(table: Table) -> str:

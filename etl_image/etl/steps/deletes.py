@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 from etl.errors import DataError, TryAgainError
-from etl.model.pipeline import TableName
+from etl.model.table_name import TableName
 from etl.postgres import compare_sql
 from etl.postgres.checks import check_source
 from etl.postgres.connection import connect_source
-from etl.sqlserver import deletes_sql
+from etl.sqlserver import deletes_sql, own_rows
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.sink import Sink
 from etl.steps import missing
@@ -29,7 +29,7 @@ def compare(work: StepContext, sink: Sink, staging: TableName, table: TableName,
     Raises DataError for too many rows, TryAgainError if counts do not add up.
     """
     pipeline = work.pipeline
-    before = sink.value(sink_sql.count_own(pipeline))
+    before = sink.value(own_rows.count_own(pipeline))
     standing = sink.value(deletes_sql.count_standing(pipeline))
     copied = missing.copy(work, sink, staging, table)
     still_there = _still_there(work, sink, staging, _allowed(work, standing))
@@ -39,7 +39,7 @@ def compare(work: StepContext, sink: Sink, staging: TableName, table: TableName,
     check_share(work, gone, standing, is_source_empty=not manifest.kept and not still_there)
     deleted, marked = remove_absent(work, sink, staging) if gone else (0, 0)
     brought = missing.write(work, sink, table, copied)
-    after = sink.value(sink_sql.count_own(pipeline))
+    after = sink.value(own_rows.count_own(pipeline))
     if deleted + marked != gone or after != before + brought.inserted - deleted:
         raise TryAgainError(
             f"{work}: {gone} rows of {pipeline.sink} are gone, {deleted} were deleted, {marked} marked and"

@@ -11,7 +11,7 @@ import structlog
 
 from etl.errors import ConfigurationError, TryAgainError
 from etl.model.outcome import COUNTS
-from etl.model.pipeline import TableName
+from etl.model.table_name import TableName
 from etl.sqlserver import evolve, ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.columns import check_table, read_columns

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from etl.errors import DataError
-from etl.model.pipeline import TableName
+from etl.model.table_name import TableName
 from etl.sqlserver import merge_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.sink import Sink

@@ -1,7 +1,7 @@
 """Rows that no window reaches: of old versions, but not in the sink, or there at another version."""
 
 from etl.errors import DataError, TryAgainError
-from etl.model.pipeline import TableName
+from etl.model.table_name import TableName
 from etl.model.window import KEYS, Partition
 from etl.sqlserver import deletes_sql
 from etl.sqlserver import sql as sink_sql

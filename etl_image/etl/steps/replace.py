@@ -3,10 +3,9 @@
 import structlog
 
 from etl.errors import ConfigurationError, DataError, TryAgainError
-from etl.model.pipeline import TableName
+from etl.model.table_name import TableName
 from etl.model.window import definition
-from etl.sqlserver import deletes_sql, ledger, merge_sql, replace_sql, replaced
-from etl.sqlserver import sql as sink_sql
+from etl.sqlserver import deletes_sql, ledger, merge_sql, own_rows, replace_sql, replaced
 from etl.sqlserver.replaced import Replaced
 from etl.sqlserver.sink import Sink
 from etl.steps import deletes
@@ -21,13 +20,13 @@ def replace(work: StepContext, sink: Sink, staging: TableName, manifest: Manifes
     Raises DataError for keys that are there twice, or if too many rows are gone; TryAgainError if counts do not add up.
     """
     _refuse_older(work, sink, manifest)
-    before = sink.value(sink_sql.count_own(work.pipeline))
+    before = sink.value(own_rows.count_own(work.pipeline))
     if not work.pipeline.key:
         loaded = _replace_all(work, sink, staging, manifest, before)
     else:
         _check_keys(work, sink, staging)
         loaded = _apply_differences(work, sink, staging, manifest, before)
-    after = sink.value(sink_sql.count_own(work.pipeline))
+    after = sink.value(own_rows.count_own(work.pipeline))
     if after != before + loaded.inserted - loaded.deleted:
         raise TryAgainError(
             f"{work}: the sink had {before} rows, now {after}, and counts {vars(loaded)}; none applied."
@@ -84,7 +83,7 @@ def _replace_all(work: StepContext, sink: Sink, staging: TableName, manifest: Ma
     sink.rows(replace_sql.lock_table(work.pipeline))
     deleted = sink.change(replace_sql.delete_all(work.pipeline)) if before else 0
     inserted = sink.change(merge_sql.insert_all(work.pipeline, staging))
-    return Loaded(inserted, standing=sink.value(sink_sql.count_own(work.pipeline)), deleted=deleted)
+    return Loaded(inserted, standing=sink.value(own_rows.count_own(work.pipeline)), deleted=deleted)
 
 
 def _apply_differences(work: StepContext, sink: Sink, staging: TableName, manifest: Manifest, before: int) -> Loaded:
@@ -92,7 +91,7 @@ def _apply_differences(work: StepContext, sink: Sink, staging: TableName, manife
     pipeline = work.pipeline
     if not before:
         inserted = sink.change(merge_sql.insert_all(pipeline, staging))
-        return Loaded(inserted, standing=sink.value(sink_sql.count_own(pipeline)))
+        return Loaded(inserted, standing=sink.value(own_rows.count_own(pipeline)))
     present, differing = sink.rows(replace_sql.count_changes(pipeline, staging))[0]
     gone = _count_gone(work, sink, staging, manifest)
     deleted = marked = updated = inserted = 0
