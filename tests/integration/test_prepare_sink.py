@@ -13,6 +13,7 @@ from typing import Any
 import mssql_python
 import pytest
 from etl.errors import ConfigurationError, ExitCode
+from etl.model.column import Column
 from etl.sqlserver import ledger, prepare, prepare_sql
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.backup import backup_sink
