@@ -320,6 +320,26 @@ def test_several_pipelines_share_a_sink_table_and_change_their_own_rows_only(
     assert rows_of(us, "us") == us_rows
 
 
+def test_a_column_that_pipelines_of_a_shared_table_gain_is_filled_by_each_for_its_rows(
+    shards: Callable[..., list[Runs]],
+) -> None:
+    """The first adds it; the others find at their next load that it has no value in their rows."""
+    runs = shards(deletes="keep")
+    for each in runs:
+        each.run("first")
+        each.made.change(f"ALTER TABLE {each.made.pipeline.source.table} ADD COLUMN note text NOT NULL DEFAULT 'new'")
+    for each in runs:
+        each.made = changed(each.made, columns={**each.made.pipeline.columns, "note": "text"})
+        each.run("second")
+    eu, us = runs
+    sink = sink_sql.quote_table(eu.made.pipeline.sink)
+    counted = f"SELECT [shard], COUNT([note]), COUNT(*) FROM {sink} GROUP BY [shard] ORDER BY [shard]"
+    assert eu.made.query(counted) == [("eu", 32, 32), ("us", 0, 30)]
+    assert us.run("third")["updated"] == 30
+    assert eu.made.query(counted) == [("eu", 32, 32), ("us", 30, 30)]
+    assert [us.run("fourth")["updated"], eu.run("fourth")["updated"]] == [0, 0]
+
+
 def test_definitions_without_renamed_columns_ask_the_table_itself() -> None:
     plain = make(DEFINITION, columns={name: column.type for name, column in DEFINITION["columns"].items()})
     assert source_rows(plain) == '"public"."t"'

@@ -21,6 +21,11 @@ def read_added(pipeline: Pipeline) -> str:
     return f"SELECT [column_name], {is_open} FROM {_BACKFILL} WHERE {is_of(pipeline)}"
 
 
+def read_of_others(pipeline: Pipeline) -> str:
+    """The names of the columns that are recorded of other pipelines, which may share the sink table."""
+    return f"SELECT [column_name] FROM {_BACKFILL} WHERE NOT ({is_of(pipeline)})"
+
+
 def record_added(pipeline: Pipeline, column: str) -> list[str]:
     """Statements that record that a column was added, and is to be filled."""
     this = f"{is_of(pipeline)} AND {quote_name('column_name')} = {quote_text(column)}"

@@ -7,7 +7,7 @@ sink, whatever the pipeline says: rows that the source does not have any more ne
 
 from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import Pipeline
-from etl.sqlserver import backfill
+from etl.sqlserver import backfill, own_rows
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.ledger import TABLES_LOCK
 from etl.sqlserver.sink import Sink
@@ -39,7 +39,10 @@ def prepare_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
 
 
 def _find_changes(sink: Sink, pipeline: Pipeline) -> tuple[list[str], list[str]]:
-    """The columns that the sink table lacks, and those that the pipeline does not list and no record has as open."""
+    """The columns that the sink table lacks, and others of which the pipeline is to have an open record.
+
+    They are those that it does not list, and those that another pipeline of a shared table may have added before it.
+    """
     present = [name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))]
     listed = set(map(as_sql_server_sees, [*pipeline.columns, *sink_sql.own_names(pipeline)]))
     # Names that no column of Postgres can have are never listed.
@@ -47,7 +50,17 @@ def _find_changes(sink: Sink, pipeline: Pipeline) -> tuple[list[str], list[str]]
     if others:
         is_open = {name for name, is_open in sink.rows(backfill.read_added(pipeline)) if is_open}
         others = [name for name in others if name not in is_open]
+    if pipeline.own_key:
+        others += _added_by_others(sink, pipeline, set(present))
     return backfill.lacking(pipeline, set(present)), others
+
+
+def _added_by_others(sink: Sink, pipeline: Pipeline, present: set[str]) -> list[str]:
+    """The columns without a value in the rows of the pipeline, which others have on record, and it has not."""
+    known = {name for name, _ in sink.rows(backfill.read_added(pipeline))}
+    recorded = {name for (name,) in sink.rows(backfill.read_of_others(pipeline))}
+    names = [name for name in pipeline.columns if name in (recorded & present) - known]
+    return [name for name in names if not sink.rows(own_rows.any_value(pipeline, name))]
 
 
 def _add(sink: Sink, pipeline: Pipeline, names: list[str]) -> None:

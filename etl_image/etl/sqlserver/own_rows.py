@@ -29,6 +29,12 @@ def count_own(pipeline: Pipeline) -> str:
     return f"{count_rows(pipeline.sink)} WHERE {' AND '.join([*owned(pipeline), '1 = 1'])}"
 
 
+def any_value(pipeline: Pipeline, name: str) -> str:
+    """One row if a row of the pipeline has a value in a column, else none."""
+    conditions = " AND ".join([*owned(pipeline), f"{quote_name(name)} IS NOT NULL"])
+    return f"SELECT TOP (1) 1 FROM {quote_table(pipeline.sink)} WHERE {conditions}"
+
+
 def newest_rows(pipeline: Pipeline, count: int, *, has_mark: bool = True) -> str:
     """The newest rows of the pipeline: each column of the key as text, or as a number, and the version as text.
 
