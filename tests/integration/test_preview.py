@@ -103,9 +103,9 @@ def test_a_column_that_the_load_would_add_is_said_to_be_added_and_filled(
     said = shown(orders, capsys)["first run"]
     assert said.startswith("reads the whole table into")
     assert said.endswith("; adds note and fills it")
-    marking = orders.pipeline.model_copy(update={"deletes": "mark"})
+    marking = orders.pipeline.model_copy(update={"deletes": "mark", "loaded_at": "loaded"})
     said = shown(replace(orders, pipeline=marking), capsys)["first run"]
-    assert said.endswith("; adds note and fills it; adds deleted_at for marks")
+    assert said.endswith("; adds note and fills it; adds deleted_at for marks; adds loaded for the time of loads")
 
 
 def test_a_version_without_an_index_is_named(orders: PipelineFixture, capsys: pytest.CaptureFixture[str]) -> None:

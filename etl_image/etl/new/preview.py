@@ -135,9 +135,13 @@ def _first_run(settings: Settings, pipeline: Pipeline) -> str:
         has_rows = bool(sink.rows(sink_sql.any_row(pipeline.sink)))
     about = f"which is there and {f'has rows: {_fate(pipeline)}' if has_rows else 'is empty'}"
     filled = [printable(name) for name in added if name in pipeline.columns]
-    marks = "".join(f"; adds {printable(name)} for marks" for name in added if name not in pipeline.columns)
+    own = "".join(
+        f"; adds {printable(name)} for {'the time of loads' if name == pipeline.loaded_at else 'marks'}"
+        for name in added
+        if name not in pipeline.columns
+    )
     fills = f"; adds {', '.join(filled)} and fills {'it' if len(filled) == 1 else 'them'}" if filled else ""
-    return f"reads the whole table into {pipeline.sink}, {about}{fills}{marks}"
+    return f"reads the whole table into {pipeline.sink}, {about}{fills}{own}"
 
 
 def _fate(pipeline: Pipeline) -> str:
@@ -151,7 +155,8 @@ def _fate(pipeline: Pipeline) -> str:
     }[pipeline.mode]
     others = {"keep": "stay", "mark": "are marked", "delete": "are deleted"}[pipeline.deletes]
     when = "" if pipeline.mode == "replace" or pipeline.deletes == "keep" else " when keys are compared"
-    return f"{same}, those that the source does not have {others}{when}"
+    shared = ", and those of other pipelines stay" if pipeline.own_key else ""
+    return f"{same}, those that the source does not have {others}{when}{shared}"
 
 
 def _later_runs(pipeline: Pipeline, table: SourceTable) -> str:
