@@ -149,8 +149,9 @@ def test_a_column_that_was_renamed_at_the_source_goes_on_under_its_name(
 
 CONSTANTS: dict[str, Any] = {
     "smallint": -32768, "integer": 2147483647, "bigint": -(2**63), "numeric(20,3)": "-12345678901234567.125",
-    "boolean": True, "char(3)": "ab", "text": "it's \\ 'é' 🚚", "varchar(4)": "ab\\c", "uuid": "0a000000-0000-0000-0000-00000000000a",
-    "date": "0001-01-01", "time": "23:59:59.999999", "timestamp": "9999-12-31 23:59:59.999999",
+    "boolean": True, "char(3)": "ab", "text": "it's \\ 'é' 🚚", "varchar(4)": "ab\\c",
+    "uuid": "0a000000-0000-0000-0000-00000000000a", "date": "0001-01-01",
+    "time": "23:59:59.999999", "timestamp": "9999-12-31 23:59:59.999999",
     "timestamptz": "2026-01-31 12:00:00",
 }  # fmt: skip
 

@@ -176,7 +176,8 @@ def test_a_type_is_accepted_only_if_it_holds_every_value(data: st.DataObject) ->
         ("int", "bigint"), ("decimal(12,2)", "integer"), ("float(53)", "numeric(9,2)"), ("nchar(20)", "varchar(20)"),
         ("nvarchar(20)", "char(10)"), ("varchar(200)", "varchar(100)"), ("real", "double precision"),
         ("datetime", "timestamptz"), ("datetime2(3)", "timestamptz"), ("datetimeoffset(3)", "timestamptz"),
-        ("time(3)", "time"), ("varbinary(100)", "bytea"), ("tinyint", "smallint"), ("datetime2(7)", "date"),
+        ("time(3)", "time"), ("datetimeoffset(6)", "timestamp"),
+        ("varbinary(100)", "bytea"), ("tinyint", "smallint"), ("datetime2(7)", "date"),
     ],
 )  # fmt: skip
 def test_a_type_that_does_not_hold_each_value_is_refused(have: str, need: str) -> None:

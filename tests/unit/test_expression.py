@@ -32,7 +32,8 @@ def test_functions_and_operators_are_those_of_postgres_itself(text: str, sql: st
     [
         "(SELECT 1)", "a IN (SELECT 1)", "EXISTS (SELECT a)", "now()", "random() * a", "clock_timestamp()", "a / 2",
         "current_user", "user", "current_date", "my.lower(a)", '"lower"(a)', "pg_read_file(a)", "t.a", "*", "a::mood",
-        "a::interval", "a::timestamp(0)", "a::text[]", "a AT TIME ZONE zone", "doc -> 'a'", "doc ->> key", "a; b",
+        "a::interval", "a::timestamp(0)", "a::text[]", "a::varchar(3)[]", "a AT TIME ZONE zone", "doc -> 'a'",
+        "doc ->> key", "a; b",
         "lower(a, b)", "left(a)", "count(a)", "sum(a) OVER ()", "lower(DISTINCT a)", 'a COLLATE "C"', "1e5 + a",
         "a BETWEEN SYMMETRIC 1 AND 2", "a LIKE 'x' ESCAPE '!'", "$1", ":a", "ARRAY[a]", "(a, b)", "a[1]",
         "INTERVAL '1 day' + a", "a ~ 'x'", "a IS DISTINCT FROM b", "nextval('s') + a", "'a' || 'b'", "", "a AS b",
@@ -44,6 +45,9 @@ def test_what_may_have_other_values_elsewhere_or_later_is_refused(text: str) -> 
         parse_expression(text)
 
 
-def test_an_expression_that_nests_too_deeply_is_refused() -> None:
+@pytest.mark.parametrize(
+    "text", ["(" * 200 + "a" + ")" * 200, "nullif(" * 35 + "a" + ", 1)" * 35], ids=["parentheses", "written twice"]
+)
+def test_an_expression_that_nests_too_deeply_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
-        parse_expression("(" * 200 + "a" + ")" * 200)
+        parse_expression(text)

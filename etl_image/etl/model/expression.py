@@ -28,6 +28,7 @@ _OPERATORS: dict[type[exp.Expr], str] = {
     exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.DPipe: "||", exp.Like: "~~",
     exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=",
 }  # fmt: skip
+_MOST_PARTS = 5000
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _CLOCK = re.compile(r"\b(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 _FIELD = re.compile(r"[a-z]+", re.ASCII | re.IGNORECASE)
@@ -72,6 +73,8 @@ def _value(node: exp.Expr, depth: int) -> Term:
     term = _leaf(node) or _compound(node, parts)
     if term is None:
         raise _refusal(node)
+    if sum(1 for _ in term.walk()) > _MOST_PARTS:  # NULLIF, BETWEEN and CASE write a value twice
+        raise too_deep(node.sql("postgres"))
     return Term("NOT", (term,)) if node.args.get("negate") else term
 
 

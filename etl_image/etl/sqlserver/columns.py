@@ -16,10 +16,11 @@ _SIZES = re.compile(r"\w+")
 _INTEGERS = ("smallint", "int", "bigint")
 _WIDER = {
     "real": ("float(53)",),
-    "time(6)": ("time(7)",),
-    "datetime2(6)": ("datetime2(7)", "datetimeoffset(6)", "datetimeoffset(7)"),
+    "time": ("time(7)",),
+    "timestamp": ("datetime2(7)",),
+    "timestamptz": ("datetime2(7)", "datetimeoffset(6)", "datetimeoffset(7)"),
 }
-"""Other types of SQL Server that hold each value of one; a time in UTC gets the offset +00:00."""
+"""Other types of SQL Server that hold each value of a declared one; a time in UTC gets the offset +00:00."""
 _FILLED_BY_SERVER = ("an IDENTITY column", "a computed column", "a column of the period of a temporal table")
 
 
@@ -118,7 +119,7 @@ def accepts(have: SinkColumn, need: ColumnType, *, is_joined: bool) -> bool:
         precision, scale = map(int, sizes)
         whole = (need.precision or 0) - (need.scale or 0)
         return scale >= (need.scale or 0) and precision - scale >= whole
-    return have.tsql in _WIDER.get(need.tsql, ())
+    return have.tsql in _WIDER.get(need.name, ())
 
 
 def _refuse_other_case(table: Table, name: str, found: Mapping[str, SinkColumn]) -> None:
