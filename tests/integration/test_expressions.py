@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from etl.model.expression import parse_expression
 from etl.postgres.expression import render
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dev.sandbox.postgres import Postgres
@@ -37,20 +37,19 @@ def source(postgres: Postgres) -> Iterator[psycopg.Connection]:
     postgres.drop_database(name)
 
 
-@settings(max_examples=3000, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture])
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=chains())
 def test_an_expression_means_what_it_means_to_postgres(source: psycopg.Connection, text: str) -> None:
-    wanted = plan(source, text)
-    assume(wanted)
     try:
         rendered = render(parse_expression(text))
     except ValueError:
         return
-    assert plan(source, rendered) == wanted
+    if wanted := plan(source, text):
+        assert plan(source, rendered) == wanted
 
 
 def plan(source: psycopg.Connection, expression: str) -> str:
-    """What Postgres makes of an expression, written out; empty if it refuses it."""
+    """The plan of Postgres for an expression; empty if it refuses it."""
     try:
         rows = source.execute(f"EXPLAIN (VERBOSE, COSTS OFF) SELECT {expression} FROM t".encode()).fetchall()
     except psycopg.Error:

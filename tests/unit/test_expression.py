@@ -37,6 +37,7 @@ def test_functions_and_operators_are_those_of_postgres_itself(text: str, sql: st
         "lower(a, b)", "left(a)", "count(a)", "sum(a) OVER ()", "lower(DISTINCT a)", 'a COLLATE "C"', "1e5 + a",
         "a BETWEEN SYMMETRIC 1 AND 2", "a LIKE 'x' ESCAPE '!'", "$1", ":a", "ARRAY[a]", "(a, b)", "a[1]",
         "INTERVAL '1 day' + a", "a ~ 'x'", "a IS DISTINCT FROM b", "nextval('s') + a", "'a' || 'b'", "", "a AS b",
+        "a = b = c", "a = NOT b", "NOT a IS NULL || b IS NULL",
         "lower(a) FILTER (WHERE true)", "coalesce(a, 'now'::timestamptz)", "a < 'Today 12:00'", "date 'tomorrow' - a",
     ],
 )  # fmt: skip

@@ -28,6 +28,9 @@ _OPERATORS: dict[type[exp.Expr], str] = {
     exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.DPipe: "||", exp.Like: "~~",
     exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=",
 }  # fmt: skip
+_CONDITIONS = (exp.Predicate, exp.Not, exp.Connector)
+_SEPARATE = (exp.Paren, exp.Connector, exp.Not, exp.Case, exp.Cast, exp.Extract, exp.Anonymous)
+"""Nodes whose operands may be conditions without parentheses."""
 _MOST_PARTS = 5000
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _CLOCK = re.compile(r"\b(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
@@ -69,7 +72,11 @@ def parse_expression(text: str) -> Term:
 
 def _value(node: exp.Expr, depth: int) -> Term:
     check_depth(node, depth)
-    parts = [_value(each, depth + 1) for each in _operands(node)]
+    operands = _operands(node)
+    # The parser binds IS NULL and NOT otherwise than Postgres where an operator follows.
+    if not isinstance(node, _SEPARATE) and any(isinstance(each, _CONDITIONS) for each in operands):
+        raise ValueError(f"'{printable(node.sql('postgres'))}': put the condition in it in parentheses")
+    parts = [_value(each, depth + 1) for each in operands]
     term = _leaf(node) or _compound(node, parts)
     if term is None:
         raise _refusal(node)

@@ -13,7 +13,7 @@ _OF_GRAMMAR = ("coalesce", "greatest", "least")
 
 
 def render(term: Term) -> str:
-    """An expression; every part of it in parentheses of its own."""
+    """The expression in SQL, with parentheses around every part."""
     parts = [render(each) for each in term.operands]
     match term.operator:
         case "column":
