@@ -194,7 +194,8 @@ def test_a_constant_may_be_of_the_key_and_of_the_filter(
 
 
 EXPRESSIONS = {
-    "lower(c) || '-' || upper(d)": "text null", "coalesce(d, c, 'none')": "varchar(9)", "a * 2 - b + -3": "integer",
+    "upper(lower(c))": "text null", "c || a::text": "text null", "coalesce(d, c, 'none')": "varchar(9)",
+    "a * 2 - b + -3": "integer",
     "CASE WHEN a = 1 THEN 'one' WHEN d IS NULL OR a > 1 THEN c ELSE 'x' END": "text null",
     "CASE a WHEN 1 THEN 1.5 ELSE 2 END": "numeric(9,2)", "nullif(a, 1)": "integer null", "left(c, 1)": "text null",
     "substring(c, 2, 1)": "text null", "length(d)": "integer null", "concat(c, d, a)": "text",
@@ -226,6 +227,7 @@ def test_an_expression_has_the_value_that_postgres_computes(
     expected = wanted(table, query)
     for statement in SHADOWED:
         table.change(statement)
+    assert wanted(table, "SELECT lower(c) FROM t LIMIT 1") == [("of another schema",)]
     runs.run("first")
     assert found(runs.made) == expected
 
@@ -319,6 +321,8 @@ def test_several_pipelines_share_a_sink_table_and_change_their_own_rows_only(
         assert marked == [("eu", 32)]
     else:
         assert rows_of(us, "eu") == []
+    if settings.get("mode") == "replace":
+        assert us.plan() == []  # the other's changes are none of its rows
     us.run("after", full_refresh=True)
     assert rows_of(us, "us") == us_rows
 
