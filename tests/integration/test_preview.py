@@ -108,6 +108,16 @@ def test_a_column_that_the_load_would_add_is_said_to_be_added_and_filled(
     assert said.endswith("; adds note and fills it; adds deleted_at for marks")
 
 
+def test_a_column_that_plan_would_add_is_among_the_columns(
+    orders: PipelineFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders.change("ALTER TABLE orders ADD more varchar(9)")
+    preview(orders.settings, orders.pipeline.model_copy(update={"on_new_source_column": "add"}))
+    said = capsys.readouterr().out
+    assert re.search(r"\nmore +character varying\(9\) +varchar\(9\) null +nvarchar\(9\) NULL\n", said)
+    assert "[more] nvarchar(9) NULL" in said
+
+
 def test_a_version_without_an_index_is_named(orders: PipelineFixture, capsys: pytest.CaptureFixture[str]) -> None:
     orders.change("DROP INDEX orders_updated_at")
     settings = orders.settings.model_copy(update={"sink_url": None})

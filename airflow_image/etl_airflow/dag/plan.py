@@ -45,16 +45,17 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     hook = SinkHook(sink)
     mask = Mask(pipeline, hook.mask_key)
     watermark = read_watermark(pipeline, hook)
-    unfilled = changes.find_unfilled(pipeline, hook)
-    params = changes.params_to_fill(pipeline, params, unfilled)
     newest = [] if watermark is None or not pipeline.version else source_regression.newest_rows(pipeline, hook)
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
         found = check_source(pipeline, cursor)
-        changes.warn_of_others(pipeline, found.others)
+        added = changes.columns_to_add(pipeline, found, hook)
+        pipeline = pipeline.with_columns(added)
+        unfilled = changes.find_unfilled(pipeline, hook)
+        params = changes.params_to_fill(pipeline, params, unfilled)
         check_deletes(pipeline, params)
         if pipeline.mode == "replace":
             metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
-            return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now, fills=bool(unfilled)))
+            return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now, fills=bool(unfilled)), added)
         is_hashed = pipeline.has_sensitive_key or not found.is_ordered(pipeline.key)
         is_accepted = bool(params.get("accept_older_versions"))
         source_regression.check(pipeline, newest, cursor, mask, found.types, is_accepted=is_accepted)
@@ -99,11 +100,12 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             "%s: nothing to move, the tasks after plan are skipped: %s has no row whose %s is after %s and up to %s.",
             *(pipeline.name, pipeline.source, pipeline.version, _shown(window.low), window.high),
         )
-    return _as_json(partitions)
+    return _as_json(partitions, added)
 
 
-def _as_json(partitions: list[Partition]) -> list[str]:
-    return [partition.model_dump_json(exclude_defaults=True) for partition in partitions]
+def _as_json(partitions: list[Partition], added: dict[str, str]) -> list[str]:
+    planned = [partition.model_copy(update={"added": added}) for partition in partitions]
+    return [partition.model_dump_json(exclude_defaults=True) for partition in planned]
 
 
 def _highest(pipeline: Pipeline, watermark: Version | None, end: datetime, cursor: Any) -> Version | None:

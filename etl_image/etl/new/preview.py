@@ -11,15 +11,17 @@ import pyarrow.parquet as pq
 
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError, printable
+from etl.model.new_columns import declare
 from etl.model.pipeline import Pipeline
 from etl.model.source_type import SourceTypes
 from etl.model.version_kind import day_of
 from etl.model.window import Partition, Window
 from etl.new.catalogue import SourceTable, read_tables
 from etl.new.measure import Measure
-from etl.postgres.checks import check_source
+from etl.postgres.checks import Source, check_source
 from etl.postgres.connection import snapshot
 from etl.postgres.sql import highest_version
+from etl.sqlserver import described
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.backfill import lacking
 from etl.sqlserver.columns import check_table, read_columns
@@ -53,8 +55,9 @@ def preview(settings: Settings, pipeline: Pipeline) -> None:
     Raises ConfigurationError or TryAgainError for a source that a run would refuse, too.
     """
     with snapshot(settings, pipeline.name, f"reading {pipeline.source}") as connection, connection.cursor() as cursor:
-        types = check_source(pipeline, cursor).types
+        source = check_source(pipeline, cursor)
         tables = read_tables(cursor, [str(pipeline.source)])
+    pipeline = _with_new_columns(settings, pipeline, source)
     table = next(each for each in tables if each.name == pipeline.source)
     counted = Measure(settings).rows(table)
     rows = table.rows or 0 if counted is None else counted
@@ -74,8 +77,19 @@ def preview(settings: Settings, pipeline: Pipeline) -> None:
         }
     )
     print()
-    _print_table([("column", "source", "pipeline", "SQL Server"), *_columns(pipeline, types)])
+    _print_table([("column", "source", "pipeline", "SQL Server"), *_columns(pipeline, source.types | source.others)])
     print(f"\n{_ddl(pipeline)}")
+
+
+def _with_new_columns(settings: Settings, pipeline: Pipeline, source: Source) -> Pipeline:
+    """The pipeline as plan completes it."""
+    if pipeline.on_new_source_column != "add":
+        return pipeline
+    in_sink: dict[str, str] = {}
+    if settings.sink_url is not None:
+        with connect_sink(settings, pipeline, pipeline.name) as sink:
+            in_sink = described.types(sink.rows(described.find_columns(pipeline.sink)))
+    return pipeline.with_columns(declare(str(pipeline.source), source.unlisted(pipeline.omit), in_sink))
 
 
 def take_sample(settings: Settings, pipeline: Pipeline, rows: int = SAMPLE) -> Sample:
