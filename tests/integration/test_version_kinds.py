@@ -155,6 +155,24 @@ def test_where_numbers_look_back_at_none_no_new_one_is_nothing_to_move(
         assert runs.run("second")["extracted"] == 1
 
 
+@pytest.mark.parametrize("gone", [(3,), (3, 20)])
+def test_where_numbers_look_back_at_none_rows_that_are_gone_are_found_without_a_new_one(
+    made: Made, monkeypatch: pytest.MonkeyPatch, gone: tuple[int, ...]
+) -> None:
+    """Also that of the highest number. Where keys are not due to be compared there is nothing to do."""
+    with made("bigint", look_back=0, deletes="delete", deletes_every=timedelta(hours=6)) as table:
+        runs = Runs(table, monkeypatch)
+        table.change("INSERT INTO t SELECT n, 'a', nextval('versions') FROM generate_series(1, 20) AS n")
+        runs.run("first")
+        table.change(f"DELETE FROM t WHERE k IN ({', '.join(map(str, gone))})")
+        totals = runs.run("second")
+        assert (totals["deleted"], totals["inserted"], totals["verdict"]) == (len(gone), 0, "adds up")
+        assert table.sink_rows() == table.source_rows()
+        assert runs.plan() == []
+        table.change("INSERT INTO t VALUES (21, 'a', nextval('versions'))")
+        assert runs.run("third")["inserted"] == 1
+
+
 def test_changes_of_a_day_arrive_until_it_is_over_and_those_of_the_day_before(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
