@@ -326,6 +326,26 @@ def test_a_row_that_no_window_reaches_is_refused_by_name_if_it_cannot_be_carried
     assert made.sink_rows() == before
 
 
+def test_values_out_of_range_of_rows_that_no_window_reaches_are_counted(
+    source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"deletes": "delete", "beyond": {"created_at": "edge"}}
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path, **changes) as made:
+        made.change("DELETE FROM orders WHERE order_id > 20")
+        runs = Runs(made, monkeypatch)
+        assert runs.run("first")["adjusted"] == 0
+        made.change("ALTER TABLE orders DISABLE TRIGGER USER")
+        made.change(
+            "INSERT INTO orders (order_id, customer, status, currency, amount, created_at, updated_at)"
+            " SELECT 5000 + n, 'Old', 'confirmed', 'EUR', 5, CASE WHEN n < 3 THEN 'infinity'::timestamptz ELSE now()"
+            " END, '2021-01-01' FROM generate_series(1, 5) AS n"
+        )
+        made.change("UPDATE orders SET created_at = 'infinity', updated_at = clock_timestamp() WHERE order_id = 10")
+        totals = runs.run("second")
+        assert (totals["inserted"], totals["updated"], totals["adjusted"]) == (5, 1, 3)
+        assert [audit["adjusted"] for audit in made.audits()] == [0, 1, 2]
+
+
 def test_versions_after_a_gap_that_a_run_leaves_are_not_brought_by_a_comparison(
     orders_that_go: PipelineFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

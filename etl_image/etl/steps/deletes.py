@@ -47,7 +47,7 @@ def compare(work: StepContext, sink: Sink, staging: TableName, table: TableName,
         )
     present = sink.value(deletes_sql.count_present(pipeline, staging)) - len(still_there)
     unchanged = manifest.kept - brought.inserted - brought.updated
-    return Loaded(brought.inserted, brought.updated, unchanged, present, deleted, marked)
+    return Loaded(brought.inserted, brought.updated, unchanged, present, deleted, marked, brought.adjusted)
 
 
 def _still_there(work: StepContext, sink: Sink, staging: TableName, allowed: int) -> list[tuple[str, ...]]:

@@ -162,6 +162,7 @@ def _apply(work: StepContext, sink: Sink, tables: list[TableName], manifest: Man
     if loaded.inserted + loaded.updated + loaded.unchanged != manifest.kept or not is_standing:
         sink.rollback()
         raise TryAgainError(f"{work}: {manifest.kept} rows kept, but the sink counts {vars(loaded)}; none applied.")
+    loaded = loaded.with_adjusted(manifest.adjusted)
     _audit(work, sink, manifest, loaded)
     sink.commit()
     return loaded
@@ -174,7 +175,7 @@ def _audit(work: StepContext, sink: Sink, manifest: Manifest, loaded: Loaded) ->
     if earlier == [(manifest.fingerprint, manifest.checksum)] and loaded.is_without_change:
         return
     sink.execute(ledger.delete_audit(*identity))
-    read = {name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected", "adjusted")}
+    read = {name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")}
     sink.execute(
         ledger.insert_audit(
             *identity,
