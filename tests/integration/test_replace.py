@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from etl.errors import ConfigurationError, DataError
+from etl.errors import ConfigurationError, DataError, TryAgainError
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition
 from etl.sqlserver.sink import Sink
@@ -347,6 +348,24 @@ def test_a_reader_that_polls_sees_a_whole_table_whenever_the_step_is_killed(made
     assert seen <= allowed
     assert len(seen) > 6
     assert killed
+
+
+def test_a_session_that_keeps_its_lock_is_waited_for_so_long_and_then_the_load_is_tried_again(
+    made: PipelineFixture, runs: Runs
+) -> None:
+    runs.run("first")
+    change(made)
+    before, partitions = made.sink_rows(), runs.plan()
+    runs.steps("second", partitions, "extract", "filter")
+    with connect(made.settings, autocommit=False) as holder:
+        holder.cursor().execute(f"UPDATE [dbo].[{made.pipeline.sink.table}] SET [amount] = 0 WHERE [order_id] = -1")
+        hasty = made.settings.model_copy(update={"sink_lock_timeout": timedelta(seconds=0.2)})
+        with pytest.raises(TryAgainError, match=r"Lock request time out.* find it in sys\.dm_tran_locks"):
+            replace(made, settings=hasty).run("second", Partition.model_validate_json(partitions[0]), "load")
+        holder.rollback()
+    assert made.sink_rows() == before
+    runs.steps("second", partitions, "load")
+    assert made.sink_rows() == made.source_rows(KEPT)
 
 
 SUMMARY = "SELECT COUNT_BIG(*), SUM([amount]), MAX([order_id]) FROM [dbo].[{}]"

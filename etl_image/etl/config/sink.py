@@ -34,7 +34,9 @@ class SinkSettings(BaseSettings):
         default=None, description="of the login of backup-sink; the administrator's is used where this is not set"
     )
     sink_backup_password_file: Path | None = None
-    sink_lock_timeout: timedelta = Field(default=timedelta(hours=1), description="how long to wait for another load")
+    sink_lock_timeout: timedelta = Field(
+        default=timedelta(hours=1), description="how long to wait for another load, and for locks of others in the sink"
+    )
 
     def sink(self) -> SecretStr:
         """The sink as an ODBC connection string. Raises ConfigurationError."""
