@@ -220,6 +220,35 @@ def test_too_many_rows_go_only_if_the_run_accepts_it(
         assert made.sink_rows() == made.source_rows(KEPT)
 
 
+@pytest.mark.parametrize("first", ["rows", "keys"])
+def test_rows_whose_keys_have_changed_are_no_loss(
+    orders_that_go: PipelineFixture, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """All of them, in whichever order the partitions are loaded."""
+    runs, made = Runs(orders_that_go, monkeypatch), orders_that_go
+    runs.run("first")
+    made.change("UPDATE orders SET order_id = order_id + 100000")
+    partitions = runs.plan()
+    runs.steps("second", partitions if first == "rows" else partitions[::-1])
+    totals = runs.reconcile("second", partitions)
+    assert (totals["deleted"], totals["inserted"]) == (400, 400)
+    assert made.sink_rows() == made.source_rows(KEPT)
+
+
+def test_rows_that_the_run_itself_has_brought_are_not_lost_with_the_source(
+    orders_that_go: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, made = Runs(orders_that_go, monkeypatch), orders_that_go
+    runs.run("first")
+    made.execute(f"DELETE FROM [dbo].[{made.pipeline.sink.table}]")
+    partitions = runs.plan(full_refresh=True)
+    runs.steps("second", partitions[:-1])
+    made.change("DELETE FROM orders WHERE order_id > 20")
+    with pytest.raises(DataError, match=r"fewer by more than most_deleted \(10%\) allows: nothing was deleted"):
+        runs.steps("second", partitions[-1:])
+    assert len(made.sink_rows()) == 400
+
+
 def test_rows_that_the_filter_keeps_no_more_are_gone(
     orders_that_go: PipelineFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

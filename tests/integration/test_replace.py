@@ -170,6 +170,26 @@ def test_too_many_rows_are_deleted_only_if_the_run_accepts_it(made: PipelineFixt
     assert made.sink_rows() == made.source_rows(KEPT)
 
 
+def test_rows_whose_keys_have_changed_are_no_loss(
+    source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of links is all key; one that is loaded again, with other keys so far, is not taken for it."""
+    columns = {"order_id": "bigint", "customer": "varchar(100)"}
+    changes = {"columns": columns, "key": list(columns), "filter": "true"}
+    with pipeline_fixture(REPLACED, source_url, sink_url, tmp_path, **changes) as made:
+        made.change("DELETE FROM orders WHERE order_id > 300")
+        runs = Runs(made, monkeypatch)
+        runs.run("first")
+        made.change("UPDATE orders SET customer = 'Other ' || order_id")
+        assert runs.run("second")["deleted"] == 300
+        assert made.sink_rows() == made.source_rows()
+        made.change("UPDATE orders SET customer = 'Again'; DELETE FROM orders WHERE order_id > 100")
+        before = made.sink_rows()
+        with pytest.raises(DataError, match=r"300 of 300 rows .* where there are 100 now, fewer by more than"):
+            runs.run("third")
+        assert made.sink_rows() == before
+
+
 def test_rejected_rows_keep_theirs_in_the_sink(
     source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,7 +172,8 @@ def _ending(pipeline: Pipeline) -> str:
         return "stay there"
     verb = "deleted" if pipeline.deletes == "delete" else f"marked in `{pipeline.mark_column}`"
     return (
-        f"are {verb} when they are gone at the source; more than {pipeline.most_deleted:.0%} only if the run accepts it"
+        f"are {verb} when they are gone at the source; a loss of more than {pipeline.most_deleted:.0%} only if the run"
+        " accepts it"
     )
 
 
