@@ -129,10 +129,11 @@ class Source(RuleBasedStateMachine):
             return
         if stops_after:
             self.runs.steps(run_id, partitions, *("extract", "filter")[: 1 + (stops_after == "filter")])
+        steps = () if stops_after else ("run",)  # in one process, which is quicker
         keys = [partition for partition in partitions if '"keys"' in partition]
-        self.runs.steps(run_id, [partition for partition in partitions if partition not in keys])
+        self.runs.steps(run_id, [partition for partition in partitions if partition not in keys], *steps)
         self.bring([Partition.model_validate_json(partition) for partition in partitions])
-        self.runs.steps(run_id, keys)
+        self.runs.steps(run_id, keys, *steps)
         if keys or (self.site.pipeline.mode == "replace" and partitions):
             self.remove(self.model.keys() - self.site.source_rows(KEPT).keys() - self.marks)
             self.find([Partition.model_validate_json(partition) for partition in partitions])
