@@ -30,6 +30,7 @@ from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
 from etl.model.modes import DeleteSettings, Mode, check_mode
 from etl.model.names import Identifier, PipelineName, as_sql_server_sees
+from etl.model.new_columns import NewColumnSettings
 from etl.model.predicate import parse_predicate, predicate_columns
 from etl.model.predicate_values import Term
 from etl.model.table_name import SinkTable, SourceTable
@@ -38,7 +39,7 @@ from etl.model.table_name import SinkTable, SourceTable
 _MOST_BYTES = 100_000
 
 
-class Pipeline(DeleteSettings, BeyondSettings):
+class Pipeline(DeleteSettings, BeyondSettings, NewColumnSettings):
     """How the rows of one table get from Postgres to SQL Server.
 
     Raises pydantic.ValidationError naming the field for anything unknown or contradictory.
@@ -67,9 +68,6 @@ class Pipeline(DeleteSettings, BeyondSettings):
     )
     unreachable_versions: Literal["warn", "refuse"] = Field(
         default="warn", description="what becomes of a run that finds versions in the future or at infinity"
-    )
-    on_new_source_column: Literal["ignore", "warn"] = Field(
-        default="ignore", description="what plan does if the source has columns that are not listed"
     )
     filter: str = Field(description="a SQL boolean expression; the rows it is true for are kept")
     look_back: kinds.Reach = Field(
@@ -122,6 +120,7 @@ class Pipeline(DeleteSettings, BeyondSettings):
         check_mode(self.mode, self.key, self.version)
         self.check_deletes(self.mode, self.key, types)
         self._check_loaded_at()
+        self.check_new_columns(self.mode, types)
         for name in [*self.key, *filter(None, [self.version])]:
             role = "version" if name == self.version else "key"
             if name not in types:

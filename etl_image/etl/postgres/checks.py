@@ -1,7 +1,7 @@
 """Checks of the source table before its rows are counted (plan) or read (extract)."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,12 +23,17 @@ _WITHOUT_KEY = ("v", "m", "f")
 class Source:
     """The source of a pipeline: the types of its columns, and whether the key is unique, or checked by the load.
 
-    `others`: its columns that the pipeline does not list.
+    `others`: its columns that the pipeline does not list, `hidden` of them those that the user may not read.
     """
 
     types: dict[str, SourceType]
     is_key_unique: bool
     others: dict[str, SourceType]
+    hidden: frozenset[str]
+
+    def unlisted(self, omitted: Collection[str]) -> dict[str, SourceType]:
+        """The columns that the pipeline does not list and could read, without those omitted."""
+        return {name: each for name, each in self.others.items() if name not in omitted and name not in self.hidden}
 
     def is_ordered(self, key: Sequence[str]) -> bool:
         """Whether partitions can be ranges of the key: each row is in one of them."""
@@ -61,8 +66,10 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     _check_row_security(pipeline, cursor)
     if pipeline.version and pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
-    taken = set().union(*pipeline.reads.values())
-    return Source(types, is_key_unique, {name: each for name, each in found.items() if name not in taken})
+    taken = set(pipeline.columns).union(*pipeline.reads.values())
+    others = {name: each for name, each in found.items() if name not in taken}
+    hidden = frozenset(name for _, name, _, is_readable, *_ in described if name in others and not is_readable)
+    return Source(types, is_key_unique, others, hidden)
 
 
 def _types(pipeline: Pipeline, found: Mapping[str, SourceType], cursor: Cursor) -> dict[str, SourceType]:
