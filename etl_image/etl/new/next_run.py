@@ -22,7 +22,7 @@ def next_run(settings: Settings, pipeline: Pipeline) -> tuple[str, str]:
     with connect_sink(settings, pipeline, pipeline.name) as sink:
         since = _watermark(sink, pipeline)
         name = FIRST if since is None else NEXT
-        found = read_columns(sink, pipeline.sink)
+        found = read_columns(sink, [pipeline.sink])[pipeline.sink]
         if not found:
             return name, _creates(pipeline, since)
         added = backfill.lacking(pipeline, set(found))

@@ -1,7 +1,7 @@
 """Checks whether an existing table accepts the rows of a pipeline, with the change that is needed if not."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -39,27 +39,29 @@ class SinkColumn:
     filled: str
 
 
-def read_columns(sink: Sink, table: TableName) -> dict[str, SinkColumn]:
-    """The columns of an existing table, in order."""
+def read_columns(sink: Sink, tables: Sequence[TableName]) -> dict[TableName, dict[str, SinkColumn]]:
+    """The columns of each of some tables, in order; none of a table that does not exist."""
     # INFORMATION_SCHEMA shows defaults only with VIEW DEFINITION, which loads do not have.
+    marked = " UNION ALL ".join(
+        f"SELECT {place} AS place, name, default_object_id, is_identity, is_computed, generated_always_type"
+        f" FROM sys.columns WHERE object_id = {object_id(table)}"
+        for place, table in enumerate(tables)
+    )
     marks = {
-        name: (default_id != 0, "".join(kind for kind, is_so in zip(_FILLED_BY_SERVER, flags, strict=True) if is_so))
-        for name, default_id, *flags in sink.rows(
-            "SELECT name, default_object_id, is_identity, is_computed, generated_always_type FROM sys.columns"
-            f" WHERE object_id = {object_id(table)}"
-        )
+        (place, name): (default_id != 0, [kind for kind, is_so in zip(_FILLED_BY_SERVER, flags, strict=True) if is_so])
+        for place, name, default_id, *flags in sink.rows(marked)
     }
-    found = sink.rows(described.find_columns(table))
-    return {
-        name: SinkColumn(
+    found: dict[TableName, dict[str, SinkColumn]] = {table: {} for table in tables}
+    for place, name, *rest, collation, nullable in sink.rows(described.find_columns(*tables)):
+        has_default, filled = marks[place, name]
+        found[tables[place]][name] = SinkColumn(
             described.written(*rest),
             collation or "",
             nullable == "YES",
-            marks[name][0],
-            "a rowversion" if rest[0] == "timestamp" else marks[name][1],
+            has_default,
+            "a rowversion" if rest[0] == "timestamp" else "".join(filled),
         )
-        for name, *rest, collation, nullable in found
-    }
+    return found
 
 
 def check_table(table: Table, found: Mapping[str, SinkColumn]) -> None:

@@ -1,4 +1,4 @@
-"""The columns of a table of the sink, as SQL Server describes them, with their types as our DDL writes them."""
+"""The columns of tables of the sink, as SQL Server describes them, with their types as our DDL writes them."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,13 +7,22 @@ from etl.model.table_name import TableName
 from etl.sqlserver.sql import quote_text
 
 
-def find_columns(table: TableName) -> str:
-    """A row for each column, in order: name, the five arguments of `written`, collation, and YES if it may be null."""
-    return (
-        "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE,"
-        " DATETIME_PRECISION, COLLATION_NAME, IS_NULLABLE FROM INFORMATION_SCHEMA.COLUMNS"
+def find_columns(*tables: TableName) -> str:
+    """A row for each column, in order.
+
+    Its fields: the place of its table among the arguments, name, the five arguments of `written`, collation, and YES if
+    it may be null.
+    """
+    # One statement for all of them: each is a way to the server and back.
+    columns = " UNION ALL ".join(
+        f"SELECT {place} AS place, COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE,"
+        " DATETIME_PRECISION, COLLATION_NAME, IS_NULLABLE, ORDINAL_POSITION FROM INFORMATION_SCHEMA.COLUMNS"
         f" WHERE TABLE_SCHEMA = {quote_text(table.schema_name)} AND TABLE_NAME = {quote_text(table.table)}"
-        " ORDER BY ORDINAL_POSITION"
+        for place, table in enumerate(tables)
+    )
+    return (
+        "SELECT place, COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE,"
+        f" DATETIME_PRECISION, COLLATION_NAME, IS_NULLABLE FROM ({columns}) AS columns ORDER BY place, ORDINAL_POSITION"
     )
 
 
@@ -31,5 +40,5 @@ def written(data_type: str, length: int | None, precision: int | None, scale: in
 
 
 def types(rows: Iterable[Sequence[Any]]) -> dict[str, str]:
-    """The type of each column in the result of `find_columns`."""
-    return {name: written(*rest) for name, *rest, _, _ in rows}
+    """The type of each column in the result of `find_columns` of one table."""
+    return {name: written(*rest) for _, name, *rest, _, _ in rows}

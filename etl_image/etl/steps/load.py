@@ -93,17 +93,17 @@ def _prepare_tables(work: StepContext, sink: Sink) -> dict[str, str]:
     """
     log, own = structlog.get_logger(), {table.name for table in ledger.tables()}
     tables = {table.name: table for table in ledger.needed_tables(work.pipeline)}
-    found = {name: read_columns(sink, name) for name in tables}
+    found = read_columns(sink, list(tables))
     lacking = [
         name for name in tables if not found[name] or (name in own and tables[name].columns.keys() - found[name].keys())
     ]
     if lacking or not sink.has_schema(sink_sql.STAGING):
         if created := sink.create_missing(work.pipeline):
             log.info("load: created tables in the sink", tables=created)
-        found |= {name: read_columns(sink, name) for name in lacking}
+        found = read_columns(sink, list(tables))
     if added := evolve.add_columns(sink, work.pipeline):
         log.info("load: added columns to the sink table", columns=added)
-        found[work.pipeline.sink] = read_columns(sink, work.pipeline.sink)
+        found |= read_columns(sink, [work.pipeline.sink])
     for name, table in tables.items():
         try:
             check_table(table, found[name])
