@@ -88,6 +88,15 @@ bench: setup ## Measure the speed of rows, beside other loaders and raw limits; 
 	@$(UV) sync --quiet --frozen --inexact --group bench
 	@$(PYTHON) -m tests.bench.speed $(OPTIONS)
 
+.PHONY: schemas
+schemas: setup ## Move whole schemas and check them, again after 1,000 changes; SCHEMAS=FOLDER: of SQL dumps that you have
+	SCHEMAS="$(abspath $(SCHEMAS))" $(PYTHON) -m pytest --timeout=7200 -rN --tb=short --show-capture=no $(OPTIONS) \
+		tests/integration/test_schemas.py
+
+.PHONY: values
+values: setup ## Move 500 values of every type and compare each one
+	$(PYTHON) -m pytest -s -rN tests/integration/test_type_values.py
+
 .PHONY: fuzz
 fuzz: setup ## Search for inputs that break tests/fuzz/claims.py; SECONDS_LONG=60, PAIRS=100000
 	@$(PYTHON) -m tests.fuzz.filters $(or $(PAIRS),100000)
