@@ -97,6 +97,14 @@ schemas: setup ## Move whole schemas and check them, again after 1,000 changes; 
 values: setup ## Move 500 values of every type and compare each one
 	$(PYTHON) -m pytest -s -rN tests/integration/test_type_values.py
 
+.PHONY: fill
+fill: setup ## Measure a run that fills a new column of a million rows, and other runs beside it
+	$(PYTHON) -m pytest -rN tests/bench/test_fill.py
+
+.PHONY: kills
+kills: setup ## Kill a replacement of a table 200 times, at random moments, while a reader asks 50 times a second; KILLS, SEED
+	KILLS=$(or $(KILLS),200) $(PYTHON) -m pytest --timeout=7200 tests/integration/test_replace.py -k whenever_the_step_is_killed
+
 .PHONY: fuzz
 fuzz: setup ## Search for inputs that break tests/fuzz/claims.py; SECONDS_LONG=60, PAIRS=100000
 	@$(PYTHON) -m tests.fuzz.filters $(or $(PAIRS),100000)
