@@ -115,6 +115,10 @@ fuzz: setup ## Search for inputs that break tests/fuzz/claims.py; SECONDS_LONG=6
 docs-types: setup ## Write docs/types.md from the tables of types
 	@$(PYTHON) -m dev.types_page > docs/types.md
 
+.PHONY: docs-recording
+docs-recording: setup ## Record docs/first-tables.md: from git clone to rows in the sink
+	@$(PYTHON) -m dev.recording
+
 .PHONY: audit
 audit: setup ## List the packages of the images, check licences, vulnerabilities, secrets; OSV=FOLDER: offline
 	@$(PYTHON) -m dev.audit $(if $(OSV),--osv $(OSV)) $(OPTIONS)
@@ -136,7 +140,8 @@ setup: .venv/.ready ## Install Python packages into .venv (done by other targets
 
 .venv/.ready: pyproject.toml uv.lock etl_image/pyproject.toml airflow_image/pyproject.toml | $(UV)
 	@scripts/setup-system.sh
-	$(UV) sync --frozen --compile-bytecode
+	@echo "Installing Python packages into .venv: a minute or two the first time …"
+	@$(UV) sync --quiet --frozen --compile-bytecode
 	@touch $@
 
 .uv/bin/uv:
