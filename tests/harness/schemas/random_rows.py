@@ -20,6 +20,7 @@ def fill(url: str, seed: int) -> int:
     """Insert rows into the tables that have none, referred ones first; returns how many."""
     chance, made = Random(seed), 0
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"SELECT setseed({seed / 100})".encode())
         left = [table for table in described(connection) if is_empty(connection, table)]
         while left:
             filled = [table for table in left if (count := _fill(connection, table, chance)) and (made := made + count)]
