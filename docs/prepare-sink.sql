@@ -66,6 +66,8 @@ REVOKE ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] FROM [etl_loader];
 GO
 REVOKE DELETE ON OBJECT::[dbo].[orders] FROM [etl_loader];
 GO
+REVOKE ALTER ON OBJECT::[dbo].[orders] FROM [etl_loader];
+GO
 GRANT SELECT ON OBJECT::[etl].[audit] TO [etl_metrics];
 GO
 GRANT SELECT ON OBJECT::[etl].[watermark] TO [etl_metrics];

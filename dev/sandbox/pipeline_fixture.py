@@ -50,7 +50,8 @@ class PipelineFixture:
     def work(self, run_id: str = "run", partition: Partition | None = None, **changes: Any) -> StepContext:
         """The StepContext of one partition; `changes` override settings."""
         settings = self.settings.model_copy(update=changes)
-        return StepContext(self.pipeline, run_id, partition or whole(), settings)
+        partition = partition or whole()
+        return StepContext(partition.completed(self.pipeline), run_id, partition, settings)
 
     def run(self, run_id: str = "run", partition: Partition | None = None, *steps: str) -> dict[str, Any]:
         """Run steps in this process (default: the three; `run` fuses them); returns their results."""

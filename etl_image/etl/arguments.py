@@ -12,16 +12,15 @@ from etl.errors import ConfigurationError
 from etl.model.pipeline import Pipeline
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_SUFFIXES = (".json", ".py")
 
 
 def read_pipeline(given: str) -> Pipeline:
-    """A pipeline, from JSON, a .json file or the .py file of its DAG. Raises ConfigurationError."""
-    if given.endswith(".py"):
-        found = read_dag(Path(given))
-        if len(found) != 1:
-            raise ConfigurationError(f"--pipeline: {given} has {len(found)} pipelines, and one is needed.")
-        return found[0]
-    return parse(Pipeline, "pipeline", _read(given))
+    """One pipeline, given as those of `read_pipelines` are. Raises ConfigurationError for another number."""
+    found = _pipelines(given)
+    if len(found) != 1:
+        raise ConfigurationError(f"--pipeline: {given} has {len(found)} pipelines, and one is needed.")
+    return found[0]
 
 
 def read_dag(file: Path) -> list[Pipeline]:
@@ -86,31 +85,23 @@ def _value(node: ast.expr) -> Any:
 
 def _pipelines(given: str) -> list[Pipeline]:
     """One pipeline, those of a DAG file, or all in a folder."""
-    # JSON may be too long for a path.
-    if given.lstrip().startswith("{") or not Path(given).is_dir():
-        return _of_a_dag(given) if given.endswith(".py") else [parse(Pipeline, "pipeline", _read(given))]
-    files = sorted(path for path in Path(given).iterdir() if path.suffix in (".json", ".py"))
-    found = [
-        pipeline for file in files for pipeline in (read_dag(file) if file.suffix == ".py" else _pipelines(str(file)))
-    ]
+    if given.lstrip().startswith("{"):  # JSON may be too long for a path
+        return [parse(Pipeline, "pipeline", given)]
+    path = Path(given)
+    files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES) if path.is_dir() else [path]
+    found = [pipeline for file in files for pipeline in _of_file(file)]
     # Without any, prepare-sink would grant loads the right to create tables.
     if not found:
-        raise ConfigurationError(f"--pipeline: the folder {given} holds no pipeline, neither as .json nor as .py file.")
+        raise ConfigurationError(f"--pipeline: {given} holds no pipeline, neither as JSON nor as a DAG.")
     return found
 
 
-def _of_a_dag(file: str) -> list[Pipeline]:
-    if not (found := read_dag(Path(file))):
-        raise ConfigurationError(f"--pipeline: {file} has no pipeline.")
-    return found
-
-
-def _read(pipeline: str) -> str:
-    if pipeline.lstrip().startswith("{"):
-        return pipeline
-    if not pipeline.endswith(".json"):
-        raise ConfigurationError(f"--pipeline: {pipeline[:100]!r} is neither JSON nor a .json or .py file.")
+def _of_file(file: Path) -> list[Pipeline]:
+    if file.suffix == ".py":
+        return read_dag(file)
+    if file.suffix not in _SUFFIXES:
+        raise ConfigurationError(f"--pipeline: {str(file)[:100]!r} is neither JSON nor a .json or .py file.")
     try:
-        return Path(pipeline).read_text()
+        return [parse(Pipeline, "pipeline", file.read_text())]
     except OSError as error:
-        raise ConfigurationError(f"--pipeline: {pipeline} cannot be read: {error.strerror}.") from error
+        raise ConfigurationError(f"--pipeline: {file} cannot be read: {error.strerror}.") from error

@@ -45,12 +45,8 @@ def _add_command(name: str, description: str, module: str, function: str) -> Non
             str, typer.Option(help='JSON: {"window": {"low": TIME, "high": TIME}, "lower": [KEY], "upper": [KEY]}')
         ],
     ) -> None:
-        work = StepContext(
-            pipeline=read_pipeline(pipeline),
-            run_id=run_id,
-            partition=parse(Partition, "partition", partition),
-            settings=read_settings(),
-        )
+        part = parse(Partition, "partition", partition)
+        work = StepContext(part.completed(read_pipeline(pipeline)), run_id, part, read_settings())
         # Fields of every log line of the step, including the last one of a failure.
         bind_contextvars(pipeline=work.pipeline.name, run_id=run_id, partition=work.partition.id, step=name)
         _warn_of_tls(work.settings)

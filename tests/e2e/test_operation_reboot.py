@@ -1,6 +1,6 @@
 """The machine restarts: everything starts at once, DNS answers last, and no manual step is needed.
 
-A reboot, as far as a cluster sees it: all containers end in the same moment, and so does the network of each pod.
+A reboot, as far as a cluster sees it: the kubelet, all containers and the network of each pod end in the same moment.
 """
 
 import json
@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from signal import SIGKILL
 from typing import Any
 
 import pytest
 from orders_etl import ORDERS
 
 from ops.cluster.kubectl import NAMESPACES, OBSERVABILITY
-from tests.cluster import Cluster
-from tests.faults import processes
 from tests.faults.system import Node
 from tests.harness.e2e.deployment import Deployment, wait_for
 from tests.harness.e2e.observability import Watching, watching
@@ -62,7 +59,7 @@ def rebooted(observed: Deployment, bed: TestBed) -> Rebooted:
     with _no_exporter(observed):
         with _no_dns(Node(bed.cluster)):
             at = time.time()
-            _end_all_containers(bed.cluster)
+            bed.cluster.node.restart()
             wait_for("all containers to start", lambda: _have_started(observed, counted), seconds=300)
         for namespace in NAMESPACES:
             _await_servers(observed, namespace)
@@ -138,13 +135,6 @@ def _always_there() -> set[str]:
     return parts | {
         name for query in queries() if query.language == "promql" and query.has_data for name in query.metrics
     }
-
-
-def _end_all_containers(cluster: Cluster) -> None:
-    """Kill every process of every pod, those that hold the pods' networks too."""
-    root = json.loads((cluster.folder / "kubelet.json").read_text())["cgroupRoot"]
-    killed = processes.kill(processes.of_container(f"{root}/kubepods"), SIGKILL)
-    assert killed > 20
 
 
 @contextmanager

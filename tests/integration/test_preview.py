@@ -14,6 +14,7 @@ from etl.sqlserver import sql as sink_sql
 
 from dev.sandbox.pipeline_fixture import PipelineFixture
 from dev.sandbox.postgres import Postgres
+from tests.harness.runs import Runs
 from tests.harness.tables import table
 
 
@@ -106,6 +107,35 @@ def test_a_column_that_the_load_would_add_is_said_to_be_added_and_filled(
     marking = orders.pipeline.model_copy(update={"deletes": "mark"})
     said = shown(replace(orders, pipeline=marking), capsys)["first run"]
     assert said.endswith("; adds note and fills it; adds deleted_at for marks")
+
+
+def test_after_a_run_the_next_one_is_said_to_read_what_has_changed(
+    orders: PipelineFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(orders, monkeypatch)
+    runs.run("first")
+    said = shown(orders, capsys)
+    since = f"what has changed after {runs.watermark()}+00:00, less the look-back"
+    assert said["next run"] == f"reads into {orders.pipeline.sink} {since}"
+    assert said["partitions"].startswith("1 if all rows are read")
+    assert "first run" not in said
+    wider = replace(orders, pipeline=orders.pipeline.with_columns({"more": "varchar(9) null"}))
+    orders.change("ALTER TABLE orders ADD more varchar(9)")
+    assert (
+        shown(wider, capsys)["next run"] == f"reads the whole table into {orders.pipeline.sink}; adds more and fills it"
+    )
+    orders.execute(f"DROP TABLE [dbo].[{orders.pipeline.sink.table}]")
+    assert "with full_refresh the whole table" in shown(orders, capsys)["next run"]
+
+
+def test_a_column_that_plan_would_add_is_among_the_columns(
+    orders: PipelineFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders.change("ALTER TABLE orders ADD more varchar(9)")
+    preview(orders.settings, orders.pipeline.model_copy(update={"on_new_source_column": "add"}))
+    said = capsys.readouterr().out
+    assert re.search(r"\nmore +character varying\(9\) +varchar\(9\) null +nvarchar\(9\) NULL\n", said)
+    assert "[more] nvarchar(9) NULL" in said
 
 
 def test_a_version_without_an_index_is_named(orders: PipelineFixture, capsys: pytest.CaptureFixture[str]) -> None:

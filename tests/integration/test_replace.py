@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from etl.errors import ConfigurationError, DataError
+from etl.errors import ConfigurationError, DataError, TryAgainError
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition
 from etl.sqlserver.sink import Sink
@@ -172,6 +173,26 @@ def test_too_many_rows_are_deleted_only_if_the_run_accepts_it(made: PipelineFixt
     assert made.sink_rows() == before
     runs.run("third", accept_deletes=True)
     assert made.sink_rows() == made.source_rows(KEPT)
+
+
+def test_rows_whose_keys_have_changed_are_no_loss(
+    source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of links is all key; one that is loaded again, with other keys so far, is not taken for it."""
+    columns = {"order_id": "bigint", "customer": "varchar(100)"}
+    changes = {"columns": columns, "key": list(columns), "filter": "true"}
+    with pipeline_fixture(REPLACED, source_url, sink_url, tmp_path, **changes) as made:
+        made.change("DELETE FROM orders WHERE order_id > 300")
+        runs = Runs(made, monkeypatch)
+        runs.run("first")
+        made.change("UPDATE orders SET customer = 'Other ' || order_id")
+        assert runs.run("second")["deleted"] == 300
+        assert made.sink_rows() == made.source_rows()
+        made.change("UPDATE orders SET customer = 'Again'; DELETE FROM orders WHERE order_id > 100")
+        before = made.sink_rows()
+        with pytest.raises(DataError, match=r"300 of 300 rows .* where there are 100 now, fewer by more than"):
+            runs.run("third")
+        assert made.sink_rows() == before
 
 
 def test_rejected_rows_keep_theirs_in_the_sink(
@@ -424,6 +445,24 @@ def polled(made: PipelineFixture) -> Iterator[list[tuple[Any, ...]]]:
 def as_summary(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     """The answer to SUMMARY of these rows: key and amount are their first and last columns."""
     return len(rows), sum(row[-1] for row in rows), max(row[0] for row in rows)
+
+
+def test_a_session_that_keeps_its_lock_is_waited_for_so_long_and_then_the_load_is_tried_again(
+    made: PipelineFixture, runs: Runs
+) -> None:
+    runs.run("first")
+    change(made)
+    before, partitions = made.sink_rows(), runs.plan()
+    runs.steps("second", partitions, "extract", "filter")
+    with connect(made.settings, autocommit=False) as holder:
+        holder.cursor().execute(f"UPDATE [dbo].[{made.pipeline.sink.table}] SET [amount] = 0 WHERE [order_id] = -1")
+        hasty = made.settings.model_copy(update={"sink_lock_timeout": timedelta(seconds=0.2)})
+        with pytest.raises(TryAgainError, match=r"Lock request time out.* find it in sys\.dm_tran_locks"):
+            replace(made, settings=hasty).run("second", Partition.model_validate_json(partitions[0]), "load")
+        holder.rollback()
+    assert made.sink_rows() == before
+    runs.steps("second", partitions, "load")
+    assert made.sink_rows() == made.source_rows(KEPT)
 
 
 SUMMARY = "SELECT COUNT_BIG(*), SUM([amount]), MAX([order_id]) FROM [dbo].[{}]"

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl.sqlserver import checks as sink_checks
 from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.sink import Sink
 from etl_airflow.dag.hooks import SinkHook
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
@@ -59,6 +60,24 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     connect = SinkHook.get_conn
     monkeypatch.setattr(SinkHook, "get_conn", lambda hook: Recorder(connect(hook), found))
     return found
+
+
+def test_a_load_asks_for_the_columns_of_each_table_of_the_ledger_once(
+    orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders.run()
+    sent: list[str] = []
+    rows = Sink.rows
+
+    def recorded(sink: Sink, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        sent.append(statement)
+        return rows(sink, statement, *parameters)
+
+    monkeypatch.setattr(Sink, "rows", recorded)
+    orders.run("again")
+    # As SQL Server describes them, and by which of them the server fills.
+    assert sum("COLUMN_NAME" in each and "N'audit'" in each for each in sent) == 1
+    assert sum("sys.columns" in each and "[audit]" in each for each in sent) == 1
 
 
 def of_table(made: PipelineFixture, statements: list[str]) -> list[str]:

@@ -76,6 +76,18 @@ def test_a_table_lock_keeps_every_other_sessions_statement_out_until_the_commit(
         assert finished_after(lambda: sink.cursor().execute(statement), holder.commit) > 0.25
 
 
+def test_a_wait_is_as_long_as_lock_timeout_says(server: SqlServerDouble, sink: Any) -> None:
+    with connect(server, autocommit=False) as holder:
+        rows(holder, "SELECT TOP (1) 1 FROM [dbo].[orders] WITH (TABLOCKX, HOLDLOCK)")
+        for timeout in (0, 200):
+            sink.cursor().execute(f"SET LOCK_TIMEOUT {timeout}")
+            began = clock.monotonic()
+            assert "Lock request time out period exceeded." in error_of(lambda: rows(sink, COUNT))
+            assert timeout / 1000 <= clock.monotonic() - began < 5
+        sink.cursor().execute("SET LOCK_TIMEOUT -1")
+        assert finished_after(lambda: rows(sink, COUNT), holder.commit) > 0.25
+
+
 def test_who_waited_sees_what_was_committed_meanwhile(server: SqlServerDouble, sink: Any) -> None:
     found: list[Any] = []
     with connect(server, autocommit=False) as holder:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+import mssql_python
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.exceptions import AirflowFailException
@@ -147,6 +148,9 @@ def test_plan_reads_a_password_file_as_the_steps_do(
 def test_a_sink_that_cannot_be_reached_is_described_in_the_same_words_everywhere(
     orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch, address: str, host: str
 ) -> None:
+    connect = mssql_python.connect
+    # By itself the driver tries for 15 seconds.
+    monkeypatch.setattr(mssql_python, "connect", lambda text, **given: connect(text, **{**given, "timeout": 1}))
     port = free_port()
     url = f"mssql://etl:p@{host}:{port}/shop"
     told = f"{address} ({address}) does not answer on port {port}: Connection refused."

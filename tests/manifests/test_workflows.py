@@ -88,6 +88,16 @@ def test_a_secret_is_given_to_a_release_alone(file: Path) -> None:
     assert "pull_request_target" not in file.read_text()
 
 
+def test_the_job_that_holds_the_key_and_may_write_runs_no_code_of_the_project_or_its_packages() -> None:
+    jobs = read(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
+    (name,) = (name for name, job in jobs.items() if "write" in job["permissions"].values())
+    assert jobs[name]["environment"] == "release"
+    assert not any(step.get("uses", "").startswith("actions/checkout@") for step in jobs[name]["steps"])
+    assert not re.search(r"\b(docker|make|python3?|pip|uv|bash|sh)\b", commands(jobs[name]))
+    for other in set(jobs) - {name}:
+        assert "secrets." not in str(jobs[other])
+
+
 def test_uv_is_installed_by_its_hashes_everywhere() -> None:
     pins = (ROOT / "uv.txt").read_text()
     assert re.search(r"^uv==\d+\.\d+\.\d+ \\$", pins, re.MULTILINE)

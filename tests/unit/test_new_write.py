@@ -87,7 +87,7 @@ def pipeline_of(text: str) -> ast.stmt:
         ("X = Pipeline(name=NAME)", "line 1 is not written out there"),
         ("X = Pipeline(**settings)", "line 1 is not written out there"),
         ("X = Pipeline(name=", "is not Python"),
-        ("x = 1", "has 0 pipelines"),
+        ("x = 1", "holds no pipeline"),
         ("X = Pipeline(name='1')", "'1' must be a lower-case letter"),
     ],
 )
@@ -105,13 +105,18 @@ def test_pipelines_are_read_from_dag_files_json_and_folders_of_both(tmp_path: Pa
     (tmp_path / "a.py").write_text(file.read_text())
     (tmp_path / "b.json").write_text(other.model_dump_json())
     assert read_pipelines([str(file), other.model_dump_json(), str(tmp_path)]) == [ORDERS, other, ORDERS, other]
+    for one in (str(file), ORDERS.model_dump_json()):
+        assert [read_pipeline(one)] == read_pipelines([one])
+    with pytest.raises(ConfigurationError, match="has 2 pipelines, and one is needed"):
+        read_pipeline(str(tmp_path))
     (tmp_path / "none.py").write_text("x = 1")
     for argument, words in {
-        str(tmp_path / "none.py"): "has no pipeline",
+        str(tmp_path / "none.py"): "holds no pipeline",
         "dags/orders_etl": "'dags/orders_etl' is neither JSON nor a .json or .py file",
     }.items():
-        with pytest.raises(ConfigurationError, match=words):
-            read_pipelines([argument])
+        for read in (read_pipeline, lambda given: read_pipelines([given])):
+            with pytest.raises(ConfigurationError, match=words):
+                read(argument)
 
 
 def test_a_file_is_read_and_never_run(tmp_path: Path) -> None:

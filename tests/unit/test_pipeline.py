@@ -67,6 +67,9 @@ def test_a_pipeline_survives_being_written_as_json(definition: dict[str, Any]) -
             {"mode": "replace", "version": None, "deletes": "delete", "deletes_every": 60},
             "deletes_every: mode replace compares all rows in each run",
         ),
+        ({"omit": ["x"]}, "omit: on_new_source_column is ignore"),
+        ({"omit": ["note"], "on_new_source_column": "add"}, "omit: 'note' is among the columns"),
+        ({"mode": "append", "on_new_source_column": "add"}, "on_new_source_column: mode append changes no row"),
         ({"filter": "amount = 'abc'"}, "filter: 'amount = 'abc'': a number is written without quotes"),
     ],
 )

@@ -232,14 +232,15 @@ def test_the_loader_may_delete_rows_where_a_pipeline_could() -> None:
 
 
 def test_with_named_pipelines_the_loader_may_change_no_schema_but_that_of_staging() -> None:
-    deleting = make(EVERYTHING, mode="replace", version=None, deletes="delete")
-    statements = prepare_sql.grants([PIPELINE, deleting])
+    further = make(EVERYTHING, mode="replace", version=None, deletes="delete", on_new_source_column="add")
+    statements = prepare_sql.grants([PIPELINE, further])
     assert statements[:6] == prepare_sql.grants()[:6]
     assert statements[6:] == [
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader]",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON OBJECT::[dbo].[Every Thing] TO [etl_loader]",
+        "GRANT SELECT, INSERT, UPDATE, DELETE, ALTER ON OBJECT::[dbo].[Every Thing] TO [etl_loader]",
         "REVOKE ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] FROM [etl_loader]",
         "REVOKE DELETE ON OBJECT::[dbo].[orders] FROM [etl_loader]",
+        "REVOKE ALTER ON OBJECT::[dbo].[orders] FROM [etl_loader]",
     ]
 
 

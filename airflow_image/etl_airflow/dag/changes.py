@@ -1,15 +1,16 @@
 """Columns that source and sink have and the pipeline has not, and the other way round, as plan finds them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import printable
+from etl.model.new_columns import declare
 from etl.model.pipeline import Pipeline
-from etl.model.source_type import SourceType
-from etl.sqlserver import backfill, ledger
+from etl.postgres.checks import Source
+from etl.sqlserver import backfill, described, ledger
 from etl.sqlserver import sql as sink_sql
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,28 @@ def is_filling(params: Mapping[str, Any], unfilled: list[str]) -> bool:
     return bool(unfilled and params.get("full_refresh")) and params.get("until") in (None, "")
 
 
-def warn_of_others(pipeline: Pipeline, others: Mapping[str, SourceType]) -> None:
-    """Warn of columns of the source that the pipeline does not list, if it is to."""
-    if pipeline.on_new_source_column == "warn" and others:
-        log.warning(
-            "%s: %s has columns that the pipeline does not list: %s.",
-            *(pipeline.name, pipeline.source, ", ".join(f"{printable(name)} {others[name].name}" for name in others)),
-        )
+def columns_to_add(pipeline: Pipeline, source: Source, hook: MsSqlHook) -> dict[str, str]:
+    """The columns that this run moves though the pipeline does not list them, with their types, in the source's order.
+
+    Logs them, or those that are only to be named. Raises ConfigurationError for one that cannot be carried.
+    """
+    if pipeline.on_new_source_column == "warn":
+        listed = (f"{printable(name)} {each.name}" for name, each in source.others.items() if name not in pipeline.omit)
+        _warn(pipeline, "has columns that the pipeline does not list", listed)
+    if pipeline.on_new_source_column != "add":
+        return {}
+    _warn(pipeline, "has columns that the user may not read, so they are not added", source.hidden - {*pipeline.omit})
+    filled = {name for name, is_open in read_added(pipeline, hook) if not is_open}
+    gone = filled - pipeline.columns.keys() - source.others.keys()
+    _warn(pipeline, f"has columns no more whose values {pipeline.sink} keeps", gone)
+    in_sink = described.types(hook.get_records(described.find_columns(pipeline.sink)))
+    added = declare(str(pipeline.source), source.unlisted(pipeline.omit), in_sink)
+    if added:
+        listed = (f'"{printable(name)}": "{declared}"' for name, declared in added.items())
+        log.info("%s: this run moves columns that the pipeline does not list: %s.", pipeline.name, ", ".join(listed))
+    return added
+
+
+def _warn(pipeline: Pipeline, has: str, names: Iterable[str]) -> None:
+    if named := ", ".join(names):
+        log.warning("%s: %s %s: %s.", pipeline.name, pipeline.source, has, named)

@@ -152,7 +152,7 @@ def _doc(pipeline: Pipeline) -> str:
     return f"""Rows of `{pipeline.source}` for which `{pipeline.filter}` go to `{pipeline.sink}`.
 
 * They {_ending(pipeline)}.
-{_reading(pipeline)}
+{_reading(pipeline)}{_following(pipeline)}
 * {pipeline.tolerated_rejects} rows of a run may break the type rules below; with more the run fails.
 * A failed partition is retried alone: clear its `{_STEPS[pipeline.steps][0]}`, with what follows.
 * Switching the DAG on starts a run of the schedule at once. The first one takes all rows, and a run that was triggered
@@ -172,7 +172,8 @@ def _ending(pipeline: Pipeline) -> str:
         return "stay there"
     verb = "deleted" if pipeline.deletes == "delete" else f"marked in `{pipeline.mark_column}`"
     return (
-        f"are {verb} when they are gone at the source; more than {pipeline.most_deleted:.0%} only if the run accepts it"
+        f"are {verb} when they are gone at the source; a loss of more than {pipeline.most_deleted:.0%} only if the run"
+        " accepts it"
     )
 
 
@@ -186,6 +187,14 @@ def _reading(pipeline: Pipeline) -> str:
     return f"""* A row is known by `{key}`; the newer `{pipeline.version}` wins.
 * A run reads what changed after the watermark, and {_reach(pipeline)} behind it again for late commits.{also}
 * A time in the past is read again with `since` and `until` (*Trigger*, *Single Run*). There is no *Backfill*."""
+
+
+def _following(pipeline: Pipeline) -> str:
+    """The fate of columns that the table below does not have."""
+    if pipeline.on_new_source_column != "add":
+        return ""
+    omitted = f", but for {', '.join(f'`{name}`' for name in pipeline.omit)}" if pipeline.omit else ""
+    return f"\n* Columns of the source that are not listed below are added to the sink{omitted}."
 
 
 def _comparing(pipeline: Pipeline) -> str:

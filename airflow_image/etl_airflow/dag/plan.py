@@ -15,7 +15,7 @@ from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline, TableName
 from etl.model.planning import choose_window, cut, rows_of_a_partition, share
 from etl.model.settled import settle
-from etl.model.version_kind import Version, day_of, is_after
+from etl.model.version_kind import Version, before, day_of, is_after
 from etl.model.window import KEYS, Partition, Settled, Window
 from etl.postgres import sql as source_sql
 from etl.postgres.checks import check_source
@@ -45,16 +45,17 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     hook = SinkHook(sink)
     mask = Mask(pipeline, hook.mask_key)
     watermark = read_watermark(pipeline, hook)
-    unfilled = changes.find_unfilled(pipeline, hook)
-    params = changes.params_to_fill(pipeline, params, unfilled)
     newest = [] if watermark is None or not pipeline.version else source_regression.newest_rows(pipeline, hook)
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
         found = check_source(pipeline, cursor)
-        changes.warn_of_others(pipeline, found.others)
+        added = changes.columns_to_add(pipeline, found, hook)
+        pipeline = pipeline.with_columns(added)
+        unfilled = changes.find_unfilled(pipeline, hook)
+        params = changes.params_to_fill(pipeline, params, unfilled)
         check_deletes(pipeline, params)
         if pipeline.mode == "replace":
             metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
-            return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now, fills=bool(unfilled)))
+            return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now, fills=bool(unfilled)), added)
         is_hashed = pipeline.has_sensitive_key or not found.is_ordered(pipeline.key)
         is_accepted = bool(params.get("accept_older_versions"))
         source_regression.check(pipeline, newest, cursor, mask, found.types, is_accepted=is_accepted)
@@ -63,7 +64,8 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
                 "%s: the source is a standby that has replayed nothing since %s.", pipeline.name, end or "it began"
             )
             return []
-        window = _window(pipeline, params, watermark, end, hook, cursor)
+        is_due = watermark is not None and is_compare_due(pipeline, params, now, hook)
+        window = _window(pipeline, params, watermark, end, hook, cursor, is_due=is_due)
         if window is None:
             metrics.gauge(metrics.LAG, pipeline, 0.0)
             log.info("%s: nothing to move: %s is its highest number.", pipeline.name, _shown(watermark, "none"))
@@ -86,7 +88,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         # Of numbers it is not known how old their rows are.
         metrics.gauge(metrics.LAG, pipeline, max(0.0, float(oldest or 0)))
     partitions = share(window, rows, size) if is_hashed else cut(window, rows, size, bounds)
-    if _goes_on(window, watermark) and is_compare_due(pipeline, params, now, hook):
+    if is_due and _goes_on(window, watermark):
         partitions.append(
             Partition(window=window, kind=KEYS, id=KEYS, accept_deletes=bool(params.get("accept_deletes")))
         )
@@ -99,11 +101,12 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
             "%s: nothing to move, the tasks after plan are skipped: %s has no row whose %s is after %s and up to %s.",
             *(pipeline.name, pipeline.source, pipeline.version, _shown(window.low), window.high),
         )
-    return _as_json(partitions)
+    return _as_json(partitions, added)
 
 
-def _as_json(partitions: list[Partition]) -> list[str]:
-    return [partition.model_dump_json(exclude_defaults=True) for partition in partitions]
+def _as_json(partitions: list[Partition], added: dict[str, str]) -> list[str]:
+    planned = [partition.model_copy(update={"added": added}) for partition in partitions]
+    return [partition.model_dump_json(exclude_defaults=True) for partition in planned]
 
 
 def _highest(pipeline: Pipeline, watermark: Version | None, end: datetime, cursor: Any) -> Version | None:
@@ -138,9 +141,19 @@ def is_compare_due(pipeline: Pipeline, params: dict[str, Any], now: datetime, ho
 
 
 def _window(
-    pipeline: Pipeline, params: dict[str, Any], watermark: Version | None, end: datetime, hook: SinkHook, cursor: Any
+    pipeline: Pipeline,
+    params: dict[str, Any],
+    watermark: Version | None,
+    end: datetime,
+    hook: SinkHook,
+    cursor: Any,
+    *,
+    is_due: bool,
 ) -> Window | None:
-    """The run's window, with its record of the source's transactions; None if there is no new number."""
+    """The run's window, with its record of the source's transactions; None if there is no new number.
+
+    Where keys are due to be compared nevertheless, the window has the highest number alone: one without rows is none.
+    """
     highest, at = _highest(pipeline, watermark, end, cursor), end if pipeline.version_kind == "number" else None
     cursor.execute(source_sql.TRANSACTIONS)
     snapshot = cursor.fetchone()
@@ -148,11 +161,12 @@ def _window(
     if left is not None and left.xmax > snapshot[1]:
         left = None  # of another server: a restored one, or a failover, with lower transaction ids
     begin = watermark if left is None else left.value
-    if highest is None or (highest == begin and not pipeline.reach and not _is_asked(params)):
+    is_old = highest == begin and not pipeline.reach and not _is_asked(params)
+    if highest is None or (is_old and not is_due):
         return None
     if highest != watermark:  # so that params are refused that the watermark contradicts; the window may begin earlier
         choose_window(pipeline, params, watermark, highest, at)
-    window = choose_window(pipeline, params, begin, highest, at)
+    window = choose_window(pipeline, params, before(begin, 1) if is_old else begin, highest, at)
     settled, warning = settle(left, begin, window, pipeline.reach, snapshot)
     if warning:
         log.warning(warning)

@@ -7,6 +7,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.exceptions import AirflowFailException
+from etl.errors import ConfigurationError
 from etl.model.outcome import Problem, as_table, check_audit, select_audits, total
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition, Window
@@ -33,6 +34,10 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
     hook = SinkHook(sink)
     planned = [Partition.model_validate_json(partition) for partition in partitions]
     window = planned[0].window
+    try:
+        pipeline = planned[0].completed(pipeline)
+    except ConfigurationError as error:
+        raise AirflowFailException(str(error)) from None
     audits = select_audits(pipeline, planned, hook.get_records(ledger.read_audit(pipeline, run_id)))
     problems = [
         *check_audit(pipeline, planned, audits),

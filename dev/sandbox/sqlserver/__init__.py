@@ -7,9 +7,9 @@ statements of the loaders that this project is benchmarked against (sling, dlt).
 Differences from SQL Server:
 
 - Application locks are waited for, and locks of tables (`table_locks.py`), but not of rows: a write to rows that
-  another session has not committed fails as a deadlock victim (1205); 1222 is never sent. Two sessions that wait for
-  each other's tables wait until a client gives up. Readers see what was committed when their statement began; from a
-  transaction's first write on, what was committed then.
+  another session has not committed fails as a deadlock victim (1205). Two sessions that wait for each other's tables
+  wait until a client gives up, or until SET LOCK_TIMEOUT ends it (1222). Readers see what was committed when their
+  statement began; from a transaction's first write on, what was committed then.
 - A foreign key is checked after each statement, over the whole table; its actions are NO ACTION.
 - An error rolls back the whole transaction with XACT_ABORT; without it, the transaction then accepts only ROLLBACK.
 - A key distinguishes case and trailing spaces whatever its collation, and so does a join of two columns. Other

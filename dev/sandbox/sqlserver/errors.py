@@ -49,6 +49,11 @@ def deadlock_victim(session_id: int) -> SqlError:
     )
 
 
+def lock_timeout() -> SqlError:
+    """Error 1222: a statement has waited for a lock as long as SET LOCK_TIMEOUT says."""
+    return SqlError(1222, "Lock request time out period exceeded.")
+
+
 def null_not_allowed(column: str, table: str, verb: str) -> SqlError:
     """Error 515; `table` with database and schema, `verb` INSERT or UPDATE."""
     return SqlError(

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
 
-from pydantic import Field, PositiveInt, SecretStr, ValidationError, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import ConfigDict, Field, PositiveInt, SecretStr, ValidationError, model_validator
 
 from etl.config import passwords, tls, urls
 from etl.config.sink import SinkSettings, check_authorities, required, text_of
@@ -29,7 +28,7 @@ _KEYS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 class Settings(SinkSettings):
     """The settings of one process, from environment variables of the same names in capitals."""
 
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     source_url: SecretStr | None = Field(default=None, description=urls.POSTGRES)
     source_password: SecretStr | None = Field(default=None, description="instead of the one in SOURCE_URL")
@@ -135,8 +134,10 @@ class Settings(SinkSettings):
 
 def read_settings() -> Settings:
     """Read the environment. Raises ConfigurationError naming the variable that is wrong, never its value."""
+    found = {name: os.environ.get(name.upper()) for name in Settings.model_fields}
     try:
-        return Settings()
+        # An empty variable counts as one that is not set.
+        return Settings.model_validate({name: value for name, value in found.items() if value})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()

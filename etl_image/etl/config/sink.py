@@ -3,8 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings
+from pydantic import BaseModel, Field, SecretStr
 
 from etl.config import passwords, urls
 from etl.config.sink_logins import BACKUP, EXPORTER, OWN_LOGINS, SinkLogin
@@ -13,7 +12,7 @@ from etl.errors import ConfigurationError
 _LONGEST_PASSWORD = 128  # SQL Server's
 
 
-class SinkSettings(BaseSettings):
+class SinkSettings(BaseModel):
     """Settings of the sink and its logins; Settings adds the others."""
 
     sink_url: SecretStr | None = Field(default=None, description=urls.SQL_SERVER)
@@ -34,7 +33,9 @@ class SinkSettings(BaseSettings):
         default=None, description="of the login of backup-sink; the administrator's is used where this is not set"
     )
     sink_backup_password_file: Path | None = None
-    sink_lock_timeout: timedelta = Field(default=timedelta(hours=1), description="how long to wait for another load")
+    sink_lock_timeout: timedelta = Field(
+        default=timedelta(hours=1), description="how long to wait for another load, and for locks of others in the sink"
+    )
 
     def sink(self) -> SecretStr:
         """The sink as an ODBC connection string. Raises ConfigurationError."""

@@ -24,7 +24,7 @@ class DeleteSettings(BaseModel):
         description="how often all keys are compared to find them; 0: in each run",
     )
     most_deleted: float = Field(
-        default=0.5, ge=0, le=1, description="the share of the sink's rows that one run may delete or mark"
+        default=0.5, ge=0, le=1, description="the share of the sink's rows by which one run may make them fewer"
     )
     mark_column: Identifier = Field(
         default="deleted_at", description="of `deletes` mark: the sink's column for the time of it"

@@ -20,7 +20,7 @@ _SUMS = (
     ("kept", ("standing",)),
 )
 _SUMS_OF_KEYS = _SUMS[:2]
-_OF_THE_SINK = ("inserted", "updated", "deleted", "marked")
+_OF_THE_SINK = ("inserted", "updated", *LATER_COUNTS)
 """Counts of a partition of keys that count in the run's sums; the others are of keys, and not of rows that move."""
 
 Audit = dict[str, int]

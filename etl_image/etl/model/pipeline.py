@@ -26,6 +26,7 @@ from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.limits import check_limits
 from etl.model.modes import DeleteSettings, Mode, check_mode
 from etl.model.names import Identifier, PipelineName, as_sql_server_sees, check_identifier
+from etl.model.new_columns import NewColumnSettings
 from etl.model.predicate import parse_predicate, predicate_columns
 from etl.model.predicate_values import Term
 from etl.model.table_name import split_sink, split_source, written
@@ -87,7 +88,7 @@ SinkTable = Annotated[TableName, _split(split_sink), AfterValidator(_check_sink)
 """A table of SQL Server, also given as a text such as `dbo.orders` or `[dbo].[orders]`."""
 
 
-class Pipeline(DeleteSettings, BeyondSettings):
+class Pipeline(DeleteSettings, BeyondSettings, NewColumnSettings):
     """How the rows of one table get from Postgres to SQL Server.
 
     Raises pydantic.ValidationError naming the field for anything unknown or contradictory.
@@ -114,9 +115,6 @@ class Pipeline(DeleteSettings, BeyondSettings):
     )
     unreachable_versions: Literal["warn", "refuse"] = Field(
         default="warn", description="what becomes of a run that finds versions in the future or at infinity"
-    )
-    on_new_source_column: Literal["ignore", "warn"] = Field(
-        default="ignore", description="what plan does if the source has columns that are not listed"
     )
     filter: str = Field(description="a SQL boolean expression; the rows it is true for are kept")
     look_back: kinds.Reach = Field(
@@ -177,6 +175,7 @@ class Pipeline(DeleteSettings, BeyondSettings):
             raise ValueError("key: a column is named twice")
         check_mode(self.mode, self.key, self.version)
         self.check_deletes(self.mode, self.key, types)
+        self.check_new_columns(self.mode, types)
         for name in [*self.key, *filter(None, [self.version])]:
             role = "version" if name == self.version else "key"
             if name not in types:

@@ -92,6 +92,15 @@ class SourceType:
                 return "text"
             raise
 
+    def declaration_or_text(self) -> str:
+        """The same; text for a numeric without precision, or with more digits than a decimal of SQL Server has."""
+        try:
+            return self.declaration()
+        except ValueError:
+            if self.row is None or self.name != "numeric":
+                raise
+            return "text"
+
     def _is_text_of_number(self, declared: ColumnType) -> bool:
         return plain_name(self.name) == "numeric" and declared.name in _TEXTS
 

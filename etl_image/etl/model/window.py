@@ -77,6 +77,7 @@ class Partition(BaseModel):
 
     `kind`: `rows` are loaded; of `keys` the sink's rows are found that the source does not have any more.
     `accept_deletes`: however many rows of the sink are gone at the source, they are deleted or marked.
+    `added`: columns of the source that this run moves and the pipeline does not list, with their types.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,10 +91,15 @@ class Partition(BaseModel):
     keys: list[list[str]] | None = None
     expected_rows: NonNegativeInt | None = None
     accept_deletes: bool = False
+    added: dict[str, str] = {}
+
+    def completed(self, pipeline: Pipeline) -> Pipeline:
+        """The pipeline with the columns that plan has added. Raises ConfigurationError if it cannot have them."""
+        return pipeline.with_columns(self.added)
 
 
-_OF_NO_ROW = {"sensitive", "deletes_every", "most_deleted", "on_new_source_column"}
-"""Settings that do not change which rows are moved."""
+_OF_NO_ROW = {"sensitive", "deletes_every", "most_deleted", "on_new_source_column", "omit"}
+"""Settings that do not change which rows are moved; columns that plan adds are in each partition."""
 
 
 def fingerprint(pipeline: Pipeline, partition: Partition) -> str:

@@ -3,26 +3,27 @@
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
 import pyarrow.parquet as pq
 
 from etl.config.settings import Settings
-from etl.errors import ConfigurationError, printable
+from etl.errors import printable
+from etl.model.new_columns import declare
 from etl.model.pipeline import Pipeline
 from etl.model.source_type import SourceTypes
 from etl.model.version_kind import day_of
 from etl.model.window import Partition, Window
 from etl.new.catalogue import SourceTable, read_tables
 from etl.new.measure import Measure
-from etl.postgres.checks import check_source
+from etl.new.next_run import FIRST, next_run
+from etl.postgres.checks import Source, check_source
 from etl.postgres.connection import snapshot
 from etl.postgres.sql import highest_version
+from etl.sqlserver import described
 from etl.sqlserver import sql as sink_sql
-from etl.sqlserver.backfill import lacking
-from etl.sqlserver.columns import check_table, read_columns
 from etl.sqlserver.connection import connect_sink
 from etl.steps.classify import Classifier
 from etl.steps.context import StepContext
@@ -48,34 +49,47 @@ class Sample:
 
 
 def preview(settings: Settings, pipeline: Pipeline) -> None:
-    """Print rows, partitions, time, types, rejects in a sample, DDL, and what the first run does.
+    """Print rows, partitions, time, types, rejects in a sample, DDL, and what the next run does.
 
     Raises ConfigurationError or TryAgainError for a source that a run would refuse, too.
     """
     with snapshot(settings, pipeline.name, f"reading {pipeline.source}") as connection, connection.cursor() as cursor:
-        types = check_source(pipeline, cursor).types
+        source = check_source(pipeline, cursor)
         tables = read_tables(cursor, [str(pipeline.source)])
+    pipeline = _with_new_columns(settings, pipeline, source)
     table = next(each for each in tables if each.name == pipeline.source)
     counted = Measure(settings).rows(table)
     rows = table.rows or 0 if counted is None else counted
     sample = take_sample(settings, pipeline)
     about = "" if counted is not None else "about "
+    name, does = next_run(settings, pipeline)
     print(f"{pipeline.name}: {pipeline.source} → {pipeline.sink}\n")
     _print_pairs(
         {
-            "first run": _first_run(settings, pipeline),
+            name: does,
             "later runs": _later_runs(pipeline, table),
             "rows": f"{about}{rows:,} in the source now",
             "filter": f"keeps {_share(sample.kept, sample.rows)} of {sample.rows:,} rows in a sample",
             "rejects": f"{sample.rejected:,} of these rows" + "".join(f"; {each}" for each in sample.rejects),
-            "partitions": _partitions(pipeline, rows),
+            "partitions": _partitions(pipeline, rows, "in the first run" if name == FIRST else "if all rows are read"),
             "bytes": f"about {_size(rows * sample.row_bytes)} from the source, {sample.row_bytes:,} bytes a row",
             "time": _time(rows, sample),
         }
     )
     print()
-    _print_table([("column", "source", "pipeline", "SQL Server"), *_columns(pipeline, types)])
+    _print_table([("column", "source", "pipeline", "SQL Server"), *_columns(pipeline, source.types | source.others)])
     print(f"\n{_ddl(pipeline)}")
+
+
+def _with_new_columns(settings: Settings, pipeline: Pipeline, source: Source) -> Pipeline:
+    """The pipeline as plan completes it."""
+    if pipeline.on_new_source_column != "add":
+        return pipeline
+    in_sink: dict[str, str] = {}
+    if settings.sink_url is not None:
+        with connect_sink(settings, pipeline, pipeline.name) as sink:
+            in_sink = described.types(sink.rows(described.find_columns(pipeline.sink)))
+    return pipeline.with_columns(declare(str(pipeline.source), source.unlisted(pipeline.omit), in_sink))
 
 
 def take_sample(settings: Settings, pipeline: Pipeline, rows: int = SAMPLE) -> Sample:
@@ -119,41 +133,6 @@ def _rejects(work: StepContext, path: str | None) -> Iterator[str]:
             yield f"{key}: {rejected['reason']}" if key else rejected["reason"]
 
 
-def _first_run(settings: Settings, pipeline: Pipeline) -> str:
-    if settings.sink_url is None:
-        return f"reads the whole table, and creates {pipeline.sink} unless it is there (SINK_URL is not set)"
-    with connect_sink(settings, pipeline, pipeline.name) as sink:
-        if not sink.exists(pipeline.sink):
-            return f"creates {pipeline.sink} and reads the whole table"
-        table, found = sink_sql.sink_table(pipeline), read_columns(sink, pipeline.sink)
-        added = lacking(pipeline, set(found))
-        try:
-            columns = {name: column for name, column in table.columns.items() if name not in added}
-            check_table(replace(table, columns=columns), found)
-        except ConfigurationError as error:
-            return f"fails: {error}"
-        has_rows = bool(sink.rows(sink_sql.any_row(pipeline.sink)))
-    about = f"which is there and {f'has rows: {_fate(pipeline)}' if has_rows else 'is empty'}"
-    filled = [printable(name) for name in added if name in pipeline.columns]
-    marks = "".join(f"; adds {printable(name)} for marks" for name in added if name not in pipeline.columns)
-    fills = f"; adds {', '.join(filled)} and fills {'it' if len(filled) == 1 else 'them'}" if filled else ""
-    return f"reads the whole table into {pipeline.sink}, {about}{fills}{marks}"
-
-
-def _fate(pipeline: Pipeline) -> str:
-    """The fate of rows that the sink table has already."""
-    if not pipeline.key:
-        return "all are exchanged"
-    same = {
-        "incremental": "those of the same key are updated where the source's version is later",
-        "append": "those of the same key have to have the source's values",
-        "replace": "those of the same key are updated where they differ",
-    }[pipeline.mode]
-    others = {"keep": "stay", "mark": "are marked", "delete": "are deleted"}[pipeline.deletes]
-    when = "" if pipeline.mode == "replace" or pipeline.deletes == "keep" else " when keys are compared"
-    return f"{same}, those that the source does not have {others}{when}"
-
-
 def _later_runs(pipeline: Pipeline, table: SourceTable) -> str:
     if pipeline.version is None:
         return "read the whole table, and write what differs in the sink"
@@ -169,10 +148,10 @@ def _comparing(pipeline: Pipeline) -> str:
     return f"; {pipeline.comparing_runs} also reads the keys of all rows, to {pipeline.deletes} those that are gone"
 
 
-def _partitions(pipeline: Pipeline, rows: int) -> str:
+def _partitions(pipeline: Pipeline, rows: int, when: str) -> str:
     number = max(1, math.ceil(rows / pipeline.partition_size)) if pipeline.version else 1
     pods = "one pod each" if pipeline.steps == "fused" else "three pods each, one after the other"
-    return f"{number} in the first run, {pods}"
+    return f"{number} {when}, {pods}"
 
 
 def _time(rows: int, sample: Sample) -> str:

@@ -40,11 +40,8 @@ def _declared(table: SourceTable, column: SourceColumn, measures: Measures) -> t
     source = column.type
     if _is_numeric(source) and "(" not in source.written:
         return _numeric(measures.digits(table, column.name))
-    try:
-        declared = source.declaration()
-    except ValueError:
-        if not _is_numeric(source):
-            raise
+    declared = source.declaration_or_text()
+    if _is_numeric(source) and declared == "text":
         return "text", f"{source.written} has more digits than a decimal of SQL Server: as its text"
     if source.row is not None:
         return declared, ""

@@ -1,6 +1,6 @@
 """Checks of the source table before its rows are counted (plan) or read (extract)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,12 +22,17 @@ _WITHOUT_KEY = ("v", "m", "f")
 class Source:
     """The source of a pipeline: the types of its columns, and whether the key is unique, or checked by the load.
 
-    `others`: its columns that the pipeline does not list.
+    `others`: its columns that the pipeline does not list, `hidden` of them those that the user may not read.
     """
 
     types: dict[str, SourceType]
     is_key_unique: bool
     others: dict[str, SourceType]
+    hidden: frozenset[str]
+
+    def unlisted(self, omitted: Collection[str]) -> dict[str, SourceType]:
+        """The columns that the pipeline does not list and could read, without those omitted."""
+        return {name: each for name, each in self.others.items() if name not in omitted and name not in self.hidden}
 
     def is_ordered(self, key: Sequence[str]) -> bool:
         """Whether partitions can be ranges of the key: each row is in one of them."""
@@ -60,7 +65,8 @@ def check_source(pipeline: Pipeline, cursor: Cursor) -> Source:
     if pipeline.version and pipeline.types[pipeline.version].name == "timestamp" and pipeline.version_zone is None:
         _check_zone(pipeline, _rows(cursor, source_catalogue.DEFAULT_ZONE))
     others = {name: each for name, each in found.items() if name not in pipeline.columns}
-    return Source({name: found[name] for name in pipeline.columns}, is_key_unique, others)
+    hidden = frozenset(name for _, name, _, is_readable, *_ in described if name in others and not is_readable)
+    return Source({name: found[name] for name in pipeline.columns}, is_key_unique, others, hidden)
 
 
 def _check_columns(pipeline: Pipeline, found: Mapping[str, SourceType], *, may_be_null: bool) -> None:

@@ -8,6 +8,7 @@ from etl.errors import ConfigurationError
 from etl.model.column_types import KEY_COLLATION
 from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import TableName
+from etl.sqlserver import described
 from etl.sqlserver.sink import Sink
 from etl.sqlserver.sql import Table, object_id, quote_name, quote_table, quote_text
 
@@ -38,22 +39,16 @@ def read_columns(sink: Sink, table: TableName) -> dict[str, SinkColumn]:
             f" WHERE object_id = {object_id(table)}"
         )
     }
-    found = sink.rows(
-        "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE,"
-        " DATETIME_PRECISION, COLLATION_NAME, IS_NULLABLE FROM INFORMATION_SCHEMA.COLUMNS"
-        " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
-        table.schema_name,
-        table.table,
-    )
+    found = sink.rows(described.find_columns(table))
     return {
         name: SinkColumn(
-            _written(*described),
+            described.written(*rest),
             collation or "",
             nullable == "YES",
             marks[name][0],
-            "a rowversion" if described[0] == "timestamp" else marks[name][1],
+            "a rowversion" if rest[0] == "timestamp" else marks[name][1],
         )
-        for name, *described, collation, nullable in found
+        for name, *rest, collation, nullable in found
     }
 
 
@@ -106,15 +101,3 @@ def _refuse(table: Table, problem: str, alter: str = "", *, statement: str = "")
         f"sink table {table.name} {problem}. Have it changed: {either}DROP TABLE {quoted}, which a load"
         " makes anew; then run with full_refresh."
     )
-
-
-def _written(data_type: str, length: int | None, precision: int | None, scale: int | None, fraction: int | None) -> str:
-    if data_type in ("decimal", "numeric"):
-        return f"decimal({precision},{scale})"
-    if data_type == "float":
-        return f"float({precision})"
-    if data_type in ("datetime2", "time"):
-        return f"{data_type}({fraction})"
-    if length is not None:
-        return f"{data_type}({'max' if length == -1 else length})"
-    return data_type

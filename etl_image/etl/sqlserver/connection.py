@@ -17,6 +17,7 @@ from etl.model.pipeline import Pipeline
 from etl.sqlserver import errors as sink_errors
 from etl.sqlserver import state as sink_state
 from etl.sqlserver.sink import Sink
+from etl.sqlserver.sql import session_of_load
 from etl.sqlserver.state import State
 
 # As the settings write it: } in names is doubled.
@@ -70,7 +71,7 @@ def connect_sink(settings: Settings, pipeline: Pipeline, about: str) -> Iterator
     Raises ConfigurationError, DataError or TryAgainError. `about`, pipeline and partition, begins their messages.
     """
     with _connected(settings, settings.sink(), about, autocommit=False, mask=settings.mask(pipeline)) as sink:
-        sink.execute("SET XACT_ABORT ON")
+        sink.execute(session_of_load(settings.sink_lock_timeout))
         yield sink
 
 

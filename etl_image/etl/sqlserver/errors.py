@@ -27,6 +27,10 @@ _CONSTRAINT = (
     ' or, if they are gone at the source, use deletes="keep" or "mark".'
 )
 _SPACE = "Free space on the server's disk, or have the database grown; with Express a database has 10 GB at most."
+_LOCKED = (
+    "Another session holds locks in the sink, such as a reader's in a transaction that stays open: find it in"
+    " sys.dm_tran_locks, and have it ended; SINK_LOCK_TIMEOUT is how long loads wait."
+)
 _WEAK = "Choose another SINK_PASSWORD, or SINK_EXPORTER_PASSWORD or SINK_BACKUP_PASSWORD where these are set."
 _BACKUP = "The server's own account must be able to read and write BACKUP_FOLDER."
 
@@ -115,6 +119,7 @@ DATA: dict[int, str] = {
 TRY_AGAIN: dict[int, str] = {
     1105: _SPACE,  # The filegroup is full
     1205: "",  # Deadlock victim
+    1222: _LOCKED,  # Lock request timed out
     1827: _SPACE,  # The licensed size would be exceeded
     3930: "",  # The transaction cannot be committed
     9002: f"The transaction log is full. {_SPACE}",

@@ -152,6 +152,14 @@ def insert_audit(
     return _insert(_AUDIT, values)
 
 
+def count_inserted(pipeline: Pipeline, run_id: str) -> str:
+    """One row: how many rows the partitions of a run have inserted, NULL if none is loaded; without that of keys."""
+    return (
+        f"SELECT SUM([inserted]) FROM {_AUDIT} WHERE {is_of(pipeline)} AND [run_id] = {quote_text(run_id)}"
+        f" AND [partition_id] <> {quote_text(KEYS)}"
+    )
+
+
 def latest_compare(pipeline: Pipeline) -> str:
     """When all keys were last compared, as text; NULL before the first time."""
     return (

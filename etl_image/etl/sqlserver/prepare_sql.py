@@ -3,7 +3,7 @@
 DDL takes no parameters, so the text of some statements contains a login's password.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from etl.config.sink_logins import BACKUP, EXPORTER, LOADER, SinkLogin
 from etl.model.pipeline import Pipeline, TableName
@@ -16,6 +16,11 @@ METERED = (ledger.AUDIT, ledger.WATERMARK)
 """The tables that the exporter reads."""
 SINK_SCHEMA = "dbo"
 """The schema in which `etl load` may create sink tables, if no pipelines are named."""
+_FURTHER: dict[str, Callable[[Pipeline], bool]] = {
+    "DELETE": lambda pipeline: pipeline.deletes == "delete",
+    "ALTER": lambda pipeline: pipeline.on_new_source_column == "add",
+}
+"""Rights on a sink table that only some pipelines need."""
 OWNER = "dbo"
 """Owner of all else, so that no trigger on a staging table can reach it by ownership chaining."""
 
@@ -137,7 +142,8 @@ def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]
     """The role's permissions by securable ('' is the database); only on the tables of `pipelines`, if any are named.
 
     Creating tables in a schema needs ALTER on it. That also allows dropping and truncating them and creating triggers,
-    so it is not granted if pipelines are named.
+    so it is not granted if pipelines are named; of a pipeline that adds columns ALTER on its table is, which allows
+    all of these but dropping the table.
     """
     allowed: dict[str, tuple[str, ...]] = {
         "": ("CREATE TABLE",),
@@ -149,27 +155,29 @@ def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]
     }
     if not pipelines:
         return allowed | {_schema(SINK_SCHEMA): ("ALTER", "SELECT", "INSERT", "UPDATE", "DELETE")}
-    rights = ("SELECT", "INSERT", "UPDATE")
-    deleting = _deleting(pipelines)
-    tables = [_object(pipeline.sink) for pipeline in pipelines]
-    return allowed | {table: (*rights, "DELETE") if table in deleting else rights for table in tables}
+    further = {right: _tables_with(right, pipelines) for right in _FURTHER}
+    return allowed | {
+        table: ("SELECT", "INSERT", "UPDATE", *(right for right in further if table in further[right]))
+        for table in (_object(pipeline.sink) for pipeline in pipelines)
+    }
 
 
 def grants(pipelines: Sequence[Pipeline] = ()) -> list[str]:
-    """Grant the role its permissions; if pipelines are named, revoke those on the schema, and unused DELETE."""
+    """Grant the role its permissions; if pipelines are named, revoke those on the schema, and unused ones on tables."""
     allowed = permissions(pipelines)
     statements = [f"GRANT {', '.join(words)}{_on(on)} TO {quote_name(ROLE)}" for on, words in allowed.items()]
     if pipelines:
         schema = _schema(SINK_SCHEMA)
         statements.append(f"REVOKE {', '.join(permissions()[schema])}{_on(schema)} FROM {quote_name(ROLE)}")
-    keeping = {_object(pipeline.sink) for pipeline in pipelines} - _deleting(pipelines)
-    statements += [f"REVOKE DELETE{_on(table)} FROM {quote_name(ROLE)}" for table in sorted(keeping)]
+    for right in _FURTHER:
+        unused = {_object(pipeline.sink) for pipeline in pipelines} - _tables_with(right, pipelines)
+        statements += [f"REVOKE {right}{_on(table)} FROM {quote_name(ROLE)}" for table in sorted(unused)]
     return statements
 
 
-def _deleting(pipelines: Sequence[Pipeline]) -> set[str]:
-    """The sink tables of which a pipeline deletes rows."""
-    return {_object(pipeline.sink) for pipeline in pipelines if pipeline.deletes == "delete"}
+def _tables_with(right: str, pipelines: Sequence[Pipeline]) -> set[str]:
+    """The sink tables on which a pipeline needs one of the further rights."""
+    return {_object(pipeline.sink) for pipeline in pipelines if _FURTHER[right](pipeline)}
 
 
 def grants_of_own_login(role: str, tables: Sequence[TableName]) -> list[str]:

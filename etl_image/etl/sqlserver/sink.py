@@ -79,17 +79,15 @@ class Sink:
 
         A ledger of an earlier version gets the columns it lacks.
         """
-        missing = [table for table in ledger.needed_tables(pipeline) if not self.exists(table.name)]
         # Of two loads into an empty sink one creates them; the other waits for the lock and then finds them.
-        if missing or self.lacking_columns() or not self.has_schema(sink_sql.STAGING):
-            self.lock(ledger.TABLES_LOCK, 60_000)
-            for schema_name in dict.fromkeys([*(table.name.schema_name for table in missing), sink_sql.STAGING]):
-                if not self.has_schema(schema_name):
-                    self.execute(f"CREATE SCHEMA {sink_sql.quote_name(schema_name)}")
-            missing = [table for table in missing if not self.exists(table.name)]
-            for table in missing:
-                self.execute(sink_sql.create_table(table))
-            self.migrate_ledger()
+        self.lock(ledger.TABLES_LOCK, 60_000)
+        missing = [table for table in ledger.needed_tables(pipeline) if not self.exists(table.name)]
+        for schema_name in dict.fromkeys([*(table.name.schema_name for table in missing), sink_sql.STAGING]):
+            if not self.has_schema(schema_name):
+                self.execute(f"CREATE SCHEMA {sink_sql.quote_name(schema_name)}")
+        for table in missing:
+            self.execute(sink_sql.create_table(table))
+        self.migrate_ledger()
         self.commit()
         return [str(table.name) for table in missing]
 

@@ -6,7 +6,7 @@ Names and values in T-SQL are quoted by the functions of this module only.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from etl.model.column_types import KEY_COLLATION, ColumnType, parse_column_type
@@ -124,6 +124,14 @@ def find_columns(table: TableName) -> str:
 def create_index(table: Table) -> str:
     """DDL of a table's index, for an existing table without it."""
     return f"CREATE INDEX {_index_name(table)} ON {quote_table(table.name)} ({quote_names(table.indexed)})"
+
+
+def session_of_load(lock_timeout: timedelta) -> str:
+    """Settings of a session that changes rows: an error ends its transaction, and no wait for a lock is longer.
+
+    Without LOCK_TIMEOUT a statement waits without end for a reader that leaves its transaction open.
+    """
+    return f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {int(lock_timeout.total_seconds() * 1000)}"
 
 
 def load_lock(pipeline: Pipeline) -> str:

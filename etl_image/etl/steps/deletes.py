@@ -7,7 +7,7 @@ from etl.model.pipeline import TableName
 from etl.postgres import compare_sql
 from etl.postgres.checks import check_source
 from etl.postgres.connection import connect_source
-from etl.sqlserver import deletes_sql
+from etl.sqlserver import deletes_sql, ledger
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.sink import Sink
 from etl.steps import missing
@@ -16,7 +16,7 @@ from etl.steps.merge import Loaded
 from etl.storage.staging import Manifest
 
 ALWAYS = 100
-"""Rows that may go whatever `most_deleted` is: a share of a small table is a few rows."""
+"""Rows that may be lost whatever `most_deleted` is: a share of a small table is a few rows."""
 _ASKED_AT_ONCE, _INSERTED_AT_ONCE = 1000, 50
 
 
@@ -30,13 +30,18 @@ def compare(work: StepContext, sink: Sink, staging: TableName, table: TableName,
     """
     pipeline = work.pipeline
     before = sink.value(sink_sql.count_rows(pipeline.sink))
-    standing = sink.value(deletes_sql.count_standing(pipeline))
+    standing = int(sink.value(deletes_sql.count_standing(pipeline)))
+    absent = int(sink.value(deletes_sql.count_absent(pipeline, staging)))
+    inserted = int(sink.value(ledger.count_inserted(pipeline, work.run_id)) or 0)
     copied = missing.copy(work, sink, staging, table)
-    still_there = _still_there(work, sink, staging, _allowed(work, standing))
+    # Of the source's keys at most so many are new: those that the sink lacks, and those that this run has inserted.
+    new = manifest.kept - (standing - absent) + inserted
+    still_there = _still_there(work, sink, staging, _allowed(work, standing) + new) if absent else []
     for first in range(0, len(still_there), _INSERTED_AT_ONCE):
         _insert_keys(work, sink, staging, still_there[first : first + _INSERTED_AT_ONCE])
-    gone = sink.value(deletes_sql.count_absent(pipeline, staging))
-    check_share(work, gone, standing, is_source_empty=not manifest.kept and not still_there)
+    gone = int(sink.value(deletes_sql.count_absent(pipeline, staging)))
+    new_in_sink = min(inserted, standing - gone)
+    check_loss(work, gone, standing - new_in_sink, manifest.kept + len(still_there))
     deleted, marked = remove_absent(work, sink, staging) if gone else (0, 0)
     brought = missing.write(work, sink, table, copied)
     after = sink.value(sink_sql.count_rows(pipeline.sink))
@@ -47,27 +52,24 @@ def compare(work: StepContext, sink: Sink, staging: TableName, table: TableName,
         )
     present = sink.value(deletes_sql.count_present(pipeline, staging)) - len(still_there)
     unchanged = manifest.kept - brought.inserted - brought.updated
-    return Loaded(brought.inserted, brought.updated, unchanged, present, deleted, marked)
+    return Loaded(brought.inserted, brought.updated, unchanged, present, deleted, marked, brought.adjusted)
 
 
-def _still_there(work: StepContext, sink: Sink, staging: TableName, allowed: int) -> list[tuple[str, ...]]:
+def _still_there(work: StepContext, sink: Sink, staging: TableName, most: int) -> list[tuple[str, ...]]:
     """The keys, as text, that are absent from staging and that the source has.
 
-    It asks for no more when the source lacks more than may go: then nothing is deleted.
+    It asks for no more when the source lacks more than `most`: then nothing is deleted.
     """
     pipeline, found, gone = work.pipeline, [], 0
     absent = sink.batches(deletes_sql.find_absent(pipeline, staging), _ASKED_AT_ONCE)
-    first = next(absent, None)
-    if first is None:
-        return []
     with connect_source(work.settings, pipeline, str(work)) as connection, connection.cursor() as cursor:
         source = check_source(pipeline, cursor).types
-        for keys in (first, *absent):
+        for keys in absent:
             cursor.execute(compare_sql.has_keys(pipeline, [[str(text) for text in key] for key in keys], source))
             there = [keys[number] for (number,) in cursor.fetchall()]
             found += there
             gone += len(keys) - len(there)
-            if gone > allowed:
+            if gone > most:
                 break
     for _ in absent:
         pass  # the connection takes no other statement before its rows are read
@@ -81,26 +83,31 @@ def _insert_keys(work: StepContext, sink: Sink, staging: TableName, keys: list[t
     sink.execute(deletes_sql.insert_keys(work.pipeline, staging, condition), *values)
 
 
-def check_share(work: StepContext, gone: int, standing: int, *, is_source_empty: bool) -> None:
-    """Raise DataError if more rows of the sink are gone than one run may delete or mark, unless the run accepts it."""
+def check_loss(work: StepContext, gone: int, before: int, after: int) -> None:
+    """Raise DataError if the sink would lose more rows than one run may delete or mark, unless the run accepts it.
+
+    It has had `before` rows, the source has `after`. A row whose key has changed is gone and is there with another, so
+    the loss counts and not how many are gone: of a small table changes can be the keys of all rows. A source that is
+    empty, or that is being loaded again, has fewer.
+    """
     pipeline = work.pipeline
-    if work.partition.accept_deletes or not gone or (gone <= _allowed(work, standing) and not is_source_empty):
+    if work.partition.accept_deletes or not gone or (after and before - after <= _allowed(work, before)):
         return
     why = (
-        f"the filter keeps no row of {pipeline.source}"
-        if is_source_empty
-        else f"more than most_deleted ({pipeline.most_deleted:.0%}) allows"
+        f"where there are {after} now, fewer by more than most_deleted ({pipeline.most_deleted:.0%}) allows"
+        if after
+        else f"the filter keeps no row of {pipeline.source}"
     )
     verb = "marked" if pipeline.deletes == "mark" else "deleted"
     raise DataError(
-        f"{work}: {gone} of {standing} rows of {pipeline.sink} are gone at the source, {why}: nothing was {verb}. Was"
+        f"{work}: {gone} of {before} rows of {pipeline.sink} are gone at the source, {why}: nothing was {verb}. Was"
         " the table truncated to be loaded again? Then run again when that is done. If the rows are really gone, run"
         " with accept_deletes."
     )
 
 
 def _allowed(work: StepContext, standing: int) -> int:
-    """How many of the sink's rows may go."""
+    """By how many rows the sink may become smaller."""
     return standing if work.partition.accept_deletes else max(ALWAYS, int(work.pipeline.most_deleted * standing))
 
 

@@ -56,7 +56,7 @@ def erase(settings: Settings, pipeline: Pipeline, key: str, *, dry_run: bool, as
     with connect_to_prepare(
         settings, database=settings.sink_database(), about="erase", autocommit=False, mask=work.mask
     ) as sink:
-        sink.execute("SET XACT_ABORT ON")
+        sink.execute(sink_sql.session_of_load(settings.sink_lock_timeout))
         sink.lock(sink_sql.load_lock(pipeline), int(settings.sink_lock_timeout.total_seconds() * 1000))
         _drop_dead_loads(sink, pipeline, dry_run=dry_run)
         staged = _staged(work, row_key)

@@ -57,12 +57,7 @@ def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress
     with connect_sink(work.settings, work.pipeline, str(work)) as sink, ExitStack() as opened:
         # First, so that nothing is created in the sink if the source differs from the pipeline.
         kept = opened.enter_context(rows)
-        created = sink.create_missing(work.pipeline)
-        if created:
-            log.info("load: created tables in the sink", tables=created)
-        if added := evolve.add_columns(sink, work.pipeline):
-            log.info("load: added columns to the sink table", columns=added)
-        collations = _check_sink(work, sink)
+        collations = _prepare_tables(work, sink)
         _drop_leftovers(work, sink)
         _prune_audit(work, sink)
         with _staging_tables(work, sink, collations) as staging:
@@ -79,18 +74,31 @@ def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress
     return loaded
 
 
-def _check_sink(work: StepContext, sink: Sink) -> dict[str, str]:
-    """Compare the sink's columns with those that are needed; returns the collations of the key, by column.
+def _prepare_tables(work: StepContext, sink: Sink) -> dict[str, str]:
+    """Create what the sink lacks of tables and columns, and check them; returns the collations of the key, by column.
 
-    Raises ConfigurationError for the first that differs, with how to change it.
+    Raises ConfigurationError for the first column that differs, with how to change it.
     """
-    for table in ledger.needed_tables(work.pipeline):
-        found = read_columns(sink, table.name)
+    log, own = structlog.get_logger(), {table.name for table in ledger.tables()}
+    tables = {table.name: table for table in ledger.needed_tables(work.pipeline)}
+    found = {name: read_columns(sink, name) for name in tables}
+    lacking = [
+        name for name in tables if not found[name] or (name in own and tables[name].columns.keys() - found[name].keys())
+    ]
+    if lacking or not sink.has_schema(sink_sql.STAGING):
+        if created := sink.create_missing(work.pipeline):
+            log.info("load: created tables in the sink", tables=created)
+        found |= {name: read_columns(sink, name) for name in lacking}
+    if added := evolve.add_columns(sink, work.pipeline):
+        log.info("load: added columns to the sink table", columns=added)
+        found[work.pipeline.sink] = read_columns(sink, work.pipeline.sink)
+    for name, table in tables.items():
         try:
-            check_table(table, found)
+            check_table(table, found[name])
         except ConfigurationError as error:
             raise ConfigurationError(f"{work}: {error}") from None
-    return {name: found[name].collation for name in table.key if found[name].collation}
+    of_sink = found[work.pipeline.sink]
+    return {name: of_sink[name].collation for name in work.pipeline.key if of_sink[name].collation}
 
 
 @contextmanager
@@ -162,6 +170,7 @@ def _apply(work: StepContext, sink: Sink, tables: list[TableName], manifest: Man
     if loaded.inserted + loaded.updated + loaded.unchanged != manifest.kept or not is_standing:
         sink.rollback()
         raise TryAgainError(f"{work}: {manifest.kept} rows kept, but the sink counts {vars(loaded)}; none applied.")
+    loaded = loaded.with_adjusted(manifest.adjusted)
     _audit(work, sink, manifest, loaded)
     sink.commit()
     return loaded
@@ -174,7 +183,7 @@ def _audit(work: StepContext, sink: Sink, manifest: Manifest, loaded: Loaded) ->
     if earlier == [(manifest.fingerprint, manifest.checksum)] and loaded.is_without_change:
         return
     sink.execute(ledger.delete_audit(*identity))
-    read = {name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected", "adjusted")}
+    read = {name: getattr(manifest, name) for name in ("extracted", "kept", "dropped", "rejected")}
     sink.execute(
         ledger.insert_audit(
             *identity,

@@ -1,6 +1,6 @@
 """Rows of a window into the sink: older ones are updated, missing ones inserted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from etl.errors import DataError
@@ -13,7 +13,10 @@ from etl.steps.context import StepContext
 
 @dataclass(frozen=True)
 class Loaded:
-    """Row counts of a load; kept = inserted + updated + unchanged."""
+    """Row counts of a load; kept = inserted + updated + unchanged.
+
+    `adjusted`: kept rows of which a value was changed, and such rows that a comparison of keys brought.
+    """
 
     inserted: int = 0
     updated: int = 0
@@ -21,11 +24,16 @@ class Loaded:
     standing: int = 0
     deleted: int = 0
     marked: int = 0
+    adjusted: int = 0
 
     @property
     def is_without_change(self) -> bool:
         """Whether the sink is as it was before."""
         return self.inserted + self.updated + self.deleted + self.marked == 0
+
+    def with_adjusted(self, rows: int) -> "Loaded":
+        """The same with further rows of which a value was changed."""
+        return replace(self, adjusted=self.adjusted + rows)
 
 
 def merge(work: StepContext, sink: Sink, staging: TableName, kept: int) -> Loaded:

@@ -80,7 +80,7 @@ def _replace_all(work: StepContext, sink: Sink, staging: TableName, manifest: Ma
         (manifest.fingerprint, manifest.checksum)
     ]:
         return Loaded(unchanged=before, standing=before)
-    deletes.check_share(work, max(before - manifest.kept, 0), before, is_source_empty=not manifest.kept)
+    deletes.check_loss(work, max(before - manifest.kept, 0), before, manifest.kept)
     sink.rows(replace_sql.lock_table(work.pipeline))
     deleted = sink.change(replace_sql.delete_all(work.pipeline)) if before else 0
     inserted = sink.change(merge_sql.insert_all(work.pipeline, staging))
@@ -125,6 +125,5 @@ def _count_gone(work: StepContext, sink: Sink, staging: TableName, manifest: Man
             " may be theirs."
         )
         return 0
-    standing = sink.value(deletes_sql.count_standing(pipeline))
-    deletes.check_share(work, gone, standing, is_source_empty=not manifest.kept)
+    deletes.check_loss(work, gone, int(sink.value(deletes_sql.count_standing(pipeline))), manifest.kept)
     return gone

@@ -260,6 +260,13 @@ class SetOption:
 
 
 @dataclass(frozen=True)
+class SetLockTimeout:
+    """SET LOCK_TIMEOUT: how long a statement waits for a lock, -1 without limit."""
+
+    milliseconds: int
+
+
+@dataclass(frozen=True)
 class Nothing:
     """A known statement without effect."""
 
@@ -323,5 +330,5 @@ Statement = (
     | Declare | Transaction | GetAppLock | InjectFault | ClearFaults | InsertBulk | ChangeOwner | CreateDatabase
     | SetDatabaseOption | TakeOffline | BackupDatabase | VerifyBackup | RestoreDatabase | SetLogin | DisableLogin
     | CreateIndex | CreateTrigger | Throw | SetLanguage | DropLogin | SetUser | CreateRole | AddMember | Grant
-    | AddColumns | AlterColumn | AddForeignKey | DropConstraint
+    | SetLockTimeout | AddColumns | AlterColumn | AddForeignKey | DropConstraint
 )  # fmt: skip

@@ -14,7 +14,7 @@ from dev.sandbox.sqlserver.engine.database import Engine, Failure
 from dev.sandbox.sqlserver.engine.locks import INVALID, TIMED_OUT, AppLocks
 from dev.sandbox.sqlserver.engine.principals import Administrator, Principals
 from dev.sandbox.sqlserver.engine.statements import Change, GetAppLock, Select
-from dev.sandbox.sqlserver.engine.table_locks import Mode
+from dev.sandbox.sqlserver.engine.table_locks import NO_LIMIT, Mode
 from dev.sandbox.sqlserver.errors import AttentionError, ConnectionCutError, SqlError, deadlock_victim
 from dev.sandbox.sqlserver.faults import Faults
 
@@ -45,6 +45,7 @@ class Store:
         self.trancount = 0
         self.doomed = False
         self.xact_abort = False
+        self.lock_timeout_ms = NO_LIMIT
         self.given_up = Event()
         self.offline = engine.offline
         self.edition = engine.edition
@@ -145,7 +146,8 @@ class Store:
 
     def lock_tables(self, wanted: Mapping[str, Mode]) -> None:
         """Wait for locks of tables, within `locking`."""
-        self._table_locks.acquire(self, wanted, self.given_up.is_set, self.catalogue.reads_snapshots)
+        reads_snapshots = self.catalogue.reads_snapshots
+        self._table_locks.acquire(self, wanted, self.given_up.is_set, reads_snapshots, self.lock_timeout_ms)
         if self.given_up.is_set():
             raise AttentionError
 

@@ -3,11 +3,16 @@
 https://learn.microsoft.com/sql/relational-databases/sql-server-transaction-locking-and-row-versioning-guide
 """
 
+import time
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from threading import Condition
 from typing import NamedTuple
 
+from dev.sandbox.sqlserver.errors import lock_timeout
+
+NO_LIMIT = -1
+"""The LOCK_TIMEOUT of a session that has set none."""
 _POLL_SECONDS = 0.2
 
 
@@ -55,18 +60,24 @@ class TableLocks:
         wanted: Mapping[str, Mode],
         given_up: Callable[[], bool],
         reads_snapshots: Callable[[], bool],
+        timeout_ms: int,
     ) -> None:
         """Wait for the locks of a statement; returns without them if the client has given up.
 
         `reads_snapshots`: whether a read sees the last committed rows instead of waiting for a writer.
+        Raises SqlError 1222 after `timeout_ms`.
         """
+        deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms != NO_LIMIT else float("inf")
         for table, mode in wanted.items():
             with self._changed:
                 while self._is_blocked(owner, table, mode) and not given_up():
                     if mode == Mode.INTENT_SHARED and reads_snapshots():
                         mode = Mode.SCHEMA_STABILITY
                         continue
-                    self._changed.wait(_POLL_SECONDS)
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise lock_timeout()
+                    self._changed.wait(min(left, _POLL_SECONDS))
                 self._held.append(_Lock(owner, table, mode))
 
     def end_statement(self, owner: object) -> None:

@@ -36,6 +36,7 @@ from dev.sandbox.sqlserver.engine.statements import (
     Select,
     SetDatabaseOption,
     SetLanguage,
+    SetLockTimeout,
     SetLogin,
     SetOption,
     SetUser,
@@ -48,6 +49,7 @@ from dev.sandbox.sqlserver.engine.statements import (
     VerifyBackup,
 )
 from dev.sandbox.sqlserver.engine.store import Store
+from dev.sandbox.sqlserver.engine.table_locks import NO_LIMIT
 from dev.sandbox.sqlserver.errors import SqlError
 from dev.sandbox.sqlserver.faults import Faults
 from dev.sandbox.sqlserver.sql.batch import Context
@@ -98,6 +100,7 @@ class Executor:
             CreateSchema: partial(definitions.create_schema, store),
             DropSchema: partial(definitions.drop_schema, store),
             SetOption: self._set_option,
+            SetLockTimeout: self._set_lock_timeout,
             Nothing: lambda _: None,
             Use: self._use,
             Declare: self._declare,
@@ -145,6 +148,7 @@ class Executor:
         """Reset the session, as for another user of a connection pool."""
         self.store.reset()
         self.store.xact_abort = self.no_count = False
+        self.store.lock_timeout_ms = NO_LIMIT
         self.transaction_descriptor = b""
         self.bulk = None
 
@@ -214,6 +218,9 @@ class Executor:
             self.no_count = statement.on
         else:
             self.store.xact_abort = statement.on
+
+    def _set_lock_timeout(self, statement: SetLockTimeout) -> None:
+        self.store.lock_timeout_ms = statement.milliseconds
 
     def _use(self, statement: Use) -> None:
         found = self.store.catalogue.database_named(statement.database)

@@ -15,6 +15,7 @@ from dev.sandbox.sqlserver.engine.statements import (
     Nothing,
     Select,
     SetLanguage,
+    SetLockTimeout,
     SetOption,
     Statement,
     Throw,
@@ -142,6 +143,9 @@ class Parser:
         option = self.batch.name().upper()
         if option == "LANGUAGE":
             return SetLanguage(check_language(self.batch.name()))
+        if option == "LOCK_TIMEOUT":
+            sign = -1 if self.batch.accept("-") else 1
+            return SetLockTimeout(sign * int(self.batch.of_kind("number")))
         if option in ("NOCOUNT", "XACT_ABORT"):
             return SetOption(option, on=self._on_or_off())  # type: ignore[arg-type]
         if option in _ALWAYS_ON:

@@ -17,5 +17,5 @@ with DAG("fails", schedule=None, start_date=_START):
 
     fail()
 
-with DAG("waits", schedule="* * * * *", start_date=_START, catchup=False, max_active_runs=1):
+with DAG("waits", schedule=timedelta(seconds=10), start_date=_START, catchup=False, max_active_runs=1):
     TimeDeltaSensor(task_id="wait", delta=timedelta(seconds=10), deferrable=True)
