@@ -394,6 +394,7 @@ def killed(command: list[str], environment: dict[str, str], choice: random.Rando
         return True
     else:
         took = time.monotonic() - began
+        assert process.returncode == 0, process.stderr.read()
         if waits_for_copy:
             shortest.after_the_copy = min(shortest.after_the_copy, took)
         else:
