@@ -6,9 +6,11 @@ mode of a database are thus configured once, for Airflow and for the steps.
 
 import json
 import os
+from dataclasses import asdict
 
 from airflow.secrets import BaseSecretsBackend
-from etl.config import passwords, tls, urls
+from etl.config import entra, passwords, tls, urls
+from etl.config.connection_string import connection_string, words_for_token
 from etl.errors import ConfigurationError
 
 _ENCRYPTION = {"no": "off", "yes": "require", "strict": "require"}
@@ -41,7 +43,11 @@ class UrlConnections(BaseSecretsBackend):
 def _source(url: str) -> dict[str, object]:
     options = urls.postgres("SOURCE_URL", url)
     options |= tls.source_options(options, os.environ.get("SOURCE_CA_FILE"))
-    password = _password("SOURCE", options.pop("password", ""))
+    in_url, auth = options.pop("password", ""), os.environ.get("SOURCE_AUTH") or "password"
+    if auth == "password":
+        password = _secret("SOURCE", in_url)
+    else:
+        password, options = "", options | _identity(auth)
     found = {
         "conn_type": "postgres",
         "host": options.pop("host", None),
@@ -62,6 +68,11 @@ def _sink(url: str) -> dict[str, object]:
         extra["ca_file"] = tls.authorities(os.environ.get("SINK_CA_FILE"))
         if server.tls.name:
             extra["certificate_name"] = server.tls.name
+    auth, password = os.environ.get("SINK_AUTH") or "password", ""
+    if auth == "password":
+        password = _secret("SINK", server.password)
+    else:
+        extra |= {"odbc": connection_string(words_for_token(server)).get_secret_value()} | _identity(auth)
     if mask_key := os.environ.get("MASK_KEY"):
         extra["mask_secret"] = mask_key  # Airflow masks values under this name
     return {
@@ -70,12 +81,20 @@ def _sink(url: str) -> dict[str, object]:
         "host": f"[{server.host}]:{server.port}" if ":" in server.host else server.host,
         "port": server.port,
         "login": server.user,
-        "password": _password("SINK", server.password),
+        "password": password,
         "schema": server.database,
         "extra": extra,
     }
 
 
-def _password(name: str, in_url: str) -> str:
-    given, file = os.environ.get(f"{name}_PASSWORD", ""), os.environ.get(f"{name}_PASSWORD_FILE")
-    return passwords.read_password(name, in_url, given, file)
+def _identity(auth: str) -> dict[str, str]:
+    """The identity whose tokens log in, for the extra of a connection. Raises ConfigurationError."""
+    client_id, tenant = (os.environ.get(name, "") for name in ("ENTRA_CLIENT_ID", "ENTRA_TENANT"))
+    identity = entra.identity(auth, client_id, tenant, _secret("ENTRA", "", "CLIENT_SECRET"))
+    # Airflow masks what has `secret` in its name.
+    return {f"entra_{name}": value for name, value in asdict(identity).items()}
+
+
+def _secret(name: str, in_url: str, kind: str = "PASSWORD") -> str:
+    given, file = os.environ.get(f"{name}_{kind}", ""), os.environ.get(f"{name}_{kind}_FILE")
+    return passwords.read_password(name, in_url, given, file, kind)

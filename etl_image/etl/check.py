@@ -18,7 +18,7 @@ import mssql_python
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from etl.config import urls
+from etl.config import entra, urls
 from etl.config.reach import REACH_SECONDS, UnreachableError, reach
 from etl.config.settings import Settings, redacted_location
 from etl.errors import ConfigurationError, EtlError, ExitCode
@@ -34,7 +34,7 @@ from etl.sqlserver.sink import Sink
 from etl.storage.staging import open_storage, storage_errors
 
 _LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
-_NEW_TRY_MAY_HELP = ("dns", "port", "connection", "recovering", "write", "silent")
+_NEW_TRY_MAY_HELP = ("dns", "port", "connection", "recovering", "write", "silent", "endpoint")
 _STAGING_BYTES = 65_536
 _Answer = Mapping[str, object]
 """Further fields of the log line, if the check passes."""
@@ -44,9 +44,9 @@ class CheckFailedError(Exception):
     """A failed check: a machine-readable code, `problem`, and a message.
 
     Codes: settings, dns (no DNS server answers), name (it does not resolve), port (it does not answer), connection
-    (another error of the server), login, database (missing, or not for the login), recovering (the database does not
-    open), table (missing, or not readable), unprepared (`etl prepare-sink` has not run), write, silent (no answer in
-    time).
+    (another error of the server), endpoint (where tokens come from does not answer, or not now), token (it refuses
+    one), login, database (missing, or not for the login), recovering (the database does not open), table (missing, or
+    not readable), unprepared (`etl prepare-sink` has not run), write, silent (no answer in time).
     """
 
     def __init__(self, problem: str, words: str) -> None:
@@ -95,6 +95,8 @@ def _run(name: str, run: Callable[[], _Answer], found: dict[str, _Answer | Check
     except CheckFailedError as error:
         found[name] = error
     except UnreachableError as error:
+        found[name] = CheckFailedError(error.problem, str(error))
+    except (entra.NoTokenNowError, entra.TokenRefusedError) as error:
         found[name] = CheckFailedError(error.problem, str(error))
     except EtlError as error:
         found[name] = CheckFailedError("settings", str(error))

@@ -19,9 +19,10 @@ def new(kind: str, name: str, namespace: str = NAMESPACE, metadata: Object | Non
     return {"apiVersion": "batch/v1" if kind == "Job" else "v1", "kind": kind, "metadata": identity, **content}
 
 
-def secret_variable(name: str, secret: tuple[str, str]) -> Object:
-    """A variable of a container with the value of a Secret's key."""
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret[0], "key": secret[1]}}}
+def secret_variable(name: str, secret: tuple[str, str], *, optional: bool = False) -> Object:
+    """A variable of a container with the value of a Secret's key; `optional`: not set if there is no such key."""
+    reference = {"name": secret[0], "key": secret[1]} | ({"optional": True} if optional else {})
+    return {"name": name, "valueFrom": {"secretKeyRef": reference}}
 
 
 def labels_of(item: Object) -> dict[str, str]:

@@ -21,6 +21,8 @@ OIDC_KEYS: tuple[Key, ...] = (("airflow-oidc", "OIDC_CLIENT_SECRET"), ("grafana-
 """One value for both, with the component `oidc`."""
 SINK_LOADER: Key = ("etl-connections", "SINK_PASSWORD")
 SINK_ADMIN: Key = ("mssql", "MSSQL_SA_PASSWORD")
+SINK_ADMIN_CLIENT: Key = ("mssql", "SINK_ADMIN_CLIENT_SECRET")
+"""Of the administrator in Entra ID, with the component `service-principal`; made by its owner."""
 SINK_EXPORTER: Key = ("sink-exporter", "SINK_EXPORTER_PASSWORD")
 SINK_BACKUP: Key = ("sink-backup", "SINK_BACKUP_PASSWORD")
 METADATA_ADMIN: Key = ("airflow-metadata-admin", "METADATA_ADMIN_PASSWORD")

@@ -99,7 +99,7 @@ def up(console: Console, options: Options, kubectl: Kubectl, bundle: Bundle | No
 def make_bundle(console: Console, options: Options, kubectl: Kubectl, target: Path) -> None:
     """Write the bundle for a machine without a network. Needs no cluster."""
     overlay = folder_of(given_overlay(options.overlay) or DEFAULT)
-    project = Project(ROOT, overlay, render(kubectl, overlay).images)
+    project = Project(ROOT, overlay, render(kubectl, overlay))
     if options.dry_run:
         console.show("\n".join([f"Would write {target} with", *(f"  {image}" for image in project.images)]))
         return
@@ -143,8 +143,7 @@ def _get_images(
     if bundle:
         ids, importing = bundle.images, bundle.importing
     elif plan.builder:
-        images = plan.rendering.images
-        ids = build_images(console, plan.builder, images, ROOT, options.ca_file, pull=options.pull)
+        ids = build_images(console, plan.builder, plan.rendering, ROOT, options.ca_file, pull=options.pull)
         importing = importing_from(plan.builder)
     if importing and options.import_command:
         import_images(console, kubectl, plan.this_node, ids, importing, options.import_command)

@@ -34,6 +34,11 @@ OF_OWN_SINK: dict[str, set[str]] = {
 OF_EXTERNAL_SINK: dict[str, set[str]] = {
     "Job/mssql-init-job": {"SINK_ADMIN_PASSWORD", "SINK_PASSWORD", "SINK_EXPORTER_PASSWORD"},
 }
+OF_SERVICE_PRINCIPAL: dict[str, set[str]] = {
+    "Deployment/airflow-api-server": {"ENTRA_CLIENT_SECRET"},
+    "Deployment/database-exporter": {"ENTRA_CLIENT_SECRET"},
+    "Job/mssql-init-job": {"ENTRA_CLIENT_SECRET", "SINK_ADMIN_CLIENT_SECRET"},
+}
 
 each_rendering = pytest.mark.parametrize("rendering", renderings(), ids=str)
 
@@ -48,8 +53,11 @@ def test_a_pod_holds_the_keys_that_it_uses_and_no_others(rendering: Rendering) -
     found = {pod.owner: held(pod) for pod in all_pods(rendering)}
     of_sink = OF_OWN_SINK if rendering.find("StatefulSet", "mssql") else OF_EXTERNAL_SINK
     expected = HELD | of_sink
-    if "oidc" in str(rendering).split("+"):
+    parts = str(rendering).split("+")
+    if "oidc" in parts:
         expected["Deployment/airflow-api-server"] = expected["Deployment/airflow-api-server"] | {"OIDC_CLIENT_SECRET"}
+    if "service-principal" in parts:
+        expected |= {owner: expected[owner] | names for owner, names in OF_SERVICE_PRINCIPAL.items()}
     assert {owner: found[owner] for owner in expected} == expected
 
 

@@ -12,7 +12,7 @@ from ops.cluster.kubectl import NAMESPACES
 from ops.deploy.manifests.network import API_PORT, PODS_NETWORK, ApiServers, set_api_servers, set_pods_network
 from tests.doubles.network_policies import DIRECTIONS, NAME_OF_NAMESPACE, Member, Rule, matches, rules
 from tests.harness.manifests.addresses import full_name, servers_in, variables
-from tests.harness.manifests.documents import EVERY_POD, OUTSIDE, SOURCE, Flow, documented_flows
+from tests.harness.manifests.documents import EVERY_POD, IDENTITIES, OUTSIDE, SOURCE, Flow, documented_flows
 from tests.harness.manifests.kustomizations import DEFAULT
 from tests.harness.manifests.pods import Pod, all_pods, configured_pods, selected
 from tests.harness.manifests.rendering import Manifest, Object, Rendering, manifests, rendering, renderings
@@ -62,6 +62,8 @@ def block_in_words(block: Object, found: Rendering) -> str:
     (slices,) = found.of_kind("EndpointSlice")
     if block == {"cidr": f"{slices['endpoints'][0]['addresses'][0]}/32"}:
         return SOURCE
+    if block == {"cidr": "169.254.169.254/32"}:
+        return IDENTITIES
     return OUTSIDE if block == {"cidr": "0.0.0.0/0", "except": [PODS_NETWORK]} else str(block)
 
 
@@ -91,7 +93,7 @@ def allowed(found: Rendering, direction: str) -> set[Flow]:
 def documented(found: Rendering) -> set[Flow]:
     """The table's flows between ends that the rendering has."""
     pods = {name_of(pod) for pod in all_pods(found)}
-    ends = others(found).keys() | {SOURCE, OUTSIDE}
+    ends = others(found).keys() | {SOURCE, OUTSIDE, IDENTITIES}
     flows = {
         flow._replace(source=source)
         for flow in documented_flows(str(found).split("+"))
@@ -113,8 +115,10 @@ def test_what_pods_admit_is_what_the_table_says(found: Rendering) -> None:
 
 
 def test_the_table_names_nobody_who_is_not_there() -> None:
-    ends = {SOURCE, OUTSIDE, EVERY_POD}.union(*(others(rendering(name)) for name in (DEFAULT, "multi-node")))
-    for parts in ((DEFAULT,), ("multi-node", "external-sink", "git-dags")):
+    ends = {SOURCE, OUTSIDE, IDENTITIES, EVERY_POD}.union(
+        *(others(rendering(name)) for name in (DEFAULT, "multi-node"))
+    )
+    for parts in ((DEFAULT, "managed-identity"), ("multi-node", "external-sink", "git-dags", "service-principal")):
         assert {end for flow in documented_flows(parts) for end in (flow.source, flow.target)} <= ends
 
 
@@ -126,6 +130,14 @@ def test_every_namespace_refuses_whatever_no_policy_allows(found: Rendering) -> 
             applied = rules(found.of_kind("NetworkPolicy"), stranger[namespace], direction)
             assert applied is not None
             assert [name for rule in applied for name in far_ends(rule, found)] == ([NAMES] * (direction == "Egress"))
+
+
+@each_rendering
+def test_the_token_endpoint_of_the_node_is_reached_only_where_its_identities_log_in(found: Rendering) -> None:
+    """It gives a token of every identity of the machine to all who ask."""
+    asked = {flow.source for flow in allowed(found, "Egress") if flow.target == IDENTITIES}
+    used = "managed-identity" in str(found).split("+")
+    assert asked == ({"airflow-worker", "etl", "mssql-init-job", "database-exporter"} if used else set())
 
 
 @each_policy

@@ -56,7 +56,7 @@ def test_it_runs_the_command_with_what_steps_have_and_says_what_that_said(cluste
     assert container["args"] == ["etl", "erase"]
     secrets = [one["secretRef"]["name"] for one in container["envFrom"] if "secretRef" in one]
     assert secrets == ["etl-connections", "etl-erase"]
-    assert [one["name"] for one in container["env"]] == ["SINK_ADMIN_PASSWORD"]
+    assert [one["name"] for one in container["env"]] == ["SINK_ADMIN_PASSWORD", "SINK_ADMIN_CLIENT_SECRET"]
     assert {"name": "staging", "persistentVolumeClaim": {"claimName": "etl-staging"}} in spec["volumes"]
     assert not {"ports", "livenessProbe"} & container.keys()
     assert applied(cluster)["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "etl"

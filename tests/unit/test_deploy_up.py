@@ -4,11 +4,13 @@ import base64
 import json
 import re
 import shutil
+import tomllib
 from typing import Any
 
 import pytest
 
 from ops.deploy.cli import main
+from ops.deploy.manifests.overlays import ROOT
 from ops.deploy.secrets.secrets import KEPT_FILE
 from ops.deploy.up import NOT_ALL_READY
 from tests.doubles.fake_cluster import (
@@ -141,6 +143,28 @@ def test_an_image_built_anew_under_its_tag_is_imported_and_rolled_out(cluster: F
     assert template_of(cluster, "StatefulSet/mssql") == server
     # Both Jobs take an image that is new, and cannot be changed.
     assert len(cluster.calls("delete")) == 2
+
+
+@pytest.mark.parametrize("setting", ["SINK_AUTH", "SOURCE_AUTH"])
+def test_airflow_s_image_has_the_driver_of_tokens_where_they_log_in(cluster: FakeCluster, setting: str) -> None:
+    def builds() -> list[str]:
+        return [line for line in cluster.tools() if line.startswith("buildah build ")]
+
+    assert main(cluster.arguments()) == 0
+    assert not [line for line in builds() if "EXTRAS" in line]
+    connections = next(item for item in cluster.objects_to_render if item["metadata"]["name"] == "etl-connections")
+    connections["data"] = connections["data"] | {setting: "service-principal"}
+    cluster.write_overlay()
+    cluster.forget_calls()
+    assert main(cluster.arguments()) == 0
+    (airflow,) = [line for line in builds() if "EXTRAS" in line]
+    assert "--tag=localhost/etl-airflow:0.1.0" in airflow
+    (extra,) = re.findall(r"--build-arg=EXTRAS=--extra (\w+) ", airflow)
+    project = tomllib.loads((ROOT / "airflow_image" / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"][extra] == ["mssql-python"]
+    (packages,) = re.findall(r"--build-arg=PACKAGES=([\w -]+?) /", airflow)
+    of_steps = (ROOT / "etl_image" / "Dockerfile").read_text()
+    assert set(packages.split()) <= set(of_steps.split())
 
 
 def test_an_image_that_the_node_lost_is_imported_again(cluster: FakeCluster) -> None:

@@ -20,6 +20,8 @@ from etl.config import tls, urls
 from etl.config.reach import UnreachableError, reach
 from etl.sqlserver import state as sink_state
 
+from etl_airflow.dag.token_login import connect_sink, source_password, take_identity
+
 # Messages of pymssql, and of the library below it, when no connection is established.
 _NOT_CONNECTED = "TDS server connection failed"
 _NO_ANSWER = "is unavailable or does not exist"
@@ -36,8 +38,13 @@ def source_hook(conn_id: str) -> PostgresHook:
     """The hook of the source; libpq verifies TLS as the connection's extra says."""
     hook = PostgresHook(conn_id)
     _check(hook.connection)
-    options = {"host": hook.connection.host or "", "sslmode": "prefer"} | hook.connection.extra_dejson
-    _warn(tls.source_warning(options))
+    extra = hook.connection.extra_dejson
+    identity = take_identity(extra)
+    warning = tls.source_warning({"host": hook.connection.host or "", "sslmode": "prefer"} | extra)
+    _warn(warning)
+    if identity:
+        hook.connection.extra = json.dumps(extra)
+        hook.connection.password = source_password(identity, warning)
     return hook
 
 
@@ -53,6 +60,7 @@ class SinkHook(MsSqlHook):
         _check(self.connection)
         extra = self.connection.extra_dejson
         self.ca_file, name = extra.pop("ca_file", ""), extra.pop("certificate_name", "")
+        self.identity, self._odbc = take_identity(extra), str(extra.pop("odbc", ""))
         self.mask_key = str(extra.pop("mask_secret", ""))
         self.connection.extra = json.dumps(extra)
         os.environ["FREETDSCONF"] = _settings(self.ca_file, name)
@@ -65,6 +73,8 @@ class SinkHook(MsSqlHook):
 
         Raises AirflowException, with address and reason, if there is no connection for another reason.
         """
+        if self.identity:
+            return connect_sink(self._odbc, self.identity, self.ca_file, self._location)
         try:
             return super().get_conn()
         except pymssql.OperationalError as error:
@@ -74,6 +84,17 @@ class SinkHook(MsSqlHook):
             if _NO_ANSWER in text:
                 self._reach()
             raise AirflowException(f"No connection to the sink {self._location}: {self._why(text)}") from None
+
+    def set_autocommit(self, conn: Any, autocommit: bool) -> None:
+        """Turn autocommit on or off: a method of pymssql's connections, a property of the other driver's."""
+        if self.identity:
+            conn.autocommit = autocommit
+        else:
+            super().set_autocommit(conn, autocommit)
+
+    def get_autocommit(self, conn: Any) -> bool:
+        """Whether autocommit is on."""
+        return bool(conn.autocommit if self.identity else super().get_autocommit(conn))
 
     @property
     def _address(self) -> tuple[str, int]:

@@ -24,6 +24,9 @@ Differences from SQL Server:
 - A trigger is AFTER statements and sees neither `inserted` nor `deleted`; an error in it ends the transaction.
 - Messages are in us_english; a few exist in Deutsch, which a session may set (`languages.py`).
 - A backup is a DuckDB file; a database has to be taken offline before it is restored (`backups.py`).
+- A login by a token of Entra ID is that of an application, or of a managed identity; the keys of the tokens are the
+  tests' own, and a token comes over TLS only. An application has a user in the database, or administers the server, but
+  no login in `master`.
 - There is `master`, which holds no tables, and one other database. Only the administrator, whose name and password are
   given at the start, creates databases, logins, users, roles and grants. Grants are enforced for statements on tables;
   system views show all rows to everyone. There is no DENY, no ownership chaining, no lockout and no expiry.

@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 
 from dev.sandbox.sqlserver.engine.database import AZURE, EXPRESS, Engine
+from dev.sandbox.sqlserver.engine.directory import Directory
 from dev.sandbox.sqlserver.engine.principals import Administrator
 from dev.sandbox.sqlserver.server.server import Server
 from dev.sandbox.sqlserver.wire.tls import server_context
 
+_DIRECTORY = "STANDIN_DIRECTORY"
+"""The variable with the applications of Entra ID and the key of their tokens, as JSON (`Directory`)."""
 NOTICE = "this is a test double, not SQL Server"
 
 
@@ -32,7 +35,8 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"--database-file {options.database_file}: {error}.")
     tls = server_context(options.tls_certificate, options.tls_key) if options.tls_certificate else None
-    server = Server(options.host, options.port, engine, Administrator(options.login, password), options.discard, tls)
+    administrator = Administrator(options.login, password, Directory(**json.loads(os.environ.get(_DIRECTORY, "{}"))))
+    server = Server(options.host, options.port, engine, administrator, options.discard, tls)
     host, port = server.address
     print(json.dumps({"stand_in": NOTICE, "host": host, "port": port}), flush=True)
     signal.sigwait(signals)

@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 PASSWORD = "only-for-tests"
@@ -19,7 +20,8 @@ class SqlServerDouble:
 
     `database_file`: keeps data and logins across restarts. `database`: if empty, left to CREATE DATABASE. `port` 0: any
     free port. `discard`: bulk rows are discarded. `certificate`: its file and its key's; all is then encrypted.
-    `azure`: what Azure SQL Database refuses is refused.
+    `azure`: what Azure SQL Database refuses is refused. `directory`: the applications that log in by tokens,
+    as the fields of `engine.directory.Directory`.
     """
 
     login = "sa"
@@ -34,6 +36,7 @@ class SqlServerDouble:
         discard: bool = False,
         certificate: tuple[Path, Path] | None = None,
         azure: bool = False,
+        directory: Mapping[str, Any] | None = None,
     ) -> None:
         self.password = password
         self.database = database
@@ -43,6 +46,7 @@ class SqlServerDouble:
         self._discard = discard
         self._certificate = certificate
         self._azure = azure
+        self._directory = dict(directory or {})
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -75,7 +79,7 @@ class SqlServerDouble:
             stdout=subprocess.PIPE,
             text=True,
             cwd=_ROOT,
-            env=os.environ | {"STANDIN_PASSWORD": self.password},
+            env=os.environ | {"STANDIN_PASSWORD": self.password, "STANDIN_DIRECTORY": json.dumps(self._directory)},
             preexec_fn=die_with_parent,
         )
         assert self._process.stdout is not None  # it is a pipe

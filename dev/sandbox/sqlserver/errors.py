@@ -73,9 +73,13 @@ def duplicate_key(constraint: str, table: str, value: str) -> SqlError:
     )
 
 
-def login_failed(login: str) -> SqlError:
-    """Error 18456: wrong password or no such login."""
-    return SqlError(18456, f"Login failed for user '{login}'.", 14)
+TOKEN_USER = "<token-identified principal>"
+"""The user in the message about a login by a token."""
+
+
+def login_failed(login: str, why: str = "") -> SqlError:
+    """Error 18456: wrong password or no such login; of a token the server says more."""
+    return SqlError(18456, f"Login failed for user '{login}'. {why}".rstrip(), 14)
 
 
 def collation_conflict(left: str, right: str, operation: str) -> SqlError:

@@ -12,26 +12,28 @@ OPTIONS = frozenset({"password", "pwd", "sslpassword", "oauthclientsecret", "scr
 """Options of a connection URL whose values are secrets, as `plain` writes their names."""
 
 
-def read_password(name: str, in_url: str, given: str, file: str | Path | None) -> str:
+def read_password(name: str, in_url: str, given: str, file: str | Path | None, kind: str = "PASSWORD") -> str:
     """The password of source, sink, …: `given` in NAME_PASSWORD, or in the file of NAME_PASSWORD_FILE, or in the URL.
+
+    `kind`: CLIENT_SECRET for that of a service principal.
 
     Empty if there is none. Raises ConfigurationError, without the file's name: it may be the password by mistake.
     """
-    check_one(name, given, file)
+    check_one(f"{name}_{kind}", given, file)
     if given or not file:
         return given or in_url
     try:
         return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise ConfigurationError(f"{name}_PASSWORD_FILE cannot be read: {error.strerror}.") from None
+        raise ConfigurationError(f"{name}_{kind}_FILE cannot be read: {error.strerror}.") from None
     except ValueError:
-        raise ConfigurationError(f"{name}_PASSWORD_FILE is not UTF-8 text; write the password so.") from None
+        raise ConfigurationError(f"{name}_{kind}_FILE is not UTF-8 text; write it so.") from None
 
 
 def check_one(name: str, given: object, file: object) -> None:
-    """Raise ConfigurationError if a password is given in two ways."""
+    """Raise ConfigurationError if the secret of the setting `name` is given in two ways."""
     if given and file:
-        raise ConfigurationError(f"{name}_PASSWORD and {name}_PASSWORD_FILE are both set; keep one.")
+        raise ConfigurationError(f"{name} and {name}_FILE are both set; keep one.")
 
 
 def in_url(url: str) -> Iterator[str]:

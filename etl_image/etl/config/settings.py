@@ -12,8 +12,8 @@ from urllib.parse import quote, urlencode
 
 from pydantic import ConfigDict, Field, PositiveInt, SecretStr, ValidationError, model_validator
 
-from etl.config import passwords, tls, urls
-from etl.config.sink import SinkSettings, check_authorities, required, text_of
+from etl.config import entra, passwords, tls, urls
+from etl.config.sink import CLIENT_SECRETS, SinkSettings, check_authorities, required, text_of
 from etl.errors import ConfigurationError
 from etl.model.masking import SHORTEST_KEY, Mask
 from etl.model.pipeline import Pipeline
@@ -33,6 +33,9 @@ class Settings(SinkSettings):
     source_url: SecretStr | None = Field(default=None, description=urls.POSTGRES)
     source_password: SecretStr | None = Field(default=None, description="instead of the one in SOURCE_URL")
     source_password_file: Path | None = None
+    source_auth: entra.Auth = Field(
+        default="password", description="how the source is logged in to; by a token, SOURCE_URL names the role only"
+    )
     source_ca_file: Path | None = Field(default=None, description="authorities of the source; default: the system's")
     metadata_url: SecretStr | None = Field(default=None, description="Airflow's database, for export-metrics alone")
     metadata_password: SecretStr | None = None
@@ -75,16 +78,26 @@ class Settings(SinkSettings):
     @model_validator(mode="after")
     def _one_password_each(self) -> Self:
         for name in _SIDES:
-            passwords.check_one(name.upper(), getattr(self, f"{name}_password"), getattr(self, f"{name}_password_file"))
+            passwords.check_one(
+                f"{name}_password".upper(), getattr(self, f"{name}_password"), getattr(self, f"{name}_password_file")
+            )
         return self
 
     def source(self, **unless_given: str) -> SecretStr:
-        """The source as a libpq URL, with default options. Raises ConfigurationError."""
-        options = unless_given | self._with_password("SOURCE", self._source_options())
+        """The source as a libpq URL, with default options; by a token, it is good for an hour.
+
+        Raises ConfigurationError, or NoTokenNowError where the token should come from.
+        """
+        options = unless_given | self._source_options()
         added = tls.source_options(options, self.source_ca_file)
         if "sslrootcert" in added:
             check_authorities("SOURCE", self.source_ca_file)
-        return _libpq(options | added)
+        options |= added
+        if self.source_auth == "password":
+            return _libpq(self._with_password("SOURCE", options))
+        entra.check_source(tls.source_warning(options))
+        options["password"] = self.identity(self.source_auth).get_token(entra.SOURCE_SCOPE).token
+        return _libpq(options)
 
     def source_addresses(self) -> list[tuple[str, int]]:
         """Hosts and ports of the source; none for a socket or a service. Raises ConfigurationError."""
@@ -125,6 +138,10 @@ class Settings(SinkSettings):
         for url in (*map(text_of, (self.source_url, self.sink_url, self.metadata_url)), *addresses):
             texts.update(passwords.in_url(url or ""))
         texts.update(map(text_of, (self.mask_key, self.backup_identity)))
+        texts.update(entra.issued())
+        for name in CLIENT_SECRETS:
+            with suppress(ConfigurationError):
+                texts.add(self.client_secret(name))
         for side in _SIDES:
             with suppress(ConfigurationError):  # raised where the password is needed
                 texts.add(self._password(side))

@@ -12,12 +12,16 @@ OWN_LOGINS = {EXPORTER: ("SINK_EXPORTER", "exporter"), BACKUP: ("SINK_BACKUP", "
 
 @dataclass(frozen=True)
 class SinkLogin:
-    """A login of the sink, its database, and its role there."""
+    """A login of the sink, its database, and its role there.
+
+    `is_external`: a user of the database alone, whom Entra ID vouches for.
+    """
 
     database: str
     user: str
     password: SecretStr
     role: str = LOADER
+    is_external: bool = False
 
     @property
     def options(self) -> dict[str, str]:

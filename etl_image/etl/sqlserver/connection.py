@@ -1,14 +1,14 @@
 """Connection to the sink: SQL Server through `mssql-python`."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import mssql_python
 from mssql_python import Connection
-from pydantic import SecretStr
 
+from etl.config import entra
+from etl.config.connection_string import ConnectionString
 from etl.config.reach import UnreachableError, reach
 from etl.config.settings import Settings, redacted_location
 from etl.errors import EtlError, TryAgainError
@@ -20,14 +20,14 @@ from etl.sqlserver.sink import Sink
 from etl.sqlserver.sql import session_of_load
 from etl.sqlserver.state import State
 
-# As the settings write it: } in names is doubled.
-_DATABASE = re.compile(r"Database=\{((?:[^}]|\}\})*)\}")
 _MASTER = "master"
 # Row counts would include those of triggers: statements select @@ROWCOUNT instead.
 _SESSION = "SET NOCOUNT ON; SET LANGUAGE us_english"
 
 
-def connect(settings: Settings, connection_string: SecretStr, *, autocommit: bool, timeout: int = 0) -> Connection:
+def connect(
+    settings: Settings, connection_string: ConnectionString, *, autocommit: bool, timeout: int = 0
+) -> Connection:
     """Connect, with the CA file of the settings; `timeout` in seconds, 0 is the driver's default.
 
     Raises UnreachableError if the port does not answer (the driver's error does not name the host), NotOpenError, or
@@ -39,25 +39,31 @@ def connect(settings: Settings, connection_string: SecretStr, *, autocommit: boo
         # Both parts of the driver, for statements and for bulk copy, read this variable and the system's folder; its
         # own option for a file works for strict connections only.
         os.environ["SSL_CERT_FILE"] = str(settings.sink_ca_file)
-    text = connection_string.get_secret_value()
     try:
-        return mssql_python.connect(text, autocommit=autocommit, timeout=timeout)
+        return open_connection(connection_string, autocommit=autocommit, timeout=timeout)
     except (mssql_python.Error, RuntimeError) as error:
+        if entra.cause_of(error):
+            raise
         if "[SQL Server]" not in str(error):  # then the server answered
             reach([settings.sink_address()])
         # The driver's error is the same for a wrong password and for a database that does not open.
-        if not sink_errors.is_refusal(error) or (named := _DATABASE.search(text)) is None or named[1] == _MASTER:
+        database = connection_string.database
+        if not sink_errors.is_refusal(error) or database in ("", _MASTER):
             raise
-        in_master = _in_database(connection_string, _MASTER)
-        state = _state(named[1].replace("}}", "}"), in_master, error, timeout)
+        state = _state(database, connection_string.in_database(_MASTER), error, timeout)
     raise sink_errors.NotOpenError(state)
 
 
-def _state(database: str, in_master: SecretStr, refusal: Exception, timeout: int) -> State:
+def open_connection(connection_string: ConnectionString, *, autocommit: bool, timeout: int = 0) -> Connection:
+    """Connect, by a token if an identity logs in. Raises the driver's errors."""
+    text, identity = connection_string.get_secret_value(), connection_string.identity
+    return mssql_python.connect(text, autocommit=autocommit, timeout=timeout, token_provider=identity)
+
+
+def _state(database: str, in_master: ConnectionString, refusal: Exception, timeout: int) -> State:
     """The state of a database as master has it, read by the same login. Raises the refusal if master refuses it too."""
     try:
-        text = in_master.get_secret_value()
-        with closing(mssql_python.connect(text, autocommit=True, timeout=timeout)) as connection:
+        with closing(open_connection(in_master, autocommit=True, timeout=timeout)) as connection:
             found = Sink(connection).rows(sink_state.query(database))
     except mssql_python.Error as error:
         raise (refusal if sink_errors.is_refusal(error) else error) from None
@@ -78,7 +84,7 @@ def connect_sink(settings: Settings, pipeline: Pipeline, about: str) -> Iterator
 @contextmanager
 def connect_to_prepare(
     settings: Settings,
-    connection_string: SecretStr | None = None,
+    connection_string: ConnectionString | None = None,
     *,
     database: str = "",
     about: str = "prepare-sink",
@@ -92,19 +98,14 @@ def connect_to_prepare(
     """
     connection_string = connection_string or settings.sink_admin()
     if database:
-        connection_string = _in_database(connection_string, database)
+        connection_string = connection_string.in_database(database)
     with _connected(settings, connection_string, about, autocommit=autocommit, mask=mask) as sink:
         yield sink
 
 
-def _in_database(connection_string: SecretStr, database: str) -> SecretStr:
-    named = f"Database={{{database.replace('}', '}}')}}}"
-    return SecretStr(_DATABASE.sub(lambda _: named, connection_string.get_secret_value(), count=1))
-
-
 @contextmanager
 def _connected(
-    settings: Settings, connection_string: SecretStr, about: str, *, autocommit: bool, mask: Mask | None = None
+    settings: Settings, connection_string: ConnectionString, about: str, *, autocommit: bool, mask: Mask | None = None
 ) -> Iterator[Sink]:
     try:
         connection = connect(settings, connection_string, autocommit=autocommit)
@@ -124,5 +125,7 @@ def _connected(
 
 def translate_error(error: Exception, about: str, settings: Settings, mask: Mask | None = None) -> EtlError:
     """An error of the server as an EtlError, with the server's message, redacted and without sensitive values."""
+    if refused := entra.cause_of(error):
+        return type(refused)(f"{about}: {refused}")
     answer = sink_errors.explain(error, settings.secrets(), mask)
     return answer.kind(f"{about}: the sink {redacted_location(settings.sink_url)} said: {answer.words}")

@@ -13,6 +13,7 @@ import mssql_python
 from mssql_python import cursor as driver
 from mssql_python import ddbc_bindings
 
+from etl.config import entra
 from etl.errors import ConfigurationError, DataError, EtlError, TryAgainError
 from etl.logs import redact
 from etl.model.masking import Mask
@@ -86,6 +87,8 @@ CONFIGURATION: dict[int, str] = {
     15118: _WEAK,  # not complex enough
     15151: "",  # Cannot find, or no permission
     15247: "",  # No permission to perform this action
+    33130: "SINK_URL names the service principal, or the managed identity, as Entra ID shows it.",
+    33159: "Set SINK_ADMIN_CLIENT_ID to the server's administrator in Entra ID, and SINK_ADMIN_CLIENT_SECRET.",
     40508: "Azure SQL Database has no USE, and backs up by itself.",
     40510: "This statement is not supported in Azure SQL Database.",
     40514: "This statement is not supported in Azure SQL Database.",
@@ -137,6 +140,11 @@ _FIRST_USER_DEFINED = 50_000
 _OF_SERVER = "[SQL Server]"
 _OF_BULK_COPY = re.compile(r"Sql Error: (\d+):")
 _NUMBERS = "sink_numbers"
+_EXTERNAL = "token-identified principal"
+_NO_USER = (
+    "Entra ID gave the token, and the sink does not take it: `etl prepare-sink` makes the user of that identity, by the"
+    " name in SINK_URL."
+)
 # At connect the driver has no error number, only these texts of its own for the SQLSTATEs 28000 and 42000.
 _LOGIN_FAILED = "Invalid authorization specification"
 _REFUSALS = (_LOGIN_FAILED, "Syntax error or access violation")
@@ -187,6 +195,8 @@ def explain(error: Exception, secrets: Sequence[str], mask: Mask | None = None) 
     if isinstance(error, NotOpenError):
         kind: type[EtlError] = TryAgainError if error.state.may_pass else ConfigurationError
         return Answer(kind, error.state.problem, error.state.words)
+    if refused := entra.cause_of(error):
+        return Answer(type(refused), refused.problem, str(refused))
     text = redact(str(error), list(secrets))
     words = text.split("DDBC Error:")[-1].split(_OF_SERVER)[-1].strip().splitlines()[0]
     found = numbers(error)
@@ -205,7 +215,7 @@ def explain(error: Exception, secrets: Sequence[str], mask: Mask | None = None) 
         )
         return Answer(ConfigurationError, "connection", words + advice)
     if isinstance(error, mssql_python.Error) and error.driver_error == _LOGIN_FAILED and is_refusal(error):
-        return Answer(ConfigurationError, "login", words)
+        return Answer(ConfigurationError, "login", f"{words} {_NO_USER if _EXTERNAL in words else ''}".rstrip())
     return Answer(TryAgainError, "connection", mask.words(words) if mask else words)
 
 

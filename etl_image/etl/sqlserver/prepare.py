@@ -77,8 +77,10 @@ def _prepared(settings: Settings, logins: Sequence[SinkLogin]) -> Iterator[tuple
         done = [*_prepare_server(server, logins[0])]
         with connect_to_prepare(settings, database=logins[0].database) as sink:
             for login in logins:
-                done += _prepare_login(server, sink, login)
-                sid = server.value(prepare_sql.FIND_SID_OF_LOGIN, login.user)
+                sid = None
+                if not login.is_external:
+                    done += _prepare_login(server, sink, login)
+                    sid = server.value(prepare_sql.FIND_SID_OF_LOGIN, login.user)
                 done += _prepare_principals(sink, login, sid)
             yield sink, done
             _grant_others(server, sink, logins, settings.sink_exporter_counters)
@@ -202,13 +204,13 @@ def _prepare_index(sink: Sink, table: sink_sql.Table) -> Iterator[str]:
         structlog.get_logger().warning(f"prepare-sink: {advice}")
 
 
-def _prepare_principals(sink: Sink, login: SinkLogin, sid: bytes) -> Iterator[str]:
-    """Create the user, map it to the login of a SID, and add it to its role; yields what was done."""
+def _prepare_principals(sink: Sink, login: SinkLogin, sid: bytes | None) -> Iterator[str]:
+    """Create the user, map it to the login of a SID if it has one, and add it to its role; yields what was done."""
     user = sink.rows(prepare_sql.FIND_SID_OF_USER, login.user)
     if not user:
         sink.execute(prepare_sql.create_user(login))
         yield f"created user {login.user}"
-    elif user[0][0] != sid:
+    elif sid and user[0][0] != sid:
         sink.execute(prepare_sql.change_login(login))
         yield f"tied user {login.user} to its login"
     if not sink.rows(prepare_sql.FIND_ROLE, login.role):

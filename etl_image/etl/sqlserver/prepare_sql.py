@@ -109,7 +109,13 @@ def change_password(login: SinkLogin) -> str:
 
 
 def create_user(login: SinkLogin) -> str:
-    """Create the user of a login, with the same name."""
+    """Create the user of a login, with the same name; an external one by the name that Entra ID has for it.
+
+    Of external ones the administrator must be one, too (error 33159):
+    https://learn.microsoft.com/azure/azure-sql/database/authentication-aad-configure
+    """
+    if login.is_external:
+        return f"CREATE USER {quote_name(login.user)} FROM EXTERNAL PROVIDER"
     return f"CREATE USER {quote_name(login.user)} FOR LOGIN {quote_name(login.user)}"
 
 

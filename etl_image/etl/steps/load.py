@@ -2,7 +2,9 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -54,9 +56,8 @@ def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress
     Raises ConfigurationError, DataError or TryAgainError, the sink unchanged.
     """
     log = structlog.get_logger()
-    with connect_sink(work.settings, work.pipeline, str(work)) as sink, ExitStack() as opened:
-        # First, so that nothing is created in the sink if the source differs from the pipeline.
-        kept = opened.enter_context(rows)
+    # The rows first, so that nothing is created in the sink if the source differs from the pipeline.
+    with _at_once(connect_sink(work.settings, work.pipeline, str(work)), rows) as (sink, kept, opened):
         collations = _prepare_tables(work, sink)
         _drop_leftovers(work, sink)
         _prune_audit(work, sink)
@@ -72,6 +73,17 @@ def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress
         metrics.seconds(progress.seconds)
     log.info("load: done", kept=manifest.kept, **vars(loaded), seconds=round(progress.seconds, 1))
     return loaded
+
+
+@contextmanager
+def _at_once(
+    sink: AbstractContextManager[Sink], rows: AbstractContextManager[RowStream]
+) -> Iterator[tuple[Sink, RowStream, ExitStack]]:
+    """The sink, connected while the rows are opened, since both wait for a server; and what closes the rows."""
+    with ExitStack() as of_sink, ExitStack() as of_rows, ThreadPoolExecutor(1) as thread:
+        connecting = thread.submit(copy_context().run, of_sink.enter_context, sink)
+        kept = of_rows.enter_context(rows)
+        yield connecting.result(), kept, of_rows
 
 
 def _prepare_tables(work: StepContext, sink: Sink) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ops.cluster.access import reach
 from ops.cluster.console import Console, DeployError, new_parser
 from ops.cluster.kubectl import NAMESPACE, Kubectl, Object
 from ops.cluster.objects import secret_variable
-from ops.cluster.secret_keys import SINK_ADMIN
+from ops.cluster.secret_keys import SINK_ADMIN, SINK_ADMIN_CLIENT
 from ops.cluster.step_pod import step_job
 from ops.deploy.manifests.rollout import JobFailedError, run_once
 from ops.deploy.options import add_timeout
@@ -118,10 +118,13 @@ def _ask(columns: list[str]) -> list[str]:
 
 
 def _job(kubectl: Kubectl, arguments: list[str], timeout: float) -> Object:
-    """A Job with the pod of a step, and the password of the sink's administrator."""
+    """A Job with the pod of a step, and the password, or client secret, of the sink's administrator."""
     job = step_job(kubectl, JOB, "erase", arguments, timeout)
     container = job["spec"]["template"]["spec"]["containers"][0]
-    container["env"].append(secret_variable("SINK_ADMIN_PASSWORD", SINK_ADMIN))
+    container["env"] += [
+        secret_variable("SINK_ADMIN_PASSWORD", SINK_ADMIN),
+        secret_variable("SINK_ADMIN_CLIENT_SECRET", SINK_ADMIN_CLIENT, optional=True),
+    ]
     container["envFrom"].append({"secretRef": {"name": SECRET}})
     return job
 

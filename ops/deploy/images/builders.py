@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,6 +27,8 @@ class Build:
     pull: bool = True
     platform: str | None = None
     """Such as linux/arm64; None means that of this machine."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """Of the Dockerfile."""
 
 
 class Builder:
@@ -60,6 +62,7 @@ class Builder:
                 *(f"--file={build.dockerfile}", f"--tag={build.image}", f"--iidfile={id_file}"),
                 # Values come from the environment.
                 *(f"--build-arg={name}" for name in _ARGUMENTS if os.environ.get(name)),
+                *(f"--build-arg={name}={value}" for name, value in build.arguments.items()),
             ]
             if build.ca_file:
                 command.append(f"--secret=id=ca,src={build.ca_file}")

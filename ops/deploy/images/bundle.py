@@ -21,6 +21,7 @@ from ops.deploy.images.builders import Builder
 from ops.deploy.images.contents import bill_of, read_contents
 from ops.deploy.images.images import archive_name, build_images, work_folder
 from ops.deploy.images.platforms import image_problems, this_platform
+from ops.deploy.manifests.rendering import Rendering
 from ops.deploy.options import Options
 
 TOP = "etl-poc"
@@ -56,11 +57,16 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Project:
-    """A checkout, an overlay in it, and the overlay's images."""
+    """A checkout, an overlay in it, and its rendering."""
 
     root: Path
     overlay: Path
-    images: list[str]
+    rendering: Rendering
+
+    @property
+    def images(self) -> list[str]:
+        """The images that the overlay names."""
+        return self.rendering.images
 
 
 def write_bundle(console: Console, options: Options, builder: Builder, project: Project, target: Path) -> None:
@@ -74,7 +80,7 @@ def write_bundle(console: Console, options: Options, builder: Builder, project: 
     with work_folder() as name:
         folder = Path(name)
         ids = build_images(
-            console, builder, project.images, project.root, options.ca_file, pull=options.pull, platform=platform
+            console, builder, project.rendering, project.root, options.ca_file, pull=options.pull, platform=platform
         )
         for image in project.images:
             ids[image] = ids.get(image) or builder.fetch(console, image, platform)

@@ -12,9 +12,13 @@ from ops.cluster.images import is_local
 from ops.cluster.kubectl import Kubectl
 from ops.cluster.nodes import IMAGE_IDS, Node
 from ops.deploy.images.builders import Build, Builder
+from ops.deploy.manifests.rendering import Rendering
 
-DOCKERFILES = {"etl": "etl_image/Dockerfile", "etl-airflow": "airflow_image/Dockerfile"}
+_AIRFLOW = "airflow_image/Dockerfile"
+DOCKERFILES = {"etl": "etl_image/Dockerfile", "etl-airflow": _AIRFLOW}
 """The images of this project by the last part of their name."""
+_FOR_TOKENS = {"EXTRAS": "--extra entra", "PACKAGES": "libgssapi-krb5-2 libkrb5-3 libltdl7"}
+"""Arguments of Airflow's Dockerfile where tokens of Entra ID log in: the driver of SQL Server and its libraries."""
 PINNED = "io.cri-containerd.pinned=pinned"
 """The label of an image that the kubelet never removes; K3s sets it on its own images."""
 _LEAN = "--discard-unpacked-layers"
@@ -41,7 +45,7 @@ def name_on_node(image: str) -> str:
 def build_images(
     console: Console,
     builder: Builder,
-    images: Iterable[str],
+    rendering: Rendering,
     root: Path,
     ca_file: Path | None,
     *,
@@ -49,10 +53,12 @@ def build_images(
     platform: str | None = None,
 ) -> dict[str, str]:
     """Build those images that are this project's; returns their IDs."""
-    return {
-        image: builder.build(console, Build(image, root / dockerfile, root, ca_file, pull, platform))
-        for image, dockerfile in own_images(images).items()
-    }
+    ids = {}
+    for image, dockerfile in own_images(rendering.images).items():
+        arguments = _FOR_TOKENS if rendering.logs_in_by_token and dockerfile == _AIRFLOW else {}
+        build = Build(image, root / dockerfile, root, ca_file, pull, platform, arguments)
+        ids[image] = builder.build(console, build)
+    return ids
 
 
 def import_images(

@@ -23,6 +23,7 @@ STAGES = (
 PARTS = tuple(part for parts in STAGES for part in parts)
 DATA_FOLDER = PurePosixPath("/var/lib/etl-poc")
 """The folder of the volumes in the manifests."""
+_CONNECTIONS = "etl-connections"
 SOURCE_IS_NODE = "etl-poc/source-is-node"
 IMAGE_ID = "etl-poc/image-id"
 FINGERPRINT = "etl-poc/fingerprint"
@@ -43,6 +44,17 @@ class Rendering:
     def of_kind(self, *kinds: str) -> list[Object]:
         """The objects of some kinds."""
         return [item for item in self.objects if item["kind"] in kinds]
+
+    @property
+    def connections(self) -> list[dict[str, str]]:
+        """The settings of source and sink, to be read or changed."""
+        return [item["data"] for item in self.of_kind("ConfigMap") if item["metadata"]["name"] == _CONNECTIONS]
+
+    @property
+    def logs_in_by_token(self) -> bool:
+        """Whether tokens of Entra ID log in to source or sink instead of passwords."""
+        given = [data.get(name) for data in self.connections for name in ("SOURCE_AUTH", "SINK_AUTH")]
+        return any(auth not in (None, "", "password") for auth in given)
 
     def of_parts(self, *parts: str) -> list[Object]:
         """The objects that are applied, and deleted, with some parts.

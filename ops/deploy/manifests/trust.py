@@ -16,7 +16,6 @@ FOLDER = "/etc/etl-trust"
 SOURCE_NAME, SOURCE_TLS, SOURCE_CA, SINK_CA = "source-name", "source-tls", "source-ca.crt", "sink-ca.crt"
 MSSQL_CA = "mssql-ca.crt"
 """The CA certificate of the SQL Server in the cluster."""
-CONNECTIONS = "etl-connections"
 _VERIFIED = "verify-full"
 
 
@@ -40,7 +39,7 @@ def as_object(trust: dict[str, str]) -> Object:
 
 def set_connections(rendering: Rendering, trust: dict[str, str], source_address: str) -> None:
     """Write CA files and server name into the ConfigMap etl-connections."""
-    for settings in _connections(rendering):
+    for settings in rendering.connections:
         if "SOURCE_URL" in settings and (SOURCE_NAME in trust or SOURCE_TLS in trust):
             address = source_address, _source_port(rendering)
             settings["SOURCE_URL"] = _source_url(settings["SOURCE_URL"], trust, address)
@@ -60,7 +59,7 @@ def has_sql_server(rendering: Rendering) -> bool:
 def tls_warnings(rendering: Rendering) -> list[str]:
     """Unverified connections, as sentences."""
     found = []
-    for settings in _connections(rendering):
+    for settings in rendering.connections:
         mode = _options(settings.get("SOURCE_URL", "")).get("sslmode", _VERIFIED)
         if mode != _VERIFIED:
             found.append(
@@ -73,10 +72,6 @@ def tls_warnings(rendering: Rendering) -> list[str]:
         elif sink.get("trustservercertificate", "no").lower() in ("yes", "true", "1", "mandatory"):
             found.append("The certificate of the sink is not verified (trustservercertificate=yes in SINK_URL).")
     return found
-
-
-def _connections(rendering: Rendering) -> list[dict[str, str]]:
-    return [item["data"] for item in rendering.of_kind("ConfigMap") if item["metadata"]["name"] == CONNECTIONS]
 
 
 def _options(url: str) -> dict[str, str]:

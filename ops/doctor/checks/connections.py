@@ -47,6 +47,19 @@ def _answer(seen: Snapshot, name: str, *problems: str) -> Answer | None:
     return answer if answer and answer.problem in problems else None
 
 
+def _no_token(name: str, explained_by: Set[str]) -> Callable[[Snapshot], Iterator[Finding]]:
+    return _failed(
+        name,
+        ("endpoint", "token"),
+        f"There is no token to log in to the {name} {{where}}: {{message}}",
+        "Where the endpoint does not answer: the component service-principal lets pods reach Entra ID (a firewall must,"
+        " too), managed-identity the node's own. Where it refuses: correct ENTRA_TENANT and ENTRA_CLIENT_ID in the"
+        " ConfigMap etl-connections, or ENTRA_CLIENT_SECRET in the Secret, and restart airflow-api-server"
+        " (docs/operations.md, Logins of Entra ID).",
+        explained_by,
+    )
+
+
 source_name_unknown = _name_unknown("source", "SOURCE_URL", _OF_SOURCE)
 
 
@@ -64,6 +77,7 @@ def source_unreachable(seen: Snapshot) -> Iterator[Finding]:
         )
 
 
+source_token = _no_token("source", _OF_SOURCE)
 source_login = _failed(
     "source",
     ("login",),
@@ -89,12 +103,14 @@ sink_unreachable = _failed(
     " docs/operations.md, TLS.",
     _OF_SINK,
 )
+sink_token = _no_token("sink", _OF_SINK)
 sink_login = _failed(
     "sink",
     ("login",),
     "The sink {where} does not let the pipelines in: {message}",
     "The login is not there, or its password is not the one in the Secret etl-connections (SINK_PASSWORD): delete the"
-    " Job mssql-init-job and run scripts/apply-all.sh, which gives the login the Secret's password.",
+    " Job mssql-init-job and run scripts/apply-all.sh, which gives the login the Secret's password. With SINK_AUTH the"
+    " Job makes the user of the identity.",
     _OF_SINK | {f"job {NAMESPACE}/mssql-init-job"},
 )
 # The server accepts the login, and the database is not available.

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 DRAWING = DOCS / "architecture.html"
 _OBJECT = re.compile(r"`([A-Z][A-Za-z]+/[a-z][a-z0-9-]*)`")
-EVERY_POD, SOURCE, OUTSIDE = "every pod", "the source", "outside"
+EVERY_POD, SOURCE, OUTSIDE, IDENTITIES = "every pod", "the source", "outside", "the node's identities"
 """Words in the table of flows that are no labels of pods."""
 
 

@@ -5,12 +5,13 @@ The administrator is not stored: its name and password are given at the start.
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dev.sandbox.sqlserver.engine.catalogue import MASTER, SCHEMA, Connection, Table
+from dev.sandbox.sqlserver.engine.directory import Directory
 from dev.sandbox.sqlserver.errors import SqlError
 
-USER, ROLE = "S", "R"
+USER, EXTERNAL_USER, ROLE = "S", "E", "R"
 """Kinds of principals: sys.database_principals.type."""
 SERVER_GRANTS = "server_grants"
 """Table of the permissions of logins on the server."""
@@ -29,8 +30,7 @@ CREATE TABLE IF NOT EXISTS "{SCHEMA}".{SERVER_GRANTS} (login VARCHAR COLLATE NOC
 # The owner of a schema has all permissions in it. A grant on a schema covers its tables, one on '' all schemas.
 _ALLOWED = f"""
 WITH users AS (
-    SELECT p.name FROM "{SCHEMA}"."DATABASE_PRINCIPALS" AS p
-    JOIN "{SCHEMA}"."SQL_LOGINS" AS l ON l.sid = p.sid WHERE l.name = $login),
+    SELECT name FROM "{SCHEMA}"."DATABASE_PRINCIPALS" WHERE sid = $sid),
 mine AS (
     SELECT name FROM users UNION ALL SELECT m.role FROM "{SCHEMA}".members AS m JOIN users ON m.member = users.name)
 SELECT 1 FROM "{SCHEMA}"."SCHEMATA" AS s JOIN mine ON s.SCHEMA_OWNER = mine.name WHERE s.SCHEMA_NAME = $schema
@@ -43,10 +43,11 @@ LIMIT 1
 
 @dataclass(frozen=True)
 class Administrator:
-    """The login with all permissions."""
+    """The login with all permissions, and the directory in which one more administrator may be."""
 
     login: str
     password: str
+    directory: Directory = field(default_factory=Directory)
 
 
 class Principals:
@@ -56,10 +57,14 @@ class Principals:
         self._connection = connection
         self._administrator = administrator
         self._login = ""
+        self._external = b""
+        """Security identifier of a session that logged in by a token."""
 
     @property
     def is_administrator(self) -> bool:
-        """Whether the session is the administrator's."""
+        """Whether the session is an administrator's."""
+        if self._external:
+            return self._external == self.directory.find(self.directory.administrator)
         return self._login.lower() == self._administrator.login.lower()
 
     def log_in(self, login: str, password: str) -> bool:
@@ -72,18 +77,38 @@ class Principals:
         self._login = login if known else ""
         return known
 
+    @property
+    def directory(self) -> Directory:
+        """The applications that may log in by a token."""
+        return self._administrator.directory
+
+    @property
+    def is_external(self) -> bool:
+        """Whether the session logged in by a token."""
+        return bool(self._external)
+
+    def log_in_by_token(self, token: str) -> str:
+        """Log in; returns why the token is refused, empty if it is accepted."""
+        self._external, refused = self.directory.identify(token)
+        return refused
+
     def may_enter(self, database: str) -> bool:
-        """Whether the session has a user in a database; in master every login is a guest."""
-        if self.is_administrator or database == MASTER:
+        """Whether the session has a user in a database; in master every login is a guest, but not a contained user."""
+        if self.is_administrator:
             return True
-        user = "SELECT p.name FROM {0}.DATABASE_PRINCIPALS AS p JOIN {0}.SQL_LOGINS AS l ON l.sid = p.sid"
-        return self._one(f"{user} WHERE l.name = ?", self._login) is not None
+        if database == MASTER:
+            return not self._external
+        query = f'SELECT 1 FROM "{SCHEMA}"."DATABASE_PRINCIPALS" WHERE sid = ?'
+        return self._connection.execute(query, [self._own_sid()]).fetchone() is not None
+
+    def _own_sid(self) -> bytes | None:
+        return self._external or self.sid(self._login)
 
     def allows(self, permission: str, schema: str = "", table: str = "") -> bool:
         """Whether the session has a permission on a table, on a schema, or on the database."""
         if self.is_administrator:
             return True
-        asked = {"login": self._login, "permission": permission, "schema": schema, "table": table}
+        asked = {"sid": self._own_sid(), "permission": permission, "schema": schema, "table": table}
         return self._connection.execute(_ALLOWED, asked).fetchone() is not None
 
     def require_on_database(self, permission: str, database: str) -> None:

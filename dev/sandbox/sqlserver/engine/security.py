@@ -4,7 +4,7 @@ import re
 import uuid
 
 from dev.sandbox.sqlserver.engine.catalogue import MASTER, SCHEMA, quote
-from dev.sandbox.sqlserver.engine.principals import ROLE, SERVER_GRANTS, USER, hash_password
+from dev.sandbox.sqlserver.engine.principals import EXTERNAL_USER, ROLE, SERVER_GRANTS, USER, hash_password
 from dev.sandbox.sqlserver.engine.statements import (
     AddMember,
     ChangeOwner,
@@ -86,8 +86,11 @@ def drop_login(store: Store, statement: DropLogin) -> None:
 
 
 def set_user(store: Store, statement: SetUser) -> None:
-    """Create a user for a login, or give a user another login."""
+    """Create a user for a login or for an application of Entra ID, or give a user another login."""
     _inside_database(store)
+    if not statement.login:
+        _create_external_user(store, statement.name)
+        return
     sid = store.principals.sid(statement.login)
     if sid is None:
         raise SqlError(15007, f"'{statement.login}' is not a valid login or you do not have permission.")
@@ -98,6 +101,21 @@ def set_user(store: Store, statement: SetUser) -> None:
     if store.principals.kind(statement.name) != USER:
         raise _not_there("alter", "user", statement.name)
     _write(store, "UPDATE {}.DATABASE_PRINCIPALS SET sid = $s WHERE name = $n", s=sid, n=statement.name)
+
+
+def _create_external_user(store: Store, name: str) -> None:
+    """Create the user of an application: only who has logged in by a token may. Raises SqlError 33159 and 33130."""
+    if not store.principals.is_external:
+        raise SqlError(
+            33159,
+            f"Principal '{name}' could not be created. Only connections established with Active Directory accounts can"
+            " create other Active Directory users.",
+        )
+    sid = store.principals.directory.find(name)
+    if sid is None:
+        raise SqlError(33130, f"Principal '{name}' could not be found or this principal type is not supported.")
+    _check_free(store, name)
+    _write(store, "INSERT INTO {}.DATABASE_PRINCIPALS VALUES ($n, $k, $s)", n=name, k=EXTERNAL_USER, s=sid)
 
 
 def create_role(store: Store, statement: CreateRole) -> None:

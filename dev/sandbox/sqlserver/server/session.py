@@ -13,6 +13,7 @@ from dev.sandbox.sqlserver.engine.locks import AppLocks
 from dev.sandbox.sqlserver.engine.principals import Administrator
 from dev.sandbox.sqlserver.engine.store import Store
 from dev.sandbox.sqlserver.errors import (
+    TOKEN_USER,
     AttentionError,
     ConnectionCutError,
     SqlError,
@@ -25,6 +26,7 @@ from dev.sandbox.sqlserver.server import bulk
 from dev.sandbox.sqlserver.server.bulk_metadata import describe_table, table_asked_for
 from dev.sandbox.sqlserver.server.calls import Calls
 from dev.sandbox.sqlserver.server.executor import Executor
+from dev.sandbox.sqlserver.wire.federated import asks_for_tokens
 from dev.sandbox.sqlserver.wire.login import Login, prelogin_answer, read_login
 from dev.sandbox.sqlserver.wire.packets import ATTENTION, BULK_LOAD, LOGIN, PRELOGIN, RPC, SQL_BATCH, TRANSACTION, Wire
 from dev.sandbox.sqlserver.wire.rpc import skip_headers
@@ -84,13 +86,14 @@ class Session:
             self._store.close()
 
     def _log_in(self) -> None:
-        login = None
+        login, by_token = None, False
         while login is None:
             kind, data = self._wire.read_message()
             if kind == PRELOGIN:
-                self._answer_prelogin()
+                by_token = asks_for_tokens(data)
+                self._answer_prelogin(by_token)
             elif kind == LOGIN:
-                login = read_login(data)
+                login = read_login(data, by_token)
             else:
                 raise ConnectionCutError(f"a message of type {kind} instead of a login")
         reply = Reply(self._wire)
@@ -104,8 +107,8 @@ class Session:
         reply.finish()
         raise ConnectionCutError(refusals[0].message)
 
-    def _answer_prelogin(self) -> None:
-        self._wire.write(prelogin_answer(encrypted=self._shared.tls is not None))
+    def _answer_prelogin(self, by_token: bool) -> None:
+        self._wire.write(prelogin_answer(encrypted=self._shared.tls is not None, by_token=by_token))
         self._wire.finish()
         if self._shared.tls and not self._tunnel:
             self._tunnel = Tunnel(self._wire, self._shared.tls)
@@ -114,13 +117,20 @@ class Session:
 
     def _refusals(self, login: Login) -> list[SqlError]:
         """Errors of a refused login; none if it is accepted. 4060 (database cannot be opened) is followed by 18456."""
-        known = self._store.principals.log_in(login.user, login.password)
+        store, user, why = self._store, login.user, ""
+        if login.token:
+            user = TOKEN_USER
+            why = store.principals.log_in_by_token(login.token)
+            known = not why
+        else:
+            known = store.principals.log_in(login.user, login.password)
         if not known or self._shared.faults.take("login_failure") is not None:
-            return [login_failed(login.user)]
-        database = self._store.catalogue.database_named(login.database or MASTER)
-        store = self._store
+            return [login_failed(user, why)]
+        database = store.catalogue.database_named(login.database or MASTER)
+        if login.token and database is not None and not store.principals.may_enter(database):
+            return [login_failed(user)]
         if database is None or not store.is_open(database) or not store.principals.may_enter(database):
-            return [cannot_open(login.database), login_failed(login.user)]
+            return [cannot_open(login.database), login_failed(user)]
         self._store.catalogue.database = database
         return []
 
@@ -128,6 +138,8 @@ class Session:
         reply.database(self._store.catalogue.database)
         reply.collation()
         reply.login_accepted()
+        if login.token:
+            reply.token_accepted()
         reply.packet_size(login.packet_size)
         reply.finish()
         self._wire.packet_size = login.packet_size

@@ -41,6 +41,8 @@ class Administration:
             return CreateSchema(name, self.batch.name() if self.batch.accept("AUTHORIZATION") else "dbo")
         if what == "LOGIN":
             return SetLogin(name, self._password(), is_new=True, sid=self._login_options())
+        if what == "USER" and self.batch.accept("FROM", "EXTERNAL", "PROVIDER"):
+            return SetUser(name, "", is_new=True)
         if what == "USER":
             self.batch.expect("FOR", "LOGIN")
             return SetUser(name, self.batch.name(), is_new=True)

@@ -16,7 +16,8 @@ _DONE = struct.Struct("<BHHQ")
 _NULLABLE, _NOT_NULL = 0x0009, 0x0008
 _ENV_DATABASE, _ENV_LANGUAGE, _ENV_PACKET_SIZE, _ENV_COLLATION, _ENV_BEGIN = 1, 2, 4, 7, 8
 ENV_COMMIT, ENV_ROLLBACK = 9, 10
-_LOGINACK = 0xAD
+_LOGINACK, _FEATURE_ACK = 0xAD, 0xAE
+_FED_AUTH, _LAST_FEATURE = 0x02, 0xFF
 _TDS_7_4 = bytes.fromhex("74000004")
 _LONGEST_MESSAGE = 2047
 _SERVER = "sqlserver-double"
@@ -104,6 +105,10 @@ class Reply:
         """Accept the login, at TDS 7.4."""
         body = b"\x01" + _TDS_7_4 + _short(_SERVER) + bytes([16, 0, 0, 0])
         self.write(struct.pack("<BH", _LOGINACK, len(body)) + body)
+
+    def token_accepted(self) -> None:
+        """Acknowledge the feature FEDAUTH, without a nonce: the client sent none."""
+        self.write(struct.pack("<BBIB", _FEATURE_ACK, _FED_AUTH, 0, _LAST_FEATURE))
 
     def procedure_result(self, handle: int | None) -> None:
         """Return status 0, and the handle of a prepared statement as output parameter."""
