@@ -88,6 +88,23 @@ bench: setup ## Measure the speed of rows, beside other loaders and raw limits; 
 	@$(UV) sync --quiet --frozen --inexact --group bench
 	@$(PYTHON) -m tests.bench.speed $(OPTIONS)
 
+.PHONY: schemas
+schemas: setup ## Move whole schemas and check them, again after 1,000 changes; SCHEMAS=FOLDER: of SQL dumps that you have
+	SCHEMAS="$(abspath $(SCHEMAS))" $(PYTHON) -m pytest --timeout=7200 -rN --tb=short --show-capture=no $(OPTIONS) \
+		tests/integration/test_schemas.py
+
+.PHONY: values
+values: setup ## Move 500 values of every type and compare each one
+	$(PYTHON) -m pytest -s -rN tests/integration/test_type_values.py
+
+.PHONY: fill
+fill: setup ## Measure a run that fills a new column of a million rows, and other runs beside it
+	$(PYTHON) -m pytest -rN tests/bench/test_fill.py
+
+.PHONY: kills
+kills: setup ## Kill a replacement of a table 200 times, at random moments, while a reader asks 50 times a second; KILLS, SEED
+	KILLS=$(or $(KILLS),200) $(PYTHON) -m pytest --timeout=7200 tests/integration/test_replace.py -k whenever_the_step_is_killed
+
 .PHONY: fuzz
 fuzz: setup ## Search for inputs that break tests/fuzz/claims.py; SECONDS_LONG=60, PAIRS=100000
 	@$(PYTHON) -m tests.fuzz.filters $(or $(PAIRS),100000)
@@ -97,6 +114,10 @@ fuzz: setup ## Search for inputs that break tests/fuzz/claims.py; SECONDS_LONG=6
 .PHONY: docs-types
 docs-types: setup ## Write docs/types.md from the tables of types
 	@$(PYTHON) -m dev.types_page > docs/types.md
+
+.PHONY: docs-recording
+docs-recording: setup ## Record docs/first-tables.md: from git clone to rows in the sink
+	@$(PYTHON) -m dev.recording
 
 .PHONY: audit
 audit: setup ## List the packages of the images, check licences, vulnerabilities, secrets; OSV=FOLDER: offline
@@ -119,7 +140,8 @@ setup: .venv/.ready ## Install Python packages into .venv (done by other targets
 
 .venv/.ready: pyproject.toml uv.lock etl_image/pyproject.toml airflow_image/pyproject.toml | $(UV)
 	@scripts/setup-system.sh
-	$(UV) sync --frozen --compile-bytecode
+	@echo "Installing Python packages into .venv: a minute or two the first time …"
+	@$(UV) sync --quiet --frozen --compile-bytecode
 	@touch $@
 
 .uv/bin/uv:

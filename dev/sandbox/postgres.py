@@ -65,6 +65,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def binaries(self) -> Path:
+        """The folder of its programs, such as psql."""
+        return self._binaries
+
+    @property
     def sockets(self) -> Path:
         """The folder of its Unix socket."""
         return self._folder

@@ -38,12 +38,18 @@ def full_postgres() -> Iterator[Postgres]:
 
     From POSTGRES_BIN, or as Debian's package installs it; skips without one.
     """
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    binaries = Path(os.environ["POSTGRES_BIN"]) if "POSTGRES_BIN" in os.environ else next(iter(installed[-1:]), None)
-    if binaries is None or not (binaries / "initdb").exists():
+    binaries = full_postgres_binaries()
+    if binaries is None:
         pytest.skip("needs a PostgreSQL with xml, citext and hstore: apt-get install postgresql, or set POSTGRES_BIN")
     with run_postgres(binaries=binaries) as server:
         yield server
+
+
+def full_postgres_binaries() -> Path | None:
+    """The folder of that server's programs; None if there is none."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    binaries = Path(os.environ["POSTGRES_BIN"]) if "POSTGRES_BIN" in os.environ else next(iter(installed[-1:]), None)
+    return binaries if binaries and (binaries / "initdb").exists() else None
 
 
 @pytest.fixture(scope="session")

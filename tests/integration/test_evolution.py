@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition
+from etl.sqlserver.sink import Sink
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS, make
@@ -73,6 +74,32 @@ def test_a_column_that_is_added_is_filled_by_the_next_run_wherever_it_is_broken_
     assert windows(runs.plan()) <= {(False, "newer", False)}
     runs.made.change("UPDATE t SET note = 'newer', at = clock_timestamp() WHERE k = 3")
     assert runs.run("third")["updated"] == 1
+
+
+def test_a_run_of_another_pipeline_goes_on_while_a_column_is_filled(
+    table: PipelineFixture, orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, in the middle of the transaction that fills it."""
+    Runs(table, monkeypatch).run("first")
+    table.change("ALTER TABLE t ADD note text DEFAULT 'a'")
+    filling = Runs(changed(table, columns={**table.pipeline.columns, "note": "text null"}), monkeypatch)
+    partitions = filling.plan()
+    real = Sink.change
+    verdicts: list[str] = []
+
+    def change_beside_a_run(self: Sink, statement: str, *parameters: object) -> int:
+        updated = real(self, statement, *parameters)
+        if table.pipeline.sink.table in statement and not verdicts:
+            assert updated
+            verdicts.append("under way")
+            verdicts[0] = Runs(orders, monkeypatch).run("beside")["verdict"]
+        return updated
+
+    monkeypatch.setattr(Sink, "change", change_beside_a_run)
+    filling.steps("second", partitions)
+    assert verdicts == ["adds up"]
+    totals = Runs(filling.made, monkeypatch).reconcile("second", partitions)
+    assert (totals["updated"], totals["verdict"]) == (30, "adds up")
 
 
 def test_a_run_of_a_part_leaves_the_column_to_the_next(table: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> None:

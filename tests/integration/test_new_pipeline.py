@@ -78,7 +78,7 @@ def test_a_table_becomes_a_dag_that_imports_and_whose_first_run_moves_its_rows(
     pipeline = source.pipeline("stock")
     assert pipeline.columns == {
         "warehouse": "uuid", "sku": "varchar(40)", "counted_on": "date", "quantity": "integer null",
-        "weight": "real null", "price": "numeric(38,5) null", "label": "text null", "changed_at": "timestamptz",
+        "weight": "real null", "price": "numeric(38,20) null", "label": "text null", "changed_at": "timestamptz",
     }  # fmt: skip
     assert (pipeline.key, pipeline.version, pipeline.deletes) == (["warehouse", "sku"], "changed_at", "delete")
     assert pipeline.deletes_every == timedelta(days=1)  # a comparison reads the keys of all rows: not every 15 minutes

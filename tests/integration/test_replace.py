@@ -1,13 +1,16 @@
 """Mode replace: after a run the sink is what the source was in one snapshot, and readers see nothing in between."""
 
+import os
 import random
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ from tests.harness.runs import Runs
 
 COLUMNS = {"order_id": "bigint", "customer": "varchar(100)", "status": "varchar(16)", "amount": "numeric(12,2)"}
 KEPT = "status <> 'pending'"
+KILLS = int(os.environ.get("KILLS") or 8)
+SEED = int(os.environ.get("SEED") or 20)
 REPLACED = {**ORDERS, "columns": COLUMNS, "version": None, "mode": "replace", "deletes": "delete", "filter": KEPT}
 
 
@@ -321,53 +326,126 @@ def test_a_connection_that_is_lost_at_the_commit_is_followed_by_the_same_end(
     assert (totals["verdict"], totals["deleted"] > 0) == ("adds up", True)
 
 
-def test_a_reader_that_polls_sees_a_whole_table_whenever_the_step_is_killed(made: PipelineFixture, runs: Runs) -> None:
-    """It reads all the time while a process replaces the table 12 times, and is killed at random moments of that."""
+def test_a_reader_that_polls_sees_a_whole_table_whenever_the_step_is_killed(
+    made: PipelineFixture, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It asks 50 times a second while a process replaces the table, and is killed at random moments of that.
+
+    `make kills` does it 200 times.
+    """
     runs.run("first")
-    seen: set[Any] = set()
+    choice = random.Random(SEED)
+    whole = [as_summary(rows_of_sink(made))]
+    ended = Counter[str]()
+    shortest = Moments()
+    with polled(made) as seen:
+        while ended.total() - ended["not killed"] < KILLS:
+            change_some(made, ended.total())
+            (partition,) = runs.plan()
+            before, after = Counter(rows_of_sink(made)), Counter(rows_of_source(made))
+            whole.append(as_summary(list(after.elements())))
+            run_id = f"run {ended.total()}"
+            command = made.command("run", run_id, Partition.model_validate_json(partition))
+            if killed(command, made.environment(), choice, shortest):
+                found = Counter(rows_of_sink(made))
+                assert found in (before, after)
+                ended[moment(made, is_done=found == after)] += 1
+                runs.steps(run_id, [partition], "run")
+            else:
+                ended["not killed"] += 1
+            assert Counter(rows_of_sink(made)) == after
+            assert runs.reconcile(run_id, [partition])["verdict"] == "adds up"
+    states = [state for state, _ in groupby(seen)]
+    left = iter(whole)
+    assert [state for state in states if state not in left] == [], "each is a whole table, and none comes back"
+    assert len(states) > KILLS // 2
+    with capsys.disabled():
+        counts = ", ".join(f"{count} {when}" for when, count in sorted(ended.items()))
+        print(
+            f"\n{ended.total()} replacements ({counts}); {len(seen):,} answers, {len(states)} states, all of them whole"
+        )
+
+
+@dataclass
+class Moments:
+    """The shortest times that processes took, in seconds: as a whole, and from the last row copied to the end."""
+
+    whole: float = 60.0
+    after_the_copy: float = 60.0
+
+
+def killed(command: list[str], environment: dict[str, str], choice: random.Random, shortest: Moments) -> bool:
+    """Kill a process at a random moment, every other time after it has copied the rows; false if it has ended before.
+
+    So the transaction is hit as often as all that comes before it, which takes longer.
+    """
+    began = time.monotonic()
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    waits_for_copy = choice.random() < 0.5
+    if waits_for_copy:
+        process.stderr.readline()  # it logs nothing before
+        began = time.monotonic()
+    longest = shortest.after_the_copy if waits_for_copy else shortest.whole
+    try:
+        process.wait(timeout=choice.uniform(0, longest))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return True
+    else:
+        took = time.monotonic() - began
+        assert process.returncode == 0, process.stderr.read()
+        if waits_for_copy:
+            shortest.after_the_copy = min(shortest.after_the_copy, took)
+        else:
+            shortest.whole = min(shortest.whole, took)
+        return False
+    finally:
+        process.communicate()
+
+
+def change_some(made: PipelineFixture, number: int) -> None:
+    made.change(f"UPDATE orders SET amount = amount + 1; DELETE FROM orders WHERE order_id % 90 = {number % 90}")
+    made.change(
+        "INSERT INTO orders (customer, status, currency, amount) SELECT 'N', 'shipped', 'EUR', 5"
+        " FROM generate_series(1, 50)"
+    )
+
+
+def moment(made: PipelineFixture, is_done: bool) -> str:
+    """The moment at which a process was killed, as the sink shows it."""
+    if is_done:
+        return "killed after the commit"
+    return "killed with rows in staging" if made.staging_tables() else "killed before the copy"
+
+
+@contextmanager
+def polled(made: PipelineFixture) -> Iterator[list[tuple[Any, ...]]]:
+    """The answers that a thread gets which asks the sink table 50 times a second for its rows, their sum and last."""
+    seen: list[tuple[Any, ...]] = []
     stop = threading.Event()
-    allowed = {summary(made)}
 
     def poll() -> None:
         with connect(made.settings) as connection:
             cursor = connection.cursor()
-            while not stop.wait(0.02):
+            due = time.monotonic()
+            while not stop.wait(max(due - time.monotonic(), 0)):
+                due += 0.02
                 cursor.execute(SUMMARY.format(made.pipeline.sink.table))
-                seen.add(tuple(cursor.fetchall()[0]))
+                seen.append(tuple(cursor.fetchall()[0]))
 
     reader = threading.Thread(target=poll)
     reader.start()
-    choice = random.Random(20)
-    killed, took = 0, 60.0
     try:
-        for number in range(12):
-            made.change(f"UPDATE orders SET amount = amount + 1; DELETE FROM orders WHERE order_id % 90 = {number}")
-            made.change(
-                "INSERT INTO orders (customer, status, currency, amount) SELECT 'N', 'shipped', 'EUR', 5"
-                " FROM generate_series(1, 50)"
-            )
-            (partition,) = runs.plan()
-            began = time.monotonic()
-            process = subprocess.Popen(
-                made.command("run", f"run {number}", Partition.model_validate_json(partition)),
-                env=made.environment(), stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            try:
-                process.wait(timeout=choice.uniform(0.2, 1.0) * took)
-                took = min(took, time.monotonic() - began)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                killed += 1
-                runs.steps(f"run {number}", [partition], "run")
-            allowed.add(summary(made))
-            assert made.sink_rows() == made.source_rows(KEPT)
+        yield seen
     finally:
         stop.set()
         reader.join()
-    assert seen <= allowed
-    assert len(seen) > 6
-    assert killed
+
+
+def as_summary(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The answer to SUMMARY of these rows: key and amount are their first and last columns."""
+    return len(rows), sum(row[-1] for row in rows), max(row[0] for row in rows)
 
 
 def test_a_session_that_keeps_its_lock_is_waited_for_so_long_and_then_the_load_is_tried_again(
@@ -389,10 +467,6 @@ def test_a_session_that_keeps_its_lock_is_waited_for_so_long_and_then_the_load_i
 
 
 SUMMARY = "SELECT COUNT_BIG(*), SUM([amount]), MAX([order_id]) FROM [dbo].[{}]"
-
-
-def summary(made: PipelineFixture) -> tuple[Any, ...]:
-    return made.query(SUMMARY.format(made.pipeline.sink.table))[0]
 
 
 def test_no_reader_gets_between_the_statements_of_a_replacement(

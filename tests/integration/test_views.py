@@ -3,6 +3,7 @@
 import logging
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError, DataError
+from etl.model.pipeline import Pipeline
 from etl.model.window import Partition
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
@@ -77,6 +79,14 @@ def test_any_relation_moves_by_a_declared_key(
             made.change("UPDATE film_list SET language = 'fr', at = clock_timestamp() WHERE fid > 20")
         assert runs.run("second")["updated"] == 10
         assert made.sink_rows() == made.source_rows()
+
+
+def test_a_view_that_fails_for_a_row_is_said_to(films: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    films.change("CREATE VIEW film_list AS SELECT 60 / (fid - 7) AS fid, language, 'a' AS title, at FROM film")
+    pipeline = Pipeline.model_validate(films.pipeline.model_dump() | {"mode": "replace", "version": None})
+    told = r"film_list has a row for which an expression, of the view .* fails; the source said: division by zero\."
+    with pytest.raises(AirflowFailException, match=told):
+        Runs(replace(films, pipeline=pipeline), monkeypatch).plan()
 
 
 def test_a_key_that_several_rows_have_is_named_and_nothing_is_loaded(

@@ -14,7 +14,7 @@ from etl.sqlserver import prepare_sql
 from orders_etl import ORDERS
 from pydantic import SecretStr
 
-from dev import types_page
+from dev import recording, types_page
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = (ROOT / "docs" / "machines.md").read_text()
@@ -63,6 +63,11 @@ def test_the_documented_exit_codes_are_the_real_ones() -> None:
 
 def test_the_page_of_types_is_that_of_the_tables() -> None:
     assert (ROOT / "docs" / "types.md").read_text() == types_page.page(), "make docs-types"
+
+
+def test_the_recorded_terminal_has_the_commands_of_the_recording() -> None:
+    page = recording.PAGE.read_text()
+    assert re.findall(r"^\[\d+:\d\d\] \$ (.+)$", page, re.MULTILINE) == recording.COMMANDS, "make docs-recording"
 
 
 def test_every_setting_is_documented() -> None:

@@ -227,8 +227,11 @@ def _snapshot(pipeline: Pipeline, source: str, mask: Mask) -> Iterator[tuple[Any
         raise AirflowFailException(str(error)) from None
     except (psycopg.ProgrammingError, psycopg.DataError) as error:
         message = printable(mask.words(str(error).splitlines()[0]))
+        problem = "is not as the pipeline says"
+        if isinstance(error, psycopg.DataError):  # such as a division by zero
+            problem = "has a row for which an expression, of the view or of the filter, fails"
         raise AirflowFailException(
-            f"{pipeline.name}: {pipeline.source} is not as the pipeline says; the source said: {message}."
+            f"{pipeline.name}: {pipeline.source} {problem}; the source said: {message}."
         ) from None
 
 

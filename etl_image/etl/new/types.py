@@ -8,8 +8,6 @@ from etl.new.catalogue import SourceColumn, SourceTable
 
 _WIDEST_KEY_TEXT, _SHORTEST_KEY_TEXT = 450, 16
 _DIGITS = 38
-_SPARE_WHOLE, _SPARE_SCALE = 3, 2
-"""Digits that the values of today may grow by."""
 _KINDS = {"e": "enum ", "c": "composite ", "r": "range ", "m": "multirange "}
 
 
@@ -55,15 +53,17 @@ def _is_numeric(source: SourceType) -> bool:
 
 
 def _numeric(digits: tuple[int, int] | None) -> tuple[str, str]:
-    """A numeric without precision: as many digits as its values need today, and some more."""
+    """A numeric without precision: the digits that its values do not need today are shared between both sides.
+
+    An average, for example, has the more decimals the smaller it is.
+    """
     if digits is None:
         return "text", "numeric without precision, whose values take too long to measure: as their text"
     whole, scale = digits
     if whole + scale > _DIGITS:
         return "text", f"numeric with {whole} + {scale} digits, more than a decimal of SQL Server has: as its text"
-    roomier = min(scale + _SPARE_SCALE, _DIGITS - whole - _SPARE_WHOLE)
     return (
-        f"numeric({_DIGITS},{max(scale, roomier)})",
+        f"numeric({_DIGITS},{scale + (_DIGITS - whole - scale) // 2})",
         f"numeric without precision; today's values have at most {whole} digits before the point and {scale} after it",
     )
 
