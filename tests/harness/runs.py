@@ -6,9 +6,9 @@ import pytest
 from etl.model.window import Partition
 from etl_airflow.dag.plan import plan_partitions
 from etl_airflow.dag.reconcile import reconcile_run
-from etl_airflow.secrets_backend import UrlConnections
 
 from dev.sandbox.pipeline_fixture import PipelineFixture
+from tests.harness.airflow.connections import airflow_has
 
 
 class Runs:
@@ -16,12 +16,10 @@ class Runs:
 
     def __init__(self, made: PipelineFixture, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made = made
-        for variable, value in {"SOURCE_URL": made.source_url, "SINK_URL": made.sink_url}.items():
-            monkeypatch.setenv(variable, value)
         for variable in ("SOURCE_PASSWORD", "SINK_PASSWORD"):
             monkeypatch.delenv(variable, raising=False)
-        for name in ("source", "sink"):
-            monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", str(UrlConnections().get_conn_value(name)))
+        airflow_has(monkeypatch, "source", SOURCE_URL=made.source_url)
+        airflow_has(monkeypatch, "sink", SINK_URL=made.sink_url)
 
     def plan(self, **params: Any) -> list[str]:
         """The partitions of a run with these Params."""

@@ -20,7 +20,6 @@ from etl.exporter.sink import sink_database
 from etl.sqlserver.connection import connect_to_prepare
 from etl.sqlserver.prepare import prepare_sink
 from etl_airflow.dag.hooks import SinkHook, source_hook
-from etl_airflow.secrets_backend import UrlConnections
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from dev.sandbox.pipelines import ORDERS, make
@@ -30,6 +29,7 @@ from dev.sandbox.sqlserver.engine.directory import AUDIENCE, Directory
 from tests.cluster.certificates import Authority
 from tests.doubles.entra import TENANT, Entra, run_entra
 from tests.faults.double import inject
+from tests.harness.airflow.connections import airflow_has
 from tests.harness.etl_check import check, problem
 from tests.harness.runs import Runs
 
@@ -140,15 +140,6 @@ def test_a_login_by_password_cannot_make_that_user_and_says_who_can(application:
         prepare_sink(application.settings(**by_password))
 
 
-def connection(monkeypatch: pytest.MonkeyPatch, name: str, **variables: str) -> None:
-    """Give Airflow the connection that its API server would make."""
-    for variable, value in variables.items():
-        monkeypatch.setenv(variable, value)
-    made = UrlConnections().get_conn_value(name)
-    assert made
-    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", made)
-
-
 def test_whole_runs_log_in_so_plan_and_reconcile_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in site.variables.items():
         monkeypatch.setenv(variable, value)
@@ -160,7 +151,7 @@ def test_whole_runs_log_in_so_plan_and_reconcile_too(site: Site, monkeypatch: py
 
 
 def test_an_image_of_airflow_without_the_driver_says_so(application: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection(monkeypatch, "sink", **application.variables)
+    airflow_has(monkeypatch, "sink", **application.variables)
     monkeypatch.setattr("etl_airflow.dag.token_login._DRIVER", "no_such_driver")
     with pytest.raises(AirflowFailException, match="image of Airflow cannot log in by tokens"):
         SinkHook("sink")
@@ -181,7 +172,7 @@ def test_plan_retries_an_endpoint_and_not_a_secret(
     kind: type[Exception],
     told: str,
 ) -> None:
-    connection(monkeypatch, "sink", **(application.variables | changes))
+    airflow_has(monkeypatch, "sink", **(application.variables | changes))
     with pytest.raises(AirflowException, match=told) as caught:
         SinkHook("sink").get_first("SELECT 1")
     assert type(caught.value) is kind
@@ -296,7 +287,7 @@ def test_nor_where_anybody_could_pose_as_the_source(monkeypatch: pytest.MonkeyPa
     url = "postgresql://etl@db.example.com/shop?sslmode=require"
     with pytest.raises(ConfigurationError, match="whoever poses as the source would get a token"):
         Settings.model_validate({"source_url": url, "source_auth": KINDS[1]}).source()
-    connection(monkeypatch, "source", SOURCE_URL=url, SOURCE_AUTH=KINDS[1])
+    airflow_has(monkeypatch, "source", SOURCE_URL=url, SOURCE_AUTH=KINDS[1])
     with pytest.raises(AirflowFailException, match="whoever poses as the source would get a token"):
         source_hook("source")
 
@@ -323,7 +314,7 @@ def test_a_source_takes_a_token_as_the_password(
     found = variables(kind, application.server) | {"SOURCE_URL": by_token, "SOURCE_AUTH": kind}
     _, lines = check(application.orders, "source", **found)
     assert lines["source"]["problem"] == ""
-    connection(monkeypatch, "source", **found)
+    airflow_has(monkeypatch, "source", **found)
     assert source_hook("source").get_first("SELECT current_user") == (urlsplit(by_token).username,)
 
 

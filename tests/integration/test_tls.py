@@ -20,7 +20,6 @@ from etl.exporter.sink import sink_database
 from etl.postgres.connection import connect_source
 from etl.sqlserver.connection import connect_to_prepare
 from etl_airflow.dag.hooks import SinkHook, source_hook
-from etl_airflow.secrets_backend import UrlConnections
 from pydantic import SecretStr
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, as_json, pipeline_fixture
@@ -29,6 +28,7 @@ from dev.sandbox.postgres import run_postgres
 from dev.sandbox.sqlserver import SqlServerDouble
 from dev.sandbox.stack import INIT_SQL
 from tests.cluster.certificates import Authority
+from tests.harness.airflow.connections import airflow_has
 from tests.harness.postgres_tls import tls_front
 
 SOURCE = "orders-db.example.com"
@@ -175,12 +175,8 @@ def test_a_sink_may_be_known_by_another_name_than_its_host_s(sink: str, authorit
 
 
 def connection(monkeypatch: pytest.MonkeyPatch, name: str, url: str, believed: Path) -> None:
-    """Give Airflow the connection that its API server would make."""
-    monkeypatch.setenv(f"{name.upper()}_URL", url)
-    monkeypatch.setenv(f"{name.upper()}_CA_FILE", str(believed))
-    made = UrlConnections().get_conn_value(name)
-    assert made
-    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", made)
+    """Give Airflow the connection to a URL, with authorities to believe."""
+    airflow_has(monkeypatch, name, **{f"{name.upper()}_URL": url, f"{name.upper()}_CA_FILE": str(believed)})
 
 
 def first(hook: "DbApiHook") -> Any:

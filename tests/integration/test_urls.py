@@ -22,7 +22,6 @@ from etl.postgres.connection import connect_source
 from etl.sqlserver.connection import connect_sink
 from etl_airflow.dag.hooks import SinkHook, source_hook
 from etl_airflow.dag.plan import plan_partitions
-from etl_airflow.secrets_backend import UrlConnections
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -31,6 +30,7 @@ from dev.sandbox.pipelines import ORDERS
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import free_port
 from dev.sandbox.sqlserver import SqlServerDouble
+from tests.harness.airflow.connections import airflow_has
 from tests.harness.runs import Runs
 
 needs_own_postgres = pytest.mark.skipif("SOURCE_URL" in os.environ, reason="a real server's sockets are not seen here")
@@ -42,15 +42,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("URL", "PASSWORD", "PASSWORD_FILE"):
             monkeypatch.delenv(f"{side}_{name}", raising=False)
     monkeypatch.setenv("FREETDSCONF", "")
-
-
-def airflow_has(monkeypatch: pytest.MonkeyPatch, name: str, **variables: str) -> None:
-    """Give Airflow the connection that its API server makes of these variables."""
-    for variable, value in variables.items():
-        monkeypatch.setenv(variable, value)
-    made = UrlConnections().get_conn_value(name)
-    assert made
-    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", made)
 
 
 @pytest.fixture
