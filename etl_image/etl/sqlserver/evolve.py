@@ -5,6 +5,8 @@ without their values, so a run is to fill one when the pipeline lists it (again)
 sink, whatever the pipeline says: rows that the source does not have any more never get a value.
 """
 
+from collections.abc import Collection
+
 from etl.model.names import as_sql_server_sees
 from etl.model.pipeline import Pipeline
 from etl.sqlserver import backfill, own_rows
@@ -16,15 +18,15 @@ _LONGEST = 63
 """Bytes of the longest name of Postgres."""
 
 
-def add_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
+def add_columns(sink: Sink, pipeline: Pipeline, present: Collection[str]) -> list[str]:
     """Add the columns that the sink table lacks, record those that the load leaves out, and commit; returns the added.
 
-    The record comes before the rows that lack the values.
+    `present`: the columns that it has. The record comes before the rows that lack the values.
     """
-    added, left_out = _find_changes(sink, pipeline)
+    added, left_out = _find_changes(sink, pipeline, present)
     if added or left_out:
         sink.lock(TABLES_LOCK, 60_000)  # another load may do it
-        added, left_out = _find_changes(sink, pipeline)
+        added, left_out = _find_changes(sink, pipeline, _present(sink, pipeline))
     _record(sink, pipeline, left_out)
     _add(sink, pipeline, added)
     sink.commit()
@@ -33,17 +35,20 @@ def add_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
 
 def prepare_columns(sink: Sink, pipeline: Pipeline) -> list[str]:
     """Add the columns that the sink table lacks, as its administrator, whose statements commit; returns their names."""
-    added = backfill.lacking(pipeline, {name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))})
+    added = backfill.lacking(pipeline, set(_present(sink, pipeline)))
     _add(sink, pipeline, added)
     return added
 
 
-def _find_changes(sink: Sink, pipeline: Pipeline) -> tuple[list[str], list[str]]:
+def _present(sink: Sink, pipeline: Pipeline) -> list[str]:
+    return [name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))]
+
+
+def _find_changes(sink: Sink, pipeline: Pipeline, present: Collection[str]) -> tuple[list[str], list[str]]:
     """The columns that the sink table lacks, and others of which the pipeline is to have an open record.
 
     They are those that it does not list, and those that another pipeline of a shared table may have added before it.
     """
-    present = [name for (name,) in sink.rows(sink_sql.find_columns(pipeline.sink))]
     listed = set(map(as_sql_server_sees, [*pipeline.columns, *sink_sql.own_names(pipeline)]))
     # Names that no column of Postgres can have are never listed.
     others = [name for name in present if as_sql_server_sees(name) not in listed and len(name.encode()) <= _LONGEST]

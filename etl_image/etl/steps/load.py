@@ -101,7 +101,7 @@ def _prepare_tables(work: StepContext, sink: Sink) -> dict[str, str]:
         if created := sink.create_missing(work.pipeline):
             log.info("load: created tables in the sink", tables=created)
         found = read_columns(sink, list(tables))
-    if added := evolve.add_columns(sink, work.pipeline):
+    if added := evolve.add_columns(sink, work.pipeline, found[work.pipeline.sink]):
         log.info("load: added columns to the sink table", columns=added)
         found |= read_columns(sink, [work.pipeline.sink])
     for name, table in tables.items():
