@@ -3,13 +3,13 @@
 The Airflow image has it, and the library that gets tokens, with the extra `entra` only: they are imported when needed.
 """
 
-import os
 from importlib.util import find_spec
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.log import mask_secret
+from etl.config.connection_string import ConnectionString
 from etl.config.entra import SOURCE_SCOPE, Identity, cause_of, check_source, issued
 from etl.errors import ConfigurationError, EtlError
 
@@ -46,13 +46,12 @@ def source_password(identity: Identity, warning: str) -> str:
 def connect_sink(odbc: str, identity: Identity, ca_file: str, location: str) -> Any:
     """Connect. Raises AirflowFailException for a refused token or login, AirflowException for another reason."""
     import mssql_python
+    from etl.sqlserver.driver import open_connection
     from etl.sqlserver.errors import explain
 
-    mssql_python.pooling(enabled=False)
-    if ca_file and ca_file != "system":
-        os.environ["SSL_CERT_FILE"] = ca_file  # as in etl.sqlserver.connection
     try:
-        connection = mssql_python.connect(odbc, token_provider=identity)
+        own_file = "" if ca_file == "system" else ca_file
+        connection = open_connection(ConnectionString(odbc, identity), own_file, autocommit=False)
         with connection.cursor() as cursor:
             cursor.execute("SET LANGUAGE us_english")
     except (mssql_python.Error, RuntimeError) as error:

@@ -1,6 +1,5 @@
 """Connection to the sink: SQL Server through `mssql-python`."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -16,6 +15,7 @@ from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline
 from etl.sqlserver import errors as sink_errors
 from etl.sqlserver import state as sink_state
+from etl.sqlserver.driver import open_connection
 from etl.sqlserver.sink import Sink
 from etl.sqlserver.sql import session_of_load
 from etl.sqlserver.state import State
@@ -33,14 +33,9 @@ def connect(
     Raises UnreachableError if the port does not answer (the driver's error does not name the host), NotOpenError, or
     the driver's errors.
     """
-    # A pooled connection would keep its session, with locks and settings, after it is closed.
-    mssql_python.pooling(enabled=False)
-    if settings.sink_ca_file:
-        # Both parts of the driver, for statements and for bulk copy, read this variable and the system's folder; its
-        # own option for a file works for strict connections only.
-        os.environ["SSL_CERT_FILE"] = str(settings.sink_ca_file)
+    ca_file = str(settings.sink_ca_file or "")
     try:
-        return open_connection(connection_string, autocommit=autocommit, timeout=timeout)
+        return open_connection(connection_string, ca_file, autocommit=autocommit, timeout=timeout)
     except (mssql_python.Error, RuntimeError) as error:
         if entra.cause_of(error):
             raise
@@ -54,16 +49,10 @@ def connect(
     raise sink_errors.NotOpenError(state)
 
 
-def open_connection(connection_string: ConnectionString, *, autocommit: bool, timeout: int = 0) -> Connection:
-    """Connect, by a token if an identity logs in. Raises the driver's errors."""
-    text, identity = connection_string.get_secret_value(), connection_string.identity
-    return mssql_python.connect(text, autocommit=autocommit, timeout=timeout, token_provider=identity)
-
-
 def _state(database: str, in_master: ConnectionString, refusal: Exception, timeout: int) -> State:
     """The state of a database as master has it, read by the same login. Raises the refusal if master refuses it too."""
     try:
-        with closing(open_connection(in_master, autocommit=True, timeout=timeout)) as connection:
+        with closing(open_connection(in_master, "", autocommit=True, timeout=timeout)) as connection:
             found = Sink(connection).rows(sink_state.query(database))
     except mssql_python.Error as error:
         raise (refusal if sink_errors.is_refusal(error) else error) from None
