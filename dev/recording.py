@@ -68,19 +68,19 @@ def _recorded(server: Postgres, folder: Path) -> str:
         environment.pop(name, None)
     began = time.monotonic()
     subprocess.run(["git", "clone", "--quiet", ROOT, folder / "clone"], check=True)
-    told = "$ git clone … orders-to-sql-server && cd orders-to-sql-server\n"
-    told += f"$ read -rs SOURCE_PASSWORD && export SOURCE_PASSWORD SOURCE_URL='{SHOWN_URL}'\n"
+    page = "$ git clone … orders-to-sql-server && cd orders-to-sql-server\n"
+    page += f"$ read -rs SOURCE_PASSWORD && export SOURCE_PASSWORD SOURCE_URL='{SHOWN_URL}'\n"
     for command in COMMANDS:
-        told += f"{_since(began)} $ {command}\n"
+        page += f"{_since(began)} $ {command}\n"
         completed = subprocess.run(
             ["bash", "-c", command], cwd=folder / "clone", env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
         )  # fmt: skip
-        told += completed.stdout.replace(place, "db.example.com/shop").replace(str(folder / "clone"), ".")
-        told += "\n" if command != COMMANDS[-1] else ""
-    told += f"{_since(began)} $\n"
-    told = re.sub(r"/\S+/etl-demo-\w+/", "…/", told)  # its temporary folder
-    return re.sub(r"[ \t]+\n", "\n", told)
+        page += completed.stdout.replace(place, "db.example.com/shop").replace(str(folder / "clone"), ".")
+        page += "\n" if command != COMMANDS[-1] else ""
+    page += f"{_since(began)} $\n"
+    page = re.sub(r"/\S+/etl-demo-\w+/", "…/", page)  # its temporary folder
+    return re.sub(r"[ \t]+\n", "\n", page)
 
 
 def _since(began: float) -> str:
