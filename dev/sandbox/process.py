@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import random
 import signal
 import socket
 from contextlib import suppress
@@ -40,14 +41,16 @@ def _processes_of_session(leader: int) -> list[int]:
 
 def free_port(wanted: int = 0) -> int:
     """A TCP port on loopback that was free a moment ago: the wanted one or the next above it; 0: any."""
+    # Any: below the ports that the kernel gives to connections, which could take it until a server listens.
+    port = wanted or random.randrange(10_000, 30_000)
     with socket.socket() as probe:
-        # As servers do: a connection that ended a moment ago keeps no port. With "any port" two callers got the same.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, bool(wanted))
+        # As servers do: a connection that ended a moment ago keeps no port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         while True:
             try:
-                probe.bind(("127.0.0.1", wanted))
-                return int(probe.getsockname()[1])
+                probe.bind(("127.0.0.1", port))
+                return port
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
-                wanted += 1
+                port += 1

@@ -6,10 +6,12 @@ Only the SQL Server double fails on demand; against a real server (SINK_URL) the
 import subprocess
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from etl.errors import ConfigurationError, EtlError, TryAgainError
 from etl.model.window import Partition
+from etl.sqlserver.sink import Sink
 
 from dev.sandbox.pipeline_fixture import PipelineFixture
 from dev.sandbox.pipelines import window
@@ -119,6 +121,23 @@ def test_the_same_partition_loaded_twice_at_once_is_in_once(orders: PipelineFixt
     assert orders.sink_rows() == orders.source_rows("status = 'confirmed'")
     assert [audit["kept"] for audit in orders.audits()] == [1600]
     assert orders.staging_tables() == []
+
+
+def test_tables_that_another_load_creates_while_this_one_looks_for_them(
+    orders: PipelineFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, looks, rows = Partition(window=window()), iter([1]), Sink.rows
+    orders.run("run", part, "extract", "filter")
+
+    def then_another_loads(sink: Sink, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        found = rows(sink, statement, *parameters)
+        if ("sys.columns" in statement or "INFORMATION_SCHEMA.COLUMNS" in statement) and next(looks, None):
+            at_once(orders, [part])
+        return found
+
+    monkeypatch.setattr(Sink, "rows", then_another_loads)
+    orders.run("run", part, "load")
+    assert [audit["kept"] for audit in orders.audits()] == [1600]
 
 
 def at_once(made: PipelineFixture, parts: list[Partition], may_fail: bool = False, run_id: str = "run") -> None:

@@ -41,18 +41,22 @@ class SinkColumn:
 
 def read_columns(sink: Sink, tables: Sequence[TableName]) -> dict[TableName, dict[str, SinkColumn]]:
     """The columns of each of some tables, in order; none of a table that does not exist."""
-    # INFORMATION_SCHEMA shows defaults only with VIEW DEFINITION, which loads do not have.
+    # INFORMATION_SCHEMA shows defaults only with VIEW DEFINITION, which loads do not have. Asked second: a table that
+    # another load creates between the two statements is not there, and whoever creates tables looks again.
     marked = " UNION ALL ".join(
         f"SELECT {place} AS place, name, default_object_id, is_identity, is_computed, generated_always_type"
         f" FROM sys.columns WHERE object_id = {object_id(table)}"
         for place, table in enumerate(tables)
     )
+    columns = sink.rows(described.find_columns(*tables))
     marks = {
         (place, name): (default_id != 0, [kind for kind, is_so in zip(_FILLED_BY_SERVER, flags, strict=True) if is_so])
         for place, name, default_id, *flags in sink.rows(marked)
     }
     found: dict[TableName, dict[str, SinkColumn]] = {table: {} for table in tables}
-    for place, name, *rest, collation, nullable in sink.rows(described.find_columns(*tables)):
+    for place, name, *rest, collation, nullable in columns:
+        if (place, name) not in marks:
+            continue  # Dropped between the two statements.
         has_default, filled = marks[place, name]
         found[tables[place]][name] = SinkColumn(
             described.written(*rest),
