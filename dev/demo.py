@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import mssql_python
-from etl.errors import EtlError
-from orders_etl import ORDERS
+from etl.arguments import read_dag
+from etl.config.settings import read_settings
+from etl.errors import ConfigurationError, EtlError
+from etl.model.pipeline import Pipeline
+from etl.postgres.checks import check_source
+from etl.postgres.connection import snapshot
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +25,7 @@ from dev.own_tables import move_own_tables
 from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from dev.sandbox.stack import ROOT, Stack, run_stack
 
+EXAMPLE = ROOT / "dags" / "orders_etl.py"
 CHANGES = 500
 ADDS_UP = "adds up"
 COUNTS = ("extracted", "dropped", "rejected", "inserted", "updated", "unchanged")
@@ -31,10 +36,11 @@ def main() -> int:
     console = Console()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="etl-demo-") as name:
-        console.print("Starting Postgres, the sink, and Airflow's database …")
         folder = Path(name)
         try:
-            if source_url := os.environ.get("SOURCE_URL"):
+            source_url = _checked_source()
+            console.print("Starting Postgres, the sink, and Airflow's database …")
+            if source_url:
                 return 0 if move_own_tables(console, folder, source_url) else 1
             with run_stack(folder) as stack:
                 good = _demonstrate(console, stack)
@@ -46,12 +52,40 @@ def main() -> int:
     return 0 if good else 1
 
 
+def _checked_source() -> str:
+    """SOURCE_URL. Raises ConfigurationError for variables that no run could use, before a server starts."""
+    settings, source_url = read_settings(), os.environ.get("SOURCE_URL", "")
+    if os.environ.get("TABLES") and not source_url:
+        raise ConfigurationError("TABLES needs SOURCE_URL, the Postgres that has them.")
+    if source_url:
+        settings.source()
+    if settings.sink_url is not None:
+        settings.sink()
+    return source_url
+
+
+def _example(stack: Stack) -> Pipeline:
+    """The orders of dags/. Raises ConfigurationError if its file is not the example any more."""
+    try:
+        (pipeline,) = (each for each in read_dag(EXAMPLE) if each.name == "orders")
+        settings = existing_fixture(pipeline, stack.source_url, stack.sink_url).settings
+        with snapshot(settings, "orders", "reading it") as connection, connection.cursor() as cursor:
+            check_source(pipeline, cursor)
+    except (ConfigurationError, ValueError) as error:
+        raise ConfigurationError(
+            f"dags/orders_etl.py is not the example any more, which the demo runs: {error}"
+            " `git checkout dags/orders_etl.py` brings it back; with SOURCE_URL the demo moves tables of yours."
+        ) from None
+    return pipeline
+
+
 def _demonstrate(console: Console, stack: Stack) -> bool:
     if stack.sink_is_double:
         console.print("The sink is a double of SQL Server, not SQL Server; set SINK_URL to use one.", style="yellow")
     console.print("The steps run as local processes (ETL_RUNNER=process); on K3s each is a pod.")
+    example = _example(stack)
     stack.run("airflow", "db", "migrate", quiet=True)
-    site = existing_fixture(ORDERS, stack.source_url, stack.sink_url)
+    site = existing_fixture(example, stack.source_url, stack.sink_url)
     site.claim()
     runs = {"initial load": _run(console, stack, site, "initial load", {})}
     before, orders = site.sink_rows(), site.source_rows()

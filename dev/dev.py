@@ -44,6 +44,9 @@ def _stay(console: Console, stack: Stack, airflow: AirflowServer) -> int:
             return 1
         console.print(f"Airflow is at {airflow.url} (user {USER}, password {airflow.password}).", style="bold green")
         console.print(f"Next:     {_next()}", soft_wrap=True, highlight=False)
+        if stack.sink_is_double:
+            query = f"'{stack.sink_url}' 'SELECT TOP 10 * FROM dbo.orders'"
+            console.print(f"Rows:     in another terminal: .venv/bin/python -m dev.query {query}", soft_wrap=True)
         console.print(f"          Airflow sees a new or changed file in dags/ within about {LOOK_SECONDS} s.")
         console.print(f"Logs:     {stack.log}. Ctrl-C stops everything.", soft_wrap=True)
         return airflow.process.wait()

@@ -17,7 +17,7 @@ from etl.model.table_name import TableName
 from etl.sqlserver import sql as sink_sql
 from pydantic import SecretStr
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, existing_fixture
 from dev.sandbox.stack import Stack, run_stack
@@ -38,7 +38,9 @@ def move_own_tables(console: Console, folder: Path, source_url: str) -> bool:
         if not pipelines or not _is_agreed(console, stack, pipelines):
             return False
         stack.run("airflow", "db", "migrate", quiet=True)
-        results = Table("table", "state", *COUNTS, "seconds", title="Postgres → SQL Server")
+        results = Table(Column("table", overflow="fold"), title="Postgres → SQL Server")
+        for name in ("state", *COUNTS, "seconds"):
+            results.add_column(name, no_wrap=True)
         well = True
         for number, pipeline in enumerate(pipelines, 1):
             console.print(f"{number}/{len(pipelines)} {pipeline.source} → {pipeline.sink} …", markup=False)

@@ -14,7 +14,8 @@ from typing import Any
 
 import mssql_python
 import psycopg
-from etl.config.settings import Settings
+from etl.config.settings import Settings, read_settings
+from etl.config.sink import SinkSettings
 from etl.model.outcome import COUNTS
 from etl.model.pipeline import Pipeline
 from etl.model.window import Partition
@@ -177,8 +178,10 @@ def connect(settings: Settings, *, autocommit: bool = True) -> Iterator[mssql_py
 def existing_fixture(
     pipeline: Pipeline, source_url: str, sink_url: str, staging: Path = Path("/proc/none")
 ) -> PipelineFixture:
-    """Fixture of a pipeline under its real name."""
-    settings = Settings(source_url=SecretStr(source_url), sink_url=SecretStr(sink_url), staging_url=f"file://{staging}")
+    """Fixture of a pipeline under its real name; the environment may have the password of the sink, and its TLS."""
+    of_sink = read_settings().model_dump(include=set(SinkSettings.model_fields))
+    given = {"source_url": SecretStr(source_url), "sink_url": SecretStr(sink_url), "staging_url": f"file://{staging}"}
+    settings = Settings(**of_sink | given)
     return PipelineFixture(pipeline, settings, source_url, sink_url)
 
 

@@ -17,8 +17,9 @@ from typing import Any
 from dev.sandbox.postgres import run_postgres
 
 ROOT = Path(__file__).resolve().parents[2]
-_OF_ANOTHER_SOURCE = ("SOURCE_PASSWORD", "SOURCE_PASSWORD_FILE", "SOURCE_CA_FILE")
-"""Variables of another source that the shell may have set."""
+_OF_ANOTHER_SOURCE = ("SOURCE_PASSWORD", "SOURCE_PASSWORD_FILE", "SOURCE_CA_FILE", "SOURCE_AUTH")
+_OF_ANOTHER_SINK = ("SINK_PASSWORD", "SINK_PASSWORD_FILE", "SINK_CA_FILE", "SINK_AUTH")
+"""Variables of other servers that the shell may have set."""
 INIT_SQL = ROOT / "external-db" / "init.sql"
 
 
@@ -105,5 +106,7 @@ def run_sink() -> Iterator[tuple[str, bool]]:
         return
     from dev.sandbox.sqlserver import SqlServerDouble
 
+    for name in _OF_ANOTHER_SINK:
+        os.environ.pop(name, None)
     with SqlServerDouble(password=secrets.token_urlsafe(16)) as server:
         yield server.url, True

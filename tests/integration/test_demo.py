@@ -8,17 +8,19 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pytest
+from etl.errors import ConfigurationError
 from rich.console import Console
 
-from dev import demo, own_tables
+from dev import demo, own_tables, query
 from dev.sandbox.pipeline_fixture import existing_fixture
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.postgres import Postgres
 from dev.sandbox.process import free_port
-from dev.sandbox.stack import ROOT, run_stack
+from dev.sandbox.stack import INIT_SQL, ROOT, run_stack
 
 
 def test_the_demo_runs_twice_adds_up_and_says_what_its_sink_is() -> None:
@@ -73,17 +75,65 @@ def test_the_demo_moves_tables_of_your_own_and_asks_before_it_writes_to_a_server
     environment = os.environ | {"SOURCE_URL": url, "TABLES": "public.plain", "COLUMNS": "140", "YES": ""}
     environment.pop("SINK_URL", None)
     command = ["make", "--silent", "demo"]
+    password = urlsplit(sink_url).password or ""
+    theirs = {"SINK_URL": sink_url.replace(f":{password}@", "@"), "SINK_PASSWORD": unquote(password)}
     asked = subprocess.run(
-        command, cwd=ROOT, env=environment | {"SINK_URL": sink_url}, stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, check=False,
+        command, cwd=ROOT, env=environment | theirs, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
     assert asked.returncode, asked.stdout
     assert "the tables dbo.plain. They stay." in asked.stdout
     assert "Nothing was changed. Run it with YES=1 to go on." in asked.stdout
+    # A password of another sink that the shell has for a deployment.
+    environment |= {"SINK_PASSWORD": "of-theirs", "COLUMNS": "80"}
     moved = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert moved.returncode == 0, moved.stdout + moved.stderr
     assert re.search(r"│ dbo.plain │ success │ 1,234 +│ 0 +│ 1,234 ", moved.stdout), moved.stdout
     postgres.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"TABLES": "public.plain"}, "The demo failed: TABLES needs SOURCE_URL, the Postgres that has them."),
+        ({"SOURCE_URL": "mysql://reader@db.example.com/shop"}, "SOURCE_URL"),
+        ({"SINK_URL": "mssql://db.example.com"}, "SINK_URL"),
+    ],
+)
+def test_the_demo_starts_no_server_for_variables_that_no_run_could_use(
+    variables: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("SOURCE_URL", "SINK_URL", "TABLES"):
+        monkeypatch.setenv(name, variables.get(name, ""))
+    assert demo.main() == 1
+    said = capsys.readouterr().out
+    assert told in said
+    assert "Starting" not in said
+
+
+def test_the_demo_says_so_if_the_file_of_its_example_is_for_another_table(
+    tmp_path: Path, sink_url: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = demo.EXAMPLE.read_text().replace('"amount"', '"total"')
+    monkeypatch.setattr(demo, "EXAMPLE", tmp_path / "orders_etl.py")
+    demo.EXAMPLE.write_text(text)
+    name = f"example_{os.getpid()}"
+    stack: Any = SimpleNamespace(source_url=postgres.create_database(name, INIT_SQL), sink_url=sink_url)
+    with pytest.raises(
+        ConfigurationError, match=r"is not the example any more, .* has no column total\. .* SOURCE_URL"
+    ):
+        demo._example(stack)
+    demo.EXAMPLE.unlink()
+    with pytest.raises(ConfigurationError, match=r"is not the example any more, .* cannot be read"):
+        demo._example(stack)
+    postgres.drop_database(name)
+
+
+def test_rows_of_the_sink_can_be_looked_at(sink_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert query.main(sink_url, "SELECT CAST(NULL AS int) AS nothing, N'ü' AS letter") == 0
+    assert re.search(r"nothing ┃ letter.*NULL +│ ü", capsys.readouterr().out, re.DOTALL)
+    assert query.main(sink_url, "SELECT * FROM dbo.no_such_table") == 1
+    assert "The query failed: " in capsys.readouterr().out
 
 
 def test_the_demo_never_touches_rows_of_yours_that_no_demo_made(sink_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def test_what_a_preview_says_is_what_the_first_run_does(
     assert said["rows"] == "4,000 in the source now"
     assert said["filter"] == "keeps 40% of 4,000 rows in a sample"
     assert said["rejects"] == "0 of these rows"
-    assert said["partitions"] == "1 in the first run, three pods each, one after the other"
+    assert said["partitions"] == "1 in the first run; on K3s three pods each, one after the other"
     assert not orders.sink_exists()
     orders.run()
     assert len(orders.sink_rows()) == 1600

@@ -80,6 +80,8 @@ class SourceTable:
     indexes: tuple[Index, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     zone_is_utc: bool = field(default=True)
+    reader: str = ""
+    """The user that reads the catalogue."""
 
 
 def read_tables(cursor: Cursor, patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[SourceTable]:
@@ -114,6 +116,7 @@ def _described(cursor: Cursor, chosen: list[tuple[int, TableName, str, bool, flo
     queries = (columns_of(oids), _INDEXES.format(oids=oids), _TRIGGERS.format(oids=oids))
     columns, indexes, triggers = (_by_table(_rows(cursor, query)) for query in queries)
     zone_is_utc = all(is_utc for _, is_utc in _rows(cursor, DEFAULT_ZONE))
+    ((reader,),) = _rows(cursor, "SELECT current_user::text")
     return [
         SourceTable(
             name,
@@ -123,6 +126,7 @@ def _described(cursor: Cursor, chosen: list[tuple[int, TableName, str, bool, flo
             tuple(Index(tuple(names), unique, primary) for primary, unique, names in indexes[oid]),
             tuple(Trigger(*row) for row in triggers[oid]),
             zone_is_utc,
+            reader,
         )
         for oid, name, kind, _, rows in chosen
     ]

@@ -17,6 +17,7 @@ from etl.new.catalogue import Index, SourceColumn, SourceTable
 from etl.new.names import column_names
 from etl.new.triggers import Evidence, maintained
 from etl.new.types import Measures, declaration
+from etl.postgres.quoting import quote_name, quote_table
 
 _FUSED_BELOW = 1_000_000
 """Rows below which one pod is quicker than three."""
@@ -58,7 +59,8 @@ def choose(table: SourceTable, measures: Measures, names: tuple[str, TableName],
     columns = [column for column in table.columns if column.readable and not column.type.refusal]
     if not any(column.readable for column in table.columns):
         raise ConfigurationError(
-            f"The user of SOURCE_URL may not read it. Its owner runs: GRANT SELECT ON {table.name} TO USER."
+            f"The user {printable(table.reader)} may not read it. Its owner runs: GRANT SELECT ON"
+            f" {quote_table(table.name)} TO {quote_name(table.reader)}."
         )
     version = _version(table, wishes)
     rows = table.rows if table.rows is not None and table.kind != "view" else measures.rows(table)

@@ -57,13 +57,24 @@ def new_pipelines(
     for table in tables:
         file = files.get(str(table.name))
         if file and not target.overwrite:
-            outcome = Outcome(str(table.name), "skipped", str(file), "The file is there; --overwrite replaces it.")
+            outcome = Outcome(str(table.name), "skipped", str(file), _why_skipped(settings, table, file))
         else:
             outcome = _made(settings, table, names, wishes, target, file)
         _report(outcome, target)
         outcomes.append(outcome)
     _sum_up(outcomes, target)
     return ExitCode.CONFIGURATION if all(each.outcome == "refused" for each in outcomes) else ExitCode.OK
+
+
+def _why_skipped(settings: Settings, table: SourceTable, file: Path) -> str:
+    """The reason, with the first difference if the file does not fit the table, as one for another database."""
+    pipeline = next(each for each in read_dag(file) if each.source == table.name)
+    try:
+        with snapshot(settings, pipeline.name, "reading it") as connection, connection.cursor() as cursor:
+            check_source(pipeline, cursor)
+    except ConfigurationError as error:
+        return f"The file is there, but its runs would stop: {error} --overwrite replaces it by one that fits."
+    return "The file is there; --overwrite replaces it."
 
 
 def _made(

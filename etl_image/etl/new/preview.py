@@ -151,7 +151,7 @@ def _comparing(pipeline: Pipeline) -> str:
 def _partitions(pipeline: Pipeline, rows: int, when: str) -> str:
     number = max(1, math.ceil(rows / pipeline.partition_size)) if pipeline.version else 1
     pods = "one pod each" if pipeline.steps == "fused" else "three pods each, one after the other"
-    return f"{number} {when}, {pods}"
+    return f"{number} {when}; on K3s {pods}"
 
 
 def _time(rows: int, sample: Sample) -> str:
@@ -159,7 +159,7 @@ def _time(rows: int, sample: Sample) -> str:
         return "nothing to measure"
     rate = sample.rows / max(sample.seconds, 0.001)
     return (
-        f"about {rows / rate:,.0f} s to read and check all rows in one process, by {rate:,.0f} rows/s in the sample;"
+        f"{_seconds(rows / rate)} to read and check all rows in one process, by {rate:,.0f} rows/s in the sample;"
         " loading is not measured"
     )
 
@@ -185,8 +185,13 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else "none"
 
 
+def _seconds(seconds: float) -> str:
+    return f"about {seconds:,.0f} s" if seconds >= 1 else "less than 1 s"
+
+
 def _size(count: int) -> str:
-    return f"{count / 1000**3:,.1f} GB" if count >= 1000**3 else f"{count / 1000**2:,.1f} MB"
+    power = next((power for power in (3, 2) if count >= 1000**power), 1)
+    return f"{count / 1000**power:,.1f} {('kB', 'MB', 'GB')[power - 1]}"
 
 
 def _print_pairs(pairs: Mapping[str, str]) -> None:

@@ -17,6 +17,8 @@ from etl.postgres.quoting import quote_name, quote_table
 
 _WITHOUT_KEY = ("v", "m", "f")
 """Views, materialized views and foreign tables, for which Postgres ensures neither a key nor NOT NULL."""
+_NAMED = 3
+"""How many columns are named as possible new names of one that is gone."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,9 @@ def _gone(name: str, pipeline: Pipeline, found: Mapping[str, SourceType]) -> str
     if not alike:
         return drop
     line = f"{_literal(name)}: Column({_literal(str(declared))}, source={_literal(alike[0])})"
+    names = " or ".join([*alike[:_NAMED], *(["another column"] if len(alike) > _NAMED else [])])
     return (
-        f"Was it renamed to {printable(' or '.join(alike))}, which the pipeline does not list? Then write"
+        f"Was it renamed to {printable(names)}, which the pipeline does not list? Then write"
         f" {printable(line)} in its columns, and the sink keeps its name. {drop}"
     )
 
