@@ -23,6 +23,8 @@ from dev.sandbox.process import die_with_parent, free_port
 from dev.sandbox.waiting import wait_for
 
 PASSWORD = "only-for-tests"
+LOGICAL = {"wal_level": "logical", "max_replication_slots": 50, "max_wal_senders": 50}
+"""What pipelines that read the write-ahead log need; a slot each, and more for the tests of one server."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Server:
             return
         settings = {"listen_addresses": self._address, "port": self.port, "unix_socket_directories": self.sockets}
         settings |= {"fsync": "off", "timezone": "UTC"}  # independent of the machine's zone
+        settings |= LOGICAL
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         log = self._folder / "log"
         with log.open("ab") as output:
