@@ -61,12 +61,12 @@ class DeleteSettings(BaseModel):
         return bool(getattr(self, name) != DeleteSettings.model_fields[name].default)
 
 
-def check_mode(mode: Mode, key: Sequence[str], version: str | None) -> None:
+def check_mode(mode: Mode, key: Sequence[str], version: str | None, *, needs_version: bool = True) -> None:
     """Raise ValueError, with a sentence, for a mode that its key or version contradicts."""
     if mode == "replace":
         if version is not None:
             raise ValueError("version: mode replace reads the whole table each time and needs none; leave it away")
-    elif version is None:
+    elif version is None and needs_version:
         raise ValueError('version: there is none; a table without one can be loaded with mode="replace"')
     elif not key:
         raise ValueError('key: it is empty; a table without one can be loaded with mode="replace"')

@@ -5,18 +5,11 @@ import sys
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from etl.model import version_kind as kinds
 from etl.model.beyond import BeyondSettings
+from etl.model.capture import CaptureSettings
 from etl.model.column import (
     Column,
     check_columns,
@@ -39,7 +32,7 @@ from etl.model.table_name import SinkTable, SourceTable
 _MOST_BYTES = 100_000
 
 
-class Pipeline(DeleteSettings, BeyondSettings, NewColumnSettings):
+class Pipeline(DeleteSettings, BeyondSettings, NewColumnSettings, CaptureSettings):
     """How the rows of one table get from Postgres to SQL Server.
 
     Raises pydantic.ValidationError naming the field for anything unknown or contradictory.
@@ -117,7 +110,8 @@ class Pipeline(DeleteSettings, BeyondSettings, NewColumnSettings):
         types = self.types
         if len(set(self.key)) != len(self.key):
             raise ValueError("key: a column is named twice")
-        check_mode(self.mode, self.key, self.version)
+        check_mode(self.mode, self.key, self.version, needs_version=not self.is_log)
+        self.check_capture(self.mode, self.deletes, self.columns, self.expressions)
         self.check_deletes(self.mode, self.key, types)
         self._check_loaded_at()
         self.check_new_columns(self.mode, types)
