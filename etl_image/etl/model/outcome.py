@@ -14,6 +14,8 @@ COUNTS = ("extracted", "kept", "dropped", "rejected", "inserted", "updated", "un
 `deleted` and `marked`: rows of the sink that the source does not have any more. `adjusted`: kept rows of which a value
 was changed, as the pipeline says.
 """
+LOG_COUNTS = ("inserts", "updates", "deletes", "truncates", "images", "kept", "superseded", "applied")
+"""Counts of a window of the write-ahead log: its changes, then their images, those kept, and the rows applied."""
 _SUMS = (
     ("extracted", ("kept", "dropped", "rejected")),
     ("kept", ("inserted", "updated", "unchanged")),

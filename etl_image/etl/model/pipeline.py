@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationI
 
 from etl.model import version_kind as kinds
 from etl.model.beyond import BeyondSettings
-from etl.model.capture import CaptureSettings
+from etl.model.capture import IMAGE, CaptureSettings
 from etl.model.column import (
     Column,
     check_columns,
@@ -193,6 +193,11 @@ class Pipeline(DeleteSettings, BeyondSettings, NewColumnSettings, CaptureSetting
                 "sensitive": [name for name in self.sensitive if name in names],
             }
         )
+
+    def of_images(self) -> "Pipeline":
+        """The pipeline of a window of the log: its rows are images, with their place in the order of commits."""
+        taken = self.model_dump(include={"name", "source", "sink", "key", "filter", "tolerated_rejects", "sensitive"})
+        return Pipeline.model_validate({**taken, "columns": {**self.columns, IMAGE: "bigint"}, "mode": "replace"})
 
     @cached_property
     def types(self) -> dict[str, ColumnType]:

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from etl.model.lsn import Lsn
 from etl.model.pipeline import Pipeline
 from etl.model.version_kind import UtcDatetime, Version, is_after
 
@@ -67,6 +68,35 @@ class Window(BaseModel):
 
 KEYS: Literal["keys"] = "keys"
 """Kind and id of the partition by which all keys are compared."""
+LOG: Literal["log"] = "log"
+"""Kind and id of the partition of changes from the write-ahead log."""
+
+
+class Origin(BaseModel):
+    """What a position in the write-ahead log belongs to: with another one the same position means something else.
+
+    `system` and `timeline` are of the server; `publication` is the fingerprint of the publication and the table in it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    system: str
+    timeline: int
+    publication: str
+
+
+class LogWindow(BaseModel):
+    """The changes of a run: of the transactions whose commit is at `low` or later, and before `high`.
+
+    `low` is the position in the ledger when the run was planned, None where there is none. Of a partition of rows,
+    which is a part of a snapshot, `high` is the position from which changes are read after it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: Lsn | None
+    high: Lsn
+    origin: Origin
 
 
 class Partition(BaseModel):
@@ -75,7 +105,8 @@ class Partition(BaseModel):
     Key values are as Postgres writes them as text, in the order of the pipeline's key. If keys are sensitive there are
     none: a hash of the key divides the rows into n shares, and `share` is (i, n), i from 0 on. `keys`: only these rows.
 
-    `kind`: `rows` are loaded; of `keys` the sink's rows are found that the source does not have any more.
+    `kind`: `rows` are loaded; of `keys` the sink's rows are found that the source does not have any more; of `log` the
+    images of changed rows are loaded. `log`: the positions of a run that reads the write-ahead log, or begins to.
     `accept_deletes`: however many rows of the sink are gone at the source, they are deleted or marked.
     `added`: columns of the source that this run moves and the pipeline does not list, with their types.
     """
@@ -83,7 +114,7 @@ class Partition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window: Window
-    kind: Literal["rows", "keys"] = "rows"
+    kind: Literal["rows", "keys", "log"] = "rows"
     id: str = Field(default="all", pattern=r"^[a-z0-9]{1,16}$")
     lower: list[str] | None = None
     upper: list[str] | None = None
@@ -92,6 +123,7 @@ class Partition(BaseModel):
     expected_rows: NonNegativeInt | None = None
     accept_deletes: bool = False
     added: dict[str, str] = {}
+    log: LogWindow | None = None
 
     def completed(self, pipeline: Pipeline) -> Pipeline:
         """The pipeline with the columns that plan has added. Raises ConfigurationError if it cannot have them."""

@@ -1,6 +1,7 @@
-"""The ledger: the tables audit, watermark, settled, replaced, backfill and erasure of schema `etl`, and their T-SQL.
+"""The ledger: the tables audit, watermark, settled, replaced, backfill, log_position and erasure of schema `etl`.
 
-The T-SQL for a pipeline's watermark is in watermark.py, that for its replacements in replaced.py.
+The T-SQL for a pipeline's watermark is in watermark.py, that for its replacements in replaced.py, and that for its
+position in the write-ahead log in log_position.py.
 
 Values are literals in the text and not parameters: the steps send it by mssql-python, which marks parameters with ?,
 and plan and reconcile by pymssql, which marks them with %s.
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from etl.model.column_types import ColumnType, parse_column_type
-from etl.model.outcome import COUNTS, LATER_COUNTS
+from etl.model.outcome import COUNTS, LATER_COUNTS, LOG_COUNTS
 from etl.model.pipeline import Pipeline
 from etl.model.table_name import OWN_SCHEMAS, TableName
 from etl.model.window import KEYS, Window
@@ -22,6 +23,7 @@ WATERMARK = TableName(schema_name=SCHEMA, table="watermark")
 SETTLED = TableName(schema_name=SCHEMA, table="settled")
 REPLACED = TableName(schema_name=SCHEMA, table="replaced")
 BACKFILL = TableName(schema_name=SCHEMA, table="backfill")
+LOG_POSITION = TableName(schema_name=SCHEMA, table="log_position")
 ERASURE = TableName(schema_name=SCHEMA, table="erasure")
 _AUDIT, _WATERMARK, _SETTLED, _REPLACED, _ERASURE = map(quote_table, (AUDIT, WATERMARK, SETTLED, REPLACED, ERASURE))
 _IDENTITY = {"pipeline": "varchar(48)", "run_id": "varchar(250)", "partition_id": "varchar(16)"}
@@ -78,12 +80,25 @@ def tables() -> list[Table]:
         "filled_at": "timestamptz null",
         "run_id": f"{_IDENTITY['run_id']} null",
     }
+    log_position = {
+        "pipeline": _IDENTITY["pipeline"],
+        "slot": "varchar(63)",
+        "lsn": "varchar(17)",
+        "system_identifier": "varchar(20)",
+        "timeline": "bigint",
+        "publication": "varchar(64)",
+        "run_id": _IDENTITY["run_id"],
+        "advanced_at": "timestamptz",
+        "window_low": "varchar(17) null",
+        **dict.fromkeys(LOG_COUNTS, "bigint null"),
+    }
     return [
         Table(AUDIT, _types(audit), tuple(_IDENTITY), indexed=("pipeline", "loaded_at")),
         Table(WATERMARK, _types(watermark), ("pipeline",)),
         Table(SETTLED, _types(settled), ("pipeline",)),
         Table(REPLACED, _types(replaced), ("pipeline",)),
         Table(BACKFILL, _types(backfill), ("pipeline", "column_name")),
+        Table(LOG_POSITION, _types(log_position), ("pipeline",)),
     ]
 
 
@@ -102,7 +117,7 @@ def erasure_table() -> Table:
 
 def needed_tables(pipeline: Pipeline) -> list[Table]:
     """Every table that a load of the pipeline needs in the sink, except its staging table."""
-    return [*tables(), sink_table(pipeline)]
+    return [*(table for table in tables() if pipeline.is_log or table.name != LOG_POSITION), sink_table(pipeline)]
 
 
 def utc(text: str) -> datetime:

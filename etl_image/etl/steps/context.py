@@ -7,7 +7,7 @@ from etl.config.settings import Settings
 from etl.metrics import Metrics
 from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline
-from etl.model.window import KEYS, Partition, fingerprint
+from etl.model.window import KEYS, LOG, Partition, fingerprint
 from etl.storage.staging import Staging
 
 
@@ -23,13 +23,21 @@ class StepContext:
     """The pipeline that was declared, in the context of `reading` its keys."""
 
     def reading(self) -> "StepContext":
-        """The same partition with the pipeline by whose columns its rows are read: of keys, only some."""
-        return replace(self, pipeline=self.pipeline.of_keys(), whole=self.pipeline) if self.is_of_keys else self
+        """The same partition with the pipeline by whose columns its rows are read: of keys some, of images more."""
+        if self.whole is not None or not (self.is_of_keys or self.is_of_log):
+            return self
+        read = self.pipeline.of_keys() if self.is_of_keys else self.pipeline.of_images()
+        return replace(self, pipeline=read, whole=self.pipeline)
 
     @property
     def is_of_keys(self) -> bool:
         """Whether keys are compared, and no rows are loaded."""
         return self.partition.kind == KEYS
+
+    @property
+    def is_of_log(self) -> bool:
+        """Whether its rows are images of the write-ahead log."""
+        return self.partition.kind == LOG
 
     @property
     def is_counted(self) -> bool:
