@@ -76,7 +76,7 @@ _OF_TASKS: Any = {
 def params_of(pipeline: Pipeline) -> dict[str, Param]:
     """The Params of a pipeline's runs."""
     found = {"full_refresh": _FULL_REFRESH}
-    if pipeline.version:
+    if pipeline.version and not pipeline.is_log:
         schema, since, until = _WINDOWS[pipeline.version_kind]
         found |= {
             "since": Param(None, title="Since", description=since, **schema),
@@ -132,7 +132,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
             """Check that everything adds up, then advance the watermark."""
             from etl_airflow.dag.reconcile import reconcile_run
 
-            return reconcile_run(pipeline, get_current_context()["run_id"], partitions, SINK)
+            return reconcile_run(pipeline, get_current_context()["run_id"], partitions, SINK, SOURCE)
 
         partitions: Any = plan()
         partition.expand(partition=partitions) >> reconcile(partitions)
@@ -180,6 +180,10 @@ def _ending(pipeline: Pipeline) -> str:
 def _reading(pipeline: Pipeline) -> str:
     """The rows that a run reads."""
     key = ", ".join(pipeline.key)
+    if pipeline.is_log:
+        return f"""* A row is known by `{key}`. A run reads every change after the last one from the source's write-ahead log (slot
+  `{pipeline.slot_name}`, publication `{pipeline.publication_name}`): each is judged, and the last kept one of a row counts.
+* `full_refresh` reads the whole table again, and goes on from there."""
     if pipeline.version is None:
         how = f"rows of the same `{key}` are compared" if key else "they have no key, so all are exchanged"
         return f"* A run reads the whole table, and changes in one transaction what differs in the sink: {how}."

@@ -27,6 +27,7 @@ from etl.sqlserver import watermark as ledger_sql
 from etl_airflow import metrics
 from etl_airflow.dag import changes, source_regression
 from etl_airflow.dag.hooks import SinkHook, source_hook
+from etl_airflow.dag.log_plan import plan_log
 from etl_airflow.dag.replacement import plan_replacement
 
 TOLERANCE = timedelta(minutes=1)
@@ -45,7 +46,7 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
     """
     hook = SinkHook(sink)
     mask = Mask(pipeline, hook.mask_key)
-    watermark = read_watermark(pipeline, hook)
+    watermark = None if pipeline.is_log else read_watermark(pipeline, hook)
     newest = [] if watermark is None or not pipeline.version else source_regression.newest_rows(pipeline, hook)
     with _snapshot(pipeline, source, mask) as (cursor, now, end):
         found = check_source(pipeline, cursor)
@@ -54,6 +55,10 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         unfilled = changes.find_unfilled(pipeline, hook)
         params = changes.params_to_fill(pipeline, params, unfilled)
         check_deletes(pipeline, params)
+        if pipeline.is_log:
+            metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
+            fills = changes.is_filling(params, unfilled)
+            return _as_json(plan_log(pipeline, params, hook, cursor, found, end or now, fills=fills), added)
         if pipeline.mode == "replace":
             metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
             return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now, fills=bool(unfilled)), added)

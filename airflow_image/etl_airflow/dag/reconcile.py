@@ -18,12 +18,15 @@ from etl.sqlserver import sql as sink_sql
 from etl_airflow import metrics
 from etl_airflow.dag import changes
 from etl_airflow.dag.hooks import SinkHook
+from etl_airflow.dag.log_reconcile import reconcile_log
 
 log = logging.getLogger(__name__)
 
 
-def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: str) -> dict[str, Any]:
-    """Check the run and advance the watermark; returns its totals. `sink` is an Airflow connection.
+def reconcile_run(
+    pipeline: Pipeline, run_id: str, partitions: list[str], sink: str, source: str = "source"
+) -> dict[str, Any]:
+    """Check the run and advance the watermark; returns its totals. `sink` and `source` are Airflow connections.
 
     Raises AirflowFailException with every failed check; the watermark then stays, so that the next run reads the same
     rows again. Raises AirflowSkipException if there is nothing to check.
@@ -38,6 +41,8 @@ def reconcile_run(pipeline: Pipeline, run_id: str, partitions: list[str], sink: 
         pipeline = planned[0].completed(pipeline)
     except ConfigurationError as error:
         raise AirflowFailException(str(error)) from None
+    if planned[0].log is not None:
+        return reconcile_log(pipeline, run_id, planned, planned[0].log, hook, source)
     audits = select_audits(pipeline, planned, hook.get_records(ledger.read_audit(pipeline, run_id)))
     problems = [
         *check_audit(pipeline, planned, audits),

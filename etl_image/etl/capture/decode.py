@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from etl.capture.tuples import UNCHANGED, Bytes, LogError, Places, Values, big_endian, split_rows, texts
+from etl.capture.tuples import TEXT, UNCHANGED, Bytes, LogError, Places, Values, big_endian, split_rows, texts
 from etl.errors import printable
 
 _LENGTHS = {"B": 21, "C": 26}
@@ -159,8 +159,8 @@ class Decoder:
         new, new_ends = split_rows(buffer, places[images], ends[images], len(columns))
         if not (new_ends == ends[images]).all():
             raise LogError("a message has more than its rows")
-        # For each image its old row, as a number of `old`; -1 where that has only the identity, or there is none.
-        of_old = np.where(markers == ord("O"), np.cumsum(is_old) - 1, -1)[images]
+        # For each image its old row, as a number of `old`; -1 where there is none.
+        of_old = np.where(is_old, np.cumsum(is_old) - 1, -1)[images]
         return self._wanted(buffer, columns, new, old, of_old)
 
     def _wanted(
@@ -172,7 +172,10 @@ class Decoder:
             values = new[place]
             missing = np.flatnonzero(values.kinds == UNCHANGED)
             if len(missing):
+                # Such a value is not null, so the old row has it as a text or does not have it: whether it is whole
+                # (O) or only the identity (K) is not asked, since of a partition the log says what its table has.
                 there = missing[of_old[missing] >= 0]
+                there = there[old[place].kinds[of_old[there]] == TEXT]
                 values = values.filled_from(old[place].taken(of_old[there]), there)
                 lacking = np.flatnonzero(values.kinds == UNCHANGED)
                 if len(lacking):

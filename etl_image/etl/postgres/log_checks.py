@@ -42,7 +42,9 @@ def check_log(pipeline: Pipeline, cursor: Cursor) -> LogSource:
     is_standby, version, wal_level, system, flushed, timeline = cursor.fetchall()[0]
     _refuse_if(is_standby, pipeline, "the source is a standby, and the log is read from the primary: name that instead")
     _refuse_if(
-        version < log_sql.FIRST_VERSION, pipeline, f"capture is log, which needs PostgreSQL 15 and not {version // 10000}"
+        version < log_sql.FIRST_VERSION,
+        pipeline,
+        f"capture is log, which needs PostgreSQL 15 and not {version // 10000}",
     )
     _refuse_if(
         wal_level != "logical",
@@ -64,7 +66,9 @@ def _check_slot(pipeline: Pipeline, cursor: Cursor) -> str:
     slot = pipeline.slot_name
     cursor.execute(log_sql.find_slot(pipeline))
     found = cursor.fetchall()
-    _refuse_if(not found, pipeline, f"the source has no replication slot {slot}; {_PREPARE}, then run with full_refresh")
+    _refuse_if(
+        not found, pipeline, f"the source has no replication slot {slot}; {_PREPARE}, then run with full_refresh"
+    )
     plugin, is_here, is_other, is_active, status, confirmed = found[0]
     _refuse_if(
         plugin != "pgoutput" or not is_here or is_other or confirmed is None,
@@ -130,11 +134,12 @@ def _check_table(pipeline: Pipeline, cursor: Cursor) -> tuple[int, tuple[str, ..
     _refuse_if(
         not has_identity,
         pipeline,
-        f"{pipeline.source} has no replica identity, so that the application's own UPDATE and DELETE fail while it is"
-        f" published: ALTER TABLE {quote_table(pipeline.source)} REPLICA IDENTITY FULL, or give it a primary key",
+        f"{pipeline.source} has no replica identity, or a partition of it, so that the application's own UPDATE and DELETE fail"
+        f" while it is published: ALTER TABLE {quote_table(pipeline.source)} REPLICA IDENTITY FULL (of each partition),"
+        " or give it a primary key",
     )
     listed = set(pipeline.sources.values()) - {pipeline.sources.get(name) for name in pipeline.key}
-    return int(table), tuple(name for name in unsent or () if name in listed)
+    return int(table), tuple(sorted(name for name in unsent or () if name in listed))
 
 
 def check_types(pipeline: Pipeline, types: dict[str, Any]) -> None:
@@ -146,6 +151,22 @@ def check_types(pipeline: Pipeline, types: dict[str, Any]) -> None:
             f"column {name} is {name in types and types[name].name}, whose text in the log depends on the server's"
             " locale; leave it out",
         )
+
+
+def explain_origin(pipeline: Pipeline, read: Origin, found: Origin) -> str:
+    """Why a position that was read belongs to another log than the source has now, and what to do; empty if not."""
+    if read.system != found.system:
+        why = "the source is another server than the one that was read (its system identifier differs)"
+    elif read.timeline != found.timeline:
+        why = f"the source's timeline is {found.timeline} and was {read.timeline}: it was restored, or a standby took over"
+    elif read.publication != found.publication:
+        why = (
+            f"the publication {printable(pipeline.publication_name)} or the table in it was changed or made anew, so"
+            " changes may be missing"
+        )
+    else:
+        return ""
+    return f"{why}. Run with full_refresh, which reads the whole table and goes on from the slot's position."
 
 
 def _refuse_if(is_so: bool, pipeline: Pipeline, why: str) -> None:

@@ -33,7 +33,7 @@ def find_slot(pipeline: Pipeline) -> str:
 def find_publication(pipeline: Pipeline) -> str:
     """One row about the pipeline's publication, none if there is none.
 
-    Whether it publishes inserts and updates, whether partitions as their table; the columns that it sends of the table,
+    Whether it publishes inserts and updates, whether changes of partitions as of their table; the columns that it sends of the table,
     null if it does not have it; its row filter; and its fingerprint, which any change of it or of the table changes.
     """
     table = f"to_regclass({quote_text(quote_table(pipeline.source))})"
@@ -67,16 +67,22 @@ def find_identity(pipeline: Pipeline) -> str:
     """One row about the source table: its oid, its kind, and whether old rows can be found by an identity.
 
     Then the names of columns that may be stored out of line, and so not sent where they have not changed; null where
-    the identity is FULL.
+    the identity is FULL, of all partitions.
     """
     table = f"to_regclass({quote_text(quote_table(pipeline.source))})"
+    # Of a partitioned table the identity of each partition counts, and its own does not.
+    stored = (
+        f"SELECT l.* FROM pg_catalog.pg_class AS l WHERE l.relkind = 'r' AND (l.oid = {table}"
+        f" OR l.oid IN (SELECT t.relid FROM pg_partition_tree({table}) AS t WHERE t.isleaf))"
+    )
     return (
-        "SELECT c.oid::bigint, c.relkind::text, CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false"
-        " ELSE EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisvalid"
-        " AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END) END,"
-        " CASE WHEN c.relreplident <> 'f' THEN (SELECT array_agg(a.attname::text ORDER BY a.attnum)"
-        " FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
-        " AND a.attlen = -1 AND a.attstorage <> 'p') END"
+        "SELECT c.oid::bigint, c.relkind::text,"
+        f" NOT EXISTS (SELECT FROM ({stored}) AS l WHERE CASE l.relreplident WHEN 'f' THEN false WHEN 'n' THEN true"
+        " ELSE NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = l.oid AND i.indisvalid"
+        " AND CASE l.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END) END),"
+        " (SELECT array_agg(DISTINCT a.attname::text) FROM pg_catalog.pg_attribute AS a"
+        f" JOIN ({stored}) AS l ON l.oid = a.attrelid WHERE l.relreplident <> 'f' AND a.attnum > 0"
+        " AND NOT a.attisdropped AND a.attlen = -1 AND a.attstorage <> 'p')"
         f" FROM pg_catalog.pg_class AS c WHERE c.oid = {table}"
     )
 
@@ -87,6 +93,11 @@ def column_types(pipeline: Pipeline) -> str:
         "SELECT attname::text, atttypid::bigint FROM pg_catalog.pg_attribute"
         f" WHERE attrelid = to_regclass({quote_text(quote_table(pipeline.source))}) AND attnum > 0 AND NOT attisdropped"
     )
+
+
+def count_rows(pipeline: Pipeline) -> str:
+    """One row: how many rows the source table has."""
+    return f"SELECT count(*) FROM {quote_table(pipeline.source)}"
 
 
 def peek(pipeline: Pipeline, upto: str, at_most: int | None = None) -> str:

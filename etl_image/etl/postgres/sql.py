@@ -225,7 +225,7 @@ def _in_share(pipeline: Pipeline, share: int, shares: int) -> str:
 
 
 def _in_window(pipeline: Pipeline, window: Window) -> str:
-    if pipeline.version is None:
+    if pipeline.version is None or pipeline.is_log:  # of a log the snapshot is of all rows
         return "true"
     version = quote_name(pipeline.version_column)
     conditions = [f"{version} <= {_version(pipeline, window.high)}"]

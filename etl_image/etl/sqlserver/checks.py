@@ -87,7 +87,7 @@ def count_duplicate_keys(pipeline: Pipeline, window: Window) -> str:
 
 
 def _in_window(pipeline: Pipeline, window: Window) -> str:
-    if pipeline.version is None:
+    if pipeline.version is None or pipeline.is_log:
         return "1 = 1"
     version = quote_name(pipeline.version_column)
     conditions = [f"{version} <= {quote_version(pipeline, window.high)}"]

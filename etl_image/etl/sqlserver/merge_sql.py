@@ -121,7 +121,7 @@ def differs(pipeline: Pipeline) -> str:
     def compared(alias: str) -> str:
         values = []
         for name, column in pipeline.types.items():
-            if name not in pipeline.key and name != pipeline.version:
+            if name not in pipeline.key and (name != pipeline.version or pipeline.is_log):
                 value = f"{alias}.{quote_name(name)}"
                 values.append(f"CONVERT(varbinary(max), {value})" if column.is_text else value)
                 if column.name == "bytea":

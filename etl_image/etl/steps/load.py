@@ -19,7 +19,7 @@ from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.columns import check_table, read_columns
 from etl.sqlserver.connection import connect_sink
 from etl.sqlserver.sink import Sink
-from etl.steps import deletes
+from etl.steps import deletes, images
 from etl.steps.batches import open_staged, staged_batches
 from etl.steps.context import StepContext
 from etl.steps.merge import Loaded, merge
@@ -116,7 +116,8 @@ def _prepare_tables(work: StepContext, sink: Sink) -> dict[str, str]:
 @contextmanager
 def _staging_tables(work: StepContext, sink: Sink, collations: dict[str, str]) -> Iterator[list[TableName]]:
     """The staging table of the partition, and, if it is one of keys, another for whole rows."""
-    tables = [sink_sql.staging_table(work.pipeline, _staging_name(work), collations)]
+    pipeline = work.reading().pipeline if work.is_of_log else work.pipeline
+    tables = [sink_sql.staging_table(pipeline, _staging_name(work), collations)]
     if work.is_of_keys:
         tables.insert(0, sink_sql.keys_table(work.reading().pipeline, _staging_name(work), collations))
     with ExitStack() as made:
@@ -172,7 +173,14 @@ def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[
 def _apply(work: StepContext, sink: Sink, tables: list[TableName], manifest: Manifest) -> Loaded:
     """One transaction: lock, update and insert, check the counts, write the audit row, commit."""
     sink.lock(sink_sql.load_lock(work.pipeline), int(work.settings.sink_lock_timeout.total_seconds() * 1000))
-    if work.is_of_keys:
+    if work.partition.log and images.is_loaded(work, sink, manifest):
+        sink.rollback()
+        return Loaded(unchanged=manifest.kept, standing=manifest.kept)
+    if work.is_of_log:
+        loaded = images.apply_images(work, sink, tables[0], manifest)
+    elif work.partition.log:
+        loaded = images.upsert(work, sink, tables[0], manifest.kept)
+    elif work.is_of_keys:
         loaded = deletes.compare(work, sink, tables[0], tables[1], manifest)
     elif work.pipeline.mode == "replace":
         loaded = replace(work, sink, tables[0], manifest)

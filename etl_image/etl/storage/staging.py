@@ -44,6 +44,18 @@ class Content(BaseModel):
     read_at: UtcDatetime
 
 
+class LogCounts(BaseModel):
+    """The changes of a table in a window of the log; `is_past`: the slot was beyond it, so none could be read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inserts: NonNegativeInt = 0
+    updates: NonNegativeInt = 0
+    deletes: NonNegativeInt = 0
+    truncates: NonNegativeInt = 0
+    is_past: bool = False
+
+
 class Manifest(BaseModel):
     """The output of a step, with its partition and fingerprint. Paths are relative to the staging folder."""
 
@@ -60,6 +72,7 @@ class Manifest(BaseModel):
     row_bytes: NonNegativeInt = 0
     checksum: str = ""
     content: Content | None = None
+    log: LogCounts | None = None
 
 
 class Staging:

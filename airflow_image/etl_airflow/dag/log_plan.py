@@ -1,0 +1,127 @@
+"""The plan of a pipeline that reads the write-ahead log: the next window of it, or a snapshot from which it goes on."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
+from airflow.sdk.configuration import conf
+from etl.errors import ConfigurationError
+from etl.model.lsn import parse_lsn, write_lsn
+from etl.model.pipeline import Pipeline
+from etl.model.planning import cut, rows_of_a_partition, share
+from etl.model.window import LOG, LogWindow, Partition, Window
+from etl.postgres import log_sql
+from etl.postgres import sql as source_sql
+from etl.postgres.checks import Source
+from etl.postgres.log_checks import LogSource, check_log, check_types, explain_origin
+from etl.sqlserver import ledger, log_position
+from etl.sqlserver import sql as sink_sql
+from etl.sqlserver.log_position import LogPosition
+
+from etl_airflow import metrics
+
+log = logging.getLogger(__name__)
+
+
+def plan_log(
+    pipeline: Pipeline,
+    params: dict[str, Any],
+    hook: MsSqlHook,
+    cursor: Any,
+    found: Source,
+    end: datetime,
+    *,
+    fills: bool,
+) -> list[Partition]:
+    """The partitions of a run: one of the log, several of a snapshot, none if nothing has changed.
+
+    The position in the ledger says where the window begins, and not the slot, which may be behind it. `cursor` reads a
+    snapshot of the source, as of `end`. Raises ConfigurationError for a source whose log cannot be read without a gap.
+    """
+    check_types(pipeline, found.types)
+    source = check_log(pipeline, cursor)
+    position = read_position(pipeline, hook)
+    if source.may_be_unsent:
+        log.warning(
+            "%s: of %s, %s an update sends no value that it did not change and that is stored out of line (over 2 kB);"
+            " such a change would stop the runs. ALTER TABLE ... REPLICA IDENTITY FULL at the source sends them.",
+            *(pipeline.name, pipeline.source, ", ".join(source.may_be_unsent)),
+        )
+    if position is None or params.get("full_refresh"):
+        return _plan_snapshot(pipeline, cursor, found, source, position, Window(high=end, fills=fills))
+    _check_position(pipeline, position, source)
+    low, flushed = parse_lsn(position.lsn), parse_lsn(source.flushed)
+    high = write_lsn(min(flushed, low + pipeline.max_wal_per_run))
+    if parse_lsn(source.confirmed) < low:  # its last run ended between the commit and this
+        cursor.execute(log_sql.advance(pipeline, position.lsn))
+    window = LogWindow(low=position.lsn, high=high, origin=source.origin)
+    if flushed == low or not _has_changes(pipeline, cursor, window):
+        if flushed != low:
+            hook.run(log_position.pass_over(pipeline, window))
+            cursor.execute(log_sql.advance(pipeline, high))
+        metrics.gauge(metrics.LAG, pipeline, 0.0)
+        log.info("%s: nothing to move: the log from %s to %s has no change.", pipeline.name, window.low, window.high)
+        return []
+    log.info(
+        "%s: the log is read from %s to %s, of %d bytes that are there.",
+        *(pipeline.name, window.low, window.high, flushed - low),
+    )
+    return [Partition(window=Window(high=end), kind=LOG, id=LOG, log=window)]
+
+
+def read_position(pipeline: Pipeline, hook: MsSqlHook) -> LogPosition | None:
+    """The pipeline's position in the ledger; None before its first run."""
+    if hook.get_first(sink_sql.find_table(ledger.LOG_POSITION))[0] is None:
+        return None
+    row = hook.get_first(log_position.read(pipeline))
+    return None if row is None else log_position.parse(row)
+
+
+def _check_position(pipeline: Pipeline, position: LogPosition, source: LogSource) -> None:
+    """Raise ConfigurationError if changes after the position are not there any more, or are those of another log."""
+    if problem := explain_origin(pipeline, position.origin, source.origin):
+        raise ConfigurationError(f"{pipeline.name}: {problem}")
+    if parse_lsn(source.confirmed) > parse_lsn(position.lsn):
+        raise ConfigurationError(
+            f"{pipeline.name}: the slot {pipeline.slot_name} is at {source.confirmed}, ahead of {position.lsn}, up to"
+            " where the sink has the changes: those between are lost to this pipeline. Was the slot read by another"
+            " program, made anew, or the sink restored from a backup? Run with full_refresh, which reads the whole table."
+        )
+    if parse_lsn(source.flushed) < parse_lsn(position.lsn):
+        raise ConfigurationError(
+            f"{pipeline.name}: the source's log ends at {source.flushed}, before {position.lsn}, up to where the sink"
+            " has the changes: the source has gone back. Run with full_refresh."
+        )
+
+
+def _has_changes(pipeline: Pipeline, cursor: Any, window: LogWindow) -> bool:
+    cursor.execute(log_sql.peek(pipeline, window.high, 1))
+    return cursor.fetchone() is not None
+
+
+def _plan_snapshot(
+    pipeline: Pipeline, cursor: Any, found: Source, source: LogSource, position: LogPosition | None, window: Window
+) -> list[Partition]:
+    """Partitions of the whole table. The changes from the slot's position on, which is before them, are read again."""
+    is_same = position is not None and not explain_origin(pipeline, position.origin, source.origin)
+    start = source.confirmed
+    if position is not None and is_same and parse_lsn(start) < parse_lsn(position.lsn) <= parse_lsn(source.flushed):
+        start = position.lsn
+    at = LogWindow(low=position.lsn if position else None, high=start, origin=source.origin)
+    cursor.execute(log_sql.count_rows(pipeline))
+    (rows,) = cursor.fetchone()
+    size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
+    is_hashed = pipeline.has_sensitive_key or not found.is_ordered(pipeline.key)
+    bounds: list[Sequence[str]] = []
+    if rows > size and not is_hashed:
+        cursor.execute(source_sql.partition_bounds(pipeline, window, size))
+        bounds = [list(keys) for keys in cursor.fetchall()]
+    partitions = share(window, rows, size) if is_hashed else cut(window, rows, size, [list(each) for each in bounds])
+    log.info(
+        "%s: the whole table is read, %d rows in %d partitions; changes are read from %s on afterwards.",
+        *(pipeline.name, rows, len(partitions), start),
+    )
+    partitions = partitions or [Partition(window=window, id="0001")]
+    return [partition.model_copy(update={"log": at}) for partition in partitions]
