@@ -6,7 +6,8 @@ from importlib import metadata
 
 ALLOWED = frozenset({
     "Apache-2.0", "Apache Software License", "BSD License", "BSD-2-Clause", "BSD-3-Clause", "3-Clause BSD License",
-    "0BSD", "CC0-1.0", "ISC", "ISC License (ISCL)", "MIT", "MIT License", "MIT-0", "PSF-2.0", "Zlib", "Python Software Foundation License",
+    "0BSD", "CC0-1.0", "Zlib",
+    "ISC", "ISC License (ISCL)", "MIT", "MIT License", "MIT-0", "PSF-2.0", "Python Software Foundation License",
     "The Unlicense (Unlicense)",
     # They require the source of changes to the package; there are none.
     "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)", "LGPL-3.0-only", "GNU LESSER GENERAL PUBLIC LICENSE",

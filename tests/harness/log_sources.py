@@ -1,4 +1,4 @@
-"""A table whose changes are captured from the write-ahead log: with slot and publication, as prepare-source makes them."""
+"""A table whose changes are captured from the write-ahead log, with the slot and the publication of its pipeline."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

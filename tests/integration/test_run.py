@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from etl.errors import DataError, TryAgainError
-from etl.steps.extract import Reading
+from etl.steps.reading import Reading
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import ORDERS

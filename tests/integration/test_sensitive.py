@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from etl import cli
 from etl.config.settings import Settings
-from etl.steps import extract
+from etl.steps import reading
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -174,7 +174,7 @@ class Scene:
         def refuse(_: object, batch: Any) -> Any:
             raise ValueError(f"cannot convert {batch.to_pylist()}") from TypeError(str(batch.to_pylist()))
 
-        with mock.patch.object(extract.Reading, "_checked", refuse):
+        with mock.patch.object(reading.Reading, "_checked", refuse):
             yield
 
     def prepare(self) -> None:

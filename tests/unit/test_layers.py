@@ -15,7 +15,8 @@ FOLDERS = {
 # Each layer may import from itself only within one of its names, and from all layers before it.
 LAYERS = {
     "etl": [
-        {"", "errors", "logs"}, {"model"}, {"config"}, {"postgres", "sqlserver", "storage", "metrics", "arguments"},
+        {"", "errors", "logs"}, {"model"}, {"config"},
+        {"postgres", "capture", "sqlserver", "storage", "metrics", "arguments"},
         {"steps", "exporter"}, {"new"}, {"check", "cli"}, {"__main__"},
     ],
     "etl_airflow": [

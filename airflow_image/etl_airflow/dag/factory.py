@@ -181,8 +181,9 @@ def _reading(pipeline: Pipeline) -> str:
     """The rows that a run reads."""
     key = ", ".join(pipeline.key)
     if pipeline.is_log:
-        return f"""* A row is known by `{key}`. A run reads every change after the last one from the source's write-ahead log (slot
-  `{pipeline.slot_name}`, publication `{pipeline.publication_name}`): each is judged, and the last kept one of a row counts.
+        return f"""* A row is known by `{key}`. A run reads each change after the last one from the source's
+  write-ahead log (slot `{pipeline.slot_name}`, publication `{pipeline.publication_name}`): each is judged,
+  and the last kept one of a row counts.
 * `full_refresh` reads the whole table again, and goes on from there."""
     if pipeline.version is None:
         how = f"rows of the same `{key}` are compared" if key else "they have no key, so all are exchanged"

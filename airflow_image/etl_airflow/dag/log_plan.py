@@ -87,7 +87,7 @@ def _check_position(pipeline: Pipeline, position: LogPosition, source: LogSource
         raise ConfigurationError(
             f"{pipeline.name}: the slot {pipeline.slot_name} is at {source.confirmed}, ahead of {position.lsn}, up to"
             " where the sink has the changes: those between are lost to this pipeline. Was the slot read by another"
-            " program, made anew, or the sink restored from a backup? Run with full_refresh, which reads the whole table."
+            " program, made anew, or the sink restored from a backup? Run with full_refresh, which reads all rows."
         )
     if parse_lsn(source.flushed) < parse_lsn(position.lsn):
         raise ConfigurationError(

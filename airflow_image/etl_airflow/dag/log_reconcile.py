@@ -107,7 +107,7 @@ def advance_slot(pipeline: Pipeline, position: str, source: str) -> None:
             found = cursor.fetchone()
             if found is None:
                 raise AirflowFailException(
-                    f"{pipeline.name}: the rows are in the sink, and the source has no replication slot {slot} any more:"
+                    f"{pipeline.name}: the rows are in the sink, and the source has lost the replication slot {slot}:"
                     " `etl prepare-source` makes it; then run with full_refresh."
                 )
             if found[-1] is None or parse_lsn(found[-1]) < parse_lsn(position):

@@ -79,7 +79,7 @@ def texts(buffer: Bytes, values: Values) -> pa.Array:
     np.cumsum(lengths, out=offsets[1:])
     total = int(offsets[-1])
     if total > _LONG * max(len(lengths), 1):
-        view = memoryview(buffer)
+        view = memoryview(buffer.data)
         parts = zip(values.begins[is_text].tolist(), lengths[is_text].tolist(), strict=True)
         data = pa.py_buffer(b"".join(view[begin : begin + length] for begin, length in parts))
     else:

@@ -73,7 +73,7 @@ LOG: Literal["log"] = "log"
 
 
 class Origin(BaseModel):
-    """What a position in the write-ahead log belongs to: with another one the same position means something else.
+    """The log that a position is of: in another one the same position means something else.
 
     `system` and `timeline` are of the server; `publication` is the fingerprint of the publication and the table in it.
     """

@@ -81,7 +81,7 @@ def _check_slot(pipeline: Pipeline, cursor: Cursor) -> str:
         pipeline,
         f"the replication slot {slot} is lost: the source has removed log that was not read, beyond"
         f" max_slot_wal_keep_size. Drop it, SELECT pg_drop_replication_slot('{slot}'), let `etl prepare-source` make it"
-        " anew, and run with full_refresh, which reads the whole table; changes in between that were undone are not seen",
+        " anew, and run with full_refresh, which reads the whole table; what came and went in between is lost",
     )
     if is_active:
         raise TryAgainError(
@@ -134,9 +134,9 @@ def _check_table(pipeline: Pipeline, cursor: Cursor) -> tuple[int, tuple[str, ..
     _refuse_if(
         not has_identity,
         pipeline,
-        f"{pipeline.source} has no replica identity, or a partition of it, so that the application's own UPDATE and DELETE fail"
-        f" while it is published: ALTER TABLE {quote_table(pipeline.source)} REPLICA IDENTITY FULL (of each partition),"
-        " or give it a primary key",
+        f"{pipeline.source} has no replica identity, or a partition of it, so that the application's own UPDATE and"
+        f" DELETE fail while it is published: ALTER TABLE {quote_table(pipeline.source)} REPLICA IDENTITY FULL (of"
+        " each partition), or give it a primary key",
     )
     listed = set(pipeline.sources.values()) - {pipeline.sources.get(name) for name in pipeline.key}
     return int(table), tuple(sorted(name for name in unsent or () if name in listed))
@@ -158,7 +158,8 @@ def explain_origin(pipeline: Pipeline, read: Origin, found: Origin) -> str:
     if read.system != found.system:
         why = "the source is another server than the one that was read (its system identifier differs)"
     elif read.timeline != found.timeline:
-        why = f"the source's timeline is {found.timeline} and was {read.timeline}: it was restored, or a standby took over"
+        was = f"{found.timeline} and was {read.timeline}"
+        why = f"the source's timeline is {was}: it was restored from a backup, or a standby took over"
     elif read.publication != found.publication:
         why = (
             f"the publication {printable(pipeline.publication_name)} or the table in it was changed or made anew, so"

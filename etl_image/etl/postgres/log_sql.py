@@ -33,8 +33,9 @@ def find_slot(pipeline: Pipeline) -> str:
 def find_publication(pipeline: Pipeline) -> str:
     """One row about the pipeline's publication, none if there is none.
 
-    Whether it publishes inserts and updates, whether changes of partitions as of their table; the columns that it sends of the table,
-    null if it does not have it; its row filter; and its fingerprint, which any change of it or of the table changes.
+    Whether it publishes inserts and updates, whether changes of partitions as of their table; the columns that it sends
+    of the table, null if it does not have it; its row filter; and its fingerprint, which any change of it or of the
+    table changes.
     """
     table = f"to_regclass({quote_text(quote_table(pipeline.source))})"
     # Of FOR TABLE there is a row of its own, of FOR TABLES IN SCHEMA and FOR ALL TABLES none.

@@ -26,10 +26,10 @@ def is_loaded(work: StepContext, sink: Sink, manifest: Manifest) -> bool:
         if here == window.low:
             return False
     elif position is None or not (position.is_at(window) or position.is_beyond(window)):
+        whose = "another" if position and position.origin != window.origin else "the"
         raise ConfigurationError(
             f"{work}: its window begins at {window.low}, and {work.pipeline.sink} is at {here or 'no position'} of"
-            f" {'another' if position and position.origin != window.origin else 'the'} log: nothing was changed. Start a"
-            " new run."
+            f" {whose} log: nothing was changed. Start a new run."
         )
     elif position.is_at(window):
         if manifest.log is not None and manifest.log.is_past:

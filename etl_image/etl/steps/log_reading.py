@@ -62,8 +62,8 @@ class LogReading:
         self._is_past = low is not None and parse_lsn(found.confirmed) > parse_lsn(low)
         if self._is_past:
             structlog.get_logger().warning(
-                f"extract: the slot {self._pipeline.slot_name} is at {found.confirmed}, beyond the begin of this window,"
-                f" {low}: nothing is read. If the window is in the sink, the load says so."
+                f"extract: the slot {self._pipeline.slot_name} is at {found.confirmed}, beyond the begin of this"
+                f" window, {low}: nothing is read. If the window is in the sink, the load says so."
             )
             return
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
@@ -82,8 +82,8 @@ class LogReading:
             except (LogError, pa.ArrowException) as error:
                 raise DataError(
                     f"{self._work}: {self._log}: {str(error).splitlines()[0]}. Nothing was loaded. Where the table was"
-                    " altered, let the pipeline be as the table is, drop the slot, let `etl prepare-source` make it anew,"
-                    " and run with full_refresh."
+                    " altered, let the pipeline be as the table is, drop the slot, let `etl prepare-source` make it"
+                    " anew, and run with full_refresh."
                 ) from None
             if batch.num_rows:
                 yield batch

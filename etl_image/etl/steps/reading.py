@@ -1,4 +1,4 @@
-"""The rows of a partition as they arrive from the source: checked, counted, and in the types in which they are staged."""
+"""The rows of a partition as they arrive from the source: checked, counted, in the types in which they are staged."""
 
 from collections.abc import Iterator
 
@@ -86,9 +86,9 @@ class Reading:
         if lengths.null_count < len(lengths):
             row = pc.index(lengths.is_valid(), True).as_py()
             raise DataError(
-                f"{self._work}: {_key(self._work, batch, row)}: {printable(lengths[row])}; this step carries {self._longest}"
-                " bytes a row. Give its container more memory (ETL_STEP_MEMORY), or shorten the row at the source or"
-                " leave the column out of the pipeline; then clear the run."
+                f"{self._work}: {_key(self._work, batch, row)}: {printable(lengths[row])}; this step carries"
+                f" {self._longest} bytes a row. Give its container more memory (ETL_STEP_MEMORY), or shorten the row at"
+                " the source or leave the column out of the pipeline; then clear the run."
             )
 
     def manifest(self) -> Manifest:
