@@ -25,6 +25,8 @@ from etl.errors import ConfigurationError, EtlError, ExitCode
 from etl.model.pipeline import Pipeline
 from etl.model.table_name import SourceTable
 from etl.postgres.connection import server_words
+from etl.postgres.log_problems import log_problems, log_warnings
+from etl.postgres.log_state import read_log_state
 from etl.postgres.quoting import quote_table
 from etl.sqlserver import checks as sink_checks
 from etl.sqlserver import ledger
@@ -47,7 +49,8 @@ class CheckFailedError(Exception):
     Codes: settings, dns (no DNS server answers), name (it does not resolve), port (it does not answer), connection
     (another error of the server), endpoint (where tokens come from does not answer, or not now), token (it refuses
     one), login, database (missing, or not for the login), recovering (the database does not open), table (missing, or
-    not readable), unprepared (`etl prepare-sink` has not run), write, silent (no answer in time).
+    not readable), log (the source's write-ahead log cannot be read), unprepared (`etl prepare-sink` has not run),
+    write, silent (no answer in time).
     """
 
     def __init__(self, problem: str, words: str) -> None:
@@ -64,10 +67,11 @@ def check(
 ) -> ExitCode:
     """Run the `wanted` checks in parallel, and log a line for each; returns the exit code.
 
-    `tables` have to be readable at the source; for the sink tables of `pipelines` missing indexes are logged.
+    `tables` have to be readable at the source, and so has the log for those of `pipelines` that read it; for their sink
+    tables missing indexes are logged.
     """
     checks: dict[str, Callable[[], _Answer]] = {
-        "source": lambda: _source(settings, tables),
+        "source": lambda: _source(settings, tables, pipelines),
         "sink": lambda: _sink(settings, pipelines),
         "staging": lambda: _staging(settings),
     }
@@ -132,7 +136,7 @@ def _where(settings: Settings, name: str) -> str:
     return ""
 
 
-def _source(settings: Settings, tables: Sequence[str]) -> _Answer:
+def _source(settings: Settings, tables: Sequence[str], pipelines: Sequence[Pipeline]) -> _Answer:
     with _connected(settings) as cursor:
         for name in tables:
             try:
@@ -142,7 +146,16 @@ def _source(settings: Settings, tables: Sequence[str]) -> _Answer:
                 raise CheckFailedError("table", f"{name} cannot be read: {server_words(error, settings)}") from None
             except ValidationError:
                 raise CheckFailedError("table", f"{name} is no name of a table, such as public.orders.") from None
-    return {}
+        advice = [each for pipeline in pipelines if pipeline.is_log for each in _log_advice(pipeline, cursor)]
+    return {"advice": advice} if advice else {}
+
+
+def _log_advice(pipeline: Pipeline, cursor: postgres.Cursor) -> list[str]:
+    """Advice on reading the source's log. Raises CheckFailedError if a run could not read it."""
+    state = read_log_state(pipeline, cursor)
+    if problems := log_problems(pipeline, state):
+        raise CheckFailedError("log", " ".join(problems))
+    return log_warnings(pipeline, state)
 
 
 @contextmanager

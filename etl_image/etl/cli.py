@@ -85,6 +85,24 @@ def prepare(
     import_module("etl.sqlserver.prepare").prepare_sink(_warn_of_tls(read_settings()), read_pipelines(pipeline), wait)
 
 
+@app.command(
+    "prepare-source",
+    help="Print the SQL that lets pipelines read the source's write-ahead log; an administrator's task.",
+)
+def prepare_log(
+    pipeline: Annotated[list[str], typer.Option(help="JSON, a .json or .py file, a folder of them; may be repeated")],
+    undo: Annotated[bool, typer.Option("--undo", help="take it back: slot, publication, replica identity")] = False,
+    execute: Annotated[
+        bool, typer.Option("--execute", help="run it as SOURCE_ADMIN_USER, with SOURCE_ADMIN_PASSWORD or …_FILE")
+    ] = False,
+    wait: Annotated[float, typer.Option(min=1, help="seconds that a statement waits for locks")] = 10,
+) -> None:
+    bind_contextvars(step="prepare-source")
+    prepare_source = import_module("etl.postgres.prepare").prepare_source
+    settings = _warn_of_tls(read_settings())
+    prepare_source(settings, read_pipelines(pipeline), undo=undo, execute=execute, wait_seconds=wait)
+
+
 @app.command("backup-sink", help="Have the sink's server write its database to a file of BACKUP_FOLDER.")
 def backup(keep: Annotated[int, typer.Option(min=1, help="how many backups stay; older ones are removed")] = 7) -> None:
     bind_contextvars(step="backup-sink")
@@ -146,7 +164,9 @@ def check(
     ] = None,
     pipeline: Annotated[
         list[str] | None,
-        typer.Option(help="JSON, a .json or .py file, a folder of them; may be repeated: what their sink tables lack"),
+        typer.Option(
+            help="JSON, a .json or .py file, a folder of them; may be repeated: what sink tables and logs lack"
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="how long each may take")] = 15,
 ) -> None:

@@ -18,7 +18,7 @@ from etl.errors import ConfigurationError
 from etl.model.masking import SHORTEST_KEY, Mask
 from etl.model.pipeline import Pipeline
 
-_SIDES = ("source", "sink", "sink_admin", "sink_exporter", "sink_backup", "metadata")
+_SIDES = ("source", "source_admin", "sink", "sink_admin", "sink_exporter", "sink_backup", "metadata")
 """Names of the passwords: NAME_PASSWORD and NAME_PASSWORD_FILE."""
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _KEYS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -37,6 +37,9 @@ class Settings(SinkSettings):
         default="password", description="how the source is logged in to; by a token, SOURCE_URL names the role only"
     )
     source_ca_file: Path | None = Field(default=None, description="authorities of the source; default: the system's")
+    source_admin_user: str = Field(default="postgres", min_length=1, description="who prepares the source")
+    source_admin_password: SecretStr | None = None
+    source_admin_password_file: Path | None = None
     metadata_url: SecretStr | None = Field(default=None, description="Airflow's database, for export-metrics alone")
     metadata_password: SecretStr | None = None
     metadata_password_file: Path | None = None
@@ -98,6 +101,20 @@ class Settings(SinkSettings):
         entra.check_source(tls.source_warning(options))
         options["password"] = self.identity(self.source_auth).get_token(entra.SOURCE_SCOPE).token
         return _libpq(options)
+
+    def source_admin(self, **unless_given: str) -> SecretStr:
+        """The source as a libpq URL for its administrator, with default options. Raises ConfigurationError."""
+        options = unless_given | self._source_options()
+        own = {"user": self.source_admin_user, "password": self._password("SOURCE_ADMIN")}
+        added = tls.source_options(options, self.source_ca_file)
+        if "sslrootcert" in added:
+            check_authorities("SOURCE", self.source_ca_file)
+        # Without a password libpq may find one, as in a passfile.
+        return _libpq({name: value for name, value in (options | added | own).items() if value})
+
+    def source_user(self) -> str | None:
+        """The role that reads the source; None where SOURCE_URL leaves it to libpq. Raises ConfigurationError."""
+        return self._source_options().get("user")
 
     def source_addresses(self) -> list[tuple[str, int]]:
         """Hosts and ports of the source; none for a socket or a service. Raises ConfigurationError."""
