@@ -24,7 +24,7 @@ from dev.sandbox.waiting import wait_for
 
 PASSWORD = "only-for-tests"
 LOGICAL = {"wal_level": "logical", "max_replication_slots": 50, "max_wal_senders": 50}
-"""What pipelines that read the write-ahead log need; a slot each, and more for the tests of one server."""
+"""Settings for pipelines that read the write-ahead log: a slot each, and more for the tests of one server."""
 
 
 @dataclass(frozen=True)

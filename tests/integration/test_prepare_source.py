@@ -102,7 +102,7 @@ def streaming(site: Site) -> Iterator[None]:
 
 
 def changes(site: Site) -> list[bytes]:
-    """What the slot has to send, read by the pipeline's role."""
+    """Messages of the slot, read by the pipeline's role."""
     with psycopg.connect(site.settings().source().get_secret_value(), autocommit=True) as connection:
         rows = connection.execute(
             "SELECT data FROM pg_logical_slot_peek_binary_changes(%s, NULL, NULL, 'proto_version', '1',"

@@ -209,7 +209,7 @@ def foreign_slot(name: str, slot: Slot) -> str:
 
 
 def log_warnings(pipeline: Pipeline, state: LogState) -> list[str]:
-    """What a run survives and an operator should know, as sentences."""
+    """Warnings about what a run survives, as sentences."""
     slot, found = state.slot, []
     if state.server.keeps < 0:
         found.append(

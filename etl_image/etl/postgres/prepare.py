@@ -1,4 +1,4 @@
-"""`etl prepare-source`: what the source needs for pipelines that read its write-ahead log, printed or executed.
+"""`etl prepare-source`: statements that let pipelines read the source's write-ahead log, printed or executed.
 
 It may be repeated at any time: only what is missing or wrong is changed.
 """
@@ -134,7 +134,7 @@ def _set_wal_level(state: LogState) -> Iterator[str]:
 
 
 def _remarks(pipeline: Pipeline, state: LogState, before: LogState, *, undo: bool) -> list[str]:
-    """What no statement does, as sentences; `before`: the state in which an undo began."""
+    """Remarks on what no statement does, as sentences; `before`: the state in which an undo began."""
     if not undo:
         return checks.log_warnings(pipeline, state)
     found = [

@@ -19,7 +19,7 @@ def limit_waits(seconds: float) -> tuple[str, ...]:
 
 
 def grant_replication(role: str, managed: str) -> str:
-    """Let a role use replication slots; `managed`: a role that tells which service it is."""
+    """Let a role use replication slots; `managed`: a role that only that service has."""
     if managed == RDS_ROLE:
         return f"GRANT {RDS_ROLE} TO {quote_name(role)}"
     return f"ALTER ROLE {quote_name(role)} REPLICATION"

@@ -1,4 +1,4 @@
-"""What a source still needs for a pipeline that reads its write-ahead log, as statements; and the way back.
+"""Statements that let a pipeline read the write-ahead log of a source, as far as they are missing; and the way back.
 
 In an order in which no step breaks the application's writes: identity, publication, slot; back: slot, publication,
 identity.
@@ -36,7 +36,7 @@ _FOR_SLOT = "for every transaction that is open and has written"
 
 
 def steps_to_prepare(pipeline: Pipeline, state: LogState) -> list[Step]:
-    """What is missing, in order; none if all is there. Raises ConfigurationError for what statements cannot change."""
+    """The missing steps, in order; none if all is there. Raises ConfigurationError for what statements cannot change."""
     _check(pipeline, state)
     return [
         *_rights(pipeline, state),
@@ -47,7 +47,7 @@ def steps_to_prepare(pipeline: Pipeline, state: LogState) -> list[Step]:
 
 
 def steps_to_undo(pipeline: Pipeline, state: LogState) -> list[Step]:
-    """What removes slot and publication, and restores the identity that the table had; none if all is gone.
+    """The steps that remove slot and publication, and restore the identity that the table had; none if all is gone.
 
     Raises ConfigurationError for a slot or a publication that cannot be this pipeline's.
     """
