@@ -128,6 +128,34 @@ _ROWS: Rows = {
             unit="Bps",
         ),
     ],
+    "Write-ahead log": [
+        series(
+            "Log that the source keeps",
+            'Of pipelines with capture="log", as the last plan found it. It is freed when a run has read it.',
+            {"{{pipeline}}": highest("etl_log_retained_bytes", "pipeline", _PIPELINE)},
+            unit="bytes",
+            span=8,
+        ),
+        series(
+            "Share of the slot's limit",
+            "Of max_slot_wal_keep_size, where the slot is lost. Empty where there is no limit.",
+            {"{{pipeline}}": highest("etl_log_retained_share", "pipeline", _PIPELINE)},
+            unit="percentunit",
+            thresholds=[(0.5, "orange"), (0.9, "red")],
+            span=8,
+        ),
+        series(
+            "Age of the position, and lost slots",
+            "Since a run last looked at the log; it grows for a paused pipeline. A lost slot is 1.",
+            {
+                "{{pipeline}}": highest("etl_log_position_age_seconds", "pipeline", _PIPELINE),
+                "{{pipeline}} lost": highest("etl_log_slot_lost", "pipeline", _PIPELINE),
+            },
+            unit="s",
+            thresholds=[(7200, "red")],
+            span=8,
+        ),
+    ],
     "Databases": [
         series(
             "Size of the databases",

@@ -105,7 +105,7 @@ def test_the_exporter_reads_all_of_its_metrics(server: Logins) -> None:
         " VALUES (N'orders', '2026-01-01', N'run', '2026-01-01')"
     )
     metrics = server.metrics()
-    assert set(answered(metrics)) == {"size", "edition", "watermarks", "loads", "counters"}
+    assert set(answered(metrics)) == {"size", "edition", "watermarks", "log_positions", "loads", "counters"}
     assert set(answered(metrics).values()) == {1.0}
     assert metrics.keys() >= COUNTERS
     assert [sample.labels for sample in metrics["etl_watermark_age_seconds"].samples] == [{"pipeline": "orders"}]

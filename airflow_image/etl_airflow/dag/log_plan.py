@@ -21,6 +21,7 @@ from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.log_position import LogPosition
 
 from etl_airflow import metrics
+from etl_airflow.dag import slot_metrics
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def plan_log(
     snapshot of the source, as of `end`. Raises ConfigurationError for a source whose log cannot be read without a gap.
     """
     check_types(pipeline, found.types)
+    slot_metrics.send(pipeline, cursor)
     source = check_log(pipeline, cursor)
     position = read_position(pipeline, hook)
     if source.may_be_unsent:
@@ -58,9 +60,9 @@ def plan_log(
         cursor.execute(log_sql.advance(pipeline, position.lsn))
     window = LogWindow(low=position.lsn, high=high, origin=source.origin)
     if flushed == low or not _has_changes(pipeline, cursor, window):
-        if flushed != low:
-            hook.run(log_position.pass_over(pipeline, window))
-            cursor.execute(log_sql.advance(pipeline, high))
+        # Also where nothing was written: the time of the position says when the log was last looked at.
+        hook.run(log_position.pass_over(pipeline, window))
+        cursor.execute(log_sql.advance(pipeline, high))
         metrics.gauge(metrics.LAG, pipeline, 0.0)
         log.info("%s: nothing to move: the log from %s to %s has no change.", pipeline.name, window.low, window.high)
         return []

@@ -10,10 +10,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from etl.config.settings import Settings
 from etl.exporter.poller import TIMEOUT_SECONDS, Database, Rows
-from etl.sqlserver import ledger
+from etl.sqlserver import ledger, log_position
 from etl.sqlserver.connection import connect as open_sink
 from etl.sqlserver.connection import translate_error
 from etl.sqlserver.sink import Sink
+from etl.sqlserver.sql import find_columns
 
 _PAGE_BYTES = 8192
 _SIZES = "SELECT type_desc, SUM(CAST(size AS bigint)) FROM sys.database_files GROUP BY type_desc"
@@ -51,7 +52,14 @@ def sink_database(settings: Settings) -> Database:
         except (mssql_python.Error, RuntimeError) as error:
             raise translate_error(error, "export-metrics", settings) from None
 
-    queries = {"size": _size, "edition": _size_limit, "watermarks": _watermarks, "loads": _loads, "counters": _counters}
+    queries = {
+        "size": _size,
+        "edition": _size_limit,
+        "watermarks": _watermarks,
+        "log_positions": _log_positions,
+        "loads": _loads,
+        "counters": _counters,
+    }
     return Database("sink", connect, queries)
 
 
@@ -77,6 +85,20 @@ def _watermarks(rows: Rows) -> Iterator[Metric]:
     now = datetime.now(UTC)
     for pipeline, value in rows(ledger.read_watermarks()):
         ages.add_metric((pipeline,), (now - ledger.utc(value)).total_seconds())
+    yield ages
+
+
+def _log_positions(rows: Rows) -> Iterator[Metric]:
+    ages = GaugeMetricFamily(
+        "etl_log_position_age_seconds",
+        "Time since the position in the source's write-ahead log was last moved or found to be its end.",
+        labels=("pipeline",),
+    )
+    # The first load of a pipeline that reads the log makes the table.
+    if rows(find_columns(ledger.LOG_POSITION)):
+        now = datetime.now(UTC)
+        for pipeline, value in rows(log_position.read_times()):
+            ages.add_metric((pipeline,), (now - ledger.utc(value)).total_seconds())
     yield ages
 
 

@@ -130,15 +130,21 @@ class LogState:
 def read_log_state(pipeline: Pipeline, cursor: Cursor, role: str | None = None) -> LogState:
     """Read the state for a role, by default the session's own. It needs no rights beyond those of any login."""
     source, publication = pipeline.source, pipeline.publication_name
-    (server,) = rows(cursor, sql.SERVER)
+    server, slot = read_slot(pipeline, cursor)
     return LogState(
-        Server(*server),
+        server,
         next((Role(*each) for each in rows(cursor, sql.role(role, source))), None),
         tuple(_table(*each) for each in rows(cursor, sql.tables(source))),
         next((_publication(*each) for each in rows(cursor, sql.publication(publication, source))), None),
         tuple((name, lists) for name, lists in rows(cursor, sql.other_publications(publication, source))),
-        next((Slot(*each) for each in rows(cursor, sql.slot(pipeline.slot_name))), None),
+        slot,
     )
+
+
+def read_slot(pipeline: Pipeline, cursor: Cursor) -> tuple[Server, Slot | None]:
+    """The server, and the pipeline's slot; None if it is missing."""
+    (server,) = rows(cursor, sql.SERVER)
+    return Server(*server), next((Slot(*each) for each in rows(cursor, sql.slot(pipeline.slot_name))), None)
 
 
 def rows(cursor: Cursor, statement: str) -> list[Any]:

@@ -11,7 +11,7 @@ from etl.model.outcome import LOG_COUNTS
 from etl.model.pipeline import Pipeline
 from etl.model.window import LogWindow, Origin
 from etl.sqlserver.ledger import LOG_POSITION, is_of
-from etl.sqlserver.sql import quote_name, quote_names, quote_table, quote_text
+from etl.sqlserver.sql import quote_name, quote_names, quote_table, quote_text, time_text
 
 _TABLE = quote_table(LOG_POSITION)
 
@@ -40,6 +40,11 @@ def read(pipeline: Pipeline) -> str:
         "SELECT [lsn], [system_identifier], [timeline], [publication], [run_id], [window_low],"
         f" {quote_names(LOG_COUNTS)} FROM {_TABLE} WHERE {is_of(pipeline)}"
     )
+
+
+def read_times() -> str:
+    """For each pipeline its name, and when its position was last moved or found to be the end of the log."""
+    return f"SELECT [pipeline], {time_text('advanced_at')} FROM {_TABLE} ORDER BY [pipeline]"
 
 
 def parse(row: Any) -> LogPosition:

@@ -13,7 +13,7 @@ from etl.sqlserver.sql import quote_name, quote_table, quote_text
 
 ROLE = LOADER
 """The database role of load, plan and reconcile. It owns the schema of the staging tables."""
-METERED = (ledger.AUDIT, ledger.WATERMARK)
+METERED = (ledger.AUDIT, ledger.WATERMARK, ledger.LOG_POSITION)
 """The tables that the exporter reads."""
 SINK_SCHEMA = "dbo"
 """The schema in which `etl load` may create sink tables, if no pipelines are named."""
