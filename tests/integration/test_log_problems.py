@@ -47,9 +47,9 @@ def said(url: str, pipeline: Pipeline = LOG) -> list[str]:
 
 @contextmanager
 def server_with(**settings: object) -> Iterator[str]:
-    """A server of its own with other settings: the URL of its orders."""
+    """A server with other settings: the URL of its orders."""
     before = dict(dev.sandbox.postgres.LOGICAL)
-    dev.sandbox.postgres.LOGICAL.update(settings)  # type: ignore[arg-type]
+    dev.sandbox.postgres.LOGICAL.update(settings)
     try:
         with run_postgres() as server:
             yield server.create_database("orders", INIT_SQL)

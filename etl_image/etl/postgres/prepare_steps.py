@@ -36,7 +36,10 @@ _FOR_SLOT = "for every transaction that is open and has written"
 
 
 def steps_to_prepare(pipeline: Pipeline, state: LogState) -> list[Step]:
-    """The missing steps, in order; none if all is there. Raises ConfigurationError for what statements cannot change."""
+    """The missing steps, in order; none if all is there.
+
+    Raises ConfigurationError for what statements cannot change.
+    """
     _check(pipeline, state)
     return [
         *_rights(pipeline, state),
