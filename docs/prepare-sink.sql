@@ -46,6 +46,8 @@ CREATE TABLE [etl].[replaced] ([pipeline] nvarchar(48) COLLATE Latin1_General_BI
 GO
 CREATE TABLE [etl].[backfill] ([pipeline] nvarchar(48) COLLATE Latin1_General_BIN2 NOT NULL, [column_name] nvarchar(63) COLLATE Latin1_General_BIN2 NOT NULL, [added_at] datetime2(6) NOT NULL, [filled_at] datetime2(6) NULL, [run_id] nvarchar(250) NULL, PRIMARY KEY ([pipeline], [column_name]));
 GO
+CREATE TABLE [etl].[log_position] ([pipeline] nvarchar(48) COLLATE Latin1_General_BIN2 NOT NULL, [slot] nvarchar(63) NOT NULL, [lsn] nvarchar(17) NOT NULL, [system_identifier] nvarchar(20) NOT NULL, [timeline] bigint NOT NULL, [publication] nvarchar(64) NOT NULL, [run_id] nvarchar(250) NOT NULL, [advanced_at] datetime2(6) NOT NULL, [window_low] nvarchar(17) NULL, [inserts] bigint NULL, [updates] bigint NULL, [deletes] bigint NULL, [truncates] bigint NULL, [images] bigint NULL, [kept] bigint NULL, [superseded] bigint NULL, [applied] bigint NULL, PRIMARY KEY ([pipeline]));
+GO
 CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [customer] nvarchar(100) NOT NULL, [status] nvarchar(16) NOT NULL, [currency] nchar(3) NOT NULL, [amount] decimal(12,2) NOT NULL, [note] nvarchar(max) NULL, [created_at] datetime2(6) NOT NULL, [updated_at] datetime2(6) NOT NULL, PRIMARY KEY ([order_id]), INDEX [ix_updated_at] ([updated_at]));
 GO
 GRANT CREATE TABLE TO [etl_loader];
@@ -60,6 +62,8 @@ GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[replaced] TO [etl_loader];
 GO
 GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[backfill] TO [etl_loader];
 GO
+GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[log_position] TO [etl_loader];
+GO
 GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader];
 GO
 REVOKE ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] FROM [etl_loader];
@@ -71,4 +75,6 @@ GO
 GRANT SELECT ON OBJECT::[etl].[audit] TO [etl_metrics];
 GO
 GRANT SELECT ON OBJECT::[etl].[watermark] TO [etl_metrics];
+GO
+GRANT SELECT ON OBJECT::[etl].[log_position] TO [etl_metrics];
 GO

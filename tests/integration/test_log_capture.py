@@ -136,10 +136,8 @@ def test_a_large_log_is_read_in_windows_of_whole_transactions(
         runs = Runs(made, monkeypatch)
         begin(made, runs)
         for first in range(100, 20_000, 5000):
-            made.change(
-                "INSERT INTO t SELECT n, 'confirmed', repeat('x', 100) FROM generate_series(%s::integer, %s::integer) AS n", first,
-                first + 4999,
-            )  # fmt: skip
+            rows = f"SELECT n, 'confirmed', repeat('x', 100) FROM generate_series({first}, {first + 4999}) AS n"
+            made.change(f"INSERT INTO t {rows}")
         reads = []
         while partitions := runs.plan():
             runs.steps(f"run {len(reads)}", partitions)

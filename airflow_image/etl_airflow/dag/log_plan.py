@@ -54,23 +54,39 @@ def plan_log(
     if position is None or params.get("full_refresh"):
         return _plan_snapshot(pipeline, cursor, found, source, position, Window(high=end, fills=fills))
     _check_position(pipeline, position, source)
-    low, flushed = parse_lsn(position.lsn), parse_lsn(source.flushed)
-    high = write_lsn(min(flushed, low + pipeline.max_wal_per_run))
-    if parse_lsn(source.confirmed) < low:  # its last run ended between the commit and this
+    if parse_lsn(source.confirmed) < parse_lsn(position.lsn):  # its last run ended between the commit and this
         cursor.execute(log_sql.advance(pipeline, position.lsn))
-    window = LogWindow(low=position.lsn, high=high, origin=source.origin)
-    if flushed == low or not _has_changes(pipeline, cursor, window):
-        # Also where nothing was written: the time of the position says when the log was last looked at.
-        hook.run(log_position.pass_over(pipeline, window))
-        cursor.execute(log_sql.advance(pipeline, high))
+    window = _next_changes(pipeline, hook, cursor, position.lsn, source)
+    if window is None:
         metrics.gauge(metrics.LAG, pipeline, 0.0)
-        log.info("%s: nothing to move: the log from %s to %s has no change.", pipeline.name, window.low, window.high)
+        log.info("%s: nothing to move: the log has no change from %s on.", pipeline.name, position.lsn)
         return []
     log.info(
-        "%s: the log is read from %s to %s, of %d bytes that are there.",
-        *(pipeline.name, window.low, window.high, flushed - low),
+        "%s: the log is read from %s to %s; up to %s it is there.",
+        *(pipeline.name, window.low, window.high, source.flushed),
     )
     return [Partition(window=Window(high=end), kind=LOG, id=LOG, log=window)]
+
+
+def _next_changes(pipeline: Pipeline, hook: MsSqlHook, cursor: Any, begin: str, source: LogSource) -> LogWindow | None:
+    """The first window with changes; None if there is none yet. The position is moved over those without.
+
+    Of an idle table the source keeps no log so, and a log full of other tables' changes takes no run each.
+    """
+    low, flushed = parse_lsn(begin), parse_lsn(source.flushed)
+    while low < flushed:
+        high = min(flushed, low + pipeline.max_wal_per_run)
+        window = LogWindow(low=write_lsn(low), high=write_lsn(high), origin=source.origin)
+        cursor.execute(log_sql.peek(pipeline, window.high, 1))
+        if cursor.fetchone() is not None:
+            return window
+        hook.run(log_position.pass_over(pipeline, window))
+        cursor.execute(log_sql.advance(pipeline, window.high))
+        low = high
+    # Also where nothing was written: the time of the position says when the log was last looked at.
+    end = LogWindow(low=write_lsn(low), high=write_lsn(low), origin=source.origin)
+    hook.run(log_position.pass_over(pipeline, end))
+    return None
 
 
 def read_position(pipeline: Pipeline, hook: MsSqlHook) -> LogPosition | None:
@@ -96,11 +112,6 @@ def _check_position(pipeline: Pipeline, position: LogPosition, source: LogSource
             f"{pipeline.name}: the source's log ends at {source.flushed}, before {position.lsn}, up to where the sink"
             " has the changes: the source has gone back. Run with full_refresh."
         )
-
-
-def _has_changes(pipeline: Pipeline, cursor: Any, window: LogWindow) -> bool:
-    cursor.execute(log_sql.peek(pipeline, window.high, 1))
-    return cursor.fetchone() is not None
 
 
 def _plan_snapshot(
