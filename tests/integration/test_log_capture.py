@@ -138,7 +138,7 @@ def test_a_large_log_is_read_in_windows_of_whole_transactions(
         for first in range(100, 20_000, 5000):
             rows = f"SELECT n, 'confirmed', repeat('x', 100) FROM generate_series({first}, {first + 4999}) AS n"
             made.change(f"INSERT INTO t {rows}")
-        reads = []
+        reads: list[int] = []
         while partitions := runs.plan():
             runs.steps(f"run {len(reads)}", partitions)
             reads.append(runs.reconcile(f"run {len(reads)}", partitions)["extracted"])

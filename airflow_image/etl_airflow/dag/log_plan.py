@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
 from airflow.sdk.configuration import conf
 from etl.errors import ConfigurationError
@@ -81,6 +82,11 @@ def _next_changes(pipeline: Pipeline, hook: MsSqlHook, cursor: Any, begin: str, 
         if cursor.fetchone() is not None:
             return window
         hook.run(log_position.pass_over(pipeline, window))
+        position = read_position(pipeline, hook)
+        if position is None or position.lsn != window.high:  # the slot never goes ahead of the ledger
+            raise AirflowException(
+                f"{pipeline.name}: another run has moved the position in the ledger meanwhile; try again."
+            )
         cursor.execute(log_sql.advance(pipeline, window.high))
         low = high
     # Also where nothing was written: the time of the position says when the log was last looked at.
