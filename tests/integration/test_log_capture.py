@@ -10,7 +10,10 @@ import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError, DataError, TryAgainError
+from etl.model.pipeline import Pipeline
+from etl.new.preview import preview
 from psycopg import pq
+from pydantic import ValidationError
 
 from dev.sandbox.pipeline_fixture import PipelineFixture
 from dev.sandbox.postgres import Postgres, run_postgres, run_standby
@@ -261,6 +264,38 @@ def test_a_column_that_is_added_in_the_middle_of_the_log_does_not_matter(made: P
     made.change("UPDATE t SET status = 'confirmed', note = 'after' WHERE k = 2")
     apply(runs, "third")
     assert made.sink_rows() == {(1,): (1, "confirmed", "before"), (2,): (2, "confirmed", "after")}
+
+
+def test_a_preview_says_from_where_the_log_is_read(
+    made: PipelineFixture, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preview(made.settings, made.pipeline)
+    assert "read every change from the source's write-ahead log" in capsys.readouterr().out
+    begin(made, runs)
+    preview(made.settings, made.pipeline)
+    assert f"every change of the write-ahead log from {position(made)} on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"mode": "replace"}, "log reads changes, and mode is replace"),
+        ({"deletes": "delete"}, 'say deletes="keep"'),
+        ({"pushdown": True}, "each image is judged"),
+        ({"slot": "Not a slot"}, "is no name of a replication slot"),
+        ({"max_wal_per_run": 1000}, "max_wal_per_run"),
+        ({"on_new_source_column": "add"}, "adds no column on its own"),
+        ({"capture": "version", "version": "k", "slot": "s"}, "so the log is not read"),
+    ],
+)
+def test_settings_that_do_not_go_with_the_log_are_refused(settings: dict[str, Any], words: str) -> None:
+    definition = {
+        "name": "p", "source": "public.t", "sink": "dbo.t", "columns": {"k": "integer", "v": "text"}, "key": ["k"],
+        "filter": "true", "capture": "log",
+    }  # fmt: skip
+    assert Pipeline.model_validate(definition).slot_name == "etl_p"
+    with pytest.raises(ValidationError, match=words):
+        Pipeline.model_validate({**definition, **settings})
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from etl.config.settings import Settings
 from etl.errors import ConfigurationError, printable
 from etl.model.pipeline import Pipeline
 from etl.model.version_kind import Version
-from etl.sqlserver import backfill, ledger, watermark
+from etl.sqlserver import backfill, ledger, log_position, watermark
 from etl.sqlserver import sql as sink_sql
 from etl.sqlserver.columns import SinkColumn, check_table, read_columns
 from etl.sqlserver.connection import connect_sink
@@ -20,6 +20,8 @@ def next_run(settings: Settings, pipeline: Pipeline) -> tuple[str, str]:
     if settings.sink_url is None:
         return FIRST, f"reads the whole table, and creates {pipeline.sink} unless it is there (SINK_URL is not set)"
     with connect_sink(settings, pipeline, pipeline.name) as sink:
+        if pipeline.is_log and (position := _position(sink, pipeline)):
+            return NEXT, f"reads into {pipeline.sink} every change of the write-ahead log from {position} on"
         since = _watermark(sink, pipeline)
         name = FIRST if since is None else NEXT
         found = read_columns(sink, [pipeline.sink])[pipeline.sink]
@@ -41,6 +43,12 @@ def _watermark(sink: Sink, pipeline: Pipeline) -> Version | None:
         return None
     rows = sink.rows(watermark.read_watermark(pipeline))
     return watermark.as_version(rows[0][0]) if rows and rows[0][0] is not None else None
+
+
+def _position(sink: Sink, pipeline: Pipeline) -> str | None:
+    """The position in the write-ahead log; None before the first run."""
+    rows = sink.rows(log_position.read(pipeline)) if sink.exists(ledger.LOG_POSITION) else []
+    return log_position.parse(rows[0]).lsn if rows else None
 
 
 def _unfilled(sink: Sink, pipeline: Pipeline) -> list[str]:

@@ -134,6 +134,8 @@ def _rejects(work: StepContext, path: str | None) -> Iterator[str]:
 
 
 def _later_runs(pipeline: Pipeline, table: SourceTable) -> str:
+    if pipeline.is_log:
+        return "read every change from the source's write-ahead log; rows deleted at the source stay in the sink"
     if pipeline.version is None:
         return "read the whole table, and write what differs in the sink"
     indexed = any(index.columns[:1] == (pipeline.sources.get(pipeline.version),) for index in table.indexes)
@@ -149,7 +151,7 @@ def _comparing(pipeline: Pipeline) -> str:
 
 
 def _partitions(pipeline: Pipeline, rows: int, when: str) -> str:
-    number = max(1, math.ceil(rows / pipeline.partition_size)) if pipeline.version else 1
+    number = max(1, math.ceil(rows / pipeline.partition_size)) if pipeline.version or pipeline.is_log else 1
     pods = "one pod each" if pipeline.steps == "fused" else "three pods each, one after the other"
     return f"{number} {when}; on K3s {pods}"
 
