@@ -36,7 +36,10 @@ def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
 
 
 def prepare(url: str) -> None:
-    settings = Settings(source_url=SecretStr(url), source_admin_password=SecretStr(PASSWORD))
+    user, password = urlsplit(url).username, urlsplit(url).password
+    settings = Settings.model_validate(
+        {"source_url": url, "source_admin_user": user, "source_admin_password": password}
+    )
     prepare_source(settings, [LOG], undo=False, execute=True, wait_seconds=10)
 
 

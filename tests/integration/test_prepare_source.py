@@ -42,7 +42,8 @@ class Site:
         parts = urlsplit(self.url)
         where = f"{parts.hostname}:{parts.port}{parts.path}"
         url = SecretStr(f"postgresql://{self.role}:{PASSWORD}@{where}?sslmode=disable")
-        return Settings(source_url=url, source_admin_password=SecretStr(PASSWORD), **changes)
+        administrator = {"source_admin_user": parts.username, "source_admin_password": parts.password}
+        return Settings.model_validate({"source_url": url} | administrator | changes)
 
     def prepare(self, *, undo: bool = False, execute: bool = True, wait: float = 10) -> None:
         prepare_source(self.settings(), [self.pipeline], undo=undo, execute=execute, wait_seconds=wait)
@@ -65,7 +66,9 @@ class Site:
         return steps_to_prepare(self.pipeline, self.state())
 
     def identity(self, table: str = "orders") -> str:
-        return str(self.run(f"SELECT relreplident::text FROM pg_class WHERE relname = '{table}'")[0][0])
+        with psycopg.connect(self.url) as connection:
+            query = "SELECT relreplident::text FROM pg_class WHERE relname = %s"
+            return str(connection.execute(query, (table,)).fetchall()[0][0])
 
 
 @pytest.fixture(scope="module", params=["the sandbox's", "another major"])
@@ -220,6 +223,16 @@ def test_undo_restores_the_identity_that_was(site: Site, identity: str) -> None:
     after = site.state()
     assert (after.tables, after.publication, after.slot) == (before, None, None)
     site.prepare(undo=True)
+
+
+def test_any_name_will_do(site: Site) -> None:
+    site.run("""CREATE TABLE "o'r\\d ""e""rs" (LIKE orders, PRIMARY KEY (order_id))""")
+    odd = {"source": """"public"."o'r\\d ""e""rs\"""", "publication": """p'u\\b "l" """, "slot": f"{site.role}_1"}
+    named = replace(site, pipeline=make(ORDERS, name=site.pipeline.name, capture="log", **odd))
+    named.prepare()
+    assert (named.problems(), named.identity(odd["source"].partition(".")[2][1:-1].replace('""', '"'))) == ([], "f")
+    named.prepare(undo=True)
+    assert (named.state().publication, named.state().slot, named.state().tables[0].identity) == (None, None, "d")
 
 
 def test_undo_leaves_what_others_have(site: Site) -> None:
