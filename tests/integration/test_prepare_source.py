@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,10 +22,12 @@ from etl.postgres.prepare import prepare_source
 from etl.postgres.prepare_steps import Step, steps_to_prepare
 from pydantic import SecretStr
 
+from dev.sandbox.pipeline_fixture import pipeline_fixture
 from dev.sandbox.pipelines import ORDERS, make
 from dev.sandbox.postgres import PASSWORD, Postgres
 from dev.sandbox.stack import INIT_SQL
 from dev.sandbox.waiting import wait_for
+from tests.harness.runs import Runs
 
 LONG = "repeat(md5(random()::text), 400)"
 """Too long for its row, and not to be compressed to that."""
@@ -324,3 +327,24 @@ def test_a_pipeline_of_versions_needs_nothing(site: Site, capsys: pytest.Capture
     replace(site, pipeline=make(ORDERS, name=site.pipeline.name)).prepare(execute=False)
     assert ";" not in capsys.readouterr().out
     assert site.state().slot is None
+
+
+def test_a_prepared_source_is_loaded_and_every_change_arrives(
+    source_url: str, sink_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = urlsplit(source_url)
+    with pipeline_fixture(ORDERS, source_url, sink_url, tmp_path, capture="log") as made:
+        administrator = {"source_admin_user": parts.username, "source_admin_password": parts.password}
+        settings = Settings.model_validate({"source_url": source_url} | administrator)
+        prepare_source(settings, [made.pipeline], undo=False, execute=True, wait_seconds=10)
+        runs = Runs(made, monkeypatch)
+        runs.run("first")
+        assert made.sink_rows() == made.source_rows("status = 'confirmed'")
+        made.change("UPDATE orders SET note = repeat(md5(order_id::text), 400) WHERE status = 'confirmed'")
+        # Its long note is not in the change itself.
+        made.change("UPDATE orders SET status = 'confirmed' WHERE order_id = 1")
+        rows = made.source_rows("status = 'confirmed'")
+        made.change("UPDATE orders SET status = 'shipped' WHERE order_id < 100")
+        runs.run("second")
+        assert made.sink_rows() == rows
+        prepare_source(settings, [made.pipeline], undo=True, execute=True, wait_seconds=10)
