@@ -89,6 +89,11 @@ def test_all_is_well_and_log_without_a_limit_is_warned_of(ready: PipelineFixture
         (f"ALTER PUBLICATION {LOG.publication_name} SET TABLE orders WHERE (amount > 1)", "has the row filter"),
         ("ALTER TABLE orders REPLICA IDENTITY DEFAULT", "logged without the values of customer, note, status"),
         ("ALTER TABLE orders REPLICA IDENTITY NOTHING", "has no replica identity, so UPDATE and DELETE fail"),
+        (
+            "ALTER TABLE orders REPLICA IDENTITY DEFAULT, DROP CONSTRAINT orders_pkey,"
+            " ADD PRIMARY KEY (order_id) DEFERRABLE",
+            "has no replica identity, so UPDATE and DELETE fail",
+        ),
         ("ALTER TABLE orders SET UNLOGGED", "public.orders is unlogged"),
         ("ALTER TABLE orders RENAME TO gone", "there is no table public.orders"),
     ],
