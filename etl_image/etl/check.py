@@ -183,7 +183,7 @@ def _sink(settings: Settings, pipelines: Sequence[Pipeline]) -> _Answer:
         with closing(connect(settings, connection_string, autocommit=True, timeout=REACH_SECONDS)) as connection:
             connection.timeout = REACH_SECONDS
             sink = Sink(connection)
-            _check_prepared(sink)
+            _check_prepared(sink, reads_log=any(pipeline.is_log for pipeline in pipelines))
             advice = [_index_advice(sink, sink_sql.sink_table(pipeline)) for pipeline in pipelines]
     except (mssql_python.Error, RuntimeError) as error:
         answer = explain(error, settings.secrets())
@@ -196,9 +196,10 @@ def _index_advice(sink: Sink, table: sink_sql.Table) -> str:
     return sink_checks.index_advice(table, sink.indexes(table.name)) if sink.exists(table.name) else ""
 
 
-def _check_prepared(sink: Sink) -> None:
+def _check_prepared(sink: Sink, *, reads_log: bool) -> None:
     """Check what every load needs in the sink. Raises CheckFailedError, or the server's error for a missing grant."""
-    missing = [str(table.name) for table in ledger.tables() if not sink.exists(table.name)]
+    needed = [table.name for table in ledger.tables() if reads_log or table.name != ledger.LOG_POSITION]
+    missing = [str(name) for name in needed if not sink.exists(name)]
     missing += [f"columns {', '.join(names)} of {table.name}" for table, names in sink.lacking_columns()]
     if not sink.has_schema(sink_sql.STAGING):
         missing.append(f"schema {sink_sql.STAGING}")

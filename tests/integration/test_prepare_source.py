@@ -16,6 +16,8 @@ import pytest
 from etl.config.settings import Settings
 from etl.errors import ConfigurationError, TryAgainError
 from etl.model.pipeline import Pipeline
+from etl.postgres import log_sql
+from etl.postgres.log_checks import check_log
 from etl.postgres.log_problems import log_problems
 from etl.postgres.log_state import LogState, read_log_state
 from etl.postgres.prepare import prepare_source
@@ -125,6 +127,17 @@ def test_the_role_reads_changes_afterwards_with_the_values_that_they_left(site: 
     assert site.problems() == []
     site.run("UPDATE orders SET status = 'shipped' WHERE order_id = 1")
     assert any(note.encode() in message for message in changes(site))
+
+
+def test_the_role_needs_no_more_rights_than_it_gets(site: Site) -> None:
+    site.prepare()
+    with psycopg.connect(site.settings().source().get_secret_value(), autocommit=True) as connection:
+        cursor = connection.cursor()
+        found = check_log(site.pipeline, cursor)
+        cursor.execute(log_sql.peek(site.pipeline, found.flushed).encode())
+        cursor.execute(log_sql.advance(site.pipeline, found.flushed).encode())
+        cursor.execute("SELECT count(*) FROM orders")
+        assert cursor.fetchall() == [(4000,)]
 
 
 def test_it_may_be_repeated_and_then_changes_nothing(site: Site) -> None:
