@@ -80,6 +80,7 @@ def find_identity(pipeline: Pipeline) -> str:
         "SELECT c.oid::bigint, c.relkind::text,"
         f" NOT EXISTS (SELECT FROM ({stored}) AS l WHERE CASE l.relreplident WHEN 'f' THEN false WHEN 'n' THEN true"
         " ELSE NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = l.oid AND i.indisvalid"
+        " AND i.indimmediate"
         " AND CASE l.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END) END),"
         " (SELECT array_agg(DISTINCT a.attname::text) FROM pg_catalog.pg_attribute AS a"
         f" JOIN ({stored}) AS l ON l.oid = a.attrelid WHERE l.relreplident <> 'f' AND a.attnum > 0"
