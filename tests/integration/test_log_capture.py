@@ -121,6 +121,21 @@ def test_a_repeated_and_a_late_cleared_step_change_nothing_and_say_so(
     assert made.audits() == [audit for audit in audits if audit["run_id"] != "old"]
 
 
+def test_a_snapshot_that_is_cleared_late_does_not_put_the_position_back(made: PipelineFixture, runs: Runs) -> None:
+    partitions = runs.plan()
+    runs.steps("first", partitions)
+    runs.reconcile("first", partitions)
+    made.change("CREATE TABLE other AS SELECT generate_series(1, 1000) AS n")
+    assert runs.plan() == []
+    before = position(made)
+    runs.steps("first", partitions)
+    runs.reconcile("first", partitions)
+    assert position(made) == before == slot_position(made)
+    made.change("INSERT INTO t VALUES (1, 'confirmed', NULL)")
+    apply(runs, "second")
+    assert statuses(made) == {1: "confirmed"}
+
+
 def test_a_window_without_changes_of_the_table_moves_position_and_slot_in_plan(
     made: PipelineFixture, runs: Runs
 ) -> None:
