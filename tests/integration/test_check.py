@@ -100,7 +100,7 @@ def test_a_sink_that_was_never_prepared(orders: PipelineFixture) -> None:
     with SqlServerDouble(password="Aa1-only-for-tests") as server:  # of its own: the others' is prepared by their loads
         _, word, words = problem(orders, "sink", SINK_URL=server.url)
     assert word == "unprepared"
-    ledger = "etl.audit, etl.watermark, etl.settled, etl.replaced, etl.backfill, etl.log_position"
+    ledger = "etl.audit, etl.watermark, etl.settled, etl.replaced, etl.backfill, etl.log_position, etl.verification"
     assert f"it lacks {ledger}, schema etl_staging" in words
 
 
