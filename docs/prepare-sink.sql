@@ -48,6 +48,8 @@ CREATE TABLE [etl].[backfill] ([pipeline] nvarchar(48) COLLATE Latin1_General_BI
 GO
 CREATE TABLE [etl].[log_position] ([pipeline] nvarchar(48) COLLATE Latin1_General_BIN2 NOT NULL, [slot] nvarchar(63) NOT NULL, [lsn] nvarchar(17) NOT NULL, [system_identifier] nvarchar(20) NOT NULL, [timeline] bigint NOT NULL, [publication] nvarchar(64) NOT NULL, [run_id] nvarchar(250) NOT NULL, [advanced_at] datetime2(6) NOT NULL, [window_low] nvarchar(17) NULL, [inserts] bigint NULL, [updates] bigint NULL, [deletes] bigint NULL, [truncates] bigint NULL, [images] bigint NULL, [kept] bigint NULL, [superseded] bigint NULL, [applied] bigint NULL, PRIMARY KEY ([pipeline]));
 GO
+CREATE TABLE [etl].[verification] ([pipeline] nvarchar(48) COLLATE Latin1_General_BIN2 NOT NULL, [run_id] nvarchar(250) COLLATE Latin1_General_BIN2 NOT NULL, [mode] nvarchar(8) NOT NULL, [started_at] datetime2(6) NOT NULL, [ended_at] datetime2(6) NOT NULL, [source_rows] bigint NOT NULL, [sink_rows] bigint NOT NULL, [equal_rows] bigint NOT NULL, [missing] bigint NOT NULL, [older] bigint NOT NULL, [newer] bigint NOT NULL, [different] bigint NOT NULL, [extra] bigint NOT NULL, [pending] bigint NOT NULL, [leaving] bigint NOT NULL, [unmatched] bigint NOT NULL, [deleted] bigint NOT NULL, [rejected] bigint NOT NULL, [repaired] bigint NOT NULL, [verdict] nvarchar(16) NOT NULL, PRIMARY KEY ([pipeline], [run_id]));
+GO
 CREATE TABLE [dbo].[orders] ([order_id] bigint NOT NULL, [customer] nvarchar(100) NOT NULL, [status] nvarchar(16) NOT NULL, [currency] nchar(3) NOT NULL, [amount] decimal(12,2) NOT NULL, [note] nvarchar(max) NULL, [created_at] datetime2(6) NOT NULL, [updated_at] datetime2(6) NOT NULL, PRIMARY KEY ([order_id]), INDEX [ix_updated_at] ([updated_at]));
 GO
 GRANT CREATE TABLE TO [etl_loader];
@@ -63,6 +65,8 @@ GO
 GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[backfill] TO [etl_loader];
 GO
 GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[log_position] TO [etl_loader];
+GO
+GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[verification] TO [etl_loader];
 GO
 GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader];
 GO

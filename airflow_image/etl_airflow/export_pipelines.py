@@ -20,7 +20,9 @@ def pipelines(bag: DagBag) -> dict[str, str]:
     """The pipelines of all DAGs, as JSON by the names of their DAGs."""
     variables = [(dag_id, getattr(task, "env_vars", None)) for dag_id, dag in bag.dags.items() for task in dag.tasks]
     # In other operators it may be a list.
-    return {dag_id: found[VARIABLE] for dag_id, found in variables if isinstance(found, dict) and VARIABLE in found}
+    found = {dag_id: each[VARIABLE] for dag_id, each in variables if isinstance(each, dict) and VARIABLE in each}
+    # A pipeline that is verified is in two DAGs.
+    return {dag_id: pipeline for pipeline, dag_id in {pipeline: dag_id for dag_id, pipeline in found.items()}.items()}
 
 
 def main(folder: Path, dags: Path = Path(settings.DAGS_FOLDER)) -> None:

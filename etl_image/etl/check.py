@@ -198,8 +198,8 @@ def _index_advice(sink: Sink, table: sink_sql.Table) -> str:
 
 def _check_prepared(sink: Sink, *, reads_log: bool) -> None:
     """Check what every load needs in the sink. Raises CheckFailedError, or the server's error for a missing grant."""
-    needed = [table.name for table in ledger.tables() if reads_log or table.name != ledger.LOG_POSITION]
-    missing = [str(name) for name in needed if not sink.exists(name)]
+    needed = ledger.tables_of_loads(reads_log=reads_log)
+    missing = [str(table.name) for table in needed if not sink.exists(table.name)]
     missing += [f"columns {', '.join(names)} of {table.name}" for table, names in sink.lacking_columns()]
     if not sink.has_schema(sink_sql.STAGING):
         missing.append(f"schema {sink_sql.STAGING}")

@@ -156,6 +156,26 @@ def mask(
             sys.stdout.write(made.masked(column, line.rstrip("\n")) + "\n")
 
 
+@app.command(
+    "verify", help="Compare all rows of a pipeline on both sides, and report each that differs; exit code 65 if any do."
+)
+def verify(
+    pipeline: _OnePipeline,
+    run_id: Annotated[str, typer.Option(help="the run that this verification belongs to")],
+    mode: Annotated[Literal["quick", "deep"], typer.Option(help="compare key and version, or all columns")] = "quick",
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair/--no-repair", help="bring the rows that differ from the source again, and compare once more"
+        ),
+    ] = False,
+) -> None:
+    settings, wanted = _warn_of_tls(read_settings()), read_pipeline(pipeline)
+    bind_contextvars(pipeline=wanted.name, run_id=run_id, partition="verify", step="verify")
+    with _withheld(settings.mask(wanted)):
+        import_module("etl.verify.command").verify(settings, wanted, run_id, mode, repairs=repair)
+
+
 @app.command("check", help="Say whether source, sink and staging are there for the steps.")
 def check(
     what: Annotated[list[str] | None, typer.Argument(help="some of: source, sink, staging; default: all")] = None,

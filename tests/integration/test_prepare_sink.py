@@ -87,6 +87,7 @@ def test_on_an_empty_server_everything_is_made(server: Server) -> None:
         "created table etl.replaced",
         "created table etl.backfill",
         "created table etl.log_position",
+        "created table etl.verification",
     ]
     assert server.as_administrator(prepare_sql.FIND_DATABASE, server.database) == [(True, False, "SIMPLE")]
     assert server.as_loader("SELECT COUNT(*) FROM [etl].[audit]") == [(0,)]

@@ -12,6 +12,7 @@ import pytest
 from etl.errors import DataError
 from etl.model.window import Partition
 from etl.sqlserver import checks as sink_checks
+from etl.verify.command import compare
 
 from dev.sandbox.pipeline_fixture import PipelineFixture, pipeline_fixture
 from dev.sandbox.pipelines import EVERYTHING, window
@@ -73,6 +74,20 @@ def as_sink(made: PipelineFixture) -> dict[Any, tuple[Any, ...]]:
                 values[place] = struct.unpack("f", struct.pack("f", values[place]))[0]
             rows[values[0], values[1]] = tuple(values)
     return rows
+
+
+def test_a_verification_finds_every_type_equal_and_each_changed_value(everything: PipelineFixture) -> None:
+    for number, values in enumerate(EXTREMES):
+        insert(everything, "eu", number, **values)
+    everything.run()
+    outcome = compare(everything.settings, everything.pipeline, "verify", "deep")
+    assert (outcome.equal, outcome.listed()) == (len(EXTREMES), "no difference")
+    sink = f"[dbo].[{everything.pipeline.sink.table}]"
+    for changed in ("[raw] = 0x00", "[active] = 0", "[clock] = CAST(N'12:00:00' AS time(6))", "[precise] = 0.5"):
+        everything.execute(f"UPDATE {sink} SET {changed} WHERE [short] = N'ten chars!'")
+        # Without a watermark no row is due.
+        outcome = compare(everything.settings, everything.pipeline, "verify", "deep")
+        assert (outcome.equal, outcome.classes["different"]) == (len(EXTREMES) - 1, 1)
 
 
 def test_every_type_arrives_exactly_and_comes_back_the_same(everything: PipelineFixture) -> None:

@@ -17,7 +17,7 @@ LAYERS = {
     "etl": [
         {"", "errors", "logs"}, {"model"}, {"config"},
         {"postgres", "capture", "sqlserver", "storage", "metrics", "arguments"},
-        {"steps", "exporter"}, {"new"}, {"check", "cli"}, {"__main__"},
+        {"steps", "exporter"}, {"new", "verify"}, {"check", "cli"}, {"__main__"},
     ],
     "etl_airflow": [
         {"", "metrics", "probe", "secrets_backend", "executor", "statsd_client", "worker_task", "metadata_connection"},

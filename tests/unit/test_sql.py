@@ -228,6 +228,7 @@ def test_the_loader_may_delete_rows_where_a_pipeline_could() -> None:
         "GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[replaced] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[backfill] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[etl].[log_position] TO [etl_loader]",
+        "GRANT SELECT, INSERT, DELETE ON OBJECT::[etl].[verification] TO [etl_loader]",
         "GRANT ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] TO [etl_loader]",
     ]
 
@@ -235,8 +236,8 @@ def test_the_loader_may_delete_rows_where_a_pipeline_could() -> None:
 def test_with_named_pipelines_the_loader_may_change_no_schema_but_that_of_staging() -> None:
     further = make(EVERYTHING, mode="replace", version=None, deletes="delete", on_new_source_column="add")
     statements = prepare_sql.grants([PIPELINE, further])
-    assert statements[:7] == prepare_sql.grants()[:7]
-    assert statements[7:] == [
+    assert statements[:8] == prepare_sql.grants()[:8]
+    assert statements[8:] == [
         "GRANT SELECT, INSERT, UPDATE ON OBJECT::[dbo].[orders] TO [etl_loader]",
         "GRANT SELECT, INSERT, UPDATE, DELETE, ALTER ON OBJECT::[dbo].[Every Thing] TO [etl_loader]",
         "REVOKE ALTER, SELECT, INSERT, UPDATE, DELETE ON SCHEMA::[dbo] FROM [etl_loader]",

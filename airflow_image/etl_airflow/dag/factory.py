@@ -12,6 +12,7 @@ from airflow.sdk import DAG, Asset, Param, get_current_context, task, task_group
 from etl.model.pipeline import Pipeline
 from etl.model.version_kind import Kind
 
+from etl_airflow.dag.verify_dag import verify_dag
 from etl_airflow.pods import last_line
 from etl_airflow.pods.operator import EtlPodOperator, runs_steps_as_processes
 
@@ -86,8 +87,20 @@ def params_of(pipeline: Pipeline) -> dict[str, Param]:
     return found if pipeline.deletes == "keep" else {**found, "accept_deletes": _ACCEPT_DELETES}
 
 
-def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.DateTime, owner: str) -> DAG:
-    """The DAG `<name>_etl`. `schedule` is a cron expression in the time zone of `start_date`."""
+def pipeline_dag(
+    pipeline: Pipeline, *, schedule: str, start_date: pendulum.DateTime, owner: str, verify: bool = False
+) -> DAG:
+    """The DAG `<name>_etl`. `schedule` is a cron expression in the time zone of `start_date`.
+
+    `verify`: also makes the DAG `<name>_verify`, which Airflow registers by itself.
+    """
+    default_args = {"owner": owner, **_OF_TASKS}
+    if verify:
+        if pipeline.is_log:
+            raise ValueError(
+                f"verify: {pipeline.name} reads the source's log, and cannot be verified yet; leave it away"
+            )
+        verify_dag(pipeline, start_date=start_date, default_args=default_args)
     params = params_of(pipeline)
     with DAG(
         dag_id=f"{pipeline.name}_etl",
@@ -102,7 +115,7 @@ def pipeline_dag(pipeline: Pipeline, *, schedule: str, start_date: pendulum.Date
         tags=["etl", *(str(table)[:_LONGEST_TAG] for table in (pipeline.source, pipeline.sink))],
         params=params,
         allowed_run_types=_KINDS_OF_RUN,
-        default_args={"owner": owner, **_OF_TASKS},
+        default_args=default_args,
     ) as dag:
 
         @task(show_return_value_in_logs=False)

@@ -27,6 +27,7 @@ from etl_airflow.pods import spec as pod
 
 RUNNER_VARIABLE = "ETL_RUNNER"
 """Set to `process` to run steps as processes beside Airflow: for the demo and for development."""
+_REPAIR = "{{ '--repair' if params.repair else '--no-repair' }}"
 LOOK_OFTEN_SECONDS = 5
 """Seconds for which a starting pod is polled every 0.1 s; the provider polls every second."""
 
@@ -63,6 +64,25 @@ class EtlPodOperator(KubernetesPodOperator):
             # A label holds only a digest of a run's id. Pods of workers have their run_id as an annotation, too.
             annotations={"pipeline": pipeline.name, "step": step, "run_id": "{{ run_id }}"},
             map_index_template="{{ partition }}",
+            **pod.ARGUMENTS,
+        )
+
+    @classmethod
+    def for_verification(cls, pipeline: Pipeline, *, mode: str, pool: str) -> Self:
+        """The operator of `etl verify`; `mode` may be a template, and the Param `repair` says whether it repairs."""
+        return cls(
+            task_id="verify",
+            name=f"{pipeline.name.replace('_', '-')}-verify",
+            arguments=["etl", "verify", "--run-id", "{{ run_id }}", "--mode", mode, _REPAIR],
+            partition='{"id": "verify"}',
+            env_vars={"ETL_PIPELINE": pipeline.model_dump_json()},
+            labels={
+                "app.kubernetes.io/name": "etl",
+                "app.kubernetes.io/component": "verify",
+                "app.kubernetes.io/part-of": f"{pipeline.name}-etl",
+            },
+            annotations={"pipeline": pipeline.name, "step": "verify", "run_id": "{{ run_id }}"},
+            pool=pool,
             **pod.ARGUMENTS,
         )
 

@@ -1,19 +1,20 @@
-"""The ledger: the tables audit, watermark, settled, replaced, backfill, log_position and erasure of schema `etl`.
+"""The ledger: the tables audit, watermark, settled, replaced, backfill, log_position, verification and erasure.
 
-The T-SQL for a pipeline's watermark is in watermark.py, that for its replacements in replaced.py, and that for its
-position in the write-ahead log in log_position.py.
+They are in the schema `etl`. The T-SQL for a pipeline's watermark is in watermark.py, that for its replacements in
+replaced.py, for its position in the write-ahead log in log_position.py, and for its verifications in verify_sql.py.
 
 Values are literals in the text and not parameters: the steps send it by mssql-python, which marks parameters with ?,
 and plan and reconcile by pymssql, which marks them with %s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from etl.model.column_types import ColumnType, parse_column_type
 from etl.model.outcome import COUNTS, LATER_COUNTS, LOG_COUNTS
 from etl.model.pipeline import Pipeline
 from etl.model.table_name import OWN_SCHEMAS, TableName
+from etl.model.verification import COUNTS as OF_VERIFICATION
 from etl.model.window import KEYS, Window
 from etl.sqlserver.sql import Table, quote_names, quote_table, quote_text, quote_time, sink_table, time_text
 
@@ -24,6 +25,7 @@ SETTLED = TableName(schema_name=SCHEMA, table="settled")
 REPLACED = TableName(schema_name=SCHEMA, table="replaced")
 BACKFILL = TableName(schema_name=SCHEMA, table="backfill")
 LOG_POSITION = TableName(schema_name=SCHEMA, table="log_position")
+VERIFICATION = TableName(schema_name=SCHEMA, table="verification")
 ERASURE = TableName(schema_name=SCHEMA, table="erasure")
 _AUDIT, _WATERMARK, _SETTLED, _REPLACED, _ERASURE = map(quote_table, (AUDIT, WATERMARK, SETTLED, REPLACED, ERASURE))
 _IDENTITY = {"pipeline": "varchar(48)", "run_id": "varchar(250)", "partition_id": "varchar(16)"}
@@ -92,6 +94,15 @@ def tables() -> list[Table]:
         "window_low": "varchar(17) null",
         **dict.fromkeys(LOG_COUNTS, "bigint null"),
     }
+    verification = {
+        "pipeline": _IDENTITY["pipeline"],
+        "run_id": _IDENTITY["run_id"],
+        "mode": "varchar(8)",
+        "started_at": "timestamptz",
+        "ended_at": "timestamptz",
+        **dict.fromkeys(OF_VERIFICATION, "bigint"),
+        "verdict": "varchar(16)",
+    }
     return [
         Table(AUDIT, _types(audit), tuple(_IDENTITY), indexed=("pipeline", "loaded_at")),
         Table(WATERMARK, _types(watermark), ("pipeline",)),
@@ -99,6 +110,7 @@ def tables() -> list[Table]:
         Table(REPLACED, _types(replaced), ("pipeline",)),
         Table(BACKFILL, _types(backfill), ("pipeline", "column_name")),
         Table(LOG_POSITION, _types(log_position), ("pipeline",)),
+        Table(VERIFICATION, _types(verification), ("pipeline", "run_id")),
     ]
 
 
@@ -115,9 +127,15 @@ def erasure_table() -> Table:
     return Table(ERASURE, _types(columns), ("pipeline", "erased_at"))
 
 
-def needed_tables(pipeline: Pipeline) -> list[Table]:
-    """Every table that a load of the pipeline needs in the sink, except its staging table."""
-    return [*(table for table in tables() if pipeline.is_log or table.name != LOG_POSITION), sink_table(pipeline)]
+def tables_of_loads(*, reads_log: bool, also: Collection[TableName] = ()) -> list[Table]:
+    """The tables that every load needs, and `also` others: a sink that an earlier version has prepared lacks none."""
+    unneeded = {VERIFICATION, *(() if reads_log else (LOG_POSITION,))} - {*also}
+    return [table for table in tables() if table.name not in unneeded]
+
+
+def needed_tables(pipeline: Pipeline, *also: TableName) -> list[Table]:
+    """Every table that a load of the pipeline needs in the sink, except its staging table, and `also` others."""
+    return [*tables_of_loads(reads_log=pipeline.is_log, also=also), sink_table(pipeline)]
 
 
 def utc(text: str) -> datetime:
@@ -165,7 +183,7 @@ def insert_audit(
         "checksum": checksum,
         "loaded_at": loaded_at,
     }
-    return _insert(_AUDIT, values)
+    return insert(_AUDIT, values)
 
 
 def count_inserted(pipeline: Pipeline, run_id: str) -> str:
@@ -214,7 +232,7 @@ def read_watermarks() -> str:
 
 def insert_erasure(values: Mapping[str, str | int | datetime]) -> str:
     """Record an erased row."""
-    return _insert(_ERASURE, values)
+    return insert(_ERASURE, values)
 
 
 def prune_erasures(pipeline: Pipeline, until: datetime) -> str:
@@ -222,7 +240,8 @@ def prune_erasures(pipeline: Pipeline, until: datetime) -> str:
     return f"DELETE FROM {_ERASURE} WHERE {is_of(pipeline)} AND [erased_at] < {quote_time(until)}"
 
 
-def _insert(table: str, values: Mapping[str, str | int | datetime | None]) -> str:
+def insert(table: str, values: Mapping[str, str | int | datetime | None]) -> str:
+    """Insert a row of literals into a quoted table; columns without a value stay null."""
     given = {name: _literal(value) for name, value in values.items() if value is not None}
     return f"INSERT INTO {table} ({quote_names(given)}) VALUES ({', '.join(given.values())})"
 

@@ -160,6 +160,7 @@ def permissions(pipelines: Sequence[Pipeline] = ()) -> dict[str, tuple[str, ...]
         _object(ledger.REPLACED): ("SELECT", "INSERT", "DELETE"),
         _object(ledger.BACKFILL): ("SELECT", "INSERT", "UPDATE"),
         _object(ledger.LOG_POSITION): ("SELECT", "INSERT", "UPDATE"),
+        _object(ledger.VERIFICATION): ("SELECT", "INSERT", "DELETE"),
     }
     if not pipelines:
         return allowed | {_schema(SINK_SCHEMA): ("ALTER", "SELECT", "INSERT", "UPDATE", "DELETE")}

@@ -17,6 +17,8 @@ from etl.sqlserver.sql import Table
 
 # Rows and bytes that the server commits, and may truncate from its log, at a time.
 _BULK_BATCH_ROWS, _BULK_BATCH_BYTES = 100_000, 64 * 1024 * 1024
+# Of a batch that is read as Arrow: the first is small, since the length of its rows is not known yet.
+_FIRST_READ_ROWS, _MOST_READ_ROWS, _READ_BYTES = 1000, 50_000, 4 * 1024 * 1024
 
 
 class Sink:
@@ -44,11 +46,27 @@ class Sink:
             if not self._cursor.nextset():
                 return found
 
-    def batches(self, statement: str, size: int) -> Iterator[list[tuple[Any, ...]]]:
+    def batches(self, statement: str, size: int, *parameters: object) -> Iterator[list[tuple[Any, ...]]]:
         """Run a query and yield its rows, some at a time; no other statement may run meanwhile."""
-        self._cursor.execute(statement)
+        self._cursor.execute(statement, *parameters)
         while found := [tuple(row) for row in self._cursor.fetchmany(size)]:
             yield found
+
+    def arrow_batches(self, statement: str, *parameters: object) -> Iterator[pa.RecordBatch]:
+        """Run a query and yield its rows as Arrow, at least one batch; no other statement may run meanwhile.
+
+        Not for varbinary(max): of a value whose length the server does not announce the driver's reading never ends.
+        """
+        self._cursor.execute(statement, *parameters)
+        size = _FIRST_READ_ROWS
+        while True:
+            batch = self._cursor.arrow_batch(size)
+            rows, row_bytes = batch.num_rows, batch.nbytes // max(batch.num_rows, 1)
+            yield batch
+            del batch  # otherwise it is held while the next is read
+            if rows < size:
+                return
+            size = max(1, min(_MOST_READ_ROWS, _READ_BYTES // max(row_bytes, 1)))
 
     def value(self, statement: str, *parameters: object) -> Any:
         """Run a query of one row and return its first column."""
@@ -75,14 +93,14 @@ class Sink:
         self.execute(sink_sql.create_table(table))
         self.commit()
 
-    def create_missing(self, pipeline: Pipeline) -> list[str]:
-        """Create missing schemas and tables, and commit; returns the names of the tables.
+    def create_missing(self, pipeline: Pipeline, *also: TableName) -> list[str]:
+        """Create missing schemas and tables, `also` some of the ledger, and commit; returns the names of the tables.
 
         A ledger of an earlier version gets the columns it lacks.
         """
         # Of two loads into an empty sink one creates them; the other waits for the lock and then finds them.
         self.lock(ledger.TABLES_LOCK, 60_000)
-        missing = [table for table in ledger.needed_tables(pipeline) if not self.exists(table.name)]
+        missing = [table for table in ledger.needed_tables(pipeline, *also) if not self.exists(table.name)]
         for schema_name in dict.fromkeys([*(table.name.schema_name for table in missing), sink_sql.STAGING]):
             if not self.has_schema(schema_name):
                 self.execute(f"CREATE SCHEMA {sink_sql.quote_name(schema_name)}")

@@ -40,7 +40,7 @@ class Classifier:
     """
 
     def __init__(self, work: StepContext, staged: pa.Schema, rejects: str, progress: Progress) -> None:
-        self.schema = pa.schema([(name, _arrow_type(kind)) for name, kind in work.pipeline.types.items()])
+        self.schema = pa.schema([(name, arrow_type(kind)) for name, kind in work.pipeline.types.items()])
         self._work = work
         self._progress = progress
         self._counts = dict.fromkeys(_OUTCOMES, 0)
@@ -233,7 +233,7 @@ def _any(conditions: list[str]) -> str:
     return f"({' OR '.join(conditions)})" if conditions else "false"
 
 
-def _arrow_type(column: ColumnType) -> pa.DataType:
+def arrow_type(column: ColumnType) -> pa.DataType:
     """The type that the bulk copy takes for a column."""
     function, _, arguments = column.arrow.rstrip(")").partition("(")
     return getattr(pa, function)(*(int(each) if each.isdecimal() else each for each in arguments.split(",") if each))

@@ -58,7 +58,7 @@ def deliver(work: StepContext, rows: AbstractContextManager[RowStream], progress
     log = structlog.get_logger()
     # The rows first, so that nothing is created in the sink if the source differs from the pipeline.
     with _at_once(connect_sink(work.settings, work.pipeline, str(work)), rows) as (sink, kept, opened):
-        collations = _prepare_tables(work, sink)
+        collations = prepare_tables(work, sink)
         _drop_leftovers(work, sink)
         _prune_audit(work, sink)
         with _staging_tables(work, sink, collations) as staging:
@@ -86,7 +86,7 @@ def _at_once(
         yield connecting.result(), kept, of_rows
 
 
-def _prepare_tables(work: StepContext, sink: Sink) -> dict[str, str]:
+def prepare_tables(work: StepContext, sink: Sink) -> dict[str, str]:
     """Create what the sink lacks of tables and columns, and check them; returns the collations of the key, by column.
 
     Raises ConfigurationError for the first column that differs, with how to change it.
@@ -117,15 +117,15 @@ def _prepare_tables(work: StepContext, sink: Sink) -> dict[str, str]:
 def _staging_tables(work: StepContext, sink: Sink, collations: dict[str, str]) -> Iterator[list[TableName]]:
     """The staging table of the partition, and, if it is one of keys, another for whole rows."""
     pipeline = work.reading().pipeline if work.is_of_log else work.pipeline
-    tables = [sink_sql.staging_table(pipeline, _staging_name(work), collations)]
+    tables = [sink_sql.staging_table(pipeline, staging_name(work), collations)]
     if work.is_of_keys:
-        tables.insert(0, sink_sql.keys_table(work.reading().pipeline, _staging_name(work), collations))
+        tables.insert(0, sink_sql.keys_table(work.reading().pipeline, staging_name(work), collations))
     with ExitStack() as made:
-        yield [made.enter_context(_staging_table(work, sink, table)) for table in tables]
+        yield [made.enter_context(staging_table(work, sink, table)) for table in tables]
 
 
 @contextmanager
-def _staging_table(work: StepContext, sink: Sink, staging: sink_sql.Table) -> Iterator[TableName]:
+def staging_table(work: StepContext, sink: Sink, staging: sink_sql.Table) -> Iterator[TableName]:
     """A table of this attempt, dropped after the block; while its lock is held, other loads do not drop it."""
     if not sink.try_lock(sink_sql.staging_lock(staging.name.table), "Session"):
         raise TryAgainError(f"{work}: the lock of the new staging table {staging.name} is held; run it again.")
@@ -216,7 +216,7 @@ def _audit(work: StepContext, sink: Sink, manifest: Manifest, loaded: Loaded) ->
     )
 
 
-def _staging_name(work: StepContext) -> str:
+def staging_name(work: StepContext) -> str:
     """The name of this attempt's staging table, as sink_sql.STAGING_NAME parses it."""
     return f"{work.pipeline.name}_{datetime.now(UTC):%Y%m%d%H%M%S}_{uuid.uuid4().hex[:12]}"
 

@@ -19,8 +19,13 @@ EMPTY_IS_WELL = {
     "overview": {"Alerts that fire", "Task errors"},
     # Nothing has failed, nothing is under way, and the run was made by hand.
     "dags": {"Delay of scheduled runs", "Oldest running run", "failed", "retried", "Failed tries by task"},
-    # The login of the pipelines may not see the sessions of others.
-    "etl": {"Work in the sink"},
+    # The login of the pipelines may not see the sessions of others, and the orders are not read from the log.
+    "etl": {
+        "Work in the sink",
+        "Log that the source keeps",
+        "Share of the slot's limit",
+        "Age of the position, and lost slots",
+    },
     "pods": {"Waiting and failed containers", "Containers that restarted"},
     # Fluent Bit sends these, which is not everywhere that the rest is.
     "logs": {"pods", "nodes"},
