@@ -21,6 +21,7 @@ SCRIPTS = ROOT / "k8s" / "base" / "metadata"
 NAMES = ("METADATA_ADMIN_PASSWORD", "METADATA_PASSWORD", "METADATA_EXPORTER_PASSWORD")
 ROLES = dict(zip(("postgres", "airflow", ROLE), NAMES, strict=True))
 AIRFLOW = "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication FROM pg_roles WHERE rolname = 'airflow'"
+POOLS = "CREATE TABLE slot_pool (id serial, pool text, slots int, description text, include_deferred boolean)"
 # As `airflow db migrate` makes them: a sequence, an enumeration, a view, a function.
 OBJECTS = """
 CREATE TYPE state AS ENUM ('running'); CREATE SEQUENCE alone; CREATE TABLE ab_user (id serial, password text);
@@ -159,6 +160,7 @@ def test_the_exporter_reads_its_tables_and_statistics_and_nothing_else(
         with pod.connect("airflow") as owner:
             for table in (*TABLES, "ab_user", "connection"):
                 owner.execute(f"CREATE TABLE {table} (id int)".encode())
+            owner.execute(POOLS)
         monkeypatch.setattr(
             etl_airflow.probe,
             "connect",
@@ -172,6 +174,8 @@ def test_the_exporter_reads_its_tables_and_statistics_and_nothing_else(
         )
         etl_airflow.grants.main()
         etl_airflow.grants.main()
+        with closing(pod.connect("airflow")) as owner:
+            assert owner.execute("SELECT pool, slots FROM slot_pool").fetchall() == [("verify", 1)]
         with closing(pod.connect(ROLE)) as connection:
             for table in TABLES:
                 connection.execute(f"SELECT * FROM {table}".encode())
