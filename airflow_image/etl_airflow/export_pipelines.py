@@ -21,8 +21,13 @@ def pipelines(bag: DagBag) -> dict[str, str]:
     variables = [(dag_id, getattr(task, "env_vars", None)) for dag_id, dag in bag.dags.items() for task in dag.tasks]
     # In other operators it may be a list.
     found = {dag_id: each[VARIABLE] for dag_id, each in variables if isinstance(each, dict) and VARIABLE in each}
-    # A pipeline that is verified is in two DAGs.
-    return {dag_id: pipeline for pipeline, dag_id in {pipeline: dag_id for dag_id, pipeline in found.items()}.items()}
+    # A pipeline that is verified is in two DAGs, NAME_etl and NAME_verify.
+    return {dag_id: each for dag_id, each in found.items() if dag_id == _first_with(each, found)}
+
+
+def _first_with(pipeline: str, found: dict[str, str]) -> str:
+    """The first DAG, by its name, of a pipeline."""
+    return min(dag_id for dag_id, each in found.items() if each == pipeline)
 
 
 def main(folder: Path, dags: Path = Path(settings.DAGS_FOLDER)) -> None:

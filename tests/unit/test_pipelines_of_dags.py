@@ -32,3 +32,13 @@ def test_a_file_that_cannot_be_read_is_told_and_keeps_out_no_other(
     (told,) = (record.getMessage() for record in caplog.records if record.name == "etl_airflow.export_pipelines")
     assert "broken.py" in told
     assert "nothing_of_that_name" in told
+
+
+def test_a_pipeline_that_is_verified_by_a_second_dag_is_written_once(tmp_path: Path) -> None:
+    dags, folder = tmp_path / "dags", tmp_path / "pipelines"
+    dags.mkdir()
+    folder.mkdir()
+    file = (DAGS / "orders_etl.py").read_text().replace("    owner=", "    verify=True,\n    owner=")
+    (dags / "orders_etl.py").write_text(file)
+    main(folder, dags)
+    assert [file.name for file in folder.iterdir()] == ["orders_etl.json"]
