@@ -25,7 +25,7 @@ from dev.sandbox.stack import INIT_SQL
 from dev.sandbox.waiting import wait_for
 from tests.harness.etl_check import check, problem
 
-LOG = make(ORDERS, name=f"orders_{uuid.uuid4().hex[:8]}", capture="log")
+LOG = make(ORDERS, name="orders_problems", capture="log")
 ARGUMENT = f"--pipeline={LOG.model_dump_json()}"
 
 
