@@ -11,9 +11,7 @@ import structlog
 from etl.capture.decode import Decoder, Images
 from etl.capture.tuples import LogError
 from etl.capture.values import read_values
-from etl.config.settings import redacted_location
 from etl.errors import ConfigurationError, DataError, TryAgainError
-from etl.logs import redact
 from etl.model.capture import IMAGE
 from etl.model.lsn import parse_lsn
 from etl.model.pipeline import Pipeline
@@ -26,7 +24,7 @@ from etl.postgres.quoting import quote_table
 from etl.steps.batches import BATCH_BYTES
 from etl.steps.context import StepContext
 from etl.steps.memory import longest_row
-from etl.steps.reading import check_texts, stored_type
+from etl.steps.reading import broken_off, check_texts, stored_type
 from etl.storage.staging import LogCounts, Manifest
 
 
@@ -101,9 +99,7 @@ class LogReading:
             for batch in self._reader or ():
                 yield batch.column(0)
         except (OSError, pa.ArrowException) as error:
-            where = redacted_location(self._work.settings.source_url)
-            words = self._work.mask.words(redact(str(error), self._work.settings.secrets()).strip().splitlines()[0])
-            raise TryAgainError(f"{self._work}: the source {where} broke off: {words}") from None
+            raise broken_off(self._work, error) from None
 
     def _read(self, messages: pa.Array) -> pa.RecordBatch:
         longest = pc.max(pc.binary_length(messages)).as_py() or 0

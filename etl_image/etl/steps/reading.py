@@ -62,14 +62,11 @@ class Reading:
 
         Raises TryAgainError if the connection breaks, DataError for a row that is too long or invalid text.
         """
-        work = self._work
         try:
             # Without a variable that would hold a batch while the next is made.
             yield from map(self._checked, self._reader)
         except (OSError, pa.ArrowException) as error:
-            where = redacted_location(work.settings.source_url)
-            message = work.mask.words(redact(str(error), work.settings.secrets()).strip().splitlines()[0])
-            raise TryAgainError(f"{work}: the source {where} broke off: {message}") from None
+            raise broken_off(self._work, error) from None
 
     def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Count the rows of a batch, and convert them to the types in which they are staged. Raises DataError."""
@@ -106,6 +103,13 @@ class Reading:
             row_bytes=self._bytes // max(self._rows, 1),
             content=self._content,
         )
+
+
+def broken_off(work: StepContext, error: Exception) -> TryAgainError:
+    """The error for a source whose connection breaks while it is read."""
+    where = redacted_location(work.settings.source_url)
+    message = work.mask.words(redact(str(error), work.settings.secrets()).strip().splitlines()[0])
+    return TryAgainError(f"{work}: the source {where} broke off: {message}")
 
 
 def check_texts(work: StepContext, batch: pa.RecordBatch) -> None:

@@ -36,9 +36,10 @@ def confirm(sides: Sides, tables: Tables, suspects: int) -> dict[str, int]:
     classify = _classify_counted if not sides.pipeline.key else _classify
     tables.rows(f"CREATE OR REPLACE TABLE {CLASSED} AS {classify(sides.scope, tables)}")
     counts = {name: int(count) for name, count in tables.rows(f"SELECT class, sum(n) FROM {CLASSED} GROUP BY class")}
+    join = same_key(tables, "p", "a")
     at_source, at_sink = (
         int(tables.value(f"SELECT coalesce(sum(a.n), 0) FROM {SUSPECTS} AS p JOIN again_{side} AS a ON {join}"))
-        for side, join in (("source", same_key(tables, "p", "a")), ("sink", same_key(tables, "p", "a")))
+        for side in ("source", "sink")
     )
     return {**counts, "at_source": at_source, "at_sink": at_sink}
 
