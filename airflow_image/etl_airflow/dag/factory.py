@@ -92,7 +92,7 @@ def pipeline_dag(
 ) -> DAG:
     """The DAG `<name>_etl`. `schedule` is a cron expression in the time zone of `start_date`.
 
-    `verify`: also makes the DAG `<name>_verify`, which Airflow registers by itself.
+    `verify`: also makes the DAG `<name>_verify`, which Airflow registers, too.
     """
     default_args = {"owner": owner, **_OF_TASKS}
     if verify:

@@ -72,7 +72,7 @@ class Decoder:
         self._count(buffer, letters, begins, ends, is_inside, is_inside & of_table)
         rows = np.flatnonzero(is_inside & of_table)
         parts = []
-        # Each announcement of the table starts a part with columns of its own.
+        # Each announcement of the table starts a part, in which its columns are the announced ones.
         announced = [
             place
             for place in np.flatnonzero(letters == ord("R")).tolist()

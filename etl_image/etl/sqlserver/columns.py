@@ -42,7 +42,7 @@ class SinkColumn:
 def read_columns(sink: Sink, tables: Sequence[TableName]) -> dict[TableName, dict[str, SinkColumn]]:
     """The columns of each of some tables, in order; none of a table that does not exist."""
     # INFORMATION_SCHEMA shows defaults only with VIEW DEFINITION, which loads do not have. Asked second: a table that
-    # another load creates between the two statements is not there, and whoever creates tables looks again.
+    # another load creates between the two statements is not there, and creating tables checks that again.
     marked = " UNION ALL ".join(
         f"SELECT {place} AS place, name, default_object_id, is_identity, is_computed, generated_always_type"
         f" FROM sys.columns WHERE object_id = {object_id(table)}"
