@@ -1,20 +1,16 @@
 """The plan of a pipeline that reads the write-ahead log: the next window of it, or a snapshot from which it goes on."""
 
 import logging
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
-from airflow.sdk.configuration import conf
 from etl.errors import ConfigurationError
 from etl.model.lsn import parse_lsn, write_lsn
 from etl.model.pipeline import Pipeline
-from etl.model.planning import cut, rows_of_a_partition, share
 from etl.model.window import LOG, LogWindow, Partition, Window
 from etl.postgres import log_sql
-from etl.postgres import sql as source_sql
 from etl.postgres.checks import Source
 from etl.postgres.log_checks import LogSource, check_log, check_types, explain_origin
 from etl.sqlserver import ledger, log_position
@@ -23,6 +19,7 @@ from etl.sqlserver.log_position import LogPosition
 
 from etl_airflow import metrics
 from etl_airflow.dag import slot_metrics
+from etl_airflow.dag.division import divide
 
 log = logging.getLogger(__name__)
 
@@ -131,13 +128,7 @@ def _plan_snapshot(
     at = LogWindow(low=position.lsn if position else None, high=start, origin=source.origin)
     cursor.execute(log_sql.count_rows(pipeline))
     (rows,) = cursor.fetchone()
-    size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
-    is_hashed = pipeline.has_sensitive_key or not found.is_ordered(pipeline.key)
-    bounds: list[Sequence[str]] = []
-    if rows > size and not is_hashed:
-        cursor.execute(source_sql.partition_bounds(pipeline, window, size))
-        bounds = [list(keys) for keys in cursor.fetchall()]
-    partitions = share(window, rows, size) if is_hashed else cut(window, rows, size, [list(each) for each in bounds])
+    partitions = divide(pipeline, window, rows, found, cursor)
     log.info(
         "%s: the whole table is read, %d rows in %d partitions; changes are read from %s on afterwards.",
         *(pipeline.name, rows, len(partitions), start),

@@ -8,12 +8,11 @@ from typing import Any
 
 import psycopg
 from airflow.providers.microsoft.mssql.hooks.mssql import MsSqlHook
-from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from etl.errors import ConfigurationError, printable
 from etl.model.masking import Mask
 from etl.model.pipeline import Pipeline
-from etl.model.planning import choose_window, cut, rows_of_a_partition, share
+from etl.model.planning import choose_window
 from etl.model.settled import settle
 from etl.model.table_name import TableName
 from etl.model.version_kind import Version, before, day_of, is_after
@@ -26,6 +25,7 @@ from etl.sqlserver import watermark as ledger_sql
 
 from etl_airflow import metrics
 from etl_airflow.dag import changes, source_regression
+from etl_airflow.dag.division import divide
 from etl_airflow.dag.hooks import SinkHook, source_hook
 from etl_airflow.dag.log_plan import plan_log
 from etl_airflow.dag.replacement import plan_replacement
@@ -62,7 +62,6 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         if pipeline.mode == "replace":
             metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
             return _as_json(plan_replacement(pipeline, params, hook, cursor, end or now, fills=bool(unfilled)), added)
-        is_hashed = pipeline.has_sensitive_key or not found.is_ordered(pipeline.key)
         is_accepted = bool(params.get("accept_older_versions"))
         source_regression.check(pipeline, newest, cursor, mask, found.types, is_accepted=is_accepted)
         if end is None or (end == watermark and not _is_asked(params)):
@@ -84,16 +83,11 @@ def plan_partitions(pipeline: Pipeline, params: dict[str, Any], source: str, sin
         if unreachable:
             cursor.execute(source_sql.unreachable_rows(pipeline, window, future, EXAMPLES))
             warn_unreachable(pipeline, unreachable, cursor.fetchall(), mask)
-        size = rows_of_a_partition(rows, pipeline.partition_size, conf.getint("core", "default_pool_task_slot_count"))
-        bounds: list[list[str]] = []
-        if rows > size and not is_hashed:
-            cursor.execute(source_sql.partition_bounds(pipeline, window, size))
-            bounds = [list(keys) for keys in cursor.fetchall()]
+        partitions = divide(pipeline, window, rows, found, cursor)
     metrics.gauge(metrics.TOLERATED_REJECTS, pipeline, pipeline.tolerated_rejects)
     if _covers_all(window, watermark, params) and (pipeline.version_kind != "number" or not rows):
         # Of numbers it is not known how old their rows are.
         metrics.gauge(metrics.LAG, pipeline, max(0.0, float(oldest or 0)))
-    partitions = share(window, rows, size) if is_hashed else cut(window, rows, size, bounds)
     if is_due and _goes_on(window, watermark):
         partitions.append(
             Partition(window=window, kind=KEYS, id=KEYS, accept_deletes=bool(params.get("accept_deletes")))
